@@ -1,0 +1,18 @@
+//! Lockkeeper is a PostgreSQL wire-protocol proxy that makes schema changes safe.
+//!
+//! The map, in the order of imports (a module uses only what stands before it):
+//!
+//! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
+//! * [`audit`] writes what happened, one JSON object a line.
+//! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
+//! * [`check`] runs the same planner over files.
+//! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
+//!
+//! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
+
+pub mod audit;
+pub mod check;
+pub mod cluster;
+pub mod demo;
+pub mod plan;
+pub mod proxy;

@@ -1,0 +1,133 @@
+//! From a statement to what is done about it. Pure: no socket, file, clock, randomness or global state in this module tree.
+//!
+//! Start at [`plan`]. A [`Statement`] is read once from the client's text, [`facts`] says which catalog query it
+//! needs and decodes the answer, the [`rules`] turn both into findings, the [`policy`] decides what each finding
+//! means, and the result is one [`Plan`].
+
+pub mod batches;
+pub mod facts;
+pub mod lock;
+pub mod policy;
+pub mod rules;
+pub mod splice;
+pub mod statement;
+
+use batches::Batches;
+use lock::LockMode;
+
+/// Where the statement would run, as the session knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// No transaction is open: the statement may become several transactions.
+    Alone,
+    /// Inside a transaction block that takes savepoints (BEGIN … COMMIT, or one that stands for a multi-statement simple query).
+    Block,
+    /// Inside the implicit transaction of an extended-query pipeline: neither savepoints nor transactions of our own.
+    Pipeline,
+}
+
+/// What is done about one statement.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// The client's own bytes go on. The findings are those that the policy allows or only warns of; `notices` is their text.
+    Forward {
+        findings: Vec<Finding>,
+        notices: Vec<String>,
+    },
+    /// The steps are carried out in order, in place of the statement.
+    Run(Run),
+    Reject(Rejection),
+}
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub findings: Vec<Finding>,
+    /// Told to the client before the first step (warnings, and overrides that were used).
+    pub notices: Vec<String>,
+    /// Never empty.
+    pub steps: Vec<Step>,
+    /// The command tag that the client sees at the end, such as `ALTER TABLE`. A [`Mode::Batches`] or [`Mode::Rows`] step
+    /// answers with its own count instead.
+    pub tag: String,
+    /// Why this is safe, for the audit event (for example "no rewrite: the default is not volatile").
+    pub why: Vec<String>,
+}
+
+impl Run {
+    /// The `undo` statements of the steps, last first: how to get back to the schema before the plan.
+    pub fn rollback_plan(&self) -> Vec<String> {
+        self.steps.iter().rev().filter_map(|s| s.rollback.clone()).collect()
+    }
+}
+
+/// One statement of the plan and how it is to be run.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Two or three words for progress and the audit log: "add constraint, not validated".
+    pub label: String,
+    pub sql: String,
+    pub mode: Mode,
+    /// The strongest table lock that `sql` takes, and how the table is called, for messages.
+    pub lock: LockMode,
+    pub relation: String,
+    /// A query with one boolean column: true if the step's effect is already there, so that the step is skipped.
+    pub done_when: Option<String>,
+    /// What a failure of this step leaves behind and how it is removed.
+    pub cleanup: Option<Cleanup>,
+    /// The statement that takes the step's effect back on a later day, for the rollback plan.
+    pub rollback: Option<String>,
+}
+
+/// Removal of what a step may have left behind, before a retry or before the error is told. Also run before the first
+/// try, since an earlier run may have been killed.
+#[derive(Clone, Debug)]
+pub struct Cleanup {
+    /// A query with one boolean column: true if there is something to remove.
+    pub when: String,
+    /// Run outside a transaction block, without lock_timeout.
+    pub sql: String,
+    /// What is told to the client: "removed the INVALID index users_email_idx".
+    pub told: String,
+}
+
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// Instant once it has its lock: run with a very short lock_timeout and tried again and again.
+    Brief,
+    /// A transaction of its own that scans under a weak lock (VALIDATE CONSTRAINT): statement_timeout is lifted for it.
+    /// Several statements may be given in `sql` only through `then`, run in the same transaction.
+    Long { then: Vec<String> },
+    /// Cannot run inside a transaction block (CREATE INDEX CONCURRENTLY): lock_timeout and statement_timeout are lifted
+    /// on the session and put back.
+    Concurrent,
+    /// A large UPDATE or DELETE in keyset batches, each its own transaction.
+    Batches(Box<Batches>),
+    /// The client's statement with its text changed, answered as the server answers it (rows, tag): UPDATE … LIMIT.
+    Rows,
+}
+
+/// What a rule found. A value, not an error.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    pub rule: &'static str,
+    pub lock: LockMode,
+    /// What it would do, in one sentence, with the table's name and size where known.
+    pub message: String,
+    /// What to do instead: safe SQL for these very names, ready to copy.
+    pub hint: String,
+    pub action: policy::Action,
+    /// Set where an override let the statement through: the reason that was given.
+    pub overridden: Option<String>,
+}
+
+/// The error that the client gets instead of the statement's execution.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    pub findings: Vec<Finding>,
+    /// Five characters, as in the manual's appendix A.
+    pub sqlstate: String,
+    /// Holds the remedy in short too: several clients never show the hint.
+    pub message: String,
+    pub detail: String,
+    pub hint: String,
+}
