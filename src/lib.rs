@@ -5,6 +5,7 @@
 //! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
 //! * [`audit`] writes what happened, one JSON object a line.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
+//! * [`config`] reads the settings of `serve`: flags, environment, file.
 //! * [`check`] runs the same planner over files.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
 //!
@@ -13,6 +14,7 @@
 pub mod audit;
 pub mod check;
 pub mod cluster;
+pub mod config;
 pub mod demo;
 pub mod plan;
 pub mod proxy;

@@ -1,1 +1,140 @@
-fn main() {}
+//! The command line. Exit codes: 0 done, 1 it failed (for `check`: something is rejected or rewritten), 2 the command
+//! line, a setting or an input is wrong.
+
+use clap::{Args, Parser, Subcommand};
+use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const AFTER_HELP: &str = "\
+Examples:
+  lockkeeper serve --upstream 127.0.0.1:5432 --audit /var/log/lockkeeper/audit.jsonl
+  psql -h 127.0.0.1 -p 6432 mydb          through the proxy, as if it were the server
+  lockkeeper check migrations/            what would happen to these files
+  lockkeeper rules drop-column            one rule, with bad and good SQL
+  lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
+
+const SERVE_HELP: &str = "\
+Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag without the dashes
+in front; flags win over variables, variables over the file. The file:
+
+  listen = [\"127.0.0.1:6432\"]
+  upstream = \"/var/run/postgresql\"
+  policy = \"/etc/lockkeeper/policy.toml\"
+  audit = \"/var/log/lockkeeper/audit.jsonl\"
+  connections-max = 500
+
+SIGHUP reads the policy again (and keeps the old one when the new one is wrong) and opens the audit log again.
+SIGTERM stops listening, waits for what is in the middle of something, and ends.
+
+Next: point a client at it with  psql -h 127.0.0.1 -p 6432 -U you mydb";
+
+/// A PostgreSQL proxy that makes schema changes safe.
+///
+/// Clients connect to it as if it were the server. Everything passes unchanged, except the few statements that would
+/// block or break a live application: those are run in a safe way, or refused with an error that says what to do.
+#[derive(Parser)]
+#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the proxy in front of a PostgreSQL server
+    #[command(after_help = SERVE_HELP)]
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Read options from this TOML file
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(arguments) => serve(arguments),
+    }
+}
+
+fn fail(code: u8, error: &str) -> ExitCode {
+    eprintln!("lockkeeper: {error}");
+    ExitCode::from(code)
+}
+
+fn serve(arguments: Serve) -> ExitCode {
+    let settings = match settings(arguments) {
+        Ok(settings) => settings,
+        Err(error) => return fail(2, &error),
+    };
+    let policy = settings.policy;
+    // Read now, so that a mistake ends the program as a wrong setting does; the proxy reads it again on SIGHUP.
+    if let Err(error) = load_policy(&policy) {
+        return fail(2, &error);
+    }
+    start_log(settings.log_format, &settings.log_level);
+    raise_file_limit(settings.proxy.limits.connections_max);
+    match lockkeeper::proxy::serve(settings.proxy, Box::new(move || load_policy(&policy))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn settings(arguments: Serve) -> Result<Settings, String> {
+    let file = match &arguments.config {
+        Some(path) => Options::from_file(path)?,
+        None => Options::default(),
+    };
+    arguments.options.over(file).resolve()
+}
+
+fn start_log(format: LogFormat, level: &str) {
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_ansi(std::io::stderr().is_terminal());
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+/// A session takes two files, and the usual soft limit of 1,024 is there for programs that use select(2).
+fn raise_file_limit(connections_max: usize) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls only read or fill the struct that is passed.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    if !known {
+        return tracing::warn!(
+            "cannot read the limit of open files: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+    let soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        tracing::warn!(
+            "cannot raise the limit of open files: {}",
+            std::io::Error::last_os_error()
+        );
+        limit.rlim_cur = soft;
+    }
+    let wanted = connections_max as u64 * 2 + 64;
+    if limit.rlim_cur < wanted {
+        tracing::warn!(
+            "at most {} files can be open, connections-max = {connections_max} needs {wanted}: raise the limit \
+             (LimitNOFILE in systemd, ulimit -n) or lower connections-max",
+            limit.rlim_cur
+        );
+    }
+}

@@ -166,11 +166,68 @@ pub struct TypeFact {
 }
 
 impl Facts {
-    pub fn decode(_json: &[u8]) -> Result<Facts, String> {
-        Err("not built".into())
+    /// Reads the answer of [`Request::sql`].
+    pub fn decode(json: &[u8]) -> Result<Facts, String> {
+        serde_json::from_slice(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
+    }
+
+    /// What is known without a server: nothing, so the rules assume that relations exist and are large.
+    pub fn offline(server_version: u32) -> Facts {
+        Facts {
+            server_version,
+            offline: true,
+            ..Facts::default()
+        }
     }
 
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.iter().find(|r| &r.asked == name)
+    }
+}
+
+impl Relation {
+    /// Smaller than the policy's `small_bytes`, so what is only slow on large tables does not matter.
+    pub fn is_small(&self, small_bytes: u64) -> bool {
+        self.bytes < small_bytes
+    }
+
+    /// Nobody else can see it: created by this transaction, or temporary.
+    pub fn invisible_to_others(&self) -> bool {
+        self.created_here || self.persistence == 't'
+    }
+
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name == name)
+    }
+
+    pub fn index(&self, name: &str) -> Option<&Index> {
+        self.indexes.iter().find(|i| i.name == name)
+    }
+
+    pub fn constraint(&self, name: &str) -> Option<&Constraint> {
+        self.constraints.iter().find(|c| c.name == name)
+    }
+
+    /// Columns (name, type) by which every row can be told apart and walked in order: the primary key, else a unique,
+    /// valid, immediate, whole-table btree index of NOT NULL columns.
+    pub fn usable_key(&self) -> Option<Vec<(String, String)>> {
+        let usable = |i: &&Index| i.unique && i.valid && i.ready && i.immediate && !i.partial && i.method == "btree";
+        let primary_first = self
+            .indexes
+            .iter()
+            .filter(|i| i.primary)
+            .chain(self.indexes.iter().filter(|i| !i.primary));
+        primary_first.filter(usable).find_map(|index| {
+            let of = |name: &Option<String>| {
+                let column = self.column(name.as_deref()?)?;
+                column.not_null.then(|| (column.name.clone(), column.type_name.clone()))
+            };
+            index
+                .columns
+                .iter()
+                .map(of)
+                .collect::<Option<Vec<_>>>()
+                .filter(|key| !key.is_empty())
+        })
     }
 }

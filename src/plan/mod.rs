@@ -5,6 +5,7 @@
 //! means, and the result is one [`Plan`].
 
 pub mod batches;
+pub mod compose;
 pub mod facts;
 pub mod lock;
 pub mod policy;
@@ -13,7 +14,15 @@ pub mod splice;
 pub mod statement;
 
 use batches::Batches;
+use facts::Facts;
 use lock::LockMode;
+use policy::Policy;
+use statement::Statement;
+
+/// What is done about one statement: the only way into this module tree.
+pub fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place: Place) -> Plan {
+    compose::plan(statement, facts, policy, place)
+}
 
 /// Where the statement would run, as the session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +87,25 @@ pub struct Step {
     pub rollback: Option<String>,
 }
 
-/// Removal of what a step may have left behind, before a retry or before the error is told. Also run before the first
-/// try, since an earlier run may have been killed.
+/// Removal of what a step may have left behind, before a retry or before the error is told.
 #[derive(Clone, Debug)]
 pub struct Cleanup {
     /// A query with one boolean column: true if there is something to remove.
     pub when: String,
-    /// Run outside a transaction block, without lock_timeout.
     pub sql: String,
+    /// False: `sql` is run outside a transaction block, without lock_timeout, and also before the first try, since an earlier
+    /// run may have been killed. True: it is run as a [`Mode::Brief`] step, and only once the step has failed for good
+    /// (before the first try there is nothing to remove: an earlier step has just made it).
+    pub brief: bool,
     /// What is told to the client: "removed the INVALID index users_email_idx".
     pub told: String,
 }
 
 #[derive(Clone, Debug)]
 pub enum Mode {
-    /// Instant once it has its lock: run with a very short lock_timeout and tried again and again.
-    Brief,
+    /// Instant once it has its lock: run with a very short lock_timeout and tried again and again. The statements of `then`
+    /// run after it in the same transaction; what rows they answer is ignored.
+    Brief { then: Vec<String> },
     /// A transaction of its own that scans under a weak lock (VALIDATE CONSTRAINT): statement_timeout is lifted for it.
     /// Several statements may be given in `sql` only through `then`, run in the same transaction.
     Long { then: Vec<String> },

@@ -3,6 +3,7 @@
 //! Start at [`gate`], which looks at bytes only, and at [`read`], which parses. The client's text is kept and never
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
+use super::facts::Name;
 use pg_query::NodeEnum;
 
 /// What the bytes alone say.
@@ -73,4 +74,23 @@ pub enum Unreadable {
 /// All statements of a query text, in order. Empty statements are left out.
 pub fn read(_text: &[u8], _standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
     Err(Unreadable::TooLarge)
+}
+
+/// An ALTER TABLE taken apart: `head` + space + any of `actions` is a statement of its own that does exactly that action.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterText {
+    /// Up to the table's name and its optional `*`: `ALTER TABLE IF EXISTS ONLY s.t`.
+    pub head: String,
+    /// In the order of the tree's `cmds`.
+    pub actions: Vec<String>,
+}
+
+/// None if it is no ALTER TABLE, or could not be proven to come apart.
+pub fn alter_actions(_statement: &Statement) -> Option<AlterText> {
+    None
+}
+
+/// The tables that the statement would create, as it names them: CREATE TABLE, CREATE TABLE AS, SELECT INTO.
+pub fn tables_created(_statement: &Statement) -> Vec<Name> {
+    Vec::new()
 }

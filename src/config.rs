@@ -1,0 +1,481 @@
+//! Settings of `serve`: flags, then LOCKKEEPER_* variables, then the configuration file, then the defaults.
+//!
+//! One struct, [`Options`], is the flags and the file alike, so a key is spelled as its flag: `connections-max`.
+//! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
+
+use crate::plan::policy::Policy;
+use crate::proxy::{Config, Limits, Upstream};
+use clap::{Args, CommandFactory, Parser, ValueEnum};
+use serde::{Deserialize, Deserializer};
+use std::net::Ipv6Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
+const LISTEN_PORT: u16 = 6432;
+const UPSTREAM_PORT: u16 = 5432;
+/// A day: nobody waits longer for a connection or a shutdown on purpose.
+const TIMEOUT_S_MAX: u64 = 86_400;
+/// sockaddr_un's sun_path, less the NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+#[derive(Clone, Debug, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Options {
+    /// Where clients connect: HOST:PORT, [::1]:PORT, or a directory for a Unix socket (/run/lockkeeper:6432). May be
+    /// given several times [default: 127.0.0.1:6432]
+    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_LISTEN", value_delimiter = ',')]
+    #[serde(deserialize_with = "one_or_several")]
+    pub listen: Vec<String>,
+
+    /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
+    /// none is given
+    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM")]
+    pub upstream: Option<String>,
+
+    /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
+    /// [default: standard]
+    #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY")]
+    pub policy: Option<String>,
+
+    /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT")]
+    pub audit: Option<PathBuf>,
+
+    /// How log lines on stderr look [default: text]
+    #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// off, error, warn, info, debug, trace, or a filter such as info,lockkeeper=debug [default: info]
+    #[arg(long, value_name = "LEVEL", env = "LOCKKEEPER_LOG_LEVEL")]
+    pub log_level: Option<String>,
+
+    /// Client connections at the same time; one more is refused [default: 10000]
+    #[arg(long, value_name = "N", env = "LOCKKEEPER_CONNECTIONS_MAX", help_heading = "Limits")]
+    pub connections_max: Option<u64>,
+
+    /// The largest statement that is judged, in bytes; a longer one is refused [default: 16777216]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_STATEMENT_BYTES_MAX",
+        help_heading = "Limits"
+    )]
+    pub statement_bytes_max: Option<u64>,
+
+    /// Seconds until a client must have sent its startup packet [default: 15]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_STARTUP_TIMEOUT_S",
+        help_heading = "Limits"
+    )]
+    pub startup_timeout_s: Option<u64>,
+
+    /// Seconds until client and server must have finished authentication [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUTHENTICATION_TIMEOUT_S",
+        help_heading = "Limits"
+    )]
+    pub authentication_timeout_s: Option<u64>,
+
+    /// Seconds to reach the server [default: 15]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_CONNECT_TIMEOUT_S",
+        help_heading = "Limits"
+    )]
+    pub connect_timeout_s: Option<u64>,
+
+    /// Seconds that SIGTERM waits for sessions in the middle of something [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_DRAIN_TIMEOUT_S",
+        help_heading = "Limits"
+    )]
+    pub drain_timeout_s: Option<u64>,
+
+    /// Worker threads; 0 is one per processor [default: 0]
+    #[arg(long, value_name = "N", env = "LOCKKEEPER_THREADS", help_heading = "Limits")]
+    pub threads: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What `serve` runs with.
+#[derive(Debug)]
+pub struct Settings {
+    pub proxy: Config,
+    /// An embedded policy's name or a file, for [`load_policy`].
+    pub policy: String,
+    pub log_format: LogFormat,
+    pub log_level: String,
+}
+
+impl Options {
+    /// Reads a configuration file; the error names the file, the line and, for an unknown key, the nearest valid one.
+    pub fn from_file(path: &Path) -> Result<Options, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the configuration file {}: {error}", path.display()))?;
+        Options::parse(&text).map_err(|error| format!("{}:{error}", path.display()))
+    }
+
+    /// The error starts with the line's number.
+    fn parse(text: &str) -> Result<Options, String> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+            let message = error.message();
+            let unknown = message
+                .strip_prefix("unknown field `")
+                .and_then(|rest| rest.split('`').next());
+            match unknown {
+                Some(key) => format!("{line}: unknown key `{key}`{}", did_you_mean(key, &keys())),
+                None => format!("{line}: {}", message.replace('\n', " ")),
+            }
+        })
+    }
+
+    /// What is set here wins over `below`.
+    pub fn over(self, below: Options) -> Options {
+        Options {
+            listen: if self.listen.is_empty() {
+                below.listen
+            } else {
+                self.listen
+            },
+            upstream: self.upstream.or(below.upstream),
+            policy: self.policy.or(below.policy),
+            audit: self.audit.or(below.audit),
+            log_format: self.log_format.or(below.log_format),
+            log_level: self.log_level.or(below.log_level),
+            connections_max: self.connections_max.or(below.connections_max),
+            statement_bytes_max: self.statement_bytes_max.or(below.statement_bytes_max),
+            startup_timeout_s: self.startup_timeout_s.or(below.startup_timeout_s),
+            authentication_timeout_s: self.authentication_timeout_s.or(below.authentication_timeout_s),
+            connect_timeout_s: self.connect_timeout_s.or(below.connect_timeout_s),
+            drain_timeout_s: self.drain_timeout_s.or(below.drain_timeout_s),
+            threads: self.threads.or(below.threads),
+        }
+    }
+
+    /// Validates everything but the policy.
+    pub fn resolve(self) -> Result<Settings, String> {
+        let listen = if self.listen.is_empty() {
+            vec![LISTEN_DEFAULT.to_string()]
+        } else {
+            self.listen
+        };
+        let mut addresses = Vec::new();
+        for text in &listen {
+            let address = Address::parse("listen", text, LISTEN_PORT)?;
+            if addresses.contains(&address) {
+                return Err(format!("listen: {text} is given twice"));
+            }
+            addresses.push(address);
+        }
+        let upstream = self.upstream.ok_or(
+            "upstream is not set: where is the PostgreSQL server? Give --upstream HOST:PORT or --upstream /socket/directory",
+        )?;
+        let server = Address::parse("upstream", &upstream, UPSTREAM_PORT)?;
+        if server.port() == 0 {
+            return Err(format!(
+                "upstream: {upstream} has port 0; a PostgreSQL server's is 5432 as a rule"
+            ));
+        }
+        if addresses.contains(&server) {
+            return Err(format!(
+                "upstream: {upstream} is where lockkeeper itself listens; give the PostgreSQL server's address"
+            ));
+        }
+        let default = Limits::default();
+        let limits = Limits {
+            connections_max: count(
+                "connections-max",
+                self.connections_max,
+                1,
+                1_000_000,
+                default.connections_max,
+            )?,
+            statement_bytes_max: count(
+                "statement-bytes-max",
+                self.statement_bytes_max,
+                1 << 10,
+                1 << 30,
+                default.statement_bytes_max,
+            )?,
+            startup_timeout: timeout("startup-timeout-s", self.startup_timeout_s, 1, default.startup_timeout)?,
+            authentication_timeout: timeout(
+                "authentication-timeout-s",
+                self.authentication_timeout_s,
+                1,
+                default.authentication_timeout,
+            )?,
+            connect_timeout: timeout("connect-timeout-s", self.connect_timeout_s, 1, default.connect_timeout)?,
+            drain_timeout: timeout("drain-timeout-s", self.drain_timeout_s, 0, default.drain_timeout)?,
+            threads: count("threads", self.threads, 0, 1_024, default.threads)?,
+        };
+        Ok(Settings {
+            proxy: Config {
+                listen: addresses.iter().map(Address::text).collect(),
+                upstream: server.upstream(),
+                audit: self.audit,
+                limits,
+            },
+            policy: self.policy.unwrap_or_else(|| "standard".into()),
+            log_format: self.log_format.unwrap_or_default(),
+            log_level: log_level(self.log_level)?,
+        })
+    }
+}
+
+/// An embedded policy by its name, else the file of that name.
+pub fn load_policy(name: &str) -> Result<Policy, String> {
+    use crate::plan::policy::{Action, Backfill, InTransaction, Lock, OnAuditFailure, Rules};
+    if name != "standard" {
+        return Err(format!("policy: {name} cannot be read yet"));
+    }
+    Ok(Policy {
+        name: name.into(),
+        unparsed: Action::Reject,
+        in_transaction: InTransaction::Reject,
+        lock: Lock {
+            timeout_ms: 50,
+            pause_ms: 200,
+            give_up_after_ms: 300_000,
+            give_up_in_transaction_ms: 5_000,
+            concurrent_tries: 3,
+        },
+        small_bytes: 10 << 20,
+        backfill: Backfill {
+            rows_max: 10_000,
+            batch_rows: 5_000,
+            pause_ms: 100,
+            notice_ms: 5_000,
+        },
+        on_audit_failure: OnAuditFailure::Open,
+        rules: Rules::default(),
+    })
+}
+
+/// `, did you mean `b`?`, or the list of what there is where nothing is near.
+pub fn did_you_mean(word: &str, names: &[&str]) -> String {
+    let nearest = names
+        .iter()
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&word.to_lowercase().replace('_', "-"), name),
+                name,
+            )
+        })
+        .min();
+    match nearest {
+        Some((distance, name)) if distance <= 2.max(name.len() / 3) => format!(", did you mean `{name}`?"),
+        _ => format!("; there are: {}", names.join(", ")),
+    }
+}
+
+fn keys() -> Vec<&'static str> {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        options: Options,
+    }
+    let flags = Flags::command();
+    let names = flags.get_arguments().filter_map(|argument| argument.get_long());
+    // Names of flags are literals; they are leaked once, on the way to an error that ends the program.
+    names.map(|name| &*name.to_string().leak()).collect()
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "an address or a list of addresses, as \"127.0.0.1:6432\"")]
+    enum Listen {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Listen::deserialize(deserializer)? {
+        Listen::One(address) => vec![address],
+        Listen::Several(addresses) => addresses,
+    })
+}
+
+fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) -> Result<usize, String> {
+    match value {
+        None => Ok(default),
+        Some(value) if (least..=most).contains(&value) => {
+            usize::try_from(value).map_err(|_| format!("{name}: {value} is too large for this machine"))
+        }
+        Some(value) => Err(format!(
+            "{name}: {value} is out of range; it goes from {least} to {most}"
+        )),
+    }
+}
+
+fn timeout(name: &str, seconds: Option<u64>, least: u64, default: Duration) -> Result<Duration, String> {
+    match seconds {
+        None => Ok(default),
+        Some(seconds) if (least..=TIMEOUT_S_MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Some(seconds) => {
+            let range = format!("it goes from {least} to {TIMEOUT_S_MAX} seconds");
+            Err(format!("{name}: {seconds} is out of range; {range}"))
+        }
+    }
+}
+
+fn log_level(level: Option<String>) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let level = level.unwrap_or_else(|| "info".into());
+    // A filter takes any word as the name of a module, so that `inof` would silence everything.
+    if !level.contains('=') && !LEVELS.contains(&level.as_str()) {
+        return Err(format!(
+            "log-level: unknown level `{level}`{}",
+            did_you_mean(&level, &LEVELS)
+        ));
+    }
+    tracing_subscriber::EnvFilter::try_new(&level).map_err(|error| format!("log-level: {level}: {error}"))?;
+    Ok(level)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    /// The directory of the socket.
+    Unix {
+        directory: PathBuf,
+        port: u16,
+    },
+}
+
+impl Address {
+    fn parse(name: &str, text: &str, default_port: u16) -> Result<Address, String> {
+        let wrong = |why: &str| format!("{name}: `{text}` {why}");
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(wrong("is empty; write HOST:PORT or a socket directory"));
+        }
+        if text.contains("://") || text.contains('@') {
+            return Err(wrong(
+                "looks like a connection URL; write only HOST:PORT (user and password come from the client)",
+            ));
+        }
+        if text.starts_with('/') {
+            return Address::unix(text, default_port).map_err(|why| wrong(&why));
+        }
+        if text.parse::<u16>().is_ok() {
+            return Err(wrong(&format!("is only a port; write 127.0.0.1:{text}")));
+        }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return Ok(Address::tcp(text, default_port));
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']').ok_or_else(|| wrong("has no closing `]`"))?;
+                host.parse::<Ipv6Addr>()
+                    .map_err(|_| wrong("has no IPv6 address between `[` and `]`"))?;
+                match after.strip_prefix(':') {
+                    Some(port) => (host, Some(port)),
+                    None if after.is_empty() => (host, None),
+                    None => return Err(wrong("has something other than `:PORT` after the `]`")),
+                }
+            }
+            None => match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let bracketed = text.starts_with('[');
+        if host.is_empty() {
+            return Err(wrong(
+                "has no host; write 127.0.0.1 for this machine only, 0.0.0.0 for every interface",
+            ));
+        }
+        if host == "*" {
+            return Err(wrong(
+                "has `*` as the host; write 0.0.0.0, or [::], for every interface",
+            ));
+        }
+        if !bracketed && host.contains(':') {
+            return Err(wrong("has several colons; write an IPv6 address as [::1]:PORT"));
+        }
+        let letter = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if !bracketed && !host.chars().all(letter) {
+            return Err(wrong("is not HOST:PORT, and a socket directory starts with `/`"));
+        }
+        let port = match port {
+            Some(port) => port_number(port).map_err(|why| wrong(&why))?,
+            None => default_port,
+        };
+        Ok(Address::tcp(host, port))
+    }
+
+    fn tcp(host: &str, port: u16) -> Address {
+        let host = host.to_ascii_lowercase();
+        Address::Tcp { host, port }
+    }
+
+    fn unix(text: &str, default_port: u16) -> Result<Address, String> {
+        // The socket itself is understood too: people copy it from an error message.
+        let (directory, port) = match text.rsplit_once("/.s.PGSQL.").or_else(|| text.rsplit_once(':')) {
+            Some((directory, port)) => (directory, port_number(port)?),
+            None => (text, default_port),
+        };
+        if port == 0 {
+            return Err("has port 0; a socket's name needs a number, such as :5432".into());
+        }
+        let directory = PathBuf::from(if directory.is_empty() { "/" } else { directory });
+        let length = socket(&directory, port).as_os_str().len();
+        if length > SOCKET_PATH_BYTES_MAX {
+            return Err(format!(
+                "makes a socket path of {length} bytes; the system takes {SOCKET_PATH_BYTES_MAX} at most"
+            ));
+        }
+        Ok(Address::Unix { directory, port })
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Address::Tcp { port, .. } | Address::Unix { port, .. } => *port,
+        }
+    }
+
+    fn upstream(self) -> Upstream {
+        match self {
+            Address::Tcp { host, port } => Upstream::Tcp { host, port },
+            Address::Unix { directory, port } => Upstream::Unix(socket(&directory, port)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Address::Tcp { host, port } => format!("{host}:{port}"),
+            Address::Unix { directory, port } => format!("{}:{port}", directory.display()),
+        }
+    }
+}
+
+fn socket(directory: &Path, port: u16) -> PathBuf {
+    directory.join(format!(".s.PGSQL.{port}"))
+}
+
+fn port_number(text: &str) -> Result<u16, String> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if digits => Ok(port),
+        _ => Err(format!("has `{text}` for a port; a port is a number up to 65535")),
+    }
+}
