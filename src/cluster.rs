@@ -252,7 +252,8 @@ impl Cluster {
             ("max_connections", "200"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),
-            ("log_line_prefix", "%m [%p] %q%a "),
+            // Ends in the database and the application, so that tests that share a server can tell their lines apart.
+            ("log_line_prefix", "%m [%p] %q%d/%a "),
         ];
         if options.log_statements {
             settings.push(("log_statement", "all"));
@@ -615,6 +616,21 @@ impl Guarded {
         true
     }
 
+    /// Whether this very process listens on that port of any address: a connection alone could be answered by somebody else.
+    pub fn listens_on(&self, port: u16) -> bool {
+        let mut inodes = Vec::new();
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            let text = fs::read_to_string(table).unwrap_or_default();
+            inodes.extend(text.lines().filter_map(|line| listening_inode(line, port)));
+        }
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.pid))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+        links.any(|link| inodes.iter().any(|inode| link == Path::new(inode)))
+    }
+
     fn stop_and_keep(mut self) {
         if let Some(word) = &mut self.word {
             let _ = word.write_all(b"keep\n");
@@ -627,6 +643,15 @@ impl Drop for Guarded {
         drop(self.word.take());
         let _ = self.guardian.wait();
     }
+}
+
+/// `socket:[INODE]` when a line of /proc/net/tcp is a listener on that port.
+fn listening_inode(line: &str, port: u16) -> Option<String> {
+    const LISTEN: &str = "0A";
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+    let listens = u16::from_str_radix(hex, 16).ok()? == port && *fields.get(3)? == LISTEN;
+    listens.then(|| Some(format!("socket:[{}]", fields.get(9)?)))?
 }
 
 /// State and parent of a process, from /proc/PID/stat; None when there is none.
@@ -657,6 +682,15 @@ mod tests {
         assert_eq!(read_version("postgres (PostgreSQL) 18.4"), Some(180_004));
         assert_eq!(read_version("postgres (PostgreSQL) 19beta1"), Some(190_000));
         assert_eq!(read_version("postgres"), None);
+    }
+
+    #[test]
+    fn a_listener_is_told_from_a_connection() {
+        let listener = "   0: 0100007F:1920 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4711 1 0 100";
+        assert_eq!(listening_inode(listener, 6432), Some("socket:[4711]".into()));
+        assert_eq!(listening_inode(listener, 6433), None);
+        assert_eq!(listening_inode(&listener.replace(" 0A ", " 01 "), 6432), None);
+        assert_eq!(listening_inode("  sl  local_address rem_address   st", 6432), None);
     }
 
     #[test]
