@@ -1,6 +1,16 @@
 //! A policy file, validated: what each finding means, and the limits of locks, batches and retries.
+//!
+//! [`Policy::parse`] reads a file's text and [`Policy::embedded`] one of the three that are built in. The tables of the file
+//! map one to one onto the `*Table` structs below, which refuse unknown keys. What a file leaves out comes from the policy
+//! that it extends.
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use toml::de::{DeTable, DeValue};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Action {
     Allow,
     Warn,
@@ -9,14 +19,16 @@ pub enum Action {
 }
 
 /// What happens to a statement that needs its own transaction when the client is inside one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum InTransaction {
     Reject,
     Forward,
 }
 
 /// When the audit log cannot be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum OnAuditFailure {
     /// Go on, and say so in the log and to the client.
     Open,
@@ -60,8 +72,13 @@ pub struct Backfill {
 }
 
 /// Rule actions and overrides, behind [`Policy::action`] and [`Policy::may_override`].
-#[derive(Clone, Debug, Default)]
-pub struct Rules {}
+#[derive(Clone, Debug)]
+pub struct Rules {
+    default: Action,
+    may_override: bool,
+    actions: BTreeMap<String, Action>,
+    overrides: Vec<OverrideTable>,
+}
 
 /// Who and what an `[[override]]` is matched against.
 #[derive(Clone, Copy, Debug)]
@@ -73,14 +90,753 @@ pub struct Subject<'a> {
     pub table: Option<&'a str>,
 }
 
+const STANDARD: &str = include_str!("../../policies/standard.toml");
+
+/// The built-in policies, by name.
+const EMBEDDED: [(&str, &str); 3] = [
+    ("observe", include_str!("../../policies/observe.toml")),
+    ("standard", STANDARD),
+    ("strict", include_str!("../../policies/strict.toml")),
+];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    extends: Option<String>,
+    #[serde(default)]
+    defaults: DefaultsTable,
+    #[serde(default)]
+    lock: LockTable,
+    #[serde(default)]
+    table: TableTable,
+    #[serde(default)]
+    backfill: BackfillTable,
+    #[serde(default)]
+    audit: AuditTable,
+    #[serde(default)]
+    rules: BTreeMap<String, Action>,
+    #[serde(default, rename = "override")]
+    overrides: Vec<OverrideTable>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefaultsTable {
+    rule: Option<Action>,
+    unparsed: Option<Action>,
+    in_transaction: Option<InTransaction>,
+    may_override: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LockTable {
+    timeout_ms: Option<u64>,
+    pause_ms: Option<u64>,
+    give_up_after_s: Option<u64>,
+    give_up_in_transaction_s: Option<u64>,
+    concurrent_tries: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableTable {
+    small_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackfillTable {
+    rows_max: Option<u64>,
+    batch_rows: Option<u64>,
+    pause_ms: Option<u64>,
+    notice_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditTable {
+    on_failure: Option<OnAuditFailure>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OverrideTable {
+    role: Option<String>,
+    database: Option<String>,
+    application_name: Option<String>,
+    table: Option<String>,
+    #[serde(default)]
+    rules: BTreeMap<String, Action>,
+    may_override: Option<bool>,
+}
+
 impl Policy {
-    /// The action for a finding of `rule`: the first `[[override]]` that matches and names the rule, else `[rules]`, else `[defaults]`.
-    pub fn action(&self, _rule: &str, _subject: &Subject) -> Action {
-        Action::Rewrite
+    /// Reads a policy file. `name` is its path, for messages and the audit log. The error names the file, the line and, for an
+    /// unknown key, value or rule, the nearest one that exists.
+    pub fn parse(text: &str, name: &str, rule_names: &[&str]) -> Result<Policy, String> {
+        let file = Source { text, name }.read(Some(rule_names))?;
+        file.policy(name)
+            .ok_or_else(|| format!("{name}: the built-in policy `standard` is incomplete"))
     }
 
-    /// Whether `SET lockkeeper.override` counts for this subject.
-    pub fn may_override(&self, _subject: &Subject) -> bool {
-        false
+    /// `observe`, `standard` or `strict`; None for any other name.
+    pub fn embedded(name: &str, rule_names: &[&str]) -> Option<Policy> {
+        let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
+        // An error would be a mistake in a file that is compiled in; the tests read all three.
+        Policy::parse(text, name, rule_names).ok()
+    }
+
+    /// The action for a finding of `rule`: the first `[[override]]` that matches and names the rule, else `[rules]`, else `[defaults]`.
+    pub fn action(&self, rule: &str, subject: &Subject) -> Action {
+        let rules = &self.rules;
+        let special = rules
+            .overrides
+            .iter()
+            .filter(|o| o.matches(subject))
+            .find_map(|o| o.rules.get(rule));
+        *special.or_else(|| rules.actions.get(rule)).unwrap_or(&rules.default)
+    }
+
+    /// Whether `SET lockkeeper.override` counts for this subject: the first `[[override]]` that matches and says, else `[defaults]`.
+    pub fn may_override(&self, subject: &Subject) -> bool {
+        let rules = &self.rules;
+        let special = rules
+            .overrides
+            .iter()
+            .filter(|o| o.matches(subject))
+            .find_map(|o| o.may_override);
+        special.unwrap_or(rules.may_override)
+    }
+}
+
+impl OverrideTable {
+    fn matches(&self, subject: &Subject) -> bool {
+        let fits = |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|p| glob(p, value));
+        fits(&self.role, subject.role)
+            && fits(&self.database, subject.database)
+            && fits(&self.application_name, subject.application_name)
+            && self.table.as_ref().is_none_or(|pattern| match subject.table {
+                Some(table) if pattern.contains('.') => glob(pattern, table),
+                Some(table) => glob(pattern, table.rsplit_once('.').map_or(table, |(_, name)| name)),
+                None => false,
+            })
+    }
+}
+
+/// `*` stands for any text, everything else for itself.
+fn glob(pattern: &str, value: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == value;
+    };
+    let Some(mut value) = value.strip_prefix(head) else {
+        return false;
+    };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let tail = parts.pop().unwrap_or_default();
+    // The leftmost place for each part leaves the most text to the parts after it.
+    for part in parts {
+        match value.find(part) {
+            Some(at) => value = &value[at + part.len()..],
+            None => return false,
+        }
+    }
+    value.ends_with(tail)
+}
+
+impl File {
+    /// What this file leaves out, from `base`.
+    fn over(self, base: File) -> File {
+        File {
+            extends: None,
+            defaults: DefaultsTable {
+                rule: self.defaults.rule.or(base.defaults.rule),
+                unparsed: self.defaults.unparsed.or(base.defaults.unparsed),
+                in_transaction: self.defaults.in_transaction.or(base.defaults.in_transaction),
+                may_override: self.defaults.may_override.or(base.defaults.may_override),
+            },
+            lock: LockTable {
+                timeout_ms: self.lock.timeout_ms.or(base.lock.timeout_ms),
+                pause_ms: self.lock.pause_ms.or(base.lock.pause_ms),
+                give_up_after_s: self.lock.give_up_after_s.or(base.lock.give_up_after_s),
+                give_up_in_transaction_s: self
+                    .lock
+                    .give_up_in_transaction_s
+                    .or(base.lock.give_up_in_transaction_s),
+                concurrent_tries: self.lock.concurrent_tries.or(base.lock.concurrent_tries),
+            },
+            table: TableTable {
+                small_bytes: self.table.small_bytes.or(base.table.small_bytes),
+            },
+            backfill: BackfillTable {
+                rows_max: self.backfill.rows_max.or(base.backfill.rows_max),
+                batch_rows: self.backfill.batch_rows.or(base.backfill.batch_rows),
+                pause_ms: self.backfill.pause_ms.or(base.backfill.pause_ms),
+                notice_s: self.backfill.notice_s.or(base.backfill.notice_s),
+            },
+            audit: AuditTable {
+                on_failure: self.audit.on_failure.or(base.audit.on_failure),
+            },
+            rules: base.rules.into_iter().chain(self.rules).collect(),
+            overrides: self.overrides.into_iter().chain(base.overrides).collect(),
+        }
+    }
+
+    /// None if a value is missing, which [`File::over`] the standard policy leaves none of.
+    fn policy(self, name: &str) -> Option<Policy> {
+        Some(Policy {
+            name: name.to_string(),
+            unparsed: self.defaults.unparsed?,
+            in_transaction: self.defaults.in_transaction?,
+            lock: Lock {
+                timeout_ms: self.lock.timeout_ms?,
+                pause_ms: self.lock.pause_ms?,
+                give_up_after_ms: self.lock.give_up_after_s? * 1000,
+                give_up_in_transaction_ms: self.lock.give_up_in_transaction_s? * 1000,
+                concurrent_tries: self.lock.concurrent_tries?,
+            },
+            small_bytes: self.table.small_bytes?,
+            backfill: Backfill {
+                rows_max: self.backfill.rows_max?,
+                batch_rows: self.backfill.batch_rows?,
+                pause_ms: self.backfill.pause_ms?,
+                notice_ms: self.backfill.notice_s? * 1000,
+            },
+            on_audit_failure: self.audit.on_failure?,
+            rules: Rules {
+                default: self.defaults.rule?,
+                may_override: self.defaults.may_override?,
+                actions: self.rules,
+                overrides: self.overrides,
+            },
+        })
+    }
+}
+
+/// The text of an embedded policy, completed by those that it extends.
+fn embedded(name: &str) -> Option<Result<File, String>> {
+    let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
+    Some(Source { text, name }.read(None))
+}
+
+/// A policy file's text and name, for messages that say where.
+struct Source<'a> {
+    text: &'a str,
+    name: &'a str,
+}
+
+impl Source<'_> {
+    /// The file, checked and completed. `rule_names` are the rules there are; None does not ask.
+    fn read(&self, rule_names: Option<&[&str]>) -> Result<File, String> {
+        let file: File = toml::from_str(self.text).map_err(|error| self.explain(&error))?;
+        self.check_numbers(&file)?;
+        self.check_rules(&file, rule_names)?;
+        self.check_overrides(&file)?;
+        let base = match file.extends.as_deref() {
+            // What everything else is completed by.
+            None if self.text == STANDARD => return Ok(file),
+            None => "standard",
+            Some(name) => name,
+        };
+        let Some(base_file) = embedded(base) else {
+            let known: Vec<&str> = EMBEDDED.iter().map(|(name, _)| *name).collect();
+            let message = format!("extends names no built-in policy: `{base}`, {}", suggest(base, &known));
+            return Err(self.at(&["extends"], message));
+        };
+        Ok(file.over(base_file?))
+    }
+
+    /// Refuses what is not a useful number: a lock_timeout of 0 would wait without end, a batch of 0 rows never ends.
+    fn check_numbers(&self, file: &File) -> Result<(), String> {
+        let numbers: [(&str, &str, Option<u64>, u64, u64); 10] = [
+            ("lock", "timeout_ms", file.lock.timeout_ms, 1, 60_000),
+            ("lock", "pause_ms", file.lock.pause_ms, 1, 600_000),
+            ("lock", "give_up_after_s", file.lock.give_up_after_s, 1, 604_800),
+            (
+                "lock",
+                "give_up_in_transaction_s",
+                file.lock.give_up_in_transaction_s,
+                1,
+                3_600,
+            ),
+            (
+                "lock",
+                "concurrent_tries",
+                file.lock.concurrent_tries.map(u64::from),
+                1,
+                100,
+            ),
+            ("table", "small_bytes", file.table.small_bytes, 0, 1 << 40),
+            ("backfill", "rows_max", file.backfill.rows_max, 1, 1_000_000_000),
+            ("backfill", "batch_rows", file.backfill.batch_rows, 1, 1_000_000),
+            ("backfill", "pause_ms", file.backfill.pause_ms, 0, 600_000),
+            ("backfill", "notice_s", file.backfill.notice_s, 1, 3_600),
+        ];
+        for (table, key, value, min, max) in numbers {
+            if let Some(value) = value.filter(|value| !(min..=max).contains(value)) {
+                let message = format!("`{key}` in [{table}] is {value}, it must be between {min} and {max}");
+                return Err(self.at(&[table, key], message));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rules(&self, file: &File, rule_names: Option<&[&str]>) -> Result<(), String> {
+        let Some(known) = rule_names else { return Ok(()) };
+        let unknown = |rules: &BTreeMap<String, Action>, path: &[&str], place: &str| {
+            let Some(rule) = rules.keys().find(|rule| !known.contains(&rule.as_str())) else {
+                return Ok(());
+            };
+            let path: Vec<&str> = path.iter().copied().chain([rule.as_str()]).collect();
+            Err(self.at(
+                &path,
+                format!("unknown rule `{rule}` in {place}, {}", suggest(rule, known)),
+            ))
+        };
+        unknown(&file.rules, &["rules"], "[rules]")?;
+        for (index, special) in file.overrides.iter().enumerate() {
+            unknown(
+                &special.rules,
+                &["override", &index.to_string(), "rules"],
+                "[[override]]",
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Refuses an `[[override]]` that says nothing, or that holds for everything and so hides what [rules] says.
+    fn check_overrides(&self, file: &File) -> Result<(), String> {
+        for (index, special) in file.overrides.iter().enumerate() {
+            let index = index.to_string();
+            let conditions = [
+                ("role", &special.role),
+                ("database", &special.database),
+                ("application_name", &special.application_name),
+                ("table", &special.table),
+            ];
+            if let Some((key, _)) = conditions.iter().find(|(_, pattern)| pattern.as_deref() == Some("")) {
+                let message =
+                    format!("`{key}` in [[override]] is empty and would match nothing; `*` matches everything");
+                return Err(self.at(&["override", &index, key], message));
+            }
+            if conditions.iter().all(|(_, pattern)| pattern.is_none()) {
+                let message = "this [[override]] holds for everything, since it names no role, database, application_name or \
+                               table: write it in [rules] and [defaults] instead";
+                return Err(self.at(&["override", &index], message));
+            }
+            if special.rules.is_empty() && special.may_override.is_none() {
+                let message = "this [[override]] changes nothing: give it `rules` or `may_override`";
+                return Err(self.at(&["override", &index], message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The TOML reader's error, with the nearest valid word where a word is wrong.
+    fn explain(&self, error: &toml::de::Error) -> String {
+        let place = error.span().map_or(0, |span| span.start);
+        let table = match self.path_at(place).split_last() {
+            Some((_, [])) | None => String::new(),
+            Some((_, tables)) => match tables
+                .iter()
+                .filter(|t| t.parse::<usize>().is_err())
+                .collect::<Vec<_>>()[..]
+            {
+                [name] if name == "override" => " in [[override]]".to_string(),
+                ref names => format!(
+                    " in [{}]",
+                    names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(".")
+                ),
+            },
+        };
+        // serde says: unknown field `x`, expected one of `a`, `b`
+        let words: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
+        let message = match (error.message(), &words[..]) {
+            (text, [word, known @ ..]) if text.starts_with("unknown field ") => {
+                format!("unknown key `{word}`{table}, {}", suggest(word, known))
+            }
+            (text, [word, known @ ..]) if text.starts_with("unknown variant ") => {
+                let key = self.path_at(place).pop().unwrap_or_default();
+                format!("`{key}`{table} cannot be `{word}`, {}", suggest(word, known))
+            }
+            (text, _) => match self.path_at(place).pop() {
+                Some(key) => format!("`{key}`{table}: {}", text.trim_end()),
+                None => text.trim_end().replace('\n', ", "),
+            },
+        };
+        self.line(place, message)
+    }
+
+    fn at(&self, path: &[&str], message: impl Display) -> String {
+        let place = DeTable::parse(self.text)
+            .ok()
+            .and_then(|table| place_of(table.get_ref(), path));
+        self.line(place.unwrap_or(0), message)
+    }
+
+    fn line(&self, place: usize, message: impl Display) -> String {
+        let before = self.text.get(..place).unwrap_or(self.text);
+        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        format!("{}:{line}: {message}", self.name)
+    }
+
+    /// The keys that lead to what stands at a byte offset; empty if nothing does.
+    fn path_at(&self, place: usize) -> Vec<String> {
+        let mut path = Vec::new();
+        if let Ok(table) = DeTable::parse(self.text) {
+            path_in_table(table.get_ref(), place, &mut path);
+        }
+        path
+    }
+}
+
+fn path_in_table(table: &DeTable, place: usize, path: &mut Vec<String>) -> bool {
+    table.iter().any(|(key, value)| {
+        path.push(key.get_ref().to_string());
+        let found = key.span().contains(&place) || path_in_value(value, place, path);
+        if !found {
+            path.pop();
+        }
+        found
+    })
+}
+
+fn path_in_value(value: &toml::Spanned<DeValue>, place: usize, path: &mut Vec<String>) -> bool {
+    let inside = match value.get_ref() {
+        DeValue::Table(table) => path_in_table(table, place, path),
+        DeValue::Array(items) => items.iter().enumerate().any(|(index, item)| {
+            path.push(index.to_string());
+            let found = path_in_value(item, place, path);
+            if !found {
+                path.pop();
+            }
+            found
+        }),
+        _ => false,
+    };
+    inside || value.span().contains(&place)
+}
+
+/// Where the last key of `path` is written; array elements are named by their index.
+fn place_of(table: &DeTable, path: &[&str]) -> Option<usize> {
+    let (name, rest) = path.split_first()?;
+    let (key, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+    match (value.get_ref(), rest) {
+        (_, []) => Some(key.span().start),
+        (DeValue::Table(table), rest) => place_of(table, rest),
+        (DeValue::Array(items), [index, rest @ ..]) => {
+            let item = items.get(index.parse::<usize>().ok()?)?;
+            match item.get_ref() {
+                DeValue::Table(table) if !rest.is_empty() => place_of(table, rest),
+                _ => Some(item.span().start),
+            }
+        }
+        _ => None,
+    }
+}
+
+/// "did you mean `x`?", or all there are if none is near.
+fn suggest(word: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|k| (strsim::damerau_levenshtein(word, k), k)).min();
+    match near {
+        Some((distance, near)) if distance <= 2.max(word.len() / 3) => format!("did you mean `{near}`?"),
+        _ => format!(
+            "valid are {}",
+            known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: [&str; 24] = [
+        "nonconcurrent-index",
+        "nonconcurrent-drop-index",
+        "nonconcurrent-reindex",
+        "validating-check",
+        "validating-foreign-key",
+        "set-not-null",
+        "volatile-default",
+        "serial-column",
+        "stored-generated-column",
+        "constrained-domain",
+        "rename-column",
+        "rename-table",
+        "drop-column",
+        "drop-table",
+        "truncate",
+        "change-type",
+        "unique-constraint",
+        "exclusion-constraint",
+        "rewriting-table",
+        "blocking-refresh",
+        "partition-lock",
+        "large-write",
+        "update-limit",
+        "lock-queue",
+    ];
+
+    const SOMEBODY: Subject = Subject {
+        database: "shop",
+        role: "app",
+        application_name: "psql",
+        table: Some("public.users"),
+    };
+
+    fn policy(text: &str) -> Policy {
+        Policy::parse(text, "p.toml", &RULES).unwrap()
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, expect: &str) {
+        assert_eq!(
+            Policy::parse(text, "p.toml", &RULES).unwrap_err(),
+            expect,
+            "for: {text}"
+        );
+    }
+
+    #[test]
+    fn embedded_policies_are_whole() {
+        for (name, _) in EMBEDDED {
+            let policy = Policy::embedded(name, &RULES).unwrap_or_else(|| panic!("{name} cannot be read"));
+            assert_eq!(policy.name, name);
+            assert_eq!((policy.lock.timeout_ms, policy.lock.give_up_after_ms), (50, 300_000));
+            assert_eq!((policy.backfill.batch_rows, policy.backfill.notice_ms), (5_000, 5_000));
+        }
+        assert!(Policy::embedded("lenient", &RULES).is_none());
+    }
+
+    #[test]
+    fn embedded_policies_decide() {
+        let actions = |name: &str| {
+            let policy = Policy::embedded(name, &RULES).unwrap();
+            let action = |rule| policy.action(rule, &SOMEBODY);
+            (
+                [
+                    action("drop-column"),
+                    action("nonconcurrent-index"),
+                    action("lock-queue"),
+                    action("large-write"),
+                ],
+                policy.may_override(&SOMEBODY),
+                policy.on_audit_failure,
+                policy.in_transaction,
+            )
+        };
+        use Action::*;
+        let standard = (
+            [Reject, Rewrite, Rewrite, Rewrite],
+            true,
+            OnAuditFailure::Open,
+            InTransaction::Reject,
+        );
+        assert_eq!(actions("standard"), standard);
+        let strict = (
+            [Reject, Reject, Rewrite, Rewrite],
+            false,
+            OnAuditFailure::Closed,
+            InTransaction::Reject,
+        );
+        assert_eq!(actions("strict"), strict);
+        assert_eq!(
+            actions("observe"),
+            ([Warn; 4], true, OnAuditFailure::Open, InTransaction::Forward)
+        );
+        let observe = Policy::embedded("observe", &RULES).unwrap();
+        assert!(RULES.iter().all(|rule| observe.action(rule, &SOMEBODY) == Warn));
+        assert_eq!(observe.unparsed, Warn);
+    }
+
+    #[test]
+    fn what_is_not_written_comes_from_the_extended_policy() {
+        let p = policy("[lock]\ntimeout_ms = 20\n[rules]\ndrop-table = 'allow'");
+        assert_eq!((p.lock.timeout_ms, p.lock.pause_ms), (20, 200));
+        assert_eq!(p.action("drop-table", &SOMEBODY), Action::Allow);
+        assert_eq!(p.action("drop-column", &SOMEBODY), Action::Reject);
+        assert_eq!(p.action("set-not-null", &SOMEBODY), Action::Rewrite);
+        assert_eq!(p.name, "p.toml");
+        let p = policy("extends = 'strict'\n[defaults]\nmay_override = true");
+        assert_eq!(
+            (p.action("set-not-null", &SOMEBODY), p.may_override(&SOMEBODY)),
+            (Action::Reject, true)
+        );
+        assert_eq!(policy("").on_audit_failure, OnAuditFailure::Open);
+    }
+
+    #[test]
+    fn a_file_may_be_called_like_an_embedded_policy() {
+        let p = Policy::parse("[lock]\ntimeout_ms = 20", "standard", &RULES).unwrap();
+        assert_eq!((p.lock.timeout_ms, p.lock.pause_ms), (20, 200));
+    }
+
+    #[test]
+    fn the_first_override_that_answers_wins() {
+        let p = policy(
+            "extends = 'strict'
+             [[override]]
+             role = 'dba'
+             may_override = true
+             [[override]]
+             role = 'd*'
+             table = 'scratch.*'
+             may_override = false
+             rules = { drop-table = 'allow' }
+             [[override]]
+             application_name = 'nightly-*-job'
+             database = 'shop'
+             table = 'users'
+             rules = { drop-table = 'warn' }",
+        );
+        let dba = Subject {
+            role: "dba",
+            table: Some("scratch.t"),
+            ..SOMEBODY
+        };
+        assert_eq!(
+            (p.action("drop-table", &dba), p.may_override(&dba)),
+            (Action::Allow, true)
+        );
+        let dev = Subject { role: "dev", ..dba };
+        assert_eq!(
+            (p.action("drop-table", &dev), p.may_override(&dev)),
+            (Action::Allow, false)
+        );
+        let nightly = Subject {
+            application_name: "nightly-7-job",
+            ..SOMEBODY
+        };
+        assert_eq!(p.action("drop-table", &nightly), Action::Warn);
+        assert_eq!(p.action("drop-column", &nightly), Action::Reject);
+        assert_eq!(
+            p.action("drop-table", &Subject { table: None, ..nightly }),
+            Action::Reject
+        );
+        assert_eq!(
+            p.action(
+                "drop-table",
+                &Subject {
+                    table: Some("public.users2"),
+                    ..nightly
+                }
+            ),
+            Action::Reject
+        );
+        assert!(!p.may_override(&SOMEBODY));
+    }
+
+    #[test]
+    fn globs() {
+        for (pattern, value, expect) in [
+            ("*", "", true),
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("a*", "ab", true),
+            ("*b", "ab", true),
+            ("a*a", "a", false),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*b", "ab", false),
+            ("*é*", "caféx", true),
+            ("A*", "ab", false),
+        ] {
+            assert_eq!(glob(pattern, value), expect, "{pattern} {value}");
+        }
+    }
+
+    #[test]
+    fn unknown_words_name_the_nearest() {
+        check_error(
+            "[lock]\n\ntmeout_ms = 5",
+            "p.toml:3: unknown key `tmeout_ms` in [lock], did you mean `timeout_ms`?",
+        );
+        check_error(
+            "lock = { tmeout_ms = 5 }",
+            "p.toml:1: unknown key `tmeout_ms` in [lock], did you mean `timeout_ms`?",
+        );
+        check_error(
+            "\n[loc]\ntimeout_ms = 5",
+            "p.toml:2: unknown key `loc`, did you mean `lock`?",
+        );
+        check_error(
+            "[table]\nsize = 5",
+            "p.toml:2: unknown key `size` in [table], valid are `small_bytes`",
+        );
+        check_error(
+            "[[override]]\nrol = 'x'",
+            "p.toml:2: unknown key `rol` in [[override]], did you mean `role`?",
+        );
+        check_error(
+            "[rules]\ndrop-colum = 'warn'",
+            "p.toml:2: unknown rule `drop-colum` in [rules], did you mean `drop-column`?",
+        );
+        check_error(
+            "[[override]]\nrole = 'a'\nrules = { drop_table = 'warn' }",
+            "p.toml:3: unknown rule `drop_table` in [[override]], did you mean `drop-table`?",
+        );
+        check_error(
+            "[rules]\ndrop-table = 'rejct'",
+            "p.toml:2: `drop-table` in [rules] cannot be `rejct`, did you mean `reject`?",
+        );
+        check_error(
+            "[defaults]\nin_transaction = 'defer'",
+            "p.toml:2: `in_transaction` in [defaults] cannot be `defer`, valid are `reject`, `forward`",
+        );
+        check_error(
+            "extends = 'standart'",
+            "p.toml:1: extends names no built-in policy: `standart`, did you mean `standard`?",
+        );
+        check_error(
+            "# hm\nextends = 'other.toml'",
+            "p.toml:2: extends names no built-in policy: `other.toml`, valid are `observe`, `standard`, `strict`",
+        );
+    }
+
+    #[test]
+    fn values_are_checked() {
+        check_error(
+            "[lock]\ntimeout_ms = 0",
+            "p.toml:2: `timeout_ms` in [lock] is 0, it must be between 1 and 60000",
+        );
+        check_error(
+            "[backfill]\nbatch_rows = 0",
+            "p.toml:2: `batch_rows` in [backfill] is 0, it must be between 1 and 1000000",
+        );
+        check_error(
+            "[lock]\ngive_up_after_s = 99999999",
+            "p.toml:2: `give_up_after_s` in [lock] is 99999999, it must be between 1 and 604800",
+        );
+        check_error(
+            "[lock]\ntimeout_ms = -1",
+            "p.toml:2: `timeout_ms` in [lock]: invalid value: integer `-1`, expected u64",
+        );
+        check_error(
+            "[lock]\ntimeout_ms = '50ms'",
+            "p.toml:2: `timeout_ms` in [lock]: invalid type: string \"50ms\", expected u64",
+        );
+        check_error(
+            "lock = 5",
+            "p.toml:1: `lock`: invalid type: integer `5`, expected struct LockTable",
+        );
+        check_error(
+            "[[override]]\nrules = { drop-table = 'allow' }",
+            "p.toml:1: this [[override]] holds for everything, since it names no role, database, application_name or table: \
+             write it in [rules] and [defaults] instead",
+        );
+        check_error(
+            "[[override]]\nrole = 'a'\nmay_override = true\n[[override]]\nrole = 'b'",
+            "p.toml:4: this [[override]] changes nothing: give it `rules` or `may_override`",
+        );
+        check_error(
+            "[[override]]\nrole = ''\nmay_override = true",
+            "p.toml:2: `role` in [[override]] is empty and would match nothing; `*` matches everything",
+        );
+    }
+
+    #[test]
+    fn broken_toml_names_the_line() {
+        check_error("[lock]\ntimeout_ms 5", "p.toml:2: key with no value, expected `=`");
+        check_error("[lock]\ntimeout_ms = 5\ntimeout_ms = 6", "p.toml:3: duplicate key");
     }
 }
