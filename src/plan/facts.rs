@@ -4,12 +4,23 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::statement::Statement;
+use pg_query::protobuf::RangeVar;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
     pub schema: Option<String>,
     pub name: String,
+}
+
+impl Name {
+    /// Without the database, which can only be the current one.
+    pub fn of(range: &RangeVar) -> Name {
+        Name {
+            schema: Some(range.schemaname.clone()).filter(|schema| !schema.is_empty()),
+            name: range.relname.clone(),
+        }
+    }
 }
 
 /// The names to ask about.
