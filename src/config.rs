@@ -4,13 +4,17 @@
 //! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
 
 use crate::plan::policy::Policy;
+use crate::plan::rules::RULES;
 use crate::proxy::{Config, Limits, Upstream};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
+use std::io::ErrorKind;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Built in.
+pub const POLICIES: [&str; 3] = ["observe", "standard", "strict"];
 const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
 const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
@@ -241,31 +245,25 @@ impl Options {
 
 /// An embedded policy by its name, else the file of that name.
 pub fn load_policy(name: &str) -> Result<Policy, String> {
-    use crate::plan::policy::{Action, Backfill, InTransaction, Lock, OnAuditFailure, Rules};
-    if name != "standard" {
-        return Err(format!("policy: {name} cannot be read yet"));
+    let rule_names = rule_names();
+    if POLICIES.contains(&name) {
+        return Policy::embedded(name, &rule_names)
+            .ok_or_else(|| format!("policy: the built-in policy `{name}` does not fit this program's rules"));
     }
-    Ok(Policy {
-        name: name.into(),
-        unparsed: Action::Reject,
-        in_transaction: InTransaction::Reject,
-        lock: Lock {
-            timeout_ms: 50,
-            pause_ms: 200,
-            give_up_after_ms: 300_000,
-            give_up_in_transaction_ms: 5_000,
-            concurrent_tries: 3,
-        },
-        small_bytes: 10 << 20,
-        backfill: Backfill {
-            rows_max: 10_000,
-            batch_rows: 5_000,
-            pause_ms: 100,
-            notice_ms: 5_000,
-        },
-        on_audit_failure: OnAuditFailure::Open,
-        rules: Rules::default(),
-    })
+    match std::fs::read_to_string(name) {
+        Ok(text) => Policy::parse(&text, name, &rule_names),
+        Err(error) if error.kind() == ErrorKind::NotFound && !name.contains(['/', '.']) => {
+            let near = did_you_mean(name, &POLICIES);
+            Err(format!(
+                "policy: there is neither a built-in policy nor a file `{name}`{near}"
+            ))
+        }
+        Err(error) => Err(format!("policy: cannot read {name}: {error}")),
+    }
+}
+
+pub fn rule_names() -> Vec<&'static str> {
+    RULES.iter().map(|rule| rule.name).collect()
 }
 
 /// `, did you mean `b`?`, or the list of what there is where nothing is near.

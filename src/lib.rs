@@ -16,5 +16,6 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+mod lex;
 pub mod plan;
 pub mod proxy;

@@ -1,6 +1,8 @@
 //! What must not reach the audit log: password literals, and statements of unbounded length. Works on any text, also on
 //! one that no parser takes, and rather masks too much than too little.
 
+use crate::lex::{Kind, Token};
+
 /// Of a statement that is logged; what is longer is cut.
 const STATEMENT_BYTES_MAX: usize = 64 << 10;
 const MASK: &str = "'***'";
@@ -58,123 +60,6 @@ fn mask(sql: &str, depth: u32, out: &mut String) {
         }
         rest = rest.get(token.length..).unwrap_or_default();
     }
-}
-
-enum Kind {
-    /// White space or a comment.
-    Space,
-    Word,
-    /// `'…'` with its prefix. Ambiguous where its end depends on standard_conforming_strings, or is missing.
-    Literal {
-        ambiguous: bool,
-    },
-    /// `$tag$ … $tag$`; `tag` is the length of `$tag$`.
-    Dollar {
-        tag: usize,
-    },
-    Other,
-}
-
-struct Token {
-    kind: Kind,
-    length: usize,
-}
-
-impl Token {
-    fn new(kind: Kind, length: usize) -> Option<Token> {
-        Some(Token { kind, length })
-    }
-
-    fn text<'a>(&self, rest: &'a str) -> &'a str {
-        rest.get(..self.length).unwrap_or(rest)
-    }
-
-    fn first(rest: &str) -> Option<Token> {
-        let first = rest.chars().next()?;
-        if first.is_whitespace() {
-            return Token::new(Kind::Space, first.len_utf8());
-        }
-        if rest.starts_with("--") {
-            return Token::new(Kind::Space, rest.find('\n').unwrap_or(rest.len()));
-        }
-        if rest.starts_with("/*") {
-            return Token::new(Kind::Space, comment(rest.as_bytes()));
-        }
-        for prefix in ["'", "e'", "n'", "b'", "x'", "u&'"] {
-            let start = rest.get(..prefix.len());
-            if start.is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
-                return Some(literal(rest.as_bytes(), prefix));
-            }
-        }
-        if first == '"' {
-            let end = rest.get(1..).and_then(|inner| inner.find('"'));
-            return Token::new(Kind::Other, end.map_or(rest.len(), |end| end + 2));
-        }
-        if first == '$'
-            && let Some(tag) = dollar_tag(rest)
-        {
-            let close = rest.get(tag..).and_then(|body| body.find(rest.get(..tag)?));
-            return match close {
-                Some(at) => Token::new(Kind::Dollar { tag }, tag + at + tag),
-                None => Token::new(Kind::Literal { ambiguous: true }, rest.len()),
-            };
-        }
-        let word = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'));
-        match word.unwrap_or(rest.len()) {
-            0 => Token::new(Kind::Other, first.len_utf8()),
-            length => Token::new(Kind::Word, length),
-        }
-    }
-}
-
-/// The length of a comment, which may hold others.
-fn comment(bytes: &[u8]) -> usize {
-    let (mut at, mut open) = (0, 0u32);
-    while let Some(pair) = bytes.get(at..at + 2) {
-        match pair {
-            b"/*" => (open, at) = (open + 1, at + 2),
-            b"*/" => (open, at) = (open - 1, at + 2),
-            _ => at += 1,
-        }
-        if open == 0 {
-            return at;
-        }
-    }
-    bytes.len()
-}
-
-fn literal(bytes: &[u8], prefix: &str) -> Token {
-    let escapes = prefix.eq_ignore_ascii_case("e'");
-    let mut ambiguous = false;
-    let mut at = prefix.len();
-    while let Some(byte) = bytes.get(at) {
-        let doubled = bytes.get(at + 1) == Some(&b'\'');
-        match byte {
-            b'\\' if escapes => at += 2,
-            b'\'' if doubled => at += 2,
-            b'\'' => {
-                let kind = Kind::Literal { ambiguous };
-                return Token { kind, length: at + 1 };
-            }
-            _ => {
-                ambiguous |= *byte == b'\\' && doubled;
-                at += 1;
-            }
-        }
-    }
-    Token {
-        kind: Kind::Literal { ambiguous: true },
-        length: bytes.len(),
-    }
-}
-
-/// The length of `$$` or `$tag$` at the start, None for `$1` and the like.
-fn dollar_tag(rest: &str) -> Option<usize> {
-    let tag = rest.get(1..)?;
-    let end = tag.find('$')?;
-    let name = tag.get(..end)?;
-    let good = name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit());
-    good.then_some(end + 2)
 }
 
 #[cfg(test)]

@@ -4,12 +4,23 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::statement::Statement;
+use pg_query::protobuf::RangeVar;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
     pub schema: Option<String>,
     pub name: String,
+}
+
+impl Name {
+    /// Without the database, which can only be the current one.
+    pub fn of(range: &RangeVar) -> Name {
+        Name {
+            schema: Some(range.schemaname.clone()).filter(|schema| !schema.is_empty()),
+            name: range.relname.clone(),
+        }
+    }
 }
 
 /// The names to ask about.
@@ -84,6 +95,12 @@ pub struct Relation {
     pub indexes: Vec<Index>,
     pub constraints: Vec<Constraint>,
     pub triggers: Vec<Trigger>,
+    /// Names of relations and of constraints in the same schema that begin like this relation's (its first 24 bytes): those
+    /// that a name generated from it could collide with.
+    #[serde(default)]
+    pub taken_relations: Vec<String>,
+    #[serde(default)]
+    pub taken_constraints: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -97,6 +114,8 @@ pub struct Column {
     pub identity: String,
     /// attgenerated: '' s v
     pub generated: String,
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
