@@ -19,6 +19,8 @@ use std::task::{Context, Poll, ready};
 const RESPONSES_MAX: usize = 100_000;
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
+/// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
+const AUTHENTICATION_MAX: usize = 65_535;
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
@@ -29,6 +31,16 @@ pub enum Broken {
     Server(io::Error),
     /// The client sent what no client may send.
     Protocol(String),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Broken::Client(error) => write!(f, "connection to the client: {error}"),
+            Broken::Server(error) => write!(f, "connection to the server: {error}"),
+            Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
+        }
+    }
 }
 
 /// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
@@ -53,6 +65,8 @@ pub enum Event {
 pub enum Mode {
     /// Both directions, until a frame needs attention.
     Forward,
+    /// Only what belongs to authentication, until the server is ready.
+    Authenticate,
     /// Only what is owed, until the session is quiescent. The client is read only for COPY data.
     Settle,
 }
@@ -79,8 +93,8 @@ pub enum HeldKind {
 #[derive(Clone, Debug)]
 pub struct HeldPortal {
     pub statement: Vec<u8>,
-    /// Parameters of the Bind as the client sent them.
-    pub parameters: Vec<u8>,
+    /// The Bind frame as the client sent it.
+    pub bind: Vec<u8>,
 }
 
 /// The transaction state within an extended-query group, since the last ReadyForQuery.
@@ -237,13 +251,13 @@ impl Relay {
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
             }
-            if mode == Mode::Settle && self.settled() {
+            if mode != Mode::Forward && self.settled() {
                 return Poll::Ready(Ok(Event::Quiescent));
             }
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            if self.client_eof && self.up.written() && (mode == Mode::Forward || self.responses.copy_in()) {
+            if self.client_eof && self.up.written() && (mode != Mode::Settle || self.responses.copy_in()) {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -266,13 +280,13 @@ impl Relay {
 
     /// Client to server. Ready(None) means that something moved.
     fn poll_up(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Option<Event>, Broken>> {
-        let reading = (mode == Mode::Forward || self.responses.copy_in()) && self.responses.len() < RESPONSES_MAX;
+        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < RESPONSES_MAX;
         if reading && let Some(event) = self.scan_up(mode)? {
             return Poll::Ready(Ok(Some(event)));
         }
         let pending = !self.up.written();
         ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
-        if !reading || self.client_eof {
+        if !reading || self.client_eof || !self.up.has_room() {
             return if pending { Poll::Ready(Ok(None)) } else { Poll::Pending };
         }
         match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
@@ -314,8 +328,16 @@ impl Relay {
             let len = wire::frame_len(header).ok_or_else(|| {
                 Broken::Protocol(format!("invalid length of a message of type {:?}", char::from(tag)))
             })?;
-            if mode == Mode::Settle && !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H') {
+            let expected = match mode {
+                Mode::Forward => true,
+                Mode::Settle => matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H'),
+                Mode::Authenticate => matches!(tag, b'p' | b'X'),
+            };
+            if !expected {
                 return Ok(None);
+            }
+            if mode == Mode::Authenticate && len > AUTHENTICATION_MAX {
+                return Err(Broken::Protocol("a message of authentication is too long".into()));
             }
             if self.discard_to_sync {
                 if !matches!(tag, b'S' | b'X') {
