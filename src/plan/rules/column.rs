@@ -154,9 +154,16 @@ fn first(
     let default = pieces.parts.iter().find(|p| p.kind == ConstrType::ConstrDefault);
     let identity = pieces.parts.iter().find(|p| p.kind == ConstrType::ConstrIdentity);
     let volatile = default.is_some_and(|p| p.constraint.raw_expr.as_deref().is_none_or(|e| is_volatile(subject, e)));
-    let not_null = pieces.parts.iter().any(|p| p.kind == ConstrType::ConstrNotnull)
-        || serial(column).is_some()
-        || identity.is_some();
+    let asked_for = |kind: ConstrType| pieces.parts.iter().any(|p| p.kind == kind);
+    if asked_for(ConstrType::ConstrPrimary) && not_null_name(pieces).is_some() {
+        return Err("a named NOT NULL beside PRIMARY KEY is not rewritten".to_string());
+    }
+    // A primary key makes its column NOT NULL itself, later; but an identity column has to be before that.
+    let not_null = identity.is_some()
+        || (!asked_for(ConstrType::ConstrPrimary) && (asked_for(ConstrType::ConstrNotnull) || serial(column).is_some()));
+    if identity.is_some() && asked_for(ConstrType::ConstrPrimary) {
+        return Err("an identity column that is the primary key at once is not rewritten: add the column first".to_string());
+    }
     let fill = match (serial(column), identity, default) {
         (Some(type_name), _, None) => Some(Fill::serial(table, asked, name, type_name)),
         (None, Some(identity), None) => Some(Fill::identity(table, column, identity)?),
@@ -167,16 +174,13 @@ fn first(
     let Some(fill) = fill else {
         return Ok(vec![plain(table, action, name, pieces, mark)]);
     };
-    let relation = table.known.cloned().unwrap_or_else(|| super::unknown(asked));
     let quoted = quote_ident(name);
     let base = match serial(column) {
         Some(type_name) => format!("ADD COLUMN {quoted} {type_name}"),
         None => pieces.base.clone(),
     };
     let mut then = fill.before.clone();
-    then.extend([
-        format!("{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}", action.head, fill.expression),
-    ]);
+    then.push(format!("{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}", action.head, fill.expression));
     then.extend(fill.after.clone());
     then.push(steps::comment_on_column(name, table, Some(mark)));
     let sql = then.remove(0);
@@ -185,14 +189,14 @@ fn first(
         rollback: Some(format!("ALTER TABLE {} DROP COLUMN {quoted}", table.sql)),
         ..steps::brief_then("add column, filled for new rows only", sql, then, LockMode::AccessExclusive, table)
     }];
-    if table.known.is_some() {
-        let batches = Batches::backfill(&relation, &format!("{quoted} = {}", fill.expression), &format!("{quoted} IS NULL"))?;
-        let sql = format!("UPDATE {} SET {quoted} = {} WHERE {quoted} IS NULL", table.sql, fill.expression);
-        all.push(steps::step("fill in existing rows", sql, Mode::Batches(Box::new(batches)), LockMode::RowExclusive, table));
-    } else {
-        let sql = format!("UPDATE {} SET {quoted} = {} WHERE {quoted} IS NULL", table.sql, fill.expression);
-        all.push(steps::step("fill in existing rows", sql, Mode::Rows, LockMode::RowExclusive, table));
-    }
+    let (set, empty) = (format!("{quoted} = {}", fill.expression), format!("{quoted} IS NULL"));
+    let mode = match table.known {
+        Some(relation) => Mode::Batches(Box::new(Batches::backfill(relation, &set, &empty)?)),
+        // Offline no key is known; such a plan is only shown.
+        None => Mode::Rows,
+    };
+    let sql = format!("UPDATE {} SET {set} WHERE {empty}", table.sql);
+    all.push(steps::step("fill in existing rows", sql, mode, LockMode::RowExclusive, table));
     if not_null {
         all.extend(set_not_null::sequence(subject, table, asked, action.head, name, not_null_name(pieces).as_deref()));
     }
