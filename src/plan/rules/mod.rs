@@ -236,10 +236,7 @@ fn unknown(asked: &Name) -> Relation {
 }
 
 pub(super) fn name_of(range: &RangeVar) -> Name {
-    Name {
-        schema: (!range.schemaname.is_empty()).then(|| range.schemaname.clone()),
-        name: range.relname.clone(),
-    }
+    Name::of(range)
 }
 
 pub(super) fn sql_name(name: &Name) -> String {
