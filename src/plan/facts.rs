@@ -3,13 +3,26 @@
 //! [`Request::of`] collects the names, [`Request::sql`] is a query with one row and one json column that cannot raise an
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
+use super::splice::quote_literal;
 use super::statement::Statement;
+use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
+use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
     pub schema: Option<String>,
     pub name: String,
+}
+
+impl Name {
+    /// Without the database, which can only be the current one.
+    pub fn of(range: &RangeVar) -> Name {
+        Name {
+            schema: Some(range.schemaname.clone()).filter(|schema| !schema.is_empty()),
+            name: range.relname.clone(),
+        }
+    }
 }
 
 /// The names to ask about.
@@ -20,15 +33,374 @@ pub struct Request {
     pub types: Vec<Name>,
 }
 
+/// The catalog query, PostgreSQL 13 to 18, with the names left open.
+const CATALOG_QUERY: &str = include_str!("facts.sql");
+
 impl Request {
-    pub fn of(_statement: &Statement) -> Request {
-        Request::default()
+    /// Of a statement that is not judged, nothing.
+    pub fn of(statement: &Statement) -> Request {
+        let mut request = Request::default();
+        request.statement(&statement.node);
+        request
     }
 
-    /// One row, one json column; cannot raise an error and waits for no relation lock.
+    /// One row, one json column.
+    ///
+    /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
+    /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
+    /// (pg_get_expr, pg_get_constraintdef, pg_get_indexdef and pg_relation_size do; tried on 15 and 18). Needs no right on the relations.
     pub fn sql(&self) -> String {
-        String::new()
+        let rows = |names: &[Name]| {
+            let literal = |text: &str| format!("{}::pg_catalog.name", quote_literal(text));
+            let row = |name: &Name| {
+                let schema = name.schema.as_deref().map_or("NULL::pg_catalog.name".into(), literal);
+                format!("({schema}, {})", literal(&name.name))
+            };
+            match names {
+                [] => "SELECT NULL::pg_catalog.name, NULL::pg_catalog.name WHERE false".to_string(),
+                names => format!("VALUES {}", names.iter().map(row).collect::<Vec<_>>().join(", ")),
+            }
+        };
+        // In one pass from left to right: a name may itself look like one of the marks.
+        let parts = [
+            ("{relations}", &self.relations),
+            ("{functions}", &self.functions),
+            ("{types}", &self.types),
+        ];
+        let mut rest = CATALOG_QUERY.trim_end();
+        let mut sql = String::with_capacity(rest.len() + 256);
+        for (mark, names) in parts {
+            if let Some((before, after)) = rest.split_once(mark) {
+                sql.push_str(before);
+                sql.push_str(&rows(names));
+                rest = after;
+            }
+        }
+        sql.push_str(rest);
+        sql
     }
+
+    fn relation(&mut self, name: Name) {
+        if !name.name.is_empty() && !self.relations.contains(&name) {
+            self.relations.push(name);
+        }
+    }
+
+    fn range(&mut self, range: &Option<RangeVar>) {
+        if let Some(range) = range {
+            self.relation(Name::of(range));
+        }
+    }
+
+    fn ranges(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            match &node.node {
+                Some(NodeEnum::RangeVar(range)) => self.relation(Name::of(range)),
+                Some(NodeEnum::VacuumRelation(relation)) => self.range(&relation.relation),
+                Some(NodeEnum::PublicationObjSpec(object)) => {
+                    if let Some(table) = &object.pubtable {
+                        self.range(&table.relation);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A relation that a list of names means: `a`, `s.a`, `db.s.a`.
+    fn listed(&mut self, names: &[Node]) {
+        if let Some(name) = listed_name(names) {
+            self.relation(name);
+        }
+    }
+
+    fn statement(&mut self, node: &NodeEnum) {
+        use NodeEnum as N;
+        match node {
+            N::UpdateStmt(update) => self.range(&update.relation),
+            N::DeleteStmt(delete) => self.range(&delete.relation),
+            N::AlterTableStmt(alter) => {
+                self.range(&alter.relation);
+                let table = alter.relation.as_ref().map(Name::of);
+                for command in &alter.cmds {
+                    if let Some(N::AlterTableCmd(command)) = &command.node {
+                        self.alter_command(command, table.as_ref());
+                    }
+                }
+            }
+            N::IndexStmt(index) => {
+                self.range(&index.relation);
+                // An index lives in its table's schema.
+                let schema = index.relation.as_ref().map(Name::of).and_then(|table| table.schema);
+                let name = index.idxname.clone();
+                self.relation(Name { schema, name });
+                for part in index.index_params.iter().chain(index.where_clause.as_deref()) {
+                    self.expression(part);
+                }
+            }
+            N::DropStmt(drop) => self.dropped(drop),
+            N::RenameStmt(rename) => self.range(&rename.relation),
+            N::AlterObjectSchemaStmt(alter) => self.range(&alter.relation),
+            N::AlterOwnerStmt(alter) => self.range(&alter.relation),
+            N::AlterObjectDependsStmt(alter) => self.range(&alter.relation),
+            N::ReindexStmt(reindex) => self.range(&reindex.relation),
+            N::ClusterStmt(cluster) => {
+                self.range(&cluster.relation);
+                self.beside(&cluster.relation, &cluster.indexname);
+            }
+            N::RefreshMatViewStmt(refresh) => self.range(&refresh.relation),
+            N::TruncateStmt(truncate) => self.ranges(&truncate.relations),
+            N::VacuumStmt(vacuum) => self.ranges(&vacuum.rels),
+            N::CreateStatsStmt(create) => self.ranges(&create.relations),
+            N::CreatePublicationStmt(create) => self.ranges(&create.pubobjects),
+            N::AlterPublicationStmt(alter) => self.ranges(&alter.pubobjects),
+            N::CreateTrigStmt(create) => {
+                self.range(&create.relation);
+                self.range(&create.constrrel);
+            }
+            N::RuleStmt(rule) => self.range(&rule.relation),
+            N::CreatePolicyStmt(policy) => self.range(&policy.table),
+            N::AlterPolicyStmt(policy) => self.range(&policy.table),
+            N::AlterSeqStmt(alter) => self.range(&alter.sequence),
+            N::ViewStmt(view) => self.range(&view.view),
+            N::CreateStmt(create) => self.create_table(create),
+            N::CreateForeignTableStmt(create) => {
+                if let Some(base) = &create.base_stmt {
+                    self.create_table(base);
+                }
+            }
+            N::CreateSchemaStmt(schema) => {
+                for element in schema.schema_elts.iter().filter_map(|element| element.node.as_ref()) {
+                    self.statement(element);
+                }
+            }
+            N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
+            N::SecLabelStmt(label) => self.commented(label.objtype(), &label.object),
+            _ => {}
+        }
+    }
+
+    fn alter_command(&mut self, command: &AlterTableCmd, table: Option<&Name>) {
+        use pg_query::protobuf::AlterTableType as A;
+        let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
+        match definition {
+            Some(NodeEnum::ColumnDef(column)) => self.column(column),
+            Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint, table),
+            // INHERIT, NO INHERIT
+            Some(NodeEnum::RangeVar(parent)) => self.relation(Name::of(parent)),
+            Some(NodeEnum::PartitionCmd(partition)) => self.range(&partition.name),
+            Some(NodeEnum::TypeName(of)) => self.type_name(of),
+            Some(NodeEnum::ReplicaIdentityStmt(identity)) => self.in_schema_of(table, &identity.name),
+            Some(_) if command.subtype() == A::AtColumnDefault => {
+                if let Some(def) = &command.def {
+                    self.expression(def);
+                }
+            }
+            _ => {}
+        }
+        if command.subtype() == A::AtClusterOn {
+            self.in_schema_of(table, &command.name);
+        }
+    }
+
+    fn column(&mut self, column: &ColumnDef) {
+        if let Some(type_name) = &column.type_name {
+            self.type_name(type_name);
+        }
+        // ALTER COLUMN TYPE carries its USING here.
+        if let Some(default) = &column.raw_default {
+            self.expression(default);
+        }
+        for constraint in &column.constraints {
+            if let Some(NodeEnum::Constraint(constraint)) = &constraint.node {
+                self.constraint(constraint, None);
+            }
+        }
+    }
+
+    fn constraint(&mut self, constraint: &TableConstraint, table: Option<&Name>) {
+        self.range(&constraint.pktable);
+        self.in_schema_of(table, &constraint.indexname);
+        if let Some(expression) = &constraint.raw_expr {
+            self.expression(expression);
+        }
+    }
+
+    fn create_table(&mut self, create: &pg_query::protobuf::CreateStmt) {
+        self.range(&create.relation);
+        self.ranges(&create.inh_relations);
+        if let Some(of) = &create.of_typename {
+            self.type_name(of);
+        }
+        for element in create.table_elts.iter().chain(&create.constraints) {
+            match &element.node {
+                Some(NodeEnum::ColumnDef(column)) => self.column(column),
+                Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint, None),
+                Some(NodeEnum::TableLikeClause(like)) => self.range(&like.relation),
+                _ => {}
+            }
+        }
+    }
+
+    fn dropped(&mut self, drop: &pg_query::protobuf::DropStmt) {
+        use ObjectType as O;
+        for object in drop.objects.iter().filter_map(|object| object.node.as_ref()) {
+            let NodeEnum::List(list) = object else {
+                continue;
+            };
+            match drop.remove_type() {
+                O::ObjectTable
+                | O::ObjectIndex
+                | O::ObjectView
+                | O::ObjectMatview
+                | O::ObjectSequence
+                | O::ObjectForeignTable => self.listed(&list.items),
+                // The last name is the trigger's, rule's or policy's own.
+                O::ObjectTrigger | O::ObjectRule | O::ObjectPolicy => {
+                    if let Some((_, table)) = list.items.split_last() {
+                        self.listed(table);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn commented(&mut self, kind: ObjectType, object: &Option<Box<Node>>) {
+        use ObjectType as O;
+        let Some(NodeEnum::List(list)) = object.as_ref().and_then(|object| object.node.as_ref()) else {
+            return;
+        };
+        match kind {
+            O::ObjectTable
+            | O::ObjectIndex
+            | O::ObjectView
+            | O::ObjectMatview
+            | O::ObjectSequence
+            | O::ObjectForeignTable => self.listed(&list.items),
+            O::ObjectColumn | O::ObjectTabconstraint | O::ObjectTrigger | O::ObjectRule | O::ObjectPolicy => {
+                if let Some((_, table)) = list.items.split_last() {
+                    self.listed(table);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An index that is named without a schema, since it can only be in its table's.
+    fn beside(&mut self, table: &Option<RangeVar>, name: &str) {
+        self.in_schema_of(table.as_ref().map(Name::of).as_ref(), name);
+    }
+
+    fn in_schema_of(&mut self, table: Option<&Name>, name: &str) {
+        self.relation(Name {
+            schema: table.and_then(|table| table.schema.clone()),
+            name: name.to_string(),
+        });
+    }
+
+    fn type_name(&mut self, type_name: &TypeName) {
+        if let Some(name) = listed_name(&type_name.names)
+            && !self.types.contains(&name)
+        {
+            self.types.push(name);
+        }
+    }
+
+    fn expression(&mut self, node: &Node) {
+        for name in functions_called(node) {
+            if !self.functions.contains(&name) {
+                self.functions.push(name);
+            }
+        }
+        for name in named_in(node, "TypeName { names: [") {
+            if !self.types.contains(&name) {
+                self.types.push(name);
+            }
+        }
+    }
+}
+
+/// The functions that an expression calls by name, anywhere in it. CURRENT_TIMESTAMP and the like are no functions; operators are not
+/// looked into.
+pub fn functions_called(expression: &Node) -> Vec<Name> {
+    named_in(expression, "FuncCall { funcname: [")
+}
+
+/// The names that stand behind `mark` in the tree's Debug text. No walker of the library visits every kind of node, and a function
+/// that is overlooked would count as not volatile; the Debug text has them all.
+fn named_in(node: &Node, mark: &str) -> Vec<Name> {
+    let debug = format!("{node:?}");
+    let mut names = Vec::new();
+    let mut rest = debug.as_str();
+    while let Some(c) = rest.chars().next() {
+        if c == '"' {
+            rest = &rest[quoted(rest).1..];
+        } else if let Some(list) = rest.strip_prefix(mark) {
+            let mut parts = Vec::new();
+            rest = list;
+            while let Some(at) = rest.find(['"', ']']).filter(|&at| rest[at..].starts_with('"')) {
+                let (part, length) = quoted(&rest[at..]);
+                parts.push(part);
+                rest = &rest[at + length..];
+            }
+            if let Some(name) = parts.pop() {
+                names.push(Name {
+                    schema: parts.pop(),
+                    name,
+                });
+            }
+        } else {
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    names
+}
+
+/// A string as Debug writes it, read back, and its length in the text.
+fn quoted(text: &str) -> (String, usize) {
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, at + 1),
+            '\\' => match chars.next().map(|(_, escape)| escape) {
+                Some('n') => value.push('\n'),
+                Some('r') => value.push('\r'),
+                Some('t') => value.push('\t'),
+                Some('0') => value.push('\0'),
+                Some('u') => {
+                    let digits: String = chars
+                        .by_ref()
+                        .map(|(_, c)| c)
+                        .skip(1)
+                        .take_while(|&c| c != '}')
+                        .collect();
+                    value.extend(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32));
+                }
+                Some(other) => value.push(other),
+                None => {}
+            },
+            c => value.push(c),
+        }
+    }
+    (value, text.len())
+}
+
+/// The last two of a list of names; a database before them can only be the current one.
+fn listed_name(names: &[Node]) -> Option<Name> {
+    let text = |node: &Node| match &node.node {
+        Some(NodeEnum::String(string)) => Some(string.sval.clone()),
+        _ => None,
+    };
+    let (last, before) = names.split_last()?;
+    Some(Name {
+        schema: match before.last() {
+            Some(schema) => Some(text(schema)?),
+            None => None,
+        },
+        name: text(last)?,
+    })
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -70,7 +442,8 @@ pub struct Relation {
     pub kind: char,
     /// pg_class.relpersistence: p u t
     pub persistence: char,
-    /// Main fork of the table and its partitions, without indexes.
+    /// Main fork of the table and its partitions, without indexes; by pg_class.relpages while another session holds or awaits
+    /// ACCESS EXCLUSIVE on it.
     pub bytes: u64,
     /// reltuples of the table and its partitions; None if never analyzed.
     pub rows: Option<f64>,
@@ -91,7 +464,9 @@ pub struct Column {
     pub name: String,
     /// format_type, with typmod: `character varying(10)`.
     pub type_name: String,
+    /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
+    /// Of a generated column its expression. Empty where it could not be asked for a lock.
     pub default: Option<String>,
     /// attidentity: '' a d
     pub identity: String,
@@ -119,7 +494,7 @@ pub struct Index {
     /// The constraint that it backs.
     pub constraint: Option<String>,
     pub bytes: u64,
-    /// pg_get_indexdef
+    /// pg_get_indexdef; empty where it could not be asked for a lock.
     pub definition: String,
 }
 
@@ -130,7 +505,7 @@ pub struct Constraint {
     pub kind: char,
     pub validated: bool,
     pub columns: Vec<String>,
-    /// pg_get_constraintdef
+    /// pg_get_constraintdef; empty where it could not be asked for a lock.
     pub definition: String,
     /// The table that a foreign key references.
     pub references: Option<Name>,

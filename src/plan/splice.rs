@@ -3,45 +3,364 @@
 //! Every function returns None where the change could not be proven: the edited text is parsed again, and its tree must
 //! be the old tree plus exactly the intended field. Nothing is ever printed from a tree.
 
-/// `CREATE INDEX`, `DROP INDEX`, `REINDEX` or `REFRESH MATERIALIZED VIEW` in its concurrent form.
-pub fn concurrently(_sql: &str) -> Option<String> {
-    None
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableStmt, ConstrType, Constraint, DefElem, DropStmt, IndexStmt, ScanToken, Token};
+
+/// `CREATE INDEX`, `DROP INDEX`, `REINDEX` or `REFRESH MATERIALIZED VIEW` in its concurrent form; as it is if it has that already.
+pub fn concurrently(sql: &str) -> Option<String> {
+    let text = Text::of(sql)?;
+    match text.node.clone() {
+        NodeEnum::IndexStmt(index) if index.concurrent => Some(sql.to_string()),
+        NodeEnum::IndexStmt(index) => {
+            let expected = IndexStmt {
+                concurrent: true,
+                ..*index
+            };
+            text.insert_after(text.find(Token::Index)?, "CONCURRENTLY")
+                .proven(NodeEnum::IndexStmt(Box::new(expected)))
+        }
+        NodeEnum::DropStmt(drop) if drop.concurrent => Some(sql.to_string()),
+        NodeEnum::DropStmt(drop) => {
+            let expected = DropStmt {
+                concurrent: true,
+                ..drop
+            };
+            text.insert_after(text.word(1, Token::Index)?, "CONCURRENTLY")
+                .proven(NodeEnum::DropStmt(expected))
+        }
+        NodeEnum::RefreshMatViewStmt(refresh) if refresh.concurrent => Some(sql.to_string()),
+        NodeEnum::RefreshMatViewStmt(mut refresh) => {
+            refresh.concurrent = true;
+            text.insert_after(text.word(2, Token::View)?, "CONCURRENTLY")
+                .proven(NodeEnum::RefreshMatViewStmt(refresh))
+        }
+        NodeEnum::ReindexStmt(_) => reindex_concurrently(&text),
+        _ => None,
+    }
+}
+
+/// `REINDEX (VERBOSE) TABLE t`: the word goes after TABLE; a `CONCURRENTLY false` in the parentheses becomes plain.
+fn reindex_concurrently(text: &Text) -> Option<String> {
+    let NodeEnum::ReindexStmt(mut reindex) = text.node.clone() else {
+        return None;
+    };
+    let is_option =
+        |node: &pg_query::Node| matches!(&node.node, Some(NodeEnum::DefElem(e)) if e.defname == "concurrently");
+    let given: Vec<_> = reindex.params.iter().filter(|node| is_option(node)).cloned().collect();
+    let on = |node: &pg_query::Node| matches!(&node.node, Some(NodeEnum::DefElem(element)) if is_true(element));
+    match given.as_slice() {
+        [] => {
+            // The keyword is the first of these outside the parentheses: the options could be called anything.
+            let at =
+                text.position(|token| matches!(token, Token::Index | Token::Table | Token::Schema | Token::Database))?;
+            let edit = text.insert_after(at, "CONCURRENTLY");
+            let NodeEnum::ReindexStmt(new) = one_statement(&edit.sql)? else {
+                return None;
+            };
+            // The grammar appends the word to the options.
+            let (last, rest) = new.params.split_last()?;
+            if !is_option(last) || !on(last) || rest.len() != reindex.params.len() {
+                return None;
+            }
+            reindex.params.push(last.clone());
+            edit.proven(NodeEnum::ReindexStmt(reindex))
+        }
+        [one] if on(one) => Some(text.sql.to_string()),
+        [_] => {
+            let at = text.tokens.iter().position(|t| t.token() == Token::Concurrently)?;
+            let value = text.tokens.get(at + 1)?;
+            let edit = text.replace(value.start as usize..value.end as usize, "true");
+            let NodeEnum::ReindexStmt(new) = one_statement(&edit.sql)? else {
+                return None;
+            };
+            let new_option = new.params.iter().find(|node| is_option(node))?.clone();
+            if !on(&new_option) {
+                return None;
+            }
+            *reindex.params.iter_mut().find(|node| is_option(node))? = new_option;
+            edit.proven(NodeEnum::ReindexStmt(reindex))
+        }
+        // The server takes the last one; too odd to touch.
+        _ => None,
+    }
 }
 
 /// Names an unnamed `CREATE INDEX`.
-pub fn index_name(_sql: &str, _name: &str) -> Option<String> {
-    None
+pub fn index_name(sql: &str, name: &str) -> Option<String> {
+    let text = Text::of(sql)?;
+    let NodeEnum::IndexStmt(mut index) = text.node.clone() else {
+        return None;
+    };
+    if !index.idxname.is_empty() || name.is_empty() {
+        return None;
+    }
+    let mut at = text.find(Token::Index)?;
+    at += usize::from(text.word(at + 1, Token::Concurrently).is_some());
+    index.idxname = name.to_string();
+    text.insert_after(at, &quote_ident(name))
+        .proven(NodeEnum::IndexStmt(index))
 }
 
-/// `CREATE INDEX IF NOT EXISTS i` as `CREATE INDEX i`.
-pub fn without_if_not_exists(_sql: &str) -> Option<String> {
-    None
+/// `CREATE INDEX IF NOT EXISTS i` as `CREATE INDEX i`; also of CREATE TABLE and of the one ADD COLUMN of an ALTER TABLE.
+pub fn without_if_not_exists(sql: &str) -> Option<String> {
+    let text = Text::of(sql)?;
+    let mut expected = text.node.clone();
+    let flag = match &mut expected {
+        NodeEnum::IndexStmt(index) => &mut index.if_not_exists,
+        NodeEnum::CreateStmt(create) => &mut create.if_not_exists,
+        NodeEnum::AlterTableStmt(alter) => match only_command(alter) {
+            Some(command) => &mut command.missing_ok,
+            None => return None,
+        },
+        _ => return None,
+    };
+    if !std::mem::take(flag) {
+        return None;
+    }
+    let at = text.tokens.windows(3).position(|three| {
+        three[0].token() == Token::IfP && three[1].token() == Token::Not && three[2].token() == Token::Exists
+    })?;
+    // Word by word: a comment between them stays.
+    let mut edited = sql.to_string();
+    for token in text.tokens[at..at + 3].iter().rev() {
+        let end = token.end as usize;
+        let space = usize::from(sql.as_bytes().get(end) == Some(&b' '));
+        edited.replace_range(token.start as usize..end + space, "");
+    }
+    Edit { sql: edited, prefix: 0 }.proven(expected)
 }
 
 /// Appends NOT VALID to the one `ADD … CHECK` or `ADD … FOREIGN KEY` of an ALTER TABLE, or of an action's text (`ADD CHECK (…)`).
-pub fn not_valid(_sql: &str) -> Option<String> {
-    None
+pub fn not_valid(sql: &str) -> Option<String> {
+    let text = Text::of_alter(sql)?;
+    let mut expected = text.node.clone();
+    let constraint = added_constraint(&mut expected)?;
+    if !matches!(
+        constraint.contype(),
+        ConstrType::ConstrCheck | ConstrType::ConstrForeign | ConstrType::ConstrNotnull
+    ) || constraint.skip_validation
+    {
+        return None;
+    }
+    constraint.skip_validation = true;
+    // The grammar leaves the rest to the later stages.
+    constraint.initially_valid = false;
+    text.insert_after(text.tokens.len() - 1, "NOT VALID").proven(expected)
 }
 
 /// Gives the one unnamed table constraint that an ALTER TABLE (or an action's text) adds a name.
-pub fn constraint_name(_sql: &str, _name: &str) -> Option<String> {
-    None
+pub fn constraint_name(sql: &str, name: &str) -> Option<String> {
+    let text = Text::of_alter(sql)?;
+    let mut expected = text.node.clone();
+    let constraint = added_constraint(&mut expected)?;
+    if !constraint.conname.is_empty() || name.is_empty() {
+        return None;
+    }
+    constraint.conname = name.to_string();
+    // A table may be called "add": the right ADD is the one with which the result is proven.
+    let adds = text
+        .tokens
+        .iter()
+        .enumerate()
+        .filter(|(_, token)| token.token() == Token::AddP);
+    let words = format!("CONSTRAINT {}", quote_ident(name));
+    adds.map(|(at, _)| text.insert_after(at, &words))
+        .find_map(|edit| edit.proven(expected.clone()))
+}
+
+fn only_command(alter: &mut AlterTableStmt) -> Option<&mut pg_query::protobuf::AlterTableCmd> {
+    match alter.cmds.as_mut_slice() {
+        [
+            pg_query::Node {
+                node: Some(NodeEnum::AlterTableCmd(command)),
+            },
+        ] => Some(command),
+        _ => None,
+    }
+}
+
+fn added_constraint(node: &mut NodeEnum) -> Option<&mut Constraint> {
+    let NodeEnum::AlterTableStmt(alter) = node else {
+        return None;
+    };
+    match only_command(alter)?.def.as_mut()?.node.as_mut()? {
+        NodeEnum::Constraint(constraint) => Some(constraint),
+        _ => None,
+    }
+}
+
+/// One parsed statement and its tokens without comments.
+struct Text<'a> {
+    sql: std::borrow::Cow<'a, str>,
+    /// Bytes at the start of `sql` that are not the caller's.
+    prefix: usize,
+    tokens: Vec<ScanToken>,
+    node: NodeEnum,
+}
+
+/// An edited text that is not yet proven.
+struct Edit {
+    sql: String,
+    prefix: usize,
+}
+
+impl<'a> Text<'a> {
+    fn of(sql: &'a str) -> Option<Text<'a>> {
+        Some(Text {
+            sql: sql.into(),
+            prefix: 0,
+            tokens: significant_tokens(sql).filter(|tokens| !tokens.is_empty())?,
+            node: one_statement(sql)?,
+        })
+    }
+
+    /// A whole ALTER TABLE, or one action of it, which is given a head for the time of the edit.
+    fn of_alter(sql: &'a str) -> Option<Text<'a>> {
+        let first = significant_tokens(sql)?.first()?.token();
+        if first == Token::Alter && one_statement(sql).is_some() {
+            return Text::of(sql);
+        }
+        const HEAD: &str = "ALTER TABLE t ";
+        let whole = format!("{HEAD}{sql}");
+        Some(Text {
+            prefix: HEAD.len(),
+            tokens: significant_tokens(&whole)?,
+            node: one_statement(&whole)?,
+            sql: whole.into(),
+        })
+    }
+
+    fn position(&self, wanted: impl Fn(Token) -> bool) -> Option<usize> {
+        let mut depth = 0;
+        self.tokens.iter().position(|token| {
+            depth += super::statement::depth_change(token);
+            depth == 0 && wanted(token.token())
+        })
+    }
+
+    /// The first such token outside parentheses.
+    fn find(&self, token: Token) -> Option<usize> {
+        self.position(|t| t == token)
+    }
+
+    /// `at`, if that is the token there.
+    fn word(&self, at: usize, token: Token) -> Option<usize> {
+        self.tokens.get(at).filter(|t| t.token() == token).map(|_| at)
+    }
+
+    fn insert_after(&self, token: usize, words: &str) -> Edit {
+        let at = self.tokens[token].end as usize;
+        self.replace(at..at, &format!(" {words}"))
+    }
+
+    fn replace(&self, range: std::ops::Range<usize>, words: &str) -> Edit {
+        let mut sql = self.sql.to_string();
+        sql.replace_range(range, words);
+        Edit {
+            sql,
+            prefix: self.prefix,
+        }
+    }
+}
+
+impl Edit {
+    fn proven(self, expected: NodeEnum) -> Option<String> {
+        let node = one_statement(&self.sql)?;
+        if tree_text(&node) != tree_text(&expected) {
+            return None;
+        }
+        self.sql.get(self.prefix..).map(str::to_string)
+    }
+}
+
+/// The tokens without comments; None if the scanner refuses the text.
+pub(super) fn significant_tokens(sql: &str) -> Option<Vec<ScanToken>> {
+    let mut tokens = pg_query::scan_tokens(sql).ok()?;
+    tokens.retain(|t| !matches!(t.token(), Token::SqlComment | Token::CComment));
+    Some(tokens)
+}
+
+/// The tree of a text that holds exactly one statement.
+pub(super) fn one_statement(sql: &str) -> Option<NodeEnum> {
+    let mut tree = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    match tree.stmts.len() {
+        1 => tree.stmts.pop()?.stmt?.node,
+        _ => None,
+    }
+}
+
+/// The tree as text without its byte positions, so that two texts can be compared.
+pub(super) fn tree_text(node: &NodeEnum) -> String {
+    const POSITIONS: [&str; 5] = [
+        "location: ",
+        "list_start: ",
+        "list_end: ",
+        "stmt_len: ",
+        "rexpr_list_start: ",
+    ];
+    let debug = format!("{node:?}");
+    let mut out = String::with_capacity(debug.len());
+    let mut quoted = false;
+    let mut rest = debug.as_str();
+    while let Some(c) = rest.chars().next() {
+        let position = POSITIONS.iter().find(|name| !quoted && rest.starts_with(**name));
+        if let Some(name) = position {
+            let value = &rest[name.len()..];
+            rest = value.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit());
+            out.push_str(name);
+            continue;
+        }
+        let mut length = c.len_utf8();
+        match c {
+            '"' => quoted = !quoted,
+            // Within a quoted value Debug escapes both the quote and the backslash.
+            '\\' if quoted => length += rest[1..].chars().next().map_or(0, char::len_utf8),
+            _ => {}
+        }
+        out.push_str(&rest[..length]);
+        rest = &rest[length..];
+    }
+    out
+}
+
+/// As the server's defGetBoolean reads an option: no value means true. Neither is true of a value that it would refuse.
+pub(super) fn is_true(element: &DefElem) -> bool {
+    matches!(option_value(element), Some(true))
+}
+
+pub(super) fn is_false(element: &DefElem) -> bool {
+    matches!(option_value(element), Some(false))
+}
+
+fn option_value(element: &DefElem) -> Option<bool> {
+    let Some(argument) = &element.arg else {
+        return Some(true);
+    };
+    let word = match argument.node.as_ref()? {
+        NodeEnum::Integer(number) => number.ival.to_string(),
+        NodeEnum::String(text) => text.sval.to_ascii_lowercase(),
+        NodeEnum::Boolean(value) => value.boolval.to_string(),
+        _ => return None,
+    };
+    match word.as_str() {
+        "1" | "true" | "on" => Some(true),
+        "0" | "false" | "off" => Some(false),
+        _ => None,
+    }
 }
 
 /// The identifier, quoted unless it is lower case and no keyword.
 pub fn quote_ident(name: &str) -> String {
-    let plain = name
-        .bytes()
-        .enumerate()
-        .all(|(i, b)| b.is_ascii_lowercase() || b == b'_' || (i > 0 && b.is_ascii_digit()));
-    let keyword = || match pg_query::scan_tokens(name) {
-        Ok(tokens) => tokens.len() != 1 || tokens[0].keyword_kind != 0,
+    let letter = |(i, b): (usize, u8)| b.is_ascii_lowercase() || b == b'_' || (i > 0 && b.is_ascii_digit());
+    let is_keyword = || match pg_query::scan_tokens(name) {
+        Ok(tokens) => !matches!(tokens.as_slice(), [one] if one.keyword_kind == 0),
         Err(_) => true,
     };
-    if plain && !name.is_empty() && !keyword() {
-        return name.to_string();
+    if !name.is_empty() && name.bytes().enumerate().all(letter) && !is_keyword() {
+        name.to_string()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
     }
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A string literal that means the same whatever standard_conforming_strings is.
@@ -57,4 +376,223 @@ pub fn quote_literal(text: &str) -> String {
 /// `schema.name`, each quoted where needed.
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(splice: impl Fn(&str) -> Option<String>, sql: &str, expect: Option<&str>) {
+        assert_eq!(splice(sql).as_deref(), expect, "{sql:?}");
+    }
+
+    #[test]
+    fn concurrent_forms() {
+        let check = |sql, expect| check(concurrently, sql, expect);
+        check("create index on t(a)", Some("create index CONCURRENTLY on t(a)"));
+        check(
+            "/* index */ CREATE /* a */ UNIQUE -- index\n INDEX/*b*/IF NOT EXISTS \"index\" ON t(a) -- end",
+            Some(
+                "/* index */ CREATE /* a */ UNIQUE -- index\n INDEX CONCURRENTLY/*b*/IF NOT EXISTS \"index\" ON t(a) -- end",
+            ),
+        );
+        check(
+            "create index index on index(index)",
+            Some("create index CONCURRENTLY index on index(index)"),
+        );
+        check(
+            "create index concurrently i on t(a)",
+            Some("create index concurrently i on t(a)"),
+        );
+        check(
+            "drop index if exists s.i -- x",
+            Some("drop index CONCURRENTLY if exists s.i -- x"),
+        );
+        check("drop index concurrently i", Some("drop index concurrently i"));
+        check("drop table t", None);
+        check("reindex index i", Some("reindex index CONCURRENTLY i"));
+        check(
+            "REINDEX (VERBOSE) TABLE x",
+            Some("REINDEX (VERBOSE) TABLE CONCURRENTLY x"),
+        );
+        check(
+            "reindex (tablespace \"table\", verbose off) table \"table\"",
+            Some("reindex (tablespace \"table\", verbose off) table CONCURRENTLY \"table\""),
+        );
+        check(
+            "reindex (concurrently false, verbose) schema s",
+            Some("reindex (concurrently true, verbose) schema s"),
+        );
+        check(
+            "reindex (verbose, concurrently /*x*/ off) table t",
+            Some("reindex (verbose, concurrently /*x*/ true) table t"),
+        );
+        check(
+            "reindex (concurrently 0) table t",
+            Some("reindex (concurrently true) table t"),
+        );
+        check("reindex (concurrently) table t", Some("reindex (concurrently) table t"));
+        check("reindex (concurrently on, concurrently off) table t", None);
+        check("reindex table concurrently t", Some("reindex table concurrently t"));
+        check("reindex database", Some("reindex database CONCURRENTLY"));
+        check(
+            "refresh materialized view s.v with no data",
+            Some("refresh materialized view CONCURRENTLY s.v with no data"),
+        );
+        check(
+            "refresh /*view*/ materialized view view",
+            Some("refresh /*view*/ materialized view CONCURRENTLY view"),
+        );
+        check("select 1", None);
+        check("create index on t(a); drop table t", None);
+        check("create indx on t(a)", None);
+    }
+
+    #[test]
+    fn names_of_indexes() {
+        let check = |sql, expect| check(|sql| index_name(sql, "T_a_idx"), sql, expect);
+        check("create index on t(a)", Some("create index \"T_a_idx\" on t(a)"));
+        check(
+            "create unique index concurrently/**/on only t(a)",
+            Some("create unique index concurrently \"T_a_idx\"/**/on only t(a)"),
+        );
+        check("create index i on t(a)", None);
+        check("drop index i", None);
+        assert_eq!(
+            index_name("create index on t(a)", "t_a_idx").as_deref(),
+            Some("create index t_a_idx on t(a)")
+        );
+        assert_eq!(
+            index_name("create index on t(a)", "on").as_deref(),
+            Some("create index \"on\" on t(a)")
+        );
+    }
+
+    #[test]
+    fn if_not_exists_goes() {
+        let check = |sql, expect| check(without_if_not_exists, sql, expect);
+        check("create index if not exists i on t(a)", Some("create index i on t(a)"));
+        check(
+            "CREATE INDEX CONCURRENTLY IF/*1*/NOT --2\nEXISTS\ti ON t(a)",
+            Some("CREATE INDEX CONCURRENTLY /*1*/--2\n\ti ON t(a)"),
+        );
+        check("create table if not exists t(a int)", Some("create table t(a int)"));
+        check(
+            "alter table t add column if not exists a int",
+            Some("alter table t add column a int"),
+        );
+        check(
+            "alter table if exists t add column if not exists a int",
+            Some("alter table if exists t add column a int"),
+        );
+        check("create index i on t(a)", None);
+        check("alter table t add a int", None);
+        check("alter table if exists t drop column if exists a", None);
+    }
+
+    #[test]
+    fn not_valid_is_appended() {
+        let check = |sql, expect| check(not_valid, sql, expect);
+        check(
+            "alter table t add check (a > 0)",
+            Some("alter table t add check (a > 0) NOT VALID"),
+        );
+        check(
+            "ADD CONSTRAINT c CHECK (a > 0) -- foo",
+            Some("ADD CONSTRAINT c CHECK (a > 0) NOT VALID -- foo"),
+        );
+        check(
+            "add foreign key (a) references s (b) on delete cascade deferrable initially deferred /* x */",
+            Some(
+                "add foreign key (a) references s (b) on delete cascade deferrable initially deferred NOT VALID /* x */",
+            ),
+        );
+        check(
+            "add check (a > 0) no inherit",
+            Some("add check (a > 0) no inherit NOT VALID"),
+        );
+        check(
+            "alter table t add constraint n not null a",
+            Some("alter table t add constraint n not null a NOT VALID"),
+        );
+        check("alter table t add check (a > 0) not valid", None);
+        check("add check (a > 0) not enforced", None);
+        check("alter table t add unique (a)", None);
+        check("alter table t add check (a > 0), add b int", None);
+        check("alter table t add b int check (b > 0)", None);
+        check("alter domain d add check (value > 0)", None);
+        check("drop column a", None);
+        check("add check (a > 0); drop table t", None);
+    }
+
+    #[test]
+    fn constraints_are_named() {
+        let check = |sql, expect| check(|sql| constraint_name(sql, "t_Check"), sql, expect);
+        check(
+            "alter table t add check (a > 0)",
+            Some("alter table t add CONSTRAINT \"t_Check\" check (a > 0)"),
+        );
+        check(
+            "ADD /*x*/ FOREIGN KEY (a) REFERENCES s",
+            Some("ADD CONSTRAINT \"t_Check\" /*x*/ FOREIGN KEY (a) REFERENCES s"),
+        );
+        check(
+            "alter table add add unique (a)",
+            Some("alter table add add CONSTRAINT \"t_Check\" unique (a)"),
+        );
+        check(
+            "add primary key (a)",
+            Some("add CONSTRAINT \"t_Check\" primary key (a)"),
+        );
+        check(
+            "add primary key using index i",
+            Some("add CONSTRAINT \"t_Check\" primary key using index i"),
+        );
+        check(
+            "add exclude using gist (a with &&)",
+            Some("add CONSTRAINT \"t_Check\" exclude using gist (a with &&)"),
+        );
+        check("alter table t add constraint c check (a > 0)", None);
+        check("alter table t add column a int", None);
+    }
+
+    #[test]
+    fn quoting() {
+        let check = |name: &str, expect: &str| assert_eq!(quote_ident(name), expect);
+        check("users", "users");
+        check("_a1", "_a1");
+        check("1a", "\"1a\"");
+        check("Users", "\"Users\"");
+        check("select", "\"select\"");
+        check("name", "\"name\"");
+        check("a\"b", "\"a\"\"b\"");
+        check("", "\"\"");
+        check("a b", "\"a b\"");
+        check("é", "\"é\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\'b"), "E'a\\\\''b'");
+        assert_eq!(qualified("public", "Order"), "public.\"Order\"");
+    }
+
+    #[test]
+    fn positions_are_no_difference() {
+        let tree = |sql: &str| tree_text(&one_statement(sql).unwrap());
+        assert_eq!(
+            tree("alter table t add check (a in (1, 2))"),
+            tree(" alter  table t /**/ add check (a in (1 , 2))")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = 'location: 1')"),
+            tree("alter table t add check (a = 'location: 2')")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = '\"location: 1')"),
+            tree("alter table t add check (a = '\"location: 2')")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = '\\')"),
+            tree("alter table t add check (a = '\\\\')")
+        );
+        assert_ne!(tree("select 1"), tree("select 2"));
+    }
 }

@@ -4,7 +4,9 @@
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
 use super::facts::Name;
+use super::splice::{one_statement, significant_tokens, tree_text};
 use pg_query::NodeEnum;
+use pg_query::protobuf::{ScanToken, SelectStmt, Token, TransactionStmt, TransactionStmtKind};
 
 /// What the bytes alone say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +20,195 @@ pub enum Gate {
     Read,
 }
 
-/// Well under a microsecond for ordinary statements, never allocates, works on any bytes.
-pub fn gate(_text: &[u8]) -> Gate {
+/// Well under a microsecond for ordinary statements, never allocates, works on any bytes: in every client encoding that
+/// PostgreSQL knows, the bytes that matter here (quotes, `;`, `-`, `/`, `*`, `$`) stand only for themselves. A backslash may be
+/// half of a character, and is therefore taken as a reason to read.
+pub fn gate(text: &[u8]) -> Gate {
+    let Some(start) = skip_space_and_semicolons(text, 0) else {
+        return Gate::Read;
+    };
+    if start == text.len() {
+        return Gate::Forward;
+    }
+    let first = first_word(&text[start..]);
+    if first == Gate::Read {
+        return Gate::Read;
+    }
+    let Some(semicolon) = memchr::memchr(b';', &text[start..]) else {
+        return first;
+    };
+    // Nothing but blanks and `;` after the first `;`: whatever it stands in, no second statement can follow.
+    if text[start + semicolon..].iter().all(|&b| b == b';' || is_space(b)) {
+        return first;
+    }
+    if memchr::memchr(b'\\', text).is_some() {
+        return Gate::Read;
+    }
+    match next_statement(text, start) {
+        Some(None) => first,
+        Some(Some(second)) if first == Gate::Forward => rest_forwards(text, second),
+        _ => Gate::Read,
+    }
+}
+
+/// All statements from `at` on are of the kinds that are never touched.
+fn rest_forwards(text: &[u8], mut at: usize) -> Gate {
+    while first_word(&text[at..]) == Gate::Forward {
+        match next_statement(text, at) {
+            Some(None) => return Gate::Forward,
+            Some(Some(next)) => at = next,
+            None => return Gate::Read,
+        }
+    }
     Gate::Read
+}
+
+/// From within a statement to the start of the one after it: Some(None) if there is none, None if the bytes alone cannot
+/// tell. The text has no backslash, so that a quote ends at the next quote mark whatever standard_conforming_strings is.
+fn next_statement(text: &[u8], mut at: usize) -> Option<Option<usize>> {
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\'' | b'"' => at += 2 + memchr::memchr(byte, &text[at + 1..])?,
+            // A comment ends an operator that it is glued to, so these two bytes always start one.
+            b'-' if text.get(at + 1) == Some(&b'-') => return None,
+            b'/' if text.get(at + 1) == Some(&b'*') => return None,
+            // A parameter, or the start of a dollar quote (or the middle of a name, which need not be told apart).
+            b'$' if text.get(at + 1).is_some_and(u8::is_ascii_digit) => at += 2,
+            b'$' => return None,
+            b';' => {
+                let next = skip_space_and_semicolons(text, at)?;
+                return Some((next < text.len()).then_some(next));
+            }
+            _ => at += 1,
+        }
+    }
+    Some(None)
+}
+
+/// What the first word of a statement says about it.
+fn first_word(text: &[u8]) -> Gate {
+    if text.first() == Some(&b'(') {
+        return Gate::Forward;
+    }
+    let word = word_at(text);
+    let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
+    let any = |keywords: &[&str]| keywords.iter().any(|k| is(k));
+    match word.first().map(u8::to_ascii_lowercase) {
+        Some(b's') if any(&["select", "set", "show", "savepoint"]) => Gate::Forward,
+        Some(b's') if is("start") => Gate::Begin,
+        Some(b'b') if is("begin") => Gate::Begin,
+        Some(b'e') if is("end") => Gate::End,
+        Some(b'a') if is("abort") => Gate::End,
+        Some(b'p') if is("prepare") => prepare(text, word.len()),
+        Some(b'c' | b'r') if any(&["commit", "rollback"]) => end_word(text, word.len()),
+        Some(b'i') if is("insert") => Gate::Forward,
+        Some(b'v') if is("values") => Gate::Forward,
+        Some(b't') if is("table") => Gate::Forward,
+        Some(b'f') if is("fetch") => Gate::Forward,
+        Some(b'm') if any(&["move", "merge"]) => Gate::Forward,
+        Some(b'd') if any(&["declare", "discard", "deallocate"]) => Gate::Forward,
+        Some(b'c') if any(&["copy", "close", "call", "checkpoint"]) => Gate::Forward,
+        Some(b'l') if any(&["listen", "load"]) => Gate::Forward,
+        Some(b'n') if is("notify") => Gate::Forward,
+        Some(b'u') if is("unlisten") => Gate::Forward,
+        Some(b'r') if any(&["reset", "release"]) => Gate::Forward,
+        Some(b'e') if any(&["execute", "explain"]) => Gate::Forward,
+        Some(b'w') if is("with") => Gate::Forward,
+        Some(b'a') if any(&["analyze", "analyse"]) => Gate::Forward,
+        _ => Gate::Read,
+    }
+}
+
+/// PREPARE TRANSACTION 'id' ends a transaction; PREPARE name AS … does not, and the name may well be `transaction`.
+fn prepare(text: &[u8], after: usize) -> Gate {
+    let Some(at) = skip_space(text, after) else {
+        return Gate::Read;
+    };
+    let word = word_at(&text[at..]);
+    if !word.eq_ignore_ascii_case(b"transaction") {
+        return Gate::Forward;
+    }
+    match skip_space(text, at + word.len()).and_then(|at| text.get(at)) {
+        Some(b'\'') => Gate::End,
+        _ => Gate::Read,
+    }
+}
+
+/// COMMIT and ROLLBACK, except ROLLBACK TO and COMMIT / ROLLBACK PREPARED, which leave the session's transaction as it is.
+fn end_word(text: &[u8], after: usize) -> Gate {
+    let Some(mut at) = skip_space(text, after) else {
+        return Gate::Read;
+    };
+    let mut word = word_at(&text[at..]);
+    if word.eq_ignore_ascii_case(b"work") || word.eq_ignore_ascii_case(b"transaction") {
+        let Some(next) = skip_space(text, at + word.len()) else {
+            return Gate::Read;
+        };
+        at = next;
+        word = word_at(&text[at..]);
+    }
+    if word.eq_ignore_ascii_case(b"to") || word.eq_ignore_ascii_case(b"prepared") {
+        Gate::Forward
+    } else {
+        Gate::End
+    }
+}
+
+/// The identifier or keyword that the text starts with, as far as the server's scanner would read it.
+fn word_at(text: &[u8]) -> &[u8] {
+    let in_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$' || *b >= 0x80;
+    let length = text.iter().position(|b| !in_word(b)).unwrap_or(text.len());
+    &text[..length]
+}
+
+/// As the server's scanner has it; `\v` since PostgreSQL 16, an error before.
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// Skips white space and comments; None for a comment that does not end.
+fn skip_space(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match (text.get(at), text.get(at + 1)) {
+            (Some(&byte), _) if is_space(byte) => at += 1,
+            (Some(b'-'), Some(b'-')) => at = line_end(text, at),
+            (Some(b'/'), Some(b'*')) => at = block_comment_end(text, at)?,
+            _ => return Some(at),
+        }
+    }
+}
+
+fn skip_space_and_semicolons(text: &[u8], at: usize) -> Option<usize> {
+    let mut at = skip_space(text, at)?;
+    while text.get(at) == Some(&b';') {
+        at = skip_space(text, at + 1)?;
+    }
+    Some(at)
+}
+
+fn line_end(text: &[u8], at: usize) -> usize {
+    memchr::memchr2(b'\n', b'\r', &text[at..]).map_or(text.len(), |n| at + n)
+}
+
+fn block_comment_end(text: &[u8], at: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    let mut at = at;
+    loop {
+        match (text.get(at)?, text.get(at + 1)) {
+            (b'/', Some(b'*')) => {
+                depth += 1;
+                at += 2;
+            }
+            (b'*', Some(b'/')) => {
+                depth -= 1;
+                at += 2;
+                if depth == 0 {
+                    return Some(at);
+                }
+            }
+            _ => at += 1,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -35,11 +223,11 @@ pub struct Statement {
 
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Never judged: forwarded.
+    /// Never judged: forwarded. `node` is an empty stand-in where the tree is nested too deeply to be taken over.
     Harmless,
     /// BEGIN, START TRANSACTION. `plain` if it has no options (isolation level, read only …).
     Begin { plain: bool },
-    /// COMMIT, END, PREPARE TRANSACTION, COMMIT PREPARED; `chain` for AND CHAIN.
+    /// COMMIT, END, PREPARE TRANSACTION; `chain` for AND CHAIN.
     Commit { chain: bool },
     /// ROLLBACK, ABORT; not ROLLBACK TO, which is Harmless.
     Rollback { chain: bool },
@@ -52,10 +240,11 @@ pub enum Kind {
 }
 
 /// Byte ranges are within `Statement::sql`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitedWrite {
     /// From ORDER BY or LIMIT to the end of the clause.
     pub clause: std::ops::Range<usize>,
+    /// The list after ORDER BY, without these words.
     pub order_by: Option<String>,
     /// The expression after LIMIT: `10000`, `$1`.
     pub limit: String,
@@ -71,9 +260,447 @@ pub enum Unreadable {
     Syntax(String),
 }
 
+/// A text above this is not given to the parser.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+const COMMENT_DEPTH_MAX: usize = 32;
+/// Steps of the C scanner, about a quarter of a second's worth: see [`scanner_cost`].
+const SCANNER_STEPS_MAX: usize = 64 << 20;
+
+const TOO_DEEP: &str =
+    "the statement is nested too deeply to be judged; split its expressions, or run it directly on the server";
+const PLAIN_BACKSLASH: &str = "with standard_conforming_strings off a backslash makes the text ambiguous; write the string as E'…', or set standard_conforming_strings on";
+
 /// All statements of a query text, in order. Empty statements are left out.
-pub fn read(_text: &[u8], _standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
-    Err(Unreadable::TooLarge)
+///
+/// With `standard_conforming_strings` off, a text with a backslash is parsed as the server will, but what is not Harmless in it
+/// cannot be rewritten safely: its UPDATEs and DELETEs become Harmless, and other statements are refused as Syntax if the
+/// backslash is theirs.
+pub fn read(text: &[u8], standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
+    if memchr::memchr(0, text).is_some() {
+        return Err(Unreadable::Encoding);
+    }
+    let sql = std::str::from_utf8(text).map_err(|_| Unreadable::Encoding)?;
+    // Without a backslash the setting changes nothing.
+    let escapes = !standard_conforming_strings && sql.contains('\\');
+    if text.len() > TEXT_BYTES_MAX || scanner_cost(text, escapes).is_none_or(|steps| steps > SCANNER_STEPS_MAX) {
+        return Err(Unreadable::TooLarge);
+    }
+    match parse(sql, escapes) {
+        Ok(tree) if escapes => judge_escaped(from_tree(sql, tree)),
+        Ok(tree) => Ok(from_tree(sql, tree)),
+        Err(error) if is_too_deep(&error) && !escapes => too_deep(sql),
+        Err(error) if is_too_deep(&error) => Err(Unreadable::Syntax(TOO_DEEP.into())),
+        Err(pg_query::Error::Parse(message)) if !escapes => piecewise(sql, &message),
+        Err(error) => Err(Unreadable::Syntax(parser_message(error))),
+    }
+}
+
+/// `escapes`: as with standard_conforming_strings off.
+fn parse(sql: &str, escapes: bool) -> pg_query::Result<pg_query::protobuf::ParseResult> {
+    if !escapes {
+        return Ok(pg_query::parse(sql, pg_query::ParserOptions::DEFAULT)?.protobuf);
+    }
+    let result = pg_query::parse(sql, pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS);
+    // A parse that fails leaves the setting as it was given in this thread's scanner; the next one puts it back.
+    let _ = pg_query::parse("", pg_query::ParserOptions::DEFAULT);
+    Ok(result?.protobuf)
+}
+
+/// The grammar may well take it, but the tree cannot be handed over: the decoder's limit, or the stack of the C code that walks the tree.
+fn is_too_deep(error: &pg_query::Error) -> bool {
+    match error {
+        pg_query::Error::Decode(_) => true,
+        pg_query::Error::Parse(message) => message == "stack depth limit exceeded",
+        _ => false,
+    }
+}
+
+fn from_tree(text: &str, tree: pg_query::protobuf::ParseResult) -> Vec<Statement> {
+    let mut statements = Vec::with_capacity(tree.stmts.len());
+    let mut from = 0;
+    for raw in tree.stmts {
+        // The parser's location is that of the first token; the comments before it belong to the statement too.
+        let end = match raw.stmt_len {
+            0 => text.len(),
+            length => raw.stmt_location as usize + length as usize,
+        };
+        let Some(node) = raw.stmt.and_then(|node| node.node) else {
+            continue;
+        };
+        let (sql, offset) = trimmed(text, from, end);
+        let kind = kind_of(&node);
+        statements.push(Statement {
+            sql: sql.to_string(),
+            offset,
+            node,
+            kind,
+        });
+        from = end;
+    }
+    statements
+}
+
+/// The text of one statement without the space around it and the `;` of those before it, and where it starts.
+fn trimmed(text: &str, from: usize, end: usize) -> (&str, usize) {
+    let bytes = text.as_bytes();
+    let mut from = from;
+    let mut at = from;
+    while let Some(next) = skip_space(bytes, at) {
+        if next >= end || bytes[next] != b';' {
+            break;
+        }
+        at = next + 1;
+        from = at;
+    }
+    let space = |c: char| c.is_ascii() && is_space(c as u8);
+    let piece = text.get(from..end).unwrap_or_default();
+    let start = from + (piece.len() - piece.trim_start_matches(space).len());
+    (piece.trim_matches(space), start)
+}
+
+/// Splices are made by a scanner that knows the default setting only.
+fn judge_escaped(statements: Vec<Statement>) -> Result<Vec<Statement>, Unreadable> {
+    let mut judged = Vec::with_capacity(statements.len());
+    for mut statement in statements {
+        if statement.sql.contains('\\') {
+            match statement.kind {
+                Kind::Ddl => return Err(Unreadable::Syntax(PLAIN_BACKSLASH.into())),
+                Kind::Write => statement.kind = Kind::Harmless,
+                _ => {}
+            }
+        }
+        judged.push(statement);
+    }
+    Ok(judged)
+}
+
+/// The grammar takes the text, but the tree is too deep for the decoder: statement by statement.
+fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
+    let pieces = pg_query::split_with_parser(text).map_err(|e| Unreadable::Syntax(parser_message(e)))?;
+    let mut statements = Vec::with_capacity(pieces.len());
+    let mut from = 0;
+    for piece in pieces {
+        let end = piece.as_ptr() as usize - text.as_ptr() as usize + piece.len();
+        let (sql, offset) = trimmed(text, from, end);
+        from = end;
+        let (node, kind) = match parse(sql, false) {
+            Ok(tree) => {
+                let Some(node) = tree.stmts.into_iter().next().and_then(|raw| raw.stmt?.node) else {
+                    continue;
+                };
+                let kind = kind_of(&node);
+                (node, kind)
+            }
+            Err(error) if is_too_deep(&error) && is_query(sql.as_bytes()) => {
+                (NodeEnum::SelectStmt(Box::default()), Kind::Harmless)
+            }
+            Err(error) if is_too_deep(&error) => return Err(Unreadable::Syntax(TOO_DEEP.into())),
+            Err(other) => return Err(Unreadable::Syntax(parser_message(other))),
+        };
+        statements.push(Statement {
+            sql: sql.to_string(),
+            offset,
+            node,
+            kind,
+        });
+    }
+    Ok(statements)
+}
+
+/// By its first word no DDL: the never-touched kinds, UPDATE and DELETE.
+fn is_query(sql: &[u8]) -> bool {
+    let Some(start) = skip_space(sql, 0) else {
+        return false;
+    };
+    let word = word_at(&sql[start..]);
+    first_word(&sql[start..]) == Gate::Forward
+        || word.eq_ignore_ascii_case(b"update")
+        || word.eq_ignore_ascii_case(b"delete")
+}
+
+fn parser_message(error: pg_query::Error) -> String {
+    match error {
+        pg_query::Error::Parse(message) | pg_query::Error::Split(message) | pg_query::Error::Scan(message) => message,
+        other => other.to_string(),
+    }
+}
+
+/// The whole is refused: every statement must be one that the grammar takes, or an UPDATE or DELETE with a LIMIT.
+fn piecewise(text: &str, message: &str) -> Result<Vec<Statement>, Unreadable> {
+    let refused = || Unreadable::Syntax(message.to_string());
+    let tokens = significant_tokens(text).ok_or_else(refused)?;
+    let mut statements = Vec::new();
+    let mut depth = 0i32;
+    let mut from = 0;
+    let mut any = false;
+    let end_of_text = ScanToken {
+        start: text.len() as i32,
+        token: Token::Ascii59 as i32,
+        ..ScanToken::default()
+    };
+    for token in tokens.iter().chain([&end_of_text]) {
+        depth += depth_change(token);
+        let end = token.start as usize;
+        if token.token() != Token::Ascii59 || (depth != 0 && end < text.len()) {
+            any = true;
+            continue;
+        }
+        if any {
+            let (sql, offset) = trimmed(text, from, end);
+            statements.push(piece(sql, offset)?);
+        }
+        any = false;
+        from = end;
+    }
+    // The pieces parse only because something between them was not looked at.
+    if statements.iter().any(|s| matches!(s.kind, Kind::LimitedWrite(_))) {
+        Ok(statements)
+    } else {
+        Err(refused())
+    }
+}
+
+fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
+    let error = match parse(sql, false) {
+        Ok(mut tree) if tree.stmts.len() == 1 => {
+            if let Some(node) = tree.stmts.pop().and_then(|raw| raw.stmt?.node) {
+                let kind = kind_of(&node);
+                let sql = sql.to_string();
+                return Ok(Statement {
+                    sql,
+                    offset,
+                    node,
+                    kind,
+                });
+            }
+            TOO_DEEP.to_string()
+        }
+        Ok(_) => TOO_DEEP.to_string(),
+        Err(error) if is_too_deep(&error) => TOO_DEEP.to_string(),
+        Err(error) => parser_message(error),
+    };
+    match limited_write(sql) {
+        Some((node, limited)) => Ok(Statement {
+            sql: sql.to_string(),
+            offset,
+            node,
+            kind: Kind::LimitedWrite(limited),
+        }),
+        None => Err(Unreadable::Syntax(error)),
+    }
+}
+
+/// +1 for an opening, -1 for a closing parenthesis or bracket.
+pub(super) fn depth_change(token: &ScanToken) -> i32 {
+    match token.token() {
+        Token::Ascii40 | Token::Ascii91 => 1,
+        Token::Ascii41 | Token::Ascii93 => -1,
+        _ => 0,
+    }
+}
+
+/// Cuts `[ORDER BY …] LIMIT n` out of an UPDATE or DELETE. What remains must be an UPDATE or DELETE, and what was cut must
+/// be what a SELECT may end with.
+fn limited_write(sql: &str) -> Option<(NodeEnum, LimitedWrite)> {
+    let tokens = significant_tokens(sql)?;
+    if !matches!(tokens.first()?.token(), Token::Update | Token::DeleteP) {
+        return None;
+    }
+    let (mut order, mut limit, mut stop) = (None, None, tokens.len());
+    let mut depth = 0;
+    for (i, token) in tokens.iter().enumerate() {
+        depth += depth_change(token);
+        // After a dot or AS these words are names.
+        let name = i > 0 && matches!(tokens[i - 1].token(), Token::Ascii46 | Token::As);
+        if depth != 0 || name {
+            continue;
+        }
+        match token.token() {
+            Token::Order if order.is_none() && limit.is_none() => order = Some(i),
+            Token::Limit if limit.is_none() => limit = Some(i),
+            Token::Limit | Token::Order | Token::Offset | Token::Fetch => return None,
+            Token::Returning if limit.is_some() => {
+                stop = i;
+                break;
+            }
+            Token::Returning if order.is_some() => return None,
+            _ => {}
+        }
+    }
+    let limit = limit?;
+    let text = |from: usize, to: usize| {
+        let (first, last) = (tokens.get(from)?, tokens.get(to.checked_sub(1)?)?);
+        sql.get(first.start as usize..last.end as usize).filter(|_| from < to)
+    };
+    let order_by = match order {
+        Some(at) => Some(text(at + 2, limit)?.to_string()),
+        None => None,
+    };
+    let expression = text(limit + 1, stop)?;
+    let first = order.unwrap_or(limit);
+    let clause = tokens[first].start as usize..tokens[stop - 1].end as usize;
+    if !is_limit_clause(&sql[clause.clone()], order_by.is_some()) {
+        return None;
+    }
+    let rest = format!("{} {}", &sql[..clause.start], &sql[clause.end..]);
+    let node = one_statement(&rest)?;
+    matches!(node, NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_)).then(|| {
+        let limit = expression.to_string();
+        (
+            node,
+            LimitedWrite {
+                clause,
+                order_by,
+                limit,
+            },
+        )
+    })
+}
+
+/// Nothing but a sort order and a count: no LIMIT ALL, OFFSET, FETCH FIRST or locking clause.
+fn is_limit_clause(clause: &str, ordered: bool) -> bool {
+    let Some(NodeEnum::SelectStmt(mut select)) = one_statement(&format!("SELECT 1 {clause}")) else {
+        return false;
+    };
+    let counted = match select.limit_count.take().and_then(|node| node.node) {
+        Some(NodeEnum::AConst(constant)) => !constant.isnull,
+        Some(_) => true,
+        None => false,
+    };
+    let sorted = !std::mem::take(&mut select.sort_clause).is_empty();
+    let plain = select.limit_option == pg_query::protobuf::LimitOption::Count as i32;
+    select.limit_option = pg_query::protobuf::LimitOption::Default as i32;
+    let bare =
+        one_statement("SELECT 1").is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::SelectStmt(select)));
+    counted && plain && sorted == ordered && bare
+}
+
+/// What is done with each statement of the grammar. What is not listed, and whatever a later grammar adds, is Ddl.
+fn kind_of(node: &NodeEnum) -> Kind {
+    use NodeEnum as N;
+    match node {
+        N::TransactionStmt(transaction) => transaction_kind(transaction),
+        N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
+        N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
+        // One row, under a cursor.
+        N::UpdateStmt(_) | N::DeleteStmt(_) => Kind::Harmless,
+        // Queries.
+        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::CopyStmt(_) | N::ExplainStmt(_) => Kind::Harmless,
+        // Session state.
+        N::VariableSetStmt(_)
+        | N::VariableShowStmt(_)
+        | N::PrepareStmt(_)
+        | N::ExecuteStmt(_)
+        | N::DeallocateStmt(_)
+        | N::DiscardStmt(_)
+        | N::ListenStmt(_)
+        | N::UnlistenStmt(_)
+        | N::NotifyStmt(_)
+        | N::DeclareCursorStmt(_)
+        | N::FetchStmt(_)
+        | N::ClosePortalStmt(_)
+        | N::ConstraintsSetStmt(_)
+        | N::LoadStmt(_) => Kind::Harmless,
+        // Code: what it does inside is not seen.
+        N::CallStmt(_) | N::DoStmt(_) => Kind::Harmless,
+        // The lock is what is asked for.
+        N::LockStmt(_) => Kind::Harmless,
+        // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
+        N::VacuumStmt(vacuum) if !is_vacuum_full(vacuum) => Kind::Harmless,
+        N::CheckPointStmt(_) => Kind::Harmless,
+        // Roles and rights: no lock that readers or writers meet.
+        N::GrantStmt(_)
+        | N::GrantRoleStmt(_)
+        | N::AlterDefaultPrivilegesStmt(_)
+        | N::CreateRoleStmt(_)
+        | N::AlterRoleStmt(_)
+        | N::AlterRoleSetStmt(_)
+        | N::DropRoleStmt(_) => Kind::Harmless,
+        // The cluster: databases, tablespaces, configuration.
+        N::CreatedbStmt(_)
+        | N::AlterDatabaseStmt(_)
+        | N::AlterDatabaseRefreshCollStmt(_)
+        | N::AlterDatabaseSetStmt(_)
+        | N::DropdbStmt(_)
+        | N::CreateTableSpaceStmt(_)
+        | N::DropTableSpaceStmt(_)
+        | N::AlterTableSpaceOptionsStmt(_)
+        | N::AlterSystemStmt(_) => Kind::Harmless,
+        // New objects that touch no other relation.
+        N::CreateTableAsStmt(_)
+        | N::CreateSeqStmt(_)
+        | N::CompositeTypeStmt(_)
+        | N::CreateEnumStmt(_)
+        | N::CreateRangeStmt(_)
+        | N::CreateDomainStmt(_)
+        | N::DefineStmt(_)
+        | N::CreateFunctionStmt(_)
+        | N::CreateExtensionStmt(_)
+        | N::CreatePlangStmt(_)
+        | N::CreateAmStmt(_)
+        | N::CreateCastStmt(_)
+        | N::CreateConversionStmt(_)
+        | N::CreateTransformStmt(_)
+        | N::CreateOpClassStmt(_)
+        | N::CreateOpFamilyStmt(_)
+        | N::CreateEventTrigStmt(_) => Kind::Harmless,
+        N::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Kind::Harmless,
+        // Code and text search: no relation.
+        N::AlterFunctionStmt(_)
+        | N::AlterOperatorStmt(_)
+        | N::AlterOpFamilyStmt(_)
+        | N::AlterCollationStmt(_)
+        | N::AlterTsdictionaryStmt(_)
+        | N::AlterTsconfigurationStmt(_)
+        | N::AlterEventTrigStmt(_) => Kind::Harmless,
+        // Foreign servers and replication: other machines.
+        N::CreateFdwStmt(_)
+        | N::AlterFdwStmt(_)
+        | N::CreateForeignServerStmt(_)
+        | N::AlterForeignServerStmt(_)
+        | N::CreateUserMappingStmt(_)
+        | N::AlterUserMappingStmt(_)
+        | N::DropUserMappingStmt(_)
+        | N::ImportForeignSchemaStmt(_)
+        | N::CreateSubscriptionStmt(_)
+        | N::AlterSubscriptionStmt(_)
+        | N::DropSubscriptionStmt(_) => Kind::Harmless,
+        // ALTER, DROP, RENAME, TRUNCATE, COMMENT, CREATE TABLE / INDEX / VIEW / TRIGGER / RULE / POLICY / STATISTICS, REINDEX, CLUSTER …
+        _ => Kind::Ddl,
+    }
+}
+
+fn transaction_kind(transaction: &TransactionStmt) -> Kind {
+    use TransactionStmtKind as T;
+    match transaction.kind() {
+        T::TransStmtBegin | T::TransStmtStart => Kind::Begin {
+            plain: transaction.options.is_empty(),
+        },
+        T::TransStmtCommit | T::TransStmtPrepare => Kind::Commit {
+            chain: transaction.chain,
+        },
+        T::TransStmtRollback => Kind::Rollback {
+            chain: transaction.chain,
+        },
+        // Savepoints, and transactions that were prepared earlier.
+        _ => Kind::Harmless,
+    }
+}
+
+fn current_of(condition: &Option<Box<pg_query::Node>>) -> bool {
+    matches!(
+        condition.as_ref().and_then(|c| c.node.as_ref()),
+        Some(NodeEnum::CurrentOfExpr(_))
+    )
+}
+
+/// The last FULL decides; a value is false only if it reads so, and anything unclear counts as FULL.
+fn is_vacuum_full(vacuum: &pg_query::protobuf::VacuumStmt) -> bool {
+    let option = vacuum.options.iter().rev().find_map(|node| match &node.node {
+        Some(NodeEnum::DefElem(element)) if element.defname == "full" => Some(element),
+        _ => None,
+    });
+    option.is_some_and(|element| !super::splice::is_false(element))
 }
 
 /// An ALTER TABLE taken apart: `head` + space + any of `actions` is a statement of its own that does exactly that action.
@@ -86,11 +713,747 @@ pub struct AlterText {
 }
 
 /// None if it is no ALTER TABLE, or could not be proven to come apart.
-pub fn alter_actions(_statement: &Statement) -> Option<AlterText> {
-    None
+pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
+    let NodeEnum::AlterTableStmt(alter) = &statement.node else {
+        return None;
+    };
+    let sql = &statement.sql;
+    let tokens = significant_tokens(sql)?;
+    let body = alter_head(&tokens)?;
+    let head = sql.get(tokens[0].start as usize..tokens[body - 1].end as usize)?;
+    let mut actions = Vec::with_capacity(alter.cmds.len());
+    let mut depth = 0;
+    let mut first = body;
+    for i in body..=tokens.len() {
+        let end = match tokens.get(i) {
+            Some(token) => {
+                depth += depth_change(token);
+                depth == 0 && token.token() == Token::Ascii44
+            }
+            None => true,
+        };
+        if end {
+            let (from, to) = (tokens.get(first)?, tokens.get(i.checked_sub(1)?)?);
+            actions.push(sql.get(from.start as usize..to.end as usize)?.to_string());
+            first = i + 1;
+        }
+    }
+    let proven = |(action, command): (&String, &pg_query::Node)| {
+        let mut alone = alter.clone();
+        alone.cmds = vec![command.clone()];
+        let text = format!("{head} {action}");
+        one_statement(&text).is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::AlterTableStmt(alone)))
+    };
+    let all = actions.len() == alter.cmds.len() && actions.iter().zip(&alter.cmds).all(proven);
+    all.then(|| AlterText {
+        head: head.to_string(),
+        actions,
+    })
+}
+
+/// The number of tokens up to the relation's name and its `*`, as far as tokens tell; the caller proves it by parsing.
+fn alter_head(tokens: &[ScanToken]) -> Option<usize> {
+    let is = |at: usize, token: Token| tokens.get(at).is_some_and(|t| t.token() == token);
+    let mut at = match tokens.get(1)?.token() {
+        Token::Materialized | Token::Foreign => 3,
+        _ => 2,
+    };
+    if is(at, Token::IfP) && is(at + 1, Token::Exists) {
+        at += 2;
+    }
+    at += usize::from(is(at, Token::Only));
+    let parenthesis = is(at, Token::Ascii40);
+    at += usize::from(parenthesis) + 1;
+    while is(at, Token::Ascii46) {
+        at += 2;
+    }
+    at += usize::from(parenthesis);
+    at += usize::from(is(at, Token::Ascii42));
+    (at < tokens.len()).then_some(at)
 }
 
 /// The tables that the statement would create, as it names them: CREATE TABLE, CREATE TABLE AS, SELECT INTO.
-pub fn tables_created(_statement: &Statement) -> Vec<Name> {
-    Vec::new()
+pub fn tables_created(statement: &Statement) -> Vec<Name> {
+    let into = |select: &SelectStmt| {
+        let mut select = select;
+        // In a UNION the INTO stands in its first member.
+        while let Some(left) = &select.larg {
+            select = left;
+        }
+        select.into_clause.as_ref().and_then(|into| into.rel.clone())
+    };
+    let relation = match &statement.node {
+        NodeEnum::CreateStmt(create) => create.relation.clone(),
+        NodeEnum::CreateForeignTableStmt(create) => create.base_stmt.as_ref().and_then(|base| base.relation.clone()),
+        NodeEnum::CreateTableAsStmt(create) => create.into.as_ref().and_then(|into| into.rel.clone()),
+        NodeEnum::SelectStmt(select) => into(select),
+        _ => None,
+    };
+    relation.iter().map(Name::of).collect()
+}
+
+/// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
+/// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
+/// nested deeper than [`COMMENT_DEPTH_MAX`].
+fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
+    let (mut at, mut cost, mut run_end, mut depth) = (0usize, 0usize, 0usize, 0usize);
+    while let Some(&byte) = text.get(at) {
+        let next = text.get(at + 1).copied();
+        if is_operator(byte) && at >= run_end {
+            run_end = text[at..]
+                .iter()
+                .position(|&b| !is_operator(b))
+                .map_or(text.len(), |n| at + n);
+        }
+        match (byte, next) {
+            (b'/', Some(b'*')) => {
+                depth += 1;
+                if depth > COMMENT_DEPTH_MAX {
+                    return None;
+                }
+                cost = cost.saturating_add(run_end - at);
+                at += 2;
+            }
+            (b'*', Some(b'/')) if depth > 0 => {
+                depth -= 1;
+                at += 2;
+            }
+            _ if depth > 0 => at += 1,
+            (b'-', Some(b'-')) => at = line_end(text, at),
+            (b'\'' | b'"', _) => {
+                let escaped =
+                    byte == b'\'' && (escapes || matches!(at.checked_sub(1).map(|i| text[i]), Some(b'e' | b'E')));
+                at = quote_end(text, at, escaped);
+            }
+            (b'$', _) => at = dollar_quote_end(text, at),
+            _ if is_operator(byte) => {
+                cost = cost.saturating_add(run_end - at);
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    Some(cost)
+}
+
+fn is_operator(byte: u8) -> bool {
+    b"~!@#^&|`?+-*/%<>=".contains(&byte)
+}
+
+fn quote_end(text: &[u8], start: usize, escaped: bool) -> usize {
+    let quote = text[start];
+    let mut at = start + 1;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\\' if escaped => at += 2,
+            _ if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+fn dollar_quote_end(text: &[u8], start: usize) -> usize {
+    let in_name =
+        start > 0 && (text[start - 1].is_ascii_alphanumeric() || matches!(text[start - 1], b'_' | b'$' | 0x80..));
+    let tag_end = text[start + 1..]
+        .iter()
+        .position(|b| !(b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80));
+    match tag_end {
+        Some(length) if !in_name && text[start + 1 + length] == b'$' && !text[start + 1].is_ascii_digit() => {
+            let tag = &text[start..start + length + 2];
+            let body = start + tag.len();
+            memchr::memmem::find(&text[body..], tag).map_or(text.len(), |n| body + n + tag.len())
+        }
+        _ => start + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn gate_by_first_word() {
+        let check = |text: &str, expect: Gate| assert_eq!(gate(text.as_bytes()), expect, "{text:?}");
+        for text in [
+            "",
+            " ",
+            ";",
+            " ; ;\n",
+            "-- only a comment",
+            "/* a /* b */ c */",
+            "select 1",
+            "SeLeCt 1;",
+            "insert into t values (1)",
+            "values (1)",
+            "table t",
+            "show all",
+            "fetch 1 from c",
+            "move c",
+            "declare c cursor for select 1",
+            "close c",
+            "listen c",
+            "notify c",
+            "unlisten *",
+            "savepoint a",
+            "release a",
+            "set a = 1",
+            "reset a",
+            "discard all",
+            "deallocate a",
+            "prepare a as select 1",
+            "prepare transactions as select 1",
+            "execute a",
+            "copy t from stdin",
+            "merge into t using s on true when matched then do nothing",
+            "with a as (select 1) select 1",
+            "explain analyze create table t as select 1",
+            "analyze t",
+            "checkpoint",
+            "call p()",
+            "load 'x'",
+            "(select 1)",
+            "rollback to a",
+            "rollback work to savepoint a",
+            "ROLLBACK/**/TRANSACTION--x\nTO a",
+            "commit prepared 'a'",
+            "rollback prepared 'a'",
+            "select ';'",
+            "select ';', \"a;b\";",
+            "select 'it''s; fine'; -- done",
+            "select 1; select 2",
+            "select ';'; insert into t values (';') ; ;",
+            "select $1; select $2",
+            ";;select 1",
+            "/* ; ' */ select 1",
+            "insert into t values (E'\\'')",
+            "select '\\';",
+            "select 1;\n /* a; ' */ -- b",
+        ] {
+            check(text, Gate::Forward);
+        }
+        for text in ["begin", "BEGIN;", "start transaction read only", "/**/begin"] {
+            check(text, Gate::Begin);
+        }
+        for text in [
+            "commit",
+            "end;",
+            "abort",
+            "rollback",
+            "rollback work",
+            "prepare transaction 'a'",
+            "Rollback And Chain ;",
+            "commit;-- x",
+        ] {
+            check(text, Gate::End);
+        }
+        for text in [
+            "drop table t",
+            "update t set a = 1",
+            "delete from t",
+            "vacuum",
+            "do $$ begin end $$",
+            "lock t",
+            "grant a to b",
+            "selecty",
+            "select$1",
+            "sélect 1",
+            "begin; select 1; commit",
+            "select 1; begin",
+            "select 1; drop table t",
+            "select ';' ; drop table t",
+            ";drop table t",
+            "select 1; /*",
+            "/*",
+            "select '; x",
+            "select \"; x",
+            "select '\\'; drop table t; --'",
+            "select $$;$$",
+            "select $a$;$a$",
+            "select 1; /* */ drop table t",
+            "select '; -- '; drop table t",
+            "select ' ; /* '; drop table t; select ' */'",
+            "select 5 >--;\n 2; drop table t --",
+            "select 5 >/*;*/ 2",
+            "prepare transaction as select 1",
+            "copy t from stdin; drop table t",
+            "select a$b$;$b$",
+            "\u{feff}select 1",
+            "select 1; prepare transaction 'a'",
+            "explain; drop table t",
+            "(select 1); drop table t",
+            "select e'a'\n'\\'' ; drop table t; --'",
+            "-- a\rdrop table t",
+            "-- a\n/* b; */ select 1 -- ; drop table t",
+            "create schema a; select 1",
+        ] {
+            check(text, Gate::Read);
+        }
+        assert_eq!(gate(b"select '\xff\xfe'; drop table t"), Gate::Read);
+        assert_eq!(gate(b"select '\xff;\xfe'"), Gate::Forward);
+        assert_eq!(gate(b"\xff"), Gate::Read);
+    }
+
+    /// What the gate forwards is of these kinds: the property that the whole proxy rests on.
+    fn never_touched(node: &NodeEnum) -> bool {
+        use NodeEnum as N;
+        match node {
+            N::TransactionStmt(transaction) => matches!(kind_of(node), Kind::Harmless) && transaction.kind != 0,
+            N::VacuumStmt(vacuum) => !vacuum.is_vacuumcmd,
+            N::UpdateStmt(update) => update.with_clause.is_some(),
+            N::DeleteStmt(delete) => delete.with_clause.is_some(),
+            N::SelectStmt(_)
+            | N::InsertStmt(_)
+            | N::MergeStmt(_)
+            | N::CopyStmt(_)
+            | N::ExplainStmt(_)
+            | N::VariableSetStmt(_) => true,
+            N::VariableShowStmt(_)
+            | N::PrepareStmt(_)
+            | N::ExecuteStmt(_)
+            | N::DeallocateStmt(_)
+            | N::DiscardStmt(_) => true,
+            N::ListenStmt(_) | N::UnlistenStmt(_) | N::NotifyStmt(_) | N::DeclareCursorStmt(_) | N::FetchStmt(_) => {
+                true
+            }
+            N::ClosePortalStmt(_)
+            | N::ConstraintsSetStmt(_)
+            | N::LoadStmt(_)
+            | N::CallStmt(_)
+            | N::CheckPointStmt(_) => true,
+            _ => false,
+        }
+    }
+
+    fn gate_agrees_with_grammar(text: &str) {
+        let Ok(tree) = pg_query::parse(text, pg_query::ParserOptions::DEFAULT) else {
+            return;
+        };
+        let nodes: Vec<_> = tree
+            .protobuf
+            .stmts
+            .iter()
+            .filter_map(|raw| raw.stmt.as_ref()?.node.as_ref())
+            .collect();
+        let kinds: Vec<_> = nodes.iter().map(|node| kind_of(node)).collect();
+        match gate(text.as_bytes()) {
+            Gate::Forward => assert!(nodes.iter().all(|node| never_touched(node)), "{text:?} is {kinds:?}"),
+            Gate::Begin => assert!(matches!(kinds[..], [Kind::Begin { .. }]), "{text:?} is {kinds:?}"),
+            Gate::End => assert!(
+                matches!(kinds[..], [Kind::Commit { .. } | Kind::Rollback { .. }]),
+                "{text:?} is {kinds:?}"
+            ),
+            Gate::Read => {}
+        }
+    }
+
+    /// Pieces from which texts with hidden statements are made.
+    const PIECES: &[&str] = &[
+        "select 1",
+        "SELECT",
+        "drop table t",
+        "drop table t",
+        "begin",
+        "commit",
+        "rollback",
+        "rollback to",
+        "prepare",
+        "transaction",
+        "as",
+        "'a'",
+        "1",
+        "insert into t values (1)",
+        "a",
+        "'",
+        "''",
+        "\"",
+        "\"\"",
+        ";",
+        ";",
+        ";",
+        " ",
+        " ",
+        "\n",
+        "\r",
+        "\t",
+        "\u{b}",
+        "\u{c}",
+        "--",
+        "-",
+        "/*",
+        "*/",
+        "/",
+        "*",
+        "$",
+        "$$",
+        "$a$",
+        "$1",
+        "\\",
+        "\\'",
+        "e'",
+        "E'",
+        "u&'",
+        "U&\"",
+        "uescape '!'",
+        "n'",
+        "x'1'",
+        "b'1'",
+        "(",
+        ")",
+        "[",
+        "]",
+        ",",
+        ".",
+        "::int",
+        "+",
+        ">",
+        "<",
+        "=",
+        "@",
+        "~",
+        "é",
+        "\u{a0}",
+        "\u{2028}",
+        "with a as (",
+        "explain",
+        "copy t from stdin",
+        "analyze",
+        "prepared 'a'",
+        "work",
+        "set a = 1",
+        "0x",
+        "1e",
+        "_",
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn gate_never_hides_a_statement(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..14)) {
+            gate_agrees_with_grammar(&pieces.concat());
+        }
+
+        #[test]
+        fn gate_never_hides_a_statement_in_a_select(
+            before in prop::collection::vec(prop::sample::select(PIECES), 0..5),
+            after in prop::collection::vec(prop::sample::select(PIECES), 0..5),
+        ) {
+            gate_agrees_with_grammar(&format!("select '{}'{}; drop table t", before.concat(), after.concat()));
+            gate_agrees_with_grammar(&format!("select 1 {} ; drop table t {}", before.concat(), after.concat()));
+        }
+
+        #[test]
+        fn nothing_panics(bytes in prop::collection::vec(prop::sample::select(b"'\"$;-/*\\eE \nas1(\xff\0".to_vec()), 0..24)) {
+            gate(&bytes);
+            let _ = read(&bytes, true);
+            let _ = read(&bytes, false);
+        }
+
+        #[test]
+        fn every_offset_is_true(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..10)) {
+            let text = pieces.concat();
+            for statement in read(text.as_bytes(), true).unwrap_or_default() {
+                prop_assert_eq!(text.get(statement.offset..statement.offset + statement.sql.len()), Some(statement.sql.as_str()));
+            }
+        }
+    }
+
+    /// `offset kind sql`, one statement a line.
+    fn rendered(text: &str, standard_conforming_strings: bool) -> String {
+        match read(text.as_bytes(), standard_conforming_strings) {
+            Ok(statements) => {
+                let line = |s: &Statement| format!("{} {:?} {}", s.offset, s.kind, s.sql);
+                statements.iter().map(line).collect::<Vec<_>>().join("|")
+            }
+            Err(error) => format!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn read_splits_and_keeps_comments() {
+        let check = |text: &str, expect: &str| assert_eq!(rendered(text, true), expect, "{text:?}");
+        check("", "");
+        check(" ; -- x\n;", "");
+        check("  drop table t ; ", "2 Ddl drop table t");
+        check("-- a\ndrop table t -- b\n", "0 Ddl -- a\ndrop table t -- b");
+        check(
+            "select 1; /* x; */ drop table t;;\n-- é\nupdate t set a=1",
+            "0 Harmless select 1|10 Ddl /* x; */ drop table t|33 Write \n-- é\nupdate t set a=1"
+                .replace("33 Write \n", "34 Write ")
+                .as_str(),
+        );
+        check("begin; commit and chain; rollback; abort and chain; start transaction read only", "0 Begin { plain: true }|7 Commit { chain: true }|25 Rollback { chain: false }|35 Rollback { chain: true }|52 Begin { plain: false }".split('|').zip(["begin", "commit and chain", "rollback", "abort and chain", "start transaction read only"]).map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>().join("|").as_str());
+        check(
+            "delete from t where current of c",
+            "0 Harmless delete from t where current of c",
+        );
+        check("vacuum full t", "0 Ddl vacuum full t");
+        check(
+            "vacuum (full off, analyze) t",
+            "0 Harmless vacuum (full off, analyze) t",
+        );
+        check("vacuum (full 1) t", "0 Ddl vacuum (full 1) t");
+        check("create schema a", "0 Harmless create schema a");
+        check(
+            "create schema a create table t (b int)",
+            "0 Ddl create schema a create table t (b int)",
+        );
+        check(
+            "create function f() returns int begin atomic select 1; select 2; end; drop table t",
+            "0 Harmless create function f() returns int begin atomic select 1; select 2; end|70 Ddl drop table t",
+        );
+        check("drop tabel t", "Syntax(\"syntax error at or near \\\"tabel\\\"\")");
+        check("asdf; drop table t", "Syntax(\"syntax error at or near \\\"asdf\\\"\")");
+        assert_eq!(read(b"a\0", true).unwrap_err(), Unreadable::Encoding);
+        assert_eq!(read(b"select '\xff'", true).unwrap_err(), Unreadable::Encoding);
+    }
+
+    #[test]
+    fn read_takes_update_limit() {
+        let check = |text: &str, expect: Option<(&str, Option<&str>, &str)>| {
+            let statements = read(text.as_bytes(), true);
+            let got = statements
+                .as_ref()
+                .ok()
+                .map(|statements| match &statements.last().unwrap().kind {
+                    Kind::LimitedWrite(limited) => {
+                        let sql = &statements.last().unwrap().sql;
+                        (
+                            &sql[limited.clause.clone()],
+                            limited.order_by.as_deref(),
+                            limited.limit.as_str(),
+                        )
+                    }
+                    other => panic!("{text:?} is {other:?}"),
+                });
+            assert_eq!(got, expect, "{text:?}");
+        };
+        check(
+            "update t set a = 1 where b is null limit 10000",
+            Some(("limit 10000", None, "10000")),
+        );
+        check(
+            "UPDATE t SET a = 1 LIMIT $1 RETURNING id",
+            Some(("LIMIT $1", None, "$1")),
+        );
+        check(
+            "UPDATE t SET a = 1 RETURNING id LIMIT $1 -- x",
+            Some(("LIMIT $1", None, "$1")),
+        );
+        check(
+            "delete from t where a in (select 1 limit 3) order by b desc, c limit 1 + (2) /* x */;",
+            Some(("order by b desc, c limit 1 + (2)", Some("b desc, c"), "1 + (2)")),
+        );
+        check(
+            "update t set a = t.limit limit 5 returning a as limit",
+            Some(("limit 5", None, "5")),
+        );
+        check("select 1; delete from t limit 5", Some(("limit 5", None, "5")));
+        check(
+            "update t set a = arr[1] order by (select 1 limit 1) limit 2::bigint",
+            Some((
+                "order by (select 1 limit 1) limit 2::bigint",
+                Some("(select 1 limit 1)"),
+                "2::bigint",
+            )),
+        );
+        for refused in [
+            "update t set a = 1 limit all",
+            "update t set a = 1 limit null",
+            "update t set a = 1 limit 5 offset 1",
+            "update t set a = 1 limit 5, 10",
+            "update t set a = 1 fetch first 5 rows only",
+            "update t set a = 1 limit 5 where b = 1",
+            "update t set a = 1 limit 5 limit 6",
+            "update t set a = 1 limit",
+            "update t set a = 1 order by a returning b limit 5",
+            "update t set a = 1 limit 5 for update",
+            "update t set a = 1 order limit 5",
+            "update t set a = 1 order by a",
+            "insert into t default values limit 5",
+            "update t set a = 1 limit 5; asdf",
+            "asdf; update t set a = 1 limit 5",
+            "update t set a = 1 limit 5 union select 1",
+            "update t set a = 1 limit 5) select (1",
+            "drop table t limit 5",
+            "update t set a = 1 limit 5 returning",
+        ] {
+            check(refused, None);
+        }
+    }
+
+    #[test]
+    fn read_under_nonstandard_strings() {
+        let check = |text: &str, expect: &str| assert_eq!(rendered(text, false), expect, "{text:?}");
+        check("select 'a'; drop table t", "0 Harmless select 'a'|12 Ddl drop table t");
+        // Here the quote is escaped, so everything is one string.
+        check(
+            "select '\\'; drop table t; --'",
+            "0 Harmless select '\\'; drop table t; --'",
+        );
+        check(
+            "select '\\''; drop table t; --'",
+            "0 Harmless select '\\''|13 Ddl drop table t",
+        );
+        check("update t set a = 'b\\\\c'", "0 Harmless update t set a = 'b\\\\c'");
+        assert!(rendered("comment on table t is 'a\\'b'", false).contains("standard_conforming_strings"));
+        // The setting must not leak into the next text, not even after a failure.
+        assert!(rendered("asdf '\\'", false).starts_with("Syntax"));
+        assert_eq!(significant_tokens("'\\' ; 'a'").map(|t| t.len()), Some(3));
+        assert!(rendered("select '\\'; drop table t; --'", true).contains("Ddl drop table t"));
+    }
+
+    #[test]
+    fn hostile_texts_are_refused_quickly() {
+        // The stack of a tokio worker.
+        let work = || {
+            let deep = |open: &str, close: &str, n: usize| format!("select {}1{}", open.repeat(n), close.repeat(n));
+            for text in [
+                deep("(", ")", 10_000),
+                deep("case when ", " then 1 end", 10_000),
+                deep("array[", "]", 10_000),
+                deep("(select ", ")", 10_000),
+                deep("- ", "", 50_000),
+                deep("not ", "", 50_000),
+            ] {
+                let _ = read(text.as_bytes(), true);
+            }
+            let plus = format!("select 1{}", " + 1".repeat(60));
+            assert!(matches!(read(plus.as_bytes(), true).unwrap()[0].kind, Kind::Harmless));
+            let mixed = format!("drop table t; -- x\n{plus}; truncate t");
+            let kinds: Vec<_> = read(mixed.as_bytes(), true)
+                .unwrap()
+                .iter()
+                .map(|s| format!("{:?} {}", s.kind, s.offset))
+                .collect();
+            assert_eq!(
+                kinds,
+                [
+                    "Ddl 0".to_string(),
+                    "Harmless 14".to_string(),
+                    format!("Ddl {}", 14 + 5 + plus.len() + 2)
+                ]
+            );
+            let ddl = format!("alter table t add check (a > 1{})", " + 1".repeat(60));
+            assert_eq!(
+                read(ddl.as_bytes(), true).unwrap_err(),
+                Unreadable::Syntax(TOO_DEEP.into())
+            );
+            let update = format!("update t set a = 1{}", " + 1".repeat(3000));
+            assert!(matches!(read(update.as_bytes(), true).unwrap()[0].kind, Kind::Harmless));
+            for text in [
+                "/*/".repeat(30_000),
+                "/*".repeat(40),
+                format!("select {}1", "+".repeat(80_000)),
+                "/**/".repeat(60_000),
+                format!("select 1 {}", "@-".repeat(40_000)),
+            ] {
+                assert_eq!(
+                    read(text.as_bytes(), true).unwrap_err(),
+                    Unreadable::TooLarge,
+                    "{}",
+                    &text[..20]
+                );
+            }
+            let ordinary = format!(
+                "/*{}*/ insert into t values ({}); -- {}\ndrop table t",
+                "*".repeat(5000),
+                "'/*', $a$/*$a$, E'\\'/*', ".repeat(500) + "1",
+                "-=".repeat(5000)
+            );
+            assert_eq!(read(ordinary.as_bytes(), true).unwrap().len(), 2);
+            assert_eq!(
+                read(&vec![b' '; TEXT_BYTES_MAX + 1], true).unwrap_err(),
+                Unreadable::TooLarge
+            );
+        };
+        std::thread::Builder::new()
+            .stack_size(2 << 20)
+            .spawn(work)
+            .unwrap()
+            .join()
+            .unwrap();
+    }
+
+    #[test]
+    fn alter_table_comes_apart() {
+        let check = |sql: &str, expect: Option<(&str, &[&str])>| {
+            let statements = read(sql.as_bytes(), true).unwrap();
+            let got = alter_actions(&statements[0]);
+            let expect = expect.map(|(head, actions)| AlterText {
+                head: head.into(),
+                actions: actions.iter().map(|a| a.to_string()).collect(),
+            });
+            assert_eq!(got, expect, "{sql:?}");
+        };
+        check("alter table t add a int", Some(("alter table t", &["add a int"])));
+        check(
+            "-- x\nALTER TABLE IF EXISTS ONLY s.\"t,u\" -- y\n ADD a numeric(1,2) /* z, */ DEFAULT f(1,2), -- w\n DROP COLUMN b, ADD CHECK (a IN (1,2)) -- end",
+            Some((
+                "ALTER TABLE IF EXISTS ONLY s.\"t,u\"",
+                &[
+                    "ADD a numeric(1,2) /* z, */ DEFAULT f(1,2)",
+                    "DROP COLUMN b",
+                    "ADD CHECK (a IN (1,2))",
+                ],
+            )),
+        );
+        check(
+            "alter table t* alter a set not null, alter a set default array[1,2]",
+            Some((
+                "alter table t*",
+                &["alter a set not null", "alter a set default array[1,2]"],
+            )),
+        );
+        check(
+            "alter table only (t) set (fillfactor=1,autovacuum_enabled=off), owner to b",
+            Some((
+                "alter table only (t)",
+                &["set (fillfactor=1,autovacuum_enabled=off)", "owner to b"],
+            )),
+        );
+        check(
+            "alter table db.s.t enable trigger all",
+            Some(("alter table db.s.t", &["enable trigger all"])),
+        );
+        check(
+            "alter table \"table\" drop a",
+            Some(("alter table \"table\"", &["drop a"])),
+        );
+        check("alter table index drop a", Some(("alter table index", &["drop a"])));
+        check(
+            "alter materialized view v cluster on i, set (fillfactor=7)",
+            Some(("alter materialized view v", &["cluster on i", "set (fillfactor=7)"])),
+        );
+        check(
+            "alter index i attach partition p",
+            Some(("alter index i", &["attach partition p"])),
+        );
+        check("alter table t rename to u", None);
+        check("drop table t", None);
+    }
+
+    #[test]
+    fn created_tables() {
+        let check = |sql: &str, expect: &[(Option<&str>, &str)]| {
+            let statements = read(sql.as_bytes(), true).unwrap();
+            let got: Vec<_> = tables_created(&statements[0])
+                .into_iter()
+                .map(|n| (n.schema, n.name))
+                .collect();
+            let expect: Vec<_> = expect
+                .iter()
+                .map(|(s, n)| (s.map(str::to_string), n.to_string()))
+                .collect();
+            assert_eq!(got, expect, "{sql:?}");
+        };
+        check("create table if not exists \"S\".t (a int)", &[(Some("S"), "t")]);
+        check("create temp table t as select 1", &[(None, "t")]);
+        check("select 1 into a.b union select 2", &[(Some("a"), "b")]);
+        check("select 1", &[]);
+        check("alter table t add a int", &[]);
+    }
 }
