@@ -28,34 +28,46 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub struct Options {
     /// Where clients connect: HOST:PORT, [::1]:PORT, or a directory for a Unix socket (/run/lockkeeper:6432). May be
     /// given several times [default: 127.0.0.1:6432]
-    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_LISTEN", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKKEEPER_LISTEN",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
     #[serde(deserialize_with = "one_or_several")]
     pub listen: Vec<String>,
 
     /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
     /// none is given
-    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM")]
+    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
     pub upstream: Option<String>,
 
     /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
     /// [default: standard]
-    #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY")]
+    #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY", hide_env_values = true)]
     pub policy: Option<String>,
 
     /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT")]
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT", hide_env_values = true)]
     pub audit: Option<PathBuf>,
 
     /// How log lines on stderr look [default: text]
-    #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT")]
+    #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT", hide_env_values = true)]
     pub log_format: Option<LogFormat>,
 
     /// off, error, warn, info, debug, trace, or a filter such as info,lockkeeper=debug [default: info]
-    #[arg(long, value_name = "LEVEL", env = "LOCKKEEPER_LOG_LEVEL")]
+    #[arg(long, value_name = "LEVEL", env = "LOCKKEEPER_LOG_LEVEL", hide_env_values = true)]
     pub log_level: Option<String>,
 
     /// Client connections at the same time; one more is refused [default: 10000]
-    #[arg(long, value_name = "N", env = "LOCKKEEPER_CONNECTIONS_MAX", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LOCKKEEPER_CONNECTIONS_MAX",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
     pub connections_max: Option<u64>,
 
     /// The largest statement that is judged, in bytes; a longer one is refused [default: 16777216]
@@ -63,6 +75,7 @@ pub struct Options {
         long,
         value_name = "BYTES",
         env = "LOCKKEEPER_STATEMENT_BYTES_MAX",
+        hide_env_values = true,
         help_heading = "Limits"
     )]
     pub statement_bytes_max: Option<u64>,
@@ -72,6 +85,7 @@ pub struct Options {
         long,
         value_name = "SECONDS",
         env = "LOCKKEEPER_STARTUP_TIMEOUT_S",
+        hide_env_values = true,
         help_heading = "Limits"
     )]
     pub startup_timeout_s: Option<u64>,
@@ -81,6 +95,7 @@ pub struct Options {
         long,
         value_name = "SECONDS",
         env = "LOCKKEEPER_AUTHENTICATION_TIMEOUT_S",
+        hide_env_values = true,
         help_heading = "Limits"
     )]
     pub authentication_timeout_s: Option<u64>,
@@ -90,6 +105,7 @@ pub struct Options {
         long,
         value_name = "SECONDS",
         env = "LOCKKEEPER_CONNECT_TIMEOUT_S",
+        hide_env_values = true,
         help_heading = "Limits"
     )]
     pub connect_timeout_s: Option<u64>,
@@ -99,12 +115,19 @@ pub struct Options {
         long,
         value_name = "SECONDS",
         env = "LOCKKEEPER_DRAIN_TIMEOUT_S",
+        hide_env_values = true,
         help_heading = "Limits"
     )]
     pub drain_timeout_s: Option<u64>,
 
     /// Worker threads; 0 is one per processor [default: 0]
-    #[arg(long, value_name = "N", env = "LOCKKEEPER_THREADS", help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LOCKKEEPER_THREADS",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
     pub threads: Option<u64>,
 }
 

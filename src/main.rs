@@ -17,8 +17,8 @@ Examples:
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const SERVE_HELP: &str = "\
-Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag without the dashes
-in front; flags win over variables, variables over the file. The file:
+Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
+without its dashes in front. Flags win over variables, variables over the file. Such a file:
 
   listen = [\"127.0.0.1:6432\"]
   upstream = \"/var/run/postgresql\"
@@ -26,29 +26,33 @@ in front; flags win over variables, variables over the file. The file:
   audit = \"/var/log/lockkeeper/audit.jsonl\"
   connections-max = 500
 
-SIGHUP reads the policy again (and keeps the old one when the new one is wrong) and opens the audit log again.
-SIGTERM stops listening, waits for what is in the middle of something, and ends.
+SIGHUP reads the policy again (keeping the old one when the new one is wrong) and opens the audit
+log again. SIGTERM stops listening, waits for what is in the middle of something, and ends.
 
-Next: point a client at it with  psql -h 127.0.0.1 -p 6432 -U you mydb";
+Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 
 const CHECK_HELP: &str = "\
-A table that the file itself creates is new and may be changed freely; with IF NOT EXISTS it may be an old one. Every
-other table is taken to exist and to be large. Lines that psql itself would read (\\set, \\i) and the rows after
-COPY … FROM stdin are skipped. Between BEGIN and COMMIT statements are judged as within a transaction.
+A table that the file itself creates is new and may be changed freely; with IF NOT EXISTS it may
+be an old one. Every other table is taken to exist and to be large. Between BEGIN and COMMIT
+statements are judged as within a transaction. Lines for psql itself (\\set, \\i) and the rows
+after COPY … FROM stdin are skipped.
 
-Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is rewritten or rejected,
-2 an input could not be read.
+Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
+rewritten or rejected, 2 an input could not be read.
 
 Examples:
   lockkeeper check migrations/
-  git diff --name-only main -- '*.sql' | xargs lockkeeper check --format json --server-version 15";
+  lockkeeper check --format json --server-version 15 migrations/0042_users.sql
+  pg_dump --schema-only mydb | lockkeeper check -
+
+Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
 
 /// A PostgreSQL proxy that makes schema changes safe.
 ///
 /// Clients connect to it as if it were the server. Everything passes unchanged, except the few statements that would
 /// block or break a live application: those are run in a safe way, or refused with an error that says what to do.
 #[derive(Parser)]
-#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 120)]
+#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -76,7 +80,7 @@ enum Command {
 #[derive(Args)]
 struct Serve {
     /// Read options from this TOML file
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
