@@ -1,0 +1,306 @@
+//! The demo's table: per statement, straight at PostgreSQL against through Lockkeeper.
+
+use super::plays::{Expect, Play};
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// What the demo promises: no application query waits for a table behind a proxied statement longer than this.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_millis(100);
+const WIDTH: usize = 120;
+
+/// How one statement went in one run.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub took: Duration,
+    /// The longest query of the application that ran at the same time.
+    pub stall: Duration,
+    /// The longest wait of an application's session for the table.
+    pub lock_wait: Duration,
+    /// All waits for the table, of all sessions, together.
+    pub blocked: Duration,
+    /// The longest wait for a row.
+    pub row_wait: Duration,
+    pub failed_queries: usize,
+    /// The command tag's row count; for the loop, of all rounds.
+    pub rows: u64,
+    /// SQLSTATE and message.
+    pub error: Option<(String, String)>,
+    /// What the audit log says, of a run through Lockkeeper.
+    pub audit: Vec<Value>,
+}
+
+pub struct Pair {
+    pub play: Play,
+    pub direct: Measured,
+    pub proxied: Measured,
+}
+
+/// The whole table. The baseline is the load alone, without any statement.
+pub fn table(baseline: (&Measured, &Measured), pairs: &[Pair]) -> String {
+    let mut text = format!(
+        "{:26}{:>9}{:>10}{:>11}{:>10}{:>10}{:>9}\n{:26}{:>9}{:>10}{:>11}{:>10}{:>10}{:>9}  {}\n",
+        "",
+        "",
+        "longest",
+        "longest",
+        "time",
+        "longest",
+        "failed",
+        "",
+        "took",
+        "stall",
+        "lock wait",
+        "blocked",
+        "row wait",
+        "queries",
+        "what happened",
+    );
+    text += &"-".repeat(WIDTH);
+    text.push('\n');
+    block(&mut text, "(the application alone)", baseline, ("", ""));
+    for pair in pairs {
+        let said = (in_words(&pair.direct), through_lockkeeper(&pair.proxied));
+        block(
+            &mut text,
+            pair.play.sql,
+            (&pair.direct, &pair.proxied),
+            (&said.0, &said.1),
+        );
+    }
+    text
+}
+
+fn block(text: &mut String, title: &str, (direct, proxied): (&Measured, &Measured), said: (&str, &str)) {
+    let _ = writeln!(text, "{}", cut(title, WIDTH));
+    for (name, run, said) in [
+        ("straight at PostgreSQL", direct, said.0),
+        ("through Lockkeeper", proxied, said.1),
+    ] {
+        let line = format!(
+            "   {name:23}{:>9}{:>10}{:>11}{:>10}{:>10}{:>9}  {said}",
+            seconds(run.took),
+            millis(run.stall),
+            millis(run.lock_wait),
+            millis(run.blocked),
+            millis(run.row_wait),
+            run.failed_queries,
+        );
+        let _ = writeln!(text, "{}", cut(&line, WIDTH).trim_end());
+    }
+}
+
+/// What the run through Lockkeeper did not keep; empty is what the demo is for.
+pub fn broken_promises(pairs: &[Pair]) -> Vec<String> {
+    let mut broken = Vec::new();
+    for Pair { play, proxied, .. } in pairs {
+        if proxied.lock_wait > LOCK_WAIT_MAX {
+            broken.push(format!(
+                "an application query waited {} for a lock behind: {}",
+                millis(proxied.lock_wait),
+                play.sql
+            ));
+        }
+        match (&proxied.error, play.expect) {
+            (Some((state, message)), Expect::Done) => {
+                broken.push(format!("failed with {state} ({message}): {}", play.sql));
+            }
+            (None, Expect::Refused) => broken.push(format!("was not refused: {}", play.sql)),
+            _ => {}
+        }
+        if proxied.failed_queries > 0 {
+            broken.push(format!(
+                "{} application queries failed during: {}",
+                proxied.failed_queries, play.sql
+            ));
+        }
+    }
+    broken
+}
+
+pub fn summary(pairs: &[Pair]) -> String {
+    let longest = |of: fn(&Pair) -> Duration| pairs.iter().map(of).max().unwrap_or_default();
+    format!(
+        "Longest lock wait of an application query behind a statement: {} straight at PostgreSQL, {} through Lockkeeper \
+         (limit {}).\nLongest wait for a row: {} and {}. Failed application queries: {} and {}.",
+        millis(longest(|pair| pair.direct.lock_wait)),
+        millis(longest(|pair| pair.proxied.lock_wait)),
+        millis(LOCK_WAIT_MAX),
+        millis(longest(|pair| pair.direct.row_wait)),
+        millis(longest(|pair| pair.proxied.row_wait)),
+        pairs.iter().map(|pair| pair.direct.failed_queries).sum::<usize>(),
+        pairs.iter().map(|pair| pair.proxied.failed_queries).sum::<usize>(),
+    )
+}
+
+fn in_words(run: &Measured) -> String {
+    match &run.error {
+        Some((state, message)) => format!("fails: {state} {message}"),
+        None if run.rows > 0 => format!("done, {} rows", grouped(run.rows as u128)),
+        None => "done".into(),
+    }
+}
+
+/// One phrase from the audit log: what was made of the statement, and why.
+fn through_lockkeeper(run: &Measured) -> String {
+    let results: Vec<&Value> = run.audit.iter().filter(|line| line["event"] == "statement").collect();
+    let Some(last) = results.last() else {
+        return in_words(run);
+    };
+    let mut rules: Vec<&str> = last["findings"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f["rule"].as_str())
+        .collect();
+    rules.dedup();
+    let rules = rules.join(", ");
+    if last["action"] == "reject" {
+        return format!("refused: {rules}");
+    }
+    if run.error.is_some() {
+        return in_words(run);
+    }
+    let mut parts = Vec::new();
+    if results.len() > 1 {
+        parts.push(format!("{} rounds", results.len()));
+    }
+    let steps = last["steps"].as_array().map_or(0, Vec::len);
+    if steps > 1 {
+        parts.push(format!("{steps} steps"));
+    }
+    let rows: u64 = results.iter().filter_map(|line| line["rows"].as_u64()).sum();
+    if rows > 0 {
+        parts.push(format!("{} rows", grouped(rows as u128)));
+    }
+    let tries: u64 = results.iter().filter_map(|line| line["lock_tries"].as_u64()).sum();
+    if tries > 1 {
+        parts.push(format!("{tries} lock tries"));
+    }
+    if !rules.is_empty() {
+        parts.push(rules);
+    }
+    if parts.is_empty() {
+        last["action"].as_str().unwrap_or("done").to_owned()
+    } else {
+        parts.join(", ")
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width - 1).chain(['…']).collect(),
+        false => text.to_owned(),
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn millis(time: Duration) -> String {
+    format!("{} ms", grouped(time.as_millis()))
+}
+
+fn grouped(number: u128) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::plays::PLAYS;
+
+    fn pair(find: &str, proxied: Measured) -> Pair {
+        let play = *PLAYS.iter().find(|play| play.sql.contains(find)).unwrap();
+        Pair {
+            play,
+            direct: Measured::default(),
+            proxied,
+        }
+    }
+
+    #[test]
+    fn every_promise_can_be_broken() {
+        let refusal = Some(("LK001".to_owned(), "refused".to_owned()));
+        let check = |find: &str, proxied: Measured, broken: &[&str]| {
+            let said = broken_promises(&[pair(find, proxied)]);
+            assert_eq!(said.len(), broken.len(), "{said:?}");
+            for (said, wanted) in said.iter().zip(broken) {
+                assert!(said.contains(wanted), "{said}");
+            }
+        };
+        check("SET NOT NULL", Measured::default(), &[]);
+        check(
+            "RENAME",
+            Measured {
+                error: refusal.clone(),
+                ..Measured::default()
+            },
+            &[],
+        );
+        check("RENAME", Measured::default(), &["not refused"]);
+        check(
+            "SET NOT NULL",
+            Measured {
+                error: refusal,
+                ..Measured::default()
+            },
+            &["failed with LK001"],
+        );
+        check(
+            "SET NOT NULL",
+            Measured {
+                lock_wait: Duration::from_millis(100),
+                ..Measured::default()
+            },
+            &[],
+        );
+        check(
+            "SET NOT NULL",
+            Measured {
+                lock_wait: Duration::from_millis(101),
+                ..Measured::default()
+            },
+            &["101 ms"],
+        );
+        check(
+            "SET NOT NULL",
+            Measured {
+                failed_queries: 3,
+                ..Measured::default()
+            },
+            &["3 application queries"],
+        );
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal_and_tells_what_the_audit_log_says() {
+        let audit = vec![
+            serde_json::json!({"event": "planned", "action": "rewrite"}),
+            serde_json::json!({"event": "statement", "action": "rewrite", "findings": [{"rule": "set-not-null"}],
+                "steps": [{"label": "a"}, {"label": "b"}], "lock_tries": 12, "rows": 1234567}),
+        ];
+        let long = Some(("42601".to_owned(), "syntax error ".repeat(20)));
+        let mut pairs = [pair(
+            "SET NOT NULL",
+            Measured {
+                audit,
+                ..Measured::default()
+            },
+        )];
+        pairs[0].direct.error = long;
+        let text = table((&Measured::default(), &Measured::default()), &pairs);
+        assert!(text.contains("2 steps, 1,234,567 rows, 12 lock tries, set-"), "{text}");
+        assert!(text.contains("fails: 42601 syntax error"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+}
