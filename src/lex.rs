@@ -5,7 +5,7 @@
 pub enum Kind {
     /// White space or a comment.
     Space,
-    /// A keyword, an identifier without quotes or a number.
+    /// A keyword, an identifier without quotes, a number or a parameter.
     Word,
     /// `'…'` with its prefix. Ambiguous where its end depends on standard_conforming_strings, or is missing.
     Literal { ambiguous: bool },
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(found, expect);
         };
         check("a$b$ 'it''s' x", &["a$b$", "'it''s'", "x"]);
-        check("$$ ; $x$ ; $$ $1", &["$$ ; $x$ ; $$", "$", "1"]);
+        check("$$ ; $x$ ; $$ $1", &["$$ ; $x$ ; $$", "$1"]);
         check("E'\\' ;' n'x' \"a\"\"b\"", &["E'\\' ;'", "n'x'", "\"a\"", "\"b\""]);
         check("5 >-- x\n- /* /* */ ; */ y", &["5", ">", "-", "y"]);
         check("'\\' z", &["'\\'", "z"]);

@@ -5,6 +5,7 @@
 //! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
 //! * [`audit`] writes what happened, one JSON object a line.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
+//! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
 //! * [`check`] runs the same planner over files.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
@@ -19,3 +20,4 @@ pub mod demo;
 mod lex;
 pub mod plan;
 pub mod proxy;
+pub mod rules_page;

@@ -3,7 +3,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
-use std::io::IsTerminal;
+use lockkeeper::{check, rules_page};
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,8 +17,8 @@ Examples:
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const SERVE_HELP: &str = "\
-Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag without the dashes
-in front; flags win over variables, variables over the file. The file:
+Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
+without its dashes in front. Flags win over variables, variables over the file. Such a file:
 
   listen = [\"127.0.0.1:6432\"]
   upstream = \"/var/run/postgresql\"
@@ -25,17 +26,33 @@ in front; flags win over variables, variables over the file. The file:
   audit = \"/var/log/lockkeeper/audit.jsonl\"
   connections-max = 500
 
-SIGHUP reads the policy again (and keeps the old one when the new one is wrong) and opens the audit log again.
-SIGTERM stops listening, waits for what is in the middle of something, and ends.
+SIGHUP reads the policy again (keeping the old one when the new one is wrong) and opens the audit
+log again. SIGTERM stops listening, waits for what is in the middle of something, and ends.
 
-Next: point a client at it with  psql -h 127.0.0.1 -p 6432 -U you mydb";
+Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
+
+const CHECK_HELP: &str = "\
+A table that the file itself creates is new and may be changed freely; with IF NOT EXISTS it may
+be an old one. Every other table is taken to exist and to be large. Between BEGIN and COMMIT
+statements are judged as within a transaction. Lines for psql itself (\\set, \\i) and the rows
+after COPY … FROM stdin are skipped.
+
+Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
+rewritten or rejected, 2 an input could not be read.
+
+Examples:
+  lockkeeper check migrations/
+  lockkeeper check --format json --server-version 15 migrations/0042_users.sql
+  pg_dump --schema-only mydb | lockkeeper check -
+
+Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
 
 /// A PostgreSQL proxy that makes schema changes safe.
 ///
 /// Clients connect to it as if it were the server. Everything passes unchanged, except the few statements that would
 /// block or break a live application: those are run in a safe way, or refused with an error that says what to do.
 #[derive(Parser)]
-#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 120)]
+#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,12 +63,24 @@ enum Command {
     /// Run the proxy in front of a PostgreSQL server
     #[command(after_help = SERVE_HELP)]
     Serve(Serve),
+    /// Say what would happen to the statements of SQL files, without a server
+    #[command(after_help = CHECK_HELP)]
+    Check(check::Arguments),
+    /// List the rules, or show one of them
+    Rules {
+        /// Show this rule, with bad and good SQL
+        #[arg(conflicts_with = "markdown")]
+        name: Option<String>,
+        /// Print the table of the README
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 #[derive(Args)]
 struct Serve {
     /// Read options from this TOML file
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
@@ -60,12 +89,47 @@ struct Serve {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(arguments),
+        Command::Check(arguments) => check_files(&arguments),
+        Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
+        Command::Rules { name: None, .. } => print(&rules_page::list()),
+        Command::Rules { name: Some(name), .. } => match rules_page::page(&name) {
+            Ok(page) => print(&page),
+            Err(error) => fail(2, &error),
+        },
     }
 }
 
 fn fail(code: u8, error: &str) -> ExitCode {
-    eprintln!("lockkeeper: {error}");
+    // Not eprintln!, which panics where stderr is closed.
+    let _ = writeln!(std::io::stderr(), "lockkeeper: {error}");
     ExitCode::from(code)
+}
+
+/// A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(2, &format!("cannot write the output: {error}")),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn check_files(arguments: &check::Arguments) -> ExitCode {
+    let policy = match load_policy(&arguments.policy) {
+        Ok(policy) => policy,
+        Err(error) => return fail(2, &error),
+    };
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let mut streams = check::Streams {
+        stdin: &mut std::io::stdin(),
+        out: &mut BufWriter::new(std::io::stdout()),
+        err: &mut std::io::stderr(),
+        colour,
+    };
+    match check::run(arguments, &policy, &mut streams) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
+        Err(error) => fail(2, &format!("cannot write the output: {error}")),
+    }
 }
 
 fn serve(arguments: Serve) -> ExitCode {

@@ -357,6 +357,69 @@ mod tests {
         assert!(!audit.healthy());
     }
 
+    /// A file system of four pages, unmounted at the end; None where this user may not mount.
+    struct Tiny(std::ffi::CString);
+
+    impl Tiny {
+        fn mount(at: &Path) -> Option<Tiny> {
+            use std::os::unix::ffi::OsStrExt;
+            let at = std::ffi::CString::new(at.as_os_str().as_bytes()).ok()?;
+            let options = c"size=16k".as_ptr().cast();
+            // SAFETY: all strings end with NUL and live for the whole call.
+            let mounted = unsafe { libc::mount(c"tmpfs".as_ptr(), at.as_ptr(), c"tmpfs".as_ptr(), 0, options) };
+            (mounted == 0).then_some(Tiny(at))
+        }
+    }
+
+    impl Drop for Tiny {
+        fn drop(&mut self) {
+            // SAFETY: as above.
+            unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+
+    #[test]
+    fn writing_goes_on_when_a_full_disk_has_room_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let Some(_tiny) = Tiny::mount(dir.path()) else {
+            // An ordinary user has only the device, which never has room.
+            let audit = Audit::open(Path::new("/dev/full")).expect("it opens");
+            for _ in 0..3 {
+                assert!(block_on(audit.write(&event("x"))).is_err());
+            }
+            return;
+        };
+        let (path, filler) = (dir.path().join("audit.jsonl"), dir.path().join("filler"));
+        std::fs::write(&filler, [0; 8192]).expect("room for the filler");
+        let audit = Audit::open(&path).expect("the log");
+        let mut written = 0;
+        let error = loop {
+            match block_on(audit.write(&event("ALTER TABLE t ADD COLUMN c int"))) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+            assert!(written < 100, "the disk does not get full");
+        };
+        assert!(
+            error.contains("No space left") && error.contains("audit.jsonl"),
+            "{error}"
+        );
+        assert!(!audit.healthy());
+        std::fs::remove_file(&filler).expect("removed");
+        for _ in 0..3 {
+            block_on(audit.write(&event("x"))).expect("there is room again");
+        }
+        assert!(audit.healthy());
+        let text = std::fs::read_to_string(&path).expect("the log");
+        let whole = text
+            .lines()
+            .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+            .count();
+        let torn = text.lines().count() - whole;
+        assert_eq!(whole, written + 3);
+        assert!(torn <= 1, "{text}");
+    }
+
     #[test]
     fn what_cannot_be_opened_is_told() {
         let check = |path: &Path, expect: &str| {

@@ -110,7 +110,10 @@ fn meta_command(rest: &str) -> (&str, usize) {
         return ("\\;", 2);
     }
     let line = rest.split('\n').next().unwrap_or(rest);
-    let word = line.split(|c: char| c.is_whitespace() || c == ';').next().unwrap_or(line);
+    let word = line
+        .split(|c: char| c.is_whitespace() || c == ';')
+        .next()
+        .unwrap_or(line);
     (word, line.len())
 }
 
@@ -186,8 +189,16 @@ mod tests {
     #[test]
     fn semicolons_that_end_a_statement() {
         check("a;b", &["a", "b"], &[]);
-        check("a ';' \";\" $$;$$ $x$;$$;$x$ -- ;\n/* ; /* ; */ ; */ b; c;", &["a ';' \";\" $$;$$ $x$;$$;$x$ -- ;\n/* ; /* ; */ ; */ b", "c"], &[]);
-        check("CREATE RULE r AS ON INSERT TO t DO (a; b); c", &["CREATE RULE r AS ON INSERT TO t DO (a; b)", "c"], &[]);
+        check(
+            "a ';' \";\" $$;$$ $x$;$$;$x$ -- ;\n/* ; /* ; */ ; */ b; c;",
+            &["a ';' \";\" $$;$$ $x$;$$;$x$ -- ;\n/* ; /* ; */ ; */ b", "c"],
+            &[],
+        );
+        check(
+            "CREATE RULE r AS ON INSERT TO t DO (a; b); c",
+            &["CREATE RULE r AS ON INSERT TO t DO (a; b)", "c"],
+            &[],
+        );
         check("a ';", &["a ';"], &[]);
         check("", &[], &[]);
         check(";;", &["", ""], &[]);
@@ -207,13 +218,21 @@ mod tests {
         check("\\set x ';'\na;\n  \\i b.sql ; c\nd;", &["a", "d"], &["\\set", "\\i"]);
         check("a \\gset x_\nb \\g\nc \\; d", &["a", "b", "c", "d"], &["\\gset", "\\g"]);
         check("a\n\\echo 'x\nb;", &["a\n        \nb"], &["\\echo"]);
-        check("E'\\\\' '\\' \"\\\" $$\\x$$ -- \\y\n", &["E'\\\\' '\\' \"\\\" $$\\x$$ -- \\y"], &[]);
+        check(
+            "E'\\\\' '\\' \"\\\" $$\\x$$ -- \\y\n",
+            &["E'\\\\' '\\' \"\\\" $$\\x$$ -- \\y"],
+            &[],
+        );
     }
 
     #[test]
     fn copy_data_is_left_out() {
         check("COPY t FROM stdin;\n1\ta;b'\n\\.\nc;", &["COPY t FROM stdin", "c"], &[]);
-        check("COPY t FROM stdin;\r\n\\N\r\n\\.\r\nc;", &["COPY t FROM stdin", "c"], &[]);
+        check(
+            "COPY t FROM stdin;\r\n\\N\r\n\\.\r\nc;",
+            &["COPY t FROM stdin", "c"],
+            &[],
+        );
         check("COPY t FROM stdin;\nDROP TABLE t;", &["COPY t FROM stdin"], &[]);
     }
 }
