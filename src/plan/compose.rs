@@ -61,13 +61,6 @@ fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
     let NodeEnum::AlterTableStmt(alter) = &statement.node else {
         return None;
     };
-    let command = |node: &pg_query::protobuf::Node| match &node.node {
-        Some(NodeEnum::AlterTableCmd(_)) => true,
-        _ => false,
-    };
-    if !alter.cmds.iter().all(command) {
-        return None;
-    }
     let commands: Vec<&AlterTableCmd> = alter
         .cmds
         .iter()
@@ -243,7 +236,7 @@ impl<'a> Composer<'a> {
             (Action::Warn | Action::Allow, _) => None,
         };
         if finding.action == Action::Warn {
-            self.notices.push(format!("{}: {} ({})", finding.rule, finding.message, found.short));
+            self.notices.push(format!("{}: {}", finding.rule, finding.message));
         }
         if let Some(reason) = &finding.overridden {
             self.notices.push(format!("{} is overridden: {reason}", finding.rule));

@@ -91,7 +91,7 @@ struct Type {
 
 impl Type {
     fn parse(printed: &str) -> Option<Type> {
-        let parsed = pg_query::parse(&format!("SELECT NULL::{printed}")).ok()?.protobuf.stmts;
+        let parsed = pg_query::parse(&format!("SELECT NULL::{printed}"), pg_query::ParserOptions::DEFAULT).ok()?.protobuf.stmts;
         let NodeEnum::SelectStmt(select) = parsed.into_iter().next()?.stmt?.node? else {
             return None;
         };
