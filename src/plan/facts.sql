@@ -1,0 +1,168 @@
+WITH RECURSIVE
+asked(s, n) AS ({relations}),
+asked_functions(s, n) AS ({functions}),
+asked_types(s, n) AS ({types}),
+-- Our own transaction: an xid below `xmax` is known to pg_xact_status, one above it that we can see is ours.
+mine(xid, xmax) AS MATERIALIZED (
+  SELECT pg_catalog.pg_current_xact_id_if_assigned()::text::pg_catalog.int8,
+         pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::pg_catalog.int8),
+-- Whatever opens these relations (sizes, definitions) would wait.
+busy(oid) AS MATERIALIZED (
+  SELECT l.relation FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
+found AS MATERIALIZED (
+  SELECT a.s, a.n, c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
+         c.oid IN (SELECT b.oid FROM busy b) AS is_busy
+  FROM asked a
+  JOIN pg_catalog.pg_class c ON c.relname = a.n
+  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+             WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
+             ELSE ns.nspname = a.s END),
+tree(root, oid) AS (
+  SELECT f.oid, f.oid FROM found f
+  UNION
+  SELECT t.root, h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
+indexed AS MATERIALIZED (
+  SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy
+  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+  WHERE i.indrelid IN (SELECT f.oid FROM found f)),
+block(size) AS (SELECT pg_catalog.current_setting('block_size')::pg_catalog.int8),
+-- Main fork and rows of each relation with all that inherits from it.
+sized(root, bytes, tuples) AS MATERIALIZED (
+  SELECT t.root,
+    pg_catalog.sum(CASE
+      WHEN c.relkind NOT IN ('r', 'm', 'i', 'S', 't') THEN 0
+      WHEN c.oid IN (SELECT b.oid FROM busy b) THEN c.relpages * k.size
+      ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END),
+    pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
+  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k
+  GROUP BY t.root),
+-- The row of a system column is written when the relation is created and never again; indexes and views have only their
+-- own columns, so all three rows must be new.
+births(oid, born) AS (
+  SELECT f.oid, f.born FROM found f
+  UNION ALL
+  SELECT f.oid, (SELECT a.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_attribute a WHERE a.attrelid = f.oid ORDER BY a.attnum LIMIT 1) FROM found f
+  UNION ALL
+  SELECT f.oid, y.xmin::text::pg_catalog.int8 FROM found f JOIN pg_catalog.pg_type y ON y.typrelid = f.oid),
+-- Modulo 2^32, as xids are; none of ours is older than the transaction's own.
+aged(oid, born, age) AS (
+  SELECT b.oid, b.born, ((b.born - m.xid + 2147483648) & 4294967295) - 2147483648 FROM births b CROSS JOIN mine m),
+created(oid, here) AS MATERIALIZED (
+  SELECT g.oid, pg_catalog.bool_and(coalesce(CASE
+      WHEN g.born < 3 OR g.age < 0 THEN false
+      WHEN m.xid + g.age >= m.xmax THEN true
+      ELSE pg_catalog.pg_xact_status((m.xid + g.age)::text::pg_catalog.xid8) = 'in progress' END, false))
+  FROM aged g CROSS JOIN mine m GROUP BY g.oid),
+domains(s, n, oid, kind, base, constrained) AS (
+  SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c))
+  FROM asked_types a
+  JOIN pg_catalog.pg_type y ON y.typname = a.n
+  JOIN pg_catalog.pg_namespace ns ON ns.oid = y.typnamespace
+  WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_type_is_visible(y.oid)
+             WHEN a.s = 'pg_temp' THEN y.typnamespace = pg_catalog.pg_my_temp_schema()
+             ELSE ns.nspname = a.s END
+  UNION
+  SELECT d.s, d.n, y.oid, d.kind, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c))
+  FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.base)
+SELECT pg_catalog.json_build_object(
+  'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
+  'database', pg_catalog.current_database(),
+  'role', current_user,
+  'session_role', session_user,
+  'application_name', pg_catalog.current_setting('application_name'),
+  'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
+  'time_zone', pg_catalog.current_setting('TimeZone'),
+  'client_min_messages', pg_catalog.current_setting('client_min_messages'),
+  'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),
+  'statement_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'statement_timeout'),
+  'relations', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'asked', pg_catalog.json_build_object('schema', f.s, 'name', f.n),
+    'oid', f.oid::pg_catalog.int8,
+    'schema', f.nspname,
+    'name', f.relname,
+    'kind', f.relkind,
+    'persistence', f.relpersistence,
+    'bytes', coalesce((SELECT z.bytes FROM sized z WHERE z.root = f.oid LIMIT 1), 0)::pg_catalog.int8,
+    'rows', (SELECT z.tuples FROM sized z WHERE z.root = f.oid LIMIT 1),
+    'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
+    'is_partition', f.relispartition,
+    'owner', pg_catalog.pg_get_userbyid(f.relowner),
+    'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
+      FROM pg_catalog.pg_index i
+      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE i.indexrelid = f.oid),
+    'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', a.attname,
+      'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      -- Since PostgreSQL 18 attnotnull is set for a NOT VALID constraint too.
+      'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+        WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
+      'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
+      'identity', a.attidentity,
+      'generated', a.attgenerated) ORDER BY a.attnum)
+      FROM pg_catalog.pg_attribute a
+      LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      WHERE a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json),
+    'indexes', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'oid', i.indexrelid::pg_catalog.int8,
+      'schema', ns.nspname,
+      'name', i.relname,
+      'valid', i.indisvalid,
+      'ready', i.indisready,
+      'unique', i.indisunique,
+      'primary', i.indisprimary,
+      'immediate', i.indimmediate,
+      'partial', i.indpred IS NOT NULL,
+      'method', (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = i.relam),
+      'columns', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY k.at)
+        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+        WHERE k.at <= i.indnkeyatts), '[]'::json),
+      'mentions', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (
+          -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
+          SELECT FROM pg_catalog.pg_depend d
+          WHERE d.classid = 1259 AND d.objid = i.indexrelid AND d.refclassid = 1259 AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
+      'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
+        WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
+      'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
+      'definition', CASE WHEN f.is_busy OR i.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_indexdef(i.indexrelid), '') END)
+      ORDER BY i.indexrelid)
+      FROM indexed i JOIN pg_catalog.pg_namespace ns ON ns.oid = i.relnamespace CROSS JOIN block b
+      WHERE i.indrelid = f.oid), '[]'::json),
+    'constraints', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', c.conname,
+      'kind', c.contype,
+      'validated', c.convalidated,
+      'columns', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY k.at)
+        FROM pg_catalog.unnest(c.conkey) WITH ORDINALITY k(attnum, at)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.attnum), '[]'::json),
+      'definition', CASE WHEN f.is_busy OR c.confrelid IN (SELECT b.oid FROM busy b) THEN '' ELSE coalesce(pg_catalog.pg_get_constraintdef(c.oid), '') END,
+      'references', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', r.relname)
+        FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace ns ON ns.oid = r.relnamespace WHERE r.oid = c.confrelid),
+      'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
+      ORDER BY c.oid)
+      FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid), '[]'::json),
+    'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', t.tgname,
+      'for_each_row', (t.tgtype & 1) <> 0,
+      'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
+      'on_update', (t.tgtype & 16) <> 0,
+      'on_delete', (t.tgtype & 8) <> 0) ORDER BY t.tgname)
+      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json)))
+    FROM found f), '[]'::json),
+  'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile))
+    FROM (SELECT a.s, a.n, pg_catalog.bool_or(p.provolatile = 'v') AS volatile
+      FROM asked_functions a
+      JOIN pg_catalog.pg_proc p ON p.proname = a.n
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = p.pronamespace
+      WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_function_is_visible(p.oid) ELSE ns.nspname = a.s END
+      GROUP BY a.s, a.n) v), '[]'::json),
+  'types', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained))
+    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))
