@@ -614,3 +614,290 @@ impl Relation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::statement::read;
+    use super::*;
+
+    fn request(sql: &str) -> Request {
+        let statements = read(sql.as_bytes(), true).unwrap();
+        assert_eq!(statements.len(), 1, "{sql:?}");
+        Request::of(&statements[0])
+    }
+
+    fn list(names: &[Name]) -> String {
+        let text = |n: &Name| n.schema.as_ref().map_or(n.name.clone(), |s| format!("{s}.{}", n.name));
+        names.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn relations_that_statements_name() {
+        let check = |sql: &str, expect: &str| assert_eq!(list(&request(sql).relations), expect, "{sql:?}");
+        check("select * from t", "");
+        check("update only s.t set a = 1", "s.t");
+        check("delete from db.s.t as x using u", "s.t");
+        check("update t set a = 1 order by b limit 5", "t");
+        check("alter table t add a int, add b int", "t");
+        check("alter table s.t add foreign key (a) references r", "s.t r");
+        check("alter table t add a int references x.r unique", "t x.r");
+        check("alter table s.t add constraint c unique using index i", "s.t s.i");
+        check(
+            "alter table s.t replica identity using index i, cluster on j",
+            "s.t s.i s.j",
+        );
+        check("alter table t attach partition s.p for values in (1)", "t s.p");
+        check("alter table t detach partition p", "t p");
+        check("alter table t inherit u, no inherit v", "t u v");
+        check("alter table t rename a to b", "t");
+        check("alter index s.i rename to j", "s.i");
+        check("alter table t set schema s", "t");
+        check("create index i on s.t(a)", "s.t s.i");
+        check("create unique index on t(a)", "t");
+        check("drop table a, s.b, db.s.c cascade", "a s.b s.c");
+        check("drop index concurrently s.i", "s.i");
+        check("drop view v", "v");
+        check("drop function f()", "");
+        check("drop type t", "");
+        check("drop trigger x on s.t", "s.t");
+        check("drop policy x on t", "t");
+        check("reindex table t", "t");
+        check("reindex schema t", "");
+        check("cluster s.t using i", "s.t s.i");
+        check("cluster", "");
+        check("truncate a, only s.b", "a s.b");
+        check("vacuum full a, s.b(c)", "a s.b");
+        check("refresh materialized view concurrently v", "v");
+        check(
+            "create table t (a int references r, like l including all) inherits (p)",
+            "t p r l",
+        );
+        check("create table t partition of s.p for values in (1)", "t s.p");
+        check(
+            "create trigger x before insert on s.t for each row execute function f()",
+            "s.t",
+        );
+        check(
+            "create constraint trigger x after insert on s.t from u for each row execute function f()",
+            "s.t u",
+        );
+        check("create rule x as on insert to t do nothing", "t");
+        check("create policy p on t", "t");
+        check("comment on column s.t.a is 'x'", "s.t");
+        check("comment on table t is 'x'", "t");
+        check("comment on constraint c on s.t is 'x'", "s.t");
+        check("alter sequence s.q owned by none", "s.q");
+        check("create or replace view v as select 1", "v");
+        check("create schema s create table s.t (a int references r)", "s.t r");
+        check("create statistics x on a, b from s.t", "s.t");
+        check("alter publication p add table s.t", "s.t");
+    }
+
+    #[test]
+    fn functions_and_types_that_statements_name() {
+        let check = |sql: &str, functions: &str, types: &str| {
+            let request = request(sql);
+            assert_eq!(
+                (list(&request.functions).as_str(), list(&request.types).as_str()),
+                (functions, types),
+                "{sql:?}"
+            );
+        };
+        check("alter table t add a int default random()", "random", "pg_catalog.int4");
+        check("alter table t add a s.d default current_timestamp", "", "s.d");
+        check("alter table t add a serial", "", "serial");
+        check(
+            "alter table t add a x default case when coalesce(s.f(1), array[g('FuncCall { funcname: [')]) is null then (nextval('q'))::y.z end",
+            "s.f g nextval",
+            "x y.z",
+        );
+        check(
+            "alter table t alter a set default gen_random_uuid()",
+            "gen_random_uuid",
+            "",
+        );
+        check(
+            "alter table t alter a type text using \"F\\x\"(a)",
+            "F\\x",
+            "pg_catalog.text".trim_start_matches("pg_catalog."),
+        );
+        check(
+            "alter table t add a int generated always as (f(b)) stored check (g(a) > h.i(1))",
+            "f g h.i",
+            "pg_catalog.int4",
+        );
+        check(
+            "alter table t add check (xmlconcat(f(a)) is null and g(row(h(1))) > all (array[j()]))",
+            "f g h j",
+            "",
+        );
+        check("create index on t (lower(a)) where f(b)", "lower f", "");
+        check("alter table t alter a drop default", "", "");
+    }
+
+    #[test]
+    fn the_query_is_one_select() {
+        let names = |names: &[(Option<&str>, &str)]| -> Vec<Name> {
+            let name = |(schema, name): &(Option<&str>, &str)| Name {
+                schema: schema.map(str::to_string),
+                name: name.to_string(),
+            };
+            names.iter().map(name).collect()
+        };
+        let odd = names(&[
+            (None, "t"),
+            (Some("S'; drop table t; --"), "We'ird\\'x"),
+            (Some("{types}"), "{functions}"),
+        ]);
+        let full = Request {
+            relations: odd.clone(),
+            functions: odd.clone(),
+            types: odd,
+        };
+        for request in [&Request::default(), &full] {
+            let statements = read(request.sql().as_bytes(), true).unwrap();
+            assert!(matches!(
+                &statements[..],
+                [Statement {
+                    node: NodeEnum::SelectStmt(_),
+                    ..
+                }]
+            ));
+        }
+        assert!(
+            full.sql()
+                .contains("('S''; drop table t; --'::pg_catalog.name, E'We''ird\\\\''x'::pg_catalog.name)")
+        );
+        assert_eq!(full.sql().matches("'{functions}'").count(), 3);
+        // The escape form means the same with standard_conforming_strings off.
+        assert!(read(full.sql().as_bytes(), false).is_ok());
+        // What opens a relation, and so could wait or fail, stands behind the question whether it is busy.
+        for function in [
+            "pg_relation_size(",
+            "pg_get_expr(",
+            "pg_get_indexdef(",
+            "pg_get_constraintdef(",
+        ] {
+            let guarded = CATALOG_QUERY.lines().collect::<Vec<_>>();
+            let uses: Vec<_> = (0..guarded.len()).filter(|&i| guarded[i].contains(function)).collect();
+            assert!(!uses.is_empty());
+            assert!(
+                uses.iter()
+                    .all(|&i| guarded[i - 1..=i].iter().any(|line| line.contains("busy"))),
+                "{function}"
+            );
+        }
+        assert!(!CATALOG_QUERY.contains("regclass"));
+    }
+
+    /// As PostgreSQL 18.4 answered it.
+    const ANSWER: &str = r#"{"server_version": 180004, "database": "postgres", "role": "postgres", "session_role": "postgres", "application_name": "psql", "override": "x", "time_zone": "Etc/UTC", "client_min_messages": "notice", "lock_timeout_ms": 70000, "statement_timeout_ms": 0,
+"relations": [{"asked": {"schema": "public", "name": "users"}, "oid": 16534, "schema": "public", "name": "users", "kind": "r", "persistence": "p", "bytes": 49152, "rows": 1000, "created_here": false, "is_partition": false, "owner": "postgres", "table": null,
+"columns": [{"name": "id", "type_name": "bigint", "not_null": true, "default": null, "identity": "", "generated": ""},
+{"name": "email", "type_name": "character varying(80)", "not_null": true, "default": null, "identity": "", "generated": ""},
+{"name": "org", "type_name": "integer", "not_null": false, "default": "random()", "identity": "", "generated": ""}],
+"indexes": [{"oid": 16540, "schema": "public", "name": "users_pkey", "valid": true, "ready": true, "unique": true, "primary": true, "immediate": true, "partial": false, "method": "btree",
+"columns": ["id"], "mentions": ["id"], "constraint": "users_pkey", "bytes": 40960, "definition": "CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)"},
+{"oid": 16542, "schema": "public", "name": "users_email_key", "valid": true, "ready": true, "unique": true, "primary": false, "immediate": true, "partial": false, "method": "btree",
+"columns": ["email"], "mentions": ["email"], "constraint": "users_email_key", "bytes": 49152, "definition": "CREATE UNIQUE INDEX users_email_key ON public.users USING btree (email)"},
+{"oid": 16549, "schema": "public", "name": "users_lower", "valid": true, "ready": true, "unique": false, "primary": false, "immediate": true, "partial": true, "method": "btree",
+"columns": [null], "mentions": ["email"], "constraint": null, "bytes": 40960, "definition": "CREATE INDEX users_lower ON public.users USING btree (lower((email)::text)) WHERE ((email)::text <> ''::text)"}],
+"constraints": [{"name": "users_id_not_null", "kind": "n", "validated": true,
+"columns": ["id"], "definition": "NOT NULL id", "references": null, "comment": null},
+{"name": "users_email_not_null", "kind": "n", "validated": true,
+"columns": ["email"], "definition": "NOT NULL email", "references": null, "comment": null},
+{"name": "users_pkey", "kind": "p", "validated": true,
+"columns": ["id"], "definition": "PRIMARY KEY (id)", "references": null, "comment": null},
+{"name": "users_email_key", "kind": "u", "validated": true,
+"columns": ["email"], "definition": "UNIQUE (email)", "references": null, "comment": null},
+{"name": "users_org_fkey", "kind": "f", "validated": true,
+"columns": ["org"], "definition": "FOREIGN KEY (org) REFERENCES orgs(id)", "references": {"schema": "public", "name": "orgs"}, "comment": null}],
+"triggers": [{"name": "users_trg", "for_each_row": true, "transition": false, "on_update": true, "on_delete": false}]},
+{"asked": {"schema": null, "name": "users_lower"}, "oid": 16549, "schema": "public", "name": "users_lower", "kind": "i", "persistence": "p", "bytes": 40960, "rows": 1000, "created_here": false, "is_partition": false, "owner": "postgres", "table": {"schema": "public", "name": "users"},
+"columns": [{"name": "lower", "type_name": "text", "not_null": false, "default": null, "identity": "", "generated": ""}],
+"indexes": [],
+"constraints": [],
+"triggers": []}],
+"functions": [{"asked": {"schema": null, "name": "random"}, "volatile": true}],
+"types": [{"asked": {"schema": null, "name": "d3"}, "kind": "d", "constrained": true}]}"#;
+
+    #[test]
+    fn an_answer_is_decoded() {
+        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        assert_eq!(
+            (facts.server_version, facts.lock_timeout_ms, facts.override_.as_deref()),
+            (180004, 70000, Some("x"))
+        );
+        let name = |schema: Option<&str>, name: &str| Name {
+            schema: schema.map(str::to_string),
+            name: name.to_string(),
+        };
+        let users = facts.relation(&name(Some("public"), "users")).unwrap();
+        assert!(facts.relation(&name(None, "users")).is_none());
+        assert_eq!((users.kind, users.persistence, users.rows), ('r', 'p', Some(1000.0)));
+        assert!(users.is_small(10 << 20) && !users.is_small(users.bytes));
+        assert!(!users.invisible_to_others());
+        assert_eq!(
+            users.column("email").map(|c| (c.type_name.as_str(), c.not_null)),
+            Some(("character varying(80)", true))
+        );
+        assert_eq!(users.column("org").and_then(|c| c.default.as_deref()), Some("random()"));
+        assert_eq!(
+            users
+                .index("users_lower")
+                .map(|i| (i.columns.clone(), i.mentions.clone(), i.partial)),
+            Some((vec![None], vec!["email".to_string()], true))
+        );
+        assert_eq!(
+            users.constraint("users_org_fkey").and_then(|c| c.references.clone()),
+            Some(name(Some("public"), "orgs"))
+        );
+        assert_eq!(
+            users
+                .triggers
+                .iter()
+                .map(|t| (t.on_update, t.on_delete, t.for_each_row))
+                .collect::<Vec<_>>(),
+            [(true, false, true)]
+        );
+        assert_eq!(users.usable_key(), Some(vec![("id".to_string(), "bigint".to_string())]));
+        let index = facts.relation(&name(None, "users_lower")).unwrap();
+        assert_eq!(index.table, Some(name(Some("public"), "users")));
+        assert!(facts.functions.iter().any(|f| f.asked.name == "random" && f.volatile));
+        assert!(
+            facts
+                .types
+                .iter()
+                .any(|t| t.asked.name == "d3" && t.kind == 'd' && t.constrained)
+        );
+        assert!(Facts::decode(b"{}").unwrap_err().contains("server_version"));
+    }
+
+    #[test]
+    fn keys_that_tell_rows_apart() {
+        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let check = |change: fn(&mut Relation), expect: Option<&str>| {
+            let mut users = facts.relations[0].clone();
+            change(&mut users);
+            let key = users
+                .usable_key()
+                .map(|key| key.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" "));
+            assert_eq!(key.as_deref(), expect);
+        };
+        fn without_primary(r: &mut Relation) {
+            r.indexes.retain(|i| !i.primary);
+        }
+        fn email(r: &mut Relation) -> &mut Index {
+            without_primary(r);
+            r.indexes.iter_mut().find(|i| i.name == "users_email_key").unwrap()
+        }
+        check(|_| (), Some("id"));
+        check(without_primary, Some("email"));
+        check(|r| email(r).valid = false, None);
+        check(|r| email(r).partial = true, None);
+        check(|r| email(r).immediate = false, None);
+        check(|r| email(r).columns.push(None), None);
+        check(|r| email(r).columns.push(Some("org".into())), None);
+        check(|r| email(r).method = "hash".into(), None);
+    }
+}

@@ -443,7 +443,7 @@ fn tidy(text: &str) -> Option<String> {
 
 /// The one action of an ALTER TABLE.
 pub(super) fn parse_action(sql: &str) -> Option<AlterTableCmd> {
-    let mut parsed = pg_query::parse(sql).ok()?.protobuf.stmts;
+    let mut parsed = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT).ok()?.protobuf.stmts;
     if parsed.len() != 1 {
         return None;
     }

@@ -5,7 +5,7 @@ use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
 
-pub(super) const RULE: Rule = Rule {
+pub(in crate::plan) const RULE: Rule = Rule {
     name: "lock-queue",
     lock: LockMode::AccessExclusive,
     what: "Any other schema change that locks an existing table, view, index or sequence.",

@@ -33,8 +33,6 @@ mod validating_check;
 mod validating_foreign_key;
 mod volatile_default;
 
-#[cfg(test)]
-mod tests;
 
 use super::facts::{Facts, Name, Relation};
 use super::lock::LockMode;
@@ -65,6 +63,7 @@ pub struct Rule {
 }
 
 /// What a rule looks at.
+#[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub statement: &'a Statement,
     pub facts: &'a Facts,
@@ -162,6 +161,18 @@ pub static RULES: &[Rule] = &[
     update_limit::RULE,
     lock_queue::RULE,
 ];
+
+/// What a migration tool has to be told.
+pub(super) use concurrent_in_transaction::OUTSIDE;
+
+/// For the audit log: why an action that looks dangerous is none.
+pub(super) fn why_instant(subject: &Subject) -> Option<String> {
+    let (_, added) = subject.added_column()?;
+    let default = column::constraint(added, pg_query::protobuf::ConstrType::ConstrDefault)?;
+    let expression = default.raw_expr.as_deref()?;
+    (!column::is_volatile(subject, expression))
+        .then(|| "no rewrite: PostgreSQL 11 and later keep a non-volatile default in the catalog".to_string())
+}
 
 pub fn find(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
