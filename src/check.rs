@@ -415,7 +415,7 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
 
 /// Only when and how often it is tried is the proxy's: the statement is the client's own.
 fn is_unchanged(step: &Step, statement: &Statement) -> bool {
-    matches!(step.mode, Mode::Brief { .. } | Mode::Concurrent { .. }) && step.sql.trim() == statement.sql.trim()
+    matches!(step.mode, Mode::Brief { .. } | Mode::Concurrent) && step.sql.trim() == statement.sql.trim()
 }
 
 fn finding_lines(findings: Vec<Finding>) -> Vec<FindingLine> {
