@@ -3,8 +3,10 @@
 //! [`Request::of`] collects the names, [`Request::sql`] is a query with one row and one json column that cannot raise an
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
+use super::splice::quote_literal;
 use super::statement::Statement;
-use pg_query::protobuf::RangeVar;
+use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
+use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -31,15 +33,374 @@ pub struct Request {
     pub types: Vec<Name>,
 }
 
+/// The catalog query, PostgreSQL 13 to 18, with the names left open.
+const CATALOG_QUERY: &str = include_str!("facts.sql");
+
 impl Request {
-    pub fn of(_statement: &Statement) -> Request {
-        Request::default()
+    /// Of a statement that is not judged, nothing.
+    pub fn of(statement: &Statement) -> Request {
+        let mut request = Request::default();
+        request.statement(&statement.node);
+        request
     }
 
-    /// One row, one json column; cannot raise an error and waits for no relation lock.
+    /// One row, one json column.
+    ///
+    /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
+    /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
+    /// (pg_get_expr, pg_get_constraintdef, pg_get_indexdef and pg_relation_size do; tried on 15 and 18). Needs no right on the relations.
     pub fn sql(&self) -> String {
-        String::new()
+        let rows = |names: &[Name]| {
+            let literal = |text: &str| format!("{}::pg_catalog.name", quote_literal(text));
+            let row = |name: &Name| {
+                let schema = name.schema.as_deref().map_or("NULL::pg_catalog.name".into(), literal);
+                format!("({schema}, {})", literal(&name.name))
+            };
+            match names {
+                [] => "SELECT NULL::pg_catalog.name, NULL::pg_catalog.name WHERE false".to_string(),
+                names => format!("VALUES {}", names.iter().map(row).collect::<Vec<_>>().join(", ")),
+            }
+        };
+        // In one pass from left to right: a name may itself look like one of the marks.
+        let parts = [
+            ("{relations}", &self.relations),
+            ("{functions}", &self.functions),
+            ("{types}", &self.types),
+        ];
+        let mut rest = CATALOG_QUERY.trim_end();
+        let mut sql = String::with_capacity(rest.len() + 256);
+        for (mark, names) in parts {
+            if let Some((before, after)) = rest.split_once(mark) {
+                sql.push_str(before);
+                sql.push_str(&rows(names));
+                rest = after;
+            }
+        }
+        sql.push_str(rest);
+        sql
     }
+
+    fn relation(&mut self, name: Name) {
+        if !name.name.is_empty() && !self.relations.contains(&name) {
+            self.relations.push(name);
+        }
+    }
+
+    fn range(&mut self, range: &Option<RangeVar>) {
+        if let Some(range) = range {
+            self.relation(Name::of(range));
+        }
+    }
+
+    fn ranges(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            match &node.node {
+                Some(NodeEnum::RangeVar(range)) => self.relation(Name::of(range)),
+                Some(NodeEnum::VacuumRelation(relation)) => self.range(&relation.relation),
+                Some(NodeEnum::PublicationObjSpec(object)) => {
+                    if let Some(table) = &object.pubtable {
+                        self.range(&table.relation);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A relation that a list of names means: `a`, `s.a`, `db.s.a`.
+    fn listed(&mut self, names: &[Node]) {
+        if let Some(name) = listed_name(names) {
+            self.relation(name);
+        }
+    }
+
+    fn statement(&mut self, node: &NodeEnum) {
+        use NodeEnum as N;
+        match node {
+            N::UpdateStmt(update) => self.range(&update.relation),
+            N::DeleteStmt(delete) => self.range(&delete.relation),
+            N::AlterTableStmt(alter) => {
+                self.range(&alter.relation);
+                let table = alter.relation.as_ref().map(Name::of);
+                for command in &alter.cmds {
+                    if let Some(N::AlterTableCmd(command)) = &command.node {
+                        self.alter_command(command, table.as_ref());
+                    }
+                }
+            }
+            N::IndexStmt(index) => {
+                self.range(&index.relation);
+                // An index lives in its table's schema.
+                let schema = index.relation.as_ref().map(Name::of).and_then(|table| table.schema);
+                let name = index.idxname.clone();
+                self.relation(Name { schema, name });
+                for part in index.index_params.iter().chain(index.where_clause.as_deref()) {
+                    self.expression(part);
+                }
+            }
+            N::DropStmt(drop) => self.dropped(drop),
+            N::RenameStmt(rename) => self.range(&rename.relation),
+            N::AlterObjectSchemaStmt(alter) => self.range(&alter.relation),
+            N::AlterOwnerStmt(alter) => self.range(&alter.relation),
+            N::AlterObjectDependsStmt(alter) => self.range(&alter.relation),
+            N::ReindexStmt(reindex) => self.range(&reindex.relation),
+            N::ClusterStmt(cluster) => {
+                self.range(&cluster.relation);
+                self.beside(&cluster.relation, &cluster.indexname);
+            }
+            N::RefreshMatViewStmt(refresh) => self.range(&refresh.relation),
+            N::TruncateStmt(truncate) => self.ranges(&truncate.relations),
+            N::VacuumStmt(vacuum) => self.ranges(&vacuum.rels),
+            N::CreateStatsStmt(create) => self.ranges(&create.relations),
+            N::CreatePublicationStmt(create) => self.ranges(&create.pubobjects),
+            N::AlterPublicationStmt(alter) => self.ranges(&alter.pubobjects),
+            N::CreateTrigStmt(create) => {
+                self.range(&create.relation);
+                self.range(&create.constrrel);
+            }
+            N::RuleStmt(rule) => self.range(&rule.relation),
+            N::CreatePolicyStmt(policy) => self.range(&policy.table),
+            N::AlterPolicyStmt(policy) => self.range(&policy.table),
+            N::AlterSeqStmt(alter) => self.range(&alter.sequence),
+            N::ViewStmt(view) => self.range(&view.view),
+            N::CreateStmt(create) => self.create_table(create),
+            N::CreateForeignTableStmt(create) => {
+                if let Some(base) = &create.base_stmt {
+                    self.create_table(base);
+                }
+            }
+            N::CreateSchemaStmt(schema) => {
+                for element in schema.schema_elts.iter().filter_map(|element| element.node.as_ref()) {
+                    self.statement(element);
+                }
+            }
+            N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
+            N::SecLabelStmt(label) => self.commented(label.objtype(), &label.object),
+            _ => {}
+        }
+    }
+
+    fn alter_command(&mut self, command: &AlterTableCmd, table: Option<&Name>) {
+        use pg_query::protobuf::AlterTableType as A;
+        let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
+        match definition {
+            Some(NodeEnum::ColumnDef(column)) => self.column(column),
+            Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint, table),
+            // INHERIT, NO INHERIT
+            Some(NodeEnum::RangeVar(parent)) => self.relation(Name::of(parent)),
+            Some(NodeEnum::PartitionCmd(partition)) => self.range(&partition.name),
+            Some(NodeEnum::TypeName(of)) => self.type_name(of),
+            Some(NodeEnum::ReplicaIdentityStmt(identity)) => self.in_schema_of(table, &identity.name),
+            Some(_) if command.subtype() == A::AtColumnDefault => {
+                if let Some(def) = &command.def {
+                    self.expression(def);
+                }
+            }
+            _ => {}
+        }
+        if command.subtype() == A::AtClusterOn {
+            self.in_schema_of(table, &command.name);
+        }
+    }
+
+    fn column(&mut self, column: &ColumnDef) {
+        if let Some(type_name) = &column.type_name {
+            self.type_name(type_name);
+        }
+        // ALTER COLUMN TYPE carries its USING here.
+        if let Some(default) = &column.raw_default {
+            self.expression(default);
+        }
+        for constraint in &column.constraints {
+            if let Some(NodeEnum::Constraint(constraint)) = &constraint.node {
+                self.constraint(constraint, None);
+            }
+        }
+    }
+
+    fn constraint(&mut self, constraint: &TableConstraint, table: Option<&Name>) {
+        self.range(&constraint.pktable);
+        self.in_schema_of(table, &constraint.indexname);
+        if let Some(expression) = &constraint.raw_expr {
+            self.expression(expression);
+        }
+    }
+
+    fn create_table(&mut self, create: &pg_query::protobuf::CreateStmt) {
+        self.range(&create.relation);
+        self.ranges(&create.inh_relations);
+        if let Some(of) = &create.of_typename {
+            self.type_name(of);
+        }
+        for element in create.table_elts.iter().chain(&create.constraints) {
+            match &element.node {
+                Some(NodeEnum::ColumnDef(column)) => self.column(column),
+                Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint, None),
+                Some(NodeEnum::TableLikeClause(like)) => self.range(&like.relation),
+                _ => {}
+            }
+        }
+    }
+
+    fn dropped(&mut self, drop: &pg_query::protobuf::DropStmt) {
+        use ObjectType as O;
+        for object in drop.objects.iter().filter_map(|object| object.node.as_ref()) {
+            let NodeEnum::List(list) = object else {
+                continue;
+            };
+            match drop.remove_type() {
+                O::ObjectTable
+                | O::ObjectIndex
+                | O::ObjectView
+                | O::ObjectMatview
+                | O::ObjectSequence
+                | O::ObjectForeignTable => self.listed(&list.items),
+                // The last name is the trigger's, rule's or policy's own.
+                O::ObjectTrigger | O::ObjectRule | O::ObjectPolicy => {
+                    if let Some((_, table)) = list.items.split_last() {
+                        self.listed(table);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn commented(&mut self, kind: ObjectType, object: &Option<Box<Node>>) {
+        use ObjectType as O;
+        let Some(NodeEnum::List(list)) = object.as_ref().and_then(|object| object.node.as_ref()) else {
+            return;
+        };
+        match kind {
+            O::ObjectTable
+            | O::ObjectIndex
+            | O::ObjectView
+            | O::ObjectMatview
+            | O::ObjectSequence
+            | O::ObjectForeignTable => self.listed(&list.items),
+            O::ObjectColumn | O::ObjectTabconstraint | O::ObjectTrigger | O::ObjectRule | O::ObjectPolicy => {
+                if let Some((_, table)) = list.items.split_last() {
+                    self.listed(table);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An index that is named without a schema, since it can only be in its table's.
+    fn beside(&mut self, table: &Option<RangeVar>, name: &str) {
+        self.in_schema_of(table.as_ref().map(Name::of).as_ref(), name);
+    }
+
+    fn in_schema_of(&mut self, table: Option<&Name>, name: &str) {
+        self.relation(Name {
+            schema: table.and_then(|table| table.schema.clone()),
+            name: name.to_string(),
+        });
+    }
+
+    fn type_name(&mut self, type_name: &TypeName) {
+        if let Some(name) = listed_name(&type_name.names)
+            && !self.types.contains(&name)
+        {
+            self.types.push(name);
+        }
+    }
+
+    fn expression(&mut self, node: &Node) {
+        for name in functions_called(node) {
+            if !self.functions.contains(&name) {
+                self.functions.push(name);
+            }
+        }
+        for name in named_in(node, "TypeName { names: [") {
+            if !self.types.contains(&name) {
+                self.types.push(name);
+            }
+        }
+    }
+}
+
+/// The functions that an expression calls by name, anywhere in it. CURRENT_TIMESTAMP and the like are no functions; operators are not
+/// looked into.
+pub fn functions_called(expression: &Node) -> Vec<Name> {
+    named_in(expression, "FuncCall { funcname: [")
+}
+
+/// The names that stand behind `mark` in the tree's Debug text. No walker of the library visits every kind of node, and a function
+/// that is overlooked would count as not volatile; the Debug text has them all.
+fn named_in(node: &Node, mark: &str) -> Vec<Name> {
+    let debug = format!("{node:?}");
+    let mut names = Vec::new();
+    let mut rest = debug.as_str();
+    while let Some(c) = rest.chars().next() {
+        if c == '"' {
+            rest = &rest[quoted(rest).1..];
+        } else if let Some(list) = rest.strip_prefix(mark) {
+            let mut parts = Vec::new();
+            rest = list;
+            while let Some(at) = rest.find(['"', ']']).filter(|&at| rest[at..].starts_with('"')) {
+                let (part, length) = quoted(&rest[at..]);
+                parts.push(part);
+                rest = &rest[at + length..];
+            }
+            if let Some(name) = parts.pop() {
+                names.push(Name {
+                    schema: parts.pop(),
+                    name,
+                });
+            }
+        } else {
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    names
+}
+
+/// A string as Debug writes it, read back, and its length in the text.
+fn quoted(text: &str) -> (String, usize) {
+    let mut value = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, at + 1),
+            '\\' => match chars.next().map(|(_, escape)| escape) {
+                Some('n') => value.push('\n'),
+                Some('r') => value.push('\r'),
+                Some('t') => value.push('\t'),
+                Some('0') => value.push('\0'),
+                Some('u') => {
+                    let digits: String = chars
+                        .by_ref()
+                        .map(|(_, c)| c)
+                        .skip(1)
+                        .take_while(|&c| c != '}')
+                        .collect();
+                    value.extend(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32));
+                }
+                Some(other) => value.push(other),
+                None => {}
+            },
+            c => value.push(c),
+        }
+    }
+    (value, text.len())
+}
+
+/// The last two of a list of names; a database before them can only be the current one.
+fn listed_name(names: &[Node]) -> Option<Name> {
+    let text = |node: &Node| match &node.node {
+        Some(NodeEnum::String(string)) => Some(string.sval.clone()),
+        _ => None,
+    };
+    let (last, before) = names.split_last()?;
+    Some(Name {
+        schema: match before.last() {
+            Some(schema) => Some(text(schema)?),
+            None => None,
+        },
+        name: text(last)?,
+    })
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -81,7 +442,8 @@ pub struct Relation {
     pub kind: char,
     /// pg_class.relpersistence: p u t
     pub persistence: char,
-    /// Main fork of the table and its partitions, without indexes.
+    /// Main fork of the table and its partitions, without indexes; by pg_class.relpages while another session holds or awaits
+    /// ACCESS EXCLUSIVE on it.
     pub bytes: u64,
     /// reltuples of the table and its partitions; None if never analyzed.
     pub rows: Option<f64>,
@@ -102,7 +464,9 @@ pub struct Column {
     pub name: String,
     /// format_type, with typmod: `character varying(10)`.
     pub type_name: String,
+    /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
+    /// Of a generated column its expression. Empty where it could not be asked for a lock.
     pub default: Option<String>,
     /// attidentity: '' a d
     pub identity: String,
@@ -130,7 +494,7 @@ pub struct Index {
     /// The constraint that it backs.
     pub constraint: Option<String>,
     pub bytes: u64,
-    /// pg_get_indexdef
+    /// pg_get_indexdef; empty where it could not be asked for a lock.
     pub definition: String,
 }
 
@@ -141,7 +505,7 @@ pub struct Constraint {
     pub kind: char,
     pub validated: bool,
     pub columns: Vec<String>,
-    /// pg_get_constraintdef
+    /// pg_get_constraintdef; empty where it could not be asked for a lock.
     pub definition: String,
     /// The table that a foreign key references.
     pub references: Option<Name>,
@@ -240,5 +604,292 @@ impl Relation {
                 .collect::<Option<Vec<_>>>()
                 .filter(|key| !key.is_empty())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::statement::read;
+    use super::*;
+
+    fn request(sql: &str) -> Request {
+        let statements = read(sql.as_bytes(), true).unwrap();
+        assert_eq!(statements.len(), 1, "{sql:?}");
+        Request::of(&statements[0])
+    }
+
+    fn list(names: &[Name]) -> String {
+        let text = |n: &Name| n.schema.as_ref().map_or(n.name.clone(), |s| format!("{s}.{}", n.name));
+        names.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn relations_that_statements_name() {
+        let check = |sql: &str, expect: &str| assert_eq!(list(&request(sql).relations), expect, "{sql:?}");
+        check("select * from t", "");
+        check("update only s.t set a = 1", "s.t");
+        check("delete from db.s.t as x using u", "s.t");
+        check("update t set a = 1 order by b limit 5", "t");
+        check("alter table t add a int, add b int", "t");
+        check("alter table s.t add foreign key (a) references r", "s.t r");
+        check("alter table t add a int references x.r unique", "t x.r");
+        check("alter table s.t add constraint c unique using index i", "s.t s.i");
+        check(
+            "alter table s.t replica identity using index i, cluster on j",
+            "s.t s.i s.j",
+        );
+        check("alter table t attach partition s.p for values in (1)", "t s.p");
+        check("alter table t detach partition p", "t p");
+        check("alter table t inherit u, no inherit v", "t u v");
+        check("alter table t rename a to b", "t");
+        check("alter index s.i rename to j", "s.i");
+        check("alter table t set schema s", "t");
+        check("create index i on s.t(a)", "s.t s.i");
+        check("create unique index on t(a)", "t");
+        check("drop table a, s.b, db.s.c cascade", "a s.b s.c");
+        check("drop index concurrently s.i", "s.i");
+        check("drop view v", "v");
+        check("drop function f()", "");
+        check("drop type t", "");
+        check("drop trigger x on s.t", "s.t");
+        check("drop policy x on t", "t");
+        check("reindex table t", "t");
+        check("reindex schema t", "");
+        check("cluster s.t using i", "s.t s.i");
+        check("cluster", "");
+        check("truncate a, only s.b", "a s.b");
+        check("vacuum full a, s.b(c)", "a s.b");
+        check("refresh materialized view concurrently v", "v");
+        check(
+            "create table t (a int references r, like l including all) inherits (p)",
+            "t p r l",
+        );
+        check("create table t partition of s.p for values in (1)", "t s.p");
+        check(
+            "create trigger x before insert on s.t for each row execute function f()",
+            "s.t",
+        );
+        check(
+            "create constraint trigger x after insert on s.t from u for each row execute function f()",
+            "s.t u",
+        );
+        check("create rule x as on insert to t do nothing", "t");
+        check("create policy p on t", "t");
+        check("comment on column s.t.a is 'x'", "s.t");
+        check("comment on table t is 'x'", "t");
+        check("comment on constraint c on s.t is 'x'", "s.t");
+        check("alter sequence s.q owned by none", "s.q");
+        check("create or replace view v as select 1", "v");
+        check("create schema s create table s.t (a int references r)", "s.t r");
+        check("create statistics x on a, b from s.t", "s.t");
+        check("alter publication p add table s.t", "s.t");
+    }
+
+    #[test]
+    fn functions_and_types_that_statements_name() {
+        let check = |sql: &str, functions: &str, types: &str| {
+            let request = request(sql);
+            assert_eq!(
+                (list(&request.functions).as_str(), list(&request.types).as_str()),
+                (functions, types),
+                "{sql:?}"
+            );
+        };
+        check("alter table t add a int default random()", "random", "pg_catalog.int4");
+        check("alter table t add a s.d default current_timestamp", "", "s.d");
+        check("alter table t add a serial", "", "serial");
+        check(
+            "alter table t add a x default case when coalesce(s.f(1), array[g('FuncCall { funcname: [')]) is null then (nextval('q'))::y.z end",
+            "s.f g nextval",
+            "x y.z",
+        );
+        check(
+            "alter table t alter a set default gen_random_uuid()",
+            "gen_random_uuid",
+            "",
+        );
+        check(
+            "alter table t alter a type text using \"F\\x\"(a)",
+            "F\\x",
+            "pg_catalog.text".trim_start_matches("pg_catalog."),
+        );
+        check(
+            "alter table t add a int generated always as (f(b)) stored check (g(a) > h.i(1))",
+            "f g h.i",
+            "pg_catalog.int4",
+        );
+        check(
+            "alter table t add check (xmlconcat(f(a)) is null and g(row(h(1))) > all (array[j()]))",
+            "f g h j",
+            "",
+        );
+        check("create index on t (lower(a)) where f(b)", "lower f", "");
+        check("alter table t alter a drop default", "", "");
+    }
+
+    #[test]
+    fn the_query_is_one_select() {
+        let names = |names: &[(Option<&str>, &str)]| -> Vec<Name> {
+            let name = |(schema, name): &(Option<&str>, &str)| Name {
+                schema: schema.map(str::to_string),
+                name: name.to_string(),
+            };
+            names.iter().map(name).collect()
+        };
+        let odd = names(&[
+            (None, "t"),
+            (Some("S'; drop table t; --"), "We'ird\\'x"),
+            (Some("{types}"), "{functions}"),
+        ]);
+        let full = Request {
+            relations: odd.clone(),
+            functions: odd.clone(),
+            types: odd,
+        };
+        for request in [&Request::default(), &full] {
+            let statements = read(request.sql().as_bytes(), true).unwrap();
+            assert!(matches!(
+                &statements[..],
+                [Statement {
+                    node: NodeEnum::SelectStmt(_),
+                    ..
+                }]
+            ));
+        }
+        assert!(
+            full.sql()
+                .contains("('S''; drop table t; --'::pg_catalog.name, E'We''ird\\\\''x'::pg_catalog.name)")
+        );
+        assert_eq!(full.sql().matches("'{functions}'").count(), 3);
+        // The escape form means the same with standard_conforming_strings off.
+        assert!(read(full.sql().as_bytes(), false).is_ok());
+        // What opens a relation, and so could wait or fail, stands behind the question whether it is busy.
+        for function in [
+            "pg_relation_size(",
+            "pg_get_expr(",
+            "pg_get_indexdef(",
+            "pg_get_constraintdef(",
+        ] {
+            let guarded = CATALOG_QUERY.lines().collect::<Vec<_>>();
+            let uses: Vec<_> = (0..guarded.len()).filter(|&i| guarded[i].contains(function)).collect();
+            assert!(!uses.is_empty());
+            assert!(
+                uses.iter()
+                    .all(|&i| guarded[i - 1..=i].iter().any(|line| line.contains("busy"))),
+                "{function}"
+            );
+        }
+        assert!(!CATALOG_QUERY.contains("regclass"));
+    }
+
+    /// As PostgreSQL 18.4 answered it.
+    const ANSWER: &str = r#"{"server_version": 180004, "database": "postgres", "role": "postgres", "session_role": "postgres", "application_name": "psql", "override": "x", "time_zone": "Etc/UTC", "client_min_messages": "notice", "lock_timeout_ms": 70000, "statement_timeout_ms": 0,
+"relations": [{"asked": {"schema": "public", "name": "users"}, "oid": 16534, "schema": "public", "name": "users", "kind": "r", "persistence": "p", "bytes": 49152, "rows": 1000, "created_here": false, "is_partition": false, "owner": "postgres", "table": null,
+"columns": [{"name": "id", "type_name": "bigint", "not_null": true, "default": null, "identity": "", "generated": ""},
+{"name": "email", "type_name": "character varying(80)", "not_null": true, "default": null, "identity": "", "generated": ""},
+{"name": "org", "type_name": "integer", "not_null": false, "default": "random()", "identity": "", "generated": ""}],
+"indexes": [{"oid": 16540, "schema": "public", "name": "users_pkey", "valid": true, "ready": true, "unique": true, "primary": true, "immediate": true, "partial": false, "method": "btree",
+"columns": ["id"], "mentions": ["id"], "constraint": "users_pkey", "bytes": 40960, "definition": "CREATE UNIQUE INDEX users_pkey ON public.users USING btree (id)"},
+{"oid": 16542, "schema": "public", "name": "users_email_key", "valid": true, "ready": true, "unique": true, "primary": false, "immediate": true, "partial": false, "method": "btree",
+"columns": ["email"], "mentions": ["email"], "constraint": "users_email_key", "bytes": 49152, "definition": "CREATE UNIQUE INDEX users_email_key ON public.users USING btree (email)"},
+{"oid": 16549, "schema": "public", "name": "users_lower", "valid": true, "ready": true, "unique": false, "primary": false, "immediate": true, "partial": true, "method": "btree",
+"columns": [null], "mentions": ["email"], "constraint": null, "bytes": 40960, "definition": "CREATE INDEX users_lower ON public.users USING btree (lower((email)::text)) WHERE ((email)::text <> ''::text)"}],
+"constraints": [{"name": "users_id_not_null", "kind": "n", "validated": true,
+"columns": ["id"], "definition": "NOT NULL id", "references": null, "comment": null},
+{"name": "users_email_not_null", "kind": "n", "validated": true,
+"columns": ["email"], "definition": "NOT NULL email", "references": null, "comment": null},
+{"name": "users_pkey", "kind": "p", "validated": true,
+"columns": ["id"], "definition": "PRIMARY KEY (id)", "references": null, "comment": null},
+{"name": "users_email_key", "kind": "u", "validated": true,
+"columns": ["email"], "definition": "UNIQUE (email)", "references": null, "comment": null},
+{"name": "users_org_fkey", "kind": "f", "validated": true,
+"columns": ["org"], "definition": "FOREIGN KEY (org) REFERENCES orgs(id)", "references": {"schema": "public", "name": "orgs"}, "comment": null}],
+"triggers": [{"name": "users_trg", "for_each_row": true, "transition": false, "on_update": true, "on_delete": false}]},
+{"asked": {"schema": null, "name": "users_lower"}, "oid": 16549, "schema": "public", "name": "users_lower", "kind": "i", "persistence": "p", "bytes": 40960, "rows": 1000, "created_here": false, "is_partition": false, "owner": "postgres", "table": {"schema": "public", "name": "users"},
+"columns": [{"name": "lower", "type_name": "text", "not_null": false, "default": null, "identity": "", "generated": ""}],
+"indexes": [],
+"constraints": [],
+"triggers": []}],
+"functions": [{"asked": {"schema": null, "name": "random"}, "volatile": true}],
+"types": [{"asked": {"schema": null, "name": "d3"}, "kind": "d", "constrained": true}]}"#;
+
+    #[test]
+    fn an_answer_is_decoded() {
+        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        assert_eq!(
+            (facts.server_version, facts.lock_timeout_ms, facts.override_.as_deref()),
+            (180004, 70000, Some("x"))
+        );
+        let name = |schema: Option<&str>, name: &str| Name {
+            schema: schema.map(str::to_string),
+            name: name.to_string(),
+        };
+        let users = facts.relation(&name(Some("public"), "users")).unwrap();
+        assert!(facts.relation(&name(None, "users")).is_none());
+        assert_eq!((users.kind, users.persistence, users.rows), ('r', 'p', Some(1000.0)));
+        assert!(users.is_small(10 << 20) && !users.is_small(users.bytes));
+        assert!(!users.invisible_to_others());
+        assert_eq!(
+            users.column("email").map(|c| (c.type_name.as_str(), c.not_null)),
+            Some(("character varying(80)", true))
+        );
+        assert_eq!(users.column("org").and_then(|c| c.default.as_deref()), Some("random()"));
+        assert_eq!(
+            users
+                .index("users_lower")
+                .map(|i| (i.columns.clone(), i.mentions.clone(), i.partial)),
+            Some((vec![None], vec!["email".to_string()], true))
+        );
+        assert_eq!(
+            users.constraint("users_org_fkey").and_then(|c| c.references.clone()),
+            Some(name(Some("public"), "orgs"))
+        );
+        assert_eq!(
+            users
+                .triggers
+                .iter()
+                .map(|t| (t.on_update, t.on_delete, t.for_each_row))
+                .collect::<Vec<_>>(),
+            [(true, false, true)]
+        );
+        assert_eq!(users.usable_key(), Some(vec![("id".to_string(), "bigint".to_string())]));
+        let index = facts.relation(&name(None, "users_lower")).unwrap();
+        assert_eq!(index.table, Some(name(Some("public"), "users")));
+        assert!(facts.functions.iter().any(|f| f.asked.name == "random" && f.volatile));
+        assert!(
+            facts
+                .types
+                .iter()
+                .any(|t| t.asked.name == "d3" && t.kind == 'd' && t.constrained)
+        );
+        assert!(Facts::decode(b"{}").unwrap_err().contains("server_version"));
+    }
+
+    #[test]
+    fn keys_that_tell_rows_apart() {
+        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let check = |change: fn(&mut Relation), expect: Option<&str>| {
+            let mut users = facts.relations[0].clone();
+            change(&mut users);
+            let key = users
+                .usable_key()
+                .map(|key| key.into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(" "));
+            assert_eq!(key.as_deref(), expect);
+        };
+        fn without_primary(r: &mut Relation) {
+            r.indexes.retain(|i| !i.primary);
+        }
+        fn email(r: &mut Relation) -> &mut Index {
+            without_primary(r);
+            r.indexes.iter_mut().find(|i| i.name == "users_email_key").unwrap()
+        }
+        check(|_| (), Some("id"));
+        check(without_primary, Some("email"));
+        check(|r| email(r).valid = false, None);
+        check(|r| email(r).partial = true, None);
+        check(|r| email(r).immediate = false, None);
+        check(|r| email(r).columns.push(None), None);
+        check(|r| email(r).columns.push(Some("org".into())), None);
+        check(|r| email(r).method = "hash".into(), None);
     }
 }

@@ -124,8 +124,9 @@ SELECT pg_catalog.json_build_object(
         WHERE k.at <= i.indnkeyatts), '[]'::json),
       'mentions', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (
+          -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
           SELECT FROM pg_catalog.pg_depend d
-          WHERE d.classid = {pg_class} AND d.objid = i.indexrelid AND d.refclassid = {pg_class} AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
+          WHERE d.classid = 1259 AND d.objid = i.indexrelid AND d.refclassid = 1259 AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
       'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
         WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
       'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
@@ -143,7 +144,7 @@ SELECT pg_catalog.json_build_object(
       'definition', CASE WHEN f.is_busy OR c.confrelid IN (SELECT b.oid FROM busy b) THEN '' ELSE coalesce(pg_catalog.pg_get_constraintdef(c.oid), '') END,
       'references', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', r.relname)
         FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace ns ON ns.oid = r.relnamespace WHERE r.oid = c.confrelid),
-      'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = {pg_constraint} AND x.objsubid = 0))
+      'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
       ORDER BY c.oid)
       FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid), '[]'::json),
     'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(

@@ -377,3 +377,222 @@ pub fn quote_literal(text: &str) -> String {
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(splice: impl Fn(&str) -> Option<String>, sql: &str, expect: Option<&str>) {
+        assert_eq!(splice(sql).as_deref(), expect, "{sql:?}");
+    }
+
+    #[test]
+    fn concurrent_forms() {
+        let check = |sql, expect| check(concurrently, sql, expect);
+        check("create index on t(a)", Some("create index CONCURRENTLY on t(a)"));
+        check(
+            "/* index */ CREATE /* a */ UNIQUE -- index\n INDEX/*b*/IF NOT EXISTS \"index\" ON t(a) -- end",
+            Some(
+                "/* index */ CREATE /* a */ UNIQUE -- index\n INDEX CONCURRENTLY/*b*/IF NOT EXISTS \"index\" ON t(a) -- end",
+            ),
+        );
+        check(
+            "create index index on index(index)",
+            Some("create index CONCURRENTLY index on index(index)"),
+        );
+        check(
+            "create index concurrently i on t(a)",
+            Some("create index concurrently i on t(a)"),
+        );
+        check(
+            "drop index if exists s.i -- x",
+            Some("drop index CONCURRENTLY if exists s.i -- x"),
+        );
+        check("drop index concurrently i", Some("drop index concurrently i"));
+        check("drop table t", None);
+        check("reindex index i", Some("reindex index CONCURRENTLY i"));
+        check(
+            "REINDEX (VERBOSE) TABLE x",
+            Some("REINDEX (VERBOSE) TABLE CONCURRENTLY x"),
+        );
+        check(
+            "reindex (tablespace \"table\", verbose off) table \"table\"",
+            Some("reindex (tablespace \"table\", verbose off) table CONCURRENTLY \"table\""),
+        );
+        check(
+            "reindex (concurrently false, verbose) schema s",
+            Some("reindex (concurrently true, verbose) schema s"),
+        );
+        check(
+            "reindex (verbose, concurrently /*x*/ off) table t",
+            Some("reindex (verbose, concurrently /*x*/ true) table t"),
+        );
+        check(
+            "reindex (concurrently 0) table t",
+            Some("reindex (concurrently true) table t"),
+        );
+        check("reindex (concurrently) table t", Some("reindex (concurrently) table t"));
+        check("reindex (concurrently on, concurrently off) table t", None);
+        check("reindex table concurrently t", Some("reindex table concurrently t"));
+        check("reindex database", Some("reindex database CONCURRENTLY"));
+        check(
+            "refresh materialized view s.v with no data",
+            Some("refresh materialized view CONCURRENTLY s.v with no data"),
+        );
+        check(
+            "refresh /*view*/ materialized view view",
+            Some("refresh /*view*/ materialized view CONCURRENTLY view"),
+        );
+        check("select 1", None);
+        check("create index on t(a); drop table t", None);
+        check("create indx on t(a)", None);
+    }
+
+    #[test]
+    fn names_of_indexes() {
+        let check = |sql, expect| check(|sql| index_name(sql, "T_a_idx"), sql, expect);
+        check("create index on t(a)", Some("create index \"T_a_idx\" on t(a)"));
+        check(
+            "create unique index concurrently/**/on only t(a)",
+            Some("create unique index concurrently \"T_a_idx\"/**/on only t(a)"),
+        );
+        check("create index i on t(a)", None);
+        check("drop index i", None);
+        assert_eq!(
+            index_name("create index on t(a)", "t_a_idx").as_deref(),
+            Some("create index t_a_idx on t(a)")
+        );
+        assert_eq!(
+            index_name("create index on t(a)", "on").as_deref(),
+            Some("create index \"on\" on t(a)")
+        );
+    }
+
+    #[test]
+    fn if_not_exists_goes() {
+        let check = |sql, expect| check(without_if_not_exists, sql, expect);
+        check("create index if not exists i on t(a)", Some("create index i on t(a)"));
+        check(
+            "CREATE INDEX CONCURRENTLY IF/*1*/NOT --2\nEXISTS\ti ON t(a)",
+            Some("CREATE INDEX CONCURRENTLY /*1*/--2\n\ti ON t(a)"),
+        );
+        check("create table if not exists t(a int)", Some("create table t(a int)"));
+        check(
+            "alter table t add column if not exists a int",
+            Some("alter table t add column a int"),
+        );
+        check(
+            "alter table if exists t add column if not exists a int",
+            Some("alter table if exists t add column a int"),
+        );
+        check("create index i on t(a)", None);
+        check("alter table t add a int", None);
+        check("alter table if exists t drop column if exists a", None);
+    }
+
+    #[test]
+    fn not_valid_is_appended() {
+        let check = |sql, expect| check(not_valid, sql, expect);
+        check(
+            "alter table t add check (a > 0)",
+            Some("alter table t add check (a > 0) NOT VALID"),
+        );
+        check(
+            "ADD CONSTRAINT c CHECK (a > 0) -- foo",
+            Some("ADD CONSTRAINT c CHECK (a > 0) NOT VALID -- foo"),
+        );
+        check(
+            "add foreign key (a) references s (b) on delete cascade deferrable initially deferred /* x */",
+            Some(
+                "add foreign key (a) references s (b) on delete cascade deferrable initially deferred NOT VALID /* x */",
+            ),
+        );
+        check(
+            "add check (a > 0) no inherit",
+            Some("add check (a > 0) no inherit NOT VALID"),
+        );
+        check(
+            "alter table t add constraint n not null a",
+            Some("alter table t add constraint n not null a NOT VALID"),
+        );
+        check("alter table t add check (a > 0) not valid", None);
+        check("add check (a > 0) not enforced", None);
+        check("alter table t add unique (a)", None);
+        check("alter table t add check (a > 0), add b int", None);
+        check("alter table t add b int check (b > 0)", None);
+        check("alter domain d add check (value > 0)", None);
+        check("drop column a", None);
+        check("add check (a > 0); drop table t", None);
+    }
+
+    #[test]
+    fn constraints_are_named() {
+        let check = |sql, expect| check(|sql| constraint_name(sql, "t_Check"), sql, expect);
+        check(
+            "alter table t add check (a > 0)",
+            Some("alter table t add CONSTRAINT \"t_Check\" check (a > 0)"),
+        );
+        check(
+            "ADD /*x*/ FOREIGN KEY (a) REFERENCES s",
+            Some("ADD CONSTRAINT \"t_Check\" /*x*/ FOREIGN KEY (a) REFERENCES s"),
+        );
+        check(
+            "alter table add add unique (a)",
+            Some("alter table add add CONSTRAINT \"t_Check\" unique (a)"),
+        );
+        check(
+            "add primary key (a)",
+            Some("add CONSTRAINT \"t_Check\" primary key (a)"),
+        );
+        check(
+            "add primary key using index i",
+            Some("add CONSTRAINT \"t_Check\" primary key using index i"),
+        );
+        check(
+            "add exclude using gist (a with &&)",
+            Some("add CONSTRAINT \"t_Check\" exclude using gist (a with &&)"),
+        );
+        check("alter table t add constraint c check (a > 0)", None);
+        check("alter table t add column a int", None);
+    }
+
+    #[test]
+    fn quoting() {
+        let check = |name: &str, expect: &str| assert_eq!(quote_ident(name), expect);
+        check("users", "users");
+        check("_a1", "_a1");
+        check("1a", "\"1a\"");
+        check("Users", "\"Users\"");
+        check("select", "\"select\"");
+        check("name", "\"name\"");
+        check("a\"b", "\"a\"\"b\"");
+        check("", "\"\"");
+        check("a b", "\"a b\"");
+        check("é", "\"é\"");
+        assert_eq!(quote_literal("it's"), "'it''s'");
+        assert_eq!(quote_literal("a\\'b"), "E'a\\\\''b'");
+        assert_eq!(qualified("public", "Order"), "public.\"Order\"");
+    }
+
+    #[test]
+    fn positions_are_no_difference() {
+        let tree = |sql: &str| tree_text(&one_statement(sql).unwrap());
+        assert_eq!(
+            tree("alter table t add check (a in (1, 2))"),
+            tree(" alter  table t /**/ add check (a in (1 , 2))")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = 'location: 1')"),
+            tree("alter table t add check (a = 'location: 2')")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = '\"location: 1')"),
+            tree("alter table t add check (a = '\"location: 2')")
+        );
+        assert_ne!(
+            tree("alter table t add check (a = '\\')"),
+            tree("alter table t add check (a = '\\\\')")
+        );
+        assert_ne!(tree("select 1"), tree("select 2"));
+    }
+}

@@ -3,10 +3,17 @@
 //! Start at [`gate`], which looks at bytes only, and at [`read`], which parses. The client's text is kept and never
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
+mod cost;
+mod kind;
+mod limited;
+
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
+use cost::scanner_cost;
+use kind::kind_of;
+use limited::limited_write;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ScanToken, SelectStmt, Token, TransactionStmt, TransactionStmtKind};
+use pg_query::protobuf::{ScanToken, SelectStmt, Token};
 
 /// What the bytes alone say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,15 +269,18 @@ pub enum Unreadable {
 
 /// A text above this is not given to the parser.
 const TEXT_BYTES_MAX: usize = 16 << 20;
-const COMMENT_DEPTH_MAX: usize = 32;
 /// Steps of the C scanner, about a quarter of a second's worth: see [`scanner_cost`].
 const SCANNER_STEPS_MAX: usize = 64 << 20;
 
 const TOO_DEEP: &str =
     "the statement is nested too deeply to be judged; split its expressions, or run it directly on the server";
-const PLAIN_BACKSLASH: &str = "with standard_conforming_strings off a backslash makes the text ambiguous; write the string as E'…', or set standard_conforming_strings on";
+const PLAIN_BACKSLASH: &str = "with standard_conforming_strings off a backslash makes the text unsafe to rewrite; \
+     SET standard_conforming_strings = on and write the string as E'…'";
 
 /// All statements of a query text, in order. Empty statements are left out.
+///
+/// The text is taken as UTF-8: under a client_encoding in which a backslash can be half of a character (SJIS, BIG5, GBK, UHC, GB18030,
+/// JOHAB) a text with bytes above 127 must not be judged by it.
 ///
 /// With `standard_conforming_strings` off, a text with a backslash is parsed as the server will, but what is not Harmless in it
 /// cannot be rewritten safely: its UPDATEs and DELETEs become Harmless, and other statements are refused as Syntax if the
@@ -499,210 +509,6 @@ pub(super) fn depth_change(token: &ScanToken) -> i32 {
     }
 }
 
-/// Cuts `[ORDER BY …] LIMIT n` out of an UPDATE or DELETE. What remains must be an UPDATE or DELETE, and what was cut must
-/// be what a SELECT may end with.
-fn limited_write(sql: &str) -> Option<(NodeEnum, LimitedWrite)> {
-    let tokens = significant_tokens(sql)?;
-    if !matches!(tokens.first()?.token(), Token::Update | Token::DeleteP) {
-        return None;
-    }
-    let (mut order, mut limit, mut stop) = (None, None, tokens.len());
-    let mut depth = 0;
-    for (i, token) in tokens.iter().enumerate() {
-        depth += depth_change(token);
-        // After a dot or AS these words are names.
-        let name = i > 0 && matches!(tokens[i - 1].token(), Token::Ascii46 | Token::As);
-        if depth != 0 || name {
-            continue;
-        }
-        match token.token() {
-            Token::Order if order.is_none() && limit.is_none() => order = Some(i),
-            Token::Limit if limit.is_none() => limit = Some(i),
-            Token::Limit | Token::Order | Token::Offset | Token::Fetch => return None,
-            Token::Returning if limit.is_some() => {
-                stop = i;
-                break;
-            }
-            Token::Returning if order.is_some() => return None,
-            _ => {}
-        }
-    }
-    let limit = limit?;
-    let text = |from: usize, to: usize| {
-        let (first, last) = (tokens.get(from)?, tokens.get(to.checked_sub(1)?)?);
-        sql.get(first.start as usize..last.end as usize).filter(|_| from < to)
-    };
-    let order_by = match order {
-        Some(at) => Some(text(at + 2, limit)?.to_string()),
-        None => None,
-    };
-    let expression = text(limit + 1, stop)?;
-    let first = order.unwrap_or(limit);
-    let clause = tokens[first].start as usize..tokens[stop - 1].end as usize;
-    if !is_limit_clause(&sql[clause.clone()], order_by.is_some()) {
-        return None;
-    }
-    let rest = format!("{} {}", &sql[..clause.start], &sql[clause.end..]);
-    let node = one_statement(&rest)?;
-    matches!(node, NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_)).then(|| {
-        let limit = expression.to_string();
-        (
-            node,
-            LimitedWrite {
-                clause,
-                order_by,
-                limit,
-            },
-        )
-    })
-}
-
-/// Nothing but a sort order and a count: no LIMIT ALL, OFFSET, FETCH FIRST or locking clause.
-fn is_limit_clause(clause: &str, ordered: bool) -> bool {
-    let Some(NodeEnum::SelectStmt(mut select)) = one_statement(&format!("SELECT 1 {clause}")) else {
-        return false;
-    };
-    let counted = match select.limit_count.take().and_then(|node| node.node) {
-        Some(NodeEnum::AConst(constant)) => !constant.isnull,
-        Some(_) => true,
-        None => false,
-    };
-    let sorted = !std::mem::take(&mut select.sort_clause).is_empty();
-    let plain = select.limit_option == pg_query::protobuf::LimitOption::Count as i32;
-    select.limit_option = pg_query::protobuf::LimitOption::Default as i32;
-    let bare =
-        one_statement("SELECT 1").is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::SelectStmt(select)));
-    counted && plain && sorted == ordered && bare
-}
-
-/// What is done with each statement of the grammar. What is not listed, and whatever a later grammar adds, is Ddl.
-fn kind_of(node: &NodeEnum) -> Kind {
-    use NodeEnum as N;
-    match node {
-        N::TransactionStmt(transaction) => transaction_kind(transaction),
-        N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
-        N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
-        // One row, under a cursor.
-        N::UpdateStmt(_) | N::DeleteStmt(_) => Kind::Harmless,
-        // Queries.
-        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::CopyStmt(_) | N::ExplainStmt(_) => Kind::Harmless,
-        // Session state.
-        N::VariableSetStmt(_)
-        | N::VariableShowStmt(_)
-        | N::PrepareStmt(_)
-        | N::ExecuteStmt(_)
-        | N::DeallocateStmt(_)
-        | N::DiscardStmt(_)
-        | N::ListenStmt(_)
-        | N::UnlistenStmt(_)
-        | N::NotifyStmt(_)
-        | N::DeclareCursorStmt(_)
-        | N::FetchStmt(_)
-        | N::ClosePortalStmt(_)
-        | N::ConstraintsSetStmt(_)
-        | N::LoadStmt(_) => Kind::Harmless,
-        // Code: what it does inside is not seen.
-        N::CallStmt(_) | N::DoStmt(_) => Kind::Harmless,
-        // The lock is what is asked for.
-        N::LockStmt(_) => Kind::Harmless,
-        // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
-        N::VacuumStmt(vacuum) if !is_vacuum_full(vacuum) => Kind::Harmless,
-        N::CheckPointStmt(_) => Kind::Harmless,
-        // Roles and rights: no lock that readers or writers meet.
-        N::GrantStmt(_)
-        | N::GrantRoleStmt(_)
-        | N::AlterDefaultPrivilegesStmt(_)
-        | N::CreateRoleStmt(_)
-        | N::AlterRoleStmt(_)
-        | N::AlterRoleSetStmt(_)
-        | N::DropRoleStmt(_) => Kind::Harmless,
-        // The cluster: databases, tablespaces, configuration.
-        N::CreatedbStmt(_)
-        | N::AlterDatabaseStmt(_)
-        | N::AlterDatabaseRefreshCollStmt(_)
-        | N::AlterDatabaseSetStmt(_)
-        | N::DropdbStmt(_)
-        | N::CreateTableSpaceStmt(_)
-        | N::DropTableSpaceStmt(_)
-        | N::AlterTableSpaceOptionsStmt(_)
-        | N::AlterSystemStmt(_) => Kind::Harmless,
-        // New objects that touch no other relation.
-        N::CreateTableAsStmt(_)
-        | N::CreateSeqStmt(_)
-        | N::CompositeTypeStmt(_)
-        | N::CreateEnumStmt(_)
-        | N::CreateRangeStmt(_)
-        | N::CreateDomainStmt(_)
-        | N::DefineStmt(_)
-        | N::CreateFunctionStmt(_)
-        | N::CreateExtensionStmt(_)
-        | N::CreatePlangStmt(_)
-        | N::CreateAmStmt(_)
-        | N::CreateCastStmt(_)
-        | N::CreateConversionStmt(_)
-        | N::CreateTransformStmt(_)
-        | N::CreateOpClassStmt(_)
-        | N::CreateOpFamilyStmt(_)
-        | N::CreateEventTrigStmt(_) => Kind::Harmless,
-        N::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Kind::Harmless,
-        // Code and text search: no relation.
-        N::AlterFunctionStmt(_)
-        | N::AlterOperatorStmt(_)
-        | N::AlterOpFamilyStmt(_)
-        | N::AlterCollationStmt(_)
-        | N::AlterTsdictionaryStmt(_)
-        | N::AlterTsconfigurationStmt(_)
-        | N::AlterEventTrigStmt(_) => Kind::Harmless,
-        // Foreign servers and replication: other machines.
-        N::CreateFdwStmt(_)
-        | N::AlterFdwStmt(_)
-        | N::CreateForeignServerStmt(_)
-        | N::AlterForeignServerStmt(_)
-        | N::CreateUserMappingStmt(_)
-        | N::AlterUserMappingStmt(_)
-        | N::DropUserMappingStmt(_)
-        | N::ImportForeignSchemaStmt(_)
-        | N::CreateSubscriptionStmt(_)
-        | N::AlterSubscriptionStmt(_)
-        | N::DropSubscriptionStmt(_) => Kind::Harmless,
-        // ALTER, DROP, RENAME, TRUNCATE, COMMENT, CREATE TABLE / INDEX / VIEW / TRIGGER / RULE / POLICY / STATISTICS, REINDEX, CLUSTER …
-        _ => Kind::Ddl,
-    }
-}
-
-fn transaction_kind(transaction: &TransactionStmt) -> Kind {
-    use TransactionStmtKind as T;
-    match transaction.kind() {
-        T::TransStmtBegin | T::TransStmtStart => Kind::Begin {
-            plain: transaction.options.is_empty(),
-        },
-        T::TransStmtCommit | T::TransStmtPrepare => Kind::Commit {
-            chain: transaction.chain,
-        },
-        T::TransStmtRollback => Kind::Rollback {
-            chain: transaction.chain,
-        },
-        // Savepoints, and transactions that were prepared earlier.
-        _ => Kind::Harmless,
-    }
-}
-
-fn current_of(condition: &Option<Box<pg_query::Node>>) -> bool {
-    matches!(
-        condition.as_ref().and_then(|c| c.node.as_ref()),
-        Some(NodeEnum::CurrentOfExpr(_))
-    )
-}
-
-/// The last FULL decides; a value is false only if it reads so, and anything unclear counts as FULL.
-fn is_vacuum_full(vacuum: &pg_query::protobuf::VacuumStmt) -> bool {
-    let option = vacuum.options.iter().rev().find_map(|node| match &node.node {
-        Some(NodeEnum::DefElem(element)) if element.defname == "full" => Some(element),
-        _ => None,
-    });
-    option.is_some_and(|element| !super::splice::is_false(element))
-}
-
 /// An ALTER TABLE taken apart: `head` + space + any of `actions` is a statement of its own that does exactly that action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlterText {
@@ -790,83 +596,6 @@ pub fn tables_created(statement: &Statement) -> Vec<Name> {
         _ => None,
     };
     relation.iter().map(Name::of).collect()
-}
-
-/// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
-/// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
-/// nested deeper than [`COMMENT_DEPTH_MAX`].
-fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
-    let (mut at, mut cost, mut run_end, mut depth) = (0usize, 0usize, 0usize, 0usize);
-    while let Some(&byte) = text.get(at) {
-        let next = text.get(at + 1).copied();
-        if is_operator(byte) && at >= run_end {
-            run_end = text[at..]
-                .iter()
-                .position(|&b| !is_operator(b))
-                .map_or(text.len(), |n| at + n);
-        }
-        match (byte, next) {
-            (b'/', Some(b'*')) => {
-                depth += 1;
-                if depth > COMMENT_DEPTH_MAX {
-                    return None;
-                }
-                cost = cost.saturating_add(run_end - at);
-                at += 2;
-            }
-            (b'*', Some(b'/')) if depth > 0 => {
-                depth -= 1;
-                at += 2;
-            }
-            _ if depth > 0 => at += 1,
-            (b'-', Some(b'-')) => at = line_end(text, at),
-            (b'\'' | b'"', _) => {
-                let escaped =
-                    byte == b'\'' && (escapes || matches!(at.checked_sub(1).map(|i| text[i]), Some(b'e' | b'E')));
-                at = quote_end(text, at, escaped);
-            }
-            (b'$', _) => at = dollar_quote_end(text, at),
-            _ if is_operator(byte) => {
-                cost = cost.saturating_add(run_end - at);
-                at += 1;
-            }
-            _ => at += 1,
-        }
-    }
-    Some(cost)
-}
-
-fn is_operator(byte: u8) -> bool {
-    b"~!@#^&|`?+-*/%<>=".contains(&byte)
-}
-
-fn quote_end(text: &[u8], start: usize, escaped: bool) -> usize {
-    let quote = text[start];
-    let mut at = start + 1;
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'\\' if escaped => at += 2,
-            _ if byte == quote => return at + 1,
-            _ => at += 1,
-        }
-    }
-    text.len()
-}
-
-fn dollar_quote_end(text: &[u8], start: usize) -> usize {
-    let in_name =
-        start > 0 && (text[start - 1].is_ascii_alphanumeric() || matches!(text[start - 1], b'_' | b'$' | 0x80..));
-    let tag_end = text[start + 1..]
-        .iter()
-        .position(|b| !(b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80));
-    match tag_end {
-        Some(length) if !in_name && text[start + 1 + length] == b'$' && !text[start + 1].is_ascii_digit() => {
-            let tag = &text[start..start + length + 2];
-            let body = start + tag.len();
-            memchr::memmem::find(&text[body..], tag).map_or(text.len(), |n| body + n + tag.len())
-        }
-        _ => start + 1,
-    }
 }
 
 #[cfg(test)]

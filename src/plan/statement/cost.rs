@@ -1,0 +1,82 @@
+//! How much work a text would make for the C scanner, told from its bytes before it is given to it.
+
+use super::line_end;
+
+const COMMENT_DEPTH_MAX: usize = 32;
+
+/// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
+/// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
+/// nested deeper than [`COMMENT_DEPTH_MAX`].
+pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
+    let (mut at, mut cost, mut run_end, mut depth) = (0usize, 0usize, 0usize, 0usize);
+    while let Some(&byte) = text.get(at) {
+        let next = text.get(at + 1).copied();
+        if is_operator(byte) && at >= run_end {
+            run_end = text[at..]
+                .iter()
+                .position(|&b| !is_operator(b))
+                .map_or(text.len(), |n| at + n);
+        }
+        match (byte, next) {
+            (b'/', Some(b'*')) => {
+                depth += 1;
+                if depth > COMMENT_DEPTH_MAX {
+                    return None;
+                }
+                cost = cost.saturating_add(run_end - at);
+                at += 2;
+            }
+            (b'*', Some(b'/')) if depth > 0 => {
+                depth -= 1;
+                at += 2;
+            }
+            _ if depth > 0 => at += 1,
+            (b'-', Some(b'-')) => at = line_end(text, at),
+            (b'\'' | b'"', _) => {
+                let escaped =
+                    byte == b'\'' && (escapes || matches!(at.checked_sub(1).map(|i| text[i]), Some(b'e' | b'E')));
+                at = quote_end(text, at, escaped);
+            }
+            (b'$', _) => at = dollar_quote_end(text, at),
+            _ if is_operator(byte) => {
+                cost = cost.saturating_add(run_end - at);
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    Some(cost)
+}
+
+fn is_operator(byte: u8) -> bool {
+    b"~!@#^&|`?+-*/%<>=".contains(&byte)
+}
+
+fn quote_end(text: &[u8], start: usize, escaped: bool) -> usize {
+    let quote = text[start];
+    let mut at = start + 1;
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\\' if escaped => at += 2,
+            _ if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+fn dollar_quote_end(text: &[u8], start: usize) -> usize {
+    let in_name =
+        start > 0 && (text[start - 1].is_ascii_alphanumeric() || matches!(text[start - 1], b'_' | b'$' | 0x80..));
+    let tag_end = text[start + 1..]
+        .iter()
+        .position(|b| !(b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80));
+    match tag_end {
+        Some(length) if !in_name && text[start + 1 + length] == b'$' && !text[start + 1].is_ascii_digit() => {
+            let tag = &text[start..start + length + 2];
+            let body = start + tag.len();
+            memchr::memmem::find(&text[body..], tag).map_or(text.len(), |n| body + n + tag.len())
+        }
+        _ => start + 1,
+    }
+}

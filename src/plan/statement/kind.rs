@@ -1,0 +1,134 @@
+//! What is done with each statement of the grammar: the one place where that is decided.
+
+use super::Kind;
+use crate::plan::splice::is_false;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{TransactionStmt, TransactionStmtKind, VacuumStmt};
+
+/// What is not listed, and whatever a later grammar adds, is Ddl.
+pub(super) fn kind_of(node: &NodeEnum) -> Kind {
+    use NodeEnum as N;
+    match node {
+        N::TransactionStmt(transaction) => transaction_kind(transaction),
+        N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
+        N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
+        // One row, under a cursor.
+        N::UpdateStmt(_) | N::DeleteStmt(_) => Kind::Harmless,
+        // Queries.
+        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::CopyStmt(_) | N::ExplainStmt(_) => Kind::Harmless,
+        // Session state.
+        N::VariableSetStmt(_)
+        | N::VariableShowStmt(_)
+        | N::PrepareStmt(_)
+        | N::ExecuteStmt(_)
+        | N::DeallocateStmt(_)
+        | N::DiscardStmt(_)
+        | N::ListenStmt(_)
+        | N::UnlistenStmt(_)
+        | N::NotifyStmt(_)
+        | N::DeclareCursorStmt(_)
+        | N::FetchStmt(_)
+        | N::ClosePortalStmt(_)
+        | N::ConstraintsSetStmt(_)
+        | N::LoadStmt(_) => Kind::Harmless,
+        // Code: what it does inside is not seen.
+        N::CallStmt(_) | N::DoStmt(_) => Kind::Harmless,
+        // The lock is what is asked for.
+        N::LockStmt(_) => Kind::Harmless,
+        // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
+        N::VacuumStmt(vacuum) if !is_vacuum_full(vacuum) => Kind::Harmless,
+        N::CheckPointStmt(_) => Kind::Harmless,
+        // Roles and rights: no lock that readers or writers meet.
+        N::GrantStmt(_)
+        | N::GrantRoleStmt(_)
+        | N::AlterDefaultPrivilegesStmt(_)
+        | N::CreateRoleStmt(_)
+        | N::AlterRoleStmt(_)
+        | N::AlterRoleSetStmt(_)
+        | N::DropRoleStmt(_) => Kind::Harmless,
+        // The cluster: databases, tablespaces, configuration.
+        N::CreatedbStmt(_)
+        | N::AlterDatabaseStmt(_)
+        | N::AlterDatabaseRefreshCollStmt(_)
+        | N::AlterDatabaseSetStmt(_)
+        | N::DropdbStmt(_)
+        | N::CreateTableSpaceStmt(_)
+        | N::DropTableSpaceStmt(_)
+        | N::AlterTableSpaceOptionsStmt(_)
+        | N::AlterSystemStmt(_) => Kind::Harmless,
+        // New objects that touch no other relation.
+        N::CreateTableAsStmt(_)
+        | N::CreateSeqStmt(_)
+        | N::CompositeTypeStmt(_)
+        | N::CreateEnumStmt(_)
+        | N::CreateRangeStmt(_)
+        | N::CreateDomainStmt(_)
+        | N::DefineStmt(_)
+        | N::CreateFunctionStmt(_)
+        | N::CreateExtensionStmt(_)
+        | N::CreatePlangStmt(_)
+        | N::CreateAmStmt(_)
+        | N::CreateCastStmt(_)
+        | N::CreateConversionStmt(_)
+        | N::CreateTransformStmt(_)
+        | N::CreateOpClassStmt(_)
+        | N::CreateOpFamilyStmt(_)
+        | N::CreateEventTrigStmt(_) => Kind::Harmless,
+        N::CreateSchemaStmt(schema) if schema.schema_elts.is_empty() => Kind::Harmless,
+        // Code and text search: no relation.
+        N::AlterFunctionStmt(_)
+        | N::AlterOperatorStmt(_)
+        | N::AlterOpFamilyStmt(_)
+        | N::AlterCollationStmt(_)
+        | N::AlterTsdictionaryStmt(_)
+        | N::AlterTsconfigurationStmt(_)
+        | N::AlterEventTrigStmt(_) => Kind::Harmless,
+        // Foreign servers and replication: other machines.
+        N::CreateFdwStmt(_)
+        | N::AlterFdwStmt(_)
+        | N::CreateForeignServerStmt(_)
+        | N::AlterForeignServerStmt(_)
+        | N::CreateUserMappingStmt(_)
+        | N::AlterUserMappingStmt(_)
+        | N::DropUserMappingStmt(_)
+        | N::ImportForeignSchemaStmt(_)
+        | N::CreateSubscriptionStmt(_)
+        | N::AlterSubscriptionStmt(_)
+        | N::DropSubscriptionStmt(_) => Kind::Harmless,
+        // ALTER, DROP, RENAME, TRUNCATE, COMMENT, CREATE TABLE / INDEX / VIEW / TRIGGER / RULE / POLICY / STATISTICS, REINDEX, CLUSTER …
+        _ => Kind::Ddl,
+    }
+}
+
+fn transaction_kind(transaction: &TransactionStmt) -> Kind {
+    use TransactionStmtKind as T;
+    match transaction.kind() {
+        T::TransStmtBegin | T::TransStmtStart => Kind::Begin {
+            plain: transaction.options.is_empty(),
+        },
+        T::TransStmtCommit | T::TransStmtPrepare => Kind::Commit {
+            chain: transaction.chain,
+        },
+        T::TransStmtRollback => Kind::Rollback {
+            chain: transaction.chain,
+        },
+        // Savepoints, and transactions that were prepared earlier.
+        _ => Kind::Harmless,
+    }
+}
+
+fn current_of(condition: &Option<Box<pg_query::Node>>) -> bool {
+    matches!(
+        condition.as_ref().and_then(|c| c.node.as_ref()),
+        Some(NodeEnum::CurrentOfExpr(_))
+    )
+}
+
+/// The last FULL decides; a value is false only if it reads so, and anything unclear counts as FULL.
+fn is_vacuum_full(vacuum: &VacuumStmt) -> bool {
+    let option = vacuum.options.iter().rev().find_map(|node| match &node.node {
+        Some(NodeEnum::DefElem(element)) if element.defname == "full" => Some(element),
+        _ => None,
+    });
+    option.is_some_and(|element| !is_false(element))
+}
