@@ -2,6 +2,7 @@
 //! the override that it set, and whether a transaction is open.
 
 use crate::plan::Place;
+use crate::plan::batches::wants_estimate;
 use crate::plan::facts::{Facts, Name, Relation, Request};
 use crate::plan::statement::{Kind, Statement, tables_created};
 use pg_query::NodeEnum;
@@ -43,6 +44,21 @@ impl Known {
                 .extend(found.cloned().map(|relation| Relation { asked, ..relation }));
         }
         facts
+    }
+
+    /// An UPDATE or DELETE of an old table that is not pinned to single rows. How many it touches only a server can
+    /// tell. A column `id` is taken for the key.
+    pub fn may_be_large(&self, statement: &Statement, small_bytes: u64) -> bool {
+        let range = match (&statement.kind, &statement.node) {
+            (Kind::Write, NodeEnum::UpdateStmt(update)) => update.relation.as_ref(),
+            (Kind::Write, NodeEnum::DeleteStmt(delete)) => delete.relation.as_ref(),
+            _ => None,
+        };
+        let Some(name) = range.map(Name::of) else {
+            return false;
+        };
+        let new = self.session.created.iter().any(|relation| is(relation, &name));
+        !new && old_relation(&name).is_some_and(|relation| wants_estimate(statement, &relation, small_bytes))
     }
 
     /// The statement has run.
@@ -212,6 +228,34 @@ fn new_relation(name: &Name, kind: char, persistence: char) -> Option<Relation> 
     serde_json::from_value(answer).ok()
 }
 
+/// Large, with a primary key on `id`.
+fn old_relation(name: &Name) -> Option<Relation> {
+    let new = new_relation(name, 'r', 'p')?;
+    let key = serde_json::json!({
+        "oid": 0,
+        "schema": new.schema,
+        "name": format!("{}_pkey", new.name),
+        "valid": true,
+        "ready": true,
+        "unique": true,
+        "primary": true,
+        "immediate": true,
+        "partial": false,
+        "method": "btree",
+        "columns": ["id"],
+        "mentions": ["id"],
+        "bytes": u64::MAX,
+        "definition": "",
+    });
+    Some(Relation {
+        created_here: false,
+        bytes: u64::MAX,
+        rows: None,
+        indexes: vec![serde_json::from_value(key).ok()?],
+        ..new
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +273,7 @@ mod tests {
         );
         assert!(relation.created_here && relation.invisible_to_others());
         assert!(is(&relation, &name));
+        let old = old_relation(&name).expect("every field is there");
+        assert!(!old.created_here && old.indexes.len() == 1);
     }
 }
