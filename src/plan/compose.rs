@@ -1,13 +1,522 @@
 //! From the rules' findings to one plan. ALTER TABLE is judged action by action.
+//!
+//! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
+//! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
-use super::facts::Facts;
-use super::policy::Policy;
-use super::statement::Statement;
-use super::{Place, Plan};
+use super::facts::{Facts, Name, Request};
+use super::lock::LockMode;
+use super::policy::{self, Action, InTransaction, Policy};
+use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_index};
+use super::statement::{self, AlterText, Kind, Statement};
+use super::{Finding, Mode, Place, Plan, Rejection, Run, Step};
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 
-pub(super) fn plan(_statement: &Statement, _facts: &Facts, _policy: &Policy, _place: Place) -> Plan {
-    Plan::Forward {
-        findings: Vec::new(),
-        notices: Vec::new(),
+/// Object not in the prerequisite state: what a rejection says unless the rule knows better.
+const REJECTED: &str = "55000";
+/// Active SQL transaction: what cannot run inside the client's transaction.
+const IN_TRANSACTION: &str = "25001";
+
+pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place: Place) -> Plan {
+    let judged = matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_));
+    if !judged {
+        return forward(Vec::new(), Vec::new());
+    }
+    let whole = Subject {
+        statement,
+        facts,
+        policy,
+        place,
+        action: None,
+    };
+    if let Some(run) = nonconcurrent_index::repair(&whole) {
+        return Plan::Run(run);
+    }
+    let mut composer = Composer::new(&whole);
+    match actions(statement) {
+        Some((text, commands)) => {
+            for i in order(&commands, facts, statement) {
+                let action = rules::Action {
+                    head: &text.head,
+                    text: &text.actions[i],
+                    command: commands[i],
+                };
+                composer.part(&Subject {
+                    action: Some(action),
+                    ..whole
+                });
+            }
+        }
+        None => composer.part(&whole),
+    }
+    composer.finish()
+}
+
+fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
+    Plan::Forward { findings, notices }
+}
+
+/// The actions of an ALTER TABLE, text and tree beside each other.
+fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
+    let NodeEnum::AlterTableStmt(alter) = &statement.node else {
+        return None;
+    };
+    let commands: Vec<&AlterTableCmd> = alter
+        .cmds
+        .iter()
+        .filter_map(|node| match &node.node {
+            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
+            _ => None,
+        })
+        .collect();
+    let text = statement::alter_actions(statement)?;
+    (text.actions.len() == commands.len()).then_some((text, commands))
+}
+
+/// The order in which split actions run: PostgreSQL's own passes (it drops first, then changes types, then adds columns, then
+/// constraints), except that a CHECK which proves a column NOT NULL is dropped after the SET NOT NULL that it proves.
+fn order(commands: &[&AlterTableCmd], facts: &Facts, statement: &Statement) -> Vec<usize> {
+    let relation = match &statement.node {
+        NodeEnum::AlterTableStmt(alter) => alter.relation.as_ref().and_then(|r| facts.relation(&Name::of(r))),
+        _ => None,
+    };
+    let set: Vec<&str> = commands
+        .iter()
+        .filter(|c| c.subtype() == AlterTableType::AtSetNotNull)
+        .map(|c| c.name.as_str())
+        .collect();
+    let proves = |name: &str| {
+        let constraint = relation.and_then(|r| r.constraint(name));
+        constraint.is_some_and(|c| c.kind == 'c' && c.columns.iter().any(|column| set.contains(&column.as_str())))
+    };
+    let added = |name: &str| {
+        commands.iter().any(|c| match c.def.as_ref().and_then(|d| d.node.as_ref()) {
+            Some(NodeEnum::Constraint(constraint)) => constraint.conname == name,
+            _ => false,
+        })
+    };
+    let pass = |command: &AlterTableCmd| match command.subtype() {
+        AlterTableType::AtDropConstraint if proves(&command.name) && !added(&command.name) => 9,
+        AlterTableType::AtDropColumn | AlterTableType::AtDropConstraint => 0,
+        AlterTableType::AtAlterColumnType => 1,
+        AlterTableType::AtAddColumn => 2,
+        AlterTableType::AtSetExpression => 3,
+        AlterTableType::AtAddConstraint => 5,
+        AlterTableType::AtColumnDefault | AlterTableType::AtAddIdentity | AlterTableType::AtSetNotNull => 4,
+        _ => 6,
+    };
+    let mut order: Vec<usize> = (0..commands.len()).collect();
+    order.sort_by_key(|&i| pass(commands[i]));
+    order
+}
+
+/// What becomes of one part of the statement.
+enum Part {
+    /// The client's own text.
+    Own { text: String },
+    Steps(Vec<Step>),
+}
+
+/// A finding that refuses the statement, with all that the error has to say.
+struct Refusal {
+    sqlstate: &'static str,
+    message: String,
+    short: String,
+    hint: String,
+    /// Not an unknown danger's: `SET lockkeeper.override = '<rule>: why'` would let it through.
+    rule: &'static str,
+}
+
+struct Composer<'a> {
+    whole: &'a Subject<'a>,
+    /// schema.name, for the policy.
+    table: Option<String>,
+    /// For messages: as the client names it.
+    shown: String,
+    overrides: Overrides<'a>,
+    findings: Vec<Finding>,
+    notices: Vec<String>,
+    refusals: Vec<Refusal>,
+    parts: Vec<Part>,
+    head: String,
+    why: Vec<String>,
+}
+
+impl<'a> Composer<'a> {
+    fn new(whole: &'a Subject<'a>) -> Composer<'a> {
+        let request = Request::of(whole.statement);
+        let first = request.relations.first();
+        let known = first.and_then(|name| whole.facts.relation(name));
+        let known = known.map(|r| match &r.table {
+            // An index is judged by its table.
+            Some(table) => whole.facts.relation(table).unwrap_or(r),
+            None => r,
+        });
+        Composer {
+            whole,
+            table: known.map(|r| format!("{}.{}", r.schema, r.name)),
+            shown: first.map(rules::sql_name).unwrap_or_default(),
+            overrides: Overrides::read(whole.facts.override_.as_deref()),
+            findings: Vec::new(),
+            notices: Vec::new(),
+            refusals: Vec::new(),
+            parts: Vec::new(),
+            head: String::new(),
+            why: Vec::new(),
+        }
+    }
+
+    fn part(&mut self, subject: &Subject) {
+        let mut remedy: Option<Vec<Step>> = None;
+        for rule in rules::RULES {
+            let Some(found) = (rule.check)(subject) else {
+                continue;
+            };
+            if let Some(steps) = self.decide(rule, found) {
+                remedy.get_or_insert(steps);
+            }
+        }
+        let own = match subject.action {
+            Some(action) => {
+                self.head = action.head.to_string();
+                action.text.to_string()
+            }
+            None => subject.statement.sql.clone(),
+        };
+        self.why.extend(rules::why_instant(subject));
+        self.parts.push(match remedy {
+            Some(steps) => Part::Steps(steps),
+            None => Part::Own { text: own },
+        });
+    }
+
+    /// Records the finding; the steps if they are to be run.
+    fn decide(&mut self, rule: &'static Rule, found: Found) -> Option<Vec<Step>> {
+        let (action, overridden) = self.action(rule.name);
+        let mut finding = Finding {
+            rule: rule.name,
+            lock: rule.lock,
+            message: found.message.clone(),
+            hint: found.hint.clone(),
+            action,
+            overridden,
+        };
+        let steps = match (action, found.remedy) {
+            (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) => Some(steps),
+            (Action::Rewrite, Remedy::Steps(_)) if self.whole.policy.in_transaction == InTransaction::Forward => {
+                finding.action = Action::Warn;
+                None
+            }
+            (Action::Rewrite, Remedy::Steps(_)) => {
+                self.refusals.push(Refusal {
+                    sqlstate: IN_TRANSACTION,
+                    message: format!("{}, and the safe way cannot run inside a transaction", found.message),
+                    short: found.short,
+                    hint: format!("{}\nBy hand:\n{}", rules::OUTSIDE, found.hint),
+                    rule: rule.name,
+                });
+                finding.action = Action::Reject;
+                None
+            }
+            (Action::Rewrite | Action::Reject, remedy) => {
+                let reason = match remedy {
+                    Remedy::None(Some(reason)) => format!("{reason}.\n"),
+                    _ => String::new(),
+                };
+                self.refusals.push(Refusal {
+                    sqlstate: found.sqlstate.unwrap_or(REJECTED),
+                    message: found.message,
+                    short: found.short,
+                    hint: format!("{reason}{}", found.hint),
+                    rule: rule.name,
+                });
+                finding.action = Action::Reject;
+                None
+            }
+            (Action::Warn | Action::Allow, _) => None,
+        };
+        if finding.action == Action::Warn {
+            self.notices.push(format!("{}: {}", finding.rule, finding.message));
+        }
+        if let Some(reason) = &finding.overridden {
+            self.notices.push(format!("{} is overridden: {reason}", finding.rule));
+        }
+        if finding.action != Action::Allow || finding.overridden.is_some() {
+            self.findings.push(finding);
+        }
+        steps
+    }
+
+    /// What the policy says, unless an override that counts lets it through.
+    fn action(&self, rule: &str) -> (Action, Option<String>) {
+        let subject = self.policy_subject();
+        let action = self.whole.policy.action(rule, &subject);
+        if matches!(action, Action::Rewrite | Action::Reject)
+            && let Some(reason) = self.overrides.reason(rule)
+            && self.whole.policy.may_override(&subject)
+        {
+            return (Action::Allow, Some(reason.to_string()));
+        }
+        (action, None)
+    }
+
+    fn policy_subject(&self) -> policy::Subject<'_> {
+        policy::Subject {
+            database: &self.whole.facts.database,
+            role: &self.whole.facts.role,
+            application_name: &self.whole.facts.application_name,
+            table: self.table.as_deref(),
+        }
+    }
+
+    /// Inside the client's transaction only what is one brief statement, or one of its own kind, can run.
+    fn runs_here(&self, steps: &[Step]) -> bool {
+        if self.whole.place == Place::Alone {
+            return true;
+        }
+        match steps {
+            [one] => matches!(&one.mode, Mode::Rows) || matches!(&one.mode, Mode::Brief { then } if then.is_empty()),
+            _ => false,
+        }
+    }
+
+    fn finish(mut self) -> Plan {
+        if !self.refusals.is_empty() {
+            return Plan::Reject(self.rejection());
+        }
+        let flagged = self.parts.iter().any(|part| matches!(part, Part::Steps(_)));
+        let own = self.parts.iter().any(|part| matches!(part, Part::Own { .. }));
+        let mut queue = Action::Allow;
+        if own && matches!(self.whole.statement.kind, Kind::Ddl) && self.locks_others() {
+            queue = self.judge_lock_queue();
+        }
+        if !self.refusals.is_empty() {
+            return Plan::Reject(self.rejection());
+        }
+        if !flagged && queue != Action::Rewrite {
+            return forward(self.findings, self.notices);
+        }
+        let steps = self.steps(flagged);
+        if self.whole.place != Place::Alone && steps.len() > 1 {
+            // Each part could run here, but together they are several transactions of which the first has let go its locks.
+            let own = self.own_step(self.whole.statement.sql.clone());
+            return self.run(vec![own]);
+        }
+        self.run(steps)
+    }
+
+    fn run(self, steps: Vec<Step>) -> Plan {
+        Plan::Run(Run {
+            tag: tag(self.whole.statement).to_string(),
+            findings: self.findings,
+            notices: self.notices,
+            steps,
+            why: self.why,
+        })
+    }
+
+    /// Any lock that another session could wait for: not if everything named was created here, or does not exist.
+    fn locks_others(&self) -> bool {
+        if !lock_queue::locks(self.whole) {
+            return false;
+        }
+        let facts = self.whole.facts;
+        let named = Request::of(self.whole.statement).relations;
+        if facts.offline || named.is_empty() {
+            return true;
+        }
+        named.iter().filter_map(|name| facts.relation(name)).any(|relation| !relation.invisible_to_others())
+    }
+
+    fn judge_lock_queue(&mut self) -> Action {
+        let rule = &lock_queue::RULE;
+        let found = lock_queue::found(&self.shown);
+        let (action, overridden) = self.action(rule.name);
+        // An override of the other rules lets the statement run, but still not wait in the queue.
+        match action {
+            Action::Allow if overridden.is_none() => return action,
+            Action::Warn => self.notices.push(format!("{}: {}", rule.name, found.message)),
+            Action::Reject => self.refusals.push(Refusal {
+                sqlstate: REJECTED,
+                message: found.message.clone(),
+                short: found.short.clone(),
+                hint: found.hint.clone(),
+                rule: rule.name,
+            }),
+            _ => {}
+        }
+        self.findings.push(Finding {
+            rule: rule.name,
+            lock: strongest(self.whole.statement),
+            message: found.message,
+            hint: found.hint,
+            action,
+            overridden,
+        });
+        action
+    }
+
+    fn own_step(&self, sql: String) -> Step {
+        Step {
+            label: "run with a short lock_timeout".to_string(),
+            sql,
+            mode: Mode::Brief { then: Vec::new() },
+            lock: strongest(self.whole.statement),
+            relation: self.shown.clone(),
+            done_when: None,
+            cleanup: None,
+            rollback: None,
+        }
+    }
+
+    /// In order; neighbouring unflagged actions stay one statement.
+    fn steps(&mut self, flagged: bool) -> Vec<Step> {
+        if !flagged {
+            return vec![self.own_step(self.whole.statement.sql.clone())];
+        }
+        let mut steps = Vec::new();
+        let mut unflagged: Vec<String> = Vec::new();
+        for part in std::mem::take(&mut self.parts) {
+            match part {
+                Part::Own { text } => unflagged.push(text),
+                Part::Steps(more) => {
+                    if !unflagged.is_empty() {
+                        steps.push(self.joined(&mut unflagged));
+                    }
+                    steps.extend(more);
+                }
+            }
+        }
+        if !unflagged.is_empty() {
+            steps.push(self.joined(&mut unflagged));
+        }
+        steps
+    }
+
+    fn joined(&self, actions: &mut Vec<String>) -> Step {
+        let sql = format!("{} {}", self.head, actions.join(", "));
+        actions.clear();
+        self.own_step(sql)
+    }
+
+    fn rejection(self) -> Rejection {
+        let first = &self.refusals[0];
+        let refused: Vec<&Finding> = self.findings.iter().filter(|f| f.action == Action::Reject).collect();
+        let detail = refused
+            .iter()
+            .map(|f| format!("Rule {}: {}; the lock is {}, which blocks {}.", f.rule, f.message, f.lock.name(), f.lock.blocks()))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let mut hint = self.refusals.iter().map(|r| r.hint.as_str()).collect::<Vec<_>>().join("\n");
+        // What the server itself refuses, nobody can let through.
+        if self.refusals.iter().all(|r| !matches!(r.sqlstate, "42601") && r.rule != "concurrent-in-transaction") {
+            hint.push('\n');
+            hint.push_str(&self.override_hint());
+        }
+        let message = match first.short.as_str() {
+            "" => first.message.clone(),
+            short => format!("{}: {short}", first.message),
+        };
+        Rejection {
+            sqlstate: first.sqlstate.to_string(),
+            message,
+            detail,
+            hint: hint.trim().to_string(),
+            findings: self.findings,
+        }
+    }
+
+    fn override_hint(&self) -> String {
+        if !self.whole.policy.may_override(&self.policy_subject()) {
+            return match self.whole.facts.override_ {
+                Some(_) => format!("lockkeeper.override is set, but the policy does not let {} use it.", self.whole.facts.role),
+                None => String::new(),
+            };
+        }
+        if let Some(problem) = self.overrides.problem() {
+            return problem;
+        }
+        let mut names: Vec<&str> = self.refusals.iter().map(|r| r.rule).collect();
+        names.dedup();
+        format!("To run it as it is all the same: SET lockkeeper.override = '{}: <why>';", names.join(", "))
+    }
+}
+
+/// `lockkeeper.override` taken apart: `drop-column, truncate: ticket 42`.
+struct Overrides<'a> {
+    names: Vec<&'a str>,
+    reason: &'a str,
+}
+
+impl<'a> Overrides<'a> {
+    fn read(setting: Option<&'a str>) -> Overrides<'a> {
+        let (names, reason) = match setting.unwrap_or_default().split_once(':') {
+            Some((names, reason)) => (names, reason.trim()),
+            None => (setting.unwrap_or_default(), ""),
+        };
+        Overrides {
+            names: names.split(',').map(str::trim).filter(|n| !n.is_empty()).collect(),
+            reason,
+        }
+    }
+
+    fn reason(&self, rule: &str) -> Option<&'a str> {
+        (!self.reason.is_empty() && self.names.contains(&rule)).then_some(self.reason)
+    }
+
+    /// Why an override that is set did not help.
+    fn problem(&self) -> Option<String> {
+        let unknown = self.names.iter().find(|name| rules::find(name).is_none());
+        if let Some(name) = unknown {
+            let distance = |rule: &&Rule| strsim::damerau_levenshtein(rule.name, name);
+            let nearest = rules::RULES.iter().min_by_key(distance)?;
+            return Some(format!("lockkeeper.override names no rule `{name}`; the nearest is `{}`.", nearest.name));
+        }
+        if !self.names.is_empty() && self.reason.is_empty() {
+            return Some(format!(
+                "lockkeeper.override needs a reason: SET lockkeeper.override = '{}: <why>';",
+                self.names.join(", ")
+            ));
+        }
+        None
+    }
+}
+
+/// The strongest lock that the client's own text takes on what exists.
+fn strongest(statement: &Statement) -> LockMode {
+    match &statement.node {
+        NodeEnum::IndexStmt(_) => LockMode::Share,
+        NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => LockMode::ShareUpdateExclusive,
+        NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
+        NodeEnum::CreateStmt(create) if create.partbound.is_none() => LockMode::ShareRowExclusive,
+        NodeEnum::AlterTableStmt(alter) => {
+            let weak = |node: &pg_query::protobuf::Node| match &node.node {
+                Some(NodeEnum::AlterTableCmd(c)) => matches!(
+                    c.subtype(),
+                    AlterTableType::AtSetStatistics
+                        | AlterTableType::AtSetOptions
+                        | AlterTableType::AtResetOptions
+                        | AlterTableType::AtValidateConstraint
+                        | AlterTableType::AtAttachPartition
+                ),
+                _ => false,
+            };
+            if alter.cmds.iter().all(weak) { LockMode::ShareUpdateExclusive } else { LockMode::AccessExclusive }
+        }
+        _ => LockMode::AccessExclusive,
+    }
+}
+
+/// The command tag of a statement that runs in steps. A brief step's own tag is the server's.
+fn tag(statement: &Statement) -> &'static str {
+    match &statement.node {
+        NodeEnum::IndexStmt(_) => "CREATE INDEX",
+        NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
+        NodeEnum::ReindexStmt(_) => "REINDEX",
+        NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
+        NodeEnum::UpdateStmt(_) => "UPDATE",
+        NodeEnum::DeleteStmt(_) => "DELETE",
+        NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
+        _ => "",
     }
 }

@@ -457,6 +457,12 @@ pub struct Relation {
     pub indexes: Vec<Index>,
     pub constraints: Vec<Constraint>,
     pub triggers: Vec<Trigger>,
+    /// Names of relations and of constraints in the same schema that begin like this relation's (its first 24 bytes): those
+    /// that a name generated from it could collide with.
+    #[serde(default)]
+    pub taken_relations: Vec<String>,
+    #[serde(default)]
+    pub taken_constraints: Vec<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -472,6 +478,8 @@ pub struct Column {
     pub identity: String,
     /// attgenerated: '' s v
     pub generated: String,
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -3,12 +3,45 @@
 //! A rule says what a statement would do to a live table and how the same end state is reached safely. It never decides:
 //! what a finding means is the policy's, and how findings become one plan is [`super::compose`]'s.
 
-use super::facts::Facts;
+mod blocking_refresh;
+mod change_type;
+mod column;
+mod concurrent_in_transaction;
+mod constrained_domain;
+mod drop_column;
+mod drop_table;
+mod exclusion_constraint;
+mod large_write;
+pub(super) mod lock_queue;
+mod names;
+pub(super) mod nonconcurrent_drop_index;
+pub(super) mod nonconcurrent_index;
+mod nonconcurrent_reindex;
+mod partition_lock;
+mod rename_column;
+mod rename_table;
+mod rewriting_table;
+mod serial_column;
+mod set_not_null;
+mod steps;
+mod stored_generated_column;
+mod tree;
+mod truncate;
+mod unique_constraint;
+mod update_limit;
+mod validating_check;
+mod validating_foreign_key;
+mod volatile_default;
+
+
+use super::facts::{Facts, Name, Relation};
 use super::lock::LockMode;
 use super::policy::Policy;
+use super::splice;
 use super::statement::Statement;
 use super::{Place, Step};
-use pg_query::protobuf::AlterTableCmd;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, Constraint, RangeVar};
 
 /// One danger, as data: the linter, `lockkeeper rules` and the README print it, plan() calls `check`.
 pub struct Rule {
@@ -30,6 +63,7 @@ pub struct Rule {
 }
 
 /// What a rule looks at.
+#[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub statement: &'a Statement,
     pub facts: &'a Facts,
@@ -49,24 +83,242 @@ pub(super) struct Action<'a> {
 
 /// What a rule says. The name and lock are the rule's.
 pub(super) struct Found {
-    /// What it would do, one clause without a full stop: "builds the index under SHARE, which blocks writes on …".
+    /// What it would do, in one clause without a full stop.
     pub message: String,
     /// The remedy in short, for the error's first line.
     pub short: String,
     /// Safe SQL, ready to copy.
     pub hint: String,
     pub remedy: Remedy,
+    /// None: the statement is judged a matter of the object's state (55000), not of its syntax.
+    pub sqlstate: Option<&'static str>,
 }
 
 pub(super) enum Remedy {
     Steps(Vec<Step>),
-    /// No safe form that could be proven: what "rewrite" in a policy means then is "reject".
-    None,
+    /// No safe form that could be proven: what "rewrite" in a policy means then is "reject". The reason, if there is more to say.
+    None(Option<String>),
+}
+
+impl Found {
+    /// With the steps as the remedy and as the hint.
+    fn steps(message: String, short: &str, steps: Result<Vec<Step>, String>, otherwise: &str) -> Found {
+        match steps {
+            Ok(steps) => Found {
+                message,
+                short: short.to_string(),
+                hint: steps::as_script(&steps),
+                remedy: Remedy::Steps(steps),
+                sqlstate: None,
+            },
+            Err(reason) => Found {
+                message,
+                short: short.to_string(),
+                hint: otherwise.to_string(),
+                remedy: Remedy::None(Some(reason)),
+                sqlstate: None,
+            },
+        }
+    }
+
+    /// With no remedy but the advice.
+    fn advice(message: String, short: &str, hint: String) -> Found {
+        Found {
+            message,
+            short: short.to_string(),
+            hint,
+            remedy: Remedy::None(None),
+            sqlstate: None,
+        }
+    }
 }
 
 /// In the order in which the remedies are taken where several rules find something in one action.
-pub static RULES: &[Rule] = &[];
+pub static RULES: &[Rule] = &[
+    concurrent_in_transaction::RULE,
+    nonconcurrent_index::RULE,
+    nonconcurrent_drop_index::RULE,
+    nonconcurrent_reindex::RULE,
+    set_not_null::RULE,
+    stored_generated_column::RULE,
+    constrained_domain::RULE,
+    volatile_default::RULE,
+    serial_column::RULE,
+    validating_check::RULE,
+    validating_foreign_key::RULE,
+    unique_constraint::RULE,
+    exclusion_constraint::RULE,
+    change_type::RULE,
+    rename_column::RULE,
+    rename_table::RULE,
+    drop_column::RULE,
+    drop_table::RULE,
+    truncate::RULE,
+    rewriting_table::RULE,
+    blocking_refresh::RULE,
+    partition_lock::RULE,
+    large_write::RULE,
+    update_limit::RULE,
+    lock_queue::RULE,
+];
+
+/// What a migration tool has to be told.
+pub(super) use concurrent_in_transaction::OUTSIDE;
+
+/// For the audit log: why an action that looks dangerous is none.
+pub(super) fn why_instant(subject: &Subject) -> Option<String> {
+    let (_, added) = subject.added_column()?;
+    let default = column::constraint(added, pg_query::protobuf::ConstrType::ConstrDefault)?;
+    let expression = default.raw_expr.as_deref()?;
+    (!column::is_volatile(subject, expression))
+        .then(|| "no rewrite: PostgreSQL 11 and later keep a non-volatile default in the catalog".to_string())
+}
 
 pub fn find(name: &str) -> Option<&'static Rule> {
     RULES.iter().find(|rule| rule.name == name)
+}
+
+/// An existing table that others can see, as far as it is known.
+pub(super) struct Table<'a> {
+    /// None only offline.
+    pub known: Option<&'a Relation>,
+    /// As the client called it, quoted where needed: for messages and for SQL.
+    pub sql: String,
+    pub small: bool,
+}
+
+impl Table<'_> {
+    /// "users (211 MB, about 2000000 rows)".
+    pub fn described(&self) -> String {
+        let Some(relation) = self.known else {
+            return self.sql.clone();
+        };
+        let size = match relation.bytes {
+            b if b >= 10 << 30 => format!("{} GB", b >> 30),
+            b if b >= 10 << 20 => format!("{} MB", b >> 20),
+            b => format!("{} kB", b >> 10),
+        };
+        match relation.rows {
+            Some(rows) => format!("{} ({size}, about {rows:.0} rows)", self.sql),
+            None => format!("{} ({size})", self.sql),
+        }
+    }
+
+    pub fn kind(&self) -> char {
+        self.known.map_or('r', |r| r.kind)
+    }
+
+    /// The name without its schema.
+    pub fn bare(&self) -> String {
+        match self.known {
+            Some(relation) => relation.name.clone(),
+            None => self.sql.rsplit('.').next().unwrap_or(&self.sql).trim_matches('"').to_string(),
+        }
+    }
+
+    /// What the naming rules need. Offline nothing is known to be taken.
+    fn named(&self, asked: &Name) -> Relation {
+        self.known.cloned().unwrap_or_else(|| unknown(asked))
+    }
+}
+
+/// A relation of that name of which nothing is known.
+fn unknown(asked: &Name) -> Relation {
+    Relation {
+        asked: asked.clone(),
+        oid: 0,
+        schema: asked.schema.clone().unwrap_or_else(|| "public".to_string()),
+        name: asked.name.clone(),
+        kind: 'r',
+        persistence: 'p',
+        bytes: u64::MAX,
+        rows: None,
+        created_here: false,
+        is_partition: false,
+        owner: String::new(),
+        table: None,
+        columns: Vec::new(),
+        indexes: Vec::new(),
+        constraints: Vec::new(),
+        triggers: Vec::new(),
+        taken_relations: Vec::new(),
+        taken_constraints: Vec::new(),
+    }
+}
+
+pub(super) fn name_of(range: &RangeVar) -> Name {
+    Name::of(range)
+}
+
+pub(super) fn sql_name(name: &Name) -> String {
+    match &name.schema {
+        Some(schema) => splice::qualified(schema, &name.name),
+        None => splice::quote_ident(&name.name),
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// As 15, 18.
+    pub fn version(&self) -> u32 {
+        self.facts.server_version / 10000
+    }
+
+    /// None where nothing can go wrong: it does not exist (the server says so itself), or nobody else can see it.
+    pub fn table(&self, name: &Name) -> Option<Table<'a>> {
+        let known = self.facts.relation(name);
+        match known {
+            None if !self.facts.offline => return None,
+            Some(relation) if relation.invisible_to_others() => return None,
+            _ => {}
+        }
+        Some(Table {
+            known,
+            sql: sql_name(name),
+            small: known.is_some_and(|r| r.is_small(self.policy.small_bytes)),
+        })
+    }
+
+    /// The same, without small ones: for what only matters on large tables.
+    pub fn large(&self, name: &Name) -> Option<Table<'a>> {
+        self.table(name).filter(|table| !table.small)
+    }
+
+    /// The table of an ALTER TABLE.
+    pub fn altered(&self) -> Option<Name> {
+        match &self.statement.node {
+            NodeEnum::AlterTableStmt(alter) => alter.relation.as_ref().map(name_of),
+            _ => None,
+        }
+    }
+
+    /// ALTER TABLE … ONLY.
+    pub fn only(&self) -> bool {
+        match &self.statement.node {
+            NodeEnum::AlterTableStmt(alter) => alter.relation.as_ref().is_some_and(|r| !r.inh),
+            _ => false,
+        }
+    }
+
+    /// The action, if it is of this type.
+    pub fn action_of(&self, wanted: AlterTableType) -> Option<Action<'a>> {
+        self.action.filter(|action| action.command.subtype() == wanted)
+    }
+
+    /// The column that an ADD COLUMN action adds.
+    pub fn added_column(&self) -> Option<(Action<'a>, &'a ColumnDef)> {
+        let action = self.action_of(AlterTableType::AtAddColumn)?;
+        match action.command.def.as_ref()?.node.as_ref()? {
+            NodeEnum::ColumnDef(column) => Some((action, column)),
+            _ => None,
+        }
+    }
+
+    /// The table constraint that an ADD CONSTRAINT action adds.
+    pub fn added_constraint(&self) -> Option<(Action<'a>, &'a Constraint)> {
+        let action = self.action_of(AlterTableType::AtAddConstraint)?;
+        match action.command.def.as_ref()?.node.as_ref()? {
+            NodeEnum::Constraint(constraint) => Some((action, constraint)),
+            _ => None,
+        }
+    }
 }

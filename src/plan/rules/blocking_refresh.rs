@@ -1,0 +1,48 @@
+//! REFRESH MATERIALIZED VIEW without CONCURRENTLY.
+
+use super::{Found, Rule, Subject, name_of, steps};
+use crate::plan::Step;
+use crate::plan::lock::LockMode;
+use crate::plan::splice;
+use pg_query::NodeEnum;
+
+pub(super) const RULE: Rule = Rule {
+    name: "blocking-refresh",
+    lock: LockMode::AccessExclusive,
+    what: "REFRESH MATERIALIZED VIEW without CONCURRENTLY, unless the view is small.",
+    why: "ACCESS EXCLUSIVE is held while the query runs: everybody who reads the view waits.",
+    versions: "13–18",
+    safe: "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index on plain columns without WHERE.",
+    bad: &["REFRESH MATERIALIZED VIEW totals", "REFRESH MATERIALIZED VIEW bare"],
+    good: &["REFRESH MATERIALIZED VIEW CONCURRENTLY totals", "REFRESH MATERIALIZED VIEW totals WITH NO DATA"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let NodeEnum::RefreshMatViewStmt(refresh) = &subject.statement.node else {
+        return None;
+    };
+    if refresh.concurrent || refresh.skip_data {
+        return None;
+    }
+    let view = subject.large(&name_of(refresh.relation.as_ref()?))?;
+    let usable = view.known.is_some_and(|relation| {
+        let plain = |i: &crate::plan::facts::Index| i.unique && i.valid && i.immediate && !i.partial && i.columns.iter().all(Option::is_some);
+        relation.indexes.iter().any(plain)
+    });
+    let steps = match splice::concurrently(&subject.statement.sql) {
+        _ if !usable => Err("CONCURRENTLY needs a unique index on plain columns of the view, and none is known".to_string()),
+        None => Err("CONCURRENTLY could not be added to this text with certainty".to_string()),
+        Some(sql) => Ok(vec![Step {
+            lock: LockMode::Exclusive,
+            // Neither index builds nor waits inside: it may run in a transaction, but its query takes long.
+            ..steps::long("refresh concurrently", sql, Vec::new(), &view)
+        }]),
+    };
+    let message = format!("REFRESH blocks every reader of {} while its query runs", view.described());
+    let otherwise = format!(
+        "CREATE UNIQUE INDEX CONCURRENTLY ON {v} (<its key>);  -- once\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
+        v = view.sql
+    );
+    Some(Found::steps(message, "use REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index", steps, &otherwise))
+}

@@ -1,0 +1,78 @@
+//! CREATE INDEX CONCURRENTLY and its kin inside a transaction block or a pipeline.
+
+use super::{Found, Remedy, Rule, Subject};
+use crate::plan::Place;
+use crate::plan::lock::LockMode;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableType, Node, ObjectType};
+
+pub(super) const RULE: Rule = Rule {
+    name: "concurrent-in-transaction",
+    lock: LockMode::ShareUpdateExclusive,
+    what: "CREATE INDEX, DROP INDEX, REINDEX or DETACH PARTITION with CONCURRENTLY inside a transaction block or a pipeline.",
+    why: "PostgreSQL refuses it: the concurrent forms commit several transactions of their own.",
+    versions: "13–18",
+    safe: "Run it alone, outside the transaction that the migration tool opens.",
+    bad: &["CREATE INDEX CONCURRENTLY users_email_idx ON users (email)", "DROP INDEX CONCURRENTLY users_name_idx"],
+    good: &["REFRESH MATERIALIZED VIEW CONCURRENTLY totals"],
+    check,
+};
+
+/// How the common migration tools are told to open no transaction.
+pub(in crate::plan) const OUTSIDE: &str = "Run it outside the transaction. Django: atomic = False; Rails: disable_ddl_transaction!; \
+    Alembic: with op.get_context().autocommit_block(); Flyway: executeInTransaction=false; Liquibase: runInTransaction=\"false\"; \
+    Knex: config = { transaction: false }; goose: -- +goose NO TRANSACTION; psql: no BEGIN, no -1, one statement per -c.";
+
+fn check(subject: &Subject) -> Option<Found> {
+    let command = command(subject)?;
+    let message = match subject.place {
+        Place::Alone => return None,
+        Place::Block => format!("{command} cannot run inside a transaction block"),
+        Place::Pipeline => format!("{command} cannot be executed within a pipeline"),
+    };
+    Some(Found {
+        message,
+        short: String::new(),
+        hint: OUTSIDE.to_string(),
+        remedy: Remedy::None(None),
+        sqlstate: Some("25001"),
+    })
+}
+
+/// What PostgreSQL calls the statement, if it is one that must run alone.
+pub(in crate::plan) fn command(subject: &Subject) -> Option<&'static str> {
+    match &subject.statement.node {
+        NodeEnum::IndexStmt(index) if index.concurrent => Some("CREATE INDEX CONCURRENTLY"),
+        NodeEnum::DropStmt(drop) if drop.concurrent && drop.remove_type() == ObjectType::ObjectIndex => {
+            Some("DROP INDEX CONCURRENTLY")
+        }
+        NodeEnum::ReindexStmt(reindex) if super::nonconcurrent_reindex::is_concurrent(reindex) => Some("REINDEX CONCURRENTLY"),
+        NodeEnum::AlterTableStmt(alter) => alter.cmds.iter().find_map(|node| match &node.node {
+            Some(NodeEnum::AlterTableCmd(command)) if command.subtype() == AlterTableType::AtDetachPartition => {
+                match &command.def.as_ref()?.node {
+                    Some(NodeEnum::PartitionCmd(detach)) if detach.concurrent => Some("ALTER TABLE ... DETACH CONCURRENTLY"),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }),
+        _ => None,
+    }
+}
+
+/// A boolean option of a parenthesized list: present without a value counts as on.
+pub(super) fn flag(options: &[Node], name: &str) -> bool {
+    let value = |node: &Node| match &node.node {
+        Some(NodeEnum::DefElem(option)) if option.defname.eq_ignore_ascii_case(name) => {
+            Some(match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+                None => true,
+                Some(NodeEnum::String(s)) => matches!(s.sval.to_ascii_lowercase().as_str(), "on" | "true" | "1"),
+                Some(NodeEnum::Boolean(b)) => b.boolval,
+                Some(NodeEnum::Integer(i)) => i.ival != 0,
+                Some(_) => false,
+            })
+        }
+        _ => None,
+    };
+    options.iter().filter_map(value).next_back().unwrap_or(false)
+}

@@ -1,0 +1,58 @@
+//! DROP TABLE.
+
+use super::{Found, Rule, Subject, nonconcurrent_drop_index::dropped, sql_name};
+use crate::plan::lock::LockMode;
+use pg_query::NodeEnum;
+use pg_query::protobuf::ObjectType;
+
+pub(super) const RULE: Rule = Rule {
+    name: "drop-table",
+    lock: LockMode::AccessExclusive,
+    what: "DROP TABLE of a table that others can see, however small.",
+    why: "The data is gone at once, and applications that still use the table fail; tables that it references are locked too, and a partition's parent.",
+    versions: "13–18",
+    safe: "Stop reading and writing it, deploy, make sure that nothing uses it, and only then drop it, by an override that says so.",
+    bad: &["DROP TABLE users", "DROP TABLE IF EXISTS nowhere, small"],
+    good: &["DROP TABLE IF EXISTS nowhere", "DROP VIEW v"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let NodeEnum::DropStmt(drop) = &subject.statement.node else {
+        return None;
+    };
+    if !matches!(drop.remove_type(), ObjectType::ObjectTable | ObjectType::ObjectForeignTable) {
+        return None;
+    }
+    let tables: Vec<_> = dropped(drop).iter().filter_map(|name| subject.table(name)).collect();
+    if tables.is_empty() {
+        return None;
+    }
+    let listed = tables.iter().map(|t| t.described()).collect::<Vec<_>>().join(", ");
+    let names = tables.iter().map(|t| t.sql.clone()).collect::<Vec<_>>().join(", ");
+    let mut referenced: Vec<String> = tables
+        .iter()
+        .filter_map(|t| t.known)
+        .flat_map(|r| r.constraints.iter().filter_map(|c| c.references.as_ref()).map(sql_name))
+        .filter(|name| !tables.iter().any(|t| t.sql == *name))
+        .collect();
+    referenced.sort();
+    referenced.dedup();
+    let mut message = format!("DROP TABLE loses the data of {listed} and breaks every application that still uses it");
+    if !referenced.is_empty() {
+        message.push_str(&format!("; it takes ACCESS EXCLUSIVE on {} too", referenced.join(", ")));
+    }
+    let mut hint = String::new();
+    for table in tables.iter().filter(|t| t.known.is_some_and(|r| r.is_partition)) {
+        hint.push_str(&format!(
+            "{t} is a partition, and its parent would be locked: first ALTER TABLE <parent> DETACH PARTITION {t} CONCURRENTLY;\n",
+            t = table.sql
+        ));
+    }
+    hint.push_str(&format!(
+        "1. Deploy what neither reads nor writes {names}.\n\
+         2. Wait until the last session with the old code is gone; drop foreign keys one by one; take a backup.\n\
+         3. SET lockkeeper.override = 'drop-table: unused since <release>'; DROP TABLE {names}; RESET lockkeeper.override;"
+    ));
+    Some(Found::advice(message, "stop using it and deploy first, then drop it with an override", hint))
+}

@@ -1,0 +1,96 @@
+//! DROP INDEX without CONCURRENTLY.
+
+use super::{Found, Rule, Subject, Table, sql_name, steps, tree};
+use crate::plan::Step;
+use crate::plan::facts::Name;
+use crate::plan::lock::LockMode;
+use crate::plan::splice;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
+
+pub(super) const RULE: Rule = Rule {
+    name: "nonconcurrent-drop-index",
+    lock: LockMode::AccessExclusive,
+    what: "DROP INDEX without CONCURRENTLY.",
+    why: "ACCESS EXCLUSIVE is taken on the index's table: it waits for every running query there, and all queries that come later wait behind it.",
+    versions: "13–18",
+    safe: "DROP INDEX CONCURRENTLY, one statement an index.",
+    bad: &["DROP INDEX users_name_idx", "DROP INDEX IF EXISTS users_name_idx, users_low_idx"],
+    good: &["DROP INDEX CONCURRENTLY users_name_idx", "DROP INDEX users_pkey", "DROP INDEX users_name_idx CASCADE"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let NodeEnum::DropStmt(drop) = &subject.statement.node else {
+        return None;
+    };
+    if drop.remove_type() != ObjectType::ObjectIndex || drop.concurrent || drop.behavior() == DropBehavior::DropCascade {
+        return None;
+    }
+    let names = dropped(drop);
+    let mut steps = Ok(Vec::new());
+    let mut tables = Vec::new();
+    for name in &names {
+        let index = match subject.table(name) {
+            Some(index) => index,
+            // IF EXISTS: the server skips it, with a notice, whichever way it is dropped.
+            None if drop.missing_ok && !subject.facts.offline && subject.facts.relation(name).is_none() => continue,
+            None => return None,
+        };
+        if index.kind() == 'I' || backs_constraint(subject, name) {
+            return None;
+        }
+        tables.push(index.known.and_then(|i| i.table.as_ref()).map_or(index.sql.clone(), sql_name));
+        let step = one(subject, drop, name, &index, names.len() == 1);
+        steps = steps.and_then(|mut steps: Vec<Step>| step.map(|s| steps.push(s)).map(|()| steps));
+    }
+    if tables.is_empty() {
+        return None;
+    }
+    tables.dedup();
+    let message = format!("DROP INDEX takes ACCESS EXCLUSIVE on {}, which blocks reads and writes", tables.join(", "));
+    let otherwise = "DROP INDEX CONCURRENTLY name; one statement for each index, outside a transaction block.";
+    Some(Found::steps(message, "use DROP INDEX CONCURRENTLY, outside a transaction block", steps, otherwise))
+}
+
+fn one(subject: &Subject, drop: &DropStmt, name: &Name, index: &Table, alone: bool) -> Result<Step, String> {
+    let sql = if alone {
+        splice::concurrently(&subject.statement.sql).ok_or("CONCURRENTLY could not be added to this text with certainty")?
+    } else {
+        let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
+        format!("DROP INDEX CONCURRENTLY {if_exists}{}", sql_name(name))
+    };
+    let definition = index_definition(subject, name);
+    Ok(Step {
+        rollback: definition.and_then(|sql| splice::concurrently(&sql)),
+        ..steps::concurrent("drop index concurrently", sql, index)
+    })
+}
+
+pub(in crate::plan) fn dropped(drop: &DropStmt) -> Vec<Name> {
+    let name = |node: &pg_query::protobuf::Node| {
+        let Some(NodeEnum::List(list)) = &node.node else {
+            return None;
+        };
+        let mut parts = tree::names(&list.items);
+        let name = parts.pop()?;
+        Some(Name {
+            schema: parts.pop(),
+            name,
+        })
+    };
+    drop.objects.iter().filter_map(name).collect()
+}
+
+fn backs_constraint(subject: &Subject, name: &Name) -> bool {
+    found(subject, name).is_some_and(|index| index.constraint.is_some())
+}
+
+fn index_definition(subject: &Subject, name: &Name) -> Option<String> {
+    found(subject, name).map(|index| index.definition.clone()).filter(|d| !d.is_empty())
+}
+
+fn found<'a>(subject: &'a Subject, name: &Name) -> Option<&'a crate::plan::facts::Index> {
+    let oid = subject.facts.relation(name)?.oid;
+    subject.facts.relations.iter().flat_map(|r| &r.indexes).find(|index| index.oid == oid)
+}

@@ -1,0 +1,133 @@
+//! CREATE INDEX without CONCURRENTLY.
+
+use super::{Found, Rule, Subject, Table, name_of, names, steps};
+use crate::plan::lock::LockMode;
+use crate::plan::splice;
+use crate::plan::{Place, Run, Step};
+use pg_query::NodeEnum;
+use pg_query::protobuf::IndexStmt;
+
+pub(super) const RULE: Rule = Rule {
+    name: "nonconcurrent-index",
+    lock: LockMode::Share,
+    what: "CREATE INDEX without CONCURRENTLY on a table that is not small.",
+    why: "SHARE is held for the whole build: every INSERT, UPDATE and DELETE on the table waits until the index is finished.",
+    versions: "13–18",
+    safe: "CREATE INDEX CONCURRENTLY without lock_timeout, under the name that PostgreSQL itself would have chosen. What a failed build leaves is removed.",
+    bad: &[
+        "CREATE INDEX users_email_idx ON users (email)",
+        "CREATE UNIQUE INDEX ON users (lower(email))",
+        "CREATE INDEX IF NOT EXISTS users_email_idx ON users (email)",
+    ],
+    good: &[
+        "CREATE INDEX CONCURRENTLY users_email_idx ON users (email)",
+        "CREATE INDEX i ON ONLY parted (a)",
+        "CREATE INDEX ON small (a)",
+    ],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let NodeEnum::IndexStmt(index) = &subject.statement.node else {
+        return None;
+    };
+    if index.concurrent {
+        return None;
+    }
+    let range = index.relation.as_ref()?;
+    let table = subject.large(&name_of(range))?;
+    if table.kind() == 'p' && !range.inh {
+        return None;
+    }
+    if index.if_not_exists && exists(subject, index) && !exists_invalid(subject, index) {
+        return None;
+    }
+    let message = format!("CREATE INDEX blocks all writes to {} while it builds", table.described());
+    if table.kind() == 'p' {
+        return Some(Found::advice(message, "build it partition by partition", partitioned(&table, index)));
+    }
+    let built = concurrent(subject, &table, index);
+    let otherwise = "CREATE INDEX CONCURRENTLY name ON table (…), outside a transaction block, with an explicit name.";
+    Some(Found::steps(message, "use CREATE INDEX CONCURRENTLY, outside a transaction block", built, otherwise))
+}
+
+fn concurrent(subject: &Subject, table: &Table, index: &IndexStmt) -> Result<Vec<Step>, String> {
+    let text = subject.statement.sql.as_str();
+    let unproven = || "CONCURRENTLY could not be added to this text with certainty".to_string();
+    let name = if index.idxname.is_empty() {
+        let asked = index.relation.as_ref().map(name_of).ok_or_else(unproven)?;
+        names::index(index, &table.named(&asked))
+            .ok_or("the index has no name, and the one that PostgreSQL would choose for this expression is not known")?
+    } else {
+        index.idxname.clone()
+    };
+    let mut sql = text.to_string();
+    if index.idxname.is_empty() {
+        sql = splice::index_name(&sql, &name).ok_or_else(unproven)?;
+    }
+    if index.if_not_exists {
+        // Over an INVALID index it would say "already exists, skipping" and succeed.
+        sql = splice::without_if_not_exists(&sql).ok_or_else(unproven)?;
+    }
+    if !index.concurrent {
+        sql = splice::concurrently(&sql).ok_or_else(unproven)?;
+    }
+    let schema = table.known.map(|r| r.schema.as_str());
+    let qualified = schema.map_or(splice::quote_ident(&name), |s| splice::qualified(s, &name));
+    Ok(vec![Step {
+        cleanup: steps::drop_invalid_index(table, &name),
+        rollback: Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {qualified}")),
+        ..steps::concurrent("build index concurrently", sql, table)
+    }])
+}
+
+/// CREATE INDEX CONCURRENTLY IF NOT EXISTS over an INVALID index: PostgreSQL would keep that index, of no use to any query, and
+/// report success.
+pub(in crate::plan) fn repair(subject: &Subject) -> Option<Run> {
+    let NodeEnum::IndexStmt(index) = &subject.statement.node else {
+        return None;
+    };
+    if subject.place != Place::Alone || !index.concurrent || !index.if_not_exists || !exists_invalid(subject, index) {
+        return None;
+    }
+    let table = subject.table(&name_of(index.relation.as_ref()?))?;
+    Some(Run {
+        findings: Vec::new(),
+        notices: Vec::new(),
+        steps: concurrent(subject, &table, index).ok()?,
+        tag: "CREATE INDEX".to_string(),
+        why: vec![format!("the index {} exists but is INVALID: it is built anew", index.idxname)],
+    })
+}
+
+fn exists(subject: &Subject, index: &IndexStmt) -> bool {
+    let asked = crate::plan::facts::Name {
+        schema: index.relation.as_ref().and_then(|r| name_of(r).schema),
+        name: index.idxname.clone(),
+    };
+    subject.facts.relation(&asked).is_some() || on_table(subject, index).is_some()
+}
+
+fn exists_invalid(subject: &Subject, index: &IndexStmt) -> bool {
+    on_table(subject, index) == Some(false)
+}
+
+/// Whether the index of that name on that table is valid.
+fn on_table(subject: &Subject, index: &IndexStmt) -> Option<bool> {
+    let relation = subject.facts.relation(&name_of(index.relation.as_ref()?))?;
+    relation.index(&index.idxname).map(|i| i.valid)
+}
+
+fn partitioned(table: &Table, index: &IndexStmt) -> String {
+    let name = if index.idxname.is_empty() { "i" } else { &index.idxname };
+    let name = splice::quote_ident(name);
+    format!(
+        "CREATE INDEX {name} ON ONLY {table} (…);  -- the same columns; instant\n\
+         -- then for every partition p of {table}:\n\
+         CREATE INDEX CONCURRENTLY {part} ON p (…);\n\
+         ALTER INDEX {name} ATTACH PARTITION {part};\n\
+         -- The index becomes valid once every partition has one.",
+        table = table.sql,
+        part = splice::quote_ident(&names::object(name.trim_matches('"'), "p", "")),
+    )
+}

@@ -1,0 +1,72 @@
+//! CLUSTER, VACUUM FULL and the ALTER TABLE actions that write the table anew.
+
+use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of};
+use crate::plan::lock::LockMode;
+use pg_query::NodeEnum;
+use pg_query::protobuf::AlterTableType;
+
+pub(super) const RULE: Rule = Rule {
+    name: "rewriting-table",
+    lock: LockMode::AccessExclusive,
+    what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE and SET ACCESS METHOD on a table that is not small.",
+    why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
+    versions: "13–18",
+    safe: "pg_repack or pg_squeeze, which copy beside the running table and swap at the end.",
+    bad: &["CLUSTER users USING users_name_idx", "VACUUM FULL users", "ALTER TABLE users SET UNLOGGED"],
+    good: &["VACUUM users", "ALTER TABLE small SET UNLOGGED", "VACUUM (FULL false) users", "CLUSTER small"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let (what, tables) = rewritten(subject)?;
+    let listed = match tables.as_slice() {
+        [] => "every table".to_string(),
+        some => some.iter().map(Table::described).collect::<Vec<_>>().join(", "),
+    };
+    let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    let name = tables.first().map_or("<table>", |t| t.sql.as_str());
+    let hint = format!(
+        "To remove bloat: VACUUM {name};  -- blocks nobody\n\
+         To write the table anew while it is in use: pg_repack --table={name}, or the pg_squeeze extension.\n\
+         SET LOGGED, SET TABLESPACE and SET ACCESS METHOD have no such way: choose a quiet hour and override."
+    );
+    Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
+}
+
+/// The statement's name and its large tables, none named for the whole database; None if nothing large is rewritten.
+fn rewritten<'a>(subject: &Subject<'a>) -> Option<(&'static str, Vec<Table<'a>>)> {
+    let (what, names) = match &subject.statement.node {
+        NodeEnum::ClusterStmt(cluster) => ("CLUSTER", cluster.relation.iter().map(name_of).collect()),
+        NodeEnum::VacuumStmt(vacuum) => {
+            if !vacuum.is_vacuumcmd || !flag(&vacuum.options, "full") {
+                return None;
+            }
+            let relations = vacuum.rels.iter().filter_map(|node| match &node.node {
+                Some(NodeEnum::VacuumRelation(relation)) => relation.relation.as_ref().map(name_of),
+                _ => None,
+            });
+            ("VACUUM FULL", relations.collect::<Vec<_>>())
+        }
+        NodeEnum::AlterTableStmt(_) => {
+            let what = match subject.action?.command.subtype() {
+                AlterTableType::AtSetLogged => "SET LOGGED",
+                AlterTableType::AtSetUnLogged => "SET UNLOGGED",
+                AlterTableType::AtSetTableSpace => "SET TABLESPACE",
+                AlterTableType::AtSetAccessMethod => "SET ACCESS METHOD",
+                _ => return None,
+            };
+            (what, subject.altered().into_iter().collect())
+        }
+        _ => return None,
+    };
+    if names.is_empty() {
+        return Some((what, Vec::new()));
+    }
+    let large: Vec<Table> = names.iter().filter_map(|name| subject.large(name)).collect();
+    // SET ACCESS METHOD and SET TABLESPACE of a partitioned table only say what new partitions get.
+    let moves = matches!(what, "SET TABLESPACE" | "SET ACCESS METHOD");
+    if large.is_empty() || (moves && large.iter().all(|t| matches!(t.kind(), 'p' | 'I'))) {
+        return None;
+    }
+    Some((what, large))
+}

@@ -1,0 +1,177 @@
+//! ALTER COLUMN … SET NOT NULL.
+
+use super::{Found, Rule, Subject, Table, names, steps};
+use crate::plan::facts::Name;
+use crate::plan::lock::LockMode;
+use crate::plan::splice::quote_ident;
+use crate::plan::{Mode, Step};
+use pg_query::protobuf::{AlterTableType, ConstrType};
+
+pub(super) const RULE: Rule = Rule {
+    name: "set-not-null",
+    lock: LockMode::AccessExclusive,
+    what: "ALTER COLUMN … SET NOT NULL on a table that is not small, where no valid CHECK (column IS NOT NULL) proves it.",
+    why: "The whole table is scanned under ACCESS EXCLUSIVE: all reads and writes wait for the scan.",
+    versions: "13–17: through a CHECK constraint; 18: through a NOT NULL constraint that is not validated at first",
+    safe: "A constraint that is NOT VALID at first, VALIDATE CONSTRAINT under SHARE UPDATE EXCLUSIVE, and only then SET NOT NULL, which no longer scans.",
+    bad: &["ALTER TABLE users ALTER COLUMN name SET NOT NULL", "ALTER TABLE users ADD CONSTRAINT n NOT NULL name"],
+    good: &[
+        "ALTER TABLE users ALTER COLUMN id SET NOT NULL",
+        "ALTER TABLE users ALTER COLUMN proven SET NOT NULL",
+        "ALTER TABLE small ALTER COLUMN b SET NOT NULL",
+    ],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let (head, column, own_name) = wanted(subject)?;
+    let asked = subject.altered()?;
+    let table = subject.large(&asked)?;
+    if table.known.is_some_and(|r| r.column(&column).is_none()) || is_not_null(&table, &column) || proven(&table, &column) {
+        return None;
+    }
+    let message = format!("SET NOT NULL scans {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let steps = if subject.only() && table.kind() == 'p' {
+        Err("ONLY on a partitioned table is left to you".to_string())
+    } else {
+        Ok(sequence(subject, &table, &asked, &head, &column, own_name.as_deref()))
+    };
+    let otherwise = "ADD CONSTRAINT … NOT VALID, VALIDATE CONSTRAINT and SET NOT NULL, each its own transaction.";
+    Some(Found::steps(message, "add the constraint NOT VALID, validate it, then SET NOT NULL", steps, otherwise))
+}
+
+/// The head, the column, and the constraint's name if one is given (18: ADD CONSTRAINT n NOT NULL c).
+fn wanted<'a>(subject: &Subject<'a>) -> Option<(&'a str, String, Option<String>)> {
+    if let Some(action) = subject.action_of(AlterTableType::AtSetNotNull) {
+        return Some((action.head, action.command.name.clone(), None));
+    }
+    let (action, constraint) = subject.added_constraint()?;
+    if constraint.contype() != ConstrType::ConstrNotnull || constraint.skip_validation || subject.version() < 18 {
+        return None;
+    }
+    let column = super::tree::names(&constraint.keys).into_iter().next()?;
+    Some((action.head, column, Some(constraint.conname.clone()).filter(|name| !name.is_empty())))
+}
+
+/// The steps; every one of them is skipped where an earlier run has done it.
+pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name, head: &str, column: &str, name: Option<&str>) -> Vec<Step> {
+    if subject.version() >= 18 {
+        with_not_null_constraint(table, asked, head, column, name)
+    } else {
+        with_check(table, head, column)
+    }
+}
+
+/// 13–17. The helper constraint has a reserved name, and goes in the transaction that makes it superfluous.
+fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
+    let helper = names::object(&format!("lockkeeper_{}", table.bare()), column, "not_null");
+    let (constraint, quoted) = (quote_ident(&helper), quote_ident(column));
+    let mark = steps::mark("helps to set NOT NULL", &format!("{}.{column}", table.bare()));
+    let told = |what: &str| {
+        format!(
+            "removed the helper constraint {helper}: {what}. Find the rows with SELECT count(*) FROM {} WHERE {quoted} IS NULL",
+            table.sql
+        )
+    };
+    let drop = format!("ALTER TABLE {} DROP CONSTRAINT {constraint}", table.sql);
+    vec![
+        Step {
+            done_when: steps::constraint_marked(table, &helper, &mark, ""),
+            rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {constraint}", table.sql)),
+            ..steps::brief_then(
+                "add check, not validated",
+                format!("{head} ADD CONSTRAINT {constraint} CHECK ({quoted} IS NOT NULL) NOT VALID"),
+                vec![steps::comment_on_constraint(&helper, table, Some(&mark))],
+                LockMode::AccessExclusive,
+                table,
+            )
+        },
+        Step {
+            done_when: steps::constraint_marked(table, &helper, &mark, " AND c.convalidated"),
+            cleanup: steps::drop_half_made(table, &helper, &mark, told("the column cannot be NOT NULL while it contains null values")),
+            ..steps::long("validate check", format!("{head} VALIDATE CONSTRAINT {constraint}"), Vec::new(), table)
+        },
+        Step {
+            cleanup: steps::drop_half_made(table, &helper, &mark, told("SET NOT NULL did not succeed")),
+            rollback: Some(format!("ALTER TABLE {} ALTER COLUMN {quoted} DROP NOT NULL", table.sql)),
+            ..steps::brief_then(
+                "set not null",
+                format!("{head} ALTER COLUMN {quoted} SET NOT NULL"),
+                vec![drop],
+                LockMode::AccessExclusive,
+                table,
+            )
+        },
+    ]
+}
+
+/// 18 and later. An unvalidated NOT NULL constraint that is there already is only validated: SET NOT NULL would scan under
+/// ACCESS EXCLUSIVE to do the same.
+fn with_not_null_constraint(table: &Table, asked: &Name, head: &str, column: &str, name: Option<&str>) -> Vec<Step> {
+    let name = match unvalidated(table, column) {
+        Some((there, false)) => {
+            let sql = format!("{head} VALIDATE CONSTRAINT {}", quote_ident(&there));
+            return vec![steps::long("validate not null", sql, Vec::new(), table)];
+        }
+        Some((ours, true)) => ours,
+        None => name.map_or_else(|| names::not_null(&table.named(asked), column), str::to_string),
+    };
+    let (constraint, quoted) = (quote_ident(&name), quote_ident(column));
+    let mark = steps::mark("to be validated", &format!("{}.{column}", table.bare()));
+    let told = format!(
+        "removed the constraint {name}: the column cannot be NOT NULL while it contains null values. \
+         Find the rows with SELECT count(*) FROM {} WHERE {quoted} IS NULL",
+        table.sql
+    );
+    vec![
+        Step {
+            done_when: steps::constraint_marked(table, &name, &mark, ""),
+            rollback: Some(format!("ALTER TABLE {} ALTER COLUMN {quoted} DROP NOT NULL", table.sql)),
+            ..steps::brief_then(
+                "add not null, not validated",
+                format!("{head} ADD CONSTRAINT {constraint} NOT NULL {quoted} NOT VALID"),
+                vec![steps::comment_on_constraint(&name, table, Some(&mark))],
+                LockMode::AccessExclusive,
+                table,
+            )
+        },
+        Step {
+            cleanup: steps::drop_half_made(table, &name, &mark, told),
+            ..steps::step(
+                "validate not null",
+                format!("{head} VALIDATE CONSTRAINT {constraint}"),
+                Mode::Long {
+                    then: vec![steps::comment_on_constraint(&name, table, None)],
+                },
+                LockMode::ShareUpdateExclusive,
+                table,
+            )
+        },
+    ]
+}
+
+/// Already NOT NULL, with nothing left to validate.
+pub(super) fn is_not_null(table: &Table, column: &str) -> bool {
+    let Some(known) = table.known.and_then(|r| r.column(column)) else {
+        return false;
+    };
+    known.not_null && unvalidated(table, column).is_none()
+}
+
+/// An unvalidated NOT NULL constraint: its name, and whether an unfinished run of ours made it.
+fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
+    let of_column = |c: &&crate::plan::facts::Constraint| c.kind == 'n' && !c.validated && c.columns == [column];
+    let constraint = table.known?.constraints.iter().find(of_column)?;
+    let ours = constraint.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
+    Some((constraint.name.clone(), ours))
+}
+
+/// A validated CHECK that says exactly this lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
+fn proven(table: &Table, column: &str) -> bool {
+    let exactly = format!("CHECK (({} IS NOT NULL))", quote_ident(column));
+    let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
+    table.known.is_some_and(|relation| {
+        let proves = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.validated && c.definition == exactly && !ours(&c.comment);
+        relation.constraints.iter().any(proves)
+    })
+}

@@ -1,0 +1,144 @@
+//! The steps that remedies are made of, and the catalog queries that tell how far an earlier run of them came.
+//!
+//! What is unfinished carries a comment in the catalog, written in the same transaction, with a hash of the action's text: so
+//! the same statement sent again continues, and anybody else's object of that name gets the server's own error.
+
+use super::Table;
+use crate::plan::lock::LockMode;
+use crate::plan::splice::{quote_ident, quote_literal};
+use crate::plan::{Cleanup, Mode, Step};
+
+pub(super) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
+    step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
+}
+
+/// With further statements in the same transaction.
+pub(super) fn brief_then(label: &str, sql: String, then: Vec<String>, lock: LockMode, table: &Table) -> Step {
+    step(label, sql, Mode::Brief { then }, lock, table)
+}
+
+pub(super) fn long(label: &str, sql: String, then: Vec<String>, table: &Table) -> Step {
+    step(label, sql, Mode::Long { then }, LockMode::ShareUpdateExclusive, table)
+}
+
+pub(super) fn concurrent(label: &str, sql: String, table: &Table) -> Step {
+    step(label, sql, Mode::Concurrent, LockMode::ShareUpdateExclusive, table)
+}
+
+pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: &Table) -> Step {
+    Step {
+        label: label.to_string(),
+        sql,
+        mode,
+        lock,
+        relation: table.sql.clone(),
+        done_when: None,
+        cleanup: None,
+        rollback: None,
+    }
+}
+
+/// The comment on what an unfinished statement has made so far.
+pub(super) fn mark(doing: &str, text: &str) -> String {
+    // FNV-1a: stable between versions of this program, unlike the standard library's hasher.
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("lockkeeper: {doing} ({hash:016x})")
+}
+
+pub(super) fn comment_on_constraint(name: &str, table: &Table, comment: Option<&str>) -> String {
+    let text = comment.map_or("NULL".to_string(), quote_literal);
+    format!("COMMENT ON CONSTRAINT {} ON {} IS {text}", quote_ident(name), table.sql)
+}
+
+pub(super) fn comment_on_column(column: &str, table: &Table, comment: Option<&str>) -> String {
+    let text = comment.map_or("NULL".to_string(), quote_literal);
+    format!("COMMENT ON COLUMN {}.{} IS {text}", table.sql, quote_ident(column))
+}
+
+/// True if the constraint is there, carries this comment, and `and` holds.
+pub(super) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str) -> Option<String> {
+    let relation = table.known?;
+    Some(format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {} \
+         AND pg_catalog.obj_description(c.oid, 'pg_constraint') = {}{and})",
+        relation.oid,
+        quote_literal(name),
+        quote_literal(mark)
+    ))
+}
+
+pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<String> {
+    let relation = table.known?;
+    Some(format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = {}::pg_catalog.oid AND a.attname = {} \
+         AND pg_catalog.col_description(a.attrelid, a.attnum) = {})",
+        relation.oid,
+        quote_literal(column),
+        quote_literal(mark)
+    ))
+}
+
+/// True if the column is NOT NULL without an unvalidated constraint behind it (which 18 has).
+pub(super) fn column_not_null(table: &Table, column: &str) -> Option<String> {
+    let relation = table.known?;
+    Some(format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = {oid}::pg_catalog.oid AND a.attname = {column} \
+         AND a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = a.attrelid \
+         AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated))",
+        oid = relation.oid,
+        column = quote_literal(column)
+    ))
+}
+
+/// Removes a half-made constraint of ours once the step has failed for good.
+pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
+    Some(Cleanup {
+        when: constraint_marked(table, name, mark, "")?,
+        sql: format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", table.sql, quote_ident(name)),
+        brief: true,
+        told,
+    })
+}
+
+/// The INVALID index that a failed or killed build has left. Not while somebody builds it: a build holds SHARE UPDATE EXCLUSIVE
+/// on the table from its start to its end, as vacuum does too, which is told apart by having no user.
+pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
+    let relation = table.known?;
+    let index = format!("{}.{}", quote_ident(&relation.schema), quote_ident(name));
+    Some(Cleanup {
+        when: format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid \
+             WHERE i.indrelid = {oid}::pg_catalog.oid AND c.relname = {name} AND NOT i.indisvalid) \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+             WHERE l.locktype = 'relation' AND l.relation = {oid}::pg_catalog.oid AND l.mode = 'ShareUpdateExclusiveLock' \
+             AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+             AND l.granted AND l.pid <> pg_catalog.pg_backend_pid() AND a.usesysid IS NOT NULL)",
+            oid = relation.oid,
+            name = quote_literal(name)
+        ),
+        sql: format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"),
+        brief: false,
+        told: format!("removed the INVALID index {name} that an unfinished build on {} had left", table.sql),
+    })
+}
+
+/// What a person would type to do the same.
+pub(super) fn as_script(steps: &[Step]) -> String {
+    let mut script = String::new();
+    for step in steps {
+        let mut statements = vec![step.sql.as_str()];
+        match &step.mode {
+            Mode::Brief { then } | Mode::Long { then } => statements.extend(then.iter().map(String::as_str)),
+            Mode::Batches(_) => script.push_str("-- in batches of a few thousand rows, each its own transaction:\n"),
+            Mode::Concurrent | Mode::Rows => {}
+        }
+        // The marks are for this program only.
+        for statement in statements.iter().filter(|s| !s.starts_with("COMMENT ON ")) {
+            script.push_str(statement.trim());
+            script.push_str(";\n");
+        }
+    }
+    script.trim_end().to_string()
+}

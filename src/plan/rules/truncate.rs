@@ -1,0 +1,42 @@
+//! TRUNCATE.
+
+use super::{Found, Rule, Subject, name_of};
+use crate::plan::lock::LockMode;
+use pg_query::NodeEnum;
+use pg_query::protobuf::DropBehavior;
+
+pub(super) const RULE: Rule = Rule {
+    name: "truncate",
+    lock: LockMode::AccessExclusive,
+    what: "TRUNCATE of a table that others can see, however small.",
+    why: "All rows are gone at once under ACCESS EXCLUSIVE; with CASCADE also those of every table that references it.",
+    versions: "13–18",
+    safe: "DELETE in batches where the table stays in use; TRUNCATE by an override that says why.",
+    bad: &["TRUNCATE users", "TRUNCATE TABLE small CASCADE"],
+    good: &["DELETE FROM small"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let NodeEnum::TruncateStmt(truncate) = &subject.statement.node else {
+        return None;
+    };
+    let ranges = truncate.relations.iter().filter_map(|node| match &node.node {
+        Some(NodeEnum::RangeVar(range)) => Some(name_of(range)),
+        _ => None,
+    });
+    let tables: Vec<_> = ranges.filter_map(|name| subject.table(&name)).collect();
+    let first = tables.first()?;
+    let listed = tables.iter().map(|t| t.described()).collect::<Vec<_>>().join(", ");
+    let cascade = match truncate.behavior() {
+        DropBehavior::DropCascade => " and of every table that references it",
+        _ => "",
+    };
+    let message = format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    let hint = format!(
+        "DELETE FROM {t};  -- through Lockkeeper a large DELETE runs in batches\n\
+         -- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; TRUNCATE {t}; RESET lockkeeper.override;",
+        t = first.sql
+    );
+    Some(Found::advice(message, "use DELETE, or an override if nothing uses it", hint))
+}

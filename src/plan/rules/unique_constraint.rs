@@ -1,0 +1,125 @@
+//! ADD CONSTRAINT … UNIQUE or PRIMARY KEY that builds its index.
+
+use super::{Action, Found, Rule, Subject, Table, column, names, set_not_null, steps, tree};
+use crate::plan::Step;
+use crate::plan::facts::Name;
+use crate::plan::lock::LockMode;
+use crate::plan::splice::{quote_ident, quote_literal};
+use pg_query::protobuf::{ConstrType, Constraint};
+
+pub(super) const RULE: Rule = Rule {
+    name: "unique-constraint",
+    lock: LockMode::AccessExclusive,
+    what: "ADD UNIQUE or ADD PRIMARY KEY without USING INDEX, or inline in ADD COLUMN, on a table that is not small.",
+    why: "The index is built under ACCESS EXCLUSIVE: all reads and writes wait for the build.",
+    versions: "13–18",
+    safe: "CREATE UNIQUE INDEX CONCURRENTLY, then ADD CONSTRAINT … USING INDEX, which is instant; for a primary key the columns are made NOT NULL first.",
+    bad: &[
+        "ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email)",
+        "ALTER TABLE users ADD UNIQUE (email, org_id)",
+        "ALTER TABLE users ADD COLUMN code text UNIQUE",
+    ],
+    good: &["ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX users_u", "ALTER TABLE small ADD UNIQUE (a)"],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let asked = subject.altered()?;
+    let table = subject.large(&asked)?;
+    let steps = if column::has(subject, ConstrType::ConstrUnique) || column::has(subject, ConstrType::ConstrPrimary) {
+        column::sequence(subject, &table, &asked)
+    } else {
+        let (action, constraint) = subject.added_constraint()?;
+        let builds = matches!(constraint.contype(), ConstrType::ConstrUnique | ConstrType::ConstrPrimary);
+        if !builds || !constraint.indexname.is_empty() {
+            return None;
+        }
+        sequence(subject, &table, &asked, &action, constraint)
+    };
+    let message = format!("the constraint's index is built under ACCESS EXCLUSIVE on {}, which blocks reads and writes", table.described());
+    let otherwise = "CREATE UNIQUE INDEX CONCURRENTLY name ON table (…); then ALTER TABLE … ADD CONSTRAINT name UNIQUE USING INDEX name;";
+    Some(Found::steps(message, "build the index concurrently, then ADD CONSTRAINT … USING INDEX", steps, otherwise))
+}
+
+pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Result<Vec<Step>, String> {
+    if table.kind() == 'p' {
+        return Err("a partitioned table has no concurrent way: give every partition the index concurrently, make it the \
+                    partition's constraint by USING INDEX, and then add the constraint to the parent, which is instant"
+            .to_string());
+    }
+    if constraint.without_overlaps || !constraint.options.is_empty() {
+        return Err("WITHOUT OVERLAPS and WITH (…) are not rewritten".to_string());
+    }
+    let primary = constraint.contype() == ConstrType::ConstrPrimary;
+    let keys = tree::names(&constraint.keys);
+    let including = tree::names(&constraint.including);
+    let all: Vec<String> = keys.iter().chain(&including).cloned().collect();
+    let name = match constraint.conname.as_str() {
+        "" => names::unique(&table.named(asked), &all, primary),
+        given => given.to_string(),
+    };
+    let mut steps = Vec::new();
+    if primary {
+        for key in keys.iter().filter(|key| !set_not_null::is_not_null(table, key)) {
+            steps.extend(set_not_null::sequence(subject, table, asked, action.head, key, None));
+        }
+    }
+    steps.push(build(table, constraint, &name, &keys, &including));
+    let mut sql = format!(
+        "{} ADD CONSTRAINT {} {} USING INDEX {}",
+        action.head,
+        quote_ident(&name),
+        if primary { "PRIMARY KEY" } else { "UNIQUE" },
+        quote_ident(&name)
+    );
+    if constraint.deferrable {
+        sql.push_str(" DEFERRABLE");
+    }
+    if constraint.initdeferred {
+        sql.push_str(" INITIALLY DEFERRED");
+    }
+    steps.push(Step {
+        rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", table.sql, quote_ident(&name))),
+        ..steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table)
+    });
+    Ok(steps)
+}
+
+fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String]) -> Step {
+    let list = |columns: &[String]| columns.iter().map(|c| quote_ident(c)).collect::<Vec<_>>().join(", ");
+    let mut tail = format!("({})", list(keys));
+    if !including.is_empty() {
+        tail.push_str(&format!(" INCLUDE ({})", list(including)));
+    }
+    if constraint.nulls_not_distinct {
+        tail.push_str(" NULLS NOT DISTINCT");
+    }
+    let tablespace = match constraint.indexspace.as_str() {
+        "" => String::new(),
+        space => format!(" TABLESPACE {}", quote_ident(space)),
+    };
+    let sql = format!("CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {tail}{tablespace}", quote_ident(name), table.sql);
+    // Finished by an earlier run, and not anybody's other index of that name: as pg_get_indexdef prints it.
+    let done_when = table.known.map(|relation| {
+        let printed = format!(
+            "CREATE UNIQUE INDEX {} ON {}.{} USING btree {tail}",
+            quote_ident(name),
+            quote_ident(&relation.schema),
+            quote_ident(&relation.name)
+        );
+        format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = {}::pg_catalog.oid AND i.indisvalid \
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u')) \
+             AND pg_catalog.pg_get_indexdef(i.indexrelid) = {})",
+            relation.oid,
+            quote_literal(&printed)
+        )
+    });
+    let schema = table.known.map(|r| format!("{}.", quote_ident(&r.schema))).unwrap_or_default();
+    Step {
+        done_when,
+        cleanup: steps::drop_invalid_index(table, name),
+        rollback: Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}{}", quote_ident(name))),
+        ..steps::concurrent("build unique index concurrently", sql, table)
+    }
+}

@@ -1,0 +1,66 @@
+//! ADD CONSTRAINT … FOREIGN KEY that checks existing rows.
+
+use super::validating_check::{not_valid_then_validate, validates};
+use super::{Action, Found, Rule, Subject, Table, column, name_of, names, sql_name, tree};
+use crate::plan::Step;
+use crate::plan::facts::Name;
+use crate::plan::lock::LockMode;
+use pg_query::protobuf::{ConstrType, Constraint};
+
+pub(super) const RULE: Rule = Rule {
+    name: "validating-foreign-key",
+    lock: LockMode::ShareRowExclusive,
+    what: "ADD CONSTRAINT … FOREIGN KEY, or ADD COLUMN … DEFAULT … REFERENCES, on a table that is not small.",
+    why: "SHARE ROW EXCLUSIVE on both tables blocks their writes until every existing row is checked.",
+    versions: "13–17: NOT VALID is refused on partitioned tables",
+    safe: "ADD CONSTRAINT … NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own.",
+    bad: &[
+        "ALTER TABLE users ADD CONSTRAINT users_org_fkey FOREIGN KEY (org_id) REFERENCES orgs (id)",
+        "ALTER TABLE users ADD FOREIGN KEY (org_id) REFERENCES orgs",
+        "ALTER TABLE users ADD COLUMN o int DEFAULT 1 REFERENCES orgs",
+    ],
+    good: &[
+        "ALTER TABLE users ADD FOREIGN KEY (org_id) REFERENCES orgs NOT VALID",
+        "ALTER TABLE users ADD COLUMN o int REFERENCES orgs",
+        "ALTER TABLE small ADD FOREIGN KEY (a) REFERENCES orgs",
+    ],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    let asked = subject.altered()?;
+    let table = subject.large(&asked)?;
+    let mut referenced = None;
+    let steps = if column::has(subject, ConstrType::ConstrForeign) && column::has(subject, ConstrType::ConstrDefault) {
+        column::sequence(subject, &table, &asked)
+    } else {
+        let (action, constraint) = subject.added_constraint()?;
+        if constraint.contype() != ConstrType::ConstrForeign || !validates(constraint) {
+            return None;
+        }
+        referenced = constraint.pktable.as_ref().map(|r| sql_name(&name_of(r)));
+        if table.kind() == 'p' && subject.version() < 18 {
+            Err("before PostgreSQL 18 a partitioned table takes no NOT VALID foreign key: add it NOT VALID to every partition, \
+                 VALIDATE each, and then add it to the parent, which no longer scans"
+                .to_string())
+        } else {
+            sequence(&table, &asked, &action, constraint)
+        }
+    };
+    let message = format!(
+        "ADD FOREIGN KEY checks every row of {} and blocks writes to it and to {} meanwhile",
+        table.described(),
+        referenced.as_deref().unwrap_or("the referenced table")
+    );
+    let otherwise = "ALTER TABLE … ADD CONSTRAINT name FOREIGN KEY … NOT VALID; then, in its own transaction, ALTER TABLE … VALIDATE CONSTRAINT name;";
+    Some(Found::steps(message, "add it NOT VALID, then VALIDATE CONSTRAINT", steps, otherwise))
+}
+
+pub(super) fn sequence(table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Result<Vec<Step>, String> {
+    let name = if constraint.conname.is_empty() {
+        names::foreign_key(&table.named(asked), &tree::names(&constraint.fk_attrs))
+    } else {
+        constraint.conname.clone()
+    };
+    not_valid_then_validate(table, action, constraint, &name, LockMode::ShareRowExclusive)
+}
