@@ -6,9 +6,10 @@
 mod known;
 mod script;
 
-use crate::plan::policy::{Action, Policy};
+use crate::plan::policy::{Action, Policy, Subject};
+use crate::plan::rules;
 use crate::plan::statement::{Statement, Unreadable, read};
-use crate::plan::{Finding, Mode, Plan, Step, plan};
+use crate::plan::{Finding, Mode, Place, Plan, Step, plan};
 use clap::{Args, ValueEnum};
 use known::Known;
 use pg_query::NodeEnum;
@@ -294,7 +295,16 @@ impl Report<'_> {
         for statement in &statements {
             let (line, sql) = lines.first(piece.offset + statement.offset, &statement.sql);
             let facts = known.facts(statement, self.arguments.server_version);
-            let (action, findings, steps) = judged(statement, plan(statement, &facts, self.policy, known.place()));
+            let (mut action, mut findings, steps) =
+                judged(statement, plan(statement, &facts, self.policy, known.place()));
+            if action == "forward"
+                && findings.is_empty()
+                && known.may_be_large(statement, self.policy.small_bytes)
+                && let Some(finding) = large_write(self.policy, known.place())
+            {
+                action = "warn";
+                findings.push(finding);
+            }
             known.ran(statement);
             rows_follow |= copies_from_stdin(statement);
             self.tell(
@@ -329,6 +339,30 @@ impl Report<'_> {
             Format::Text => tell_text(&verdict, streams),
         }
     }
+}
+
+/// The proxy asks the server how many rows it would be; here it can only be said what follows if they are many.
+fn large_write(policy: &Policy, place: Place) -> Option<FindingLine> {
+    let rule = rules::find("large-write")?;
+    let anybody = Subject {
+        database: "",
+        role: "",
+        application_name: "",
+        table: None,
+    };
+    let rows = policy.backfill.rows_max;
+    let follows = match (policy.action(rule.name, &anybody), place) {
+        (Action::Allow, _) => return None,
+        (Action::Warn, _) => "warned of",
+        (Action::Rewrite, Place::Alone) => "run in batches",
+        _ => "refused",
+    };
+    Some(FindingLine {
+        rule: rule.name.to_string(),
+        lock: rule.lock.name(),
+        message: format!("is {follows} if the server expects it to touch more than {rows} rows"),
+        hint: rule.safe.to_string(),
+    })
 }
 
 fn copies_from_stdin(statement: &Statement) -> bool {
@@ -415,7 +449,7 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
 
 /// Only when and how often it is tried is the proxy's: the statement is the client's own.
 fn is_unchanged(step: &Step, statement: &Statement) -> bool {
-    matches!(step.mode, Mode::Brief { .. } | Mode::Concurrent { .. }) && step.sql.trim() == statement.sql.trim()
+    matches!(step.mode, Mode::Brief { .. } | Mode::Concurrent) && step.sql.trim() == statement.sql.trim()
 }
 
 fn finding_lines(findings: Vec<Finding>) -> Vec<FindingLine> {

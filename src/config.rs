@@ -629,6 +629,16 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_is_a_key_of_the_file() {
+        assert_eq!(keys().len(), 13);
+        for key in keys() {
+            // No setting is a table: the key is known, its value is not.
+            let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
+            assert!(!error.contains("unknown key"), "{error}");
+        }
+    }
+
+    #[test]
     fn wrong_settings_are_told() {
         let check = |change: fn(&mut Options), expect: &str| {
             let mut options = Options {

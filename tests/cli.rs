@@ -116,7 +116,8 @@ fn help_and_version_are_on_stdout() {
         "SIGHUP",
         "psql -h 127.0.0.1",
     ] {
-        assert!(help.out.contains(part), "{part}: {}", help.out);
+        let words: Vec<&str> = help.out.split_whitespace().collect();
+        assert!(words.join(" ").contains(part), "{part}: {}", help.out);
     }
     let version = run(&["--version"]);
     assert_eq!(version.out.trim(), format!("lockkeeper {}", env!("CARGO_PKG_VERSION")));
@@ -194,6 +195,22 @@ fn serve_reads_a_configuration_file() {
         2,
         &["configuration file /none.toml", "No such file"],
     );
+}
+
+#[test]
+fn the_file_in_the_help_is_a_good_one() {
+    let help = run(&["serve", "--help"]).out;
+    let text: String = help
+        .lines()
+        .filter(|line| line.contains(" = "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(text.lines().count(), 5, "{help}");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("lockkeeper.toml");
+    write(&file, text);
+    let result = run(&["serve", "--config", file.to_str().expect("UTF-8"), "--threads", "5000"]);
+    one_sentence(&result, 2, &["threads: 5000"]);
 }
 
 #[test]
@@ -286,6 +303,27 @@ fn tables_that_the_file_creates_are_not_flagged() {
             (3, "forward", ""),
             (4, "reject", "drop-column"),
         ],
+    );
+}
+
+#[test]
+fn a_write_that_may_be_large_is_warned_of() {
+    judged(
+        "UPDATE t SET a = 1 WHERE a IS NULL;\nUPDATE t SET a = 1 WHERE id = 7;\nDELETE FROM t;\nCREATE TABLE u (a int);\nDELETE FROM u;",
+        0,
+        &[
+            (1, "warn", "large-write"),
+            (2, "forward", ""),
+            (3, "warn", "large-write"),
+            (4, "forward", ""),
+            (5, "forward", ""),
+        ],
+    );
+    let result = check_text("BEGIN; DELETE FROM t; COMMIT", &[]);
+    assert!(
+        result.out.contains("is refused if the server expects"),
+        "{}",
+        result.out
     );
 }
 

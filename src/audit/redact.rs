@@ -14,7 +14,8 @@ pub fn statement(sql: &str) -> String {
     mask(sql, DEPTH_MAX, &mut text);
     if text.len() > STATEMENT_BYTES_MAX {
         let whole = text.len();
-        text.truncate(text.floor_char_boundary(STATEMENT_BYTES_MAX));
+        let end = (0..=STATEMENT_BYTES_MAX).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
         text.push_str(&format!(" … [cut by lockkeeper: {whole} bytes in all]"));
     }
     text

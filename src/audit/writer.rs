@@ -169,10 +169,10 @@ impl Log {
             .file
             .as_ref()
             .is_some_and(|file| file.metadata().is_ok_and(|found| found.nlink() == 0));
-        if self.file.is_none() || removed {
-            if let Err(error) = self.open() {
-                return (0, Some(error));
-            }
+        if (self.file.is_none() || removed)
+            && let Err(error) = self.open()
+        {
+            return (0, Some(error));
         }
         let Some(file) = self.file.as_mut() else {
             return (0, Some(io::Error::from_raw_os_error(libc::EBADF)));

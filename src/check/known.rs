@@ -2,10 +2,14 @@
 //! the override that it set, and whether a transaction is open.
 
 use crate::plan::Place;
+use crate::plan::batches::wants_estimate;
 use crate::plan::facts::{Facts, Name, Relation, Request};
 use crate::plan::statement::{Kind, Statement, tables_created};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ObjectType, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val};
+
+/// Where a table without a schema is taken to be.
+const SCHEMA: &str = "public";
 
 #[derive(Default)]
 pub struct Known {
@@ -40,6 +44,21 @@ impl Known {
                 .extend(found.cloned().map(|relation| Relation { asked, ..relation }));
         }
         facts
+    }
+
+    /// An UPDATE or DELETE of an old table that is not pinned to single rows. How many it touches only a server can
+    /// tell. A column `id` is taken for the key.
+    pub fn may_be_large(&self, statement: &Statement, small_bytes: u64) -> bool {
+        let range = match (&statement.kind, &statement.node) {
+            (Kind::Write, NodeEnum::UpdateStmt(update)) => update.relation.as_ref(),
+            (Kind::Write, NodeEnum::DeleteStmt(delete)) => delete.relation.as_ref(),
+            _ => None,
+        };
+        let Some(name) = range.map(Name::of) else {
+            return false;
+        };
+        let new = self.session.created.iter().any(|relation| is(relation, &name));
+        !new && old_relation(&name).is_some_and(|relation| wants_estimate(statement, &relation, small_bytes))
     }
 
     /// The statement has run.
@@ -99,9 +118,11 @@ impl Known {
                         schema: table.schema.clone(),
                         name: index.idxname.clone(),
                     };
-                    let mut relation = new_relation(&name, 'i', 'p');
-                    relation.table = Some(table);
-                    self.session.created.push(relation);
+                    let index = new_relation(&name, 'i', 'p').map(|index| Relation {
+                        table: Some(table),
+                        ..index
+                    });
+                    self.session.created.extend(index);
                 }
             }
             NodeEnum::RenameStmt(rename) if rename.rename_type == ObjectType::ObjectTable as i32 => {
@@ -115,7 +136,7 @@ impl Known {
             node if !may_exist_already(node) => {
                 let (kind, persistence) = kind_of(node);
                 let names = tables_created(statement);
-                let new = names.iter().map(|name| new_relation(name, kind, persistence));
+                let new = names.iter().filter_map(|name| new_relation(name, kind, persistence));
                 self.session.created.extend(new);
             }
             _ => {}
@@ -148,7 +169,7 @@ impl Known {
 
 /// A name without a schema is taken for the table in `public`, or for one that was created without a schema too.
 fn is(relation: &Relation, asked: &Name) -> bool {
-    let schema = asked.schema.as_deref().unwrap_or("public");
+    let schema = asked.schema.as_deref().unwrap_or(SCHEMA);
     relation.name == asked.name && relation.schema == schema
 }
 
@@ -184,24 +205,75 @@ fn kind_of(node: &NodeEnum) -> (char, char) {
     }
 }
 
-fn new_relation(name: &Name, kind: char, persistence: char) -> Relation {
-    let schema = name.schema.clone().unwrap_or_else(|| "public".into());
-    Relation {
-        asked: name.clone(),
-        oid: 0,
-        schema,
-        name: name.name.clone(),
-        kind,
-        persistence,
-        bytes: 0,
-        rows: Some(0.0),
-        created_here: true,
-        is_partition: false,
-        owner: String::new(),
-        table: None,
-        columns: Vec::new(),
-        indexes: Vec::new(),
-        constraints: Vec::new(),
-        triggers: Vec::new(),
+/// Decoded as an answer of the server would be, so that what is not said here has the same meaning as there.
+fn new_relation(name: &Name, kind: char, persistence: char) -> Option<Relation> {
+    let empty: [(); 0] = [];
+    let answer = serde_json::json!({
+        "asked": { "schema": name.schema, "name": name.name },
+        "oid": 0,
+        "schema": name.schema.as_deref().unwrap_or(SCHEMA),
+        "name": name.name,
+        "kind": kind,
+        "persistence": persistence,
+        "bytes": 0,
+        "rows": 0.0,
+        "created_here": true,
+        "is_partition": false,
+        "owner": "",
+        "columns": empty,
+        "indexes": empty,
+        "constraints": empty,
+        "triggers": empty,
+    });
+    serde_json::from_value(answer).ok()
+}
+
+/// Large, with a primary key on `id`.
+fn old_relation(name: &Name) -> Option<Relation> {
+    let new = new_relation(name, 'r', 'p')?;
+    let key = serde_json::json!({
+        "oid": 0,
+        "schema": new.schema,
+        "name": format!("{}_pkey", new.name),
+        "valid": true,
+        "ready": true,
+        "unique": true,
+        "primary": true,
+        "immediate": true,
+        "partial": false,
+        "method": "btree",
+        "columns": ["id"],
+        "mentions": ["id"],
+        "bytes": u64::MAX,
+        "definition": "",
+    });
+    Some(Relation {
+        created_here: false,
+        bytes: u64::MAX,
+        rows: None,
+        indexes: vec![serde_json::from_value(key).ok()?],
+        ..new
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_relation_is_complete() {
+        let name = Name {
+            schema: None,
+            name: "t".into(),
+        };
+        let relation = new_relation(&name, 'r', 't').expect("every field is there");
+        assert_eq!(
+            (relation.schema.as_str(), relation.kind, relation.persistence),
+            ("public", 'r', 't')
+        );
+        assert!(relation.created_here && relation.invisible_to_others());
+        assert!(is(&relation, &name));
+        let old = old_relation(&name).expect("every field is there");
+        assert!(!old.created_here && old.indexes.len() == 1);
     }
 }
