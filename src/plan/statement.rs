@@ -868,7 +868,7 @@ mod tests {
     /// Everything that can open or close something, up to three on each side of a second statement.
     #[test]
     fn no_quote_or_comment_hides_a_statement() {
-        let marks = ["'", "\"", "--", "\n", "/*", "*/", "$$", "\\", "e'"];
+        let marks = ["\\'", "'", "\"", "--", "\n", "/*", "*/", "$$", "\\", "e'"];
         let mut runs = vec![String::new()];
         let mut from = 0;
         for _ in 0..3 {
@@ -885,7 +885,7 @@ mod tests {
         }
         for before in &runs {
             for after in &runs {
-                gate_agrees_with_grammar(&format!("select 1 a{before};drop table t {after}"));
+                gate_agrees_with_grammar(&format!("select {before};drop table t {after}"));
             }
         }
     }
