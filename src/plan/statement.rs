@@ -462,7 +462,7 @@ fn piecewise(text: &str, message: &str) -> Result<Vec<Statement>, Unreadable> {
         any = false;
         from = end;
     }
-    // The pieces parse only because something between them was not looked at.
+    // Without a LIMIT among them the grammar refuses the text for a reason that the pieces do not show.
     if statements.iter().any(|s| matches!(s.kind, Kind::LimitedWrite(_))) {
         Ok(statements)
     } else {
@@ -1070,7 +1070,7 @@ mod tests {
 
     #[test]
     fn hostile_texts_are_refused_quickly() {
-        // The stack of a tokio worker.
+        // The stack that a worker thread has: 2 MB.
         let work = || {
             let deep = |open: &str, close: &str, n: usize| format!("select {}1{}", open.repeat(n), close.repeat(n));
             for text in [
