@@ -80,13 +80,15 @@ impl Relay {
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         for ask in asks {
+            // An error may have left both behind in a transaction block that is still open.
+            wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
             wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
             wire::put_bind(&mut out, self.reserved.as_bytes(), self.reserved.as_bytes(), &ask.parameters);
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
-            b"CPBECC".iter().for_each(|tag| owed.sent(*tag));
+            b"CCPBECC".iter().for_each(|tag| owed.sent(*tag));
         }
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await?;
@@ -132,11 +134,12 @@ impl Relay {
         }
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
+        wire::put_close(&mut out, b'P', &self.reserved);
         wire::put_close(&mut out, b'S', &self.reserved);
-        owed.sent(b'C');
+        b"CC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, Closing::Sync);
         self.send(&out).await?;
-        // Closing a statement cannot fail.
+        // Closing cannot fail.
         self.collect(&mut owed, Hears::Notices).await.map(|_| ())
     }
 

@@ -35,10 +35,6 @@ impl Shapes {
         self.until.insert(hash, Instant::now() + KEEP);
     }
 
-    pub fn forget(&mut self) {
-        self.until.clear();
-    }
-
     fn hash(&mut self, text: &[u8]) -> Option<u64> {
         self.scratch.clear();
         batches::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
