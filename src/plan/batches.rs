@@ -166,15 +166,16 @@ impl Batches {
             [one] => format!("{} = ANY (ARRAY(SELECT k1 FROM lockkeeper_keys))", one.reference),
             // The same rows: all those up to the last key that fulfil the condition. A join could read the whole table.
             _ => {
-                let order = self.list(|i, _| format!("k{i} DESC"));
+                let order = self.list(|i, _| format!("lockkeeper_keys.k{i} DESC"));
                 let last = self.list(|i, _| format!("(SELECT k{i} FROM lockkeeper_keys ORDER BY {order} LIMIT 1)"));
                 let lower = within.get(1).map(|lower| format!("{lower} AND ")).unwrap_or_default();
                 format!("{lower}({columns}) <= ({last})")
             }
         };
+        // Qualified, since a bare k1 would be the output column: the key's text, which sorts otherwise.
         let last = self.list(|i, column| {
             let text = exact_text(&format!("k{i}"), &column.type_name).unwrap_or_default();
-            let order = self.list(|i, _| format!("k{i} DESC"));
+            let order = self.list(|i, _| format!("lockkeeper_keys.k{i} DESC"));
             format!("(SELECT {text} FROM lockkeeper_keys ORDER BY {order} LIMIT 1)")
         });
         Some(format!(
@@ -324,20 +325,33 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
     let n = format!("coalesce(({})::bigint, -1)", limit.limit);
     let condition = condition.map(|c| format!("({c}\n)")).unwrap_or("true".into());
     let of = quote_ident(&qualifier);
-    let taken = format!(
-        "SELECT {names} FROM lockkeeper_free WHERE (SELECT count(*) FROM lockkeeper_free) >= {n} \
-         UNION ALL SELECT {names} FROM lockkeeper_waiting"
-    );
+    // The rows come to the UPDATE as the value of an uncorrelated sub-select, never by a join: when a row was changed since the
+    // statement began, its newest version is checked against the same value, where a join would lose it.
     let rows = match &key[..] {
-        [_] => format!("{columns} = ANY (ARRAY({taken}))"),
-        // The range of the first column, so that the key's index is used also where the planner would join the whole table.
+        [_] => format!("{columns} = ANY (ARRAY(SELECT k1 FROM lockkeeper_taken))"),
         [(first, _), ..] => {
             let first = format!("{}.{}", quote_ident(&qualifier), quote_ident(first));
-            let end = |f: &str| format!("(SELECT {f}(k1) FROM ({taken}) AS taken)");
+            let end = |column: &str, direction: &str| {
+                let order = (1..=key.len())
+                    .map(|i| format!("lockkeeper_taken.k{i} {direction}"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                format!("(SELECT {column} FROM lockkeeper_taken ORDER BY {order} LIMIT 1)")
+            };
+            let ends = |direction: &str| {
+                (1..=key.len())
+                    .map(|i| end(&format!("k{i}"), direction))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            // Both ranges: the planner trusts only the one of the first column to be narrow, the other may be much narrower.
             format!(
-                "({columns}) IN ({taken}) AND {first} >= {} AND {first} <= {}",
-                end("min"),
-                end("max")
+                "{first} >= {} AND {first} <= {} AND ({columns}) >= ({}) AND ({columns}) <= ({}) AND jsonb_exists((SELECT \
+                 jsonb_object_agg(ROW({names})::text, true) FROM lockkeeper_taken), ROW({columns})::text)",
+                end("k1", "ASC"),
+                end("k1", "DESC"),
+                ends("ASC"),
+                ends("DESC"),
             )
         }
         [] => return Err("the key has no columns".into()),
@@ -348,8 +362,9 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
          lockkeeper_free ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
          WHERE (SELECT n FROM lockkeeper_left) >= {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of} SKIP LOCKED),\n\
          lockkeeper_waiting ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
-         WHERE (SELECT count(*) FROM lockkeeper_free) < {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of})\n\
-         {head}\n WHERE {rows}{returning}"
+         WHERE (SELECT count(*) FROM lockkeeper_free) < {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of}),\n\
+         lockkeeper_taken ({names}) AS MATERIALIZED (SELECT * FROM lockkeeper_free WHERE (SELECT count(*) FROM lockkeeper_free) >= {n} \
+         UNION ALL SELECT * FROM lockkeeper_waiting)\n{head}\n WHERE {rows}{returning}"
     ))
 }
 
@@ -670,7 +685,7 @@ mod tests {
              AND (flag IS NULL\n) IS TRUE\n ORDER BY x.id LIMIT 500),\nlockkeeper_changed AS (UPDATE ONLY t AS x SET flag = \
              false\n WHERE x.id = ANY (ARRAY(SELECT k1 FROM lockkeeper_keys))\n AND (flag IS NULL\n) IS TRUE\n RETURNING 1)\n\
              SELECT (SELECT count(*) FROM lockkeeper_changed), (SELECT count(*) FROM lockkeeper_keys), \
-             (SELECT k1::text FROM lockkeeper_keys ORDER BY k1 DESC LIMIT 1)"
+             (SELECT k1::text FROM lockkeeper_keys ORDER BY lockkeeper_keys.k1 DESC LIMIT 1)"
         );
         b.took(&mut p, 499, 500, Some(vec!["12".into()]));
         assert!(
