@@ -427,7 +427,11 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
             };
             let step_line = |step: Step| StepLine {
                 label: step.label,
-                sql: step.sql,
+                sql: match step.mode {
+                    // One transaction with the step's own statement.
+                    Mode::Brief { then } | Mode::Long { then } => [vec![step.sql], then].concat().join(";\n"),
+                    _ => step.sql,
+                },
             };
             let steps = run.steps.into_iter().map(step_line).collect();
             (action, finding_lines(run.findings), steps)
