@@ -757,11 +757,15 @@ mod tests {
     }
 
     fn gate_agrees_with_grammar(text: &str) {
-        let Ok(tree) = pg_query::parse(text, pg_query::ParserOptions::DEFAULT) else {
+        gate_agrees(text, false);
+        gate_agrees(text, true);
+    }
+
+    fn gate_agrees(text: &str, escapes: bool) {
+        let Ok(tree) = parse(text, escapes) else {
             return;
         };
         let nodes: Vec<_> = tree
-            .protobuf
             .stmts
             .iter()
             .filter_map(|raw| raw.stmt.as_ref()?.node.as_ref())

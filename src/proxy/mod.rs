@@ -1,8 +1,34 @@
 //! The I/O shell: listens, and runs one task per session.
+//!
+//! A connection is accepted on the main thread and handed to one of several workers, each a thread with a runtime of its
+//! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
+//! [`Shared`].
 
+mod buffer;
+mod conduct;
+mod dialogue;
+mod journal;
+mod relay;
+mod responses;
+mod script;
+mod session;
+mod shapes;
+mod startup;
+mod stream;
+mod wire;
+
+use crate::audit::Audit;
 use crate::plan::policy::Policy;
+use dashmap::DashMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
+use stream::Stream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
 
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +39,16 @@ pub enum Upstream {
     },
     /// The socket's own path: `/run/postgresql/.s.PGSQL.5432`.
     Unix(PathBuf),
+}
+
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Upstream::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Upstream::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -52,7 +88,282 @@ impl Default for Limits {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails.
-pub fn serve(_config: Config, _load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
-    Err("not built".into())
+/// What all sessions share.
+pub(crate) struct Shared {
+    upstream: Upstream,
+    limits: Limits,
+    audit: Audit,
+    policy: RwLock<Arc<Policy>>,
+    /// By the server's process ID and cancel key, as a CancelRequest carries them.
+    cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
+    /// Connections that are open now.
+    connections: AtomicUsize,
+    /// Sessions so far.
+    sessions: AtomicU64,
+    /// Some connection has ended.
+    ended: Notify,
+    /// True once the proxy is being stopped.
+    stop: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn policy(&self) -> Arc<Policy> {
+        match self.policy.read() {
+            Ok(policy) => Arc::clone(&policy),
+            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
+        }
+    }
+
+    fn set_policy(&self, policy: Policy) {
+        match self.policy.write() {
+            Ok(mut slot) => *slot = Arc::new(policy),
+            Err(poisoned) => *poisoned.into_inner() = Arc::new(policy),
+        }
+    }
+}
+
+/// A cancel request came for a session whose plan may be between two statements.
+#[derive(Default)]
+struct CancelFlag {
+    raised: AtomicBool,
+    wake: Notify,
+}
+
+impl CancelFlag {
+    fn raise(&self) {
+        self.raised.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> bool {
+        self.raised.swap(false, Ordering::Relaxed)
+    }
+
+    fn clear(&self) {
+        self.raised.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A connection on its way to its worker, in the form that is bound to no runtime.
+enum Accepted {
+    Tcp(std::net::TcpStream, std::net::SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            // A socket file that nobody listens on only misleads.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, and opens
+/// the audit file anew.
+pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
+    let policy = load_policy()?;
+    let audit = match &config.audit {
+        Some(path) => Audit::open(path)?,
+        None => Audit::off(),
+    };
+    let shared = Arc::new(Shared {
+        upstream: config.upstream.clone(),
+        limits: config.limits.clone(),
+        audit,
+        policy: RwLock::new(Arc::new(policy)),
+        cancels: DashMap::new(),
+        connections: AtomicUsize::new(0),
+        sessions: AtomicU64::new(0),
+        ended: Notify::new(),
+        stop: watch::Sender::new(false),
+    });
+    let runtime = runtime()?;
+    runtime.block_on(run(config, shared, load_policy))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot be started: {error}"))
+}
+
+async fn run(
+    config: Config,
+    shared: Arc<Shared>,
+    load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
+) -> Result<(), String> {
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("signals cannot be caught: {error}"))?;
+    let (mut hangup, mut interrupt, mut terminate) = match (signals.pop(), signals.pop(), signals.pop()) {
+        (Some(hangup), Some(interrupt), Some(terminate)) => (hangup, interrupt, terminate),
+        _ => return Err("signals cannot be caught".into()),
+    };
+    let (accepted, mut arriving) = mpsc::channel(256);
+    for listen in &config.listen {
+        let listener = bind(listen).await?;
+        tracing::info!(listen, upstream = %config.upstream, policy = shared.policy().name, "listening");
+        tokio::spawn(accept(listener, accepted.clone()));
+    }
+    drop(accepted);
+    let workers = workers(&shared)?;
+    let mut turn = 0;
+    let deadline = async |shared: Arc<Shared>| {
+        // Before the signal this never ends.
+        let mut stop = shared.stop.subscribe();
+        let _ = stop.wait_for(|stopping| *stopping).await;
+        let until = tokio::time::Instant::now() + shared.limits.drain_timeout;
+        while shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+            let _ = tokio::time::timeout(Duration::from_millis(50), shared.ended.notified()).await;
+        }
+    };
+    let mut drained = std::pin::pin!(deadline(Arc::clone(&shared)));
+    loop {
+        tokio::select! {
+            Some(connection) = arriving.recv() => {
+                // A worker ends only with the process.
+                let _ = workers[turn % workers.len()].send(connection);
+                turn += 1;
+            }
+            _ = hangup.recv() => reload(&shared, &load_policy),
+            _ = terminate.recv() => if stop(&shared) { return Ok(()) },
+            _ = interrupt.recv() => if stop(&shared) { return Ok(()) },
+            () = &mut drained => {
+                let left = shared.connections.load(Ordering::Relaxed);
+                if left > 0 {
+                    tracing::warn!(sessions = left, "drain_timeout is over, ending sessions that are not idle");
+                }
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// True if it was asked for a second time.
+fn stop(shared: &Shared) -> bool {
+    let again = shared.stop.send_replace(true);
+    let sessions = shared.connections.load(Ordering::Relaxed);
+    tracing::info!(sessions, again, "stopping: idle sessions end now, others when their transaction ends");
+    again
+}
+
+fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + Send)) {
+    shared.audit.reopen();
+    match load_policy() {
+        Ok(policy) => {
+            tracing::info!(policy = policy.name, "policy read again");
+            shared.set_policy(policy);
+        }
+        Err(error) => tracing::error!(error, policy = shared.policy().name, "the policy is wrong, the old one stays"),
+    }
+}
+
+async fn bind(listen: &str) -> Result<Listener, String> {
+    if let Some(path) = unix_path(listen) {
+        if std::os::unix::net::UnixStream::connect(&path).is_err() {
+            // Left by a process that was killed; one that listens would have answered.
+            let _ = std::fs::remove_file(&path);
+        }
+        return UnixListener::bind(&path)
+            .map(|listener| Listener::Unix(listener, path.clone()))
+            .map_err(|error| format!("cannot listen on {}: {error}", path.display()));
+    }
+    TcpListener::bind(listen).await.map(Listener::Tcp).map_err(|error| format!("cannot listen on {listen}: {error}"))
+}
+
+/// `/run/lockkeeper:6432` is the socket `/run/lockkeeper/.s.PGSQL.6432`, where libpq looks for it.
+fn unix_path(listen: &str) -> Option<PathBuf> {
+    if !listen.starts_with('/') {
+        return None;
+    }
+    let (directory, port) = match listen.rsplit_once(':') {
+        Some((directory, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (directory, port),
+        _ => (listen, "6432"),
+    };
+    Some(PathBuf::from(directory).join(format!(".s.PGSQL.{port}")))
+}
+
+async fn accept(listener: Listener, accepted: mpsc::Sender<Accepted>) {
+    loop {
+        let connection = match &listener {
+            Listener::Tcp(listener) => match listener.accept().await {
+                Ok((stream, address)) => stream.into_std().map(|stream| Accepted::Tcp(stream, address)),
+                Err(error) => Err(error),
+            },
+            Listener::Unix(listener, _) => match listener.accept().await {
+                Ok((stream, _)) => stream.into_std().map(Accepted::Unix),
+                Err(error) => Err(error),
+            },
+        };
+        match connection {
+            Ok(connection) => {
+                if accepted.send(connection).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: they come back as sessions end.
+                tracing::error!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Starts the worker threads, and gives the end of each one's channel.
+fn workers(shared: &Arc<Shared>) -> Result<Vec<mpsc::UnboundedSender<Accepted>>, String> {
+    let count = match shared.limits.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    (0..count)
+        .map(|n| {
+            let (send, receive) = mpsc::unbounded_channel();
+            let shared = Arc::clone(shared);
+            let runtime = runtime()?;
+            std::thread::Builder::new()
+                .name(format!("worker-{n}"))
+                .spawn(move || runtime.block_on(work(receive, shared)))
+                .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
+            Ok(send)
+        })
+        .collect()
+}
+
+async fn work(mut arriving: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Shared>) {
+    while let Some(connection) = arriving.recv().await {
+        let (stream, address) = match connection {
+            Accepted::Tcp(stream, address) => {
+                (tokio::net::TcpStream::from_std(stream).and_then(Stream::tcp), address.to_string())
+            }
+            Accepted::Unix(stream) => (tokio::net::UnixStream::from_std(stream).map(Stream::Unix), "unix".to_owned()),
+        };
+        match stream {
+            Ok(stream) => {
+                tokio::spawn(startup::serve_connection(stream, address, Arc::clone(&shared)));
+            }
+            Err(error) => tracing::warn!(%error, client = address, "a connection was gone before it was served"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unix_sockets_are_named_as_libpq_looks_for_them() {
+        assert_eq!(unix_path("/run/lockkeeper:7000"), Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.7000")));
+        assert_eq!(unix_path("/run/lockkeeper"), Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.6432")));
+        assert_eq!(unix_path("127.0.0.1:6432"), None);
+    }
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 pub mod locks;
+pub mod raw;
 
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::io::Write;

@@ -1,0 +1,532 @@
+//! Carries a plan's steps out on the client's server connection: tries for a lock, batches, removal of what failed.
+//!
+//! Start at [`Session::conduct`]. The outcome is a command tag or the error that the client hears; the outer error of
+//! every function means that the session itself is over.
+
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::journal::Entry;
+use super::relay::Broken;
+use super::session::{Parameters, Session};
+use super::wire::{HEADER, Report};
+use crate::plan::batches::{Batches, Progress};
+use crate::plan::policy::Policy;
+use crate::plan::splice::quote_literal;
+use crate::plan::{Cleanup, Mode, Place, Run, Step};
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How a part of a plan ended: what it gave, or the error that the client hears.
+type Outcome<T> = Result<Result<T, Report>, Broken>;
+
+/// A row that FOR UPDATE waits for holds up the rows of its batch, but queues nobody behind a table lock: so it is given
+/// more time than a table lock.
+const ROW_LOCK_FACTOR: u64 = 10;
+
+/// What is the same for all steps of a plan.
+#[derive(Clone, Copy)]
+pub(super) struct Setting<'a> {
+    pub policy: &'a Policy,
+    pub place: Place,
+    pub parameters: &'a Parameters,
+    /// The client's statement, and how many characters of its message came before it.
+    pub statement: &'a str,
+    pub position_shift: usize,
+}
+
+/// Tries for a lock so far.
+#[derive(Default)]
+struct Tries {
+    count: u32,
+    waited: Duration,
+}
+
+impl Session {
+    /// All steps in order, up to the first that fails.
+    pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Outcome<String> {
+        self.cancel.clear();
+        let mut tag = run.tag.clone();
+        for (n, step) in run.steps.iter().enumerate() {
+            let started = Instant::now();
+            let mut tries = Tries::default();
+            let outcome = self.step(step, setting, &mut tries).await;
+            let record = entry.step(n);
+            record.duration_ms = started.elapsed().as_secs_f64() * 1e3;
+            record.lock_tries = tries.count;
+            record.lock_wait_ms = tries.waited.as_secs_f64() * 1e3;
+            match &outcome {
+                Ok(Ok(None)) => record.outcome = "skipped".into(),
+                Ok(Ok(Some(done))) => {
+                    record.outcome = "done".into();
+                    record.rows = done.rows;
+                }
+                Ok(Err(report)) => {
+                    record.outcome = if report.sqlstate() == "57014" { "cancelled" } else { "failed" }.into();
+                    record.sqlstate = Some(report.sqlstate());
+                    record.error = Some(report.message());
+                }
+                Err(_) => record.outcome = "failed".into(),
+            }
+            self.record_step(entry, n).await;
+            match outcome? {
+                Ok(Some(done)) => {
+                    if let Some(counted) = done.tag.filter(|_| run.steps.len() == 1) {
+                        tag = counted;
+                    }
+                }
+                Ok(None) => {}
+                Err(report) => return Ok(Err(self.fail(run, n, report, setting).await?)),
+            }
+        }
+        Ok(Ok(tag))
+    }
+
+    /// Removes what the failed step left, and tells what the steps before it did.
+    async fn fail(&mut self, run: &Run, n: usize, mut report: Report, setting: Setting<'_>) -> Result<Report, Broken> {
+        let step = &run.steps[n];
+        if step.sql == setting.statement {
+            report.shift_position(setting.position_shift);
+        } else {
+            report.remove(b'P');
+            report.append(b'D', &format!("lockkeeper: this happened in step {} of {}, \"{}\": {}", n + 1, run.steps.len(), step.label, step.sql));
+        }
+        if let Some(cleanup) = &step.cleanup {
+            match self.clean_up(cleanup, setting).await? {
+                Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
+                Ok(false) => {}
+                Err(left) => report.append(
+                    b'D',
+                    &format!("lockkeeper: what the step left behind could not be removed ({}); remove it with: {}", left.message(), cleanup.sql),
+                ),
+            }
+        }
+        if n > 0 {
+            let done: Vec<&str> = run.steps[..n].iter().map(|step| step.label.as_str()).collect();
+            report.append(b'D', &format!("lockkeeper: committed before it: {}.", done.join("; ")));
+            let back: Vec<&str> = run.steps[..n].iter().rev().filter_map(|step| step.rollback.as_deref()).collect();
+            let mut hint = "lockkeeper: once the cause is mended, send the same statement again: it goes on from here.".to_owned();
+            if !back.is_empty() {
+                hint.push_str(&format!(" To go back instead (IF EXISTS where it is removed already): {}", back.join("; ")));
+            }
+            report.append(b'H', &hint);
+        }
+        Ok(report)
+    }
+
+    /// None: its effect was there already.
+    async fn step(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Option<Done>> {
+        if let Some(done_when) = &step.done_when {
+            match self.is_true(done_when, setting.place).await? {
+                Ok(true) => return Ok(Ok(None)),
+                Ok(false) => {}
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        let done = match &step.mode {
+            Mode::Brief { then } => self.brief(step, then, setting, tries).await?,
+            Mode::Long { then } => self.long(step, then).await?,
+            Mode::Concurrent => self.concurrent(step, setting, tries).await?,
+            Mode::Batches(batches) => self.batches(batches, setting, tries).await?,
+            // Answered by the session itself: it is never conducted.
+            Mode::Rows => Err(Report::error("XX000", "lockkeeper: a statement with rows cannot be a step")),
+        };
+        Ok(done.map(Some))
+    }
+
+    async fn is_true(&mut self, query: &str, place: Place) -> Outcome<bool> {
+        let closing = if place == Place::Pipeline { Closing::Flush } else { Closing::Sync };
+        let answers = self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await?;
+        Ok(answers.map(|answers| answers.first().and_then(Answer::value) == Some("t")))
+    }
+
+    // --- brief ----------------------------------------------------------------------------------------------------
+
+    /// A very short lock_timeout and many tries: the queue behind us drains between them.
+    async fn brief(&mut self, step: &Step, then: &[String], setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
+        let lock = &setting.policy.lock;
+        let started = Instant::now();
+        let mut told = Instant::now();
+        let give_up_ms = match setting.place {
+            Place::Alone => lock.give_up_after_ms,
+            Place::Block => lock.give_up_in_transaction_ms,
+            Place::Pipeline => 0,
+        };
+        loop {
+            tries.count += 1;
+            let report = match self.try_brief(step, then, setting).await? {
+                Ok(done) => return Ok(Ok(done)),
+                Err(report) => report,
+            };
+            if !is_lock_trouble(&report) {
+                return Ok(Err(report));
+            }
+            tries.waited = started.elapsed();
+            if tries.waited.as_millis() as u64 >= give_up_ms {
+                // In a block the transaction has failed, and no catalog can be asked.
+                let holders = if setting.place == Place::Alone { self.holders(&step.relation).await? } else { None };
+                return Ok(Err(gave_up(step, report, tries, setting, holders)));
+            }
+            if setting.place == Place::Block
+                && let Err(report) = self.back_to_savepoint().await?
+            {
+                return Ok(Err(report));
+            }
+            if told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms) {
+                told = Instant::now();
+                let holders = if setting.place == Place::Alone { self.holders(&step.relation).await? } else { None };
+                self.relay.notice(&waiting(step, tries, started, holders)).await?;
+            }
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    async fn try_brief(&mut self, step: &Step, then: &[String], setting: Setting<'_>) -> Outcome<Done> {
+        let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
+        let then = then.iter().map(Ask::new);
+        let mut asks = Vec::with_capacity(6 + then.len());
+        let (closing, savepoint) = match setting.place {
+            Place::Alone => (Closing::Sync, false),
+            Place::Block => (Closing::Sync, true),
+            Place::Pipeline => (Closing::Flush, false),
+        };
+        // The client's own value comes back with the end of the transaction, or here where the transaction is the client's.
+        let restore = setting.place != Place::Alone;
+        if savepoint {
+            asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
+        }
+        if restore {
+            asks.push(Ask::new(
+                "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
+            ));
+        }
+        asks.push(timeout);
+        let at = asks.len();
+        asks.push(Ask::new(&step.sql));
+        asks.extend(then);
+        if restore {
+            asks.push(Ask::new(
+                "SELECT pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('lockkeeper.lock_timeout'), true)",
+            ));
+        }
+        if savepoint {
+            asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
+        }
+        let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
+        Ok(answers.map(|mut answers| Done { tag: Some(answers.swap_remove(at).tag), rows: None }))
+    }
+
+    async fn back_to_savepoint(&mut self) -> Outcome<()> {
+        let point = &self.relay.reserved;
+        let back = [Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")), Ask::new(format!("RELEASE SAVEPOINT {point}"))];
+        Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+    }
+
+    /// Who holds a lock on the relation now, for people.
+    async fn holders(&mut self, relation: &str) -> Result<Option<String>, Broken> {
+        let sql = format!(
+            "SELECT pg_catalog.string_agg(pg_catalog.format('pid %s (%s%s, %s, for %s s)', a.pid, a.usename, \
+             CASE WHEN a.application_name <> '' THEN ' ' || a.application_name ELSE '' END, a.state, \
+             pg_catalog.round(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - COALESCE(a.xact_start, a.query_start)))), ', ') \
+             FROM (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.granted \
+             AND l.relation = pg_catalog.to_regclass({})::oid AND l.pid <> pg_catalog.pg_backend_pid() LIMIT 3) h \
+             JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid",
+            quote_literal(relation)
+        );
+        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        Ok(answers.ok().and_then(|answers| answers.first()?.value().map(str::to_owned)))
+    }
+
+    // --- long and concurrent --------------------------------------------------------------------------------------
+
+    /// Its lock lets readers and writers through, so that it may take its time.
+    async fn long(&mut self, step: &Step, then: &[String]) -> Outcome<Done> {
+        let mut asks = vec![Ask::set_local("statement_timeout", "0"), Ask::set_local("lock_timeout", "0"), Ask::new(&step.sql)];
+        asks.extend(then.iter().map(Ask::new));
+        let answers = self.relay.ask(&asks, Closing::Sync, self.progress(&step.label)).await?;
+        Ok(answers.map(|mut answers| Done { tag: Some(answers.swap_remove(2).tag), rows: None }))
+    }
+
+    fn progress<'a>(&self, what: &'a str) -> Hears<'a> {
+        Hears::Progress { what, every: Duration::from_millis(self.shared.policy().backfill.notice_ms) }
+    }
+
+    async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
+        let started = Instant::now();
+        if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) {
+            match self.clean_up(cleanup, setting).await? {
+                Ok(true) => self.relay.notice(&cleanup.told).await?,
+                Ok(false) => {}
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        loop {
+            tries.count += 1;
+            let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
+                Ok(answer) => return Ok(Ok(Done { tag: Some(answer.tag), rows: None })),
+                Err(report) => report,
+            };
+            tries.waited = started.elapsed();
+            if !is_lock_trouble(&report) || tries.count >= setting.policy.lock.concurrent_tries {
+                return Ok(Err(report));
+            }
+            self.relay.notice(&format!("{}: try {} failed ({}), trying again", step.label, tries.count, report.message())).await?;
+            if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief)
+                && let Err(report) = self.clean_up(cleanup, setting).await?
+            {
+                return Ok(Err(report));
+            }
+            if let Err(report) = self.pause(Duration::from_millis(setting.policy.lock.pause_ms)).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// lock_timeout would cover every internal wait of a concurrent build and leave an INVALID index behind; such a
+    /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
+    async fn without_timeouts(&mut self, sql: &str, hears: Hears<'_>) -> Outcome<Answer> {
+        let query = "SELECT name, setting, source = 'session' FROM pg_catalog.pg_settings \
+             WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout') AND setting <> '0'";
+        let before = match self.relay.ask(&[Ask::new(query)], Closing::Sync, Hears::Nothing).await? {
+            Ok(mut answers) => answers.swap_remove(0).rows,
+            Err(report) => return Ok(Err(report)),
+        };
+        let mut set = Vec::new();
+        let mut put_back = Vec::new();
+        for row in &before {
+            let [Some(name), Some(value), session] = row.as_slice() else { continue };
+            set.push(Ask::set_session(name, "0"));
+            put_back.push(if session.as_deref() == Some("t") {
+                Ask::set_session(name, value)
+            } else {
+                Ask::new(format!("RESET {name}"))
+            });
+        }
+        if !set.is_empty()
+            && let Err(report) = self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?
+        {
+            return Ok(Err(report));
+        }
+        let answer = self.relay.ask(&[Ask::new(sql)], Closing::Sync, hears).await?;
+        if !put_back.is_empty()
+            && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
+        {
+            self.relay.notice(&format!("lock_timeout and statement_timeout could not be put back: {}", report.message())).await?;
+        }
+        Ok(answer.map(|mut answers| answers.swap_remove(0)))
+    }
+
+    /// True: something was there and is removed.
+    async fn clean_up(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Outcome<bool> {
+        if setting.place != Place::Alone {
+            return Ok(Ok(false));
+        }
+        match self.is_true(&cleanup.when, setting.place).await? {
+            Ok(true) => {}
+            other => return Ok(other),
+        }
+        if !cleanup.brief {
+            return Ok(self.without_timeouts(&cleanup.sql, Hears::Nothing).await?.map(|_| true));
+        }
+        let lock = &setting.policy.lock;
+        let started = Instant::now();
+        loop {
+            let asks = [Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)), Ask::new(&cleanup.sql)];
+            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+                Ok(_) => return Ok(Ok(true)),
+                Err(report) if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 > lock.give_up_after_ms => {
+                    return Ok(Err(report));
+                }
+                // A cancel has been heard already: the removal is finished all the same.
+                Err(_) => tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await,
+            }
+        }
+    }
+
+    // --- batches --------------------------------------------------------------------------------------------------
+
+    async fn batches(&mut self, batches: &Batches, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
+        let started = Instant::now();
+        let upper = match self.relay.ask(&[Ask::new(batches.bounds_sql())], Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers.into_iter().next().and_then(|answer| answer.rows.into_iter().next()),
+            Err(report) => return Ok(Err(report)),
+        };
+        let mut progress = batches.start(upper.and_then(|row| row.into_iter().collect()));
+        let mut told = Instant::now();
+        while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
+            let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
+            let stopped = match outcome {
+                Ok(()) => self.cancel.take().then(cancelled),
+                Err(report) => Some(report),
+            };
+            if let Some(report) = stopped {
+                return Ok(Err(interrupted(report, batches, &progress)));
+            }
+            if told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms {
+                told = Instant::now();
+                self.relay.notice(&progress_text(batches, &progress, started)).await?;
+            }
+            if batches.next_sql(&progress, &setting.policy.backfill).is_some()
+                && let Err(report) = self.pause(Duration::from_millis(setting.policy.backfill.pause_ms)).await?
+            {
+                return Ok(Err(interrupted(report, batches, &progress)));
+            }
+        }
+        self.relay.notice(&progress_text(batches, &progress, started)).await?;
+        Ok(Ok(Done { tag: Some(format!("{} {}", batches.verb, progress.rows)), rows: Some(progress.rows) }))
+    }
+
+    /// One batch in a transaction of its own, again and again while others hold its rows.
+    async fn batch(
+        &mut self,
+        batches: &Batches,
+        sql: String,
+        progress: &mut Progress,
+        setting: Setting<'_>,
+        tries: &mut Tries,
+    ) -> Outcome<()> {
+        let lock = &setting.policy.lock;
+        let mut asks = vec![Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms * ROW_LOCK_FACTOR))];
+        asks.extend(batches.settings().iter().map(|(name, value)| Ask::set_local(name, value)));
+        asks.push(setting.parameters.ask(sql));
+        let started = Instant::now();
+        loop {
+            tries.count += 1;
+            let report = match self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
+                Ok(answers) => {
+                    let row = answers.into_iter().next_back().and_then(|answer| answer.rows.into_iter().next());
+                    return Ok(take_batch(batches, progress, row));
+                }
+                Err(report) => report,
+            };
+            if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
+                return Ok(Err(report));
+            }
+            tries.waited += started.elapsed();
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// Waits, listening to both sides: a cancel request ends it, and a client that went away ends the session.
+    async fn pause(&mut self, pause: Duration) -> Outcome<()> {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            if self.cancel.take() {
+                return Ok(Err(cancelled()));
+            }
+            if self.relay.client_gone() {
+                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let frame = tokio::select! {
+                () = tokio::time::sleep_until(until) => return Ok(Ok(())),
+                () = self.cancel.wake.notified() => continue,
+                frame = self.relay.receive() => frame?,
+            };
+            match frame.first() {
+                Some(b'S') => self.relay.reported.take_in(&frame[HEADER..]),
+                Some(b'E') => {
+                    // Between statements this is the server ending the session.
+                    self.relay.tell(&frame).await?;
+                    return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()));
+                }
+                _ => {}
+            }
+            self.relay.tell(&frame).await?;
+        }
+    }
+}
+
+/// What a step gave.
+pub(super) struct Done {
+    /// The server's command tag, or a batch run's with its true total.
+    pub tag: Option<String>,
+    pub rows: Option<u64>,
+}
+
+/// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.
+fn is_lock_trouble(report: &Report) -> bool {
+    matches!(report.get(b'C'), Some(b"55P03" | b"40P01" | b"40001"))
+}
+
+fn cancelled() -> Report {
+    Report::error("57014", "canceling statement due to user request")
+}
+
+fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option<String>>>) -> Result<(), Report> {
+    let mut columns = row.unwrap_or_default().into_iter();
+    let mut count = || columns.next().flatten()?.parse::<u64>().ok();
+    let (Some(changed), Some(taken)) = (count(), count()) else {
+        return Err(Report::error("XX000", "lockkeeper: a batch answered without its counts"));
+    };
+    batches.took(progress, changed, taken, columns.collect::<Option<Vec<String>>>());
+    Ok(())
+}
+
+fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Report {
+    let up_to = match &progress.last {
+        Some(key) => format!(", keys up to ({})", key.join(", ")),
+        None => String::new(),
+    };
+    report.remove(b'P');
+    report.append(
+        b'D',
+        &format!(
+            "lockkeeper: {} rows of {} were changed and committed in {} batches{up_to}; the rest is as it was.",
+            progress.rows, batches.relation, progress.batches
+        ),
+    );
+    report.append(b'H', "lockkeeper: send the same statement again to go on with what is left.");
+    report
+}
+
+fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    let elapsed = started.elapsed().as_secs_f64().max(0.001);
+    let rate = progress.rows as f64 / elapsed;
+    let mut text = format!(
+        "{} {}: {} rows in {} batches, {:.0} rows/s",
+        batches.verb, batches.relation, progress.rows, progress.batches, rate
+    );
+    if let Some(expected) = batches.estimated_rows.filter(|expected| *expected > progress.rows as f64) {
+        text.push_str(&format!(
+            ", about {:.0} % of {expected:.0}, about {:.0} s left",
+            100.0 * progress.rows as f64 / expected,
+            (expected - progress.rows as f64) / rate.max(1.0)
+        ));
+    }
+    text
+}
+
+fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>) -> String {
+    let held = holders.map(|h| format!("; held by {h}")).unwrap_or_default();
+    format!(
+        "{}: waiting for {} on {}, try {}, {:.0} s{held}",
+        step.label,
+        step.lock.name(),
+        step.relation,
+        tries.count,
+        started.elapsed().as_secs_f64()
+    )
+}
+
+fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>, holders: Option<String>) -> Report {
+    let held = holders.map(|h| format!("; held by {h}")).unwrap_or_default();
+    report.set(
+        b'M',
+        format!(
+            "lockkeeper: could not get {} on {} in {} tries of {} ms within {:.0} s{held}; nothing was changed, try again when it is free",
+            step.lock.name(),
+            step.relation,
+            tries.count,
+            setting.policy.lock.timeout_ms,
+            tries.waited.as_secs_f64()
+        )
+        .as_bytes(),
+    );
+    report.append(
+        b'H',
+        "End the transaction that holds the lock (pg_terminate_backend), or raise give_up_after_s or timeout_ms under [lock] in the policy.",
+    );
+    report
+}

@@ -1,0 +1,201 @@
+//! The proxy's own statements on the client's server connection, while the session is quiescent.
+//!
+//! They use the extended protocol with a reserved name, never a simple Query, which would commit the client's
+//! implicit transaction and destroy its unnamed statement (measured). Errors of the server are values here.
+
+use super::relay::{Broken, Relay};
+use super::responses::Responses;
+use super::wire::{self, HEADER, Report};
+use bytes::BytesMut;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// One statement of ours.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    pub sql: String,
+    /// Parameter types and values as a client sent them, where the statement is the client's own.
+    pub types: Vec<u8>,
+    pub parameters: Vec<u8>,
+}
+
+impl Ask {
+    pub fn new(sql: impl Into<String>) -> Ask {
+        Ask { sql: sql.into(), ..Ask::default() }
+    }
+
+    /// Sets a parameter for the rest of the transaction; silent and without effect afterwards, unlike SET LOCAL.
+    pub fn set_local(name: &str, value: &str) -> Ask {
+        Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
+    }
+
+    /// The same until it is set again.
+    pub fn set_session(name: &str, value: &str) -> Ask {
+        Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"))
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub rows: Vec<Vec<Option<String>>>,
+    pub tag: String,
+}
+
+impl Answer {
+    /// The only column of the only row.
+    pub fn value(&self) -> Option<&str> {
+        self.rows.first()?.first()?.as_deref()
+    }
+}
+
+/// How the exchange ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Commits where no transaction block is open.
+    Sync,
+    /// Leaves the client's implicit transaction open. After an error the server skips to the client's own Sync.
+    Flush,
+}
+
+/// What the client hears meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub enum Hears<'a> {
+    /// The server's notices are kept from it: they are about statements of ours.
+    Nothing,
+    /// The server's notices.
+    Notices,
+    /// Also, about every so long, that `what` is still running.
+    Progress { what: &'a str, every: Duration },
+}
+
+impl Relay {
+    /// Runs statements one after the other up to the first error. The outer error means that the session is over.
+    pub async fn ask(
+        &mut self,
+        asks: &[Ask],
+        closing: Closing,
+        hears: Hears<'_>,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        debug_assert!(self.responses.quiescent());
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        for ask in asks {
+            wire::put_close(&mut out, b'S', &self.reserved);
+            wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
+            wire::put_bind(&mut out, self.reserved.as_bytes(), self.reserved.as_bytes(), &ask.parameters);
+            wire::put_execute(&mut out, &self.reserved);
+            wire::put_close(&mut out, b'P', &self.reserved);
+            wire::put_close(&mut out, b'S', &self.reserved);
+            b"CPBECC".iter().for_each(|tag| owed.sent(*tag));
+        }
+        self.end(&mut out, &mut owed, closing);
+        self.send(&out).await?;
+        let answered = self.collect(&mut owed, hears).await?;
+        if answered.is_err() {
+            self.after_error(closing).await?;
+        }
+        Ok(answered)
+    }
+
+    /// Asks the server to parse a text without running it. Ok: it accepts the text, as one statement.
+    pub async fn ask_parse(&mut self, text: &[u8], closing: Closing) -> Result<Result<(), Report>, Broken> {
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        wire::put_close(&mut out, b'S', &self.reserved);
+        wire::put_parse(&mut out, self.reserved.as_bytes(), text, &[]);
+        wire::put_close(&mut out, b'S', &self.reserved);
+        b"CPC".iter().for_each(|tag| owed.sent(*tag));
+        self.end(&mut out, &mut owed, closing);
+        self.send(&out).await?;
+        let answered = self.collect(&mut owed, Hears::Notices).await?.map(|_| ());
+        if answered.is_err() {
+            self.after_error(closing).await?;
+        }
+        Ok(answered)
+    }
+
+    fn end(&self, out: &mut BytesMut, owed: &mut Responses, closing: Closing) {
+        match closing {
+            Closing::Sync => {
+                wire::put_sync(out);
+                owed.sent(b'S');
+            }
+            Closing::Flush => wire::put_flush(out),
+        }
+    }
+
+    /// The reserved statement is closed behind an error too, so that the client never finds it.
+    async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
+        if closing == Closing::Flush {
+            self.responses.skip_to_sync();
+            return Ok(());
+        }
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        wire::put_close(&mut out, b'S', &self.reserved);
+        owed.sent(b'C');
+        self.end(&mut out, &mut owed, Closing::Sync);
+        self.send(&out).await?;
+        // Closing a statement cannot fail.
+        self.collect(&mut owed, Hears::Notices).await.map(|_| ())
+    }
+
+    async fn collect(&mut self, owed: &mut Responses, hears: Hears<'_>) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        let started = Instant::now();
+        let mut answers = Vec::new();
+        let mut current = Answer::default();
+        let mut error = None;
+        while !owed.quiescent() {
+            let frame = match hears {
+                Hears::Progress { what, every } => match tokio::time::timeout(every, self.receive()).await {
+                    Ok(frame) => frame?,
+                    Err(_) => {
+                        self.notice(&format!("{what}: running for {} s", started.elapsed().as_secs())).await?;
+                        continue;
+                    }
+                },
+                _ => self.receive().await?,
+            };
+            let tag = frame[0];
+            match tag {
+                b'D' => current.rows.extend(wire::data_row(&frame)),
+                b'C' => {
+                    current.tag = wire::c_string(&frame[HEADER..])
+                        .map(|(tag, _)| String::from_utf8_lossy(tag).into_owned())
+                        .unwrap_or_default();
+                    answers.push(std::mem::take(&mut current));
+                }
+                b'I' => answers.push(std::mem::take(&mut current)),
+                b'E' => {
+                    let report = Report::of_frame(&frame);
+                    if matches!(report.get(b'V').or(report.get(b'S')), Some(b"FATAL" | b"PANIC")) {
+                        self.tell(&frame).await?;
+                        return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()));
+                    }
+                    error.get_or_insert(report);
+                }
+                b'Z' => self.ready(&frame),
+                b'N' if matches!(hears, Hears::Nothing) => {}
+                b'N' | b'A' => self.tell(&frame).await?,
+                b'S' => {
+                    self.reported.take_in(&frame[HEADER..]);
+                    self.tell(&frame).await?;
+                }
+                _ => {}
+            }
+            owed.received(tag);
+        }
+        Ok(error.map_or(Ok(answers), Err))
+    }
+
+    /// A NOTICE of Lockkeeper's own, unless the client's client_min_messages hides notices. A client that has gone
+    /// away hears nothing, and that is no error here: what is running is brought to a named end first.
+    pub async fn notice(&mut self, text: &str) -> Result<(), Broken> {
+        if !self.hears_notices || self.client_gone() {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out);
+        self.tell(&out).await
+    }
+}

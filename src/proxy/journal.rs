@@ -1,0 +1,211 @@
+//! What the session tells the audit log about one judged statement, from the plan to the result.
+
+use super::relay::Broken;
+use super::session::Session;
+use super::wire::Report;
+use crate::audit::{Event, FindingRecord, Phase, StepRecord};
+use crate::plan::policy::{OnAuditFailure, Policy};
+use crate::plan::statement::Statement;
+use crate::plan::{Finding, Rejection, Run, Step};
+use bytes::BytesMut;
+use std::time::{Instant, SystemTime};
+
+/// The event of one statement as it grows.
+pub struct Entry {
+    event: Event,
+    started: Instant,
+}
+
+impl Entry {
+    pub fn forwarded(mut self, findings: &[Finding], warned: bool) -> Entry {
+        self.event.findings = findings.iter().map(FindingRecord::from).collect();
+        self.event.action = if warned { "warn" } else { "forward" }.into();
+        self
+    }
+
+    pub fn rejected(mut self, rejection: &Rejection) -> Event {
+        self.event.findings = rejection.findings.iter().map(FindingRecord::from).collect();
+        self.event.action = "reject".into();
+        self.event.outcome = "rejected".into();
+        self.event.sqlstate = Some(rejection.sqlstate.clone());
+        self.event.error = Some(rejection.message.clone());
+        self.finish()
+    }
+
+    pub fn planned(mut self, run: &Run) -> Entry {
+        self.event.findings = run.findings.iter().map(FindingRecord::from).collect();
+        self.event.action = "rewrite".into();
+        self.event.why.clone_from(&run.why);
+        self.event.rollback_plan = run.rollback_plan();
+        self.event.steps = run.steps.iter().map(|step| step_record(step, "not run")).collect();
+        self
+    }
+
+    /// How a step went; `n` counts from 0.
+    pub fn step(&mut self, n: usize) -> &mut StepRecord {
+        &mut self.event.steps[n]
+    }
+
+    pub fn done(mut self, tag: &str) -> Event {
+        self.event.outcome = "done".into();
+        self.event.rows = rows_of_tag(tag);
+        self.finish()
+    }
+
+    pub fn failed(mut self, report: &Report) -> Event {
+        let sqlstate = report.sqlstate();
+        self.event.outcome = if sqlstate == "57014" { "cancelled" } else { "failed" }.into();
+        self.event.sqlstate = Some(sqlstate);
+        self.event.error = Some(report.message());
+        self.finish()
+    }
+
+    /// The session ended before the statement did.
+    pub fn disconnected(mut self, broken: &Broken) -> Event {
+        self.event.outcome = "disconnected".into();
+        self.event.error = Some(broken.to_string());
+        self.finish()
+    }
+
+    /// The server's answer to a statement that was forwarded.
+    pub fn answered(mut self, tag: Option<&str>, error: Option<&Report>) -> Event {
+        if let Some(error) = error {
+            return self.failed(error);
+        }
+        if let [step] = self.event.steps.as_mut_slice() {
+            step.outcome = "done".into();
+            step.rows = tag.and_then(rows_of_tag);
+            step.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        }
+        let warned = self.event.action == "warn";
+        let mut event = self.done(tag.unwrap_or_default());
+        if warned {
+            event.outcome = "warned".into();
+        }
+        event
+    }
+
+    fn finish(mut self) -> Event {
+        self.event.time = SystemTime::now();
+        self.event.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
+        self.event.lock_tries = self.event.steps.iter().map(|step| step.lock_tries).sum();
+        self.event
+    }
+}
+
+pub fn step_record(step: &Step, outcome: &str) -> StepRecord {
+    StepRecord {
+        label: step.label.clone(),
+        sql: step.sql.clone(),
+        lock: step.lock.name().into(),
+        relation: step.relation.clone(),
+        outcome: outcome.into(),
+        ..StepRecord::default()
+    }
+}
+
+/// The count in `UPDATE 5`, `SELECT 5`, `INSERT 0 5`.
+fn rows_of_tag(tag: &str) -> Option<u64> {
+    tag.rsplit_once(' ')?.1.parse().ok()
+}
+
+impl Session {
+    pub(super) fn entry(&self, statement: &Statement) -> Entry {
+        self.entry_of(&statement.sql)
+    }
+
+    /// For an `UPDATE … LIMIT` that was rewritten when it was parsed and is executed now.
+    pub(super) fn entry_rewritten(&mut self, text: &[u8]) -> Entry {
+        self.judged += 1;
+        let mut entry = self.entry_of(&String::from_utf8_lossy(text));
+        entry.event.action = "rewrite".into();
+        entry.event.findings = vec![FindingRecord {
+            rule: "update-limit".into(),
+            lock: "ROW EXCLUSIVE".into(),
+            message: "executed as it was rewritten when it was parsed".into(),
+            action: "rewrite".into(),
+            overridden: None,
+        }];
+        entry
+    }
+
+    fn entry_of(&self, statement: &str) -> Entry {
+        Entry {
+            started: Instant::now(),
+            event: Event {
+                time: SystemTime::now(),
+                phase: Phase::Statement,
+                id: format!("{}.{}", self.who.session, self.judged),
+                who: self.who.clone(),
+                statement: statement.to_owned(),
+                action: "forward".into(),
+                findings: Vec::new(),
+                why: Vec::new(),
+                steps: Vec::new(),
+                outcome: String::new(),
+                sqlstate: None,
+                error: None,
+                rows: None,
+                duration_ms: 0.0,
+                lock_tries: 0,
+                rollback_plan: Vec::new(),
+            },
+        }
+    }
+
+    /// Writes what is about to be run. The inner error refuses the statement: the policy fails closed.
+    pub(super) async fn announce(&mut self, entry: &mut Entry, policy: &Policy) -> Result<Result<(), Report>, Broken> {
+        let mut event = entry.event.clone();
+        event.phase = Phase::Planned;
+        let Err(error) = self.shared.audit.write(&event).await else { return Ok(Ok(())) };
+        match policy.on_audit_failure {
+            OnAuditFailure::Open => {
+                self.tell_audit_failure(&error).await?;
+                Ok(Ok(()))
+            }
+            OnAuditFailure::Closed => Ok(Err(Report::error(
+                "58030",
+                &format!("lockkeeper: the audit log cannot be written, so the statement was not run: {error}"),
+            )
+            .hint("Make room or mend the file; the next statement tries again. The policy's [audit] on_failure = \"open\" would go on without."))),
+        }
+    }
+
+    /// One event for a step that has ended, whichever way.
+    pub(super) async fn record_step(&mut self, entry: &Entry, n: usize) {
+        let mut event = entry.event.clone();
+        event.phase = Phase::Step;
+        event.time = SystemTime::now();
+        event.steps = vec![entry.event.steps[n].clone()];
+        event.outcome.clone_from(&entry.event.steps[n].outcome);
+        event.duration_ms = entry.event.steps[n].duration_ms;
+        event.lock_tries = entry.event.steps[n].lock_tries;
+        self.record(event).await;
+    }
+
+    /// Writes an event of something that has happened already. Where that fails, the client is told.
+    pub(super) async fn record(&mut self, event: Event) {
+        if let Err(error) = self.shared.audit.write(&event).await {
+            // Should the client be gone too, the log has it: the audit writer logs its own failures.
+            let _ = self.tell_audit_failure(&error).await;
+        }
+    }
+
+    async fn tell_audit_failure(&mut self, error: &str) -> Result<(), Broken> {
+        let mut out = BytesMut::new();
+        Report::warning("58030", &format!("lockkeeper: the audit log cannot be written: {error}")).put_notice(&mut out);
+        self.relay.tell(&out).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_from_tags() {
+        assert_eq!(rows_of_tag("UPDATE 12"), Some(12));
+        assert_eq!(rows_of_tag("INSERT 0 3"), Some(3));
+        assert_eq!(rows_of_tag("ALTER TABLE"), None);
+    }
+}

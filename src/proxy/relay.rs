@@ -1,0 +1,626 @@
+//! Both directions of one session, polled in one place: bytes in, bytes out, and the frames that need a decision.
+//!
+//! [`Relay::poll`] forwards until a client's frame needs the session's attention. It knows what the server still owes
+//! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
+
+use super::buffer::Buffer;
+use super::responses::{Expect, Responses};
+use super::shapes::Shapes;
+use super::stream::Stream;
+use super::wire::{self, HEADER, Report};
+use crate::plan::Place;
+use crate::plan::statement::{Gate, gate};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::task::{Context, Poll, ready};
+
+/// Bound of the responses that the server owes; above it the client is not read until some came.
+const RESPONSES_MAX: usize = 100_000;
+/// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
+const READ_MAX: usize = 60 << 10;
+/// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
+const AUTHENTICATION_MAX: usize = 65_535;
+/// Statement and portal names of a Bind must come within so many bytes.
+const NAMES_MAX: usize = 32 << 10;
+
+/// Why a session cannot go on.
+#[derive(Debug)]
+pub enum Broken {
+    Client(io::Error),
+    Server(io::Error),
+    /// The client sent what no client may send.
+    Protocol(String),
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Broken::Client(error) => write!(f, "connection to the client: {error}"),
+            Broken::Server(error) => write!(f, "connection to the server: {error}"),
+            Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
+        }
+    }
+}
+
+/// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    Query(usize),
+    Parse(usize),
+    Bind(usize),
+    Execute(usize),
+    Close(usize),
+    /// A Query or Parse over the limit; only its front is here.
+    TooLarge(u8, usize),
+    /// Nothing is owed and everything is written.
+    Quiescent,
+    /// The proxy is being stopped and this session is idle.
+    Stopped,
+    ClientGone,
+    ServerGone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Both directions, until a frame needs attention.
+    Forward,
+    /// Only what belongs to authentication, until the server is ready.
+    Authenticate,
+    /// Only what is owed, until the session is quiescent. The client is read only for COPY data.
+    Settle,
+}
+
+/// A prepared statement that must not be executed without a look. Others are not kept.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub text: Vec<u8>,
+    /// Parameter types as the client sent them.
+    pub types: Vec<u8>,
+    pub what: HeldKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldKind {
+    /// To be judged when it is executed.
+    Judge,
+    /// The server accepts it, the judge cannot read it.
+    Unreadable,
+    /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
+    Rewritten,
+}
+
+#[derive(Clone, Debug)]
+pub struct HeldPortal {
+    pub statement: Vec<u8>,
+    /// The Bind frame as the client sent it.
+    pub bind: Vec<u8>,
+}
+
+/// The transaction state within an extended-query group, since the last ReadyForQuery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Group {
+    executed: bool,
+    block: Block,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Block {
+    /// As the last ReadyForQuery said.
+    #[default]
+    AsBefore,
+    Begun,
+    Ended,
+    /// ROLLBACK and ROLLBACK TO have the same command tag.
+    Unknown,
+}
+
+/// Which of the server's parameters the session needs, as ParameterStatus reports them.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    pub standard_conforming_strings: bool,
+    pub client_encoding: String,
+    pub application_name: String,
+    pub server_version: String,
+}
+
+pub struct Relay {
+    pub client: Stream,
+    pub server: Stream,
+    pub up: Buffer,
+    pub down: Buffer,
+    pub responses: Responses,
+    /// Transaction status of the last ReadyForQuery; 0 before the first.
+    pub status: u8,
+    pub reported: Reported,
+    /// The server's process and cancel key, as the client got it.
+    pub cancel_key: Vec<u8>,
+    pub statements: HashMap<Vec<u8>, Held>,
+    pub portals: HashMap<Vec<u8>, HeldPortal>,
+    pub shapes: Shapes,
+    /// A physical or logical replication connection: its own commands are not SQL.
+    pub replication: bool,
+    /// The name of our own statements and portals, with a random part.
+    pub reserved: String,
+    /// client_min_messages lets a NOTICE through.
+    pub hears_notices: bool,
+    /// The proxy is being stopped.
+    pub stopping: bool,
+    /// Note the command tag and the error of what is answered.
+    pub capture: bool,
+    pub last_tag: Option<String>,
+    pub last_error: Option<Report>,
+    /// ReadyForQuery is kept from the client: a part of its simple query is being answered.
+    pub swallow_ready: bool,
+    /// How many characters of the client's text came before the part that the server was given.
+    pub position_shift: usize,
+    statement_bytes_max: usize,
+    group: Group,
+    client_eof: bool,
+    server_eof: bool,
+    /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
+    discard_to_sync: bool,
+    /// What is left of a frame that is thrown away.
+    discarding: usize,
+}
+
+impl Relay {
+    pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+        Relay {
+            client,
+            server,
+            up: Buffer::new(),
+            down: Buffer::new(),
+            responses: Responses::default(),
+            status: 0,
+            reported: Reported {
+                standard_conforming_strings: true,
+                client_encoding: "UTF8".into(),
+                application_name: String::new(),
+                server_version: String::new(),
+            },
+            cancel_key: Vec::new(),
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            shapes: Shapes::default(),
+            replication: false,
+            reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
+            hears_notices: true,
+            stopping: false,
+            capture: false,
+            last_tag: None,
+            last_error: None,
+            swallow_ready: false,
+            position_shift: 0,
+            statement_bytes_max,
+            group: Group::default(),
+            client_eof: false,
+            server_eof: false,
+            discard_to_sync: false,
+            discarding: 0,
+        }
+    }
+
+    /// Where a statement executed now would run. Only meaningful when quiescent.
+    pub fn place(&self) -> Place {
+        match (self.group.block, self.status) {
+            (Block::Begun, _) => Place::Block,
+            (Block::Unknown, _) => Place::Pipeline,
+            (Block::AsBefore, b'T') => Place::Block,
+            _ if self.group.executed => Place::Pipeline,
+            _ => Place::Alone,
+        }
+    }
+
+    pub fn client_gone(&self) -> bool {
+        self.client_eof
+    }
+
+    /// The client heard of an error that the server does not know: its messages are dropped until Sync.
+    pub fn discard_to_sync(&mut self) {
+        self.discard_to_sync = true;
+    }
+
+    /// The frame at the front of `up`, of `len` bytes and not more than what is here, is not for the server.
+    pub fn drop_frame(&mut self, len: usize) {
+        self.discarding = self.up.discard(len);
+    }
+
+    /// The frame at the front of `up` goes on.
+    pub fn pass_frame(&mut self, len: usize) {
+        if let Some(&tag) = self.up.unjudged().first() {
+            self.responses.sent(tag);
+            self.up.pass(len);
+        }
+    }
+
+    /// Other bytes go on in its place.
+    pub fn replace_frame(&mut self, len: usize, frame: &[u8]) {
+        self.responses.sent(frame[0]);
+        self.up.replace(len, frame);
+    }
+
+    pub async fn run(&mut self, mode: Mode) -> Result<Event, Broken> {
+        std::future::poll_fn(|cx| self.poll(cx, mode)).await
+    }
+
+    pub fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+        loop {
+            let up = self.poll_up(cx, mode)?;
+            let down = self.poll_down(cx)?;
+            if let Poll::Ready(Some(event)) = up {
+                return Poll::Ready(Ok(event));
+            }
+            if mode != Mode::Forward && self.settled() {
+                return Poll::Ready(Ok(Event::Quiescent));
+            }
+            if self.server_eof && self.down.written() {
+                return Poll::Ready(Ok(Event::ServerGone));
+            }
+            if self.client_eof && self.up.written() && (mode != Mode::Settle || self.responses.copy_in()) {
+                return Poll::Ready(Ok(Event::ClientGone));
+            }
+            if self.stopping && mode == Mode::Forward && self.idle() {
+                return Poll::Ready(Ok(Event::Stopped));
+            }
+            if up.is_pending() && down.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn settled(&self) -> bool {
+        self.responses.quiescent() && self.status != 0 && self.up.written() && self.down.written()
+    }
+
+    /// Neither a transaction nor anything in flight.
+    fn idle(&self) -> bool {
+        self.settled() && self.status == b'I' && self.up.unjudged().is_empty() && self.group == Group::default()
+    }
+
+    /// Client to server. Ready(None) means that something moved.
+    fn poll_up(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Option<Event>, Broken>> {
+        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < RESPONSES_MAX;
+        if reading && let Some(event) = self.scan_up(mode)? {
+            return Poll::Ready(Ok(Some(event)));
+        }
+        let pending = !self.up.written();
+        ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
+        if !reading || self.client_eof || !self.up.has_room() {
+            return if pending { Poll::Ready(Ok(None)) } else { Poll::Pending };
+        }
+        match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
+            Poll::Ready(0) => self.client_eof = true,
+            Poll::Ready(_) => {}
+            Poll::Pending if !pending => return Poll::Pending,
+            Poll::Pending => {}
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// Server to client. Ready means that something moved.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let pending = !self.down.written();
+        ready!(self.down.poll_write(&mut self.client, cx)).map_err(Broken::Client)?;
+        if self.server_eof {
+            return if pending { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
+        match self.down.poll_read(&mut self.server, cx).map_err(Broken::Server)? {
+            Poll::Ready(0) => self.server_eof = true,
+            Poll::Ready(_) => self.scan_down()?,
+            Poll::Pending if !pending => return Poll::Pending,
+            Poll::Pending => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Judges the client's frames that are here. None: all passed, or the rest of one must come first.
+    fn scan_up(&mut self, mode: Mode) -> Result<Option<Event>, Broken> {
+        loop {
+            if self.discarding > 0 {
+                self.discarding = self.up.discard(self.discarding);
+            }
+            if self.discarding > 0 || (!self.up.at_frame() && !self.up.pass_body()) {
+                return Ok(None);
+            }
+            let Some(header) = self.up.unjudged().first_chunk::<HEADER>() else { return Ok(None) };
+            let tag = header[0];
+            let len = wire::frame_len(header).ok_or_else(|| {
+                Broken::Protocol(format!("invalid length of a message of type {:?}", char::from(tag)))
+            })?;
+            let expected = match mode {
+                Mode::Forward => true,
+                Mode::Settle => matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H'),
+                Mode::Authenticate => matches!(tag, b'p' | b'X'),
+            };
+            if !expected {
+                return Ok(None);
+            }
+            if mode == Mode::Authenticate && len > AUTHENTICATION_MAX {
+                return Err(Broken::Protocol("a message of authentication is too long".into()));
+            }
+            if self.discard_to_sync {
+                if !matches!(tag, b'S' | b'X') {
+                    self.discarding = self.up.discard(len);
+                    continue;
+                }
+                self.discard_to_sync = false;
+            }
+            match self.look(tag, len)? {
+                Look::Pass => self.pass_frame(len),
+                Look::Wait => return Ok(None),
+                Look::Stop(event) => return Ok(Some(event)),
+            }
+        }
+    }
+
+    /// What to do with the frame at the front of `up`.
+    fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
+        let here = self.up.unjudged();
+        let held = !(self.statements.is_empty() && self.portals.is_empty());
+        match tag {
+            // In skipping state the server throws away everything but Sync, and runs none of it.
+            b'Q' | b'P' if !self.responses.skipping() => {
+                if len > self.statement_bytes_max {
+                    return Ok(Look::Stop(Event::TooLarge(tag, len)));
+                }
+                if here.len() < len {
+                    self.up.want(len);
+                    return Ok(Look::Wait);
+                }
+                Ok(self.look_at_text(tag, len))
+            }
+            b'B' if held => match wire::bind_names(here) {
+                Some((portal, statement)) => {
+                    if !self.statements.contains_key(statement) && !self.portals.contains_key(portal) {
+                        return Ok(Look::Pass);
+                    }
+                    Ok(self.whole(len, Event::Bind(len)))
+                }
+                None if here.len() > NAMES_MAX || here.len() >= len => {
+                    Err(Broken::Protocol("a Bind message without a statement name".into()))
+                }
+                None => Ok(Look::Wait),
+            },
+            b'E' | b'C' if held && here.len() < len => {
+                if len > NAMES_MAX {
+                    return Err(Broken::Protocol("an Execute or Close message of invalid length".into()));
+                }
+                Ok(Look::Wait)
+            }
+            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.portals.contains_key(p)) => {
+                Ok(Look::Stop(Event::Execute(len)))
+            }
+            b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
+            _ => Ok(Look::Pass),
+        }
+    }
+
+    /// The whole frame is needed, however long (a Bind's parameters).
+    fn whole(&mut self, len: usize, event: Event) -> Look {
+        if self.up.unjudged().len() < len {
+            self.up.want(len);
+            return Look::Wait;
+        }
+        Look::Stop(event)
+    }
+
+    fn closes_held(&self, frame: &[u8]) -> bool {
+        match wire::close_target(frame) {
+            Some((b'S', name)) => self.statements.contains_key(name),
+            Some((_, name)) => self.portals.contains_key(name),
+            None => false,
+        }
+    }
+
+    /// A whole Query or Parse. One whose body does not add up passes: the server refuses it with 08P01 unread.
+    fn look_at_text(&mut self, tag: u8, len: usize) -> Look {
+        let frame = &self.up.unjudged()[..len];
+        let (name, text) = match tag {
+            b'Q' => (None, wire::query_text(frame)),
+            _ => match wire::parse_message(frame) {
+                Some(parse) => (Some(parse.name), Some(parse.text)),
+                None => (None, None),
+            },
+        };
+        let Some(text) = text else { return Look::Pass };
+        let known = gate(text) != Gate::Read || self.shapes.passes(text);
+        // A name that is held must be taken out of the map only when the server has taken the new statement.
+        if known && !name.is_some_and(|n| self.statements.contains_key(n)) {
+            return Look::Pass;
+        }
+        Look::Stop(if tag == b'Q' { Event::Query(len) } else { Event::Parse(len) })
+    }
+
+    /// Follows the server's messages that are here.
+    fn scan_down(&mut self) -> Result<(), Broken> {
+        loop {
+            if !self.down.at_frame() && !self.down.pass_body() {
+                return Ok(());
+            }
+            let here = self.down.unjudged();
+            let Some(header) = here.first_chunk::<HEADER>() else { return Ok(()) };
+            let tag = header[0];
+            let len = wire::frame_len(header)
+                .ok_or_else(|| Broken::Server(io::Error::other("the server sent a message of invalid length")))?;
+            let read = match tag {
+                b'D' | b'd' => {
+                    self.down.pass(len);
+                    continue;
+                }
+                b'Z' | b'S' | b'K' => true,
+                b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
+                b'E' | b'N' => self.capture || self.position_shift > 0,
+                _ => false,
+            };
+            if read && len <= READ_MAX {
+                if here.len() < len {
+                    self.down.want(len);
+                    return Ok(());
+                }
+                if !self.take_in(tag, len) {
+                    continue;
+                }
+            } else {
+                self.responses.received(tag);
+            }
+            self.down.pass(len);
+        }
+    }
+
+    /// Reads a whole message of the server's. False if it was taken out of the stream or replaced.
+    fn take_in(&mut self, tag: u8, len: usize) -> bool {
+        let frame = &self.down.unjudged()[..len];
+        match tag {
+            b'Z' => {
+                let status = frame.get(HEADER).copied();
+                self.ready_with(status);
+                self.responses.received(tag);
+                if self.swallow_ready {
+                    self.down.cut(len);
+                    return false;
+                }
+            }
+            b'C' => {
+                let body = &frame[HEADER..];
+                if self.responses.front() == Some(Expect::Execute) {
+                    self.group.executed = true;
+                    if body.starts_with(b"BEGIN\0") || body.starts_with(b"START TRANSACTION\0") {
+                        self.group.block = Block::Begun;
+                    } else if body.starts_with(b"COMMIT\0") || body.starts_with(b"PREPARE TRANSACTION\0") {
+                        self.group = Group { executed: false, block: Block::Ended };
+                    } else if body.starts_with(b"ROLLBACK\0") {
+                        self.group.block = Block::Unknown;
+                    }
+                }
+                if self.capture {
+                    self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
+                }
+                self.responses.received(tag);
+            }
+            b'E' | b'N' => {
+                let mut report = Report::of_frame(frame);
+                if tag == b'E' {
+                    self.responses.received(tag);
+                    self.last_error = Some(report.clone());
+                }
+                if self.position_shift > 0 && report.get(b'P').is_some() {
+                    report.shift_position(self.position_shift);
+                    let mut moved = bytes::BytesMut::new();
+                    report.put(&mut moved, tag);
+                    self.down.replace(len, &moved);
+                    return false;
+                }
+            }
+            b'S' => self.reported.take_in(&self.down.unjudged()[HEADER..len]),
+            b'K' => self.cancel_key = frame[HEADER..].to_vec(),
+            _ => {}
+        }
+        true
+    }
+
+    /// A whole ReadyForQuery that answered a dialogue.
+    pub fn ready(&mut self, frame: &[u8]) {
+        self.ready_with(frame.get(HEADER).copied());
+    }
+
+    fn ready_with(&mut self, status: Option<u8>) {
+        self.status = status.unwrap_or(b'I');
+        self.group = Group::default();
+        // Portals end with their transaction.
+        if self.status == b'I' && !self.portals.is_empty() {
+            self.portals.clear();
+        }
+    }
+
+    /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
+    pub async fn settle(&mut self) -> Result<(), Broken> {
+        loop {
+            let awaits_flush = !matches!(self.responses.front(), None | Some(Expect::Query | Expect::FunctionCall));
+            if awaits_flush && !self.responses.copy_in() {
+                let mut flush = bytes::BytesMut::new();
+                wire::put_flush(&mut flush);
+                self.send(&flush).await?;
+            }
+            match self.run(Mode::Settle).await? {
+                Event::Quiescent => return Ok(()),
+                Event::ServerGone => return Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())),
+                Event::ClientGone => return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into())),
+                _ => {}
+            }
+        }
+    }
+
+    /// Bytes of our own to the server, behind what was judged before.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        use tokio::io::AsyncWriteExt;
+        std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx)).await.map_err(Broken::Server)?;
+        self.server.write_all(bytes).await.map_err(Broken::Server)
+    }
+
+    /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.
+    pub async fn tell(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        use tokio::io::AsyncWriteExt;
+        std::future::poll_fn(|cx| self.down.poll_write(&mut self.client, cx)).await.map_err(Broken::Client)?;
+        self.client.write_all(bytes).await.map_err(Broken::Client)
+    }
+
+    /// The next whole message of the server's, taken out of the stream. Meanwhile the client's bytes are read as far as
+    /// there is room, so that its going away is noticed.
+    pub async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
+        std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Broken>> {
+        loop {
+            self.poll_watch_client(cx);
+            let here = self.down.unjudged();
+            if let Some(header) = here.first_chunk::<HEADER>() {
+                let len = wire::frame_len(header)
+                    .ok_or_else(|| Broken::Server(io::Error::other("the server sent a message of invalid length")))?;
+                if here.len() >= len {
+                    let frame = here[..len].to_vec();
+                    self.down.discard(len);
+                    return Poll::Ready(Ok(frame));
+                }
+                self.down.want(len);
+            }
+            if ready!(self.down.poll_read(&mut self.server, cx)).map_err(Broken::Server)? == 0 {
+                return Poll::Ready(Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())));
+            }
+        }
+    }
+
+    /// Reads what the client sends ahead, within the buffer, only to learn that it is still there.
+    pub fn poll_watch_client(&mut self, cx: &mut Context<'_>) {
+        while !self.client_eof && self.up.has_room() {
+            match self.up.poll_read(&mut self.client, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => self.client_eof = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+enum Look {
+    Pass,
+    Wait,
+    Stop(Event),
+}
+
+impl Reported {
+    /// The body of a ParameterStatus.
+    pub fn take_in(&mut self, body: &[u8]) {
+        let Some((name, rest)) = wire::c_string(body) else { return };
+        let Some((value, _)) = wire::c_string(rest) else { return };
+        let value = || String::from_utf8_lossy(value).into_owned();
+        match name {
+            b"standard_conforming_strings" => self.standard_conforming_strings = value() == "on",
+            b"client_encoding" => self.client_encoding = value(),
+            b"application_name" => self.application_name = value(),
+            b"server_version" => self.server_version = value(),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A simple query of several statements, one of which is judged: run part by part in a transaction that stands for the
+//! implicit one of the message (manual section 55.2.2.1), and answered as one message.
+
+use super::dialogue::{Ask, Closing, Hears};
+use super::relay::Broken;
+use super::session::{Parameters, Session, Verdict, characters};
+use super::wire::{self, HEADER, Report};
+use crate::plan::Place;
+use crate::plan::statement::{Kind, Statement};
+use bytes::BytesMut;
+
+/// The transaction that the parts run in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    /// The client's own block, or none yet.
+    Client,
+    /// Ours, begun in place of the implicit one: ended by us.
+    Implicit,
+}
+
+/// Whether the next part may run.
+enum Next {
+    Go,
+    Failed,
+}
+
+impl Session {
+    /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`.
+    pub(super) async fn run_script(&mut self, len: usize, text: &[u8], statements: Vec<Statement>) -> Result<(), Broken> {
+        self.relay.drop_frame(len);
+        let mut open = Open::Client;
+        let mut failed = false;
+        let mut at = 0;
+        while at < statements.len() && !failed {
+            // Consecutive statements that are not judged go to the server together.
+            let mut end = at + 1;
+            if plain(&statements[at]) {
+                while end < statements.len() && plain(&statements[end]) {
+                    end += 1;
+                }
+            }
+            let part = &statements[at..end];
+            let last = end == statements.len();
+            failed = matches!(self.run_part(text, part, at == 0 && last, &mut open).await?, Next::Failed);
+            at = end;
+        }
+        if open == Open::Implicit {
+            self.end_implicit(failed).await?;
+        }
+        let mut out = BytesMut::new();
+        wire::put_ready(&mut out, self.relay.status);
+        self.relay.tell(&out).await
+    }
+
+    async fn run_part(&mut self, text: &[u8], part: &[Statement], only: bool, open: &mut Open) -> Result<Next, Broken> {
+        let first = &part[0];
+        let last = &part[part.len() - 1];
+        let bytes = &text[first.offset..last.offset + last.sql.len()];
+        let shift = characters(&text[..first.offset]);
+        match &first.kind {
+            Kind::Begin { plain } if *open == Open::Implicit => {
+                if !plain {
+                    let report = Report::error("0A000", "lockkeeper: BEGIN with options after other statements of the same message is not carried over; send it as a message of its own");
+                    return self.fail_part(report, open).await;
+                }
+                // BEGIN turns the implicit transaction into a block, with what it has done so far.
+                *open = Open::Client;
+                let mut out = BytesMut::new();
+                wire::put_command_complete(&mut out, "BEGIN");
+                self.relay.tell(&out).await?;
+                Ok(Next::Go)
+            }
+            Kind::Commit { chain: true } | Kind::Rollback { chain: true } if *open == Open::Implicit => {
+                let what = if matches!(first.kind, Kind::Commit { .. }) { "COMMIT" } else { "ROLLBACK" };
+                let report = Report::error("25P01", &format!("{what} AND CHAIN can only be used in transaction blocks"));
+                self.fail_part(report, open).await
+            }
+            Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. } => {
+                if *open == Open::Implicit {
+                    let mut out = BytesMut::new();
+                    Report::warning("25P01", "there is no transaction in progress").put_notice(&mut out);
+                    self.relay.tell(&out).await?;
+                    *open = Open::Client;
+                }
+                self.forward_part(bytes, shift).await
+            }
+            _ => {
+                if self.relay.status == b'I' && !only {
+                    if let Err(report) = self.relay.ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing).await? {
+                        return self.fail_part(report, open).await;
+                    }
+                    *open = Open::Implicit;
+                }
+                if self.relay.status == b'E' || plain(first) {
+                    return self.forward_part(bytes, shift).await;
+                }
+                self.judge_part(first, bytes, shift, open).await
+            }
+        }
+    }
+
+    async fn judge_part(&mut self, statement: &Statement, bytes: &[u8], shift: usize, open: &mut Open) -> Result<Next, Broken> {
+        let place = if self.relay.status == b'T' { Place::Block } else { Place::Alone };
+        match self.verdict(statement, place, &Parameters::default(), Closing::Sync, shift).await? {
+            Verdict::Forward(entry) => {
+                let entry_given = entry.is_some();
+                self.relay.capture = entry_given;
+                let next = self.forward_part(bytes, shift).await?;
+                if let Some(entry) = entry {
+                    self.observed(entry).await;
+                }
+                Ok(next)
+            }
+            Verdict::Instead(sql, entry) => {
+                self.relay.capture = true;
+                let next = self.forward_part(sql.as_bytes(), 0).await?;
+                self.observed(entry).await;
+                Ok(next)
+            }
+            Verdict::Done(tag) => {
+                let mut out = BytesMut::new();
+                wire::put_command_complete(&mut out, &tag);
+                self.relay.tell(&out).await?;
+                Ok(Next::Go)
+            }
+            Verdict::Refused(report) => self.fail_part(report, open).await,
+        }
+    }
+
+    /// A part as a simple query of its own, its ReadyForQuery kept back and its error position moved.
+    async fn forward_part(&mut self, sql: &[u8], shift: usize) -> Result<Next, Broken> {
+        let mut frame = BytesMut::with_capacity(sql.len() + HEADER + 1);
+        wire::put_query(&mut frame, sql);
+        self.relay.last_error = None;
+        self.relay.last_tag = None;
+        self.relay.swallow_ready = true;
+        self.relay.position_shift = shift;
+        let capture = std::mem::replace(&mut self.relay.capture, true);
+        self.relay.responses.sent(b'Q');
+        let result = match self.relay.send(&frame).await {
+            Ok(()) => self.relay.settle().await,
+            Err(broken) => Err(broken),
+        };
+        self.relay.swallow_ready = false;
+        self.relay.position_shift = 0;
+        self.relay.capture = capture;
+        result?;
+        Ok(if self.relay.last_error.is_some() { Next::Failed } else { Next::Go })
+    }
+
+    /// The client hears the error; the server's transaction is made to fail with it.
+    async fn fail_part(&mut self, report: Report, open: &mut Open) -> Result<Next, Broken> {
+        if *open == Open::Client {
+            self.fail_on_server(&report, Closing::Sync).await?;
+        }
+        let mut out = BytesMut::new();
+        report.put_error(&mut out);
+        self.relay.tell(&out).await?;
+        Ok(Next::Failed)
+    }
+
+    async fn end_implicit(&mut self, failed: bool) -> Result<(), Broken> {
+        let end = if failed { "ROLLBACK" } else { "COMMIT" };
+        if let Err(report) = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await? {
+            // A deferred constraint, as it would at the end of the implicit transaction.
+            let mut out = BytesMut::new();
+            report.put_error(&mut out);
+            self.relay.tell(&out).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Neither judged nor a change of the transaction.
+fn plain(statement: &Statement) -> bool {
+    matches!(statement.kind, Kind::Harmless)
+}

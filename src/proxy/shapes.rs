@@ -1,0 +1,46 @@
+//! UPDATE and DELETE shapes that were found harmless a moment ago, so that point updates are not asked about again.
+//!
+//! Kept by session, since search_path and temporary tables are the session's; forgotten after a minute, since keys can be dropped.
+
+use crate::plan::batches;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+const KEEP: Duration = Duration::from_secs(60);
+const SHAPES_MAX: usize = 1_000;
+
+#[derive(Default)]
+pub struct Shapes {
+    until: HashMap<u64, Instant>,
+    hasher: RandomState,
+    scratch: Vec<u8>,
+}
+
+impl Shapes {
+    /// This text was found harmless in this shape.
+    pub fn passes(&mut self, text: &[u8]) -> bool {
+        if self.until.is_empty() {
+            return false;
+        }
+        let Some(hash) = self.hash(text) else { return false };
+        self.until.get(&hash).is_some_and(|until| Instant::now() < *until)
+    }
+
+    pub fn learn(&mut self, text: &[u8]) {
+        let Some(hash) = self.hash(text) else { return };
+        if self.until.len() >= SHAPES_MAX {
+            self.until.clear();
+        }
+        self.until.insert(hash, Instant::now() + KEEP);
+    }
+
+    pub fn forget(&mut self) {
+        self.until.clear();
+    }
+
+    fn hash(&mut self, text: &[u8]) -> Option<u64> {
+        self.scratch.clear();
+        batches::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
+    }
+}

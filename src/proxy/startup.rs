@@ -1,0 +1,252 @@
+//! From an accepted connection to a session: the startup packet, cancel requests, the server's connection, authentication.
+//!
+//! Authentication is between the client and the server; its messages are relayed and none of them is kept.
+
+use super::relay::{Broken, Event, Mode, Relay};
+use super::session::Session;
+use super::stream::Stream;
+use super::wire::{self, Report};
+use super::{CancelFlag, Shared};
+use crate::audit::Who;
+use bytes::BytesMut;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+const CANCEL_REQUEST: u32 = 80_877_102;
+/// As the server has it (MAX_STARTUP_PACKET_LENGTH).
+const STARTUP_BYTES_MAX: usize = 10_000;
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first packet that is not a negotiation, with its length.
+enum First {
+    Startup(Vec<u8>),
+    Cancel(Vec<u8>),
+    /// The peer went away without a word, as a health check does.
+    Nothing,
+}
+
+/// Serves one accepted connection to its end. Errors are told to the client and logged here.
+pub async fn serve_connection(mut client: Stream, address: String, shared: Arc<Shared>) {
+    let first = match timeout(shared.limits.startup_timeout, first_packet(&mut client)).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(error)) => {
+            tracing::info!(client = address, error, "no startup packet that can be read");
+            refuse(&mut client, &Report::fatal("08P01", &error)).await;
+            return;
+        }
+        Err(_) => {
+            tracing::info!(client = address, "no startup packet in time");
+            return;
+        }
+    };
+    match first {
+        First::Nothing => {}
+        First::Cancel(packet) => cancel(&packet, &shared).await,
+        First::Startup(packet) => {
+            let Some(_place) = Place::take(&shared) else {
+                let full = Report::fatal("53300", "sorry, too many clients already")
+                    .hint("lockkeeper: connections_max is reached; raise it or close sessions.");
+                refuse(&mut client, &full).await;
+                return;
+            };
+            start(client, address, packet, shared).await;
+        }
+    }
+}
+
+/// One of the connections that are allowed at once, given back when dropped.
+struct Place(Arc<Shared>);
+
+impl Place {
+    fn take(shared: &Arc<Shared>) -> Option<Place> {
+        let place = Place(Arc::clone(shared));
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        (before < shared.limits.connections_max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
+
+async fn first_packet(client: &mut Stream) -> Result<First, String> {
+    let mut negotiated = (false, false);
+    loop {
+        let mut head = [0; 4];
+        match client.read_exact(&mut head).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(First::Nothing),
+            Err(error) => return Err(error.to_string()),
+        }
+        let len = u32::from_be_bytes(head) as usize;
+        if !(8..=STARTUP_BYTES_MAX).contains(&len) {
+            return Err("invalid length of startup packet".into());
+        }
+        let mut packet = vec![0; len];
+        packet[..4].copy_from_slice(&head);
+        client.read_exact(&mut packet[4..]).await.map_err(|error| error.to_string())?;
+        match u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]) {
+            code @ (SSL_REQUEST | GSSENC_REQUEST) if len == 8 => {
+                let asked = if code == SSL_REQUEST { &mut negotiated.0 } else { &mut negotiated.1 };
+                if std::mem::replace(asked, true) {
+                    return Err("a second request for encryption".into());
+                }
+                client.write_all(b"N").await.map_err(|error| error.to_string())?;
+            }
+            SSL_REQUEST | GSSENC_REQUEST => return Err("invalid length of a request for encryption".into()),
+            CANCEL_REQUEST => return Ok(First::Cancel(packet)),
+            _ => return Ok(First::Startup(packet)),
+        }
+    }
+}
+
+async fn refuse(client: &mut Stream, report: &Report) {
+    let mut out = BytesMut::new();
+    report.put_error(&mut out);
+    // The client may have gone already.
+    let _ = client.write_all(&out).await;
+    let _ = client.shutdown().await;
+}
+
+/// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
+/// it by its flag, since a cancel that reaches an idle backend is lost.
+async fn cancel(packet: &[u8], shared: &Shared) {
+    if let Some(flag) = shared.cancels.get(&packet[8..]) {
+        flag.raise();
+    }
+    let send = async {
+        let mut server = Stream::connect(&shared.upstream, shared.limits.connect_timeout).await?;
+        server.write_all(packet).await.map_err(|error| error.to_string())?;
+        // The server closes when it has sent the signal: the client's own wait must mean the same.
+        let mut rest = [0; 16];
+        while server.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+        Ok::<(), String>(())
+    };
+    match timeout(CANCEL_TIMEOUT, send).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(error, "a cancel request was not passed on"),
+        Err(_) => tracing::warn!("a cancel request took too long"),
+    }
+}
+
+async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc<Shared>) {
+    let parameters = startup_parameters(&packet);
+    if *shared.stop.borrow() {
+        refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
+        return;
+    }
+    let mut server = match Stream::connect(&shared.upstream, shared.limits.connect_timeout).await {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::warn!(client = address, error, "the server cannot be reached");
+            let report = Report::fatal("08001", &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"));
+            refuse(&mut client, &report).await;
+            return;
+        }
+    };
+    if let Err(error) = server.write_all(&packet).await {
+        let report = Report::fatal("08006", &format!("lockkeeper: the server closed the connection at once: {error}"));
+        refuse(&mut client, &report).await;
+        return;
+    }
+    let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
+    relay.replication = parameters.replication;
+    match timeout(shared.limits.authentication_timeout, relay.run(Mode::Authenticate)).await {
+        Ok(Ok(Event::Quiescent)) => {}
+        // The server has said why, or one side went away.
+        Ok(Ok(_)) => return,
+        Ok(Err(broken)) => {
+            tracing::info!(session = id, client = address, %broken, "ended before it was authenticated");
+            return;
+        }
+        Err(_) => {
+            tracing::info!(session = id, client = address, "not authenticated in time");
+            return;
+        }
+    }
+    let key = relay.cancel_key.clone();
+    let who = Who {
+        session: id,
+        backend_pid: key.first_chunk::<4>().map_or(0, |pid| i32::from_be_bytes(*pid)),
+        user: parameters.user,
+        database: parameters.database,
+        application_name: parameters.application_name,
+        client: address,
+    };
+    let cancel = Arc::new(CancelFlag::default());
+    shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    let mut session = Session { relay, shared: Arc::clone(&shared), cancel, who, judged: 0 };
+    if let Err(broken) = session.run().await {
+        end_broken(&mut session, &broken).await;
+    }
+    shared.cancels.remove(&key);
+}
+
+/// Says why a session ends, to the log and, if it is still there, to the client.
+async fn end_broken(session: &mut Session, broken: &Broken) {
+    match broken {
+        Broken::Protocol(what) => {
+            tracing::warn!(session = session.who.session, client = session.who.client, what, "protocol violation");
+            let mut out = BytesMut::new();
+            Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+            let _ = session.relay.tell(&out).await;
+        }
+        _ => tracing::debug!(session = session.who.session, %broken, "session ended"),
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Parameters {
+    user: String,
+    database: String,
+    application_name: String,
+    replication: bool,
+}
+
+/// What the session needs to know of the startup packet, which goes to the server as it is.
+fn startup_parameters(packet: &[u8]) -> Parameters {
+    let mut found = Parameters::default();
+    let mut rest = packet.get(8..).unwrap_or_default();
+    while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
+        let Some((value, next)) = wire::c_string(after) else { break };
+        rest = next;
+        let value = String::from_utf8_lossy(value).into_owned();
+        match name {
+            b"user" => found.user = value,
+            b"database" => found.database = value,
+            b"application_name" => found.application_name = value,
+            b"replication" => found.replication = !matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n"),
+            _ => {}
+        }
+    }
+    if found.database.is_empty() {
+        found.database.clone_from(&found.user);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn startup_parameters_are_read_and_the_database_defaults_to_the_user() {
+        let read = |text: &[u8]| startup_parameters(&[&[0, 0, 0, 0, 0, 3, 0, 0], text].concat());
+        let found = read(b"user\0amy\0application_name\0psql\0\0");
+        assert_eq!((found.user.as_str(), found.database.as_str(), found.application_name.as_str()), ("amy", "amy", "psql"));
+        assert!(read(b"user\0amy\0replication\0database\0\0").replication);
+        assert!(!read(b"user\0amy\0replication\0false\0\0").replication);
+        assert_eq!(read(b"user\0am"), Parameters::default());
+        assert_eq!(read(b""), Parameters::default());
+    }
+}

@@ -1,0 +1,342 @@
+//! Messages on the wire (manual chapter 55): reading the few that are read, building the few that are built.
+//!
+//! The stream itself is framed by [`super::relay`], which forwards raw bytes. Everything that a peer sent is checked
+//! here: a body is exactly one frame, strings end within it.
+
+use bytes::{BufMut, BytesMut};
+use pgwire::messages::Message;
+use pgwire::messages::extendedquery::{Close, Execute, Flush, Sync};
+use pgwire::messages::response::{CommandComplete, ReadyForQuery, TransactionStatus};
+
+/// Type byte and length of a frame, where the length counts itself but not the type byte.
+pub const HEADER: usize = 5;
+
+/// The whole length of the frame that starts at `bytes`, or None for a length that no message can have.
+pub fn frame_len(bytes: &[u8; HEADER]) -> Option<usize> {
+    let len = i32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+    (len >= 4).then(|| len as usize + 1)
+}
+
+/// The bytes before the first NUL and those after it.
+pub fn c_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let nul = memchr::memchr(0, bytes)?;
+    Some((&bytes[..nul], &bytes[nul + 1..]))
+}
+
+/// The text of a Query frame; None if the body is not one string that ends with the frame. The server answers such
+/// a frame with 08P01 and runs none of it.
+pub fn query_text(frame: &[u8]) -> Option<&[u8]> {
+    match c_string(frame.get(HEADER..)?)? {
+        (text, []) => Some(text),
+        _ => None,
+    }
+}
+
+pub struct ParseMessage<'a> {
+    pub name: &'a [u8],
+    pub text: &'a [u8],
+    /// The parameter types: their number and OIDs as they were sent.
+    pub types: &'a [u8],
+}
+
+/// None for a body that the server refuses with 08P01.
+pub fn parse_message(frame: &[u8]) -> Option<ParseMessage<'_>> {
+    let (name, rest) = c_string(frame.get(HEADER..)?)?;
+    let (text, types) = c_string(rest)?;
+    let count = u16::from_be_bytes([*types.first()?, *types.get(1)?]) as usize;
+    (types.len() == 2 + 4 * count).then_some(ParseMessage { name, text, types })
+}
+
+/// Portal and statement of a Bind; only the front of the frame has to be there.
+pub fn bind_names(frame: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (portal, rest) = c_string(frame.get(HEADER..)?)?;
+    Some((portal, c_string(rest)?.0))
+}
+
+/// The parameter formats and values of a whole Bind frame as they were sent, without the result formats.
+pub fn bind_parameters(frame: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = c_string(frame.get(HEADER..)?)?;
+    let (_, body) = c_string(rest)?;
+    let number = |at: usize| Some(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?]) as usize);
+    let mut at = 2 + 2 * number(0)?;
+    let values = number(at)?;
+    at += 2;
+    for _ in 0..values {
+        let len = i32::from_be_bytes(body.get(at..at + 4)?.try_into().ok()?);
+        at += 4 + usize::try_from(len).unwrap_or(0);
+    }
+    body.get(..at)
+}
+
+/// The portal of an Execute, or the name after the kind byte of a Close or Describe.
+pub fn portal_name(frame: &[u8]) -> Option<&[u8]> {
+    c_string(frame.get(HEADER..)?).map(|(name, _)| name)
+}
+
+pub fn close_target(frame: &[u8]) -> Option<(u8, &[u8])> {
+    let kind = *frame.get(HEADER)?;
+    c_string(frame.get(HEADER + 1..)?).map(|(name, _)| (kind, name))
+}
+
+/// Builds a frame: the length is filled in after the body.
+pub fn put_frame(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
+    let start = out.len();
+    out.put_u8(tag);
+    out.put_i32(0);
+    body(out);
+    let len = (out.len() - start - 1) as i32;
+    out[start + 1..start + HEADER].copy_from_slice(&len.to_be_bytes());
+}
+
+fn put_c_string(out: &mut BytesMut, bytes: &[u8]) {
+    out.put_slice(bytes);
+    out.put_u8(0);
+}
+
+pub fn put_query(out: &mut BytesMut, text: &[u8]) {
+    put_frame(out, b'Q', |b| put_c_string(b, text));
+}
+
+/// `types` is the count and the OIDs as a client sent them, or empty for none.
+pub fn put_parse(out: &mut BytesMut, name: &[u8], text: &[u8], types: &[u8]) {
+    put_frame(out, b'P', |b| {
+        put_c_string(b, name);
+        put_c_string(b, text);
+        b.put_slice(if types.is_empty() { &[0, 0] } else { types });
+    });
+}
+
+/// `parameters` as [`bind_parameters`] gives them, or empty for none. The results come as text.
+pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters: &[u8]) {
+    put_frame(out, b'B', |b| {
+        put_c_string(b, portal);
+        put_c_string(b, statement);
+        b.put_slice(if parameters.is_empty() { &[0, 0, 0, 0] } else { parameters });
+        b.put_i16(0);
+    });
+}
+
+/// Encodes one of pgwire's own messages; those used here have a fixed form, so that encoding cannot fail.
+fn put(out: &mut BytesMut, message: impl Message) {
+    message.encode(out).expect("a message of fixed form");
+}
+
+pub fn put_execute(out: &mut BytesMut, portal: &str) {
+    put(out, Execute::new(Some(portal.to_owned()), 0));
+}
+
+pub fn put_close(out: &mut BytesMut, kind: u8, name: &str) {
+    put(out, Close::new(kind, Some(name.to_owned())));
+}
+
+pub fn put_sync(out: &mut BytesMut) {
+    put(out, Sync::new());
+}
+
+pub fn put_flush(out: &mut BytesMut) {
+    put(out, Flush::new());
+}
+
+pub fn put_command_complete(out: &mut BytesMut, tag: &str) {
+    put(out, CommandComplete::new(tag.to_owned()));
+}
+
+/// `status` is the server's own byte from its last ReadyForQuery: I, T or E.
+pub fn put_ready(out: &mut BytesMut, status: u8) {
+    let status = match status {
+        b'T' => TransactionStatus::Transaction,
+        b'E' => TransactionStatus::Error,
+        _ => TransactionStatus::Idle,
+    };
+    put(out, ReadyForQuery::new(status));
+}
+
+/// The fields of an ErrorResponse or NoticeResponse (manual section 55.8), as bytes: they are in the client's encoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    fields: Vec<(u8, Vec<u8>)>,
+}
+
+impl Report {
+    pub fn error(sqlstate: &str, message: &str) -> Report {
+        Report::with_severity("ERROR", sqlstate, message)
+    }
+
+    pub fn fatal(sqlstate: &str, message: &str) -> Report {
+        Report::with_severity("FATAL", sqlstate, message)
+    }
+
+    pub fn notice(message: &str) -> Report {
+        Report::with_severity("NOTICE", "00000", message)
+    }
+
+    pub fn warning(sqlstate: &str, message: &str) -> Report {
+        Report::with_severity("WARNING", sqlstate, message)
+    }
+
+    fn with_severity(severity: &str, sqlstate: &str, message: &str) -> Report {
+        let mut report = Report::default();
+        for (field, text) in [(b'S', severity), (b'V', severity), (b'C', sqlstate), (b'M', message)] {
+            report.set(field, text.as_bytes());
+        }
+        report
+    }
+
+    /// Of a whole frame. What does not end within the frame is left out.
+    pub fn of_frame(frame: &[u8]) -> Report {
+        let mut report = Report::default();
+        let mut rest = frame.get(HEADER..).unwrap_or_default();
+        while let Some((&field, after)) = rest.split_first() {
+            let Some((text, next)) = c_string(after).filter(|_| field != 0) else { break };
+            report.fields.push((field, text.to_vec()));
+            rest = next;
+        }
+        report
+    }
+
+    pub fn get(&self, field: u8) -> Option<&[u8]> {
+        self.fields.iter().find(|(f, _)| *f == field).map(|(_, text)| text.as_slice())
+    }
+
+    pub fn text(&self, field: u8) -> String {
+        String::from_utf8_lossy(self.get(field).unwrap_or_default()).into_owned()
+    }
+
+    pub fn sqlstate(&self) -> String {
+        self.text(b'C')
+    }
+
+    pub fn message(&self) -> String {
+        self.text(b'M')
+    }
+
+    /// Sets a field; NUL bytes, which end a string on the wire, are left out.
+    pub fn set(&mut self, field: u8, text: &[u8]) {
+        let text: Vec<u8> = text.iter().copied().filter(|b| *b != 0).collect();
+        match self.fields.iter_mut().find(|(f, _)| *f == field) {
+            Some(slot) => slot.1 = text,
+            None => self.fields.push((field, text)),
+        }
+    }
+
+    pub fn remove(&mut self, field: u8) {
+        self.fields.retain(|(f, _)| *f != field);
+    }
+
+    /// Adds a paragraph to DETAIL or HINT.
+    pub fn append(&mut self, field: u8, text: &str) {
+        let mut whole = self.get(field).unwrap_or_default().to_vec();
+        if !whole.is_empty() {
+            whole.push(b'\n');
+        }
+        whole.extend_from_slice(text.as_bytes());
+        self.set(field, &whole);
+    }
+
+    pub fn detail(mut self, text: &str) -> Report {
+        self.append(b'D', text);
+        self
+    }
+
+    pub fn hint(mut self, text: &str) -> Report {
+        self.append(b'H', text);
+        self
+    }
+
+    /// Moves the error position (field P, in characters from 1) that PostgreSQL gave for a text which began later.
+    pub fn shift_position(&mut self, characters: usize) {
+        if let Some(position) = self.get(b'P').and_then(|p| std::str::from_utf8(p).ok()?.parse::<usize>().ok()) {
+            self.set(b'P', (position + characters).to_string().as_bytes());
+        }
+    }
+
+    pub fn put_error(&self, out: &mut BytesMut) {
+        self.put(out, b'E');
+    }
+
+    pub fn put_notice(&self, out: &mut BytesMut) {
+        self.put(out, b'N');
+    }
+
+    pub fn put(&self, out: &mut BytesMut, tag: u8) {
+        put_frame(out, tag, |b| {
+            for (field, text) in &self.fields {
+                b.put_u8(*field);
+                put_c_string(b, text);
+            }
+            b.put_u8(0);
+        });
+    }
+}
+
+/// The columns of a DataRow as text; None for a body that does not add up.
+pub fn data_row(frame: &[u8]) -> Option<Vec<Option<String>>> {
+    let body = frame.get(HEADER..)?;
+    let count = u16::from_be_bytes([*body.first()?, *body.get(1)?]);
+    let mut at = 2;
+    let mut row = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let len = i32::from_be_bytes(body.get(at..at + 4)?.try_into().ok()?);
+        at += 4;
+        row.push(match usize::try_from(len) {
+            Ok(len) => {
+                let value = body.get(at..at + len)?;
+                at += len;
+                Some(String::from_utf8_lossy(value).into_owned())
+            }
+            Err(_) => None,
+        });
+    }
+    Some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pgwire::messages::DecodeContext;
+    use pgwire::messages::extendedquery::{Bind, Parse};
+    use pgwire::messages::response::ErrorResponse;
+
+    #[test]
+    fn what_is_built_is_read_back_by_an_independent_codec() {
+        let mut out = BytesMut::new();
+        put_parse(&mut out, b"s", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
+        let parse = Parse::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
+        assert_eq!((parse.name.as_deref(), parse.query.as_str(), parse.type_oids.as_slice()), (Some("s"), "SELECT $1", &[23][..]));
+
+        put_bind(&mut out, b"p", b"s", &[0, 0, 0, 1, 0, 0, 0, 1, b'7']);
+        let frame = out.clone();
+        let bind = Bind::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
+        assert_eq!((bind.portal_name.as_deref(), bind.statement_name.as_deref()), (Some("p"), Some("s")));
+        assert_eq!(bind_names(&frame), Some((&b"p"[..], &b"s"[..])));
+        assert_eq!(bind_parameters(&frame), Some(&[0, 0, 0, 1, 0, 0, 0, 1, b'7'][..]));
+
+        Report::error("55P03", "no\0t now").detail("a").detail("b").put_error(&mut out);
+        let frame = out.clone();
+        let error = ErrorResponse::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
+        assert!(error.fields.contains(&(b'M', "not now".into())) && error.fields.contains(&(b'D', "a\nb".into())));
+        assert_eq!(Report::of_frame(&frame).sqlstate(), "55P03");
+    }
+
+    #[test]
+    fn bodies_that_do_not_add_up_are_refused() {
+        assert_eq!(query_text(b"Q\0\0\0\x0fSELECT 1\0Q..\0"), None);
+        assert_eq!(query_text(b"Q\0\0\0\x0cSELECT 1"), None);
+        assert_eq!(query_text(b"Q\0\0\0\x0dSELECT 1\0"), Some(&b"SELECT 1"[..]));
+        assert!(parse_message(b"P\0\0\0\x08a\0b\0").is_none());
+        assert!(parse_message(b"P\0\0\0\x08a\0b\0\0\x01").is_none());
+        assert!(bind_parameters(b"B\0\0\0\x08\0\0\0\0\0\x01\xff").is_none());
+        for len in [0u32, 3, 0xffff_ffff, 0x8000_0000] {
+            let [a, b, c, d] = len.to_be_bytes();
+            assert_eq!(frame_len(&[b'Q', a, b, c, d]), None);
+        }
+    }
+
+    #[test]
+    fn error_positions_move_with_the_text() {
+        let mut report = Report::error("42601", "syntax error");
+        report.set(b'P', b"8");
+        report.shift_position(10);
+        assert_eq!(report.text(b'P'), "18");
+    }
+}
