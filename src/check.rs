@@ -426,7 +426,10 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
                 _ => "rewrite",
             };
             let step_line = |step: Step| StepLine {
-                label: step.label,
+                label: match step.mode {
+                    Mode::Rows => format!("{}, as if the key were id", step.label),
+                    _ => step.label,
+                },
                 sql: match step.mode {
                     // One transaction with the step's own statement.
                     Mode::Brief { then } | Mode::Long { then } => [vec![step.sql], then].concat().join(";\n"),
