@@ -128,11 +128,11 @@ async fn play(options: &Options) -> Result<(), String> {
             proxied,
         })
         .collect();
-    println!(
-        "\n{}\n{}",
+    print(&format!(
+        "\n{}\n{}\n",
         report::table((&alone, &alone_proxied), &pairs),
         report::summary(&pairs)
-    );
+    ))?;
 
     let mut broken = report::broken_promises(&pairs);
     let (wanted, have) = (effects(&legs[0].direct).await?, effects(&legs[1].direct).await?);
@@ -148,10 +148,10 @@ async fn play(options: &Options) -> Result<(), String> {
             .map(|line| format!("should not be: {line}")),
     );
     if broken.is_empty() {
-        println!(
-            "Both databases ended with the same schema and data. {:.0} s in all.",
-            began.elapsed().as_secs_f64()
-        );
+        let seconds = began.elapsed().as_secs();
+        print(&format!(
+            "Both databases ended with the same schema and values. {seconds} s in all.\n"
+        ))?;
     }
     if options.keep {
         say(&format!(
