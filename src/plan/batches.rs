@@ -6,15 +6,16 @@
 //! twice. [`limited`] is the other form, for `UPDATE … LIMIT n`.
 
 mod judge;
+mod lookup;
 mod text;
 
 use super::facts::Relation;
 use super::policy::Backfill;
 use super::splice::{qualified, quote_ident, quote_literal};
 use super::statement::{Kind, Statement};
-use judge::{column_of, conjunction};
+use lookup::pins_a_key;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExprKind, Node};
+use pg_query::protobuf::Node;
 use text::{Parts, Tree, parts};
 
 /// What does not change between batches.
@@ -166,15 +167,16 @@ impl Batches {
             [one] => format!("{} = ANY (ARRAY(SELECT k1 FROM lockkeeper_keys))", one.reference),
             // The same rows: all those up to the last key that fulfil the condition. A join could read the whole table.
             _ => {
-                let order = self.list(|i, _| format!("k{i} DESC"));
+                let order = self.list(|i, _| format!("lockkeeper_keys.k{i} DESC"));
                 let last = self.list(|i, _| format!("(SELECT k{i} FROM lockkeeper_keys ORDER BY {order} LIMIT 1)"));
                 let lower = within.get(1).map(|lower| format!("{lower} AND ")).unwrap_or_default();
                 format!("{lower}({columns}) <= ({last})")
             }
         };
+        // Qualified, since a bare k1 would be the output column: the key's text, which sorts otherwise.
         let last = self.list(|i, column| {
             let text = exact_text(&format!("k{i}"), &column.type_name).unwrap_or_default();
-            let order = self.list(|i, _| format!("k{i} DESC"));
+            let order = self.list(|i, _| format!("lockkeeper_keys.k{i} DESC"));
             format!("(SELECT {text} FROM lockkeeper_keys ORDER BY {order} LIMIT 1)")
         });
         Some(format!(
@@ -278,8 +280,8 @@ fn exact_text(value: &str, type_name: &str) -> Option<String> {
 ///
 /// Rows that others have locked are skipped while there are enough free ones. But a client's loop ends when fewer than n rows
 /// came back, so the statement waits for locked rows before it answers with fewer. Only `lockkeeper_waiting` waits, in key
-/// order; it is preferred from the start when fewer than n rows are left, because several workers that each hold some of the
-/// last rows and wait for the others' would deadlock.
+/// order; it is preferred from the start when fewer than n rows are left, because workers that each hold some of the last rows
+/// and wait for the others' deadlock. That makes it rare, not impossible: 40P01 is to be tried again.
 pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, String> {
     let Kind::LimitedWrite(limit) = &statement.kind else {
         return Err("it has no LIMIT".into());
@@ -324,20 +326,33 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
     let n = format!("coalesce(({})::bigint, -1)", limit.limit);
     let condition = condition.map(|c| format!("({c}\n)")).unwrap_or("true".into());
     let of = quote_ident(&qualifier);
-    let taken = format!(
-        "SELECT {names} FROM lockkeeper_free WHERE (SELECT count(*) FROM lockkeeper_free) >= {n} \
-         UNION ALL SELECT {names} FROM lockkeeper_waiting"
-    );
+    // The rows come to the UPDATE as the value of an uncorrelated sub-select, never by a join: when a row was changed since the
+    // statement began, its newest version is checked against the same value, where a join would lose it.
     let rows = match &key[..] {
-        [_] => format!("{columns} = ANY (ARRAY({taken}))"),
-        // The range of the first column, so that the key's index is used also where the planner would join the whole table.
+        [_] => format!("{columns} = ANY (ARRAY(SELECT k1 FROM lockkeeper_taken))"),
         [(first, _), ..] => {
             let first = format!("{}.{}", quote_ident(&qualifier), quote_ident(first));
-            let end = |f: &str| format!("(SELECT {f}(k1) FROM ({taken}) AS taken)");
+            let end = |column: &str, direction: &str| {
+                let order = (1..=key.len())
+                    .map(|i| format!("lockkeeper_taken.k{i} {direction}"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                format!("(SELECT {column} FROM lockkeeper_taken ORDER BY {order} LIMIT 1)")
+            };
+            let ends = |direction: &str| {
+                (1..=key.len())
+                    .map(|i| end(&format!("k{i}"), direction))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            // Both ranges: the planner trusts only the one of the first column to be narrow, the other may be much narrower.
             format!(
-                "({columns}) IN ({taken}) AND {first} >= {} AND {first} <= {}",
-                end("min"),
-                end("max")
+                "{first} >= {} AND {first} <= {} AND ({columns}) >= ({}) AND ({columns}) <= ({}) AND jsonb_exists((SELECT \
+                 jsonb_object_agg(ROW({names})::text, true) FROM lockkeeper_taken), ROW({columns})::text)",
+                end("k1", "ASC"),
+                end("k1", "DESC"),
+                ends("ASC"),
+                ends("DESC"),
             )
         }
         [] => return Err("the key has no columns".into()),
@@ -348,8 +363,9 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
          lockkeeper_free ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
          WHERE (SELECT n FROM lockkeeper_left) >= {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of} SKIP LOCKED),\n\
          lockkeeper_waiting ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
-         WHERE (SELECT count(*) FROM lockkeeper_free) < {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of})\n\
-         {head}\n WHERE {rows}{returning}"
+         WHERE (SELECT count(*) FROM lockkeeper_free) < {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of}),\n\
+         lockkeeper_taken ({names}) AS MATERIALIZED (SELECT * FROM lockkeeper_free WHERE (SELECT count(*) FROM lockkeeper_free) >= {n} \
+         UNION ALL SELECT * FROM lockkeeper_waiting)\n{head}\n WHERE {rows}{returning}"
     ))
 }
 
@@ -392,78 +408,6 @@ pub fn wants_estimate(statement: &Statement, relation: &Relation, small_bytes: u
     match Tree::of(&statement.node) {
         Some(tree) => !pins_a_key(&tree, relation),
         None => false,
-    }
-}
-
-/// At most this many keys in `WHERE key IN (…)` are a lookup.
-const KEYS_MAX: usize = 100;
-
-/// The top-level AND compares every column of a unique index with constants or parameters.
-fn pins_a_key(tree: &Tree, relation: &Relation) -> bool {
-    // With other tables in reach, an unqualified column may be theirs.
-    let Some(condition) = tree.condition.filter(|_| !tree.joins) else {
-        return false;
-    };
-    let pinned: Vec<(&str, usize)> = conjunction(condition)
-        .into_iter()
-        .filter_map(|term| pinned_column(term, tree.qualifier()))
-        .collect();
-    let values_of = |column: &Option<String>| {
-        let column = column.as_deref()?;
-        pinned
-            .iter()
-            .filter(|(name, _)| *name == column)
-            .map(|(_, values)| *values)
-            .min()
-    };
-    relation
-        .indexes
-        .iter()
-        .filter(|i| i.unique && i.valid && !i.partial && !i.columns.is_empty())
-        .any(|index| {
-            let keys = index
-                .columns
-                .iter()
-                .map(values_of)
-                .try_fold(1usize, |all, one| all.checked_mul(one?));
-            keys.is_some_and(|keys| keys <= KEYS_MAX)
-        })
-}
-
-/// `column = value` or `column IN (values)`: the column and the number of values.
-fn pinned_column<'a>(term: &'a Node, qualifier: &str) -> Option<(&'a str, usize)> {
-    let Some(NodeEnum::AExpr(expr)) = term.node.as_ref() else {
-        return None;
-    };
-    match &expr.name[..] {
-        [
-            Node {
-                node: Some(NodeEnum::String(operator)),
-            },
-        ] if operator.sval == "=" => {}
-        _ => return None,
-    }
-    let (left, right) = (expr.lexpr.as_deref()?, expr.rexpr.as_deref()?);
-    if expr.kind == AExprKind::AexprOp as i32 {
-        let sides = [(left, right), (right, left)];
-        let (column, _) = sides
-            .into_iter()
-            .find(|(c, v)| column_of(c, qualifier).is_some() && is_value(v))?;
-        return Some((column_of(column, qualifier)?, 1));
-    }
-    match right.node.as_ref() {
-        Some(NodeEnum::List(list)) if expr.kind == AExprKind::AexprIn as i32 && list.items.iter().all(is_value) => {
-            Some((column_of(left, qualifier)?, list.items.len()))
-        }
-        _ => None,
-    }
-}
-
-fn is_value(node: &Node) -> bool {
-    match node.node.as_ref() {
-        Some(NodeEnum::AConst(_) | NodeEnum::ParamRef(_)) => true,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_value),
-        _ => false,
     }
 }
 
@@ -670,7 +614,7 @@ mod tests {
              AND (flag IS NULL\n) IS TRUE\n ORDER BY x.id LIMIT 500),\nlockkeeper_changed AS (UPDATE ONLY t AS x SET flag = \
              false\n WHERE x.id = ANY (ARRAY(SELECT k1 FROM lockkeeper_keys))\n AND (flag IS NULL\n) IS TRUE\n RETURNING 1)\n\
              SELECT (SELECT count(*) FROM lockkeeper_changed), (SELECT count(*) FROM lockkeeper_keys), \
-             (SELECT k1::text FROM lockkeeper_keys ORDER BY k1 DESC LIMIT 1)"
+             (SELECT k1::text FROM lockkeeper_keys ORDER BY lockkeeper_keys.k1 DESC LIMIT 1)"
         );
         b.took(&mut p, 499, 500, Some(vec!["12".into()]));
         assert!(

@@ -37,7 +37,7 @@ pub struct Request {
 const CATALOG_QUERY: &str = include_str!("facts.sql");
 
 impl Request {
-    /// Of a statement that is not judged, nothing.
+    /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
     pub fn of(statement: &Statement) -> Request {
         let mut request = Request::default();
         request.statement(&statement.node);

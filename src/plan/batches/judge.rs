@@ -288,8 +288,10 @@ pub fn column_of<'a>(node: &'a Node, qualifier: &str) -> Option<&'a str> {
 fn function_name(words: &[Node]) -> Option<&str> {
     let word = |node: &'static str, n: &Node| matches!(n.node.as_ref(), Some(NodeEnum::String(s)) if s.sval == node);
     let (name, schema) = words.split_last()?;
-    if !schema.is_empty() && !(schema.len() == 1 && word("pg_catalog", &schema[0])) {
-        return None;
+    match schema {
+        [] => {}
+        [schema] if word("pg_catalog", schema) => {}
+        _ => return None,
     }
     match name.node.as_ref() {
         Some(NodeEnum::String(s)) => Some(&s.sval),
