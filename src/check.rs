@@ -426,8 +426,15 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
                 _ => "rewrite",
             };
             let step_line = |step: Step| StepLine {
-                label: step.label,
-                sql: step.sql,
+                label: match step.mode {
+                    Mode::Rows => format!("{}, as if the key were id", step.label),
+                    _ => step.label,
+                },
+                sql: match step.mode {
+                    // One transaction with the step's own statement.
+                    Mode::Brief { then } | Mode::Long { then } => [vec![step.sql], then].concat().join(";\n"),
+                    _ => step.sql,
+                },
             };
             let steps = run.steps.into_iter().map(step_line).collect();
             (action, finding_lines(run.findings), steps)

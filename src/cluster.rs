@@ -326,6 +326,14 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.server.take());
+        // The server's account may empty its directory but not remove it, where it may not write to the one above.
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
 /// The binaries of one major version: $LOCKKEEPER_PG_BIN if it is that version, Debian's, or what scripts/fetch-postgres fetched.
 pub fn find(major: u32) -> Option<PathBuf> {
     let mut dirs: Vec<PathBuf> = std::env::var_os("LOCKKEEPER_PG_BIN")
@@ -416,10 +424,10 @@ pub fn free_port() -> Result<u16, String> {
     Ok(listener.local_addr().map_err(|e| e.to_string())?.port())
 }
 
-/// Takes away PGHOST, PGOPTIONS and their kin, so that what we start talks to what we mean, and in English.
+/// Takes away PGHOST, PGOPTIONS, LOCKKEEPER_POLICY and their kin, so that what we start does what we say, and in English.
 pub fn clean_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.as_bytes().starts_with(b"PG") {
+        if name.as_bytes().starts_with(b"PG") || name.as_bytes().starts_with(b"LOCKKEEPER_") {
             command.env_remove(&name);
         }
     }

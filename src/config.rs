@@ -286,18 +286,7 @@ pub fn load_policy(name: &str) -> Result<Policy, String> {
 }
 
 pub fn rule_names() -> Vec<&'static str> {
-    // INTERIM: until the table is complete, the built-in policies name rules that it does not hold.
-    #[rustfmt::skip]
-    const INTERIM: [&str; 24] = ["nonconcurrent-index", "nonconcurrent-drop-index", "nonconcurrent-reindex", "validating-check", "validating-foreign-key", "set-not-null", "volatile-default", "serial-column", "stored-generated-column", "constrained-domain", "rename-column", "rename-table", "drop-column", "drop-table", "truncate", "change-type", "unique-constraint", "exclusion-constraint", "rewriting-table", "blocking-refresh", "partition-lock", "large-write", "update-limit", "concurrent-in-transaction"];
-    let mut names: Vec<&str> = RULES
-        .iter()
-        .map(|rule| rule.name)
-        .chain(INTERIM)
-        .chain(["lock-queue"])
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+    RULES.iter().map(|rule| rule.name).collect()
 }
 
 /// `, did you mean `b`?`, or the list of what there is where nothing is near.

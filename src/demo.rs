@@ -128,11 +128,11 @@ async fn play(options: &Options) -> Result<(), String> {
             proxied,
         })
         .collect();
-    println!(
-        "\n{}\n{}",
+    print(&format!(
+        "\n{}\n{}\n",
         report::table((&alone, &alone_proxied), &pairs),
         report::summary(&pairs)
-    );
+    ))?;
 
     let mut broken = report::broken_promises(&pairs);
     let (wanted, have) = (effects(&legs[0].direct).await?, effects(&legs[1].direct).await?);
@@ -148,10 +148,10 @@ async fn play(options: &Options) -> Result<(), String> {
             .map(|line| format!("should not be: {line}")),
     );
     if broken.is_empty() {
-        println!(
-            "Both databases ended with the same schema and data. {:.0} s in all.",
-            began.elapsed().as_secs_f64()
-        );
+        let seconds = began.elapsed().as_secs();
+        print(&format!(
+            "Both databases ended with the same schema and values. {seconds} s in all.\n"
+        ))?;
     }
     if options.keep {
         say(&format!(
@@ -209,6 +209,7 @@ fn start_proxy(cluster: &Cluster, audit: &Path) -> Result<(Guarded, u16), String
             "--audit",
         ]);
         command.arg(audit);
+        cluster::clean_environment(&mut command);
         let proxy = Guarded::spawn(&command, &log)?;
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {
@@ -440,19 +441,25 @@ fn told(error: &tokio_postgres::Error) -> String {
         .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|e| format!("cannot write the table: {e}"))
+}
+
+/// Not eprintln!, which panics where stderr is closed.
 fn say(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// On a terminal a line that the next one overwrites, unless it is the last of its kind; elsewhere only that one is worth a line.
 fn progress(text: &str, last: bool) {
     if !std::io::stderr().is_terminal() {
         if last {
-            eprintln!("{text}");
+            say(text);
         }
         return;
     }
     let text: String = text.chars().take(118).collect();
-    eprint!("\r\x1b[K{text}{}", if last { "\n" } else { "" });
-    let _ = std::io::stderr().flush();
+    let _ = write!(std::io::stderr(), "\r\x1b[K{text}{}", if last { "\n" } else { "" });
 }

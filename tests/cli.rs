@@ -319,6 +319,11 @@ fn a_write_that_may_be_large_is_warned_of() {
             (5, "forward", ""),
         ],
     );
+    judged(
+        "UPDATE t SET a = 1 WHERE a IS NULL LIMIT 10000 RETURNING id",
+        1,
+        &[(1, "rewrite", "update-limit")],
+    );
     let result = check_text("BEGIN; DELETE FROM t; COMMIT", &[]);
     assert!(
         result.out.contains("is refused if the server expects"),

@@ -43,18 +43,19 @@ impl Known {
                 .relations
                 .extend(found.cloned().map(|relation| Relation { asked, ..relation }));
         }
+        // Its form depends on the key, and with none it would be refused.
+        let limited = match &statement.kind {
+            Kind::LimitedWrite(_) => written(statement).filter(|name| facts.relation(name).is_none()),
+            _ => None,
+        };
+        facts.relations.extend(limited.as_ref().and_then(old_relation));
         facts
     }
 
     /// An UPDATE or DELETE of an old table that is not pinned to single rows. How many it touches only a server can
     /// tell. A column `id` is taken for the key.
     pub fn may_be_large(&self, statement: &Statement, small_bytes: u64) -> bool {
-        let range = match (&statement.kind, &statement.node) {
-            (Kind::Write, NodeEnum::UpdateStmt(update)) => update.relation.as_ref(),
-            (Kind::Write, NodeEnum::DeleteStmt(delete)) => delete.relation.as_ref(),
-            _ => None,
-        };
-        let Some(name) = range.map(Name::of) else {
+        let Some(name) = written(statement).filter(|_| matches!(statement.kind, Kind::Write)) else {
             return false;
         };
         let new = self.session.created.iter().any(|relation| is(relation, &name));
@@ -167,6 +168,15 @@ impl Known {
     }
 }
 
+/// The table of an UPDATE or DELETE.
+fn written(statement: &Statement) -> Option<Name> {
+    match &statement.node {
+        NodeEnum::UpdateStmt(update) => update.relation.as_ref().map(Name::of),
+        NodeEnum::DeleteStmt(delete) => delete.relation.as_ref().map(Name::of),
+        _ => None,
+    }
+}
+
 /// A name without a schema is taken for the table in `public`, or for one that was created without a schema too.
 fn is(relation: &Relation, asked: &Name) -> bool {
     let schema = asked.schema.as_deref().unwrap_or(SCHEMA);
@@ -247,7 +257,15 @@ fn old_relation(name: &Name) -> Option<Relation> {
         "bytes": u64::MAX,
         "definition": "",
     });
+    let column = serde_json::json!({
+        "name": "id",
+        "type_name": "bigint",
+        "not_null": true,
+        "identity": "",
+        "generated": "",
+    });
     Some(Relation {
+        columns: vec![serde_json::from_value(column).ok()?],
         created_here: false,
         bytes: u64::MAX,
         rows: None,

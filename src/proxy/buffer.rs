@@ -29,7 +29,15 @@ pub struct Buffer {
 
 impl Buffer {
     pub fn new() -> Buffer {
-        Buffer { bytes: empty(SMALL), start: 0, forward: 0, end: 0, body: 0, wanted: 0, small_reads: 0 }
+        Buffer {
+            bytes: empty(SMALL),
+            start: 0,
+            forward: 0,
+            end: 0,
+            body: 0,
+            wanted: 0,
+            small_reads: 0,
+        }
     }
 
     /// The bytes that are not judged yet, from the start of a frame.
@@ -145,7 +153,11 @@ impl Buffer {
             self.end -= self.start;
             self.start = 0;
         }
-        let needed = (self.forward + self.wanted).max(if self.end == self.bytes.len() { self.end + SMALL } else { 0 });
+        let needed = (self.forward + self.wanted).max(if self.end == self.bytes.len() {
+            self.end + SMALL
+        } else {
+            0
+        });
         if needed > self.bytes.len() {
             // Doubling keeps the copying of a frame that arrives in pieces linear; never more than one frame is held.
             self.resize(needed.min((self.bytes.len() * 2).max(LARGE)).max(self.end + SMALL));

@@ -60,7 +60,12 @@ impl Session {
                     record.rows = done.rows;
                 }
                 Ok(Err(report)) => {
-                    record.outcome = if report.sqlstate() == "57014" { "cancelled" } else { "failed" }.into();
+                    record.outcome = if report.sqlstate() == "57014" {
+                        "cancelled"
+                    } else {
+                        "failed"
+                    }
+                    .into();
                     record.sqlstate = Some(report.sqlstate());
                     record.error = Some(report.message());
                 }
@@ -87,7 +92,16 @@ impl Session {
             report.shift_position(setting.position_shift);
         } else {
             report.remove(b'P');
-            report.append(b'D', &format!("lockkeeper: this happened in step {} of {}, \"{}\": {}", n + 1, run.steps.len(), step.label, step.sql));
+            report.append(
+                b'D',
+                &format!(
+                    "lockkeeper: this happened in step {} of {}, \"{}\": {}",
+                    n + 1,
+                    run.steps.len(),
+                    step.label,
+                    step.sql
+                ),
+            );
         }
         if let Some(cleanup) = &step.cleanup {
             match self.clean_up(cleanup, setting).await? {
@@ -95,17 +109,29 @@ impl Session {
                 Ok(false) => {}
                 Err(left) => report.append(
                     b'D',
-                    &format!("lockkeeper: what the step left behind could not be removed ({}); remove it with: {}", left.message(), cleanup.sql),
+                    &format!(
+                        "lockkeeper: what the step left behind could not be removed ({}); remove it with: {}",
+                        left.message(),
+                        cleanup.sql
+                    ),
                 ),
             }
         }
         if n > 0 {
             let done: Vec<&str> = run.steps[..n].iter().map(|step| step.label.as_str()).collect();
             report.append(b'D', &format!("lockkeeper: committed before it: {}.", done.join("; ")));
-            let back: Vec<&str> = run.steps[..n].iter().rev().filter_map(|step| step.rollback.as_deref()).collect();
-            let mut hint = "lockkeeper: once the cause is mended, send the same statement again: it goes on from here.".to_owned();
+            let back: Vec<&str> = run.steps[..n]
+                .iter()
+                .rev()
+                .filter_map(|step| step.rollback.as_deref())
+                .collect();
+            let mut hint =
+                "lockkeeper: once the cause is mended, send the same statement again: it goes on from here.".to_owned();
             if !back.is_empty() {
-                hint.push_str(&format!(" To go back instead (IF EXISTS where it is removed already): {}", back.join("; ")));
+                hint.push_str(&format!(
+                    " To go back instead (IF EXISTS where it is removed already): {}",
+                    back.join("; ")
+                ));
             }
             report.append(b'H', &hint);
         }
@@ -127,13 +153,20 @@ impl Session {
             Mode::Concurrent => self.concurrent(step, setting, tries).await?,
             Mode::Batches(batches) => self.batches(batches, setting, tries).await?,
             // Answered by the session itself: it is never conducted.
-            Mode::Rows => Err(Report::error("XX000", "lockkeeper: a statement with rows cannot be a step")),
+            Mode::Rows => Err(Report::error(
+                "XX000",
+                "lockkeeper: a statement with rows cannot be a step",
+            )),
         };
         Ok(done.map(Some))
     }
 
     async fn is_true(&mut self, query: &str, place: Place) -> Outcome<bool> {
-        let closing = if place == Place::Pipeline { Closing::Flush } else { Closing::Sync };
+        let closing = if place == Place::Pipeline {
+            Closing::Flush
+        } else {
+            Closing::Sync
+        };
         let answers = self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await?;
         Ok(answers.map(|answers| answers.first().and_then(Answer::value) == Some("t")))
     }
@@ -162,7 +195,11 @@ impl Session {
             tries.waited = started.elapsed();
             if tries.waited.as_millis() as u64 >= give_up_ms {
                 // In a block the transaction has failed, and no catalog can be asked.
-                let holders = if setting.place == Place::Alone { self.holders(&step.relation).await? } else { None };
+                let holders = if setting.place == Place::Alone {
+                    self.holders(&step.relation).await?
+                } else {
+                    None
+                };
                 return Ok(Err(gave_up(step, report, tries, setting, holders)));
             }
             if setting.place == Place::Block
@@ -172,7 +209,11 @@ impl Session {
             }
             if told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms) {
                 told = Instant::now();
-                let holders = if setting.place == Place::Alone { self.holders(&step.relation).await? } else { None };
+                let holders = if setting.place == Place::Alone {
+                    self.holders(&step.relation).await?
+                } else {
+                    None
+                };
                 self.relay.notice(&waiting(step, tries, started, holders)).await?;
             }
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
@@ -213,12 +254,18 @@ impl Session {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
         }
         let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
-        Ok(answers.map(|mut answers| Done { tag: Some(answers.swap_remove(at).tag), rows: None }))
+        Ok(answers.map(|mut answers| Done {
+            tag: Some(answers.swap_remove(at).tag),
+            rows: None,
+        }))
     }
 
     async fn back_to_savepoint(&mut self) -> Outcome<()> {
         let point = &self.relay.reserved;
-        let back = [Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")), Ask::new(format!("RELEASE SAVEPOINT {point}"))];
+        let back = [
+            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+        ];
         Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }
 
@@ -234,21 +281,33 @@ impl Session {
             quote_literal(relation)
         );
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
-        Ok(answers.ok().and_then(|answers| answers.first()?.value().map(str::to_owned)))
+        Ok(answers
+            .ok()
+            .and_then(|answers| answers.first()?.value().map(str::to_owned)))
     }
 
     // --- long and concurrent --------------------------------------------------------------------------------------
 
     /// Its lock lets readers and writers through, so that it may take its time.
     async fn long(&mut self, step: &Step, then: &[String]) -> Outcome<Done> {
-        let mut asks = vec![Ask::set_local("statement_timeout", "0"), Ask::set_local("lock_timeout", "0"), Ask::new(&step.sql)];
+        let mut asks = vec![
+            Ask::set_local("statement_timeout", "0"),
+            Ask::set_local("lock_timeout", "0"),
+            Ask::new(&step.sql),
+        ];
         asks.extend(then.iter().map(Ask::new));
         let answers = self.relay.ask(&asks, Closing::Sync, self.progress(&step.label)).await?;
-        Ok(answers.map(|mut answers| Done { tag: Some(answers.swap_remove(2).tag), rows: None }))
+        Ok(answers.map(|mut answers| Done {
+            tag: Some(answers.swap_remove(2).tag),
+            rows: None,
+        }))
     }
 
     fn progress<'a>(&self, what: &'a str) -> Hears<'a> {
-        Hears::Progress { what, every: Duration::from_millis(self.shared.policy().backfill.notice_ms) }
+        Hears::Progress {
+            what,
+            every: Duration::from_millis(self.shared.policy().backfill.notice_ms),
+        }
     }
 
     async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
@@ -263,14 +322,26 @@ impl Session {
         loop {
             tries.count += 1;
             let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
-                Ok(answer) => return Ok(Ok(Done { tag: Some(answer.tag), rows: None })),
+                Ok(answer) => {
+                    return Ok(Ok(Done {
+                        tag: Some(answer.tag),
+                        rows: None,
+                    }));
+                }
                 Err(report) => report,
             };
             tries.waited = started.elapsed();
             if !is_lock_trouble(&report) || tries.count >= setting.policy.lock.concurrent_tries {
                 return Ok(Err(report));
             }
-            self.relay.notice(&format!("{}: try {} failed ({}), trying again", step.label, tries.count, report.message())).await?;
+            self.relay
+                .notice(&format!(
+                    "{}: try {} failed ({}), trying again",
+                    step.label,
+                    tries.count,
+                    report.message()
+                ))
+                .await?;
             if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief)
                 && let Err(report) = self.clean_up(cleanup, setting).await?
             {
@@ -287,14 +358,20 @@ impl Session {
     async fn without_timeouts(&mut self, sql: &str, hears: Hears<'_>) -> Outcome<Answer> {
         let query = "SELECT name, setting, source = 'session' FROM pg_catalog.pg_settings \
              WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout') AND setting <> '0'";
-        let before = match self.relay.ask(&[Ask::new(query)], Closing::Sync, Hears::Nothing).await? {
+        let before = match self
+            .relay
+            .ask(&[Ask::new(query)], Closing::Sync, Hears::Nothing)
+            .await?
+        {
             Ok(mut answers) => answers.swap_remove(0).rows,
             Err(report) => return Ok(Err(report)),
         };
         let mut set = Vec::new();
         let mut put_back = Vec::new();
         for row in &before {
-            let [Some(name), Some(value), session] = row.as_slice() else { continue };
+            let [Some(name), Some(value), session] = row.as_slice() else {
+                continue;
+            };
             set.push(Ask::set_session(name, "0"));
             put_back.push(if session.as_deref() == Some("t") {
                 Ask::set_session(name, value)
@@ -311,7 +388,12 @@ impl Session {
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
-            self.relay.notice(&format!("lock_timeout and statement_timeout could not be put back: {}", report.message())).await?;
+            self.relay
+                .notice(&format!(
+                    "lock_timeout and statement_timeout could not be put back: {}",
+                    report.message()
+                ))
+                .await?;
         }
         Ok(answer.map(|mut answers| answers.swap_remove(0)))
     }
@@ -331,10 +413,15 @@ impl Session {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         loop {
-            let asks = [Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)), Ask::new(&cleanup.sql)];
+            let asks = [
+                Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
+                Ask::new(&cleanup.sql),
+            ];
             match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 Ok(_) => return Ok(Ok(true)),
-                Err(report) if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 > lock.give_up_after_ms => {
+                Err(report)
+                    if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 > lock.give_up_after_ms =>
+                {
                     return Ok(Err(report));
                 }
                 // A cancel has been heard already: the removal is finished all the same.
@@ -347,8 +434,15 @@ impl Session {
 
     async fn batches(&mut self, batches: &Batches, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
         let started = Instant::now();
-        let upper = match self.relay.ask(&[Ask::new(batches.bounds_sql())], Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers.into_iter().next().and_then(|answer| answer.rows.into_iter().next()),
+        let upper = match self
+            .relay
+            .ask(&[Ask::new(batches.bounds_sql())], Closing::Sync, Hears::Nothing)
+            .await?
+        {
+            Ok(answers) => answers
+                .into_iter()
+                .next()
+                .and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
         };
         let mut progress = batches.start(upper.and_then(|row| row.into_iter().collect()));
@@ -367,13 +461,18 @@ impl Session {
                 self.relay.notice(&progress_text(batches, &progress, started)).await?;
             }
             if batches.next_sql(&progress, &setting.policy.backfill).is_some()
-                && let Err(report) = self.pause(Duration::from_millis(setting.policy.backfill.pause_ms)).await?
+                && let Err(report) = self
+                    .pause(Duration::from_millis(setting.policy.backfill.pause_ms))
+                    .await?
             {
                 return Ok(Err(interrupted(report, batches, &progress)));
             }
         }
         self.relay.notice(&progress_text(batches, &progress, started)).await?;
-        Ok(Ok(Done { tag: Some(format!("{} {}", batches.verb, progress.rows)), rows: Some(progress.rows) }))
+        Ok(Ok(Done {
+            tag: Some(format!("{} {}", batches.verb, progress.rows)),
+            rows: Some(progress.rows),
+        }))
     }
 
     /// One batch in a transaction of its own, again and again while others hold its rows.
@@ -386,15 +485,26 @@ impl Session {
         tries: &mut Tries,
     ) -> Outcome<()> {
         let lock = &setting.policy.lock;
-        let mut asks = vec![Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms * ROW_LOCK_FACTOR))];
-        asks.extend(batches.settings().iter().map(|(name, value)| Ask::set_local(name, value)));
+        let mut asks = vec![Ask::set_local(
+            "lock_timeout",
+            &format!("{}ms", lock.timeout_ms * ROW_LOCK_FACTOR),
+        )];
+        asks.extend(
+            batches
+                .settings()
+                .iter()
+                .map(|(name, value)| Ask::set_local(name, value)),
+        );
         asks.push(setting.parameters.ask(sql));
         let started = Instant::now();
         loop {
             tries.count += 1;
             let report = match self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
                 Ok(answers) => {
-                    let row = answers.into_iter().next_back().and_then(|answer| answer.rows.into_iter().next());
+                    let row = answers
+                        .into_iter()
+                        .next_back()
+                        .and_then(|answer| answer.rows.into_iter().next());
                     return Ok(take_batch(batches, progress, row));
                 }
                 Err(report) => report,
@@ -458,7 +568,10 @@ fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option
     let mut columns = row.unwrap_or_default().into_iter();
     let mut count = || columns.next().flatten()?.parse::<u64>().ok();
     let (Some(changed), Some(taken)) = (count(), count()) else {
-        return Err(Report::error("XX000", "lockkeeper: a batch answered without its counts"));
+        return Err(Report::error(
+            "XX000",
+            "lockkeeper: a batch answered without its counts",
+        ));
     };
     batches.took(progress, changed, taken, columns.collect::<Option<Vec<String>>>());
     Ok(())
@@ -477,7 +590,10 @@ fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Re
             progress.rows, batches.relation, progress.batches
         ),
     );
-    report.append(b'H', "lockkeeper: send the same statement again to go on with what is left.");
+    report.append(
+        b'H',
+        "lockkeeper: send the same statement again to go on with what is left.",
+    );
     report
 }
 
@@ -488,7 +604,10 @@ fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> St
         "{} {}: {} rows in {} batches, {:.0} rows/s",
         batches.verb, batches.relation, progress.rows, progress.batches, rate
     );
-    if let Some(expected) = batches.estimated_rows.filter(|expected| *expected > progress.rows as f64) {
+    if let Some(expected) = batches
+        .estimated_rows
+        .filter(|expected| *expected > progress.rows as f64)
+    {
         text.push_str(&format!(
             ", about {:.0} % of {expected:.0}, about {:.0} s left",
             100.0 * progress.rows as f64 / expected,

@@ -21,7 +21,10 @@ pub struct Ask {
 
 impl Ask {
     pub fn new(sql: impl Into<String>) -> Ask {
-        Ask { sql: sql.into(), ..Ask::default() }
+        Ask {
+            sql: sql.into(),
+            ..Ask::default()
+        }
     }
 
     /// Sets a parameter for the rest of the transaction; silent and without effect afterwards, unlike SET LOCAL.
@@ -84,7 +87,12 @@ impl Relay {
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
             wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
-            wire::put_bind(&mut out, self.reserved.as_bytes(), self.reserved.as_bytes(), &ask.parameters);
+            wire::put_bind(
+                &mut out,
+                self.reserved.as_bytes(),
+                self.reserved.as_bytes(),
+                &ask.parameters,
+            );
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
@@ -153,7 +161,8 @@ impl Relay {
                 Hears::Progress { what, every } => match tokio::time::timeout(every, self.receive()).await {
                     Ok(frame) => frame?,
                     Err(_) => {
-                        self.notice(&format!("{what}: running for {} s", started.elapsed().as_secs())).await?;
+                        self.notice(&format!("{what}: running for {} s", started.elapsed().as_secs()))
+                            .await?;
                         continue;
                     }
                 },

@@ -157,7 +157,9 @@ impl Session {
     pub(super) async fn announce(&mut self, entry: &mut Entry, policy: &Policy) -> Result<Result<(), Report>, Broken> {
         let mut event = entry.event.clone();
         event.phase = Phase::Planned;
-        let Err(error) = self.shared.audit.write(&event).await else { return Ok(Ok(())) };
+        let Err(error) = self.shared.audit.write(&event).await else {
+            return Ok(Ok(()));
+        };
         match policy.on_audit_failure {
             OnAuditFailure::Open => {
                 self.tell_audit_failure(&error).await?;
@@ -193,7 +195,11 @@ impl Session {
 
     async fn tell_audit_failure(&mut self, error: &str) -> Result<(), Broken> {
         let mut out = BytesMut::new();
-        Report::warning("58030", &format!("lockkeeper: the audit log cannot be written: {error}")).put_notice(&mut out);
+        Report::warning(
+            "58030",
+            &format!("lockkeeper: the audit log cannot be written: {error}"),
+        )
+        .put_notice(&mut out);
         self.relay.tell(&out).await
     }
 }

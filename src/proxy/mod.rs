@@ -252,7 +252,11 @@ async fn run(
 fn stop(shared: &Shared) -> bool {
     let again = shared.stop.send_replace(true);
     let sessions = shared.connections.load(Ordering::Relaxed);
-    tracing::info!(sessions, again, "stopping: idle sessions end now, others when their transaction ends");
+    tracing::info!(
+        sessions,
+        again,
+        "stopping: idle sessions end now, others when their transaction ends"
+    );
     again
 }
 
@@ -263,7 +267,11 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
             tracing::info!(policy = policy.name, "policy read again");
             shared.set_policy(policy);
         }
-        Err(error) => tracing::error!(error, policy = shared.policy().name, "the policy is wrong, the old one stays"),
+        Err(error) => tracing::error!(
+            error,
+            policy = shared.policy().name,
+            "the policy is wrong, the old one stays"
+        ),
     }
 }
 
@@ -277,7 +285,10 @@ async fn bind(listen: &str) -> Result<Listener, String> {
             .map(|listener| Listener::Unix(listener, path.clone()))
             .map_err(|error| format!("cannot listen on {}: {error}", path.display()));
     }
-    TcpListener::bind(listen).await.map(Listener::Tcp).map_err(|error| format!("cannot listen on {listen}: {error}"))
+    TcpListener::bind(listen)
+        .await
+        .map(Listener::Tcp)
+        .map_err(|error| format!("cannot listen on {listen}: {error}"))
 }
 
 /// `/run/lockkeeper:6432` is the socket `/run/lockkeeper/.s.PGSQL.6432`, where libpq looks for it.
@@ -342,10 +353,14 @@ fn workers(shared: &Arc<Shared>) -> Result<Vec<mpsc::UnboundedSender<Accepted>>,
 async fn work(mut arriving: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Shared>) {
     while let Some(connection) = arriving.recv().await {
         let (stream, address) = match connection {
-            Accepted::Tcp(stream, address) => {
-                (tokio::net::TcpStream::from_std(stream).and_then(Stream::tcp), address.to_string())
-            }
-            Accepted::Unix(stream) => (tokio::net::UnixStream::from_std(stream).map(Stream::Unix), "unix".to_owned()),
+            Accepted::Tcp(stream, address) => (
+                tokio::net::TcpStream::from_std(stream).and_then(Stream::tcp),
+                address.to_string(),
+            ),
+            Accepted::Unix(stream) => (
+                tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+                "unix".to_owned(),
+            ),
         };
         match stream {
             Ok(stream) => {
@@ -362,8 +377,14 @@ mod tests {
 
     #[test]
     fn unix_sockets_are_named_as_libpq_looks_for_them() {
-        assert_eq!(unix_path("/run/lockkeeper:7000"), Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.7000")));
-        assert_eq!(unix_path("/run/lockkeeper"), Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.6432")));
+        assert_eq!(
+            unix_path("/run/lockkeeper:7000"),
+            Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.7000"))
+        );
+        assert_eq!(
+            unix_path("/run/lockkeeper"),
+            Some(PathBuf::from("/run/lockkeeper/.s.PGSQL.6432"))
+        );
         assert_eq!(unix_path("127.0.0.1:6432"), None);
     }
 }

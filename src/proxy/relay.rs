@@ -323,7 +323,9 @@ impl Relay {
             if self.discarding > 0 || (!self.up.at_frame() && !self.up.pass_body()) {
                 return Ok(None);
             }
-            let Some(header) = self.up.unjudged().first_chunk::<HEADER>() else { return Ok(None) };
+            let Some(header) = self.up.unjudged().first_chunk::<HEADER>() else {
+                return Ok(None);
+            };
             let tag = header[0];
             let len = wire::frame_len(header).ok_or_else(|| {
                 Broken::Protocol(format!("invalid length of a message of type {:?}", char::from(tag)))
@@ -429,7 +431,11 @@ impl Relay {
         if known && !name.is_some_and(|n| self.statements.contains_key(n)) {
             return Look::Pass;
         }
-        Look::Stop(if tag == b'Q' { Event::Query(len) } else { Event::Parse(len) })
+        Look::Stop(if tag == b'Q' {
+            Event::Query(len)
+        } else {
+            Event::Parse(len)
+        })
     }
 
     /// Follows the server's messages that are here.
@@ -439,7 +445,9 @@ impl Relay {
                 return Ok(());
             }
             let here = self.down.unjudged();
-            let Some(header) = here.first_chunk::<HEADER>() else { return Ok(()) };
+            let Some(header) = here.first_chunk::<HEADER>() else {
+                return Ok(());
+            };
             let tag = header[0];
             let len = wire::frame_len(header)
                 .ok_or_else(|| Broken::Server(io::Error::other("the server sent a message of invalid length")))?;
@@ -488,7 +496,10 @@ impl Relay {
                     if body.starts_with(b"BEGIN\0") || body.starts_with(b"START TRANSACTION\0") {
                         self.group.block = Block::Begun;
                     } else if body.starts_with(b"COMMIT\0") || body.starts_with(b"PREPARE TRANSACTION\0") {
-                        self.group = Group { executed: false, block: Block::Ended };
+                        self.group = Group {
+                            executed: false,
+                            block: Block::Ended,
+                        };
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
                     }
@@ -536,7 +547,10 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
-            let awaits_flush = !matches!(self.responses.front(), None | Some(Expect::Query | Expect::FunctionCall));
+            let awaits_flush = !matches!(
+                self.responses.front(),
+                None | Some(Expect::Query | Expect::FunctionCall)
+            );
             if awaits_flush && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
@@ -554,14 +568,18 @@ impl Relay {
     /// Bytes of our own to the server, behind what was judged before.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         use tokio::io::AsyncWriteExt;
-        std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx)).await.map_err(Broken::Server)?;
+        std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
+            .await
+            .map_err(Broken::Server)?;
         self.server.write_all(bytes).await.map_err(Broken::Server)
     }
 
     /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.
     pub async fn tell(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         use tokio::io::AsyncWriteExt;
-        std::future::poll_fn(|cx| self.down.poll_write(&mut self.client, cx)).await.map_err(Broken::Client)?;
+        std::future::poll_fn(|cx| self.down.poll_write(&mut self.client, cx))
+            .await
+            .map_err(Broken::Client)?;
         self.client.write_all(bytes).await.map_err(Broken::Client)
     }
 
@@ -612,7 +630,9 @@ enum Look {
 impl Reported {
     /// The body of a ParameterStatus.
     pub fn take_in(&mut self, body: &[u8]) {
-        let Some((name, rest)) = wire::c_string(body) else { return };
+        let Some((name, rest)) = wire::c_string(body) else {
+            return;
+        };
         let Some((value, _)) = wire::c_string(rest) else { return };
         let value = || String::from_utf8_lossy(value).into_owned();
         match name {

@@ -139,7 +139,11 @@ mod tests {
         let mut responses = Responses::default();
         for word in script.split_whitespace() {
             let (direction, tag) = (word.as_bytes()[0], word.as_bytes()[1]);
-            if direction == b'>' { responses.sent(tag) } else { responses.received(tag) }
+            if direction == b'>' {
+                responses.sent(tag)
+            } else {
+                responses.received(tag)
+            }
         }
         assert_eq!((responses.len(), responses.skipping()), expect, "{script}");
     }

@@ -26,7 +26,12 @@ enum Next {
 
 impl Session {
     /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`.
-    pub(super) async fn run_script(&mut self, len: usize, text: &[u8], statements: Vec<Statement>) -> Result<(), Broken> {
+    pub(super) async fn run_script(
+        &mut self,
+        len: usize,
+        text: &[u8],
+        statements: Vec<Statement>,
+    ) -> Result<(), Broken> {
         self.relay.drop_frame(len);
         let mut open = Open::Client;
         let mut failed = false;
@@ -41,7 +46,10 @@ impl Session {
             }
             let part = &statements[at..end];
             let last = end == statements.len();
-            failed = matches!(self.run_part(text, part, at == 0 && last, &mut open).await?, Next::Failed);
+            failed = matches!(
+                self.run_part(text, part, at == 0 && last, &mut open).await?,
+                Next::Failed
+            );
             at = end;
         }
         if open == Open::Implicit {
@@ -60,7 +68,10 @@ impl Session {
         match &first.kind {
             Kind::Begin { plain } if *open == Open::Implicit => {
                 if !plain {
-                    let report = Report::error("0A000", "lockkeeper: BEGIN with options after other statements of the same message is not carried over; send it as a message of its own");
+                    let report = Report::error(
+                        "0A000",
+                        "lockkeeper: BEGIN with options after other statements of the same message is not carried over; send it as a message of its own",
+                    );
                     return self.fail_part(report, open).await;
                 }
                 // BEGIN turns the implicit transaction into a block, with what it has done so far.
@@ -71,8 +82,15 @@ impl Session {
                 Ok(Next::Go)
             }
             Kind::Commit { chain: true } | Kind::Rollback { chain: true } if *open == Open::Implicit => {
-                let what = if matches!(first.kind, Kind::Commit { .. }) { "COMMIT" } else { "ROLLBACK" };
-                let report = Report::error("25P01", &format!("{what} AND CHAIN can only be used in transaction blocks"));
+                let what = if matches!(first.kind, Kind::Commit { .. }) {
+                    "COMMIT"
+                } else {
+                    "ROLLBACK"
+                };
+                let report = Report::error(
+                    "25P01",
+                    &format!("{what} AND CHAIN can only be used in transaction blocks"),
+                );
                 self.fail_part(report, open).await
             }
             Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. } => {
@@ -86,7 +104,11 @@ impl Session {
             }
             _ => {
                 if self.relay.status == b'I' && !only {
-                    if let Err(report) = self.relay.ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing).await? {
+                    if let Err(report) = self
+                        .relay
+                        .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+                        .await?
+                    {
                         return self.fail_part(report, open).await;
                     }
                     *open = Open::Implicit;
@@ -99,9 +121,22 @@ impl Session {
         }
     }
 
-    async fn judge_part(&mut self, statement: &Statement, bytes: &[u8], shift: usize, open: &mut Open) -> Result<Next, Broken> {
-        let place = if self.relay.status == b'T' { Place::Block } else { Place::Alone };
-        match self.verdict(statement, place, &Parameters::default(), Closing::Sync, shift).await? {
+    async fn judge_part(
+        &mut self,
+        statement: &Statement,
+        bytes: &[u8],
+        shift: usize,
+        open: &mut Open,
+    ) -> Result<Next, Broken> {
+        let place = if self.relay.status == b'T' {
+            Place::Block
+        } else {
+            Place::Alone
+        };
+        match self
+            .verdict(statement, place, &Parameters::default(), Closing::Sync, shift)
+            .await?
+        {
             Verdict::Forward(entry) => {
                 let entry_given = entry.is_some();
                 self.relay.capture = entry_given;
@@ -145,7 +180,11 @@ impl Session {
         self.relay.position_shift = 0;
         self.relay.capture = capture;
         result?;
-        Ok(if self.relay.last_error.is_some() { Next::Failed } else { Next::Go })
+        Ok(if self.relay.last_error.is_some() {
+            Next::Failed
+        } else {
+            Next::Go
+        })
     }
 
     /// The client hears the error; the server's transaction is made to fail with it.

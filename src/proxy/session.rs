@@ -37,7 +37,11 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub fn ask(&self, sql: String) -> Ask {
-        Ask { sql, types: self.types.clone(), parameters: self.values.clone() }
+        Ask {
+            sql,
+            types: self.types.clone(),
+            parameters: self.values.clone(),
+        }
     }
 }
 
@@ -96,8 +100,11 @@ impl Session {
         match self.read(&text).await {
             Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
             Ok(_) if self.relay.replication => {
-                let refused = Report::error("0A000", "a schema change over a replication connection is not judged, so it is refused")
-                    .hint("Send it over an ordinary connection.");
+                let refused = Report::error(
+                    "0A000",
+                    "a schema change over a replication connection is not judged, so it is refused",
+                )
+                .hint("Send it over an ordinary connection.");
                 self.refuse_query(len, refused).await?;
             }
             Ok(statements) if statements.len() == 1 => {
@@ -108,7 +115,9 @@ impl Session {
                 }
                 let place = self.relay.place();
                 let shift = characters(&text[..statements[0].offset]);
-                let verdict = self.verdict(&statements[0], place, &Parameters::default(), Closing::Sync, shift).await?;
+                let verdict = self
+                    .verdict(&statements[0], place, &Parameters::default(), Closing::Sync, shift)
+                    .await?;
                 self.answer_query(len, verdict).await?;
             }
             Ok(statements) => self.run_script(len, &text, statements).await?,
@@ -191,7 +200,9 @@ impl Session {
         // Where PL/pgSQL is missing this fails with another error, which serves as well.
         match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
             Err(_) => Ok(()),
-            Ok(_) => Err(Broken::Protocol("the server did not fail a statement that raises an error".into())),
+            Ok(_) => Err(Broken::Protocol(
+                "the server did not fail a statement that raises an error".into(),
+            )),
         }
     }
 
@@ -231,17 +242,29 @@ impl Session {
         match unreadable {
             Unreadable::Syntax(_) => None,
             Unreadable::TooLarge => Some(
-                Report::error("54000", "lockkeeper: the statement is too large or its comments are nested too deeply to be judged")
-                    .hint("Send it in parts, or connect to the server directly."),
+                Report::error(
+                    "54000",
+                    "lockkeeper: the statement is too large or its comments are nested too deeply to be judged",
+                )
+                .hint("Send it in parts, or connect to the server directly."),
             ),
             Unreadable::Encoding => {
                 // Only what may change the schema has to be read; bytes above 127 are letters in every encoding.
                 let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { b'x' }).collect();
                 match read(&ascii, self.relay.reported.standard_conforming_strings) {
-                    Ok(statements) if !statements.iter().any(|s| matches!(s.kind, Kind::Ddl | Kind::LimitedWrite(_))) => None,
+                    Ok(statements)
+                        if !statements
+                            .iter()
+                            .any(|s| matches!(s.kind, Kind::Ddl | Kind::LimitedWrite(_))) =>
+                    {
+                        None
+                    }
                     _ => Some(
-                        Report::error("22021", "lockkeeper: a schema change must be valid UTF-8 to be judged, and this one is not")
-                            .hint("Set client_encoding to UTF8 for schema changes."),
+                        Report::error(
+                            "22021",
+                            "lockkeeper: a schema change must be valid UTF-8 to be judged, and this one is not",
+                        )
+                        .hint("Set client_encoding to UTF8 for schema changes."),
                     ),
                 }
             }
@@ -264,13 +287,19 @@ impl Session {
         if gate(parse.text) != Gate::Read {
             return self.parse_as(len, parse.name, None).await;
         }
-        let held = |what| Held { text: parse.text.to_vec(), types: parse.types.to_vec(), what };
+        let held = |what| Held {
+            text: parse.text.to_vec(),
+            types: parse.types.to_vec(),
+            what,
+        };
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
                 [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && self.relay.status != b'E' => {
                     self.parse_limited(len, &parse, statement).await
                 }
-                [statement] if needs_judging(statement) => self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await,
+                [statement] if needs_judging(statement) => {
+                    self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await
+                }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
                 _ => self.parse_as(len, parse.name, Some(held(HeldKind::Unreadable))).await,
@@ -302,17 +331,29 @@ impl Session {
         Ok(())
     }
 
-    async fn parse_limited(&mut self, len: usize, parse: &wire::ParseMessage<'_>, statement: &Statement) -> Result<(), Broken> {
+    async fn parse_limited(
+        &mut self,
+        len: usize,
+        parse: &wire::ParseMessage<'_>,
+        statement: &Statement,
+    ) -> Result<(), Broken> {
         let place = self.relay.place();
         let shift = characters(&parse.text[..statement.offset]);
-        match self.verdict(statement, place, &Parameters::default(), Closing::Flush, shift).await? {
+        match self
+            .verdict(statement, place, &Parameters::default(), Closing::Flush, shift)
+            .await?
+        {
             Verdict::Instead(sql, _) => {
                 let mut frame = BytesMut::new();
                 wire::put_parse(&mut frame, parse.name, sql.as_bytes(), parse.types);
                 self.relay.replace_frame(len, &frame);
                 self.relay.settle().await?;
                 if !self.relay.responses.skipping() {
-                    let held = Held { text: parse.text.to_vec(), types: parse.types.to_vec(), what: HeldKind::Rewritten };
+                    let held = Held {
+                        text: parse.text.to_vec(),
+                        types: parse.types.to_vec(),
+                        what: HeldKind::Rewritten,
+                    };
                     self.relay.statements.insert(parse.name.to_vec(), held);
                 }
                 Ok(())
@@ -332,7 +373,10 @@ impl Session {
             && !self.relay.responses.skipping()
         {
             if self.relay.statements.contains_key(statement) {
-                let held = HeldPortal { statement: statement.to_vec(), bind: frame.clone() };
+                let held = HeldPortal {
+                    statement: statement.to_vec(),
+                    bind: frame.clone(),
+                };
                 self.relay.portals.insert(portal.to_vec(), held);
             } else {
                 self.relay.portals.remove(portal);
@@ -358,12 +402,15 @@ impl Session {
 
     async fn on_execute(&mut self, len: usize) -> Result<(), Broken> {
         self.relay.settle().await?;
-        let name = wire::portal_name(&self.relay.up.unjudged()[..len]).unwrap_or_default().to_vec();
+        let name = wire::portal_name(&self.relay.up.unjudged()[..len])
+            .unwrap_or_default()
+            .to_vec();
         let held = self.relay.portals.get(&name).and_then(|portal| {
             let held = self.relay.statements.get(&portal.statement)?;
             Some((portal.clone(), held.clone()))
         });
-        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && self.relay.status != b'E') else {
+        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && self.relay.status != b'E')
+        else {
             // A failed transaction, a Bind that failed, or a statement that was replaced and its portal with it.
             self.relay.pass_frame(len);
             return Ok(());
@@ -396,9 +443,16 @@ impl Session {
         };
         let place = self.relay.place();
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
-        let closing = if place == Place::Pipeline { Closing::Flush } else { Closing::Sync };
+        let closing = if place == Place::Pipeline {
+            Closing::Flush
+        } else {
+            Closing::Sync
+        };
         let values = wire::bind_parameters(&portal.bind).unwrap_or_default().to_vec();
-        let parameters = Parameters { types: held.types.clone(), values };
+        let parameters = Parameters {
+            types: held.types.clone(),
+            values,
+        };
         let shift = characters(&held.text[..statement.offset]);
         match self.verdict(statement, place, &parameters, closing, shift).await? {
             Verdict::Forward(entry) => {
@@ -423,7 +477,11 @@ impl Session {
             }
             Verdict::Refused(report) => self.refuse_extended(len, report).await,
             Verdict::Instead(..) => {
-                self.refuse_extended(len, Report::error("0A000", "lockkeeper: the statement was rewritten too late")).await
+                self.refuse_extended(
+                    len,
+                    Report::error("0A000", "lockkeeper: the statement was rewritten too late"),
+                )
+                .await
             }
         }
     }
@@ -448,7 +506,11 @@ impl Session {
 
     /// The client hears an error; what it has sent up to its Sync is skipped, by the server or here.
     async fn refuse_extended(&mut self, len: usize, report: Report) -> Result<(), Broken> {
-        let closing = if self.relay.place() == Place::Pipeline { Closing::Flush } else { Closing::Sync };
+        let closing = if self.relay.place() == Place::Pipeline {
+            Closing::Flush
+        } else {
+            Closing::Sync
+        };
         self.fail_on_server(&report, closing).await?;
         if !self.relay.responses.skipping() {
             self.relay.discard_to_sync();
@@ -467,7 +529,11 @@ impl Session {
             &format!("lockkeeper: a statement of {len} bytes is over the limit of {limit} bytes, so it cannot be judged and is refused"),
         )
         .hint("Send the data by COPY or as parameters, or raise statement_bytes_max.");
-        if tag == b'Q' { self.refuse_query(len, report).await } else { self.refuse_extended(len, report).await }
+        if tag == b'Q' {
+            self.refuse_query(len, report).await
+        } else {
+            self.refuse_extended(len, report).await
+        }
     }
 
     // --- judging --------------------------------------------------------------------------------------------------
@@ -482,7 +548,9 @@ impl Session {
             return read(text, conforming);
         }
         let text = text.to_vec();
-        tokio::task::spawn_blocking(move || read(&text, conforming)).await.unwrap_or(Err(Unreadable::TooLarge))
+        tokio::task::spawn_blocking(move || read(&text, conforming))
+            .await
+            .unwrap_or(Err(Unreadable::TooLarge))
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.
@@ -507,7 +575,9 @@ impl Session {
                 for notice in &notices {
                     self.relay.notice(notice).await?;
                 }
-                Ok(Verdict::Forward((!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty()))))
+                Ok(Verdict::Forward(
+                    (!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty())),
+                ))
             }
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
@@ -526,7 +596,13 @@ impl Session {
                 {
                     return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
-                let setting = Setting { policy: &policy, place, parameters, statement: &statement.sql, position_shift };
+                let setting = Setting {
+                    policy: &policy,
+                    place,
+                    parameters,
+                    statement: &statement.sql,
+                    position_shift,
+                };
                 match self.conduct(&run, setting, &mut entry).await {
                     Ok(Ok(tag)) => {
                         self.record(entry.done(&tag)).await;
@@ -550,8 +626,14 @@ impl Session {
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => {
-                tracing::error!(session = self.who.session, error = report.message(), "the facts query failed");
-                return Ok(Err(report.hint("lockkeeper: this was its question to the catalog, asked before your statement, which was not run.")));
+                tracing::error!(
+                    session = self.who.session,
+                    error = report.message(),
+                    "the facts query failed"
+                );
+                return Ok(Err(report.hint(
+                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+                )));
             }
         };
         let json = answers.first().and_then(Answer::value).unwrap_or_default();
@@ -563,9 +645,16 @@ impl Session {
                 Ok(facts)
             }
             Err(error) => {
-                tracing::error!(session = self.who.session, error, "the facts query answered what cannot be read");
-                Err(Report::error("XX000", "lockkeeper: the answer of the catalog cannot be read, so the statement was not run")
-                    .detail(&error))
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error))
             }
         })
     }
@@ -582,7 +671,10 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) || place == Place::Pipeline {
             return Ok(());
         }
-        let asks = facts.relations.first().is_some_and(|r| batches::wants_estimate(statement, r, policy.small_bytes));
+        let asks = facts
+            .relations
+            .first()
+            .is_some_and(|r| batches::wants_estimate(statement, r, policy.small_bytes));
         if asks {
             let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
             facts.estimated_rows = match self.ask_harmlessly(explain, place).await? {
@@ -591,7 +683,11 @@ impl Session {
                 None => None,
             };
         }
-        if !asks || facts.estimated_rows.is_some_and(|rows| rows * 10.0 < policy.backfill.rows_max as f64) {
+        if !asks
+            || facts
+                .estimated_rows
+                .is_some_and(|rows| rows * 10.0 < policy.backfill.rows_max as f64)
+        {
             self.relay.shapes.learn(statement.sql.as_bytes());
         }
         Ok(())
@@ -604,7 +700,10 @@ impl Session {
             return Ok(answers.ok().and_then(|mut answers| answers.pop()));
         }
         let point = self.relay.reserved.clone();
-        let back = [Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")), Ask::new(format!("RELEASE SAVEPOINT {point}"))];
+        let back = [
+            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+        ];
         let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
         match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => Ok((answers.len() > 1).then(|| answers.swap_remove(1))),
@@ -620,7 +719,10 @@ impl Session {
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children.iter().filter_map(|child| child.get("Plan Rows")?.as_f64()).reduce(f64::max)
+    children
+        .iter()
+        .filter_map(|child| child.get("Plan Rows")?.as_f64())
+        .reduce(f64::max)
 }
 
 /// How many characters a part of the client's text has: error positions count them, not bytes.
@@ -641,7 +743,10 @@ fn may_be_ddl(text: &[u8]) -> bool {
         .take_while(u8::is_ascii_alphabetic)
         .map(|b| b.to_ascii_lowercase())
         .collect();
-    !matches!(word.as_slice(), b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show")
+    !matches!(
+        word.as_slice(),
+        b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show"
+    )
 }
 
 fn unparsed_report(unreadable: &Unreadable) -> Report {

@@ -93,10 +93,17 @@ async fn first_packet(client: &mut Stream) -> Result<First, String> {
         }
         let mut packet = vec![0; len];
         packet[..4].copy_from_slice(&head);
-        client.read_exact(&mut packet[4..]).await.map_err(|error| error.to_string())?;
+        client
+            .read_exact(&mut packet[4..])
+            .await
+            .map_err(|error| error.to_string())?;
         match u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]) {
             code @ (SSL_REQUEST | GSSENC_REQUEST) if len == 8 => {
-                let asked = if code == SSL_REQUEST { &mut negotiated.0 } else { &mut negotiated.1 };
+                let asked = if code == SSL_REQUEST {
+                    &mut negotiated.0
+                } else {
+                    &mut negotiated.1
+                };
                 if std::mem::replace(asked, true) {
                     return Err("a second request for encryption".into());
                 }
@@ -148,13 +155,19 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(client = address, error, "the server cannot be reached");
-            let report = Report::fatal("08001", &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"));
+            let report = Report::fatal(
+                "08001",
+                &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
+            );
             refuse(&mut client, &report).await;
             return;
         }
     };
     if let Err(error) = server.write_all(&packet).await {
-        let report = Report::fatal("08006", &format!("lockkeeper: the server closed the connection at once: {error}"));
+        let report = Report::fatal(
+            "08006",
+            &format!("lockkeeper: the server closed the connection at once: {error}"),
+        );
         refuse(&mut client, &report).await;
         return;
     }
@@ -185,7 +198,13 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
     };
     let cancel = Arc::new(CancelFlag::default());
     shared.cancels.insert(key.clone(), Arc::clone(&cancel));
-    let mut session = Session { relay, shared: Arc::clone(&shared), cancel, who, judged: 0 };
+    let mut session = Session {
+        relay,
+        shared: Arc::clone(&shared),
+        cancel,
+        who,
+        judged: 0,
+    };
     if let Err(broken) = session.run().await {
         end_broken(&mut session, &broken).await;
     }
@@ -196,7 +215,12 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
 async fn end_broken(session: &mut Session, broken: &Broken) {
     match broken {
         Broken::Protocol(what) => {
-            tracing::warn!(session = session.who.session, client = session.who.client, what, "protocol violation");
+            tracing::warn!(
+                session = session.who.session,
+                client = session.who.client,
+                what,
+                "protocol violation"
+            );
             let mut out = BytesMut::new();
             Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
             let _ = session.relay.tell(&out).await;
@@ -218,14 +242,21 @@ fn startup_parameters(packet: &[u8]) -> Parameters {
     let mut found = Parameters::default();
     let mut rest = packet.get(8..).unwrap_or_default();
     while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
-        let Some((value, next)) = wire::c_string(after) else { break };
+        let Some((value, next)) = wire::c_string(after) else {
+            break;
+        };
         rest = next;
         let value = String::from_utf8_lossy(value).into_owned();
         match name {
             b"user" => found.user = value,
             b"database" => found.database = value,
             b"application_name" => found.application_name = value,
-            b"replication" => found.replication = !matches!(value.to_ascii_lowercase().as_str(), "false" | "off" | "no" | "0" | "f" | "n"),
+            b"replication" => {
+                found.replication = !matches!(
+                    value.to_ascii_lowercase().as_str(),
+                    "false" | "off" | "no" | "0" | "f" | "n"
+                )
+            }
             _ => {}
         }
     }
@@ -243,7 +274,14 @@ mod tests {
     fn startup_parameters_are_read_and_the_database_defaults_to_the_user() {
         let read = |text: &[u8]| startup_parameters(&[&[0, 0, 0, 0, 0, 3, 0, 0], text].concat());
         let found = read(b"user\0amy\0application_name\0psql\0\0");
-        assert_eq!((found.user.as_str(), found.database.as_str(), found.application_name.as_str()), ("amy", "amy", "psql"));
+        assert_eq!(
+            (
+                found.user.as_str(),
+                found.database.as_str(),
+                found.application_name.as_str()
+            ),
+            ("amy", "amy", "psql")
+        );
         assert!(read(b"user\0amy\0replication\0database\0\0").replication);
         assert!(!read(b"user\0amy\0replication\0false\0\0").replication);
         assert_eq!(read(b"user\0am"), Parameters::default());

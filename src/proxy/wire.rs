@@ -111,7 +111,11 @@ pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters:
     put_frame(out, b'B', |b| {
         put_c_string(b, portal);
         put_c_string(b, statement);
-        b.put_slice(if parameters.is_empty() { &[0, 0, 0, 0] } else { parameters });
+        b.put_slice(if parameters.is_empty() {
+            &[0, 0, 0, 0]
+        } else {
+            parameters
+        });
         b.put_i16(0);
     });
 }
@@ -187,7 +191,9 @@ impl Report {
         let mut report = Report::default();
         let mut rest = frame.get(HEADER..).unwrap_or_default();
         while let Some((&field, after)) = rest.split_first() {
-            let Some((text, next)) = c_string(after).filter(|_| field != 0) else { break };
+            let Some((text, next)) = c_string(after).filter(|_| field != 0) else {
+                break;
+            };
             report.fields.push((field, text.to_vec()));
             rest = next;
         }
@@ -195,7 +201,10 @@ impl Report {
     }
 
     pub fn get(&self, field: u8) -> Option<&[u8]> {
-        self.fields.iter().find(|(f, _)| *f == field).map(|(_, text)| text.as_slice())
+        self.fields
+            .iter()
+            .find(|(f, _)| *f == field)
+            .map(|(_, text)| text.as_slice())
     }
 
     pub fn text(&self, field: u8) -> String {
@@ -245,7 +254,10 @@ impl Report {
 
     /// Moves the error position (field P, in characters from 1) that PostgreSQL gave for a text which began later.
     pub fn shift_position(&mut self, characters: usize) {
-        if let Some(position) = self.get(b'P').and_then(|p| std::str::from_utf8(p).ok()?.parse::<usize>().ok()) {
+        if let Some(position) = self
+            .get(b'P')
+            .and_then(|p| std::str::from_utf8(p).ok()?.parse::<usize>().ok())
+        {
             self.set(b'P', (position + characters).to_string().as_bytes());
         }
     }
@@ -302,18 +314,29 @@ mod tests {
         let mut out = BytesMut::new();
         put_parse(&mut out, b"s", b"SELECT $1", &[0, 1, 0, 0, 0, 23]);
         let parse = Parse::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
-        assert_eq!((parse.name.as_deref(), parse.query.as_str(), parse.type_oids.as_slice()), (Some("s"), "SELECT $1", &[23][..]));
+        assert_eq!(
+            (parse.name.as_deref(), parse.query.as_str(), parse.type_oids.as_slice()),
+            (Some("s"), "SELECT $1", &[23][..])
+        );
 
         put_bind(&mut out, b"p", b"s", &[0, 0, 0, 1, 0, 0, 0, 1, b'7']);
         let frame = out.clone();
         let bind = Bind::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
-        assert_eq!((bind.portal_name.as_deref(), bind.statement_name.as_deref()), (Some("p"), Some("s")));
+        assert_eq!(
+            (bind.portal_name.as_deref(), bind.statement_name.as_deref()),
+            (Some("p"), Some("s"))
+        );
         assert_eq!(bind_names(&frame), Some((&b"p"[..], &b"s"[..])));
         assert_eq!(bind_parameters(&frame), Some(&[0, 0, 0, 1, 0, 0, 0, 1, b'7'][..]));
 
-        Report::error("55P03", "no\0t now").detail("a").detail("b").put_error(&mut out);
+        Report::error("55P03", "no\0t now")
+            .detail("a")
+            .detail("b")
+            .put_error(&mut out);
         let frame = out.clone();
-        let error = ErrorResponse::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
+        let error = ErrorResponse::decode(&mut out, &DecodeContext::default())
+            .unwrap()
+            .unwrap();
         assert!(error.fields.contains(&(b'M', "not now".into())) && error.fields.contains(&(b'D', "a\nb".into())));
         assert_eq!(Report::of_frame(&frame).sqlstate(), "55P03");
     }

@@ -327,6 +327,7 @@ pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, 
             .arg("--audit")
             .arg(dir.join("audit.jsonl"))
             .args(arguments);
+        cluster::clean_environment(&mut command);
         let proxy = Guarded::spawn(&command, &dir.join("proxy.log")).unwrap_or_else(|e| panic!("{e}"));
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {

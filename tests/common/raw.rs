@@ -19,7 +19,12 @@ impl Raw {
         let mut raw = Raw::open(port);
         raw.send(&startup(&[("user", "postgres"), ("database", database)]));
         let messages = raw.until_ready();
-        raw.key = messages.iter().find(|(tag, _)| *tag == b'K').expect("BackendKeyData").1.clone();
+        raw.key = messages
+            .iter()
+            .find(|(tag, _)| *tag == b'K')
+            .expect("BackendKeyData")
+            .1
+            .clone();
         raw
     }
 
@@ -28,7 +33,10 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Raw { stream, key: Vec::new() }
+        Raw {
+            stream,
+            key: Vec::new(),
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -89,22 +97,36 @@ pub fn error_field(messages: &[Message], field: u8) -> Option<String> {
 
 /// The transaction status of the last ReadyForQuery.
 pub fn status(messages: &[Message]) -> Option<char> {
-    messages.iter().rev().find(|(tag, _)| *tag == b'Z').map(|(_, body)| char::from(body[0]))
+    messages
+        .iter()
+        .rev()
+        .find(|(tag, _)| *tag == b'Z')
+        .map(|(_, body)| char::from(body[0]))
 }
 
 /// The first column of every DataRow.
 pub fn rows(messages: &[Message]) -> Vec<String> {
     let first = |body: &[u8]| {
         let len = i32::from_be_bytes(body[2..6].try_into().unwrap());
-        usize::try_from(len).map_or("NULL".into(), |len| String::from_utf8_lossy(&body[6..6 + len]).into_owned())
+        usize::try_from(len).map_or("NULL".into(), |len| {
+            String::from_utf8_lossy(&body[6..6 + len]).into_owned()
+        })
     };
-    messages.iter().filter(|(tag, _)| *tag == b'D').map(|(_, body)| first(body)).collect()
+    messages
+        .iter()
+        .filter(|(tag, _)| *tag == b'D')
+        .map(|(_, body)| first(body))
+        .collect()
 }
 
 /// The command tags, in order.
 pub fn command_tags(messages: &[Message]) -> Vec<String> {
     let text = |body: &[u8]| String::from_utf8_lossy(&body[..body.len() - 1]).into_owned();
-    messages.iter().filter(|(tag, _)| *tag == b'C').map(|(_, body)| text(body)).collect()
+    messages
+        .iter()
+        .filter(|(tag, _)| *tag == b'C')
+        .map(|(_, body)| text(body))
+        .collect()
 }
 
 pub fn c(text: &str) -> Vec<u8> {

@@ -41,9 +41,9 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
 /// The comment on what an unfinished statement has made so far.
 pub(super) fn mark(doing: &str, text: &str) -> String {
     // FNV-1a: stable between versions of this program, unlike the standard library's hasher.
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("lockkeeper: {doing} ({hash:016x})")
 }
 
@@ -96,7 +96,11 @@ pub(super) fn column_not_null(table: &Table, column: &str) -> Option<String> {
 pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
     Some(Cleanup {
         when: constraint_marked(table, name, mark, "")?,
-        sql: format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", table.sql, quote_ident(name)),
+        sql: format!(
+            "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+            table.sql,
+            quote_ident(name)
+        ),
         brief: true,
         told,
     })
@@ -120,7 +124,10 @@ pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
         ),
         sql: format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"),
         brief: false,
-        told: format!("removed the INVALID index {name} that an unfinished build on {} had left", table.sql),
+        told: format!(
+            "removed the INVALID index {name} that an unfinished build on {} had left",
+            table.sql
+        ),
     })
 }
 
