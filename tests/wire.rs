@@ -31,7 +31,10 @@ fn check(stage: &Stage, setup: &str, parts: &[&[Vec<u8>]]) -> Vec<Vec<Message>> 
     let direct = play(stage.cluster.port(), &copy);
     let proxied = play(stage.port, &stage.database);
     for (n, (proxied, direct)) in proxied.iter().zip(&direct).enumerate() {
-        let sent: Vec<String> = parts[n].iter().map(|f| String::from_utf8_lossy(&f[5..]).replace('\0', "|")).collect();
+        let sent: Vec<String> = parts[n]
+            .iter()
+            .map(|f| String::from_utf8_lossy(&f[5..]).replace('\0', "|"))
+            .collect();
         let sent = sent.iter().take(12).cloned().collect::<Vec<_>>().join(" ");
         assert_eq!(readable(proxied), readable(direct), "part {n}: {sent}");
     }
@@ -51,7 +54,9 @@ fn readable(messages: &[Message]) -> Vec<(char, String)> {
             }
         }
         let text = String::from_utf8_lossy(&body).into_owned();
-        let kept = text.split('\0').filter(|field| !matches!(tag, b'E' | b'N') || !field.starts_with(['F', 'L', 'R', 'W']));
+        let kept = text
+            .split('\0')
+            .filter(|field| !matches!(tag, b'E' | b'N') || !field.starts_with(['F', 'L', 'R', 'W']));
         (char::from(*tag), kept.collect::<Vec<_>>().join("|"))
     };
     messages.iter().map(text).collect()
@@ -64,143 +69,231 @@ fn query(sql: &str) -> Vec<u8> {
 #[test]
 fn queries_of_all_kinds_are_answered_alike() {
     let stage = Stage::new("alike");
-    check(&stage, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i", &[
-        &[query("SELECT * FROM t ORDER BY id LIMIT 3")],
-        &[query("")],
-        &[query(" ; ;")],
-        &[query("SELECT 1; SELECT 2; SELECT 3")],
-        &[query("SELECT 1/0")],
-        &[query("SELECT wobble")],
-        &[query("SELECT 'a;b', \"id\" FROM t WHERE v = 'x;y' -- c;d")],
-        &[query("BEGIN")],
-        &[query("UPDATE t SET v = 'w' WHERE id = 7")],
-        &[query("SELECT 1/0")],
-        &[query("SELECT 1")],
-        &[query("COMMIT")],
-        &[query("BEGIN; SELECT 1; COMMIT; SELECT 2")],
-        &[query("SELECT 1; SELECT 1/0; SELECT 3")],
-        &[query("SET standard_conforming_strings = off")],
-        &[query(r"SELECT 'a\'; SELECT 2; --'")],
-        &[query("RESET standard_conforming_strings")],
-        &[query("SET application_name = 'x'; SHOW application_name")],
-    ]);
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i",
+        &[
+            &[query("SELECT * FROM t ORDER BY id LIMIT 3")],
+            &[query("")],
+            &[query(" ; ;")],
+            &[query("SELECT 1; SELECT 2; SELECT 3")],
+            &[query("SELECT 1/0")],
+            &[query("SELECT wobble")],
+            &[query("SELECT 'a;b', \"id\" FROM t WHERE v = 'x;y' -- c;d")],
+            &[query("BEGIN")],
+            &[query("UPDATE t SET v = 'w' WHERE id = 7")],
+            &[query("SELECT 1/0")],
+            &[query("SELECT 1")],
+            &[query("COMMIT")],
+            &[query("BEGIN; SELECT 1; COMMIT; SELECT 2")],
+            &[query("SELECT 1; SELECT 1/0; SELECT 3")],
+            &[query("SET standard_conforming_strings = off")],
+            &[query(r"SELECT 'a\'; SELECT 2; --'")],
+            &[query("RESET standard_conforming_strings")],
+            &[query("SET application_name = 'x'; SHOW application_name")],
+        ],
+    );
 }
 
 #[test]
 fn what_cannot_be_parsed_gets_the_server_s_own_error() {
     let stage = Stage::new("syntax");
-    check(&stage, "", &[
-        &[query("SELECT 5 5")],
-        &[query("ALTER TABLE t WOBBLE")],
-        &[query("  ALTER TABLE t ADD COLUMN x int, WOBBLE")],
-        &[query("CREATE")],
-        &[query("nonsense")],
-        &[query("DROP TABLE \"unterminated")],
-        &[query("ALTER TABLE nowhere ADD COLUMN x int")],
-        &[query("BEGIN")],
-        &[query("ALTER TABLE t WOBBLE")],
-        &[query("SELECT 1")],
-        &[query("ROLLBACK")],
-        &[parse("", "ALTER TABLE t WOBBLE"), sync()],
-        &[parse("", "SELECT 1; SELECT 2"), sync()],
-    ]);
+    check(
+        &stage,
+        "",
+        &[
+            &[query("SELECT 5 5")],
+            &[query("ALTER TABLE t WOBBLE")],
+            &[query("  ALTER TABLE t ADD COLUMN x int, WOBBLE")],
+            &[query("CREATE")],
+            &[query("nonsense")],
+            &[query("DROP TABLE \"unterminated")],
+            &[query("ALTER TABLE nowhere ADD COLUMN x int")],
+            &[query("BEGIN")],
+            &[query("ALTER TABLE t WOBBLE")],
+            &[query("SELECT 1")],
+            &[query("ROLLBACK")],
+            &[parse("", "ALTER TABLE t WOBBLE"), sync()],
+            &[parse("", "SELECT 1; SELECT 2"), sync()],
+        ],
+    );
 }
 
 #[test]
 fn extended_query_is_answered_alike() {
     let stage = Stage::new("extended");
-    check(&stage, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i", &[
-        &[parse("", "SELECT * FROM t WHERE id < $1 ORDER BY id"), bind_with("", "", &["5"]), describe(b'P', ""), execute("", 0), sync()],
-        &[parse("s", "SELECT v FROM t ORDER BY id"), describe(b'S', "s"), sync()],
-        &[bind("p", "s"), execute("p", 3), execute("p", 3), close(b'P', "p"), sync()],
-        &[bind("p", "missing"), execute("p", 0), sync()],
-        &[parse("u", "UPDATE t SET v = $2 WHERE id = $1"), sync()],
-        &[bind_with("", "u", &["3", "x"]), execute("", 0), sync()],
-        &[bind_with("", "u", &["4", "y"]), execute("", 0), bind_with("", "u", &["5", "z"]), execute("", 0), sync()],
-        &[bind_with("", "u", &["no number", "y"]), execute("", 0), sync()],
-        &[parse("u", "SELECT 1"), sync()],
-        &[close(b'S', "u"), sync()],
-        &[parse("u", "SELECT 1"), sync()],
-        &[parse("", ""), bind("", ""), execute("", 0), sync()],
-        &[sync(), sync()],
-        &[parse("", "BEGIN"), bind("", ""), execute("", 0), sync()],
-        &[parse("", "SELECT 1/0"), bind("", ""), execute("", 0), parse("", "SELECT 1"), bind("", ""), execute("", 0), sync()],
-        &[query("ROLLBACK")],
-    ]);
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i",
+        &[
+            &[
+                parse("", "SELECT * FROM t WHERE id < $1 ORDER BY id"),
+                bind_with("", "", &["5"]),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[parse("s", "SELECT v FROM t ORDER BY id"), describe(b'S', "s"), sync()],
+            &[
+                bind("p", "s"),
+                execute("p", 3),
+                execute("p", 3),
+                close(b'P', "p"),
+                sync(),
+            ],
+            &[bind("p", "missing"), execute("p", 0), sync()],
+            &[parse("u", "UPDATE t SET v = $2 WHERE id = $1"), sync()],
+            &[bind_with("", "u", &["3", "x"]), execute("", 0), sync()],
+            &[
+                bind_with("", "u", &["4", "y"]),
+                execute("", 0),
+                bind_with("", "u", &["5", "z"]),
+                execute("", 0),
+                sync(),
+            ],
+            &[bind_with("", "u", &["no number", "y"]), execute("", 0), sync()],
+            &[parse("u", "SELECT 1"), sync()],
+            &[close(b'S', "u"), sync()],
+            &[parse("u", "SELECT 1"), sync()],
+            &[parse("", ""), bind("", ""), execute("", 0), sync()],
+            &[sync(), sync()],
+            &[parse("", "BEGIN"), bind("", ""), execute("", 0), sync()],
+            &[
+                parse("", "SELECT 1/0"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "SELECT 1"),
+                bind("", ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("ROLLBACK")],
+        ],
+    );
 }
 
 /// A rule fires in every place it can; the client's unnamed statement, portals and state are what they would have been.
 #[test]
 fn what_the_proxy_puts_in_between_is_not_seen() {
     let stage = Stage::new("unseen");
-    check(&stage, "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i", &[
-        // A suspended portal and a prepared statement outlive DDL between them.
-        &[query("BEGIN")],
-        &[parse("kept", "SELECT id FROM t ORDER BY id"), bind("cursor", "kept"), execute("cursor", 2), sync()],
-        &[parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'x'"), bind("", ""), describe(b'P', ""), execute("", 0), sync()],
-        &[query("SHOW lock_timeout")],
-        &[query("COMMIT")],
-        &[query("SHOW lock_timeout")],
-        &[query("SELECT name FROM pg_prepared_statements")],
-        // DDL prepared idle and run in a block, and the reverse; run twice; with a row limit.
-        &[parse("ddl", "ALTER TABLE t ALTER COLUMN v DROP DEFAULT"), sync()],
-        &[query("BEGIN")],
-        &[bind("", "ddl"), execute("", 0), sync()],
-        &[bind("", "ddl"), execute("", 5), sync()],
-        &[query("COMMIT")],
-        &[bind("", "ddl"), execute("", 0), sync()],
-        &[close(b'S', "ddl"), sync()],
-        &[bind("", "ddl"), execute("", 0), sync()],
-        // Pipelined behind an INSERT of the same implicit transaction, and in front of one.
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i",
         &[
-            parse("", "INSERT INTO t VALUES (500, 'a')"), bind("", ""), execute("", 0),
-            parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'y'"), bind("", ""), execute("", 0),
-            parse("", "INSERT INTO t VALUES (501)"), bind("", ""), execute("", 0), sync(),
+            // A suspended portal and a prepared statement outlive DDL between them.
+            &[query("BEGIN")],
+            &[
+                parse("kept", "SELECT id FROM t ORDER BY id"),
+                bind("cursor", "kept"),
+                execute("cursor", 2),
+                sync(),
+            ],
+            &[
+                parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'x'"),
+                bind("", ""),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("SHOW lock_timeout")],
+            &[query("COMMIT")],
+            &[query("SHOW lock_timeout")],
+            &[query("SELECT name FROM pg_prepared_statements")],
+            // DDL prepared idle and run in a block, and the reverse; run twice; with a row limit.
+            &[parse("ddl", "ALTER TABLE t ALTER COLUMN v DROP DEFAULT"), sync()],
+            &[query("BEGIN")],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            &[bind("", "ddl"), execute("", 5), sync()],
+            &[query("COMMIT")],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            &[close(b'S', "ddl"), sync()],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            // Pipelined behind an INSERT of the same implicit transaction, and in front of one.
+            &[
+                parse("", "INSERT INTO t VALUES (500, 'a')"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'y'"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "INSERT INTO t VALUES (501)"),
+                bind("", ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("SELECT v FROM t WHERE id >= 500 ORDER BY id")],
+            // BEGIN and DDL before any ReadyForQuery says T.
+            &[
+                parse("", "BEGIN"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "ALTER TABLE t ADD COLUMN w int"),
+                bind("", ""),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("ROLLBACK")],
+            &[query(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1",
+            )],
+            // Errors of DDL, in and out of a block, with their positions.
+            &[query("  ALTER TABLE t ADD COLUMN w wobbletype")],
+            &[query("SELECT 1; ALTER TABLE t ADD COLUMN é wobbletype; SELECT 2")],
+            &[query("SELECT 'é'; ALTER TABLE t ADD COLUMN w wobbletype; SELECT 2")],
+            &[
+                parse("", "ALTER TABLE t ADD COLUMN w wobbletype"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "SELECT 1"),
+                sync(),
+            ],
+            &[query("BEGIN")],
+            &[query("ALTER TABLE t ADD COLUMN w wobbletype")],
+            &[query("SELECT 1")],
+            &[query("ROLLBACK")],
+            &[query("DISCARD ALL")],
         ],
-        &[query("SELECT v FROM t WHERE id >= 500 ORDER BY id")],
-        // BEGIN and DDL before any ReadyForQuery says T.
-        &[
-            parse("", "BEGIN"), bind("", ""), execute("", 0),
-            parse("", "ALTER TABLE t ADD COLUMN w int"), bind("", ""), describe(b'P', ""), execute("", 0), sync(),
-        ],
-        &[query("ROLLBACK")],
-        &[query("SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1")],
-        // Errors of DDL, in and out of a block, with their positions.
-        &[query("  ALTER TABLE t ADD COLUMN w wobbletype")],
-        &[query("SELECT 1; ALTER TABLE t ADD COLUMN é wobbletype; SELECT 2")],
-        &[query("SELECT 'é'; ALTER TABLE t ADD COLUMN w wobbletype; SELECT 2")],
-        &[parse("", "ALTER TABLE t ADD COLUMN w wobbletype"), bind("", ""), execute("", 0), parse("", "SELECT 1"), sync()],
-        &[query("BEGIN")],
-        &[query("ALTER TABLE t ADD COLUMN w wobbletype")],
-        &[query("SELECT 1")],
-        &[query("ROLLBACK")],
-        &[query("DISCARD ALL")],
-    ]);
+    );
 }
 
 #[test]
 fn a_message_of_several_statements_is_one_transaction() {
     let stage = Stage::new("script");
-    check(&stage, "", &[
-        &[query("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t ADD COLUMN v text; INSERT INTO t VALUES (1, 'a'); SELECT * FROM t")],
-        &[query("ALTER TABLE t ADD COLUMN w int; SELECT 1/0; SELECT 2")],
-        &[query("SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1")],
-        &[query("BEGIN; ALTER TABLE t ADD COLUMN x int; COMMIT; SELECT x FROM t")],
-        &[query("SELECT 1; BEGIN; ALTER TABLE t ADD COLUMN y int; SELECT 2")],
-        &[query("ROLLBACK")],
-        &[query("INSERT INTO t VALUES (2, 'b'); COMMIT; ALTER TABLE t ADD COLUMN z int; SELECT 1/0")],
-        &[query("SELECT id, v FROM t ORDER BY id")],
-        &[query("SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1")],
-        &[query("ALTER TABLE t ADD COLUMN z int; ROLLBACK; SELECT 1")],
-        &[query("SELECT 1; COMMIT AND CHAIN; ALTER TABLE t ADD COLUMN z int")],
-        &[query("BEGIN")],
-        &[query("SELECT 1/0")],
-        &[query("ALTER TABLE t ADD COLUMN z int; ROLLBACK")],
-        &[query("ROLLBACK; ALTER TABLE t ADD COLUMN q int; SELECT q FROM t")],
-        &[query("SELECT 1; ALTER TABLE t WOBBLE")],
-        &[query("/* one */ ALTER TABLE t ADD COLUMN r int /* two */; -- three\n COMMENT ON TABLE t IS 'é;ü'; ; ")],
-        &[query("SELECT obj_description('t'::regclass)")],
-    ]);
+    check(
+        &stage,
+        "",
+        &[
+            &[query(
+                "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t ADD COLUMN v text; INSERT INTO t VALUES (1, 'a'); SELECT * FROM t",
+            )],
+            &[query("ALTER TABLE t ADD COLUMN w int; SELECT 1/0; SELECT 2")],
+            &[query(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1",
+            )],
+            &[query("BEGIN; ALTER TABLE t ADD COLUMN x int; COMMIT; SELECT x FROM t")],
+            &[query("SELECT 1; BEGIN; ALTER TABLE t ADD COLUMN y int; SELECT 2")],
+            &[query("ROLLBACK")],
+            &[query(
+                "INSERT INTO t VALUES (2, 'b'); COMMIT; ALTER TABLE t ADD COLUMN z int; SELECT 1/0",
+            )],
+            &[query("SELECT id, v FROM t ORDER BY id")],
+            &[query(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1",
+            )],
+            &[query("ALTER TABLE t ADD COLUMN z int; ROLLBACK; SELECT 1")],
+            &[query("SELECT 1; COMMIT AND CHAIN; ALTER TABLE t ADD COLUMN z int")],
+            &[query("BEGIN")],
+            &[query("SELECT 1/0")],
+            &[query("ALTER TABLE t ADD COLUMN z int; ROLLBACK")],
+            &[query("ROLLBACK; ALTER TABLE t ADD COLUMN q int; SELECT q FROM t")],
+            &[query("SELECT 1; ALTER TABLE t WOBBLE")],
+            &[query(
+                "/* one */ ALTER TABLE t ADD COLUMN r int /* two */; -- three\n COMMENT ON TABLE t IS 'é;ü'; ; ",
+            )],
+            &[query("SELECT obj_description('t'::regclass)")],
+        ],
+    );
 }
 
 #[test]
@@ -208,16 +301,31 @@ fn copy_passes_in_both_directions() {
     let stage = Stage::new("copy");
     let data = |text: &str| frame(b'd', text.as_bytes());
     let done = || frame(b'c', b"");
-    check(&stage, "CREATE TABLE t (id int PRIMARY KEY)", &[
-        &[query("COPY t FROM STDIN"), data("1\n2\n"), data("3\n"), done()],
-        &[query("COPY t TO STDOUT")],
-        &[query("COPY t FROM STDIN"), data("4\n"), frame(b'f', &c("enough"))],
-        &[query("COPY t FROM STDIN"), data("no number\n"), data("5\n"), done()],
-        &[parse("", "COPY t FROM STDIN"), bind("", ""), execute("", 0), data("6\n"), done(), sync()],
-        &[query("SELECT count(*) FROM t")],
-        &[query("CREATE TABLE u (id int); COPY u FROM STDIN; ALTER TABLE u ADD COLUMN v int; SELECT * FROM u"), data("1\n"), done()],
-        &[query("SELECT count(*) FROM u")],
-    ]);
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        &[
+            &[query("COPY t FROM STDIN"), data("1\n2\n"), data("3\n"), done()],
+            &[query("COPY t TO STDOUT")],
+            &[query("COPY t FROM STDIN"), data("4\n"), frame(b'f', &c("enough"))],
+            &[query("COPY t FROM STDIN"), data("no number\n"), data("5\n"), done()],
+            &[
+                parse("", "COPY t FROM STDIN"),
+                bind("", ""),
+                execute("", 0),
+                data("6\n"),
+                done(),
+                sync(),
+            ],
+            &[query("SELECT count(*) FROM t")],
+            &[
+                query("CREATE TABLE u (id int); COPY u FROM STDIN; ALTER TABLE u ADD COLUMN v int; SELECT * FROM u"),
+                data("1\n"),
+                done(),
+            ],
+            &[query("SELECT count(*) FROM u")],
+        ],
+    );
 }
 
 #[test]
@@ -225,7 +333,12 @@ fn five_thousand_messages_in_one_pipeline() {
     let stage = Stage::new("pipeline");
     let mut part = Vec::new();
     for n in 0..5_000 {
-        part.extend([parse("", &format!("SELECT {n}")), bind("", ""), describe(b'P', ""), execute("", 0)]);
+        part.extend([
+            parse("", &format!("SELECT {n}")),
+            bind("", ""),
+            describe(b'P', ""),
+            execute("", 0),
+        ]);
         if n % 1_000 == 999 {
             part.push(sync());
         }
@@ -260,18 +373,25 @@ fn bytes_may_come_one_at_a_time() {
 fn text_that_is_not_utf8_passes_where_it_is_data_and_is_refused_where_it_is_ddl() {
     let stage = Stage::new("latin");
     let latin = |sql: &[u8]| frame(b'Q', &[sql, b"\0"].concat());
-    check(&stage, "CREATE TABLE t (id int PRIMARY KEY, v text)", &[
-        &[query("SET client_encoding = 'LATIN1'")],
-        &[latin(b"INSERT INTO t VALUES (1, 'M\xfcller')")],
-        &[latin(b"UPDATE t SET v = 'M\xf6ller' WHERE id = 1")],
-        &[latin(b"SELECT v FROM t; SELECT 'M\xf6;ller'")],
-    ]);
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        &[
+            &[query("SET client_encoding = 'LATIN1'")],
+            &[latin(b"INSERT INTO t VALUES (1, 'M\xfcller')")],
+            &[latin(b"UPDATE t SET v = 'M\xf6ller' WHERE id = 1")],
+            &[latin(b"SELECT v FROM t; SELECT 'M\xf6;ller'")],
+        ],
+    );
     let mut raw = Raw::connect(stage.port, &stage.database);
     raw.query("SET client_encoding = 'LATIN1'");
     raw.send(&latin(b"ALTER TABLE t ADD COLUMN \"M\xfcller\" int"));
     let answer = raw.until_ready();
     assert_eq!(error_field(&answer, b'C').as_deref(), Some("22021"));
-    assert_eq!(rows(&raw.query("SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0")), ["2"]);
+    assert_eq!(
+        rows(&raw.query("SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0")),
+        ["2"]
+    );
 }
 
 #[test]
@@ -301,7 +421,11 @@ fn frames_that_no_client_may_send_harm_only_their_session() {
         raw.send(&sync());
         if case[1] == 0 {
             let answer = raw.until_ready();
-            assert!(error_field(&answer, b'C').is_some(), "{case:?} was answered with {}", tags(&answer));
+            assert!(
+                error_field(&answer, b'C').is_some(),
+                "{case:?} was answered with {}",
+                tags(&answer)
+            );
         }
     }
     let mut raw = Raw::connect(stage.port, &stage.database);
@@ -317,7 +441,11 @@ fn startup_packets_of_all_kinds() {
         raw.send(&[&8u32.to_be_bytes()[..], &code.to_be_bytes()].concat());
         assert_eq!(raw.byte(), Some(b'N'));
     }
-    raw.send(&startup(&[("user", "postgres"), ("database", &stage.database), ("options", "-c geqo=off")]));
+    raw.send(&startup(&[
+        ("user", "postgres"),
+        ("database", &stage.database),
+        ("options", "-c geqo=off"),
+    ]));
     assert_eq!(status(&raw.until_ready()), Some('I'));
     assert_eq!(rows(&raw.query("SHOW geqo")), ["off"]);
 
@@ -328,7 +456,11 @@ fn startup_packets_of_all_kinds() {
     assert_eq!(raw.byte(), Some(b'N'));
     assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
 
-    for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 7, 0, 3, 0, 0], &[0x16, 3, 1, 0, 200, 1]] {
+    for junk in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0, 0, 0, 7, 0, 3, 0, 0],
+        &[0x16, 3, 1, 0, 200, 1],
+    ] {
         let mut raw = Raw::open(stage.port);
         raw.send(junk);
         assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
@@ -336,7 +468,14 @@ fn startup_packets_of_all_kinds() {
 
     // A newer protocol and unknown options are negotiated by the server itself.
     for version in [196_610, 196_608 + 9_999] {
-        let packet = startup_version(version, &[("user", "postgres"), ("database", &stage.database), ("_pq_.wobble", "1")]);
+        let packet = startup_version(
+            version,
+            &[
+                ("user", "postgres"),
+                ("database", &stage.database),
+                ("_pq_.wobble", "1"),
+            ],
+        );
         let play = |port| {
             let mut raw = Raw::open(port);
             raw.send(&packet);
@@ -350,7 +489,10 @@ fn startup_packets_of_all_kinds() {
     for (user, database) in [("postgres", "nowhere"), ("nobody_here", "postgres")] {
         let mut raw = Raw::open(stage.port);
         raw.send(&startup(&[("user", user), ("database", database)]));
-        assert!(matches!(error_field(&raw.until_ready(), b'C').as_deref(), Some("3D000" | "28000")));
+        assert!(matches!(
+            error_field(&raw.until_ready(), b'C').as_deref(),
+            Some("3D000" | "28000")
+        ));
     }
 }
 
@@ -377,20 +519,47 @@ fn a_cancel_request_reaches_the_server() {
 
 #[test]
 fn large_rows_and_texts_pass_and_too_large_ddl_is_refused() {
-    let stage = Stage::on(common::cluster(18), "large", common::QUICK, &["--statement-bytes-max", "1000000"]);
+    let stage = Stage::on(
+        common::cluster(18),
+        "large",
+        common::QUICK,
+        &["--statement-bytes-max", "1000000"],
+    );
     stage.direct("CREATE TABLE t (id int PRIMARY KEY, v text)");
     let mut raw = Raw::connect(stage.port, &stage.database);
     let answer = raw.query("SELECT repeat('x', 50000000)");
     assert_eq!(rows(&answer)[0].len(), 50_000_000);
     // Bound values are data: they pass at any size.
     let big = "y".repeat(5_000_000);
-    raw.send(&[parse("", "INSERT INTO t VALUES (1, $1)"), bind_with("", "", &[&big]), execute("", 0), sync()].concat());
+    raw.send(
+        &[
+            parse("", "INSERT INTO t VALUES (1, $1)"),
+            bind_with("", "", &[&big]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
     assert_eq!(command_tags(&raw.until_ready()), ["INSERT 0 1"]);
     let answer = raw.query(&format!("INSERT INTO t VALUES (2, '{big}')"));
-    assert_eq!((error_field(&answer, b'C').as_deref(), status(&answer)), (Some("54000"), Some('I')));
-    raw.send(&[parse("", &format!("SELECT '{big}'")), bind("", ""), execute("", 0), sync()].concat());
+    assert_eq!(
+        (error_field(&answer, b'C').as_deref(), status(&answer)),
+        (Some("54000"), Some('I'))
+    );
+    raw.send(
+        &[
+            parse("", &format!("SELECT '{big}'")),
+            bind("", ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
     let answer = raw.until_ready();
-    assert_eq!((error_field(&answer, b'C').as_deref(), status(&answer)), (Some("54000"), Some('I')));
+    assert_eq!(
+        (error_field(&answer, b'C').as_deref(), status(&answer)),
+        (Some("54000"), Some('I'))
+    );
     assert_eq!(rows(&raw.query("SELECT length(v) FROM t")), ["5000000"]);
 }
 
@@ -405,7 +574,14 @@ fn a_flush_without_a_sync_brings_what_is_there() {
     // As asyncpg does: Parse, Describe, Flush; then Bind, Execute, Sync.
     raw.send(&[sync()].concat());
     raw.until_ready();
-    raw.send(&[parse("a", "ALTER TABLE t ADD COLUMN v int"), describe(b'S', "a"), flush()].concat());
+    raw.send(
+        &[
+            parse("a", "ALTER TABLE t ADD COLUMN v int"),
+            describe(b'S', "a"),
+            flush(),
+        ]
+        .concat(),
+    );
     let got: Vec<Message> = (0..3).filter_map(|_| raw.receive()).collect();
     assert_eq!(tags(&got), "1tn");
     raw.send(&[bind("", "a"), execute("", 0), sync()].concat());
@@ -419,7 +595,11 @@ fn no_order_of_messages_gets_ddl_past_the_judge() {
     stage.direct("CREATE TABLE t (id int PRIMARY KEY)");
     let drop = || parse("s", "DROP TABLE t");
     let attempts: Vec<Vec<Vec<Vec<u8>>>> = vec![
-        vec![vec![drop(), sync()], vec![parse("s", "SELECT 1"), sync()], vec![bind("", "s"), execute("", 0), sync()]],
+        vec![
+            vec![drop(), sync()],
+            vec![parse("s", "SELECT 1"), sync()],
+            vec![bind("", "s"), execute("", 0), sync()],
+        ],
         vec![
             vec![drop(), sync()],
             vec![bind("", "missing"), parse("s", "SELECT 1"), close(b'S', "s"), sync()],
@@ -439,10 +619,18 @@ fn no_order_of_messages_gets_ddl_past_the_judge() {
             vec![execute("p", 0), sync()],
             vec![query("COMMIT")],
         ],
-        vec![vec![query("BEGIN")], vec![query("SELECT 1/0")], vec![query("ROLLBACK; DROP TABLE t")]],
+        vec![
+            vec![query("BEGIN")],
+            vec![query("SELECT 1/0")],
+            vec![query("ROLLBACK; DROP TABLE t")],
+        ],
         vec![vec![query("SELECT 1; DROP TABLE t")]],
         vec![vec![query("/* SELECT 1 */ DROP TABLE t")]],
-        vec![vec![query("SET standard_conforming_strings = off")], vec![query(r"SELECT 'a\'; DROP TABLE t; --'")], vec![query(r"SELECT '\\'; DROP TABLE t; --'")]],
+        vec![
+            vec![query("SET standard_conforming_strings = off")],
+            vec![query(r"SELECT 'a\'; DROP TABLE t; --'")],
+            vec![query(r"SELECT '\\'; DROP TABLE t; --'")],
+        ],
         vec![vec![query("SELECT 5 >--\n 2; DROP TABLE t --")]],
         vec![vec![query("SELECT E'a'\n'\\'' ; DROP TABLE t; --'")]],
         vec![vec![query("COPY t FROM STDIN; DROP TABLE t"), frame(b'c', b"")]],
@@ -456,6 +644,10 @@ fn no_order_of_messages_gets_ddl_past_the_judge() {
                 raw.until_ready();
             }
         }
-        assert_eq!(stage.direct("SELECT to_regclass('t') IS NOT NULL").trim(), "t", "{attempt:?}");
+        assert_eq!(
+            stage.direct("SELECT to_regclass('t') IS NOT NULL").trim(),
+            "t",
+            "{attempt:?}"
+        );
     }
 }

@@ -541,7 +541,12 @@ impl Session {
     pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
         let conforming = self.relay.reported.standard_conforming_strings;
         // In some encodings a byte of a character can be a quote or a backslash.
-        if !text.is_ascii() && !matches!(self.relay.reported.client_encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
+        if !text.is_ascii()
+            && !matches!(
+                self.relay.reported.client_encoding.as_str(),
+                "UTF8" | "UNICODE" | "SQL_ASCII"
+            )
+        {
             return Err(Unreadable::Encoding);
         }
         if text.len() <= PARSE_INLINE_MAX {
