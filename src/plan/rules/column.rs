@@ -107,7 +107,13 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
     let pieces = pieces(&text, action.head, column).ok_or(unproven)?;
     let mark = steps::mark("column not finished", &text);
     let mut all = first(subject, table, asked, &action, column, &pieces, &mark)?;
-    for piece in &pieces.parts {
+    // A unique constraint comes last: it is added in the transaction that finishes the column, so that no half of it is met again.
+    let is_unique = |p: &&Piece| matches!(p.kind, ConstrType::ConstrUnique | ConstrType::ConstrPrimary);
+    let (unique, others): (Vec<&Piece>, Vec<&Piece>) = pieces.parts.iter().partition(is_unique);
+    if unique.len() > 1 {
+        return Err("a column that is both UNIQUE and PRIMARY KEY is not rewritten".to_string());
+    }
+    for piece in others.into_iter().chain(unique) {
         let Some(table_form) = as_table_constraint(piece, &column.colname) else {
             continue;
         };
@@ -132,12 +138,26 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
             _ => vec![steps::brief("add constraint", text.clone(), LockMode::AccessExclusive, table)],
         });
     }
-    let finished = steps::comment_on_column(&column.colname, table, None);
-    match all.last_mut().map(|step| &mut step.mode) {
-        Some(Mode::Brief { then } | Mode::Long { then }) => then.push(finished),
-        _ => all.push(steps::brief("mark the column finished", finished, LockMode::ShareUpdateExclusive, table)),
-    }
+    finish(&mut all, table, &column.colname);
     Ok(all)
+}
+
+/// The marks stay until the last step, which takes them all away: only then is a step that is done known as done.
+fn finish(all: &mut Vec<Step>, table: &Table, column: &str) {
+    let mut finished = Vec::new();
+    for step in all.iter_mut() {
+        if let Mode::Long { then } = &mut step.mode {
+            finished.extend(then.extract_if(.., |sql| sql.starts_with("COMMENT ON CONSTRAINT ")));
+        }
+    }
+    finished.push(steps::comment_on_column(column, table, None));
+    match all.last_mut().map(|step| &mut step.mode) {
+        Some(Mode::Brief { then } | Mode::Long { then }) => then.extend(finished),
+        _ => {
+            let first = finished.remove(0);
+            all.push(steps::brief_then("mark the column finished", first, finished, LockMode::ShareUpdateExclusive, table));
+        }
+    }
 }
 
 /// The column itself, filled and NOT NULL as asked, without its other constraints.
