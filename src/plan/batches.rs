@@ -520,6 +520,7 @@ mod tests {
             default: None,
             identity: String::new(),
             generated: String::new(),
+            comment: None,
         };
         let columns = vec![
             column("id", "bigint"),
@@ -570,6 +571,8 @@ mod tests {
             indexes: if key.is_empty() { vec![] } else { vec![index] },
             constraints: vec![],
             triggers: vec![],
+            taken_relations: vec![],
+            taken_constraints: vec![],
         }
     }
 

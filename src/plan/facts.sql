@@ -103,7 +103,9 @@ SELECT pg_catalog.json_build_object(
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
       'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
       'identity', a.attidentity,
-      'generated', a.attgenerated) ORDER BY a.attnum)
+      'generated', a.attgenerated,
+      'comment', (SELECT x.description FROM pg_catalog.pg_description x
+        WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum)) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a
       LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
       WHERE a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json),
@@ -153,7 +155,19 @@ SELECT pg_catalog.json_build_object(
       'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
       'on_update', (t.tgtype & 16) <> 0,
       'on_delete', (t.tgtype & 8) <> 0) ORDER BY t.tgname)
-      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json)))
+      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json),
+    -- Names that one generated from this relation's could collide with; its own indexes and constraints are listed above.
+    'taken_relations', coalesce((SELECT pg_catalog.json_agg(c.relname)
+      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname
+        AND pg_catalog.starts_with(c.relname::text, pg_catalog."left"(f.relname::text, 6))
+        AND c.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$'
+        AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
+    'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
+      FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.connamespace
+      WHERE f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
+        AND pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
+        AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
     FROM found f), '[]'::json),
   'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile))

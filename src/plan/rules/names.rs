@@ -2,7 +2,7 @@
 //! same schema as the statement would have: makeObjectName, ChooseRelationName, ChooseConstraintName and
 //! ChooseIndexColumnNames of the server's sources.
 
-use crate::plan::facts::Relation;
+use crate::plan::facts::{Index, Relation};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Constraint, IndexElem, IndexStmt, MinMaxOp, Node, SqlValueFunctionOp};
 
@@ -97,7 +97,7 @@ fn clip(text: &str, bytes_max: usize) -> &str {
 
 fn choose_relation(relation: &Relation, name2: &str, label: &str, for_constraint: bool) -> String {
     choose(&relation.name, name2, label, |name| {
-        relation_taken(relation, name) || (for_constraint && constraint_taken(relation, name))
+        relation_taken(relation, name, for_constraint) || (for_constraint && constraint_taken(relation, name))
     })
 }
 
@@ -115,17 +115,22 @@ fn choose(name1: &str, name2: &str, label: &str, taken: impl Fn(&str) -> bool) -
     name
 }
 
-fn relation_taken(relation: &Relation, name: &str) -> bool {
+fn relation_taken(relation: &Relation, name: &str, for_constraint: bool) -> bool {
     relation.name == name
         || relation.taken_relations.iter().any(|taken| taken == name)
-        || relation
-            .indexes
-            .iter()
-            .any(|i| i.name == name && i.schema == relation.schema)
+        || relation.indexes.iter().any(|i| i.name == name && i.schema == relation.schema && !unfinished(i, for_constraint))
+}
+
+/// What an earlier run of the same statement may have left: an INVALID index, which is removed first, or the unique index of a
+/// constraint that is still to be added.
+fn unfinished(index: &Index, for_constraint: bool) -> bool {
+    !index.valid || (for_constraint && index.unique && index.constraint.is_none())
 }
 
 fn constraint_taken(relation: &Relation, name: &str) -> bool {
-    relation.taken_constraints.iter().any(|taken| taken == name) || relation.constraint(name).is_some()
+    relation.taken_constraints.iter().any(|taken| taken == name)
+        // One that carries our comment is continued.
+        || relation.constraint(name).is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: ")))
 }
 
 /// ChooseIndexNameAddition: joined with `_`, cut where the server's buffer ends.
@@ -185,14 +190,10 @@ fn figure(node: &Node) -> Figure {
             None => part.arg.as_deref().map_or(Figure::Nothing, figure),
         },
         NodeEnum::FuncCall(call) => last_string(&call.funcname).map_or(Figure::Unknown, |n| Figure::Name(n, 2)),
-        NodeEnum::AExpr(expression) if expression.kind() == pg_query::protobuf::AExprKind::AexprNullif => {
-            name("nullif")
+        NodeEnum::AExpr(expression) if expression.kind() == pg_query::protobuf::AExprKind::AexprNullif => name("nullif"),
+        NodeEnum::AExpr(_) | NodeEnum::BoolExpr(_) | NodeEnum::NullTest(_) | NodeEnum::BooleanTest(_) | NodeEnum::AConst(_) => {
+            Figure::Nothing
         }
-        NodeEnum::AExpr(_)
-        | NodeEnum::BoolExpr(_)
-        | NodeEnum::NullTest(_)
-        | NodeEnum::BooleanTest(_)
-        | NodeEnum::AConst(_) => Figure::Nothing,
         NodeEnum::TypeCast(cast) => match cast.arg.as_deref().map_or(Figure::Nothing, figure) {
             Figure::Name(name, 2) => Figure::Name(name, 2),
             Figure::Unknown => Figure::Unknown,

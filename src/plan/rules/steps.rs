@@ -80,18 +80,6 @@ pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<S
     ))
 }
 
-/// True if the column is NOT NULL without an unvalidated constraint behind it (which 18 has).
-pub(super) fn column_not_null(table: &Table, column: &str) -> Option<String> {
-    let relation = table.known?;
-    Some(format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = {oid}::pg_catalog.oid AND a.attname = {column} \
-         AND a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = a.attrelid \
-         AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum] AND NOT c.convalidated))",
-        oid = relation.oid,
-        column = quote_literal(column)
-    ))
-}
-
 /// Removes a half-made constraint of ours once the step has failed for good.
 pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
     Some(Cleanup {
