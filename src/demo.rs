@@ -20,6 +20,8 @@ use waits::{Target, Watch};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1200);
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The standard policy's small_bytes.
+const SMALL_BYTES: i64 = 10_485_760;
 const FILL_ROWS: u64 = 50_000;
 
 #[derive(Clone, Debug)]
@@ -93,7 +95,7 @@ async fn play(options: &Options) -> Result<(), String> {
         cluster.version() % 10_000,
         cluster.port()
     ));
-    fill(&cluster, options.rows).await?;
+    let is_large = fill(&cluster, options.rows).await? > SMALL_BYTES;
     let audit = cluster.socket_dir().join("audit.jsonl");
     let (proxy, port) = start_proxy(&cluster, &audit)?;
 
@@ -134,7 +136,7 @@ async fn play(options: &Options) -> Result<(), String> {
         report::summary(&pairs)
     ))?;
 
-    let mut broken = report::broken_promises(&pairs);
+    let mut broken = report::broken_promises(&pairs, is_large);
     let (wanted, have) = (effects(&legs[0].direct).await?, effects(&legs[1].direct).await?);
     broken.extend(
         wanted
@@ -229,8 +231,8 @@ fn start_proxy(cluster: &Cluster, audit: &Path) -> Result<(Guarded, u16), String
     Err("no free port on 127.0.0.1 stayed free for the proxy".into())
 }
 
-/// Two databases that are the same to the last page: `direct` and `proxied`.
-async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
+/// Two databases that are the same to the last page: `direct` and `proxied`. Answers the size of `users` in bytes.
+async fn fill(cluster: &Cluster, rows: u64) -> Result<i64, String> {
     let dsn = |database: &str| format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.port());
     let failed = |e: tokio_postgres::Error| format!("filling users: {}", told(&e));
     let admin = connect(&dsn("postgres")).await.map_err(failed)?;
@@ -262,6 +264,11 @@ async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
         progress(&format!("filling users: {filled} of {rows} rows"), filled == rows);
     }
     client.batch_execute("VACUUM ANALYZE").await.map_err(failed)?;
+    let bytes = client
+        .query_one("SELECT pg_relation_size('users')", &[])
+        .await
+        .map_err(failed)?
+        .get(0);
     // A database that is copied must have no sessions; the server closes them a moment after we do.
     drop(client);
     say("copying the database, for the second run");
@@ -272,7 +279,8 @@ async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    admin.batch_execute("CHECKPOINT").await.map_err(failed)
+    admin.batch_execute("CHECKPOINT").await.map_err(failed)?;
+    Ok(bytes)
 }
 
 impl Leg {
