@@ -97,9 +97,8 @@ fn block(text: &mut String, title: &str, (direct, proxied): (&Measured, &Measure
     }
 }
 
-/// What the run through Lockkeeper did not keep; empty is what the demo is for. `is_large`: to the policy, `users` is not
-/// one of the small tables, which may be changed in one go.
-pub fn broken_promises(pairs: &[Pair], is_large: bool) -> Vec<String> {
+/// What the run through Lockkeeper did not keep; empty is what the demo is for.
+pub fn broken_promises(pairs: &[Pair]) -> Vec<String> {
     let mut broken = Vec::new();
     for Pair { play, proxied, .. } in pairs {
         if proxied.lock_wait > LOCK_WAIT_MAX {
@@ -120,7 +119,7 @@ pub fn broken_promises(pairs: &[Pair], is_large: bool) -> Vec<String> {
             .audit
             .iter()
             .any(|line| line["event"] == "statement" && line["action"] == "rewrite");
-        if is_large && !play.is_loop && proxied.rows > ROWS_MAX && !in_batches {
+        if !play.is_loop && proxied.rows > ROWS_MAX && !in_batches {
             let rows = grouped(proxied.rows as u128);
             broken.push(format!(
                 "{rows} rows were changed in one transaction, not in batches, by: {}",
@@ -263,7 +262,7 @@ mod tests {
     fn every_promise_can_be_broken() {
         let refusal = Some(("LK001".to_owned(), "refused".to_owned()));
         let check = |find: &str, proxied: Measured, broken: &[&str]| {
-            let said = broken_promises(&[pair(find, proxied)], true);
+            let said = broken_promises(&[pair(find, proxied)]);
             assert_eq!(said.len(), broken.len(), "{said:?}");
             for (said, wanted) in said.iter().zip(broken) {
                 assert!(said.contains(wanted), "{said}");
@@ -308,7 +307,6 @@ mod tests {
             ..Measured::default()
         };
         check("UPDATE users SET email_verified", many.clone(), &["not in batches"]);
-        assert!(broken_promises(&[pair("UPDATE users SET email_verified", many.clone())], false).is_empty());
         let audit = vec![serde_json::json!({"event": "statement", "action": "rewrite"})];
         check("UPDATE users SET email_verified", Measured { audit, ..many }, &[]);
         check(
