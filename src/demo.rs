@@ -214,16 +214,7 @@ fn start_proxy(cluster: &Cluster, policy: &OsStr, audit: &Path) -> Result<(Guard
         let port = cluster::free_port()?;
         let (listen, upstream) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", cluster.port()));
         let mut command = std::process::Command::new(&program);
-        command.args([
-            "serve",
-            "--listen",
-            &listen,
-            "--upstream",
-            &upstream,
-            "--policy",
-            "standard",
-            "--audit",
-        ]);
+        command.args(["serve", "--listen", &listen, "--upstream", &upstream, "--policy"]);
         command.arg(policy).arg("--audit").arg(audit);
         cluster::clean_environment(&mut command);
         let proxy = Guarded::spawn(&command, &log)?;
