@@ -168,7 +168,7 @@ fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
 
 /// A validated CHECK that says exactly this lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
 fn proven(table: &Table, column: &str) -> bool {
-    let exactly = format!("CHECK (({} IS NOT NULL))", quote_ident(column));
+    let exactly = format!("CHECK (({} IS NOT NULL))", steps::as_printed(column));
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
         let proves = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.validated && c.definition == exactly && !ours(&c.comment);
