@@ -90,10 +90,12 @@ fn order(commands: &[&AlterTableCmd], facts: &Facts, statement: &Statement) -> V
         constraint.is_some_and(|c| c.kind == 'c' && c.columns.iter().any(|column| set.contains(&column.as_str())))
     };
     let added = |name: &str| {
-        commands.iter().any(|c| match c.def.as_ref().and_then(|d| d.node.as_ref()) {
-            Some(NodeEnum::Constraint(constraint)) => constraint.conname == name,
-            _ => false,
-        })
+        commands
+            .iter()
+            .any(|c| match c.def.as_ref().and_then(|d| d.node.as_ref()) {
+                Some(NodeEnum::Constraint(constraint)) => constraint.conname == name,
+                _ => false,
+            })
     };
     let pass = |command: &AlterTableCmd| match command.subtype() {
         AlterTableType::AtDropConstraint if proves(&command.name) && !added(&command.name) => 9,
@@ -113,7 +115,9 @@ fn order(commands: &[&AlterTableCmd], facts: &Facts, statement: &Statement) -> V
 /// What becomes of one part of the statement.
 enum Part {
     /// The client's own text.
-    Own { text: String },
+    Own {
+        text: String,
+    },
     Steps(Vec<Step>),
 }
 
@@ -325,7 +329,10 @@ impl<'a> Composer<'a> {
         if facts.offline || named.is_empty() {
             return true;
         }
-        named.iter().filter_map(|name| facts.relation(name)).any(|relation| !relation.invisible_to_others())
+        named
+            .iter()
+            .filter_map(|name| facts.relation(name))
+            .any(|relation| !relation.invisible_to_others())
     }
 
     fn judge_lock_queue(&mut self) -> Action {
@@ -404,12 +411,29 @@ impl<'a> Composer<'a> {
         let refused: Vec<&Finding> = self.findings.iter().filter(|f| f.action == Action::Reject).collect();
         let detail = refused
             .iter()
-            .map(|f| format!("Rule {}: {}; the lock is {}, which blocks {}.", f.rule, f.message, f.lock.name(), f.lock.blocks()))
+            .map(|f| {
+                format!(
+                    "Rule {}: {}; the lock is {}, which blocks {}.",
+                    f.rule,
+                    f.message,
+                    f.lock.name(),
+                    f.lock.blocks()
+                )
+            })
             .collect::<Vec<_>>()
             .join("\n");
-        let mut hint = self.refusals.iter().map(|r| r.hint.as_str()).collect::<Vec<_>>().join("\n");
+        let mut hint = self
+            .refusals
+            .iter()
+            .map(|r| r.hint.as_str())
+            .collect::<Vec<_>>()
+            .join("\n");
         // What the server itself refuses, nobody can let through.
-        if self.refusals.iter().all(|r| !matches!(r.sqlstate, "42601") && r.rule != "concurrent-in-transaction") {
+        if self
+            .refusals
+            .iter()
+            .all(|r| !matches!(r.sqlstate, "42601") && r.rule != "concurrent-in-transaction")
+        {
             hint.push('\n');
             hint.push_str(&self.override_hint());
         }
@@ -429,7 +453,10 @@ impl<'a> Composer<'a> {
     fn override_hint(&self) -> String {
         if !self.whole.policy.may_override(&self.policy_subject()) {
             return match self.whole.facts.override_ {
-                Some(_) => format!("lockkeeper.override is set, but the policy does not let {} use it.", self.whole.facts.role),
+                Some(_) => format!(
+                    "lockkeeper.override is set, but the policy does not let {} use it.",
+                    self.whole.facts.role
+                ),
                 None => String::new(),
             };
         }
@@ -438,7 +465,10 @@ impl<'a> Composer<'a> {
         }
         let mut names: Vec<&str> = self.refusals.iter().map(|r| r.rule).collect();
         names.dedup();
-        format!("To run it as it is all the same: SET lockkeeper.override = '{}: <why>';", names.join(", "))
+        format!(
+            "To run it as it is all the same: SET lockkeeper.override = '{}: <why>';",
+            names.join(", ")
+        )
     }
 }
 
@@ -470,7 +500,10 @@ impl<'a> Overrides<'a> {
         if let Some(name) = unknown {
             let distance = |rule: &&Rule| strsim::damerau_levenshtein(rule.name, name);
             let nearest = rules::RULES.iter().min_by_key(distance)?;
-            return Some(format!("lockkeeper.override names no rule `{name}`; the nearest is `{}`.", nearest.name));
+            return Some(format!(
+                "lockkeeper.override names no rule `{name}`; the nearest is `{}`.",
+                nearest.name
+            ));
         }
         if !self.names.is_empty() && self.reason.is_empty() {
             return Some(format!(
@@ -486,7 +519,9 @@ impl<'a> Overrides<'a> {
 fn strongest(statement: &Statement) -> LockMode {
     match &statement.node {
         NodeEnum::IndexStmt(_) => LockMode::Share,
-        NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => LockMode::ShareUpdateExclusive,
+        NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => {
+            LockMode::ShareUpdateExclusive
+        }
         NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
         NodeEnum::CreateStmt(create) if create.partbound.is_none() => LockMode::ShareRowExclusive,
         NodeEnum::AlterTableStmt(alter) => {
@@ -501,7 +536,11 @@ fn strongest(statement: &Statement) -> LockMode {
                 ),
                 _ => false,
             };
-            if alter.cmds.iter().all(weak) { LockMode::ShareUpdateExclusive } else { LockMode::AccessExclusive }
+            if alter.cmds.iter().all(weak) {
+                LockMode::ShareUpdateExclusive
+            } else {
+                LockMode::AccessExclusive
+            }
         }
         _ => LockMode::AccessExclusive,
     }

@@ -14,7 +14,10 @@ pub(super) const RULE: Rule = Rule {
     versions: "13–18",
     safe: "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index on plain columns without WHERE.",
     bad: &["REFRESH MATERIALIZED VIEW totals", "REFRESH MATERIALIZED VIEW bare"],
-    good: &["REFRESH MATERIALIZED VIEW CONCURRENTLY totals", "REFRESH MATERIALIZED VIEW totals WITH NO DATA"],
+    good: &[
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY totals",
+        "REFRESH MATERIALIZED VIEW totals WITH NO DATA",
+    ],
     check,
 };
 
@@ -27,11 +30,15 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let view = subject.large(&name_of(refresh.relation.as_ref()?))?;
     let usable = view.known.is_some_and(|relation| {
-        let plain = |i: &crate::plan::facts::Index| i.unique && i.valid && i.immediate && !i.partial && i.columns.iter().all(Option::is_some);
+        let plain = |i: &crate::plan::facts::Index| {
+            i.unique && i.valid && i.immediate && !i.partial && i.columns.iter().all(Option::is_some)
+        };
         relation.indexes.iter().any(plain)
     });
     let steps = match splice::concurrently(&subject.statement.sql) {
-        _ if !usable => Err("CONCURRENTLY needs a unique index on plain columns of the view, and none is known".to_string()),
+        _ if !usable => {
+            Err("CONCURRENTLY needs a unique index on plain columns of the view, and none is known".to_string())
+        }
         None => Err("CONCURRENTLY could not be added to this text with certainty".to_string()),
         Some(sql) => Ok(vec![Step {
             lock: LockMode::Exclusive,
@@ -39,10 +46,18 @@ fn check(subject: &Subject) -> Option<Found> {
             ..steps::long("refresh concurrently", sql, Vec::new(), &view)
         }]),
     };
-    let message = format!("REFRESH blocks every reader of {} while its query runs", view.described());
+    let message = format!(
+        "REFRESH blocks every reader of {} while its query runs",
+        view.described()
+    );
     let otherwise = format!(
         "CREATE UNIQUE INDEX CONCURRENTLY ON {v} (<its key>);  -- once\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
         v = view.sql
     );
-    Some(Found::steps(message, "use REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index", steps, &otherwise))
+    Some(Found::steps(
+        message,
+        "use REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index",
+        steps,
+        &otherwise,
+    ))
 }

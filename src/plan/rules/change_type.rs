@@ -12,7 +12,10 @@ pub(super) const RULE: Rule = Rule {
     why: "The table is written anew, or its index, under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
     safe: "Expand and contract: a new column of the new type, a trigger, a backfill, the deployment, then the old column's end. Widening a varchar, varchar to text and the like are instant and pass.",
-    bad: &["ALTER TABLE users ALTER COLUMN age TYPE bigint", "ALTER TABLE users ALTER COLUMN name TYPE varchar(5)"],
+    bad: &[
+        "ALTER TABLE users ALTER COLUMN age TYPE bigint",
+        "ALTER TABLE users ALTER COLUMN name TYPE varchar(5)",
+    ],
     good: &[
         "ALTER TABLE users ALTER COLUMN label TYPE varchar(20)",
         "ALTER TABLE users ALTER COLUMN label TYPE text",
@@ -32,11 +35,18 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     let cost = cost(subject, &table, name, definition)?;
-    let message = format!("changing the type of {name} {cost} of {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "changing the type of {name} {cost} of {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let new = names::object(name, "new", "");
     let new_type = written(&action, definition).unwrap_or_else(|| "<the new type>".to_string());
     let hint = rename_column::steps(&table, name, &new, &new_type);
-    Some(Found::advice(message, "add a column of the new type, keep both in step, deploy, then drop the old one", hint))
+    Some(Found::advice(
+        message,
+        "add a column of the new type, keep both in step, deploy, then drop the old one",
+        hint,
+    ))
 }
 
 /// The new type as the client wrote it.
@@ -66,15 +76,22 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     if definition.raw_default.is_some() || !fits(&old, &new, subject) {
         return REWRITE;
     }
-    let own_index = |i: &crate::plan::facts::Index| i.mentions.iter().any(|m| m == name) || i.columns.iter().flatten().any(|c| c == name);
+    let own_index = |i: &crate::plan::facts::Index| {
+        i.mentions.iter().any(|m| m == name) || i.columns.iter().flatten().any(|c| c == name)
+    };
     let mut indexes = relation.indexes.iter().filter(|i| own_index(i));
     // Expressions and predicates hide their types, and so are built anew; so is any index if the operators change.
-    let rebuilt = |i: &crate::plan::facts::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
+    let rebuilt =
+        |i: &crate::plan::facts::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
     let operators = definition.coll_clause.is_some() || old.family() != new.family();
     if indexes.any(|i| operators || rebuilt(i)) {
         return Some("rebuilds an index");
     }
-    if relation.constraints.iter().any(|c| c.kind == 'c' && c.columns.iter().any(|k| k == name)) {
+    if relation
+        .constraints
+        .iter()
+        .any(|c| c.kind == 'c' && c.columns.iter().any(|k| k == name))
+    {
         return Some("scans all rows for a CHECK constraint");
     }
     None
@@ -91,7 +108,10 @@ struct Type {
 
 impl Type {
     fn parse(printed: &str) -> Option<Type> {
-        let parsed = pg_query::parse(&format!("SELECT NULL::{printed}"), pg_query::ParserOptions::DEFAULT).ok()?.protobuf.stmts;
+        let parsed = pg_query::parse(&format!("SELECT NULL::{printed}"), pg_query::ParserOptions::DEFAULT)
+            .ok()?
+            .protobuf
+            .stmts;
         let NodeEnum::SelectStmt(select) = parsed.into_iter().next()?.stmt?.node? else {
             return None;
         };
@@ -143,7 +163,8 @@ fn fits(old: &Type, new: &Type, subject: &Subject) -> bool {
         return old == new;
     }
     if old.array || new.array {
-        return old == new || (old.array && new.array && old.name == "varchar" && new.name == "varchar" && new.modifiers.is_empty());
+        return old == new
+            || (old.array && new.array && old.name == "varchar" && new.name == "varchar" && new.modifiers.is_empty());
     }
     // Without a length the new type takes everything; with one it has to be as long.
     let wider = match (old.modifiers.as_slice(), new.modifiers.as_slice()) {
@@ -153,8 +174,12 @@ fn fits(old: &Type, new: &Type, subject: &Subject) -> bool {
     };
     match (old.name.as_str(), new.name.as_str()) {
         _ if old == new => true,
-        ("varchar", "varchar") | ("varbit", "varbit") | ("timestamp", "timestamp") | ("timestamptz", "timestamptz")
-        | ("time", "time") | ("timetz", "timetz") => wider,
+        ("varchar", "varchar")
+        | ("varbit", "varbit")
+        | ("timestamp", "timestamp")
+        | ("timestamptz", "timestamptz")
+        | ("time", "time")
+        | ("timetz", "timetz") => wider,
         ("numeric", "numeric") => match (old.modifiers.as_slice(), new.modifiers.as_slice()) {
             (_, []) => true,
             ([p, rest @ ..], [wide, wide_rest @ ..]) => {

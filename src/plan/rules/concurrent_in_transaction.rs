@@ -13,7 +13,10 @@ pub(super) const RULE: Rule = Rule {
     why: "PostgreSQL refuses it: the concurrent forms commit several transactions of their own.",
     versions: "13–18",
     safe: "Run it alone, outside the transaction that the migration tool opens.",
-    bad: &["CREATE INDEX CONCURRENTLY users_email_idx ON users (email)", "DROP INDEX CONCURRENTLY users_name_idx"],
+    bad: &[
+        "CREATE INDEX CONCURRENTLY users_email_idx ON users (email)",
+        "DROP INDEX CONCURRENTLY users_name_idx",
+    ],
     good: &["REFRESH MATERIALIZED VIEW CONCURRENTLY totals"],
     check,
 };
@@ -46,11 +49,15 @@ pub(in crate::plan) fn command(subject: &Subject) -> Option<&'static str> {
         NodeEnum::DropStmt(drop) if drop.concurrent && drop.remove_type() == ObjectType::ObjectIndex => {
             Some("DROP INDEX CONCURRENTLY")
         }
-        NodeEnum::ReindexStmt(reindex) if super::nonconcurrent_reindex::is_concurrent(reindex) => Some("REINDEX CONCURRENTLY"),
+        NodeEnum::ReindexStmt(reindex) if super::nonconcurrent_reindex::is_concurrent(reindex) => {
+            Some("REINDEX CONCURRENTLY")
+        }
         NodeEnum::AlterTableStmt(alter) => alter.cmds.iter().find_map(|node| match &node.node {
             Some(NodeEnum::AlterTableCmd(command)) if command.subtype() == AlterTableType::AtDetachPartition => {
                 match &command.def.as_ref()?.node {
-                    Some(NodeEnum::PartitionCmd(detach)) if detach.concurrent => Some("ALTER TABLE ... DETACH CONCURRENTLY"),
+                    Some(NodeEnum::PartitionCmd(detach)) if detach.concurrent => {
+                        Some("ALTER TABLE ... DETACH CONCURRENTLY")
+                    }
                     _ => None,
                 }
             }

@@ -13,7 +13,10 @@ pub(super) const RULE: Rule = Rule {
     versions: "13–18",
     safe: "A column of the base type, with the domain's condition as a CHECK that is NOT VALID at first and then validated.",
     bad: &["ALTER TABLE users ADD COLUMN d positive_int"],
-    good: &["ALTER TABLE users ADD COLUMN d plain_domain", "ALTER TABLE small ADD COLUMN d positive_int"],
+    good: &[
+        "ALTER TABLE users ADD COLUMN d plain_domain",
+        "ALTER TABLE small ADD COLUMN d positive_int",
+    ],
     check,
 };
 

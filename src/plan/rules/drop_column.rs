@@ -12,8 +12,14 @@ pub(super) const RULE: Rule = Rule {
     why: "The data is gone at once, with every index and constraint that uses the column, and applications that still name it fail.",
     versions: "13–18",
     safe: "Stop reading and writing it, deploy, make sure that nothing names it, and only then drop it, by an override that says so.",
-    bad: &["ALTER TABLE users DROP COLUMN name", "ALTER TABLE users DROP name, ADD COLUMN b int"],
-    good: &["ALTER TABLE users DROP CONSTRAINT users_check", "ALTER TABLE users DROP COLUMN IF EXISTS nowhere"],
+    bad: &[
+        "ALTER TABLE users DROP COLUMN name",
+        "ALTER TABLE users DROP name, ADD COLUMN b int",
+    ],
+    good: &[
+        "ALTER TABLE users DROP CONSTRAINT users_check",
+        "ALTER TABLE users DROP COLUMN IF EXISTS nowhere",
+    ],
     check,
 };
 
@@ -27,11 +33,25 @@ fn check(subject: &Subject) -> Option<Found> {
     let (t, c) = (&table.sql, quote_ident(name));
     let mut also: Vec<&str> = Vec::new();
     if let Some(relation) = table.known {
-        also.extend(relation.indexes.iter().filter(|i| i.mentions.contains(name)).map(|i| i.name.as_str()));
-        let constraints = relation.constraints.iter().filter(|k| k.kind != 'n' && k.columns.contains(name));
-        also.extend(constraints.map(|k| k.name.as_str()).filter(|k| !relation.indexes.iter().any(|i| i.name == *k)));
+        also.extend(
+            relation
+                .indexes
+                .iter()
+                .filter(|i| i.mentions.contains(name))
+                .map(|i| i.name.as_str()),
+        );
+        let constraints = relation
+            .constraints
+            .iter()
+            .filter(|k| k.kind != 'n' && k.columns.contains(name));
+        also.extend(
+            constraints
+                .map(|k| k.name.as_str())
+                .filter(|k| !relation.indexes.iter().any(|i| i.name == *k)),
+        );
     }
-    let mut message = format!("dropping column {c} of {t} loses its data and breaks every application that still uses it");
+    let mut message =
+        format!("dropping column {c} of {t} loses its data and breaks every application that still uses it");
     if !also.is_empty() {
         message.push_str(&format!("; {} would go with it", also.join(", ")));
     }
@@ -41,5 +61,9 @@ fn check(subject: &Subject) -> Option<Found> {
          2. Wait until the last session with the old code is gone, and look for views, functions and reports that name it.\n\
          3. SET lockkeeper.override = 'drop-column: unused since <release>'; ALTER TABLE {t} DROP COLUMN {c}; RESET lockkeeper.override;"
     );
-    Some(Found::advice(message, "stop using it and deploy first, then drop it with an override", hint))
+    Some(Found::advice(
+        message,
+        "stop using it and deploy first, then drop it with an override",
+        hint,
+    ))
 }

@@ -21,7 +21,10 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::DropStmt(drop) = &subject.statement.node else {
         return None;
     };
-    if !matches!(drop.remove_type(), ObjectType::ObjectTable | ObjectType::ObjectForeignTable) {
+    if !matches!(
+        drop.remove_type(),
+        ObjectType::ObjectTable | ObjectType::ObjectForeignTable
+    ) {
         return None;
     }
     let tables: Vec<_> = dropped(drop).iter().filter_map(|name| subject.table(name)).collect();
@@ -54,5 +57,9 @@ fn check(subject: &Subject) -> Option<Found> {
          2. Wait until the last session with the old code is gone; drop foreign keys one by one; take a backup.\n\
          3. SET lockkeeper.override = 'drop-table: unused since <release>'; DROP TABLE {names}; RESET lockkeeper.override;"
     ));
-    Some(Found::advice(message, "stop using it and deploy first, then drop it with an override", hint))
+    Some(Found::advice(
+        message,
+        "stop using it and deploy first, then drop it with an override",
+        hint,
+    ))
 }

@@ -22,12 +22,19 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     let table = subject.large(&subject.altered()?)?;
-    let message = format!("EXCLUDE builds its index on {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "EXCLUDE builds its index on {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let hint = format!(
         "PostgreSQL cannot add an exclusion constraint concurrently. CREATE TABLE {new} (LIKE {t} INCLUDING ALL); add the constraint to \
          it while it is empty, copy the rows in batches behind a trigger, and swap the names; or choose a quiet hour and override.",
         new = crate::plan::splice::quote_ident(&super::names::object(&table.bare(), "new", "")),
         t = table.sql
     );
-    Some(Found::advice(message, "there is no concurrent way: use a new table or a quiet hour with an override", hint))
+    Some(Found::advice(
+        message,
+        "there is no concurrent way: use a new table or a quiet hour with an override",
+        hint,
+    ))
 }

@@ -14,7 +14,10 @@ pub(super) const RULE: Rule = Rule {
     why: "Every touched row stays locked to the end of the one long transaction; vacuum and replicas fall behind meanwhile.",
     versions: "13–18",
     safe: "Batches along the primary key, each its own transaction, with a pause between them and the true total at the end.",
-    bad: &["UPDATE users SET name = 'x' WHERE name IS NULL", "DELETE FROM users WHERE age > 5"],
+    bad: &[
+        "UPDATE users SET name = 'x' WHERE name IS NULL",
+        "DELETE FROM users WHERE age > 5",
+    ],
     good: &["UPDATE small SET a = 1", "INSERT INTO users (id) VALUES (1)"],
     check,
 };
@@ -34,7 +37,10 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = subject.large(&name_of(range))?;
     let relation = table.known?;
-    let message = format!("this {verb} would lock about {rows:.0} rows of {} until its one transaction ends", table.described());
+    let message = format!(
+        "this {verb} would lock about {rows:.0} rows of {} until its one transaction ends",
+        table.described()
+    );
     let hint = format!(
         "Run it outside a transaction block, and it is done in batches; or write {verb} … LIMIT {} and repeat it, each time in a \
          transaction of its own, until fewer rows than that are affected.",
@@ -46,7 +52,13 @@ fn check(subject: &Subject) -> Option<Found> {
         Ok(batches) => {
             let mode = Mode::Batches(Box::new(batches));
             Remedy::Steps(vec![Step {
-                ..steps::step("change rows in batches", subject.statement.sql.clone(), mode, LockMode::RowExclusive, &table)
+                ..steps::step(
+                    "change rows in batches",
+                    subject.statement.sql.clone(),
+                    mode,
+                    LockMode::RowExclusive,
+                    &table,
+                )
             }])
         }
         Err(reason) => Remedy::None(Some(reason)),

@@ -33,7 +33,6 @@ mod validating_check;
 mod validating_foreign_key;
 mod volatile_default;
 
-
 #[cfg(test)]
 mod tests;
 
@@ -215,7 +214,13 @@ impl Table<'_> {
     pub fn bare(&self) -> String {
         match self.known {
             Some(relation) => relation.name.clone(),
-            None => self.sql.rsplit('.').next().unwrap_or(&self.sql).trim_matches('"').to_string(),
+            None => self
+                .sql
+                .rsplit('.')
+                .next()
+                .unwrap_or(&self.sql)
+                .trim_matches('"')
+                .to_string(),
         }
     }
 

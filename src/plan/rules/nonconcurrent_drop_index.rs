@@ -15,8 +15,15 @@ pub(super) const RULE: Rule = Rule {
     why: "ACCESS EXCLUSIVE is taken on the index's table: it waits for every running query there, and all queries that come later wait behind it.",
     versions: "13–18",
     safe: "DROP INDEX CONCURRENTLY, one statement an index.",
-    bad: &["DROP INDEX users_name_idx", "DROP INDEX IF EXISTS users_name_idx, users_low_idx"],
-    good: &["DROP INDEX CONCURRENTLY users_name_idx", "DROP INDEX users_pkey", "DROP INDEX users_name_idx CASCADE"],
+    bad: &[
+        "DROP INDEX users_name_idx",
+        "DROP INDEX IF EXISTS users_name_idx, users_low_idx",
+    ],
+    good: &[
+        "DROP INDEX CONCURRENTLY users_name_idx",
+        "DROP INDEX users_pkey",
+        "DROP INDEX users_name_idx CASCADE",
+    ],
     check,
 };
 
@@ -24,7 +31,8 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::DropStmt(drop) = &subject.statement.node else {
         return None;
     };
-    if drop.remove_type() != ObjectType::ObjectIndex || drop.concurrent || drop.behavior() == DropBehavior::DropCascade {
+    if drop.remove_type() != ObjectType::ObjectIndex || drop.concurrent || drop.behavior() == DropBehavior::DropCascade
+    {
         return None;
     }
     let names = dropped(drop);
@@ -40,7 +48,12 @@ fn check(subject: &Subject) -> Option<Found> {
         if index.kind() == 'I' || backs_constraint(subject, name) {
             return None;
         }
-        tables.push(index.known.and_then(|i| i.table.as_ref()).map_or(index.sql.clone(), sql_name));
+        tables.push(
+            index
+                .known
+                .and_then(|i| i.table.as_ref())
+                .map_or(index.sql.clone(), sql_name),
+        );
         let step = one(subject, drop, name, &index, names.len() == 1);
         steps = steps.and_then(|mut steps: Vec<Step>| step.map(|s| steps.push(s)).map(|()| steps));
     }
@@ -48,14 +61,23 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     tables.dedup();
-    let message = format!("DROP INDEX takes ACCESS EXCLUSIVE on {}, which blocks reads and writes", tables.join(", "));
+    let message = format!(
+        "DROP INDEX takes ACCESS EXCLUSIVE on {}, which blocks reads and writes",
+        tables.join(", ")
+    );
     let otherwise = "DROP INDEX CONCURRENTLY name; one statement for each index, outside a transaction block.";
-    Some(Found::steps(message, "use DROP INDEX CONCURRENTLY, outside a transaction block", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "use DROP INDEX CONCURRENTLY, outside a transaction block",
+        steps,
+        otherwise,
+    ))
 }
 
 fn one(subject: &Subject, drop: &DropStmt, name: &Name, index: &Table, alone: bool) -> Result<Step, String> {
     let sql = if alone {
-        splice::concurrently(&subject.statement.sql).ok_or("CONCURRENTLY could not be added to this text with certainty")?
+        splice::concurrently(&subject.statement.sql)
+            .ok_or("CONCURRENTLY could not be added to this text with certainty")?
     } else {
         let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
         format!("DROP INDEX CONCURRENTLY {if_exists}{}", sql_name(name))
@@ -87,10 +109,17 @@ fn backs_constraint(subject: &Subject, name: &Name) -> bool {
 }
 
 fn index_definition(subject: &Subject, name: &Name) -> Option<String> {
-    found(subject, name).map(|index| index.definition.clone()).filter(|d| !d.is_empty())
+    found(subject, name)
+        .map(|index| index.definition.clone())
+        .filter(|d| !d.is_empty())
 }
 
 fn found<'a>(subject: &'a Subject, name: &Name) -> Option<&'a crate::plan::facts::Index> {
     let oid = subject.facts.relation(name)?.oid;
-    subject.facts.relations.iter().flat_map(|r| &r.indexes).find(|index| index.oid == oid)
+    subject
+        .facts
+        .relations
+        .iter()
+        .flat_map(|r| &r.indexes)
+        .find(|index| index.oid == oid)
 }

@@ -42,13 +42,25 @@ fn check(subject: &Subject) -> Option<Found> {
     if index.if_not_exists && exists(subject, index) && !exists_invalid(subject, index) {
         return None;
     }
-    let message = format!("CREATE INDEX blocks all writes to {} while it builds", table.described());
+    let message = format!(
+        "CREATE INDEX blocks all writes to {} while it builds",
+        table.described()
+    );
     if table.kind() == 'p' {
-        return Some(Found::advice(message, "build it partition by partition", partitioned(&table, index)));
+        return Some(Found::advice(
+            message,
+            "build it partition by partition",
+            partitioned(&table, index),
+        ));
     }
     let built = concurrent(subject, &table, index);
     let otherwise = "CREATE INDEX CONCURRENTLY name ON table (…), outside a transaction block, with an explicit name.";
-    Some(Found::steps(message, "use CREATE INDEX CONCURRENTLY, outside a transaction block", built, otherwise))
+    Some(Found::steps(
+        message,
+        "use CREATE INDEX CONCURRENTLY, outside a transaction block",
+        built,
+        otherwise,
+    ))
 }
 
 fn concurrent(subject: &Subject, table: &Table, index: &IndexStmt) -> Result<Vec<Step>, String> {
@@ -96,7 +108,10 @@ pub(in crate::plan) fn repair(subject: &Subject) -> Option<Run> {
         notices: Vec::new(),
         steps: concurrent(subject, &table, index).ok()?,
         tag: "CREATE INDEX".to_string(),
-        why: vec![format!("the index {} exists but is INVALID: it is built anew", index.idxname)],
+        why: vec![format!(
+            "the index {} exists but is INVALID: it is built anew",
+            index.idxname
+        )],
     })
 }
 

@@ -1,9 +1,9 @@
 //! REINDEX without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, name_of, names, steps};
+use crate::plan::Step;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
-use crate::plan::{Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ReindexObjectType, ReindexStmt};
 
@@ -14,8 +14,16 @@ pub(super) const RULE: Rule = Rule {
     why: "SHARE on the table blocks its writes, and ACCESS EXCLUSIVE on the index blocks every query that would plan with it, for the whole rebuild.",
     versions: "13–18",
     safe: "REINDEX … CONCURRENTLY, without lock_timeout. What an earlier failed one left (name_ccnew) is removed first.",
-    bad: &["REINDEX INDEX users_name_idx", "REINDEX TABLE users", "REINDEX (VERBOSE) TABLE users"],
-    good: &["REINDEX TABLE CONCURRENTLY users", "REINDEX TABLE small", "REINDEX (CONCURRENTLY) INDEX users_name_idx"],
+    bad: &[
+        "REINDEX INDEX users_name_idx",
+        "REINDEX TABLE users",
+        "REINDEX (VERBOSE) TABLE users",
+    ],
+    good: &[
+        "REINDEX TABLE CONCURRENTLY users",
+        "REINDEX TABLE small",
+        "REINDEX (CONCURRENTLY) INDEX users_name_idx",
+    ],
     check,
 };
 
@@ -34,9 +42,16 @@ fn check(subject: &Subject) -> Option<Found> {
         .ok_or("CONCURRENTLY could not be added to this text with certainty".to_string());
     let (message, steps) = match &reindex.relation {
         None => {
-            let all = super::Table { known: None, sql: format!("everything in {}", reindex.name), small: false };
+            let all = super::Table {
+                known: None,
+                sql: format!("everything in {}", reindex.name),
+                small: false,
+            };
             let message = format!("REINDEX blocks writes to every table in {} in turn", reindex.name);
-            (message, concurrently.map(|sql| vec![steps::concurrent("rebuild indexes concurrently", sql, &all)]))
+            (
+                message,
+                concurrently.map(|sql| vec![steps::concurrent("rebuild indexes concurrently", sql, &all)]),
+            )
         }
         Some(range) => {
             let object = subject.table(&name_of(range))?;
@@ -47,7 +62,10 @@ fn check(subject: &Subject) -> Option<Found> {
             if table.is_some_and(|t| t.is_small(subject.policy.small_bytes)) {
                 return None;
             }
-            let message = format!("REINDEX blocks writes to the table of {} and queries that use the index", object.described());
+            let message = format!(
+                "REINDEX blocks writes to the table of {} and queries that use the index",
+                object.described()
+            );
             let steps = concurrently.map(|sql| {
                 let mut all = leftovers(&object, reindex.kind() == ReindexObjectType::ReindexObjectIndex);
                 all.push(steps::concurrent("rebuild index concurrently", sql, &object));
@@ -57,7 +75,12 @@ fn check(subject: &Subject) -> Option<Found> {
         }
     };
     let otherwise = "REINDEX … CONCURRENTLY, outside a transaction block.";
-    Some(Found::steps(message, "use REINDEX CONCURRENTLY, outside a transaction block", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "use REINDEX CONCURRENTLY, outside a transaction block",
+        steps,
+        otherwise,
+    ))
 }
 
 /// Removal of the `_ccnew` indexes of an earlier failed REINDEX CONCURRENTLY, each skipped when it is not there (any more).
@@ -68,8 +91,18 @@ fn leftovers(object: &super::Table, index: bool) -> Vec<Step> {
     let left: Vec<(String, String)> = if index {
         vec![(relation.schema.clone(), names::object(&relation.name, "", "ccnew"))]
     } else {
-        let ours = |i: &&crate::plan::facts::Index| !i.valid && i.name.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("_ccnew");
-        relation.indexes.iter().filter(ours).map(|i| (i.schema.clone(), i.name.clone())).collect()
+        let ours = |i: &&crate::plan::facts::Index| {
+            !i.valid
+                && i.name
+                    .trim_end_matches(|c: char| c.is_ascii_digit())
+                    .ends_with("_ccnew")
+        };
+        relation
+            .indexes
+            .iter()
+            .filter(ours)
+            .map(|i| (i.schema.clone(), i.name.clone()))
+            .collect()
     };
     let removal = |(schema, name): &(String, String)| Step {
         done_when: Some(format!(

@@ -13,7 +13,10 @@ pub(super) const RULE: Rule = Rule {
     versions: "14–18; 13 has no DETACH CONCURRENTLY",
     safe: "DETACH PARTITION … CONCURRENTLY, outside a transaction block.",
     bad: &["ALTER TABLE parted DETACH PARTITION parted_1"],
-    good: &["ALTER TABLE parted DETACH PARTITION parted_1 CONCURRENTLY", "ALTER TABLE parted DETACH PARTITION parted_1 FINALIZE"],
+    good: &[
+        "ALTER TABLE parted DETACH PARTITION parted_1 CONCURRENTLY",
+        "ALTER TABLE parted DETACH PARTITION parted_1 FINALIZE",
+    ],
     check,
 };
 
@@ -27,8 +30,16 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = subject.large(&subject.altered()?)?;
     let partition = sql_name(&name_of(detach.name.as_ref()?));
-    let message = format!("DETACH PARTITION takes ACCESS EXCLUSIVE on {}, which blocks reads and writes of all partitions", table.described());
+    let message = format!(
+        "DETACH PARTITION takes ACCESS EXCLUSIVE on {}, which blocks reads and writes of all partitions",
+        table.described()
+    );
     let sql = format!("{} DETACH PARTITION {partition} CONCURRENTLY", action.head);
     let step = steps::concurrent("detach partition concurrently", sql, &table);
-    Some(Found::steps(message, "use DETACH PARTITION … CONCURRENTLY, outside a transaction block", Ok(vec![step]), ""))
+    Some(Found::steps(
+        message,
+        "use DETACH PARTITION … CONCURRENTLY, outside a transaction block",
+        Ok(vec![step]),
+        "",
+    ))
 }

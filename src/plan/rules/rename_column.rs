@@ -13,7 +13,10 @@ pub(super) const RULE: Rule = Rule {
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
     safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end.",
-    bad: &["ALTER TABLE users RENAME COLUMN name TO full_name", "ALTER TABLE small RENAME a TO b2"],
+    bad: &[
+        "ALTER TABLE users RENAME COLUMN name TO full_name",
+        "ALTER TABLE small RENAME a TO b2",
+    ],
     good: &["ALTER TABLE users RENAME CONSTRAINT users_pkey TO users_pk"],
     check,
 };
@@ -22,7 +25,12 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::RenameStmt(rename) = &subject.statement.node else {
         return None;
     };
-    let relations = [ObjectType::ObjectTable, ObjectType::ObjectView, ObjectType::ObjectMatview, ObjectType::ObjectForeignTable];
+    let relations = [
+        ObjectType::ObjectTable,
+        ObjectType::ObjectView,
+        ObjectType::ObjectMatview,
+        ObjectType::ObjectForeignTable,
+    ];
     if rename.rename_type() != ObjectType::ObjectColumn || !relations.contains(&rename.relation_type()) {
         return None;
     }
@@ -35,7 +43,11 @@ fn check(subject: &Subject) -> Option<Found> {
         rename.subname, table.sql
     );
     let hint = expand_contract(&table, &rename.subname, &rename.newname);
-    Some(Found::advice(message, "add the new column, keep both in step, deploy, then drop the old one", hint))
+    Some(Found::advice(
+        message,
+        "add the new column, keep both in step, deploy, then drop the old one",
+        hint,
+    ))
 }
 
 /// Also for a changed type, where the expression may need a cast.

@@ -13,8 +13,14 @@ pub(super) const RULE: Rule = Rule {
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
     safe: "Rename and leave a view of the old name behind in the same transaction; drop the view once nothing uses it.",
-    bad: &["ALTER TABLE users RENAME TO accounts", "ALTER TABLE IF EXISTS small RENAME TO tiny"],
-    good: &["ALTER INDEX users_name_idx RENAME TO i", "ALTER TABLE users_name_idx RENAME TO i"],
+    bad: &[
+        "ALTER TABLE users RENAME TO accounts",
+        "ALTER TABLE IF EXISTS small RENAME TO tiny",
+    ],
+    good: &[
+        "ALTER INDEX users_name_idx RENAME TO i",
+        "ALTER TABLE users_name_idx RENAME TO i",
+    ],
     check,
 };
 
@@ -22,7 +28,12 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::RenameStmt(rename) = &subject.statement.node else {
         return None;
     };
-    let relations = [ObjectType::ObjectTable, ObjectType::ObjectView, ObjectType::ObjectMatview, ObjectType::ObjectForeignTable];
+    let relations = [
+        ObjectType::ObjectTable,
+        ObjectType::ObjectView,
+        ObjectType::ObjectMatview,
+        ObjectType::ObjectForeignTable,
+    ];
     if !relations.contains(&rename.rename_type()) {
         return None;
     }
@@ -36,7 +47,10 @@ fn check(subject: &Subject) -> Option<Found> {
         Some(schema) => qualified(schema, &rename.newname),
         None => quote_ident(&rename.newname),
     };
-    let message = format!("renaming {} breaks every application that still uses the old name", table.sql);
+    let message = format!(
+        "renaming {} breaks every application that still uses the old name",
+        table.sql
+    );
     let hint = format!(
         "BEGIN;\n\
          ALTER TABLE {old} RENAME TO {bare};  -- with SET LOCAL lockkeeper.override = 'rename-table: a view takes the old name'\n\
@@ -47,5 +61,9 @@ fn check(subject: &Subject) -> Option<Found> {
         old = table.sql,
         bare = quote_ident(&rename.newname),
     );
-    Some(Found::advice(message, "leave a view of the old name behind in the same transaction", hint))
+    Some(Found::advice(
+        message,
+        "leave a view of the old name behind in the same transaction",
+        hint,
+    ))
 }

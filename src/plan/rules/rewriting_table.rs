@@ -12,8 +12,17 @@ pub(super) const RULE: Rule = Rule {
     why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
     versions: "13–18",
     safe: "pg_repack or pg_squeeze, which copy beside the running table and swap at the end.",
-    bad: &["CLUSTER users USING users_name_idx", "VACUUM FULL users", "ALTER TABLE users SET UNLOGGED"],
-    good: &["VACUUM users", "ALTER TABLE small SET UNLOGGED", "VACUUM (FULL false) users", "CLUSTER small"],
+    bad: &[
+        "CLUSTER users USING users_name_idx",
+        "VACUUM FULL users",
+        "ALTER TABLE users SET UNLOGGED",
+    ],
+    good: &[
+        "VACUUM users",
+        "ALTER TABLE small SET UNLOGGED",
+        "VACUUM (FULL false) users",
+        "CLUSTER small",
+    ],
     check,
 };
 

@@ -15,7 +15,10 @@ pub(super) const RULE: Rule = Rule {
         "ALTER TABLE users ADD COLUMN n bigserial",
         "ALTER TABLE users ADD COLUMN n bigint GENERATED ALWAYS AS IDENTITY",
     ],
-    good: &["ALTER TABLE small ADD COLUMN n serial", "ALTER TABLE users ADD COLUMN n bigint"],
+    good: &[
+        "ALTER TABLE small ADD COLUMN n serial",
+        "ALTER TABLE users ADD COLUMN n bigint",
+    ],
     check,
 };
 
@@ -29,9 +32,17 @@ fn check(subject: &Subject) -> Option<Found> {
     if column::skipped(subject, &table) {
         return None;
     }
-    let message = format!("numbering the rows rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "numbering the rows rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let otherwise = "CREATE SEQUENCE s; ALTER TABLE t ADD COLUMN c bigint, ALTER COLUMN c SET DEFAULT nextval('s'); \
                      ALTER SEQUENCE s OWNED BY t.c; then fill existing rows a few thousand at a time, and set NOT NULL last.";
     let steps = column::sequence(subject, &table, &asked);
-    Some(Found::steps(message, "add the column first, then fill it in batches", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "add the column first, then fill it in batches",
+        steps,
+        otherwise,
+    ))
 }

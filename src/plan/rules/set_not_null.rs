@@ -14,7 +14,10 @@ pub(super) const RULE: Rule = Rule {
     why: "The whole table is scanned under ACCESS EXCLUSIVE: all reads and writes wait for the scan.",
     versions: "13–17: through a CHECK constraint; 18: through a NOT NULL constraint that is not validated at first",
     safe: "A constraint that is NOT VALID at first, VALIDATE CONSTRAINT under SHARE UPDATE EXCLUSIVE, and only then SET NOT NULL, which no longer scans.",
-    bad: &["ALTER TABLE users ALTER COLUMN name SET NOT NULL", "ALTER TABLE users ADD CONSTRAINT n NOT NULL name"],
+    bad: &[
+        "ALTER TABLE users ALTER COLUMN name SET NOT NULL",
+        "ALTER TABLE users ADD CONSTRAINT n NOT NULL name",
+    ],
     good: &[
         "ALTER TABLE users ALTER COLUMN id SET NOT NULL",
         "ALTER TABLE users ALTER COLUMN proven SET NOT NULL",
@@ -27,17 +30,28 @@ fn check(subject: &Subject) -> Option<Found> {
     let (head, column, own_name) = wanted(subject)?;
     let asked = subject.altered()?;
     let table = subject.large(&asked)?;
-    if table.known.is_some_and(|r| r.column(&column).is_none()) || is_not_null(&table, &column) || proven(&table, &column) {
+    if table.known.is_some_and(|r| r.column(&column).is_none())
+        || is_not_null(&table, &column)
+        || proven(&table, &column)
+    {
         return None;
     }
-    let message = format!("SET NOT NULL scans {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "SET NOT NULL scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let steps = if subject.only() && table.kind() == 'p' {
         Err("ONLY on a partitioned table is left to you".to_string())
     } else {
-        Ok(sequence(subject, &table, &asked, &head, &column, own_name.as_deref()))
+        Ok(sequence(subject, &table, &asked, head, &column, own_name.as_deref()))
     };
     let otherwise = "ADD CONSTRAINT … NOT VALID, VALIDATE CONSTRAINT and SET NOT NULL, each its own transaction.";
-    Some(Found::steps(message, "add the constraint NOT VALID, validate it, then SET NOT NULL", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "add the constraint NOT VALID, validate it, then SET NOT NULL",
+        steps,
+        otherwise,
+    ))
 }
 
 /// The head, the column, and the constraint's name if one is given (18: ADD CONSTRAINT n NOT NULL c).
@@ -50,11 +64,22 @@ fn wanted<'a>(subject: &Subject<'a>) -> Option<(&'a str, String, Option<String>)
         return None;
     }
     let column = super::tree::names(&constraint.keys).into_iter().next()?;
-    Some((action.head, column, Some(constraint.conname.clone()).filter(|name| !name.is_empty())))
+    Some((
+        action.head,
+        column,
+        Some(constraint.conname.clone()).filter(|name| !name.is_empty()),
+    ))
 }
 
 /// The steps; every one of them is skipped where an earlier run has done it.
-pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name, head: &str, column: &str, name: Option<&str>) -> Vec<Step> {
+pub(super) fn sequence(
+    subject: &Subject,
+    table: &Table,
+    asked: &Name,
+    head: &str,
+    column: &str,
+    name: Option<&str>,
+) -> Vec<Step> {
     if subject.version() >= 18 {
         with_not_null_constraint(table, asked, head, column, name)
     } else {
@@ -77,7 +102,10 @@ fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
     vec![
         Step {
             done_when: steps::constraint_marked(table, &helper, &mark, ""),
-            rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {constraint}", table.sql)),
+            rollback: Some(format!(
+                "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {constraint}",
+                table.sql
+            )),
             ..steps::brief_then(
                 "add check, not validated",
                 format!("{head} ADD CONSTRAINT {constraint} CHECK ({quoted} IS NOT NULL) NOT VALID"),
@@ -88,8 +116,18 @@ fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
         },
         Step {
             done_when: steps::constraint_marked(table, &helper, &mark, " AND c.convalidated"),
-            cleanup: steps::drop_half_made(table, &helper, &mark, told("the column cannot be NOT NULL while it contains null values")),
-            ..steps::long("validate check", format!("{head} VALIDATE CONSTRAINT {constraint}"), Vec::new(), table)
+            cleanup: steps::drop_half_made(
+                table,
+                &helper,
+                &mark,
+                told("the column cannot be NOT NULL while it contains null values"),
+            ),
+            ..steps::long(
+                "validate check",
+                format!("{head} VALIDATE CONSTRAINT {constraint}"),
+                Vec::new(),
+                table,
+            )
         },
         Step {
             cleanup: steps::drop_half_made(table, &helper, &mark, told("SET NOT NULL did not succeed")),
@@ -162,7 +200,10 @@ pub(super) fn is_not_null(table: &Table, column: &str) -> bool {
 fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
     let of_column = |c: &&crate::plan::facts::Constraint| c.kind == 'n' && !c.validated && c.columns == [column];
     let constraint = table.known?.constraints.iter().find(of_column)?;
-    let ours = constraint.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
+    let ours = constraint
+        .comment
+        .as_deref()
+        .is_some_and(|c| c.starts_with("lockkeeper: "));
     Some((constraint.name.clone(), ours))
 }
 
@@ -171,7 +212,9 @@ fn proven(table: &Table, column: &str) -> bool {
     let exactly = format!("CHECK (({} IS NOT NULL))", steps::as_printed(column));
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
-        let proves = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.validated && c.definition == exactly && !ours(&c.comment);
+        let proves = |c: &crate::plan::facts::Constraint| {
+            c.kind == 'c' && c.validated && c.definition == exactly && !ours(&c.comment)
+        };
         relation.constraints.iter().any(proves)
     })
 }

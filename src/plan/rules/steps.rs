@@ -41,9 +41,9 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
 /// The comment on what an unfinished statement has made so far.
 pub(super) fn mark(doing: &str, text: &str) -> String {
     // FNV-1a: stable between versions of this program, unlike the standard library's hasher.
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("lockkeeper: {doing} ({hash:016x})")
 }
 
@@ -72,9 +72,14 @@ pub(super) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str
 /// As the server prints a name in definitions: without quotes also for an unreserved key word, such as `name`.
 pub(super) fn as_printed(name: &str) -> String {
     let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let plain = first && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let plain = first
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     let unreserved = pg_query::protobuf::KeywordKind::UnreservedKeyword as i32;
-    let kind = pg_query::scan(name).ok().and_then(|scan| scan.tokens.first().map(|t| t.keyword_kind));
+    let kind = pg_query::scan(name)
+        .ok()
+        .and_then(|scan| scan.tokens.first().map(|t| t.keyword_kind));
     if plain && kind.is_some_and(|kind| kind <= unreserved) {
         return name.to_string();
     }
@@ -96,7 +101,11 @@ pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<S
 pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
     Some(Cleanup {
         when: constraint_marked(table, name, mark, "")?,
-        sql: format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", table.sql, quote_ident(name)),
+        sql: format!(
+            "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+            table.sql,
+            quote_ident(name)
+        ),
         brief: true,
         told,
     })
@@ -120,7 +129,10 @@ pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
         ),
         sql: format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"),
         brief: false,
-        told: format!("removed the INVALID index {name} that an unfinished build on {} had left", table.sql),
+        told: format!(
+            "removed the INVALID index {name} that an unfinished build on {} had left",
+            table.sql
+        ),
     })
 }
 

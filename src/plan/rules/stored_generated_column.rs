@@ -36,6 +36,13 @@ fn check(subject: &Subject) -> Option<Found> {
     if subject.version() >= 18 {
         hint.push_str("\n-- or, without storage: GENERATED ALWAYS AS (…) VIRTUAL, which is instant");
     }
-    let message = format!("a STORED generated column rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
-    Some(Found::advice(message, "use a plain column kept up to date by a trigger", hint))
+    let message = format!(
+        "a STORED generated column rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
+    Some(Found::advice(
+        message,
+        "use a plain column kept up to date by a trigger",
+        hint,
+    ))
 }

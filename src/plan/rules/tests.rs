@@ -164,7 +164,11 @@ fn check(version: u32, sql: &str, expect: &str) {
 #[test]
 fn every_rule_finds_its_bad_and_leaves_its_good_alone() {
     for rule in RULES {
-        assert!(!rule.bad.is_empty() && !rule.good.is_empty(), "{} has no examples", rule.name);
+        assert!(
+            !rule.bad.is_empty() && !rule.good.is_empty(),
+            "{} has no examples",
+            rule.name
+        );
         let place = match rule.name {
             "concurrent-in-transaction" => Place::Block,
             _ => Place::Alone,
@@ -172,7 +176,12 @@ fn every_rule_finds_its_bad_and_leaves_its_good_alone() {
         for (examples, expect) in [(rule.bad, true), (rule.good, false)] {
             for sql in examples {
                 let found = rules_of(&planned(sql, &facts(18), place));
-                assert_eq!(found.contains(&rule.name), expect, "{}: {sql} finds {found:?}", rule.name);
+                assert_eq!(
+                    found.contains(&rule.name),
+                    expect,
+                    "{}: {sql} finds {found:?}",
+                    rule.name
+                );
             }
         }
     }
@@ -181,7 +190,10 @@ fn every_rule_finds_its_bad_and_leaves_its_good_alone() {
 #[test]
 fn names_are_unique_and_found() {
     for rule in RULES {
-        assert!(std::ptr::eq(find(rule.name).expect("is in the table"), find(rule.name).expect("is in the table")));
+        assert!(std::ptr::eq(
+            find(rule.name).expect("is in the table"),
+            find(rule.name).expect("is in the table")
+        ));
         assert_eq!(RULES.iter().filter(|other| other.name == rule.name).count(), 1);
     }
 }
@@ -200,9 +212,15 @@ fn every_step_parses_and_is_left_alone_when_planned_again() {
                     Mode::Brief { then } | Mode::Long { then } => then.as_slice(),
                     _ => &[],
                 };
-                let queries = [step.done_when.as_ref(), step.cleanup.as_ref().map(|c| &c.when), step.cleanup.as_ref().map(|c| &c.sql), step.rollback.as_ref()];
+                let queries = [
+                    step.done_when.as_ref(),
+                    step.cleanup.as_ref().map(|c| &c.when),
+                    step.cleanup.as_ref().map(|c| &c.sql),
+                    step.rollback.as_ref(),
+                ];
                 for text in then.iter().chain(queries.into_iter().flatten()).chain([&step.sql]) {
-                    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{sql}: {text}: {e}"));
+                    let parsed = pg_query::parse(text, pg_query::ParserOptions::DEFAULT)
+                        .unwrap_or_else(|e| panic!("{sql}: {text}: {e}"));
                     assert_eq!(parsed.protobuf.stmts.len(), 1, "{sql}: {text}");
                 }
                 // SET NOT NULL is instant only once the check before it is validated.
@@ -268,15 +286,28 @@ fn what_nobody_else_sees_goes_on_as_it_is() {
     check(15, "ALTER TABLE nowhere ADD COLUMN a int", "forward");
     check(15, "CREATE TABLE another (a int)", "forward");
     check(15, "CREATE INDEX ON small (a)", "brief CREATE INDEX ON small (a)");
-    check(15, "ALTER TABLE small ALTER a SET NOT NULL", "brief ALTER TABLE small ALTER a SET NOT NULL");
+    check(
+        15,
+        "ALTER TABLE small ALTER a SET NOT NULL",
+        "brief ALTER TABLE small ALTER a SET NOT NULL",
+    );
 }
 
 #[test]
 fn inside_a_transaction() {
     let block = |sql: &str| rendered(&planned(sql, &facts(15), Place::Block));
-    assert_eq!(block("ALTER TABLE users ADD COLUMN ok boolean"), "brief ALTER TABLE users ADD COLUMN ok boolean");
-    assert_eq!(block("CREATE INDEX ON users (email)"), "reject 25001: nonconcurrent-index");
-    assert_eq!(block("ALTER TABLE users ALTER name SET NOT NULL"), "reject 25001: set-not-null");
+    assert_eq!(
+        block("ALTER TABLE users ADD COLUMN ok boolean"),
+        "brief ALTER TABLE users ADD COLUMN ok boolean"
+    );
+    assert_eq!(
+        block("CREATE INDEX ON users (email)"),
+        "reject 25001: nonconcurrent-index"
+    );
+    assert_eq!(
+        block("ALTER TABLE users ALTER name SET NOT NULL"),
+        "reject 25001: set-not-null"
+    );
     assert_eq!(block("CREATE INDEX ON fresh_here (a)"), "forward");
 }
 
@@ -291,7 +322,10 @@ fn an_override_needs_a_reason_and_a_known_rule() {
         planned(sql, &facts, Place::Alone)
     };
     assert_eq!(rendered(&with("drop-column: ticket 42")), format!("brief {sql}"));
-    assert_eq!(rendered(&with("truncate, drop-column: ticket 42")), format!("brief {sql}"));
+    assert_eq!(
+        rendered(&with("truncate, drop-column: ticket 42")),
+        format!("brief {sql}")
+    );
     assert_eq!(rules_of(&with("drop-column: ticket 42")), ["drop-column", "lock-queue"]);
     for (setting, hint) in [
         ("drop-column", "needs a reason"),
@@ -309,7 +343,10 @@ fn an_override_needs_a_reason_and_a_known_rule() {
 #[test]
 fn long_names_are_cut_as_the_server_does() {
     let long = "a".repeat(40);
-    assert_eq!(super::names::object(&long, &long, "not_null"), format!("{}_{}_not_null", &long[..27], &long[..26]));
+    assert_eq!(
+        super::names::object(&long, &long, "not_null"),
+        format!("{}_{}_not_null", &long[..27], &long[..26])
+    );
     assert_eq!(super::names::object("t", "c", "idx"), "t_c_idx");
     assert_eq!(super::names::object("t", "", "pkey"), "t_pkey");
     assert_eq!(super::names::object(&"é".repeat(40), "", "pkey").len(), 5 + 58);

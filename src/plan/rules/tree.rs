@@ -25,8 +25,14 @@ pub(super) fn each(value: &Value, f: &mut dyn FnMut(&str, &Value)) {
 
 /// The `String` nodes of a list, such as a qualified name.
 pub(super) fn strings(list: &Value) -> Vec<String> {
-    let text = |item: &Value| item.pointer("/node/String/sval").and_then(Value::as_str).map(str::to_string);
-    list.as_array().map(|items| items.iter().filter_map(text).collect()).unwrap_or_default()
+    let text = |item: &Value| {
+        item.pointer("/node/String/sval")
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    list.as_array()
+        .map(|items| items.iter().filter_map(text).collect())
+        .unwrap_or_default()
 }
 
 /// The names of all functions that the expression calls, each as its parts.

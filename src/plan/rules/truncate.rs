@@ -32,11 +32,16 @@ fn check(subject: &Subject) -> Option<Found> {
         DropBehavior::DropCascade => " and of every table that references it",
         _ => "",
     };
-    let message = format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    let message =
+        format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
     let hint = format!(
         "DELETE FROM {t};  -- through Lockkeeper a large DELETE runs in batches\n\
          -- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; TRUNCATE {t}; RESET lockkeeper.override;",
         t = first.sql
     );
-    Some(Found::advice(message, "use DELETE, or an override if nothing uses it", hint))
+    Some(Found::advice(
+        message,
+        "use DELETE, or an override if nothing uses it",
+        hint,
+    ))
 }

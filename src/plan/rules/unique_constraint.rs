@@ -19,7 +19,10 @@ pub(super) const RULE: Rule = Rule {
         "ALTER TABLE users ADD UNIQUE (email, org_id)",
         "ALTER TABLE users ADD COLUMN code text UNIQUE",
     ],
-    good: &["ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX users_u", "ALTER TABLE small ADD UNIQUE (a)"],
+    good: &[
+        "ALTER TABLE users ADD CONSTRAINT u UNIQUE USING INDEX users_u",
+        "ALTER TABLE small ADD UNIQUE (a)",
+    ],
     check,
 };
 
@@ -30,22 +33,41 @@ fn check(subject: &Subject) -> Option<Found> {
         column::sequence(subject, &table, &asked)
     } else {
         let (action, constraint) = subject.added_constraint()?;
-        let builds = matches!(constraint.contype(), ConstrType::ConstrUnique | ConstrType::ConstrPrimary);
+        let builds = matches!(
+            constraint.contype(),
+            ConstrType::ConstrUnique | ConstrType::ConstrPrimary
+        );
         if !builds || !constraint.indexname.is_empty() {
             return None;
         }
         sequence(subject, &table, &asked, &action, constraint)
     };
-    let message = format!("the constraint's index is built under ACCESS EXCLUSIVE on {}, which blocks reads and writes", table.described());
+    let message = format!(
+        "the constraint's index is built under ACCESS EXCLUSIVE on {}, which blocks reads and writes",
+        table.described()
+    );
     let otherwise = "CREATE UNIQUE INDEX CONCURRENTLY name ON table (…); then ALTER TABLE … ADD CONSTRAINT name UNIQUE USING INDEX name;";
-    Some(Found::steps(message, "build the index concurrently, then ADD CONSTRAINT … USING INDEX", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "build the index concurrently, then ADD CONSTRAINT … USING INDEX",
+        steps,
+        otherwise,
+    ))
 }
 
-pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Result<Vec<Step>, String> {
+pub(super) fn sequence(
+    subject: &Subject,
+    table: &Table,
+    asked: &Name,
+    action: &Action,
+    constraint: &Constraint,
+) -> Result<Vec<Step>, String> {
     if table.kind() == 'p' {
-        return Err("a partitioned table has no concurrent way: give every partition the index concurrently, make it the \
+        return Err(
+            "a partitioned table has no concurrent way: give every partition the index concurrently, make it the \
                     partition's constraint by USING INDEX, and then add the constraint to the parent, which is instant"
-            .to_string());
+                .to_string(),
+        );
     }
     if constraint.without_overlaps || !constraint.options.is_empty() {
         return Err("WITHOUT OVERLAPS and WITH (…) are not rewritten".to_string());
@@ -79,7 +101,11 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name, action: &
         sql.push_str(" INITIALLY DEFERRED");
     }
     steps.push(Step {
-        rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", table.sql, quote_ident(&name))),
+        rollback: Some(format!(
+            "ALTER TABLE {} DROP CONSTRAINT {}",
+            table.sql,
+            quote_ident(&name)
+        )),
         ..steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table)
     });
     Ok(steps)
@@ -101,7 +127,12 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         "" => String::new(),
         space => format!(" TABLESPACE {}", quote_ident(space)),
     };
-    let sql = format!("CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{tablespace}", quote_ident(name), table.sql, tail(quote_ident));
+    let sql = format!(
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{tablespace}",
+        quote_ident(name),
+        table.sql,
+        tail(quote_ident)
+    );
     // Finished by an earlier run, and not anybody's other index of that name: as pg_get_indexdef prints it.
     let done_when = table.known.map(|relation| {
         let printed = format!(
@@ -119,11 +150,17 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
             quote_literal(&printed)
         )
     });
-    let schema = table.known.map(|r| format!("{}.", quote_ident(&r.schema))).unwrap_or_default();
+    let schema = table
+        .known
+        .map(|r| format!("{}.", quote_ident(&r.schema)))
+        .unwrap_or_default();
     Step {
         done_when,
         cleanup: steps::drop_invalid_index(table, name),
-        rollback: Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}{}", quote_ident(name))),
+        rollback: Some(format!(
+            "DROP INDEX CONCURRENTLY IF EXISTS {schema}{}",
+            quote_ident(name)
+        )),
         ..steps::concurrent("build unique index concurrently", sql, table)
     }
 }

@@ -14,7 +14,10 @@ pub(super) const RULE: Rule = Rule {
     why: "PostgreSQL has no such statement and answers with a syntax error.",
     versions: "13–18",
     safe: "The same statement over a sub-select that takes and locks at most n rows; the usual loop around it works as written.",
-    bad: &["UPDATE users SET name = 'x' WHERE name IS NULL LIMIT 1000", "DELETE FROM small LIMIT 5"],
+    bad: &[
+        "UPDATE users SET name = 'x' WHERE name IS NULL LIMIT 1000",
+        "DELETE FROM small LIMIT 5",
+    ],
     good: &["UPDATE small SET a = 1"],
     check,
 };
@@ -37,10 +40,25 @@ fn check(subject: &Subject) -> Option<Found> {
         sql: super::sql_name(&asked),
         small: false,
     };
-    let steps = batches::limited(subject.statement, relation)
-        .map(|sql| vec![steps::step("change a limited number of rows", sql, Mode::Rows, LockMode::RowExclusive, &table)]);
-    let hint = format!("{verb} {t} … WHERE key IN (SELECT key FROM {t} WHERE … ORDER BY key LIMIT n FOR UPDATE)", t = table.sql);
-    let mut found = Found::steps(format!("PostgreSQL has no {verb} … LIMIT"), "choose the rows by a sub-select with LIMIT", steps, &hint);
+    let steps = batches::limited(subject.statement, relation).map(|sql| {
+        vec![steps::step(
+            "change a limited number of rows",
+            sql,
+            Mode::Rows,
+            LockMode::RowExclusive,
+            &table,
+        )]
+    });
+    let hint = format!(
+        "{verb} {t} … WHERE key IN (SELECT key FROM {t} WHERE … ORDER BY key LIMIT n FOR UPDATE)",
+        t = table.sql
+    );
+    let mut found = Found::steps(
+        format!("PostgreSQL has no {verb} … LIMIT"),
+        "choose the rows by a sub-select with LIMIT",
+        steps,
+        &hint,
+    );
     found.hint = hint;
     if matches!(found.remedy, Remedy::None(_)) {
         // What the server itself would answer.

@@ -38,9 +38,17 @@ fn check(subject: &Subject) -> Option<Found> {
         }
         sequence(&table, &asked, &action, constraint)
     };
-    let message = format!("ADD CHECK scans {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "ADD CHECK scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let otherwise = "ALTER TABLE … ADD CONSTRAINT name CHECK (…) NOT VALID; then, in its own transaction, ALTER TABLE … VALIDATE CONSTRAINT name;";
-    Some(Found::steps(message, "add it NOT VALID, then VALIDATE CONSTRAINT", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "add it NOT VALID, then VALIDATE CONSTRAINT",
+        steps,
+        otherwise,
+    ))
 }
 
 /// NOT VALID and NOT ENFORCED constraints are added without a look at the rows.
@@ -48,9 +56,15 @@ pub(super) fn validates(constraint: &Constraint) -> bool {
     !constraint.skip_validation && constraint.is_enforced
 }
 
-pub(super) fn sequence(table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Result<Vec<Step>, String> {
+pub(super) fn sequence(
+    table: &Table,
+    asked: &Name,
+    action: &Action,
+    constraint: &Constraint,
+) -> Result<Vec<Step>, String> {
     let name = if constraint.conname.is_empty() {
-        names::check(&table.named(asked), constraint).ok_or("the constraint has no name, and PostgreSQL's choice is not known: name it")?
+        names::check(&table.named(asked), constraint)
+            .ok_or("the constraint has no name, and PostgreSQL's choice is not known: name it")?
     } else {
         constraint.conname.clone()
     };
@@ -75,7 +89,10 @@ pub(super) fn not_valid_then_validate(
     let sql = splice::not_valid(&named).ok_or(unproven)?;
     let mark = steps::mark("to be validated", &sql);
     let quoted = quote_ident(name);
-    let told = format!("removed the constraint {name}, which existing rows of {} violate", table.sql);
+    let told = format!(
+        "removed the constraint {name}, which existing rows of {} violate",
+        table.sql
+    );
     Ok(vec![
         Step {
             done_when: steps::constraint_marked(table, name, &mark, ""),

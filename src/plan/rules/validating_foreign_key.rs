@@ -53,10 +53,20 @@ fn check(subject: &Subject) -> Option<Found> {
         referenced.as_deref().unwrap_or("the referenced table")
     );
     let otherwise = "ALTER TABLE … ADD CONSTRAINT name FOREIGN KEY … NOT VALID; then, in its own transaction, ALTER TABLE … VALIDATE CONSTRAINT name;";
-    Some(Found::steps(message, "add it NOT VALID, then VALIDATE CONSTRAINT", steps, otherwise))
+    Some(Found::steps(
+        message,
+        "add it NOT VALID, then VALIDATE CONSTRAINT",
+        steps,
+        otherwise,
+    ))
 }
 
-pub(super) fn sequence(table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Result<Vec<Step>, String> {
+pub(super) fn sequence(
+    table: &Table,
+    asked: &Name,
+    action: &Action,
+    constraint: &Constraint,
+) -> Result<Vec<Step>, String> {
     let name = if constraint.conname.is_empty() {
         names::foreign_key(&table.named(asked), &tree::names(&constraint.fk_attrs))
     } else {

@@ -31,7 +31,10 @@ fn check(subject: &Subject) -> Option<Found> {
     if column::skipped(subject, &table) || !column::is_volatile(subject, default.raw_expr.as_deref()?) {
         return None;
     }
-    let message = format!("the volatile default rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes", table.described());
+    let message = format!(
+        "the volatile default rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
     let otherwise = format!(
         "ALTER TABLE {t} ADD COLUMN {c} …, ALTER COLUMN {c} SET DEFAULT …;  -- instant\n\
          -- then fill existing rows a few thousand at a time (UPDATE {t} SET {c} = … WHERE {c} IS NULL AND …), and set NOT NULL last.",
@@ -39,5 +42,10 @@ fn check(subject: &Subject) -> Option<Found> {
         c = crate::plan::splice::quote_ident(&added.colname)
     );
     let steps = column::sequence(subject, &table, &asked);
-    Some(Found::steps(message, "add the column first, then fill it in batches", steps, &otherwise))
+    Some(Found::steps(
+        message,
+        "add the column first, then fill it in batches",
+        steps,
+        &otherwise,
+    ))
 }
