@@ -514,6 +514,7 @@ mod tests {
     /// (id, tenant, name, n, flag, created) with a primary key.
     fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
+            comment: None,
             name: name.into(),
             type_name: type_name.into(),
             not_null: key.contains(&name),
@@ -552,6 +553,8 @@ mod tests {
             ),
         };
         Relation {
+            taken_relations: Vec::new(),
+            taken_constraints: Vec::new(),
             asked: Name {
                 schema: None,
                 name: "t".into(),

@@ -33,6 +33,9 @@ mod validating_check;
 mod validating_foreign_key;
 mod volatile_default;
 
+#[cfg(test)]
+mod tests;
+
 use super::facts::{Facts, Name, Relation};
 use super::lock::LockMode;
 use super::policy::Policy;
