@@ -97,7 +97,12 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        match self.read(&text).await {
+        let statements = self.read(&text).await;
+        if self.relay.place() == Place::Pipeline && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)) {
+            // Extended-query messages without a Sync, then a simple query: what they did is committed first.
+            self.relay.end_group().await?;
+        }
+        match statements {
             Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
