@@ -521,7 +521,6 @@ mod tests {
             default: None,
             identity: String::new(),
             generated: String::new(),
-            comment: None,
         };
         let columns = vec![
             column("id", "bigint"),
@@ -574,8 +573,6 @@ mod tests {
             indexes: if key.is_empty() { vec![] } else { vec![index] },
             constraints: vec![],
             triggers: vec![],
-            taken_relations: vec![],
-            taken_constraints: vec![],
         }
     }
 
