@@ -265,9 +265,17 @@ impl Session {
                 "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
             ));
         }
+        // LOCK TABLE needs a transaction block.
+        let own_block = patience_ms.is_some() && setting.place == Place::Alone;
+        if own_block {
+            asks.push(Ask::new("BEGIN"));
+        }
         if let Some(patience_ms) = patience_ms {
             asks.push(Ask::set_local("lock_timeout", &format!("{patience_ms}ms")));
-            asks.push(Ask::new(format!("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE", step.relation)));
+            asks.push(Ask::new(format!(
+                "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
+                step.relation
+            )));
         }
         asks.push(timeout);
         let at = asks.len();
@@ -281,7 +289,17 @@ impl Session {
         if savepoint {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
         }
+        if own_block {
+            asks.push(Ask::new("COMMIT"));
+        }
         let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
+        if own_block && answers.is_err() {
+            // Should the ROLLBACK fail too, the next statement tells.
+            let _ = self
+                .relay
+                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .await?;
+        }
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(at).tag),
             rows: None,

@@ -53,7 +53,8 @@ pub fn expects_blindly(tree: &Tree, relation: &Relation) -> bool {
             .is_some_and(|column| !column.analyzed && !column.not_null),
         _ => false,
     };
-    tree.condition.is_some_and(|condition| conjunction(condition).into_iter().any(is_blind))
+    tree.condition
+        .is_some_and(|condition| conjunction(condition).into_iter().any(is_blind))
 }
 
 /// `column = value` or `column IN (values)`: the column and the number of values.

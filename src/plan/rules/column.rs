@@ -260,7 +260,10 @@ fn first(
         return Ok(vec![plain(table, action, name, pieces, mark)]);
     };
     // An earlier run has made the column: its sequence has its name already, and a second one would get another.
-    let begun = table.known.and_then(|r| r.column(name)).filter(|c| c.comment.as_deref() == Some(mark));
+    let begun = table
+        .known
+        .and_then(|r| r.column(name))
+        .filter(|c| c.comment.as_deref() == Some(mark));
     if let (Some(default), true) = (begun.and_then(|c| c.default.clone()), serial(column).is_some()) {
         fill.expression = default;
     }
