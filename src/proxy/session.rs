@@ -576,6 +576,9 @@ impl Session {
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
         let policy = self.shared.policy();
+        if matches!(statement.kind, Kind::Write) && self.pins_a_key(statement, &policy, closing).await? {
+            return Ok(Verdict::Forward(None));
+        }
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
@@ -634,6 +637,28 @@ impl Session {
         }
     }
 
+    /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. Where the light
+    /// question cannot be answered, the full one is asked.
+    async fn pins_a_key(&mut self, statement: &Statement, policy: &Policy, closing: Closing) -> Result<bool, Broken> {
+        let Some(sql) = Request::of(statement).keys_sql() else {
+            return Ok(false);
+        };
+        let Ok(answers) = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? else {
+            return Ok(false);
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
+        let harmless = match Request::decode_keys(json.as_bytes()) {
+            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            // The server says itself that there is no such relation.
+            Ok(None) => return Ok(true),
+            Err(_) => false,
+        };
+        if harmless {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(harmless)
+    }
+
     async fn facts(&mut self, statement: &Statement, closing: Closing) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
@@ -688,7 +713,6 @@ impl Session {
             return Ok(());
         };
         if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            self.relay.shapes.learn(statement.sql.as_bytes());
             return Ok(());
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
