@@ -157,6 +157,8 @@ pub struct Relay {
     statement_bytes_max: usize,
     group: Group,
     client_eof: bool,
+    /// The server was given other text than the client's: a position in it would mislead.
+    pub hide_position: bool,
     server_eof: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
@@ -195,6 +197,7 @@ impl Relay {
             statement_bytes_max,
             group: Group::default(),
             client_eof: false,
+            hide_position: false,
             server_eof: false,
             discard_to_sync: false,
             discarding: 0,
@@ -458,7 +461,7 @@ impl Relay {
                 }
                 b'Z' | b'S' | b'K' => true,
                 b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
-                b'E' | b'N' => self.capture || self.position_shift > 0,
+                b'E' | b'N' => self.capture || self.position_shift > 0 || self.hide_position,
                 _ => false,
             };
             if read && len <= READ_MAX {
@@ -515,8 +518,11 @@ impl Relay {
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }
-                if self.position_shift > 0 && report.get(b'P').is_some() {
-                    report.shift_position(self.position_shift);
+                if (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some() {
+                    match self.hide_position {
+                        true => report.remove(b'P'),
+                        false => report.shift_position(self.position_shift),
+                    }
                     let mut moved = bytes::BytesMut::new();
                     report.put(&mut moved, tag);
                     self.down.replace(len, &moved);

@@ -140,7 +140,10 @@ impl Session {
                 wire::put_query(&mut frame, sql.as_bytes());
                 self.relay.capture = true;
                 self.relay.replace_frame(len, &frame);
-                self.observe(entry).await?;
+                self.relay.hide_position = true;
+                let observed = self.observe(entry).await;
+                self.relay.hide_position = false;
+                observed?;
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
@@ -347,7 +350,10 @@ impl Session {
                 let mut frame = BytesMut::new();
                 wire::put_parse(&mut frame, parse.name, sql.as_bytes(), parse.types);
                 self.relay.replace_frame(len, &frame);
-                self.relay.settle().await?;
+                self.relay.hide_position = true;
+                let settled = self.relay.settle().await;
+                self.relay.hide_position = false;
+                settled?;
                 if !self.relay.responses.skipping() {
                     let held = Held {
                         text: parse.text.to_vec(),
