@@ -726,7 +726,16 @@ impl Session {
     }
 }
 
-/// Rows that the child of the ModifyTable node is expected to give, from EXPLAIN (FORMAT JSON).
+/// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
+/// operator intervention, and failures of the system.
+fn is_of_the_moment(report: &Report) -> bool {
+    ["40", "53", "55", "57", "58", "XX"]
+        .iter()
+        .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
+/// read is not among them.
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
@@ -754,6 +763,11 @@ fn may_be_ddl(text: &[u8]) -> bool {
         .take_while(u8::is_ascii_alphabetic)
         .map(|b| b.to_ascii_lowercase())
         .collect();
+        .filter(|child| {
+            child
+                .get("Parent Relationship")
+                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+        })
     !matches!(
         word.as_slice(),
         b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show"
@@ -805,3 +819,5 @@ mod tests {
         assert!(may_be_ddl(b"CREATE TABLE t () WITH OIDS"));
     }
 }
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
+        assert_eq!(planned_rows(json), Some(3.0));
