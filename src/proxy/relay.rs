@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// Bound of the responses that the server owes; above it the client is not read until some came.
 const RESPONSES_MAX: usize = 100_000;
@@ -78,6 +79,8 @@ pub struct Held {
     /// Parameter types as the client sent them.
     pub types: Vec<u8>,
     pub what: HeldKind,
+    /// It was found harmless, whatever its parameters are, and is not looked at before then.
+    pub quiet_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,11 +157,11 @@ pub struct Relay {
     pub swallow_ready: bool,
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
+    /// The server was given other text than the client's: a position in it would mislead.
+    pub hide_position: bool,
     statement_bytes_max: usize,
     group: Group,
     client_eof: bool,
-    /// The server was given other text than the client's: a position in it would mislead.
-    pub hide_position: bool,
     server_eof: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
@@ -194,10 +197,10 @@ impl Relay {
             last_error: None,
             swallow_ready: false,
             position_shift: 0,
+            hide_position: false,
             statement_bytes_max,
             group: Group::default(),
             client_eof: false,
-            hide_position: false,
             server_eof: false,
             discard_to_sync: false,
             discarding: 0,
@@ -377,7 +380,7 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.statements.contains_key(statement) && !self.portals.contains_key(portal) {
+                    if !self.is_held(statement) && !self.portals.contains_key(portal) {
                         return Ok(Look::Pass);
                     }
                     Ok(self.whole(len, Event::Bind(len)))
@@ -408,6 +411,12 @@ impl Relay {
             return Look::Wait;
         }
         Look::Stop(event)
+    }
+
+    /// A Bind of this statement makes a portal that must not be executed without a look.
+    pub fn is_held(&self, statement: &[u8]) -> bool {
+        let held = self.statements.get(statement);
+        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
     }
 
     fn closes_held(&self, frame: &[u8]) -> bool {
