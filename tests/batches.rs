@@ -56,6 +56,15 @@ fn wait_for(stage: &Stage, query: &str) {
     }
 }
 
+/// The same, for a task whose others must go on meanwhile.
+async fn until(stage: &Stage, query: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while stage.direct(query).trim() != "t" {
+        assert!(Instant::now() < deadline, "never true: {query}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// The batches that the server received.
 fn batches(stage: &Stage) -> Vec<String> {
     let is_batch = |sql: &String| sql.starts_with("WITH lockkeeper_keys");
@@ -772,7 +781,7 @@ fn cancelled_between_batches(major: u32) {
         let connection = stage.connect().await;
         let token = connection.client.cancel_token();
         let (ended, _) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            tokio::task::block_in_place(|| wait_for(&stage, SOME));
+            until(&stage, SOME).await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         });
         let error = ended.unwrap_err();
@@ -855,12 +864,11 @@ fn cancelled_before_the_first_batch(major: u32) {
             .unwrap();
         let token = client.cancel_token();
         let (ended, _) = tokio::join!(client.execute(FILL, &[]), async {
-            tokio::task::block_in_place(|| {
-                wait_for(
-                    &stage,
-                    "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass)",
-                );
-            });
+            until(
+                &stage,
+                "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass)",
+            )
+            .await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         });
         assert_eq!(ended.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
@@ -898,7 +906,7 @@ fn crashes_leave_whole_batches(major: u32) {
     runs(async {
         let connection = stage.connect().await;
         let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
-        tokio::task::block_in_place(|| wait_for(&stage, SOME));
+        until(&stage, SOME).await;
         stage.kill_proxy();
         let error = running.await.unwrap().unwrap_err();
         assert!(error.as_db_error().is_none() || error.is_closed(), "{error:?}");
@@ -912,7 +920,7 @@ fn crashes_leave_whole_batches(major: u32) {
     runs(async {
         let connection = stage.connect().await;
         let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
-        tokio::task::block_in_place(|| wait_for(&stage, SOME));
+        until(&stage, SOME).await;
         stage.direct(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'",
         );
@@ -995,13 +1003,9 @@ fn a_deadlock_is_tried_again(major: u32) {
             .await
             .unwrap();
         let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            tokio::task::block_in_place(|| {
-                wait_for(
-                    &stage,
+            until(&stage,
                     "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
-                     AND datname = current_database())",
-                );
-            });
+                     AND datname = current_database())").await;
             // The batch holds this row and waits for the other.
             other
                 .client
@@ -1096,13 +1100,9 @@ fn serializable_is_tried_again(major: u32) {
             .await
             .unwrap();
         let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            tokio::task::block_in_place(|| {
-                wait_for(
-                    &stage,
+            until(&stage,
                     "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
-                     AND datname = current_database())",
-                );
-            });
+                     AND datname = current_database())").await;
             holder.client.batch_execute("COMMIT").await.unwrap();
         });
         assert_eq!(tag.unwrap(), 3200);
@@ -1168,13 +1168,9 @@ fn limited_in_a_loop_while_rows_are_locked(major: u32) {
                 .unwrap();
             let held = async {
                 // Until the loop is at the held rows.
-                tokio::task::block_in_place(|| {
-                    wait_for(
-                        &stage,
+                until(&stage,
                         "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
-                         AND datname = current_database())",
-                    );
-                });
+                         AND datname = current_database())").await;
                 holder.client.batch_execute("COMMIT").await.unwrap();
             };
             let looped = async {
