@@ -12,6 +12,7 @@ use load::{Load, connect};
 use plays::{Expect, LOOP_BATCH, PLAYS, Play};
 use report::{Measured, Pair};
 use serde_json::Value;
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use waits::{Target, Watch};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1200);
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
+/// The standard policy's small_bytes.
+const SMALL_BYTES: i64 = 10_485_760;
 const FILL_ROWS: u64 = 50_000;
 
 #[derive(Clone, Debug)]
@@ -93,9 +96,13 @@ async fn play(options: &Options) -> Result<(), String> {
         cluster.version() % 10_000,
         cluster.port()
     ));
-    fill(&cluster, options.rows).await?;
+    let is_large = fill(&cluster, options.rows).await? > SMALL_BYTES;
     let audit = cluster.socket_dir().join("audit.jsonl");
-    let (proxy, port) = start_proxy(&cluster, &audit)?;
+    let policy = match is_large {
+        true => "standard".into(),
+        false => all_tables_are_large(&cluster)?,
+    };
+    let (proxy, port) = start_proxy(&cluster, &policy, &audit)?;
 
     let dsn = |port: u16, database: &str| format!("host=127.0.0.1 port={port} user=postgres dbname={database}");
     let report_holds = Duration::from_millis(if options.rows < 500_000 { 400 } else { 1500 });
@@ -190,31 +197,31 @@ async fn start_cluster(bin_dir: Option<PathBuf>) -> Result<Cluster, String> {
         .map_err(|e| format!("starting PostgreSQL: {e}"))?
 }
 
+/// With few rows `users` is one of the small tables, which the standard policy lets be changed in one go: the demo shows
+/// what happens to large ones.
+fn all_tables_are_large(cluster: &Cluster) -> Result<OsString, String> {
+    let path = cluster.socket_dir().join("policy.toml");
+    std::fs::write(&path, "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n")
+        .map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(path.into_os_string())
+}
+
 /// This very program as the proxy, on a free port. Its log and audit log lie in the cluster's directory and go with it.
-fn start_proxy(cluster: &Cluster, audit: &Path) -> Result<(Guarded, u16), String> {
+fn start_proxy(cluster: &Cluster, policy: &OsStr, audit: &Path) -> Result<(Guarded, u16), String> {
     let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
     let log = cluster.socket_dir().join("proxy.log");
     for _ in 0..20 {
         let port = cluster::free_port()?;
         let (listen, upstream) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", cluster.port()));
         let mut command = std::process::Command::new(&program);
-        command.args([
-            "serve",
-            "--listen",
-            &listen,
-            "--upstream",
-            &upstream,
-            "--policy",
-            "standard",
-            "--audit",
-        ]);
-        command.arg(audit);
+        command.args(["serve", "--listen", &listen, "--upstream", &upstream, "--policy"]);
+        command.arg(policy).arg("--audit").arg(audit);
         cluster::clean_environment(&mut command);
         let proxy = Guarded::spawn(&command, &log)?;
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {
             if proxy.listens_on(port) {
-                say(&format!("Lockkeeper listens on {listen}, policy standard"));
+                say(&format!("Lockkeeper listens on {listen}, policy {}", policy.display()));
                 return Ok((proxy, port));
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -229,8 +236,8 @@ fn start_proxy(cluster: &Cluster, audit: &Path) -> Result<(Guarded, u16), String
     Err("no free port on 127.0.0.1 stayed free for the proxy".into())
 }
 
-/// Two databases that are the same to the last page: `direct` and `proxied`.
-async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
+/// Two databases that are the same to the last page: `direct` and `proxied`. Answers the size of `users` in bytes.
+async fn fill(cluster: &Cluster, rows: u64) -> Result<i64, String> {
     let dsn = |database: &str| format!("host=127.0.0.1 port={} user=postgres dbname={database}", cluster.port());
     let failed = |e: tokio_postgres::Error| format!("filling users: {}", told(&e));
     let admin = connect(&dsn("postgres")).await.map_err(failed)?;
@@ -262,6 +269,11 @@ async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
         progress(&format!("filling users: {filled} of {rows} rows"), filled == rows);
     }
     client.batch_execute("VACUUM ANALYZE").await.map_err(failed)?;
+    let bytes = client
+        .query_one("SELECT pg_relation_size('users')", &[])
+        .await
+        .map_err(failed)?
+        .get(0);
     // A database that is copied must have no sessions; the server closes them a moment after we do.
     drop(client);
     say("copying the database, for the second run");
@@ -272,7 +284,8 @@ async fn fill(cluster: &Cluster, rows: u64) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    admin.batch_execute("CHECKPOINT").await.map_err(failed)
+    admin.batch_execute("CHECKPOINT").await.map_err(failed)?;
+    Ok(bytes)
 }
 
 impl Leg {

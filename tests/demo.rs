@@ -72,8 +72,8 @@ fn the_demo_keeps_its_promises() {
     }
     for (sql, said) in [
         ("LIMIT $1 RETURNING id", "fails: 42601"),
-        ("RENAME COLUMN name TO full_name", "refused"),
-        ("TRUNCATE events", "refused"),
+        ("RENAME COLUMN name TO full_name", "refused: rename-column"),
+        ("TRUNCATE events", "refused: truncate"),
     ] {
         let after = &table[table.find(sql).unwrap_or_else(|| panic!("no {sql} in\n{table}"))..];
         let block: Vec<&str> = after.lines().take(3).collect();

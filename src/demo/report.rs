@@ -10,6 +10,8 @@ pub const LOCK_WAIT_MAX: Duration = Duration::from_millis(100);
 /// The same for a row. More is allowed, since how long one batch of an UPDATE … LIMIT loop takes is the client's own choice;
 /// an UPDATE of the whole table in one transaction is well above it.
 const ROW_WAIT_MAX: Duration = Duration::from_millis(1000);
+/// More rows at once than the standard policy's rows_max must be changed in batches.
+const ROWS_MAX: u64 = 10_000;
 const WIDTH: usize = 120;
 
 /// How one statement went in one run.
@@ -113,6 +115,17 @@ pub fn broken_promises(pairs: &[Pair]) -> Vec<String> {
                 play.sql
             ));
         }
+        let in_batches = proxied
+            .audit
+            .iter()
+            .any(|line| line["event"] == "statement" && line["action"] == "rewrite");
+        if !play.is_loop && proxied.rows > ROWS_MAX && !in_batches {
+            let rows = grouped(proxied.rows as u128);
+            broken.push(format!(
+                "{rows} rows were changed in one transaction, not in batches, by: {}",
+                play.sql
+            ));
+        }
         match (&proxied.error, play.expect) {
             (Some((state, message)), Expect::Done) => {
                 broken.push(format!("failed with {state} ({message}): {}", play.sql));
@@ -193,8 +206,7 @@ fn through_lockkeeper(run: &Measured) -> String {
         parts.push(format!("{} rows", grouped(sum("rows") as u128)));
     }
     match sum("lock_tries") {
-        0 => {}
-        1 => parts.push("1 lock try".into()),
+        0 | 1 => {}
         tries => parts.push(format!("{tries} lock tries")),
     }
     match (rules.is_empty(), parts.is_empty()) {
@@ -290,6 +302,13 @@ mod tests {
             },
             &["101 ms"],
         );
+        let many = Measured {
+            rows: 10_001,
+            ..Measured::default()
+        };
+        check("UPDATE users SET email_verified", many.clone(), &["not in batches"]);
+        let audit = vec![serde_json::json!({"event": "statement", "action": "rewrite"})];
+        check("UPDATE users SET email_verified", Measured { audit, ..many }, &[]);
         check(
             "UPDATE",
             Measured {

@@ -411,6 +411,23 @@ pub fn wants_estimate(statement: &Statement, relation: &Relation, small_bytes: u
     }
 }
 
+/// Other values in the same text mean about as many rows.
+pub fn only_equalities(statement: &Statement) -> bool {
+    Tree::of(&statement.node).is_some_and(|tree| lookup::only_equalities(&tree))
+}
+
+/// How many rows an UPDATE or DELETE touches: what the planner expects, or the whole table where it expects blindly.
+pub fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f64 {
+    /// Of a row in a table that was never analyzed.
+    const BYTES: f64 = 100.0;
+    match Tree::of(&statement.node) {
+        Some(tree) if lookup::expects_blindly(&tree, relation) => {
+            planned.max(relation.rows.unwrap_or(relation.bytes as f64 / BYTES))
+        }
+        _ => planned,
+    }
+}
+
 /// The statement's shape, for remembering what was found out about it: the text with `?` for numbers and strings, and single
 /// blanks. Texts of one shape give the same answer to [`wants_estimate`]. False, and nothing to remember, for a text with a
 /// backslash, a dollar quote or a comment. Allocates nothing but `out`.
@@ -514,13 +531,14 @@ mod tests {
     /// (id, tenant, name, n, flag, created) with a primary key.
     fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
+            comment: None,
+            analyzed: name != "flag",
             name: name.into(),
             type_name: type_name.into(),
             not_null: key.contains(&name),
             default: None,
             identity: String::new(),
             generated: String::new(),
-            comment: None,
         };
         let columns = vec![
             column("id", "bigint"),
@@ -552,6 +570,8 @@ mod tests {
             ),
         };
         Relation {
+            taken_relations: Vec::new(),
+            taken_constraints: Vec::new(),
             asked: Name {
                 schema: None,
                 name: "t".into(),
@@ -571,8 +591,6 @@ mod tests {
             indexes: if key.is_empty() { vec![] } else { vec![index] },
             constraints: vec![],
             triggers: vec![],
-            taken_relations: vec![],
-            taken_constraints: vec![],
         }
     }
 
@@ -832,6 +850,20 @@ mod tests {
             },
             0
         ));
+    }
+
+    #[test]
+    fn values_that_may_be_exchanged() {
+        let check = |sql: &str, expect: bool| assert_eq!(only_equalities(&statement(sql)), expect, "{sql}");
+        check("DELETE FROM t WHERE n = $1", true);
+        check("UPDATE t x SET n = 1 WHERE x.n = $1 AND flag AND name IS NULL", true);
+        check("DELETE FROM t WHERE n <= $1", false);
+        check("DELETE FROM t WHERE n = $1 AND id <= $2", false);
+        check("DELETE FROM t WHERE n = $1 OR id = $2", false);
+        check("DELETE FROM t WHERE n IN ($1, $2)", false);
+        check("DELETE FROM t WHERE n = ANY ($1)", false);
+        check("DELETE FROM t WHERE flag", false);
+        check("DELETE FROM t", false);
     }
 
     #[test]

@@ -124,6 +124,18 @@ impl Relay {
         Ok(answered)
     }
 
+    /// Ends an extended-query group that the client left without a Sync, as its simple query does.
+    pub async fn end_group(&mut self) -> Result<(), Broken> {
+        self.responses.sent(b'S');
+        let mut out = BytesMut::new();
+        wire::put_sync(&mut out);
+        self.send(&out).await?;
+        self.swallow_ready = true;
+        let settled = self.settle().await;
+        self.swallow_ready = false;
+        settled
+    }
+
     fn end(&self, out: &mut BytesMut, owed: &mut Responses, closing: Closing) {
         match closing {
             Closing::Sync => {

@@ -153,6 +153,8 @@ pub struct Relay {
     pub capture: bool,
     pub last_tag: Option<String>,
     pub last_error: Option<Report>,
+    /// The server answered with an error, whether it was noted or not.
+    pub failed: bool,
     /// ReadyForQuery is kept from the client: a part of its simple query is being answered.
     pub swallow_ready: bool,
     /// How many characters of the client's text came before the part that the server was given.
@@ -195,6 +197,7 @@ impl Relay {
             capture: false,
             last_tag: None,
             last_error: None,
+            failed: false,
             swallow_ready: false,
             position_shift: 0,
             hide_position: false,
@@ -482,6 +485,7 @@ impl Relay {
                     continue;
                 }
             } else {
+                self.failed |= tag == b'E';
                 self.responses.received(tag);
             }
             self.down.pass(len);
@@ -524,6 +528,7 @@ impl Relay {
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
                 if tag == b'E' {
+                    self.failed = true;
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }

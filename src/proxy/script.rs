@@ -171,6 +171,7 @@ impl Session {
         wire::put_query(&mut frame, sql);
         self.relay.last_error = None;
         self.relay.last_tag = None;
+        self.relay.failed = false;
         self.relay.swallow_ready = true;
         self.relay.position_shift = shift;
         let capture = std::mem::replace(&mut self.relay.capture, true);

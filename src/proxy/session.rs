@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
 
+/// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
+const FAR_BELOW: f64 = 10.0;
+
 pub struct Session {
     pub(super) relay: Relay,
     pub(super) shared: Arc<Shared>,
@@ -97,7 +100,12 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        match self.read(&text).await {
+        let statements = self.read(&text).await;
+        if self.relay.place() == Place::Pipeline && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)) {
+            // Extended-query messages without a Sync, then a simple query: what they did is committed first.
+            self.relay.end_group().await?;
+        }
+        match statements {
             Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
@@ -701,24 +709,32 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) {
             return Ok(Ok(()));
         }
-        let asks = facts
-            .relations
-            .first()
-            .is_some_and(|r| batches::wants_estimate(statement, r, policy.small_bytes));
-        if !asks {
-            // An estimate, however small, would say nothing about other values in the same text.
+        let Some(relation) = facts.relations.first() else {
+            return Ok(Ok(()));
+        };
+        if !batches::wants_estimate(statement, relation, policy.small_bytes) {
             self.relay.shapes.learn(statement.sql.as_bytes());
             return Ok(Ok(()));
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-        match self.ask_harmlessly(explain, place).await? {
-            Ok(answer) => facts.estimated_rows = answer.value().and_then(planned_rows),
+        let planned = match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => answer.value().and_then(planned_rows),
             Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
                 report.remove(b'P');
                 return Ok(Err(report));
             }
             // The statement itself will fail in the same way, in the server's words.
-            Err(_) => {}
+            Err(_) => None,
+        };
+        let Some(planned) = planned else { return Ok(Ok(())) };
+        let expected = batches::expected_rows(statement, relation, planned);
+        facts.estimated_rows = Some(expected);
+        // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
+        if expected * FAR_BELOW < policy.backfill.rows_max as f64
+            && !parameters.values.is_empty()
+            && batches::only_equalities(statement)
+        {
+            self.relay.shapes.learn(statement.sql.as_bytes());
         }
         Ok(Ok(()))
     }

@@ -40,8 +40,29 @@ impl Shapes {
         self.until.insert(hash, Instant::now() + KEEP);
     }
 
+    /// Of the statement alone: the semicolon that most clients end a simple query with is no part of it.
     fn hash(&mut self, text: &[u8]) -> Option<u64> {
+        let mut text = text.trim_ascii();
+        while let Some(before) = text.strip_suffix(b";") {
+            text = before.trim_ascii_end();
+        }
         self.scratch.clear();
         batches::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shape_is_known_with_other_literals_and_with_a_semicolon() {
+        let mut shapes = Shapes::default();
+        shapes.learn(b"UPDATE t SET v = 'a' WHERE id = 1");
+        assert!(shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22"));
+        assert!(shapes.passes(b"  UPDATE t  SET v = 'b' WHERE id = 22 ; ;\n"));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b'"));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22; DROP TABLE t"));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22 -- ;"));
     }
 }

@@ -4,7 +4,10 @@
 //! parsing what is put together again. While a column is unfinished it carries a comment, so that the same statement sent again
 //! continues.
 
-use super::{Action, Subject, Table, names, set_not_null, steps, tree, unique_constraint, validating_check, validating_foreign_key};
+use super::{
+    Action, Subject, Table, names, set_not_null, steps, tree, unique_constraint, validating_check,
+    validating_foreign_key,
+};
 use crate::plan::batches::Batches;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
@@ -15,7 +18,9 @@ use pg_query::protobuf::{AlterTableCmd, ColumnDef, ConstrType, Constraint, Node}
 
 /// Whether the action adds a column with an inline constraint of this type.
 pub(super) fn has(subject: &Subject, wanted: ConstrType) -> bool {
-    subject.added_column().is_some_and(|(_, column)| constraint(column, wanted).is_some())
+    subject
+        .added_column()
+        .is_some_and(|(_, column)| constraint(column, wanted).is_some())
 }
 
 pub(super) fn constraint(column: &ColumnDef, wanted: ConstrType) -> Option<&Constraint> {
@@ -73,12 +78,56 @@ pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
 
 /// Functions of pg_catalog that are IMMUTABLE or STABLE, for where no server is asked.
 const STEADY: &[&str] = &[
-    "abs", "btrim", "ceil", "concat", "current_database", "current_schema", "current_setting", "current_user", "date_part",
-    "date_trunc", "decode", "encode", "extract", "floor", "format", "initcap", "json_build_array", "json_build_object",
-    "jsonb_build_array", "jsonb_build_object", "left", "length", "lower", "lpad", "ltrim", "make_date", "make_interval",
-    "make_time", "make_timestamp", "make_timestamptz", "md5", "now", "replace", "right", "round", "rpad", "rtrim",
-    "session_user", "statement_timestamp", "substring", "substr", "timezone", "to_char", "to_date", "to_json", "to_jsonb",
-    "to_timestamp", "transaction_timestamp", "trim", "upper",
+    "abs",
+    "btrim",
+    "ceil",
+    "concat",
+    "current_database",
+    "current_schema",
+    "current_setting",
+    "current_user",
+    "date_part",
+    "date_trunc",
+    "decode",
+    "encode",
+    "extract",
+    "floor",
+    "format",
+    "initcap",
+    "json_build_array",
+    "json_build_object",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "left",
+    "length",
+    "lower",
+    "lpad",
+    "ltrim",
+    "make_date",
+    "make_interval",
+    "make_time",
+    "make_timestamp",
+    "make_timestamptz",
+    "md5",
+    "now",
+    "replace",
+    "right",
+    "round",
+    "rpad",
+    "rtrim",
+    "session_user",
+    "statement_timestamp",
+    "substring",
+    "substr",
+    "timezone",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_timestamp",
+    "transaction_timestamp",
+    "trim",
+    "upper",
 ];
 
 struct Piece<'a> {
@@ -128,14 +177,21 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
             command: &command,
         };
         all.extend(match piece.kind {
-            ConstrType::ConstrCheck if validating_check::validates(constraint) => validating_check::sequence(table, asked, &added, constraint)?,
+            ConstrType::ConstrCheck if validating_check::validates(constraint) => {
+                validating_check::sequence(table, asked, &added, constraint)?
+            }
             ConstrType::ConstrForeign if validating_check::validates(constraint) => {
                 validating_foreign_key::sequence(table, asked, &added, constraint)?
             }
             ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
                 unique_constraint::sequence(subject, table, asked, &added, constraint)?
             }
-            _ => vec![steps::brief("add constraint", text.clone(), LockMode::AccessExclusive, table)],
+            _ => vec![steps::brief(
+                "add constraint",
+                text.clone(),
+                LockMode::AccessExclusive,
+                table,
+            )],
         });
     }
     finish(&mut all, table, &column.colname);
@@ -155,7 +211,13 @@ fn finish(all: &mut Vec<Step>, table: &Table, column: &str) {
         Some(Mode::Brief { then } | Mode::Long { then }) => then.extend(finished),
         _ => {
             let first = finished.remove(0);
-            all.push(steps::brief_then("mark the column finished", first, finished, LockMode::ShareUpdateExclusive, table));
+            all.push(steps::brief_then(
+                "mark the column finished",
+                first,
+                finished,
+                LockMode::ShareUpdateExclusive,
+                table,
+            ));
         }
     }
 }
@@ -180,9 +242,12 @@ fn first(
     }
     // A primary key makes its column NOT NULL itself, later; but an identity column has to be before that.
     let not_null = identity.is_some()
-        || (!asked_for(ConstrType::ConstrPrimary) && (asked_for(ConstrType::ConstrNotnull) || serial(column).is_some()));
+        || (!asked_for(ConstrType::ConstrPrimary)
+            && (asked_for(ConstrType::ConstrNotnull) || serial(column).is_some()));
     if identity.is_some() && asked_for(ConstrType::ConstrPrimary) {
-        return Err("an identity column that is the primary key at once is not rewritten: add the column first".to_string());
+        return Err(
+            "an identity column that is the primary key at once is not rewritten: add the column first".to_string(),
+        );
     }
     let fill = match (serial(column), identity, default) {
         (Some(type_name), _, None) => Some(Fill::serial(table, asked, name, type_name)),
@@ -191,23 +256,40 @@ fn first(
         (None, None, _) => None,
         _ => return Err("the column has both a sequence and a default".to_string()),
     };
-    let Some(fill) = fill else {
+    let Some(mut fill) = fill else {
         return Ok(vec![plain(table, action, name, pieces, mark)]);
     };
+    // An earlier run has made the column: its sequence has its name already, and a second one would get another.
+    let begun = table
+        .known
+        .and_then(|r| r.column(name))
+        .filter(|c| c.comment.as_deref() == Some(mark));
+    if let (Some(default), true) = (begun.and_then(|c| c.default.clone()), serial(column).is_some()) {
+        fill.expression = default;
+    }
     let quoted = quote_ident(name);
     let base = match serial(column) {
         Some(type_name) => format!("ADD COLUMN {quoted} {type_name}"),
         None => pieces.base.clone(),
     };
     let mut then = fill.before.clone();
-    then.push(format!("{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}", action.head, fill.expression));
+    then.push(format!(
+        "{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}",
+        action.head, fill.expression
+    ));
     then.extend(fill.after.clone());
     then.push(steps::comment_on_column(name, table, Some(mark)));
     let sql = then.remove(0);
     let mut all = vec![Step {
         done_when: steps::column_marked(table, name, mark),
         rollback: Some(format!("ALTER TABLE {} DROP COLUMN {quoted}", table.sql)),
-        ..steps::brief_then("add column, filled for new rows only", sql, then, LockMode::AccessExclusive, table)
+        ..steps::brief_then(
+            "add column, filled for new rows only",
+            sql,
+            then,
+            LockMode::AccessExclusive,
+            table,
+        )
     }];
     let (set, empty) = (format!("{quoted} = {}", fill.expression), format!("{quoted} IS NULL"));
     let mode = match table.known {
@@ -216,12 +298,31 @@ fn first(
         None => Mode::Rows,
     };
     let sql = format!("UPDATE {} SET {set} WHERE {empty}", table.sql);
-    all.push(steps::step("fill in existing rows", sql, mode, LockMode::RowExclusive, table));
+    all.push(steps::step(
+        "fill in existing rows",
+        sql,
+        mode,
+        LockMode::RowExclusive,
+        table,
+    ));
     if not_null {
-        all.extend(set_not_null::sequence(subject, table, asked, action.head, name, not_null_name(pieces).as_deref()));
+        all.extend(set_not_null::sequence(
+            subject,
+            table,
+            asked,
+            action.head,
+            name,
+            not_null_name(pieces).as_deref(),
+        ));
     }
     if let Some((sql, then)) = fill.last(table, action.head, name) {
-        all.push(steps::brief_then("make it an identity column", sql, then, LockMode::AccessExclusive, table));
+        all.push(steps::brief_then(
+            "make it an identity column",
+            sql,
+            then,
+            LockMode::AccessExclusive,
+            table,
+        ));
     }
     Ok(all)
 }
@@ -265,7 +366,11 @@ struct Fill {
 
 impl Fill {
     fn default(text: &str) -> Result<Fill, String> {
-        let expression = text.get("DEFAULT".len()..).ok_or("the default could not be read")?.trim().to_string();
+        let expression = text
+            .get("DEFAULT".len()..)
+            .ok_or("the default could not be read")?
+            .trim()
+            .to_string();
         Ok(Fill {
             expression,
             before: Vec::new(),
@@ -280,13 +385,21 @@ impl Fill {
         Fill {
             expression: format!("nextval({}::regclass)", quote_literal(&sequence)),
             before: vec![format!("CREATE SEQUENCE {sequence} AS {type_name}")],
-            after: vec![format!("ALTER SEQUENCE {sequence} OWNED BY {}.{}", table.sql, quote_ident(column))],
+            after: vec![format!(
+                "ALTER SEQUENCE {sequence} OWNED BY {}.{}",
+                table.sql,
+                quote_ident(column)
+            )],
             identity: None,
         }
     }
 
     fn identity(table: &Table, column: &ColumnDef, piece: &Piece) -> Result<Fill, String> {
-        let type_name = column.type_name.as_ref().map(|t| tree::names(&t.names)).unwrap_or_default();
+        let type_name = column
+            .type_name
+            .as_ref()
+            .map(|t| tree::names(&t.names))
+            .unwrap_or_default();
         let sequence_type = match type_name.last().map(String::as_str) {
             Some("int2") => "smallint",
             Some("int4") => "integer",
@@ -307,7 +420,11 @@ impl Fill {
         }
         Ok(Fill {
             expression: format!("nextval({}::regclass)", quote_literal(&sequence)),
-            before: vec![format!("CREATE SEQUENCE {sequence} AS {sequence_type} {options}").trim_end().to_string()],
+            before: vec![
+                format!("CREATE SEQUENCE {sequence} AS {sequence_type} {options}")
+                    .trim_end()
+                    .to_string(),
+            ],
             after: Vec::new(),
             identity: Some((sequence, piece.text.clone())),
         })
@@ -415,8 +532,10 @@ fn prove(head: &str, column: &ColumnDef, base: &str, parts: &[Piece]) -> Option<
     (without_locations(parsed)? == without_locations(column)?).then_some(())?;
     let bare = parse_action(&format!("{head} {base}"))?;
     let bare = added(&bare)?;
-    (bare.constraints.is_empty() && bare.colname == column.colname && bare.coll_clause.is_some() == column.coll_clause.is_some())
-        .then_some(())
+    (bare.constraints.is_empty()
+        && bare.colname == column.colname
+        && bare.coll_clause.is_some() == column.coll_clause.is_some())
+    .then_some(())
 }
 
 fn without_locations(column: &ColumnDef) -> Option<serde_json::Value> {
@@ -458,12 +577,16 @@ fn tidy(text: &str) -> Option<String> {
     let mut words = tokens.iter().filter(|t| !is_comment(t.token));
     let first = words.next()?;
     let last = words.next_back().unwrap_or(first);
-    text.get(usize::try_from(first.start).ok()?..usize::try_from(last.end).ok()?).map(str::to_string)
+    text.get(usize::try_from(first.start).ok()?..usize::try_from(last.end).ok()?)
+        .map(str::to_string)
 }
 
 /// The one action of an ALTER TABLE.
 pub(super) fn parse_action(sql: &str) -> Option<AlterTableCmd> {
-    let mut parsed = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT).ok()?.protobuf.stmts;
+    let mut parsed = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT)
+        .ok()?
+        .protobuf
+        .stmts;
     if parsed.len() != 1 {
         return None;
     }

@@ -118,7 +118,10 @@ fn choose(name1: &str, name2: &str, label: &str, taken: impl Fn(&str) -> bool) -
 fn relation_taken(relation: &Relation, name: &str, for_constraint: bool) -> bool {
     relation.name == name
         || relation.taken_relations.iter().any(|taken| taken == name)
-        || relation.indexes.iter().any(|i| i.name == name && i.schema == relation.schema && !unfinished(i, for_constraint))
+        || relation
+            .indexes
+            .iter()
+            .any(|i| i.name == name && i.schema == relation.schema && !unfinished(i, for_constraint))
 }
 
 /// What an earlier run of the same statement may have left: an INVALID index, which is removed first, or the unique index of a
@@ -190,10 +193,14 @@ fn figure(node: &Node) -> Figure {
             None => part.arg.as_deref().map_or(Figure::Nothing, figure),
         },
         NodeEnum::FuncCall(call) => last_string(&call.funcname).map_or(Figure::Unknown, |n| Figure::Name(n, 2)),
-        NodeEnum::AExpr(expression) if expression.kind() == pg_query::protobuf::AExprKind::AexprNullif => name("nullif"),
-        NodeEnum::AExpr(_) | NodeEnum::BoolExpr(_) | NodeEnum::NullTest(_) | NodeEnum::BooleanTest(_) | NodeEnum::AConst(_) => {
-            Figure::Nothing
+        NodeEnum::AExpr(expression) if expression.kind() == pg_query::protobuf::AExprKind::AexprNullif => {
+            name("nullif")
         }
+        NodeEnum::AExpr(_)
+        | NodeEnum::BoolExpr(_)
+        | NodeEnum::NullTest(_)
+        | NodeEnum::BooleanTest(_)
+        | NodeEnum::AConst(_) => Figure::Nothing,
         NodeEnum::TypeCast(cast) => match cast.arg.as_deref().map_or(Figure::Nothing, figure) {
             Figure::Name(name, 2) => Figure::Name(name, 2),
             Figure::Unknown => Figure::Unknown,

@@ -43,7 +43,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let steps = if subject.only() && table.kind() == 'p' {
         Err("ONLY on a partitioned table is left to you".to_string())
     } else {
-        Ok(sequence(subject, &table, &asked, &head, &column, own_name.as_deref()))
+        Ok(sequence(subject, &table, &asked, head, &column, own_name.as_deref()))
     };
     let otherwise = "ADD CONSTRAINT … NOT VALID, VALIDATE CONSTRAINT and SET NOT NULL, each its own transaction.";
     Some(Found::steps(
@@ -209,7 +209,7 @@ fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
 
 /// A validated CHECK that says exactly this lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
 fn proven(table: &Table, column: &str) -> bool {
-    let exactly = format!("CHECK (({} IS NOT NULL))", quote_ident(column));
+    let exactly = format!("CHECK (({} IS NOT NULL))", steps::as_printed(column));
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
         let proves = |c: &crate::plan::facts::Constraint| {

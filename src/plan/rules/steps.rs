@@ -69,6 +69,23 @@ pub(super) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str
     ))
 }
 
+/// As the server prints a name in definitions: without quotes also for an unreserved key word, such as `name`.
+pub(super) fn as_printed(name: &str) -> String {
+    let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    let plain = first
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+    let unreserved = pg_query::protobuf::KeywordKind::UnreservedKeyword as i32;
+    let kind = pg_query::scan(name)
+        .ok()
+        .and_then(|scan| scan.tokens.first().map(|t| t.keyword_kind));
+    if plain && kind.is_some_and(|kind| kind <= unreserved) {
+        return name.to_string();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<String> {
     let relation = table.known?;
     Some(format!(

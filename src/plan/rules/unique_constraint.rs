@@ -112,30 +112,35 @@ pub(super) fn sequence(
 }
 
 fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String]) -> Step {
-    let list = |columns: &[String]| columns.iter().map(|c| quote_ident(c)).collect::<Vec<_>>().join(", ");
-    let mut tail = format!("({})", list(keys));
-    if !including.is_empty() {
-        tail.push_str(&format!(" INCLUDE ({})", list(including)));
-    }
-    if constraint.nulls_not_distinct {
-        tail.push_str(" NULLS NOT DISTINCT");
-    }
+    let tail = |quote: fn(&str) -> String| {
+        let list = |columns: &[String]| columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ");
+        let mut tail = format!("({})", list(keys));
+        if !including.is_empty() {
+            tail.push_str(&format!(" INCLUDE ({})", list(including)));
+        }
+        if constraint.nulls_not_distinct {
+            tail.push_str(" NULLS NOT DISTINCT");
+        }
+        tail
+    };
     let tablespace = match constraint.indexspace.as_str() {
         "" => String::new(),
         space => format!(" TABLESPACE {}", quote_ident(space)),
     };
     let sql = format!(
-        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {tail}{tablespace}",
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{tablespace}",
         quote_ident(name),
-        table.sql
+        table.sql,
+        tail(quote_ident)
     );
     // Finished by an earlier run, and not anybody's other index of that name: as pg_get_indexdef prints it.
     let done_when = table.known.map(|relation| {
         let printed = format!(
-            "CREATE UNIQUE INDEX {} ON {}.{} USING btree {tail}",
-            quote_ident(name),
-            quote_ident(&relation.schema),
-            quote_ident(&relation.name)
+            "CREATE UNIQUE INDEX {} ON {}.{} USING btree {}",
+            steps::as_printed(name),
+            steps::as_printed(&relation.schema),
+            steps::as_printed(&relation.name),
+            tail(steps::as_printed)
         );
         format!(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = {}::pg_catalog.oid AND i.indisvalid \
