@@ -33,17 +33,18 @@ pub(super) struct Setting<'a> {
     pub position_shift: usize,
 }
 
-/// Tries for a lock so far.
+/// Tries for a lock so far, and what came of them.
 #[derive(Default)]
 struct Tries {
     count: u32,
     waited: Duration,
+    /// Changed and committed, by batches.
+    rows: Option<u64>,
 }
 
 impl Session {
     /// All steps in order, up to the first that fails.
     pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Outcome<String> {
-        self.cancel.clear();
         let mut tag = run.tag.clone();
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
@@ -53,12 +54,10 @@ impl Session {
             record.duration_ms = started.elapsed().as_secs_f64() * 1e3;
             record.lock_tries = tries.count;
             record.lock_wait_ms = tries.waited.as_secs_f64() * 1e3;
+            record.rows = tries.rows;
             match &outcome {
                 Ok(Ok(None)) => record.outcome = "skipped".into(),
-                Ok(Ok(Some(done))) => {
-                    record.outcome = "done".into();
-                    record.rows = done.rows;
-                }
+                Ok(Ok(Some(_))) => record.outcome = "done".into(),
                 Ok(Err(report)) => {
                     record.outcome = if report.sqlstate() == "57014" {
                         "cancelled"
@@ -302,7 +301,6 @@ impl Session {
         }
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(at).tag),
-            rows: None,
         }))
     }
 
@@ -345,7 +343,6 @@ impl Session {
         let answers = self.relay.ask(&asks, Closing::Sync, self.progress(&step.label)).await?;
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(2).tag),
-            rows: None,
         }))
     }
 
@@ -369,10 +366,7 @@ impl Session {
             tries.count += 1;
             let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
                 Ok(answer) => {
-                    return Ok(Ok(Done {
-                        tag: Some(answer.tag),
-                        rows: None,
-                    }));
+                    return Ok(Ok(Done { tag: Some(answer.tag) }));
                 }
                 Err(report) => report,
             };
@@ -517,7 +511,6 @@ impl Session {
         self.relay.notice(&progress_text(batches, &progress, started)).await?;
         Ok(Ok(Done {
             tag: Some(format!("{} {}", batches.verb, progress.rows)),
-            rows: Some(progress.rows),
         }))
     }
 
@@ -551,7 +544,9 @@ impl Session {
                         .into_iter()
                         .next_back()
                         .and_then(|answer| answer.rows.into_iter().next());
-                    return Ok(take_batch(batches, progress, row));
+                    let taken = take_batch(batches, progress, row);
+                    tries.rows = Some(progress.rows);
+                    return Ok(taken);
                 }
                 Err(report) => report,
             };
@@ -598,7 +593,6 @@ impl Session {
 pub(super) struct Done {
     /// The server's command tag, or a batch run's with its true total.
     pub tag: Option<String>,
-    pub rows: Option<u64>,
 }
 
 /// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.

@@ -148,7 +148,10 @@ impl Session {
                 wire::put_query(&mut frame, sql.as_bytes());
                 self.relay.capture = true;
                 self.relay.replace_frame(len, &frame);
-                self.observe(entry).await?;
+                self.relay.hide_position = true;
+                let observed = self.observe(entry).await;
+                self.relay.hide_position = false;
+                observed?;
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
@@ -299,6 +302,7 @@ impl Session {
             text: parse.text.to_vec(),
             types: parse.types.to_vec(),
             what,
+            quiet_until: None,
         };
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
@@ -355,12 +359,16 @@ impl Session {
                 let mut frame = BytesMut::new();
                 wire::put_parse(&mut frame, parse.name, sql.as_bytes(), parse.types);
                 self.relay.replace_frame(len, &frame);
-                self.relay.settle().await?;
+                self.relay.hide_position = true;
+                let settled = self.relay.settle().await;
+                self.relay.hide_position = false;
+                settled?;
                 if !self.relay.responses.skipping() {
                     let held = Held {
                         text: parse.text.to_vec(),
                         types: parse.types.to_vec(),
                         what: HeldKind::Rewritten,
+                        quiet_until: None,
                     };
                     self.relay.statements.insert(parse.name.to_vec(), held);
                 }
@@ -380,7 +388,7 @@ impl Session {
         if let Some((portal, statement)) = wire::bind_names(&frame)
             && !self.relay.responses.skipping()
         {
-            if self.relay.statements.contains_key(statement) {
+            if self.relay.is_held(statement) {
                 let held = HeldPortal {
                     statement: statement.to_vec(),
                     bind: frame.clone(),
@@ -464,8 +472,8 @@ impl Session {
         let shift = characters(&held.text[..statement.offset]);
         match self.verdict(statement, place, &parameters, closing, shift).await? {
             Verdict::Forward(entry) => {
-                if matches!(statement.kind, Kind::Write) && self.relay.shapes.passes(&held.text) {
-                    self.relay.statements.remove(&portal.statement);
+                if matches!(statement.kind, Kind::Write) {
+                    self.quiet(&portal.statement, &held.text);
                 }
                 if place == Place::Alone && !self.relay.responses.skipping() {
                     self.bind_again(&portal).await?;
@@ -491,6 +499,19 @@ impl Session {
                 )
                 .await
             }
+        }
+    }
+
+    /// A prepared statement whose shape is known to be harmless is left alone as long as that holds. The unnamed one is
+    /// sent anew each time.
+    fn quiet(&mut self, name: &[u8], text: &[u8]) {
+        let Some(until) = self.relay.shapes.until(text) else {
+            return;
+        };
+        if name.is_empty() {
+            self.relay.statements.remove(name);
+        } else if let Some(held) = self.relay.statements.get_mut(name) {
+            held.quiet_until = Some(until);
         }
     }
 
@@ -583,7 +604,10 @@ impl Session {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
         };
-        self.estimate(statement, &mut facts, &policy, place, parameters).await?;
+        let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
+        if let Err(report) = estimated.await? {
+            return Ok(Verdict::Refused(report));
+        }
         self.judged += 1;
         let entry = self.entry(statement);
         match plan::plan(statement, &facts, &policy, place) {
@@ -697,7 +721,8 @@ impl Session {
         })
     }
 
-    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it.
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
+    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
     async fn estimate(
         &mut self,
         statement: &Statement,
@@ -705,36 +730,49 @@ impl Session {
         policy: &Policy,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<(), Broken> {
-        if !matches!(statement.kind, Kind::Write) || place == Place::Pipeline {
-            return Ok(());
+    ) -> Result<Result<(), Report>, Broken> {
+        if !matches!(statement.kind, Kind::Write) {
+            return Ok(Ok(()));
         }
         let Some(relation) = facts.relations.first() else {
-            return Ok(());
+            return Ok(Ok(()));
         };
         if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            return Ok(());
+            return Ok(Ok(()));
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-        // Where it fails, the statement itself will fail in the same way, in the server's words.
-        let answer = self.ask_harmlessly(explain, place).await?;
-        let Some(planned) = answer.and_then(|answer| planned_rows(answer.value()?)) else {
-            return Ok(());
+        let planned = match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => answer.value().and_then(planned_rows),
+            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                return Ok(Err(report));
+            }
+            // The statement itself will fail in the same way, in the server's words.
+            Err(_) => None,
         };
+        let Some(planned) = planned else { return Ok(Ok(())) };
         let expected = batches::expected_rows(statement, relation, planned);
         facts.estimated_rows = Some(expected);
-        // With literals instead of parameters the next text of this shape may mean other rows altogether.
-        if expected * FAR_BELOW < policy.backfill.rows_max as f64 && !parameters.values.is_empty() {
+        // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
+        if expected * FAR_BELOW < policy.backfill.rows_max as f64
+            && !parameters.values.is_empty()
+            && batches::only_equalities(statement)
+        {
             self.relay.shapes.learn(statement.sql.as_bytes());
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// A question that may fail, without harm to the client's transaction.
-    async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Option<Answer>, Broken> {
+    /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
+    /// failure is the transaction's.
+    async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
         if place != Place::Block {
-            let answers = self.relay.ask(&[ask], Closing::Sync, Hears::Nothing).await?;
-            return Ok(answers.ok().and_then(|mut answers| answers.pop()));
+            let closing = match place {
+                Place::Pipeline => Closing::Flush,
+                _ => Closing::Sync,
+            };
+            let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+            return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
         }
         let point = self.relay.reserved.clone();
         let back = [
@@ -742,22 +780,34 @@ impl Session {
             Ask::new(format!("RELEASE SAVEPOINT {point}")),
         ];
         let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
-        match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-            Ok(mut answers) => Ok((answers.len() > 1).then(|| answers.swap_remove(1))),
-            Err(_) => {
-                let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
-                Ok(None)
-            }
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        if answers.is_err() {
+            let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
+        Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
     }
 }
 
-/// Rows that the child of the ModifyTable node is expected to give, from EXPLAIN (FORMAT JSON).
+/// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
+/// operator intervention, and failures of the system.
+fn is_of_the_moment(report: &Report) -> bool {
+    ["40", "53", "55", "57", "58", "XX"]
+        .iter()
+        .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
+/// read is not among them.
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
     children
         .iter()
+        .filter(|child| {
+            child
+                .get("Parent Relationship")
+                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+        })
         .filter_map(|child| child.get("Plan Rows")?.as_f64())
         .reduce(f64::max)
 }
@@ -819,6 +869,8 @@ mod tests {
     fn the_planner_s_estimate_is_read() {
         let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
         assert_eq!(planned_rows(json), Some(1234.0));
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
+        assert_eq!(planned_rows(json), Some(3.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }
