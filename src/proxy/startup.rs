@@ -51,7 +51,7 @@ pub async fn serve_connection(mut client: Stream, address: String, shared: Arc<S
         First::Startup(packet) => {
             let Some(_place) = Place::take(&shared) else {
                 let full = Report::fatal("53300", "sorry, too many clients already")
-                    .hint("lockkeeper: connections_max is reached; raise it or close sessions.");
+                    .hint("lockkeeper: connections-max is reached; raise it or close sessions.");
                 refuse(&mut client, &full).await;
                 return;
             };
