@@ -126,7 +126,7 @@ impl Session {
                 self.answer_query(len, verdict).await?;
             }
             Ok(statements) => self.run_script(len, &text, statements).await?,
-            Err(_) if self.relay.replication => self.relay.pass_frame(len),
+            Err(unreadable) if self.relay.replication => self.on_unreadable_replication(len, &text, &unreadable).await?,
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
         Ok(())
@@ -240,6 +240,28 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A replication command, as a rule. A server that is asked to parse over such a connection refuses to, and it runs
+    /// SQL there too: so what is neither a command nor one query goes no further.
+    async fn on_unreadable_replication(
+        &mut self,
+        len: usize,
+        text: &[u8],
+        unreadable: &Unreadable,
+    ) -> Result<(), Broken> {
+        if is_replication_command(text) {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        if let Some(report) = self.refusal_unread(text, unreadable) {
+            return self.refuse_query(len, report).await;
+        }
+        if !may_be_ddl(text) && !text.contains(&b';') {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        self.refuse_query(len, unparsed_report(unreadable)).await
     }
 
     /// Some: it is refused without asking the server.
@@ -746,17 +768,36 @@ fn needs_judging(statement: &Statement) -> bool {
 
 /// By its first word, a text that only the server can read may be more than a query.
 fn may_be_ddl(text: &[u8]) -> bool {
-    let word: Vec<u8> = text
-        .iter()
-        .copied()
-        .skip_while(|b| b.is_ascii_whitespace() || *b == b'(')
-        .take_while(u8::is_ascii_alphabetic)
-        .map(|b| b.to_ascii_lowercase())
-        .collect();
     !matches!(
-        word.as_slice(),
+        first_word(text).as_slice(),
         b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show"
     )
+}
+
+/// The commands of the streaming replication protocol (manual section 55.4) that are not SQL as well. The server tells
+/// them by their first word, and reads nothing behind them as SQL.
+fn is_replication_command(text: &[u8]) -> bool {
+    matches!(
+        first_word(text).as_slice(),
+        b"identify_system"
+            | b"timeline_history"
+            | b"create_replication_slot"
+            | b"alter_replication_slot"
+            | b"drop_replication_slot"
+            | b"read_replication_slot"
+            | b"start_replication"
+            | b"base_backup"
+            | b"upload_manifest"
+    )
+}
+
+/// In lower case.
+fn first_word(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .skip_while(|b| b.is_ascii_whitespace() || **b == b'(')
+        .take_while(|b| b.is_ascii_alphabetic() || **b == b'_')
+        .map(u8::to_ascii_lowercase)
+        .collect()
 }
 
 fn unparsed_report(unreadable: &Unreadable) -> Report {
