@@ -22,6 +22,7 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first packet that is not a negotiation, with its length.
 enum First {
@@ -176,7 +177,12 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
     relay.replication = parameters.replication;
     match timeout(shared.limits.authentication_timeout, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        // The server has said why, or one side went away.
+        Ok(Ok(Event::ServerGone)) if !relay.failed => {
+            tracing::warn!(session = id, client = address, "the server closed the connection without a word");
+            give_up(relay, &shared, "closed the connection during authentication").await;
+            return;
+        }
+        // The server has said why, or the client went away.
         Ok(Ok(_)) => return,
         Ok(Err(broken)) => {
             tracing::info!(session = id, client = address, %broken, "ended before it was authenticated");
@@ -184,6 +190,8 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         }
         Err(_) => {
             tracing::info!(session = id, client = address, "not authenticated in time");
+            let seconds = shared.limits.authentication_timeout.as_secs();
+            give_up(relay, &shared, &format!("and the client did not finish authentication within {seconds} s")).await;
             return;
         }
     }
@@ -209,6 +217,14 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         end_broken(&mut session, &broken).await;
     }
     shared.cancels.remove(&key);
+}
+
+/// Authentication has not come to its end; `why` is about the server.
+async fn give_up(mut relay: Relay, shared: &Shared, why: &str) {
+    let mut out = BytesMut::new();
+    Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream)).put_error(&mut out);
+    // A client that does not read keeps nobody.
+    let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
 }
 
 /// Says why a session ends, to the log and, if it is still there, to the client.
