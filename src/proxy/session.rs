@@ -7,7 +7,7 @@ use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::{Broken, Event, Held, HeldKind, HeldPortal, Mode, Relay};
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared};
+use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::{Action, Policy};
@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
+
+pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
 pub struct Session {
     pub(super) relay: Relay,
@@ -61,7 +63,11 @@ impl Session {
     pub async fn run(&mut self) -> Result<(), Broken> {
         let mut stop = self.shared.stop.subscribe();
         loop {
-            self.relay.stopping = *stop.borrow_and_update();
+            let stopping = *stop.borrow_and_update();
+            self.relay.stopping = stopping != Stop::No;
+            if stopping == Stop::Now {
+                return self.say_goodbye().await;
+            }
             let event = tokio::select! {
                 biased;
                 event = self.relay.run(Mode::Forward) => event?,
@@ -75,14 +81,20 @@ impl Session {
                 Event::Close(len) => self.on_close(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
-                Event::Stopped => {
-                    let mut out = BytesMut::new();
-                    Report::fatal("57P01", "terminating connection: lockkeeper is shutting down").put_error(&mut out);
-                    return self.relay.tell(&out).await;
-                }
+                Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    /// Not into the middle of a message of the server's.
+    async fn say_goodbye(&mut self) -> Result<(), Broken> {
+        if !self.relay.down.at_frame() {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out);
+        self.relay.tell(&out).await
     }
 
     // --- simple query ---------------------------------------------------------------------------------------------
@@ -126,7 +138,9 @@ impl Session {
                 self.answer_query(len, verdict).await?;
             }
             Ok(statements) => self.run_script(len, &text, statements).await?,
-            Err(unreadable) if self.relay.replication => self.on_unreadable_replication(len, &text, &unreadable).await?,
+            Err(unreadable) if self.relay.replication => {
+                self.on_unreadable_replication(len, &text, &unreadable).await?
+            }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
         Ok(())

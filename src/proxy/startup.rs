@@ -6,7 +6,7 @@ use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared};
+use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
 use std::io;
@@ -148,7 +148,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
 
 async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc<Shared>) {
     let parameters = startup_parameters(&packet);
-    if *shared.stop.borrow() {
+    if *shared.stop.borrow() != Stop::No {
         refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
         return;
     }
@@ -177,8 +177,12 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
     relay.replication = parameters.replication;
     match timeout(shared.limits.authentication_timeout, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone)) if !relay.failed => {
-            tracing::warn!(session = id, client = address, "the server closed the connection without a word");
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+            tracing::warn!(
+                session = id,
+                client = address,
+                "the server closed the connection without a word"
+            );
             give_up(relay, &shared, "closed the connection during authentication").await;
             return;
         }
@@ -191,7 +195,12 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         Err(_) => {
             tracing::info!(session = id, client = address, "not authenticated in time");
             let seconds = shared.limits.authentication_timeout.as_secs();
-            give_up(relay, &shared, &format!("and the client did not finish authentication within {seconds} s")).await;
+            give_up(
+                relay,
+                &shared,
+                &format!("and the client did not finish authentication within {seconds} s"),
+            )
+            .await;
             return;
         }
     }
