@@ -1,8 +1,8 @@
 //! Clients that vanish, stall, or come in crowds.
 
-use super::common::raw::{Raw, c, error_field, frame, rows, startup, status, tags};
+use super::common::raw::{Raw, error_field, frame, rows, startup, status, tags};
 use super::common::{Stage, cluster, own_cluster};
-use super::{query, LARGE, USERS, at, gone, large, session, wait_for, wait_until, works};
+use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -14,10 +14,16 @@ fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along() {
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let scripts: [(&str, Vec<Vec<u8>>); 4] = [
         ("%pg_sleep(60)%", vec![query("SELECT pg_sleep(60)")]),
-        ("COPY t FROM%", vec![query("COPY t FROM STDIN"), frame(b'd', b"half\nhal")]),
+        (
+            "COPY t FROM%",
+            vec![query("COPY t FROM STDIN"), frame(b'd', b"half\nhal")],
+        ),
         // The rest of these frames never comes.
         ("", vec![query("INSERT INTO t VALUES ('x')")[..20].to_vec()]),
-        ("COPY t FROM%", vec![query("COPY t FROM STDIN"), frame(b'd', b"half\n")[..7].to_vec()]),
+        (
+            "COPY t FROM%",
+            vec![query("COPY t FROM STDIN"), frame(b'd', b"half\n")[..7].to_vec()],
+        ),
     ];
     for (seen, script) in scripts {
         let mut raw = session(stage.port, &stage.database, "vanishing");
@@ -57,7 +63,12 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing()
 
 #[test]
 fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
-    let stage = Stage::on(cluster(18), "batches", &LARGE.replace("pause_ms = 1\n", "pause_ms = 100\n"), &[]);
+    let stage = Stage::on(
+        cluster(18),
+        "batches",
+        &LARGE.replace("pause_ms = 1\n", "pause_ms = 100\n"),
+        &[],
+    );
     stage.direct(USERS);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut raw = session(stage.port, &stage.database, "vanishing");
@@ -65,7 +76,10 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
     wait_for(&mut watch, "SELECT count(*) >= 200 FROM users WHERE seen = false");
     drop(raw);
     wait_for(&mut watch, &gone("vanishing"));
-    let changed: u32 = stage.direct("SELECT count(*) FROM users WHERE seen = false").parse().unwrap();
+    let changed: u32 = stage
+        .direct("SELECT count(*) FROM users WHERE seen = false")
+        .parse()
+        .unwrap();
     assert!(changed % 100 == 0 && (200..1000).contains(&changed), "{changed}");
     wait_until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
@@ -115,7 +129,10 @@ fn a_client_that_sends_no_startup_packet_is_let_go() {
         stream.write_all(sent).unwrap();
         let (heard, after) = end_of(&mut stream);
         assert!(heard.is_empty(), "{heard:?}");
-        assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&after), "{after:?}");
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(10)).contains(&after),
+            "{after:?}"
+        );
     }
     works(&stage);
 }
@@ -133,7 +150,10 @@ fn a_half_closed_client_ends_its_session() {
             ("application_name", "half"),
         ]))
         .unwrap();
-    wait_for(&mut watch, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'half'");
+    wait_for(
+        &mut watch,
+        "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'half'",
+    );
     stream.shutdown(Shutdown::Write).unwrap();
     end_of(&mut stream);
     wait_for(&mut watch, &gone("half"));
@@ -160,10 +180,17 @@ fn three_hundred_sessions_at_once() {
     for (n, raw) in sessions.iter_mut().enumerate() {
         assert_eq!(rows(&raw.until_ready()), [n.to_string()]);
     }
-    assert_eq!(stage.direct("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"), "300");
+    assert_eq!(
+        stage.direct(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        ),
+        "300"
+    );
     // All of them change the schema at once.
     for (n, raw) in sessions.iter_mut().enumerate().take(30) {
-        raw.send(&query(&format!("CREATE TABLE t{n} (id int); ALTER TABLE t{n} ADD COLUMN v int")));
+        raw.send(&query(&format!(
+            "CREATE TABLE t{n} (id int); ALTER TABLE t{n} ADD COLUMN v int"
+        )));
     }
     for raw in sessions.iter_mut().take(30) {
         let answer = raw.until_ready();
@@ -182,7 +209,10 @@ fn more_than_connections_max_is_refused_until_one_ends() {
     more.send(&startup(&[("user", "postgres"), ("database", &stage.database)]));
     let answer = more.until_ready();
     assert_eq!(error_field(&answer, b'C').as_deref(), Some("53300"));
-    assert!(error_field(&answer, b'H').unwrap().contains("connections-max"), "{answer:?}");
+    assert!(
+        error_field(&answer, b'H').unwrap().contains("connections-max"),
+        "{answer:?}"
+    );
     assert!(more.receive().is_none());
     // A cancel request is no session: it passes all the same.
     open[0].send(&query("SELECT pg_sleep(60)"));
@@ -231,5 +261,4 @@ fn large_objects_and_function_calls_pass() {
     assert_eq!(rows(&raw.query("SELECT 1")), ["1"]);
     raw.send(&frame(b'X', b""));
     assert!(raw.receive().is_none());
-    let _ = c;
 }

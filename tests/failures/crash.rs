@@ -3,7 +3,7 @@
 
 use super::common::raw::{Raw, command_tags, error_field, rows};
 use super::common::{Stage, cluster};
-use super::{query, LARGE, USERS, gone, large, pid_of, session, wait_for, wait_until};
+use super::{LARGE, USERS, gone, large, pid_of, query, session, wait_for, wait_until};
 
 /// Stops a session named `doomed` before its nth DDL command for as long as somebody holds advisory lock 7, and holds
 /// lock 8 meanwhile. It polls, since a lock that it waits for would be subject to lock_timeout.
@@ -38,6 +38,13 @@ fn state(stage: &Stage, check: &str) -> String {
     format!("{}\nmarks: {marks}\nrows: {checked}", own.join("\n"))
 }
 
+/// A session whose server process does not look for its client while it is busy, as is PostgreSQL's default.
+fn doomed(stage: &Stage) -> Raw {
+    let mut raw = session(stage.port, &stage.database, "doomed");
+    raw.query("SET client_connection_check_interval = 0");
+    raw
+}
+
 /// What becomes of the server's process that the dead proxy has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Orphan {
@@ -66,7 +73,7 @@ fn killed_at_every_step(major: u32, statement: &str, check: &str, gates: u64) {
                  UPDATE gate.at SET n = {n}; {USERS}"
             ));
             watch.query("SELECT pg_advisory_lock(7)");
-            let mut doomed = session(stage.port, &stage.database, "doomed");
+            let mut doomed = doomed(&stage);
             let pid = pid_of(&doomed);
             let sent = query(statement);
             let client = std::thread::spawn(move || {
@@ -158,7 +165,7 @@ fn killed_within_an_index_build(major: u32, orphan: Orphan) {
     let mut writer = Raw::connect(direct, &stage.database);
     writer.query("BEGIN");
     writer.query("UPDATE users SET seen = true WHERE id = 1");
-    let mut doomed = session(stage.port, &stage.database, "doomed");
+    let mut doomed = doomed(&stage);
     doomed.send(&query("CREATE INDEX users_email_idx ON users (email)"));
     let pid = pid_of(&doomed);
     wait_for(
@@ -185,7 +192,9 @@ fn killed_within_an_index_build(major: u32, orphan: Orphan) {
         assert_eq!((orphan, code.as_str()), (Orphan::Finishes, "42P07"), "{answer:?}");
     }
     assert_eq!(
-        stage.direct("SELECT indexrelid::regclass, indisvalid FROM pg_index WHERE indrelid = 'users'::regclass ORDER BY 1"),
+        stage.direct(
+            "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid = 'users'::regclass ORDER BY 1"
+        ),
         "users_email_idx|t\nusers_pkey|t",
         "{orphan:?}: {answer:?}"
     );
@@ -209,7 +218,7 @@ fn killed_within_a_batch_run() {
     let mut holder = Raw::connect(stage.cluster.port(), &stage.database);
     holder.query("BEGIN");
     holder.query("SELECT FROM users WHERE id = 450 FOR UPDATE");
-    let mut doomed = session(stage.port, &stage.database, "doomed");
+    let mut doomed = doomed(&stage);
     doomed.send(&query("UPDATE users SET seen = false WHERE seen IS NULL"));
     wait_for(&mut watch, "SELECT count(*) = 400 FROM users WHERE seen = false");
     stage.kill_proxy();

@@ -3,7 +3,7 @@
 use super::clients::cancel;
 use super::common::raw::{Raw, command_tags, error_field, rows, startup, status, tags};
 use super::common::{Stage, cluster, run, start_proxy};
-use super::{query, LARGE, USERS, at, gone, large, session, wait_for, wait_until, works};
+use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
 use lockkeeper::cluster::clean_environment;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,11 +20,21 @@ fn a_policy_with_a_typo_does_not_start() {
         std::fs::write(&file, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
         clean_environment(&mut command);
-        command.args(["serve", "--listen", "127.0.0.1:1", "--upstream", "127.0.0.1:2", "--policy"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:1",
+            "--upstream",
+            "127.0.0.1:2",
+            "--policy",
+        ]);
         command.arg(&file);
         let ran = run(command, "");
         assert_eq!(ran.status, 2, "{ran:?}");
-        assert!(ran.stderr.contains(near) && ran.stderr.contains("policy.toml"), "{ran:?}");
+        assert!(
+            ran.stderr.contains(near) && ran.stderr.contains("policy.toml"),
+            "{ran:?}"
+        );
     }
 }
 
@@ -37,13 +47,21 @@ fn sighup_reads_the_policy_again_and_keeps_the_old_one_when_the_new_one_is_wrong
 
     std::fs::write(stage.policy_file(), "[rules]\ndrop-colum = \"allow\"\n").unwrap();
     stage.proxy().signal(libc::SIGHUP).unwrap();
-    wait_until("the proxy says that the policy is wrong", || stage.proxy_log().contains("drop-column"));
+    wait_until("the proxy says that the policy is wrong", || {
+        stage.proxy_log().contains("drop-column")
+    });
     assert!(error_field(&open.query(drop), b'C').is_some());
     assert!(stage.schema().contains("org_id"));
 
-    std::fs::write(stage.policy_file(), format!("{LARGE}\n[rules]\ndrop-column = \"allow\"\n")).unwrap();
+    std::fs::write(
+        stage.policy_file(),
+        format!("{LARGE}\n[rules]\ndrop-column = \"allow\"\n"),
+    )
+    .unwrap();
     stage.proxy().signal(libc::SIGHUP).unwrap();
-    wait_until("the proxy has read it", || stage.proxy_log().contains("policy read again"));
+    wait_until("the proxy has read it", || {
+        stage.proxy_log().contains("policy read again")
+    });
     assert_eq!(tags(&open.query(drop)), "CZ");
     assert!(!stage.schema().contains("org_id"));
 }
@@ -52,7 +70,11 @@ fn sighup_reads_the_policy_again_and_keeps_the_old_one_when_the_new_one_is_wrong
 fn audited(name: &str, on_failure: &str, to: &std::path::Path) -> Stage {
     let mut stage = Stage::on(cluster(18), name, LARGE, &[]);
     stage.kill_proxy();
-    std::fs::write(stage.policy_file(), format!("{LARGE}\n[audit]\non_failure = \"{on_failure}\"\n")).unwrap();
+    std::fs::write(
+        stage.policy_file(),
+        format!("{LARGE}\n[audit]\non_failure = \"{on_failure}\"\n"),
+    )
+    .unwrap();
     let _ = std::fs::remove_file(stage.audit_file());
     std::os::unix::fs::symlink(to, stage.audit_file()).unwrap();
     stage.start_proxy(&[]);
@@ -93,10 +115,17 @@ fn fails_closed(stage: &Stage) {
     let mut raw = Raw::connect(stage.port, &stage.database);
     for sql in STATEMENTS {
         let answer = raw.query(sql);
-        assert_eq!(error_field(&answer, b'C').as_deref(), Some("58030"), "{sql}: {answer:?}");
+        assert_eq!(
+            error_field(&answer, b'C').as_deref(),
+            Some("58030"),
+            "{sql}: {answer:?}"
+        );
         assert_eq!(status(&answer), Some('I'));
     }
-    assert_eq!(command_tags(&raw.query("UPDATE users SET email = 'x' WHERE id = 1")), ["UPDATE 1"]);
+    assert_eq!(
+        command_tags(&raw.query("UPDATE users SET email = 'x' WHERE id = 1")),
+        ["UPDATE 1"]
+    );
     assert_eq!(rows(&raw.query("SELECT count(*) FROM users WHERE seen")), ["0"]);
     raw.query("BEGIN");
     assert_eq!(error_field(&raw.query(STATEMENTS[0]), b'C').as_deref(), Some("58030"));
@@ -153,7 +182,10 @@ fn sigterm_ends_idle_sessions_and_lets_the_others_finish() {
     cancel(stage.port, &busy.key);
     assert_eq!(error_field(&busy.until_ready(), b'C').as_deref(), Some("57014"));
     assert_eq!(error_field(&busy.until_ready(), b'C').as_deref(), Some("57P01"));
-    assert_eq!(command_tags(&block.query("UPDATE users SET seen = true WHERE id = 2")), ["UPDATE 1"]);
+    assert_eq!(
+        command_tags(&block.query("UPDATE users SET seen = true WHERE id = 2")),
+        ["UPDATE 1"]
+    );
     assert_eq!(command_tags(&block.query("COMMIT")), ["COMMIT"]);
     assert_eq!(error_field(&block.until_ready(), b'C').as_deref(), Some("57P01"));
     assert!(stage.proxy().ends_within(Duration::from_secs(10)));
@@ -170,7 +202,9 @@ fn exit_status(signals: &[i32]) -> i32 {
     command.arg(format!("127.0.0.1:{}", cluster(18).port()));
     command.stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    wait_until("the proxy listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    wait_until("the proxy listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     let mut block = Raw::connect(port, &stage.database);
     block.query("BEGIN");
     for (n, signal) in signals.iter().enumerate() {
@@ -205,7 +239,9 @@ fn a_second_sigterm_ends_at_once() {
 
 #[test]
 fn sigterm_during_a_batch_run_leaves_whole_batches_and_says_so() {
-    let policy = LARGE.replace("pause_ms = 1\n", "pause_ms = 50\n").replace("batch_rows = 100", "batch_rows = 10");
+    let policy = LARGE
+        .replace("pause_ms = 1\n", "pause_ms = 50\n")
+        .replace("batch_rows = 100", "batch_rows = 10");
     let stage = Stage::on(cluster(18), "drain_batches", &policy, &["--drain-timeout-s", "1"]);
     stage.direct(USERS);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
@@ -216,12 +252,21 @@ fn sigterm_during_a_batch_run_leaves_whole_batches_and_says_so() {
     let answer = raw.until_ready();
     assert!(stage.proxy().ends_within(Duration::from_secs(10)));
     wait_for(&mut watch, &gone("batches"));
-    let changed: u32 = stage.direct("SELECT count(*) FROM users WHERE seen = false").parse().unwrap();
+    let changed: u32 = stage
+        .direct("SELECT count(*) FROM users WHERE seen = false")
+        .parse()
+        .unwrap();
     assert!(changed % 10 == 0 && (20..1000).contains(&changed), "{changed}");
     assert_eq!(error_field(&answer, b'C').as_deref(), Some("57P01"), "{answer:?}");
-    assert!(error_field(&answer, b'D').unwrap().contains(&format!("{changed} rows")), "{answer:?}");
+    assert!(
+        error_field(&answer, b'D').unwrap().contains(&format!("{changed} rows")),
+        "{answer:?}"
+    );
     let last = stage.audit_lines().pop().unwrap();
-    assert_eq!((last["event"].as_str(), last["sqlstate"].as_str()), (Some("statement"), Some("57P01")));
+    assert_eq!(
+        (last["event"].as_str(), last["sqlstate"].as_str()),
+        (Some("statement"), Some("57P01"))
+    );
 }
 
 #[test]
@@ -235,7 +280,9 @@ fn unix_sockets_and_ipv6_on_both_sides() {
     let upstream = format!("{}:{}", server.socket_dir().display(), server.port());
     let mut arguments = vec!["--listen", &listen];
     // Some machines have no IPv6, and then there is nothing to test.
-    let port6 = std::net::TcpListener::bind("[::1]:0").ok().map(|l| l.local_addr().unwrap().port());
+    let port6 = std::net::TcpListener::bind("[::1]:0")
+        .ok()
+        .map(|l| l.local_addr().unwrap().port());
     let listen6 = format!("[::1]:{}", port6.unwrap_or(0));
     if port6.is_some() {
         arguments.extend(["--listen", &listen6]);
@@ -244,16 +291,36 @@ fn unix_sockets_and_ipv6_on_both_sides() {
     let psql = |host: &str, port: u16, sql: &str| {
         let mut command = Command::new(server.bin("psql").unwrap());
         clean_environment(&mut command);
-        command.args(["-X", "-A", "-t", "-U", "postgres", "-d", &stage.database, "-h", host, "-p", &port.to_string(), "-c", sql]);
+        command.args([
+            "-X",
+            "-A",
+            "-t",
+            "-U",
+            "postgres",
+            "-d",
+            &stage.database,
+            "-h",
+            host,
+            "-p",
+            &port.to_string(),
+            "-c",
+            sql,
+        ]);
         run(command, "").ok()
     };
     let socket = dir.path().join(".s.PGSQL.7001");
     wait_until("the socket is there", || socket.exists());
     let directory = dir.path().to_str().unwrap();
-    assert_eq!(psql(directory, 7001, "ALTER TABLE users ADD COLUMN a int").trim(), "ALTER TABLE");
+    assert_eq!(
+        psql(directory, 7001, "ALTER TABLE users ADD COLUMN a int").trim(),
+        "ALTER TABLE"
+    );
     assert_eq!(psql("127.0.0.1", port, "SELECT count(a) FROM users").trim(), "0");
     if let Some(port6) = port6 {
-        assert_eq!(psql("::1", port6, "ALTER TABLE users ADD COLUMN b int").trim(), "ALTER TABLE");
+        assert_eq!(
+            psql("::1", port6, "ALTER TABLE users ADD COLUMN b int").trim(),
+            "ALTER TABLE"
+        );
     }
     // Who asked is in the audit log.
     let audit = std::fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
@@ -274,7 +341,10 @@ fn a_notification_arrives_while_a_plan_runs() {
     holder.query("LOCK TABLE users IN ACCESS SHARE MODE");
     listener.send(&query("ALTER TABLE users ADD COLUMN later int"));
     wait_until("a try has failed", || {
-        stage.server_log().iter().any(|line| line.message.contains("lock timeout"))
+        stage
+            .server_log()
+            .iter()
+            .any(|line| line.message.contains("lock timeout"))
     });
     for n in 0..20 {
         watch.query(&format!("NOTIFY news, '{n}'"));
@@ -285,7 +355,17 @@ fn a_notification_arrives_while_a_plan_runs() {
     while answer.iter().filter(|(tag, _)| *tag == b'A').count() < 20 {
         answer.push(listener.receive().expect("the rest of the notifications"));
     }
-    let payload = |body: &[u8]| String::from_utf8_lossy(&body[4..]).split('\0').nth(1).unwrap().to_owned();
-    let heard: Vec<String> = answer.iter().filter(|(tag, _)| *tag == b'A').map(|(_, body)| payload(body)).collect();
+    let payload = |body: &[u8]| {
+        String::from_utf8_lossy(&body[4..])
+            .split('\0')
+            .nth(1)
+            .unwrap()
+            .to_owned()
+    };
+    let heard: Vec<String> = answer
+        .iter()
+        .filter(|(tag, _)| *tag == b'A')
+        .map(|(_, body)| payload(body))
+        .collect();
     assert_eq!(heard, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }

@@ -2,18 +2,27 @@
 
 use super::common::raw::{Raw, c, error_field, frame, parse, rows, startup, sync};
 use super::common::{Stage, own_cluster, run};
-use super::{query, LARGE, wait_until, works};
+use super::{LARGE, query, wait_until, works};
 use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
 use std::process::Command;
 
 fn server() -> &'static Cluster {
-    let settings = [("wal_level", "logical"), ("max_wal_senders", "10"), ("wal_keep_size", "64MB")];
+    let settings = [
+        ("wal_level", "logical"),
+        ("max_wal_senders", "10"),
+        ("wal_keep_size", "64MB"),
+    ];
     // A leaked cluster is stopped by its guardian when this process ends. Debian's tools are of this version.
     Box::leak(Box::new(own_cluster(15, &settings)))
 }
 
 fn tool(stage: &Stage, name: &str) -> Command {
-    let mut command = Command::new(stage.cluster.bin(name).unwrap_or_else(|| panic!("{name} is not installed")));
+    let mut command = Command::new(
+        stage
+            .cluster
+            .bin(name)
+            .unwrap_or_else(|| panic!("{name} is not installed")),
+    );
     clean_environment(&mut command);
     command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &stage.port.to_string()]);
     command
@@ -26,7 +35,9 @@ fn base_backups_and_streams_of_wal_pass() {
     let dir = tempfile::tempdir().unwrap();
     let backup = dir.path().join("backup");
     let mut command = tool(&stage, "pg_basebackup");
-    command.args(["-X", "stream", "-c", "fast", "--no-sync", "-D"]).arg(&backup);
+    command
+        .args(["-X", "stream", "-c", "fast", "--no-sync", "-D"])
+        .arg(&backup);
     run(command, "").ok();
     let mut verify = Command::new(stage.cluster.bin("pg_verifybackup").unwrap());
     verify.arg(&backup);
@@ -73,7 +84,10 @@ fn a_schema_change_over_a_replication_connection_is_refused() {
     let created = raw.query("CREATE_REPLICATION_SLOT s LOGICAL pgoutput");
     assert_eq!(rows(&created), ["s"]);
     assert_eq!(error_field(&raw.query("DROP_REPLICATION_SLOT s WAIT"), b'M'), None);
-    assert_eq!(error_field(&raw.query("SELECT wobble("), b'C').as_deref(), Some("42601"));
+    assert_eq!(
+        error_field(&raw.query("SELECT wobble("), b'C').as_deref(),
+        Some("42601")
+    );
     raw.query("SET client_encoding = 'LATIN1'");
     let deep = format!("{}{}DROP TABLE t", "/*".repeat(100_000), "*/".repeat(100_000));
     let nested = format!("DROP TABLE t; SELECT {}1{}", "(".repeat(3_000), ")".repeat(3_000));
