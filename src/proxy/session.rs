@@ -724,7 +724,11 @@ impl Session {
             // The server says itself that there is no such relation.
             Ok(None) => return Ok(Ok(true)),
             Err(error) => {
-                tracing::error!(session = self.who.session, error, "the light facts query answered what cannot be read");
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the light facts query answered what cannot be read"
+                );
                 false
             }
         };
