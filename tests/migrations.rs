@@ -698,3 +698,785 @@ fn every_change_in_a_block_by_psql_18() {
 fn every_change_in_a_block_by_a_driver_15() {
     all_cases(15, How::DriverBlock);
 }
+
+// --- others in the way -----------------------------------------------------------------------------------------------
+
+/// A stage with the fixture's tables.
+fn stage_with_users(major: u32, name: &str, policy: &str) -> Stage {
+    let mut stage = Stage::with(major, name, policy);
+    stage.direct(FIXTURE);
+    stage.mark();
+    stage
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn lock_timeouts(stage: &Stage) -> usize {
+    let log = stage.server_log();
+    log.iter()
+        .filter(|l| l.message.contains("canceling statement due to lock timeout"))
+        .count()
+}
+
+/// A session straight at the server that has read and written `users` and keeps its transaction open until it is dropped.
+async fn holder(stage: &Stage) -> Client {
+    let client = stage.connect_direct().await.client;
+    let begin = "SET application_name = 'nightly report'; BEGIN; SELECT count(*) FROM users; UPDATE users SET nick = nick WHERE id = 700";
+    for sql in begin.split("; ") {
+        client.batch_execute(sql).await.unwrap();
+    }
+    client
+}
+
+/// While one transaction holds the table for long, a change waits for it without making anybody else wait.
+fn nobody_queues_behind(major: u32) {
+    let stage = stage_with_users(major, "queue", POLICY);
+    let runtime = runtime();
+    for sql in [
+        "ALTER TABLE users ADD COLUMN a boolean NOT NULL DEFAULT false",
+        "ALTER TABLE users ADD COLUMN b uuid DEFAULT gen_random_uuid()",
+        "ALTER TABLE users ALTER COLUMN email SET NOT NULL",
+        "ALTER TABLE users ADD CHECK (age > 0)",
+        "ALTER TABLE users ADD FOREIGN KEY (team_id) REFERENCES teams",
+        "CREATE INDEX ON users (email)",
+        "REINDEX INDEX users_name_idx",
+        "DROP INDEX users_age_idx",
+        "ALTER TABLE users ADD UNIQUE (email)",
+        "CREATE TRIGGER t BEFORE UPDATE ON users FOR EACH ROW WHEN (false) EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    ] {
+        let (ran, longest) = runtime.block_on(async {
+            let (holder, other) = (holder(&stage).await, stage.connect_direct().await.client);
+            other.batch_execute("SET application_name = 'app'").await.unwrap();
+            let sampler = stage.sample_locks("users");
+            let ran = std::thread::scope(|scope| {
+                let change = scope.spawn(|| stage.psql(sql));
+                runtime_of_its_own(async {
+                    let waiting = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                        WHERE NOT l.granted AND a.application_name = 'psql' AND a.datname = current_database())";
+                    let watcher = stage.connect_direct().await.client;
+                    let deadline = Instant::now() + Duration::from_secs(20);
+                    while !watcher.query_one(waiting, &[]).await.unwrap().get::<_, bool>(0) {
+                        assert!(!change.is_finished() && Instant::now() < deadline, "{sql} never waits for the holder");
+                    }
+                });
+                // Ten tries' worth of other people's work, all of which gets through.
+                runtime_of_its_own(async {
+                    let app = stage.connect_direct().await.client;
+                    app.batch_execute("SET application_name = 'app'; SET statement_timeout = '15s'").await.unwrap();
+                    let until = Instant::now() + Duration::from_millis(500);
+                    while Instant::now() < until {
+                        for sql in ["SELECT count(*) FROM users", "UPDATE users SET nick = nick WHERE id = 1"] {
+                            app.batch_execute(sql).await.unwrap();
+                        }
+                    }
+                });
+                assert!(!change.is_finished(), "{sql} did not wait for the holder");
+                runtime_of_its_own(async {
+                    // The holder's connection lives on the outer runtime: it is ended by the server.
+                    let watcher = stage.connect_direct().await.client;
+                    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'nightly report'
+                        AND datname = current_database()";
+                    watcher.execute(end, &[]).await.unwrap();
+                });
+                change.join().unwrap()
+            });
+            drop(holder);
+            (ran, sampler.stop().longest_wait_ms("app"))
+        });
+        ran.ok();
+        assert!(
+            longest < 250.0,
+            "a query of the application waited {longest} ms behind {sql}"
+        );
+    }
+}
+
+fn runtime_of_its_own(work: impl Future<Output = ()> + Send) {
+    std::thread::scope(|scope| {
+        scope.spawn(|| runtime().block_on(work)).join().unwrap();
+    });
+}
+
+#[test]
+fn nobody_queues_behind_a_waiting_change_15() {
+    nobody_queues_behind(15);
+}
+
+#[test]
+fn nobody_queues_behind_a_waiting_change_18() {
+    nobody_queues_behind(18);
+}
+
+#[test]
+fn a_holder_that_does_not_let_go_is_named() {
+    let policy = POLICY.replace(
+        "give_up_after_s = 20",
+        "give_up_after_s = 1\ngive_up_in_transaction_s = 1",
+    );
+    let stage = stage_with_users(18, "gives_up", &policy);
+    let before = stage.schema();
+    let runtime = runtime();
+    let holder = runtime.block_on(holder(&stage));
+    for sql in [
+        "ALTER TABLE users ADD COLUMN a int",
+        "ALTER TABLE users ALTER COLUMN email SET NOT NULL",
+    ] {
+        let ran = verbose(&stage, &format!("SET lock_timeout = '7s';\n{sql};\nSHOW lock_timeout;"));
+        assert_eq!(sqlstates(&ran.stderr), ["55P03"], "{}", ran.stderr);
+        assert!(ran.stderr.contains("ACCESS EXCLUSIVE on users"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("nightly report"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
+        assert_eq!(ran.stdout, "SET\n7s\n");
+    }
+    let ran = verbose(
+        &stage,
+        "BEGIN;\nALTER TABLE users ADD COLUMN a int;\nSELECT 1;\nCOMMIT;",
+    );
+    assert_eq!(sqlstates(&ran.stderr), ["55P03", "25P02"], "{}", ran.stderr);
+    assert!(ran.stdout.ends_with("ROLLBACK\n"), "{}", ran.stdout);
+    assert_eq!(stage.schema(), before);
+    assert!(
+        lock_timeouts(&stage) > 9,
+        "only {} tries in three seconds",
+        lock_timeouts(&stage)
+    );
+    drop(holder);
+}
+
+#[test]
+fn a_brief_change_in_a_block_waits_for_a_short_holder() {
+    let stage = stage_with_users(18, "in_block", POLICY);
+    let runtime = runtime();
+    let holder = runtime.block_on(holder(&stage));
+    let ran = std::thread::scope(|scope| {
+        let script = "SET lock_timeout = '7s';\nBEGIN;\nINSERT INTO teams VALUES (77, 1);\nSET LOCAL lock_timeout = '8s';\n\
+            ALTER TABLE users ADD COLUMN a int;\nSHOW lock_timeout;\nCOMMIT;\nSHOW lock_timeout;\n";
+        let change = scope.spawn(|| stage.psql(script));
+        wait_for("three tries", || lock_timeouts(&stage) >= 3);
+        runtime.block_on(holder.batch_execute("COMMIT")).unwrap();
+        change.join().unwrap()
+    });
+    assert_eq!(ran.ok(), "SET\nBEGIN\nINSERT 0 1\nSET\nALTER TABLE\n8s\nCOMMIT\n7s\n");
+    assert_eq!(
+        stage
+            .direct("SELECT count(a) || ' ' || (SELECT count(*) FROM teams WHERE id = 77) FROM users")
+            .trim(),
+        "0 1"
+    );
+}
+
+// --- refusals, overrides, policies -----------------------------------------------------------------------------------
+
+#[test]
+fn refusals_lay_out_the_way_for_these_very_names() {
+    let stage = stage_with_users(18, "refusals", "extends = \"standard\"");
+    stage.direct("CREATE TABLE events (id int)");
+    let before = stage.schema();
+    for (sql, rule, needles) in [
+        (
+            "ALTER TABLE users RENAME COLUMN name TO full_name",
+            "rename-column",
+            &[
+                "ALTER TABLE users ADD COLUMN full_name text",
+                "CREATE TRIGGER",
+                "UPDATE users SET full_name = name",
+                "DROP COLUMN name",
+            ][..],
+        ),
+        (
+            "ALTER TABLE \"app schema\".\"Big Users\" RENAME \"E mail\" TO \"Mail\"",
+            "rename-column",
+            &[
+                "ALTER TABLE \"app schema\".\"Big Users\" ADD COLUMN \"Mail\" text",
+                "NEW.\"E mail\"",
+            ],
+        ),
+        (
+            "ALTER TABLE users RENAME TO people",
+            "rename-table",
+            &["CREATE VIEW users AS SELECT", "DROP VIEW users"],
+        ),
+        (
+            "ALTER TABLE users DROP COLUMN name",
+            "drop-column",
+            &["1. Deploy", "users_name_idx", "ALTER TABLE users DROP COLUMN name"],
+        ),
+        ("DROP TABLE users", "drop-table", &["1. Deploy", "DROP TABLE users"]),
+        (
+            "TRUNCATE events",
+            "truncate",
+            &["DELETE FROM events", "TRUNCATE events"],
+        ),
+    ] {
+        let ran = verbose(&stage, &format!("{sql};"));
+        assert_eq!(sqlstates(&ran.stderr), ["55000"], "{sql}: {}", ran.stderr);
+        assert!(
+            ran.stderr.contains(&format!("DETAIL:  Rule {rule}: ")),
+            "{sql}: {}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains(&format!("SET lockkeeper.override = '{rule}: ")),
+            "{sql}: {}",
+            ran.stderr
+        );
+        for needle in needles {
+            assert!(ran.stderr.contains(needle), "{sql}: no {needle:?} in {}", ran.stderr);
+        }
+    }
+    assert_eq!(stage.schema(), before);
+    assert!(
+        !stage
+            .received()
+            .iter()
+            .any(|sql| sql.starts_with("ALTER") || sql.starts_with("DROP T"))
+    );
+}
+
+/// The hint's own sequence, as printed, does what it promises.
+#[test]
+fn the_hint_of_a_rename_works_as_written() {
+    let stage = stage_with_users(18, "hint", POLICY);
+    let hint = verbose(&stage, "ALTER TABLE users RENAME COLUMN nick TO alias;").stderr;
+    let hint = &hint[hint.find("HINT:  ").expect("a hint")..];
+    let part = |from: &str, to: &str| {
+        let begin = hint.find(from).unwrap_or_else(|| panic!("no {from} in {hint}")) + from.len();
+        hint[begin..begin + hint[begin..].find(to).unwrap()].to_owned()
+    };
+    for sql in [
+        part("1. Expand: ", "2. "),
+        part("2. Keep both in step:\n", "3. "),
+        part("3. Backfill: ", "4. "),
+    ] {
+        stage.psql(&sql).ok();
+    }
+    stage.direct(
+        "UPDATE users SET nick = 'old code' WHERE id = 1; UPDATE users SET alias = 'new code' WHERE id = 2;
+                  INSERT INTO users (id, name, alias) VALUES (901, 'x', 'new row')",
+    );
+    assert_eq!(
+        stage
+            .direct("SELECT count(*) FROM users WHERE alias IS DISTINCT FROM nick")
+            .trim(),
+        "0"
+    );
+    assert_eq!(
+        stage
+            .direct("SELECT string_agg(alias, ',' ORDER BY id) FROM users WHERE id IN (1, 2, 901)")
+            .trim(),
+        "old code,new code,new row"
+    );
+    stage
+        .psql(&format!(
+            "SET lockkeeper.override = 'drop-column: renamed';\n{}",
+            part("once nothing uses nick: ", "\n")
+        ))
+        .ok();
+    assert!(!stage.schema().contains("nick"));
+}
+
+#[test]
+fn an_override_needs_its_rule_and_a_reason() {
+    let stage = stage_with_users(18, "overrides", POLICY);
+    let drop = "ALTER TABLE users DROP COLUMN nick";
+    for (setting, hint) in [
+        ("drop-column", "needs a reason"),
+        ("drop-column:  ", "needs a reason"),
+        ("drop-colum: why", "nearest is `drop-column`"),
+        ("truncate: why", "SET lockkeeper.override = 'drop-column: "),
+    ] {
+        let ran = verbose(&stage, &format!("SET lockkeeper.override = '{setting}';\n{drop};"));
+        assert_eq!(sqlstates(&ran.stderr), ["55000"], "{}", ran.stderr);
+        assert!(ran.stderr.contains(hint), "{setting}: {}", ran.stderr);
+    }
+    // Local to a block, and gone with it.
+    let script = format!(
+        "BEGIN;\nSET LOCAL lockkeeper.override = 'drop-column: ticket 42';\n{drop};\nCOMMIT;\nALTER TABLE users DROP COLUMN boss;\n"
+    );
+    let ran = verbose(&stage, &script);
+    assert_eq!(sqlstates(&ran.stderr), ["55000"], "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("drop-column is overridden: ticket 42"),
+        "{}",
+        ran.stderr
+    );
+    assert!(stage.schema().contains("users column boss") && !stage.schema().contains("users column nick"));
+    let lines = stage.audit_lines();
+    let of_drop: Vec<_> = lines
+        .iter()
+        .filter(|l| l["statement"] == drop && l["event"] == "statement" && l["outcome"] == "done")
+        .collect();
+    assert_eq!(of_drop.len(), 1, "{lines:#?}");
+    assert!(
+        of_drop[0]["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["rule"] == "drop-column" && f["overridden"] == "ticket 42")
+    );
+}
+
+#[test]
+fn strict_lets_only_named_roles_override() {
+    let policy = "extends = \"strict\"\n[table]\nsmall_bytes = 0\n[[override]]\nrole = \"dba\"\nmay_override = true\n";
+    let stage = stage_with_users(18, "strict", policy);
+    let dba = format!("dba_{}", stage.database);
+    std::fs::write(stage.policy_file(), policy.replace("dba", &dba)).unwrap();
+    let mut stage = stage;
+    stage.kill_proxy();
+    stage.start_proxy(&[]);
+    stage.direct(&format!("CREATE ROLE {dba} SUPERUSER"));
+    let script = "SET lockkeeper.override = 'drop-column: ticket 7';\nALTER TABLE users DROP COLUMN nick;\n";
+    let ran = verbose(&stage, script);
+    assert!(
+        ran.stderr.contains("the policy does not let postgres use it"),
+        "{}",
+        ran.stderr
+    );
+    assert!(stage.schema().contains("users column nick"));
+    let ran = verbose(&stage, "CREATE INDEX ON users (email);");
+    assert_eq!(sqlstates(&ran.stderr), ["55000"]);
+    assert!(
+        ran.stderr
+            .contains("CREATE INDEX CONCURRENTLY users_email_idx ON users (email);"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!stage.schema().contains("users_email_idx"));
+    stage.psql(&format!("SET ROLE {dba};\n{script}")).ok();
+    assert!(!stage.schema().contains("users column nick"));
+    // Brief DDL still gets its tries, not a refusal.
+    stage.psql("ALTER TABLE users ADD COLUMN a int").ok();
+    stage.direct(&format!(
+        "REASSIGN OWNED BY {dba} TO postgres; DROP OWNED BY {dba}; DROP ROLE {dba}"
+    ));
+}
+
+#[test]
+fn observe_tells_and_changes_nothing() {
+    let stage = stage_with_users(18, "observe", "extends = \"observe\"\n[table]\nsmall_bytes = 0\n");
+    for (sql, rule) in [
+        ("CREATE INDEX idx_users_email ON users(email)", "nonconcurrent-index"),
+        ("ALTER TABLE users ALTER COLUMN email SET NOT NULL", "set-not-null"),
+        ("ALTER TABLE users ADD COLUMN n serial", "serial-column"),
+        ("ALTER TABLE users RENAME COLUMN name TO full_name", "rename-column"),
+        ("ALTER TABLE users DROP COLUMN nick", "drop-column"),
+        ("TRUNCATE users", "truncate"),
+        ("DROP TABLE users", "drop-table"),
+    ] {
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert!(
+            ran.stderr.contains("NOTICE:") && ran.stderr.contains(rule),
+            "{sql}: {}",
+            ran.stderr
+        );
+        ran.ok();
+        assert!(
+            stage.received().contains(&format!("{sql};")),
+            "{sql} went on as it was written: {:?}",
+            stage.received()
+        );
+    }
+    assert_eq!(stage.direct("SELECT to_regclass('users') IS NULL").trim(), "t");
+}
+
+// --- what is exempt --------------------------------------------------------------------------------------------------
+
+/// Whether the server received the text as it was sent.
+fn went_on(stage: &Stage, sql: &str) -> bool {
+    stage.received().iter().any(|s| s.trim_end_matches([';', '\n']) == sql)
+}
+
+#[test]
+fn tables_that_nobody_else_sees_are_exempt() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "exempt", POLICY);
+        let made = "BEGIN;\nCREATE TABLE fresh (id int, v text);\nINSERT INTO fresh SELECT g, g FROM generate_series(1, 900) g;\n\
+            CREATE INDEX fresh_v ON fresh (v);\nALTER TABLE fresh ALTER v SET NOT NULL;\nALTER TABLE fresh ADD CHECK (id > 0);\n\
+            ALTER TABLE fresh RENAME COLUMN v TO w;\nSAVEPOINT s;\nCREATE TABLE inner_one (a int);\nCREATE INDEX inner_idx ON inner_one (a);\n\
+            ROLLBACK TO s;\nALTER TABLE fresh DROP COLUMN w;\nDROP TABLE fresh;\nCREATE TABLE fresh (id int);\nCOMMIT;\n";
+        stage.psql(made).ok();
+        for sql in [
+            "CREATE INDEX fresh_v ON fresh (v)",
+            "ALTER TABLE fresh RENAME COLUMN v TO w",
+            "CREATE INDEX inner_idx ON inner_one (a)",
+            "DROP TABLE fresh",
+        ] {
+            assert!(went_on(&stage, sql), "{major}: {sql}: {:?}", stage.received());
+        }
+        // Once committed it is anybody's.
+        let ran = verbose(&stage, "BEGIN;\nALTER TABLE fresh RENAME COLUMN id TO no;\nCOMMIT;");
+        assert_eq!(sqlstates(&ran.stderr), ["55000"], "{}", ran.stderr);
+        // A table that was there before the transaction stays protected, whatever a savepoint did to its name.
+        let ran = verbose(
+            &stage,
+            "BEGIN;\nSAVEPOINT s;\nCREATE TABLE \"app schema\".users (id int);\nROLLBACK TO s;\nSET LOCAL search_path = \"app schema\", public;\n\
+             DROP TABLE users;\nCOMMIT;",
+        );
+        assert_eq!(sqlstates(&ran.stderr), ["55000"], "{}", ran.stderr);
+        let temporary = "CREATE TEMP TABLE scratch (a int, b int);\nCREATE INDEX ON scratch (a);\nALTER TABLE scratch DROP COLUMN b;\n\
+            TRUNCATE scratch;\nDROP TABLE scratch;\n";
+        stage.psql(temporary).ok();
+        assert!(went_on(&stage, "CREATE INDEX ON scratch (a)"));
+        assert_eq!(stage.direct("SELECT count(*) FROM users").trim(), "700");
+    }
+}
+
+#[test]
+fn small_tables_are_spared_what_only_large_ones_need() {
+    let stage = stage_with_users(18, "small", common::QUICK);
+    stage.psql("CREATE INDEX idx_users_email ON users(email);\nALTER TABLE users ALTER email SET NOT NULL;\nBEGIN;\nCREATE INDEX i2 ON users (nick);\nCOMMIT;").ok();
+    assert!(
+        stage
+            .received()
+            .iter()
+            .all(|sql| !sql.contains("CONCURRENTLY") && !sql.contains("VALIDATE")),
+        "{:?}",
+        stage.received()
+    );
+    // Still with a short lock_timeout.
+    assert_eq!(
+        stage.direct("SELECT DISTINCT lock_timeout FROM watch.ddl").trim(),
+        "50ms"
+    );
+    // What breaks running programs is refused at any size.
+    assert_eq!(
+        sqlstates(&verbose(&stage, "ALTER TABLE users DROP COLUMN nick;").stderr),
+        ["55000"]
+    );
+}
+
+// --- concurrent builds -----------------------------------------------------------------------------------------------
+
+#[test]
+fn a_concurrent_build_in_a_transaction_is_refused_with_a_better_hint() {
+    let stage = stage_with_users(18, "cic", POLICY);
+    let build = "CREATE INDEX CONCURRENTLY idx_users_email ON users(email)";
+    stage
+        .psql(&format!("{build};\nDROP INDEX CONCURRENTLY idx_users_email;"))
+        .ok();
+    assert!(went_on(&stage, build));
+    let ran = verbose(&stage, &format!("BEGIN;\n{build};\nSELECT 1;\nCOMMIT;"));
+    assert_eq!(sqlstates(&ran.stderr), ["25001", "25P02"], "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("CREATE INDEX CONCURRENTLY cannot run inside a transaction block"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("atomic = False"), "{}", ran.stderr);
+    assert!(ran.stdout.ends_with("ROLLBACK\n"));
+    let ran = stage.psql_args(
+        &[
+            "-v",
+            "VERBOSITY=verbose",
+            "-c",
+            &format!("INSERT INTO teams VALUES (50, 1); {build}"),
+        ],
+        "",
+    );
+    assert_eq!(sqlstates(&ran.stderr), ["25001"], "{}", ran.stderr);
+    // After work that no Sync has ended.
+    let mut raw = common::raw::Raw::connect(stage.port, &stage.database);
+    use common::raw::{bind, error_field, execute, parse, sync};
+    let insert = [
+        parse("", "INSERT INTO teams VALUES (51, 1)"),
+        bind("", ""),
+        execute("", 0),
+    ]
+    .concat();
+    raw.send(&[insert, parse("", build), bind("", ""), execute("", 0), sync()].concat());
+    let answer = raw.until_ready();
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25001"));
+    assert!(error_field(&answer, b'H').unwrap().contains("outside the transaction"));
+    assert_eq!(stage.direct("SELECT count(*) FROM teams WHERE id > 20").trim(), "0");
+    assert!(!stage.schema().contains("idx_users_email"));
+}
+
+#[test]
+fn if_not_exists_over_an_invalid_index_builds_it_anew() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "invalid", POLICY);
+        for sql in [
+            "CREATE INDEX IF NOT EXISTS idx_users_email ON users(email)",
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS idx_users_email ON users(email)",
+        ] {
+            stage.direct(
+                "DROP INDEX IF EXISTS idx_users_email; CREATE INDEX idx_users_email ON users (email);
+                UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_users_email'::regclass",
+            );
+            let ran = stage.psql(&format!("{sql};\n"));
+            assert!(ran.stderr.contains("removed the INVALID index"), "{}", ran.stderr);
+            assert_eq!(ran.ok(), "CREATE INDEX\n");
+            let valid = "SELECT bool_and(indisvalid) || ' ' || count(*) FROM pg_index WHERE indexrelid::regclass::text LIKE 'idx_users_email%'";
+            assert_eq!(stage.direct(valid).trim(), "true 1", "{sql}");
+        }
+        // Duplicates: the error is told, what the build left is removed, and mended rows let the same statement through.
+        let unique = "CREATE UNIQUE INDEX one_nick ON users (nick)";
+        let ran = verbose(&stage, &format!("{unique};"));
+        assert_eq!(sqlstates(&ran.stderr), ["23505"]);
+        assert!(ran.stderr.contains("removed the INVALID index"), "{}", ran.stderr);
+        assert_eq!(
+            stage
+                .direct("SELECT count(*) FROM pg_index WHERE NOT indisvalid")
+                .trim(),
+            "0"
+        );
+        stage.direct("UPDATE users SET nick = id");
+        stage.psql(unique).ok();
+    }
+}
+
+// --- failures in the middle, and the same statement again ------------------------------------------------------------
+
+#[test]
+fn a_column_whose_check_fails_can_be_finished_later() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "unfinished", POLICY);
+        let sql = "ALTER TABLE users ADD COLUMN score int DEFAULT 0 CHECK (score > 0)";
+        let ran = verbose(&stage, &format!("{sql};"));
+        assert_eq!(sqlstates(&ran.stderr), ["23514"]);
+        for needle in [
+            "committed before it: add column",
+            "send the same statement again",
+            "ALTER TABLE users DROP COLUMN score",
+        ] {
+            assert!(ran.stderr.contains(needle), "no {needle:?} in {}", ran.stderr);
+        }
+        assert_eq!(
+            stage
+                .direct("SELECT count(*) FROM pg_constraint WHERE NOT convalidated")
+                .trim(),
+            "0"
+        );
+        stage.direct("UPDATE users SET score = 1");
+        stage.psql(sql).ok();
+        let direct = Stage::without_proxy(cluster(major), "finished");
+        direct.direct(FIXTURE);
+        direct.direct(&sql.replace("DEFAULT 0", "DEFAULT 1"));
+        assert_eq!(stage.schema(), direct.schema().replace("DEFAULT 1", "DEFAULT 0"));
+        assert_eq!(
+            stage
+                .direct("SELECT count(*) FROM pg_description WHERE description LIKE 'lockkeeper%'")
+                .trim(),
+            "0"
+        );
+    }
+}
+
+#[test]
+fn null_values_are_told_as_the_server_tells_them() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "nulls", POLICY);
+        let ran = verbose(&stage, "ALTER TABLE users ALTER nick SET NOT NULL;");
+        assert!(
+            ran.stderr
+                .contains("23502: column \"nick\" of relation \"users\" contains null values"),
+            "{}",
+            ran.stderr
+        );
+        assert!(
+            ran.stderr.contains("SELECT count(*) FROM users WHERE nick IS NULL"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(
+            stage
+                .direct("SELECT count(*) FROM pg_constraint WHERE conname LIKE '%nick%'")
+                .trim(),
+            "0"
+        );
+        stage.direct("UPDATE users SET nick = '' WHERE nick IS NULL");
+        stage.psql("ALTER TABLE users ALTER nick SET NOT NULL;").ok();
+        assert!(stage.schema().contains("users column nick text NOT NULL"));
+    }
+}
+
+#[test]
+fn filled_columns_go_on_counting() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "filled", POLICY);
+        stage.psql("ALTER TABLE users ADD COLUMN s serial;\nALTER TABLE users ADD COLUMN i bigint GENERATED ALWAYS AS IDENTITY (START WITH 5000);\n\
+            ALTER TABLE users ADD COLUMN u uuid NOT NULL DEFAULT gen_random_uuid();").ok();
+        stage.direct("INSERT INTO users (id, name) SELECT g, 'new' FROM generate_series(2001, 2050) g");
+        let sql = "SELECT count(DISTINCT s) || ' ' || count(DISTINCT i) || ' ' || count(DISTINCT u) || ' ' || (min(i) >= 5000) FROM users";
+        assert_eq!(stage.direct(sql).trim(), "750 750 750 true", "{major}");
+        stage.direct("ALTER TABLE users DROP COLUMN s");
+        assert_eq!(
+            stage.direct("SELECT to_regclass('users_s_seq') IS NULL").trim(),
+            "t",
+            "{major}: the sequence goes with its column"
+        );
+    }
+}
+
+// --- audit -----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_audit_log_tells_the_plan_its_steps_and_the_result() {
+    let stage = stage_with_users(18, "audit", POLICY);
+    let statements = [
+        "ALTER TABLE users ADD COLUMN ok boolean NOT NULL DEFAULT false",
+        "CREATE INDEX idx_users_email ON users(email)",
+        "ALTER TABLE users ALTER COLUMN email SET NOT NULL",
+        "ALTER TABLE users ADD COLUMN token uuid DEFAULT gen_random_uuid()",
+        "DROP INDEX users_name_idx",
+        "CREATE UNIQUE INDEX one_nick ON users (nick)",
+        "ALTER TABLE users DROP COLUMN nick",
+    ];
+    for sql in statements {
+        stage.psql(sql);
+    }
+    let lines = stage.audit_lines();
+    let events = |sql: &str, event: &str| -> Vec<serde_json::Value> {
+        lines
+            .iter()
+            .filter(|l| l["statement"] == sql && l["event"] == event)
+            .cloned()
+            .collect()
+    };
+    let only = |sql: &str, event: &str| {
+        let found = events(sql, event);
+        assert_eq!(found.len(), 1, "{event} of {sql}: {found:#?}");
+        found[0].clone()
+    };
+    for (sql, rule, steps, outcome, sqlstate) in [
+        (statements[0], "lock-queue", 1, "done", None),
+        (statements[1], "nonconcurrent-index", 1, "done", None),
+        (statements[2], "set-not-null", 2, "done", None),
+        (statements[3], "volatile-default", 3, "done", None),
+        (statements[4], "nonconcurrent-drop-index", 1, "done", None),
+        (statements[5], "nonconcurrent-index", 1, "failed", Some("23505")),
+    ] {
+        let (planned, end) = (only(sql, "planned"), only(sql, "statement"));
+        assert_eq!(planned["id"], end["id"]);
+        assert_eq!(planned["outcome"], "");
+        assert_eq!(events(sql, "step").len(), steps, "{sql}: {:#?}", events(sql, "step"));
+        assert_eq!(end["steps"].as_array().unwrap().len(), steps);
+        assert_eq!(end["action"], "rewrite");
+        assert_eq!(end["findings"][0]["rule"], rule, "{end:#}");
+        assert_eq!(end["outcome"], outcome);
+        assert_eq!(end["sqlstate"].as_str(), sqlstate);
+        assert_eq!(
+            (end["user"].as_str(), end["application_name"].as_str()),
+            (Some("postgres"), Some("psql"))
+        );
+        assert_eq!(end["database"], stage.database.as_str());
+        assert!(end["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+        assert!(end["lock_tries"].as_u64().unwrap() >= 1 && end["duration_ms"].as_f64().unwrap() > 0.0);
+    }
+    assert!(
+        only(statements[0], "statement")["why"][0]
+            .as_str()
+            .unwrap()
+            .contains("no rewrite")
+    );
+    let filled = only(statements[3], "statement");
+    let rows: Vec<_> = filled["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|s| s["rows"].as_u64())
+        .collect();
+    assert_eq!(rows, [700]);
+    assert_eq!(
+        filled["rollback_plan"],
+        serde_json::json!(["ALTER TABLE users DROP COLUMN token"])
+    );
+    assert_eq!(
+        only(statements[1], "statement")["rollback_plan"],
+        serde_json::json!(["DROP INDEX CONCURRENTLY IF EXISTS public.idx_users_email"])
+    );
+    assert_eq!(
+        only(statements[4], "statement")["rollback_plan"],
+        serde_json::json!(["CREATE INDEX CONCURRENTLY users_name_idx ON public.users USING btree (name)"])
+    );
+    let refused = only(statements[6], "statement");
+    assert_eq!(
+        (refused["action"].as_str(), refused["outcome"].as_str()),
+        (Some("reject"), Some("rejected"))
+    );
+    assert!(events(statements[6], "planned").is_empty() && events(statements[6], "step").is_empty());
+}
+
+// --- migration tools -------------------------------------------------------------------------------------------------
+
+/// As Django and Alembic put them on the wire; the second half is what they do to a table that is in use.
+#[test]
+fn migration_tools_sequences() {
+    for major in [15, 18] {
+        let proxied = stage_with_users(major, "tools", POLICY);
+        let direct = Stage::without_proxy(cluster(major), "tools_direct");
+        direct.direct(FIXTURE);
+        let django = "BEGIN;\nCREATE TABLE \"blog_post\" (\"id\" bigint NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY, \"title\" varchar(200) NOT NULL, \"author_id\" bigint NOT NULL);\n\
+            ALTER TABLE \"blog_post\" ADD CONSTRAINT \"blog_post_author_fk\" FOREIGN KEY (\"author_id\") REFERENCES \"teams\" (\"id\") DEFERRABLE INITIALLY DEFERRED;\n\
+            CREATE INDEX \"blog_post_author_id_dd7a8485\" ON \"blog_post\" (\"author_id\");\n\
+            CREATE INDEX \"blog_post_title_like\" ON \"blog_post\" (\"title\" varchar_pattern_ops);\n\
+            ALTER TABLE \"users\" ADD COLUMN \"status\" varchar(10) DEFAULT 'new' NOT NULL;\n\
+            ALTER TABLE \"users\" ALTER COLUMN \"status\" DROP DEFAULT;\nCOMMIT;\n";
+        let alembic = "BEGIN;\nCREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num));\n\
+            CREATE TABLE items (id SERIAL NOT NULL, user_id BIGINT, PRIMARY KEY (id), FOREIGN KEY(user_id) REFERENCES users (id));\n\
+            CREATE UNIQUE INDEX ix_items_user ON items (user_id);\nINSERT INTO alembic_version (version_num) VALUES ('ae1027a6acf');\nCOMMIT;\n";
+        for script in [django, alembic] {
+            let (through, straight) = (verbose(&proxied, script), verbose(&direct, script));
+            assert_eq!(through.stdout, straight.stdout, "{}", through.stderr);
+        }
+        // One Query with two statements.
+        let pair = "ALTER TABLE blog_post ADD COLUMN editor_id bigint NULL CONSTRAINT editor_fk REFERENCES teams(id) DEFERRABLE INITIALLY DEFERRED; \
+            SET CONSTRAINTS editor_fk IMMEDIATE";
+        for stage in [&proxied, &direct] {
+            stage.psql_args(&["-c", pair], "").ok();
+        }
+        assert_eq!(proxied.schema(), direct.schema());
+        let refused = verbose(
+            &proxied,
+            "BEGIN;\nALTER TABLE users ADD COLUMN extra int;\nCREATE INDEX later ON users (age);\nINSERT INTO alembic_version VALUES ('x');\nCOMMIT;\n",
+        );
+        assert_eq!(sqlstates(&refused.stderr), ["25001", "25P02"], "{}", refused.stderr);
+        assert!(refused.stderr.contains("autocommit_block"), "{}", refused.stderr);
+        assert_eq!(proxied.schema(), direct.schema());
+    }
+}
+
+#[test]
+fn the_extended_protocol_hears_the_server_s_own_command_tags() {
+    use common::raw::{Raw, bind, command_tags, describe, execute, parse, sync, tags};
+    let stage = stage_with_users(18, "tags", POLICY);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for (sql, tag) in [
+        ("ALTER TABLE users ADD COLUMN a boolean", "ALTER TABLE"),
+        (
+            "ALTER TABLE users ADD COLUMN u uuid DEFAULT gen_random_uuid()",
+            "ALTER TABLE",
+        ),
+        ("CREATE INDEX i ON users (email)", "CREATE INDEX"),
+        ("REINDEX INDEX i", "REINDEX"),
+        ("DROP INDEX i", "DROP INDEX"),
+        ("ALTER TABLE users ADD CHECK (age > 0)", "ALTER TABLE"),
+        ("CREATE VIEW v AS SELECT 1", "CREATE VIEW"),
+        ("DROP VIEW v", "DROP VIEW"),
+    ] {
+        raw.send(
+            &[
+                parse("s", sql),
+                bind("p", "s"),
+                describe(b'P', "p"),
+                execute("p", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        let answer = raw.until_ready();
+        let told: Vec<_> = answer.iter().filter(|(t, _)| *t != b'N').cloned().collect();
+        assert_eq!(tags(&told), "12nCZ", "{sql}");
+        assert_eq!(command_tags(&answer), [tag], "{sql}");
+        raw.send(&[common::raw::close(b'S', "s"), sync()].concat());
+        assert_eq!(tags(&raw.until_ready()), "3Z");
+    }
+}

@@ -103,6 +103,10 @@ impl Session {
                 ),
             );
         }
+        if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
+            report.set(b'C', b"23502");
+            report.set(b'M', message.as_bytes());
+        }
         if let Some(cleanup) = &step.cleanup {
             match self.clean_up(cleanup, setting).await? {
                 Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
