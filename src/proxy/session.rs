@@ -596,6 +596,8 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        // What comes from here on is meant for this statement.
+        self.cancel.clear();
         let policy = self.shared.policy();
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
