@@ -485,12 +485,17 @@ impl Session {
                 .and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
         };
-        let mut progress = batches.start(upper.and_then(|row| row.into_iter().collect()));
+        let upper: Option<Vec<String>> = upper.and_then(|row| row.into_iter().collect());
+        if let Some(report) = upper.as_ref().and_then(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
+        let mut progress = batches.start(upper);
         let mut told = Instant::now();
         while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
             let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
             let stopped = match outcome {
-                Ok(()) => self.cancel.take().then(cancelled),
+                Ok(()) if self.cancel.take() => Some(cancelled()),
+                Ok(()) => progress.last.as_ref().and_then(|key| self.garbled(key, batches)),
                 Err(report) => Some(report),
             };
             if let Some(report) = stopped {
@@ -512,6 +517,23 @@ impl Session {
         Ok(Ok(Done {
             tag: Some(format!("{} {}", batches.verb, progress.rows)),
         }))
+    }
+
+    /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
+    /// another key, and rows would be left out.
+    fn garbled(&self, key: &[String], batches: &Batches) -> Option<Report> {
+        let encoding = self.relay.reported.client_encoding.as_str();
+        let is_whole = |text: &String| match encoding {
+            "UTF8" | "UNICODE" | "SQL_ASCII" => !text.contains(char::REPLACEMENT_CHARACTER),
+            _ => text.is_ascii(),
+        };
+        (!key.iter().all(is_whole)).then(|| {
+            let message = format!(
+                "lockkeeper: a key of {} has characters that cannot be carried over from batch to batch in client_encoding {encoding}; set it to UTF8",
+                batches.relation
+            );
+            Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
+        })
     }
 
     /// One batch in a transaction of its own, again and again while others hold its rows.
