@@ -483,7 +483,7 @@ impl Session {
                 .into_iter()
                 .next()
                 .and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(report)),
+            Err(report) => return Ok(Err(interrupted(report, batches, &batches.start(None)))),
         };
         let upper: Option<Vec<String>> = upper.and_then(|row| row.into_iter().collect());
         if let Some(report) = upper.as_ref().and_then(|key| self.garbled(key, batches)) {
@@ -513,7 +513,7 @@ impl Session {
                 return Ok(Err(interrupted(report, batches, &progress)));
             }
         }
-        self.relay.notice(&progress_text(batches, &progress, started)).await?;
+        self.relay.notice(&done_text(batches, &progress, started)).await?;
         Ok(Ok(Done {
             tag: Some(format!("{} {}", batches.verb, progress.rows)),
         }))
@@ -640,16 +640,30 @@ fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option
 }
 
 fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Report {
+    let relation = &batches.relation;
+    report.remove(b'P');
+    if report.sqlstate() == "42501" {
+        report.append(
+            b'H',
+            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
+        );
+    }
+    if progress.batches == 0 {
+        report.append(
+            b'D',
+            &format!("lockkeeper: this happened in the first batch; nothing in {relation} was changed."),
+        );
+        return report;
+    }
     let up_to = match &progress.last {
         Some(key) => format!(", keys up to ({})", key.join(", ")),
         None => String::new(),
     };
-    report.remove(b'P');
     report.append(
         b'D',
         &format!(
-            "lockkeeper: {} rows of {} were changed and committed in {} batches{up_to}; the rest is as it was.",
-            progress.rows, batches.relation, progress.batches
+            "lockkeeper: {} rows of {relation} were changed and committed in {} batches{up_to}; the rest is as it was.",
+            progress.rows, progress.batches
         ),
     );
     report.append(
@@ -659,13 +673,19 @@ fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Re
     report
 }
 
-fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
-    let elapsed = started.elapsed().as_secs_f64().max(0.001);
-    let rate = progress.rows as f64 / elapsed;
-    let mut text = format!(
+fn done_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    format!(
         "{} {}: {} rows in {} batches, {:.0} rows/s",
-        batches.verb, batches.relation, progress.rows, progress.batches, rate
-    );
+        batches.verb,
+        batches.relation,
+        progress.rows,
+        progress.batches,
+        rate(progress, started)
+    )
+}
+
+fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    let mut text = done_text(batches, progress, started);
     if let Some(expected) = batches
         .estimated_rows
         .filter(|expected| *expected > progress.rows as f64)
@@ -673,10 +693,14 @@ fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> St
         text.push_str(&format!(
             ", about {:.0} % of {expected:.0}, about {:.0} s left",
             100.0 * progress.rows as f64 / expected,
-            (expected - progress.rows as f64) / rate.max(1.0)
+            (expected - progress.rows as f64) / rate(progress, started).max(1.0)
         ));
     }
     text
+}
+
+fn rate(progress: &Progress, started: Instant) -> f64 {
+    progress.rows as f64 / started.elapsed().as_secs_f64().max(0.001)
 }
 
 fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>) -> String {
