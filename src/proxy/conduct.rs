@@ -3,10 +3,11 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag or the error that the client hears; the outer error of
 //! every function means that the session itself is over.
 
+use super::Stop;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::Broken;
-use super::session::{Parameters, Session};
+use super::session::{Parameters, SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::plan::batches::{Batches, Progress};
 use crate::plan::policy::Policy;
@@ -582,12 +583,17 @@ impl Session {
         }
     }
 
-    /// Waits, listening to both sides: a cancel request ends it, and a client that went away ends the session.
+    /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
+    /// the session.
     async fn pause(&mut self, pause: Duration) -> Outcome<()> {
         let until = tokio::time::Instant::now() + pause;
+        let mut stop = self.shared.stop.subscribe();
         loop {
             if self.cancel.take() {
                 return Ok(Err(cancelled()));
+            }
+            if *stop.borrow_and_update() == Stop::Now {
+                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
             }
             if self.relay.client_gone() {
                 return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
@@ -595,6 +601,7 @@ impl Session {
             let frame = tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(Ok(())),
                 () = self.cancel.wake.notified() => continue,
+                _ = stop.changed() => continue,
                 frame = self.relay.receive() => frame?,
             };
             match frame.first() {

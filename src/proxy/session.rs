@@ -7,7 +7,7 @@ use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::{Broken, Event, Held, HeldKind, HeldPortal, Mode, Relay};
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared};
+use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::{Action, Policy};
@@ -21,6 +21,8 @@ const PARSE_INLINE_MAX: usize = 32 << 10;
 
 /// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
 const FAR_BELOW: f64 = 10.0;
+
+pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
 pub struct Session {
     pub(super) relay: Relay,
@@ -64,7 +66,11 @@ impl Session {
     pub async fn run(&mut self) -> Result<(), Broken> {
         let mut stop = self.shared.stop.subscribe();
         loop {
-            self.relay.stopping = *stop.borrow_and_update();
+            let stopping = *stop.borrow_and_update();
+            self.relay.stopping = stopping != Stop::No;
+            if stopping == Stop::Now {
+                return self.say_goodbye().await;
+            }
             let event = tokio::select! {
                 biased;
                 event = self.relay.run(Mode::Forward) => event?,
@@ -78,14 +84,20 @@ impl Session {
                 Event::Close(len) => self.on_close(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
-                Event::Stopped => {
-                    let mut out = BytesMut::new();
-                    Report::fatal("57P01", "terminating connection: lockkeeper is shutting down").put_error(&mut out);
-                    return self.relay.tell(&out).await;
-                }
+                Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    /// Not into the middle of a message of the server's.
+    async fn say_goodbye(&mut self) -> Result<(), Broken> {
+        if !self.relay.down.at_frame() {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out);
+        self.relay.tell(&out).await
     }
 
     // --- simple query ---------------------------------------------------------------------------------------------
@@ -129,7 +141,9 @@ impl Session {
                 self.answer_query(len, verdict).await?;
             }
             Ok(statements) => self.run_script(len, &text, statements).await?,
-            Err(_) if self.relay.replication => self.relay.pass_frame(len),
+            Err(unreadable) if self.relay.replication => {
+                self.on_unreadable_replication(len, &text, &unreadable).await?
+            }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
         Ok(())
@@ -246,6 +260,28 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// A replication command, as a rule. A server that is asked to parse over such a connection refuses to, and it runs
+    /// SQL there too: so what is neither a command nor one query goes no further.
+    async fn on_unreadable_replication(
+        &mut self,
+        len: usize,
+        text: &[u8],
+        unreadable: &Unreadable,
+    ) -> Result<(), Broken> {
+        if is_replication_command(text) {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        if let Some(report) = self.refusal_unread(text, unreadable) {
+            return self.refuse_query(len, report).await;
+        }
+        if !may_be_ddl(text) && !text.contains(&b';') {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        self.refuse_query(len, unparsed_report(unreadable)).await
     }
 
     /// Some: it is refused without asking the server.
@@ -599,6 +635,13 @@ impl Session {
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         let policy = self.shared.policy();
+        if matches!(statement.kind, Kind::Write) {
+            match self.pins_a_key(statement, &policy, closing).await? {
+                Ok(true) => return Ok(Verdict::Forward(None)),
+                Ok(false) => {}
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
@@ -660,6 +703,41 @@ impl Session {
         }
     }
 
+    /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
+    /// this moment (a cancel request, a timeout).
+    async fn pins_a_key(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        closing: Closing,
+    ) -> Result<Result<bool, Report>, Broken> {
+        let Some(sql) = Request::of(statement).keys_sql() else {
+            return Ok(Ok(false));
+        };
+        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
+        let harmless = match Request::decode_keys(json.as_bytes()) {
+            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            // The server says itself that there is no such relation.
+            Ok(None) => return Ok(Ok(true)),
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the light facts query answered what cannot be read"
+                );
+                false
+            }
+        };
+        if harmless {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(harmless))
+    }
+
     async fn facts(&mut self, statement: &Statement, closing: Closing) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
@@ -715,7 +793,6 @@ impl Session {
             return Ok(Ok(()));
         };
         if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            self.relay.shapes.learn(statement.sql.as_bytes());
             return Ok(Ok(()));
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
@@ -801,17 +878,36 @@ fn needs_judging(statement: &Statement) -> bool {
 
 /// By its first word, a text that only the server can read may be more than a query.
 fn may_be_ddl(text: &[u8]) -> bool {
-    let word: Vec<u8> = text
-        .iter()
-        .copied()
-        .skip_while(|b| b.is_ascii_whitespace() || *b == b'(')
-        .take_while(u8::is_ascii_alphabetic)
-        .map(|b| b.to_ascii_lowercase())
-        .collect();
     !matches!(
-        word.as_slice(),
+        first_word(text).as_slice(),
         b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show"
     )
+}
+
+/// The commands of the streaming replication protocol (manual section 55.4) that are not SQL as well. The server tells
+/// them by their first word, and reads nothing behind them as SQL.
+fn is_replication_command(text: &[u8]) -> bool {
+    matches!(
+        first_word(text).as_slice(),
+        b"identify_system"
+            | b"timeline_history"
+            | b"create_replication_slot"
+            | b"alter_replication_slot"
+            | b"drop_replication_slot"
+            | b"read_replication_slot"
+            | b"start_replication"
+            | b"base_backup"
+            | b"upload_manifest"
+    )
+}
+
+/// In lower case.
+fn first_word(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .skip_while(|b| b.is_ascii_whitespace() || **b == b'(')
+        .take_while(|b| b.is_ascii_alphabetic() || **b == b'_')
+        .map(u8::to_ascii_lowercase)
+        .collect()
 }
 
 fn unparsed_report(unreadable: &Unreadable) -> Report {
