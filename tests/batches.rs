@@ -133,6 +133,9 @@ on_both!(
     writers_lose_nothing,
     saved_rows_are_not_deleted,
     keys_of_all_kinds,
+    keys_in_other_encodings,
+    progress_is_told,
+    the_role_s_rights_are_kept,
     parameters_keep_their_places,
     below_the_limit_nothing_changes,
     a_shape_is_not_its_narrowest_case,
@@ -474,6 +477,82 @@ fn keys_of_all_kinds(major: u32) {
     assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3400);
 }
 
+fn keys_in_other_encodings(major: u32) {
+    let stage = stage(major, "encodings");
+    for (letter, works) in [("e", true), ("é", false)] {
+        stage.direct(&format!(
+            "DROP TABLE IF EXISTS t; CREATE TABLE t (k text PRIMARY KEY, flag boolean);
+             INSERT INTO t SELECT '{letter}\\' || i || chr(39) FROM generate_series(1, 1700) i; ANALYZE t"
+        ));
+        // In the other encoding the letter's bytes are two others, by which the next batch would start elsewhere.
+        let other = "SET client_encoding = 'LATIN1'; SET standard_conforming_strings = off;\n";
+        let ran = stage.psql(&format!("{other}UPDATE t SET flag = true;\n"));
+        if works {
+            assert_eq!(ran.ok(), "SET\nSET\nUPDATE 1700\n");
+        } else {
+            assert!(ran.stderr.contains("set it to UTF8"), "{ran:?}");
+            assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 0);
+            let ran = stage.psql("SET standard_conforming_strings = off;\nUPDATE t SET flag = true;\n");
+            assert_eq!(ran.ok(), "SET\nUPDATE 1700\n");
+        }
+        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 1700);
+    }
+}
+
+fn progress_is_told(major: u32) {
+    let policy = format!("{}notice_s = 1\n", SLOW.replace("pause_ms = 60", "pause_ms = 300"));
+    let stage = Stage::with(major, "progress", &policy);
+    stage.direct(TABLE);
+    let ran = stage.psql(&format!("{FILL};\n"));
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("rows/s")).collect();
+    let [first, .., last] = told.as_slice() else {
+        panic!("no progress: {ran:?}");
+    };
+    assert!(first.starts_with("NOTICE:  lockkeeper: UPDATE public.t: "), "{first}");
+    assert!(first.contains(" % of 3200, about "), "{first}");
+    assert!(last.contains("3200 rows in 7 batches") && !last.contains('%'), "{last}");
+    // Bloat makes the planner expect more than there is; at the end there is nothing to expect any more.
+    stage.direct("UPDATE t SET flag = NULL; UPDATE t SET n = 1");
+    let ran = stage.psql(&format!("{FILL};\n"));
+    let last = ran
+        .stderr
+        .lines()
+        .rfind(|line| line.contains("rows/s"))
+        .unwrap_or_default();
+    assert!(
+        last.contains("3200 rows in 7 batches") && !last.contains('%'),
+        "{ran:?}"
+    );
+    stage.direct("UPDATE t SET flag = NULL; VACUUM ANALYZE t");
+    let quiet = stage.psql(&format!("SET client_min_messages = warning;\n{FILL};\n"));
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.ok(), "SET\nUPDATE 3200\n");
+}
+
+/// Without a WHERE clause UPDATE needs no right to read; batches must read the key, and say so.
+fn the_role_s_rights_are_kept(major: u32) {
+    let mut stage = stage(major, "rights");
+    let role = format!("{}_role", stage.database);
+    stage.direct(TABLE);
+    stage.direct(&format!(
+        "CREATE ROLE {role}; GRANT UPDATE (flag) ON t TO {role}; GRANT INSERT, SELECT ON changes TO {role}"
+    ));
+    stage.mark();
+    let sql = format!("SET ROLE {role};\nUPDATE t SET flag = true;\n");
+    let ran = stage.psql(&sql);
+    assert!(ran.stderr.contains("ERROR:  permission denied for table t"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("the role needs SELECT on its key columns"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("nothing in public.t was changed"), "{ran:?}");
+    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+    stage.direct(&format!("GRANT SELECT (id) ON t TO {role}"));
+    assert_eq!(stage.psql(&sql).ok(), "SET\nUPDATE 3200\n");
+    once_each_in_batches(&stage, 3200);
+    stage.direct(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
 fn parameters_keep_their_places(major: u32) {
     let mut stage = stage(major, "parameters");
     stage.direct(TABLE);
@@ -741,6 +820,21 @@ fn refused_with_a_reason(major: u32) {
     }
     assert!(batches(&stage).is_empty());
     assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+
+    // Whoever knows better says why.
+    let sql = "UPDATE t SET n = n + 1";
+    let ran = stage.psql(&format!("SET lockkeeper.override = 'large-write: at night';\n{sql};\n"));
+    assert_eq!(ran.ok(), "SET\nUPDATE 3200\n");
+    let received = stage.received();
+    assert!(
+        received.iter().any(|received| received.trim_end_matches(';') == sql),
+        "{received:#?}"
+    );
+    let event = event(&stage, "statement", sql);
+    assert_eq!(
+        (&event["findings"][0]["overridden"], &event["rows"]),
+        (&"at night".into(), &3200.into())
+    );
 }
 
 /// How many rows the error's DETAIL says are committed.
@@ -1049,6 +1143,23 @@ fn a_failing_row_stops_it(major: u32) {
     );
     assert_eq!(failed["rows"], 1500, "{failed}");
     stage.direct("ALTER TABLE t DROP CONSTRAINT good");
+    goes_on(&stage, FILL);
+
+    // At the commit of a batch, whose rows are then not counted.
+    stage.direct(
+        "UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t;
+         CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late' USING ERRCODE = '23999'; END $$;
+         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1700)
+         EXECUTE FUNCTION late()",
+    );
+    let ran = stage.psql(&format!("{FILL};\n"));
+    assert!(ran.stderr.contains("ERROR:  too late"), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("1500 rows of public.t were changed and committed in 3 batches"),
+        "{ran:?}"
+    );
+    stage.direct("DROP TRIGGER late ON t");
     goes_on(&stage, FILL);
 }
 

@@ -69,11 +69,12 @@ fn check_alike(major: u32, name: &str, driver: Driver, script: &str) {
         got.stderr
     );
     // Node's own warnings begin with its process ID.
-    let warnings = |text: &str| {
-        text.lines()
-            .map(|line| line.trim_start_matches(|c| c != ')'))
-            .collect::<Vec<_>>()
-            .join("\n")
+    let warnings = |text: &str| -> Vec<String> {
+        let line = |line: &str| match line.strip_prefix("(node:").and_then(|rest| rest.split_once(')')) {
+            Some((_, rest)) => rest.to_owned(),
+            None => line.to_owned(),
+        };
+        text.lines().map(line).collect()
     };
     assert_eq!(warnings(&got.stderr), warnings(&expect.stderr));
     assert!(expect.stdout.ends_with("end\n"), "{}", expect.stdout);

@@ -488,14 +488,19 @@ impl Session {
                 .into_iter()
                 .next()
                 .and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(report)),
+            Err(report) => return Ok(Err(interrupted(report, batches, &batches.start(None)))),
         };
-        let mut progress = batches.start(upper.and_then(|row| row.into_iter().collect()));
+        let upper: Option<Vec<String>> = upper.and_then(|row| row.into_iter().collect());
+        if let Some(report) = upper.as_ref().and_then(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
+        let mut progress = batches.start(upper);
         let mut told = Instant::now();
         while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
             let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
             let stopped = match outcome {
-                Ok(()) => self.cancel.take().then(cancelled),
+                Ok(()) if self.cancel.take() => Some(cancelled()),
+                Ok(()) => progress.last.as_ref().and_then(|key| self.garbled(key, batches)),
                 Err(report) => Some(report),
             };
             if let Some(report) = stopped {
@@ -513,10 +518,27 @@ impl Session {
                 return Ok(Err(interrupted(report, batches, &progress)));
             }
         }
-        self.relay.notice(&progress_text(batches, &progress, started)).await?;
+        self.relay.notice(&done_text(batches, &progress, started)).await?;
         Ok(Ok(Done {
             tag: Some(format!("{} {}", batches.verb, progress.rows)),
         }))
+    }
+
+    /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
+    /// another key, and rows would be left out.
+    fn garbled(&self, key: &[String], batches: &Batches) -> Option<Report> {
+        let encoding = self.relay.reported.client_encoding.as_str();
+        let is_whole = |text: &String| match encoding {
+            "UTF8" | "UNICODE" | "SQL_ASCII" => !text.contains(char::REPLACEMENT_CHARACTER),
+            _ => text.is_ascii(),
+        };
+        (!key.iter().all(is_whole)).then(|| {
+            let message = format!(
+                "lockkeeper: a key of {} has characters that cannot be carried over from batch to batch in client_encoding {encoding}; set it to UTF8",
+                batches.relation
+            );
+            Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
+        })
     }
 
     /// One batch in a transaction of its own, again and again while others hold its rows.
@@ -629,16 +651,30 @@ fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option
 }
 
 fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Report {
+    let relation = &batches.relation;
+    report.remove(b'P');
+    if report.sqlstate() == "42501" {
+        report.append(
+            b'H',
+            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
+        );
+    }
+    if progress.batches == 0 {
+        report.append(
+            b'D',
+            &format!("lockkeeper: this happened in the first batch; nothing in {relation} was changed."),
+        );
+        return report;
+    }
     let up_to = match &progress.last {
         Some(key) => format!(", keys up to ({})", key.join(", ")),
         None => String::new(),
     };
-    report.remove(b'P');
     report.append(
         b'D',
         &format!(
-            "lockkeeper: {} rows of {} were changed and committed in {} batches{up_to}; the rest is as it was.",
-            progress.rows, batches.relation, progress.batches
+            "lockkeeper: {} rows of {relation} were changed and committed in {} batches{up_to}; the rest is as it was.",
+            progress.rows, progress.batches
         ),
     );
     report.append(
@@ -648,13 +684,19 @@ fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Re
     report
 }
 
-fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
-    let elapsed = started.elapsed().as_secs_f64().max(0.001);
-    let rate = progress.rows as f64 / elapsed;
-    let mut text = format!(
+fn done_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    format!(
         "{} {}: {} rows in {} batches, {:.0} rows/s",
-        batches.verb, batches.relation, progress.rows, progress.batches, rate
-    );
+        batches.verb,
+        batches.relation,
+        progress.rows,
+        progress.batches,
+        rate(progress, started)
+    )
+}
+
+fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    let mut text = done_text(batches, progress, started);
     if let Some(expected) = batches
         .estimated_rows
         .filter(|expected| *expected > progress.rows as f64)
@@ -662,10 +704,14 @@ fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> St
         text.push_str(&format!(
             ", about {:.0} % of {expected:.0}, about {:.0} s left",
             100.0 * progress.rows as f64 / expected,
-            (expected - progress.rows as f64) / rate.max(1.0)
+            (expected - progress.rows as f64) / rate(progress, started).max(1.0)
         ));
     }
     text
+}
+
+fn rate(progress: &Progress, started: Instant) -> f64 {
+    progress.rows as f64 / started.elapsed().as_secs_f64().max(0.001)
 }
 
 fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>) -> String {

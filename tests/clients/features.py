@@ -93,10 +93,17 @@ with psycopg.connect(autocommit=True, application_name="features") as c:
     show(c.execute("UPDATE mine SET a = a + 1").rowcount, c.execute("DELETE FROM mine").rowcount)
 
     # Cancel
-    timer = threading.Timer(0.3, c.cancel_safe if hasattr(c, "cancel_safe") else c.cancel)
-    timer.start()
+    def cancel_when_asleep(pid=c.info.backend_pid):
+        asleep = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+        with psycopg.connect(autocommit=True) as other:
+            while other.execute(asleep, [pid]).fetchone()[0] == 0:
+                pass
+        c.cancel_safe()
+
+    thread = threading.Thread(target=cancel_when_asleep)
+    thread.start()
     error_of(lambda: c.execute("SELECT pg_sleep(60)"))
-    timer.join()
+    thread.join()
     show(c.execute("SELECT 'after the cancel'").fetchone())
 
 with psycopg.connect() as c:
