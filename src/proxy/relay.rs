@@ -567,11 +567,7 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
-            let awaits_flush = !matches!(
-                self.responses.front(),
-                None | Some(Expect::Query | Expect::FunctionCall)
-            );
-            if awaits_flush && !self.responses.copy_in() {
+            if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
                 self.send(&flush).await?;
