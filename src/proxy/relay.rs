@@ -221,6 +221,16 @@ impl Relay {
         }
     }
 
+    /// The transaction block has failed, as far as is known: a ROLLBACK since then is not in `status` yet.
+    pub fn block_failed(&self) -> bool {
+        self.status == b'E' && self.group.block == Block::AsBefore
+    }
+
+    /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
+    pub fn may_be_chained(&self) -> bool {
+        self.group.block == Block::Ended && !self.group.executed
+    }
+
     pub fn client_gone(&self) -> bool {
         self.client_eof
     }
@@ -486,6 +496,8 @@ impl Relay {
                 }
             } else {
                 self.failed |= tag == b'E';
+                // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
+                self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
                 self.responses.received(tag);
             }
             self.down.pass(len);

@@ -113,7 +113,9 @@ impl Session {
             return Ok(());
         }
         let statements = self.read(&text).await;
-        if self.relay.place() == Place::Pipeline && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)) {
+        if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
+            && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging))
+        {
             // Extended-query messages without a Sync, then a simple query: what they did is committed first.
             self.relay.end_group().await?;
         }
@@ -129,7 +131,7 @@ impl Session {
             }
             Ok(statements) if statements.len() == 1 => {
                 // In a failed transaction block the server refuses it itself.
-                if self.relay.status == b'E' {
+                if self.relay.block_failed() {
                     self.relay.pass_frame(len);
                     return Ok(());
                 }
@@ -211,7 +213,7 @@ impl Session {
     /// In a transaction the server must know that it failed, so it is given a statement that does. The status byte is
     /// then its own, never made up.
     pub(super) async fn fail_on_server(&mut self, report: &Report, closing: Closing) -> Result<(), Broken> {
-        if self.relay.place() == Place::Alone || self.relay.status == b'E' || self.relay.responses.skipping() {
+        if self.relay.place() == Place::Alone || self.relay.block_failed() || self.relay.responses.skipping() {
             return Ok(());
         }
         let sql = format!(
@@ -342,7 +344,7 @@ impl Session {
         };
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
-                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && self.relay.status != b'E' => {
+                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
                     self.parse_limited(len, &parse, statement).await
                 }
                 [statement] if needs_judging(statement) => {
@@ -461,7 +463,7 @@ impl Session {
             let held = self.relay.statements.get(&portal.statement)?;
             Some((portal.clone(), held.clone()))
         });
-        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && self.relay.status != b'E')
+        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed())
         else {
             // A failed transaction, a Bind that failed, or a statement that was replaced and its portal with it.
             self.relay.pass_frame(len);
@@ -493,6 +495,10 @@ impl Session {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return self.refuse_extended(len, unparsed_report(&unreadable)).await;
         };
+        if self.relay.may_be_chained() {
+            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
+            let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+        }
         let place = self.relay.place();
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
         let closing = if place == Place::Pipeline {
