@@ -184,11 +184,8 @@ impl Session {
         self.relay.position_shift = 0;
         self.relay.capture = capture;
         result?;
-        Ok(if self.relay.last_error.is_some() {
-            Next::Failed
-        } else {
-            Next::Go
-        })
+        // Not by `last_error`: an error of unusual length is forwarded unread.
+        Ok(if self.relay.failed { Next::Failed } else { Next::Go })
     }
 
     /// The client hears the error; the server's transaction is made to fail with it.
