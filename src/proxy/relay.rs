@@ -96,6 +96,8 @@ pub enum HeldKind {
 #[derive(Clone, Debug)]
 pub struct HeldPortal {
     pub statement: Vec<u8>,
+    /// What the statement was when it was bound: the server's portal outlives it.
+    pub held: Held,
     /// The Bind frame as the client sent it.
     pub bind: Vec<u8>,
 }

@@ -426,14 +426,16 @@ impl Session {
         if let Some((portal, statement)) = wire::bind_names(&frame)
             && !self.relay.responses.skipping()
         {
-            if self.relay.is_held(statement) {
-                let held = HeldPortal {
-                    statement: statement.to_vec(),
-                    bind: frame.clone(),
-                };
-                self.relay.portals.insert(portal.to_vec(), held);
-            } else {
-                self.relay.portals.remove(portal);
+            match self.relay.statements.get(statement) {
+                Some(held) if self.relay.is_held(statement) => {
+                    let bound = HeldPortal {
+                        statement: statement.to_vec(),
+                        held: held.clone(),
+                        bind: frame.clone(),
+                    };
+                    self.relay.portals.insert(portal.to_vec(), bound);
+                }
+                _ => drop(self.relay.portals.remove(portal)),
             }
         }
         Ok(())
@@ -459,20 +461,16 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        let held = self.relay.portals.get(&name).and_then(|portal| {
-            let held = self.relay.statements.get(&portal.statement)?;
-            Some((portal.clone(), held.clone()))
-        });
-        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed())
-        else {
-            // A failed transaction, a Bind that failed, or a statement that was replaced and its portal with it.
+        let held = self.relay.portals.get(&name).cloned();
+        let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
+            // A failed transaction, or a Bind that failed.
             self.relay.pass_frame(len);
             return Ok(());
         };
         let policy = self.shared.policy();
-        match held.what {
+        match portal.held.what {
             HeldKind::Rewritten => {
-                let entry = self.entry_rewritten(&held.text);
+                let entry = self.entry_rewritten(&portal.held.text);
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
@@ -485,11 +483,12 @@ impl Session {
                 let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
                 self.refuse_extended(len, unparsed_report(&unreadable)).await
             }
-            HeldKind::Judge => self.execute_judged(len, portal, held).await,
+            HeldKind::Judge => self.execute_judged(len, portal).await,
         }
     }
 
-    async fn execute_judged(&mut self, len: usize, portal: HeldPortal, held: Held) -> Result<(), Broken> {
+    async fn execute_judged(&mut self, len: usize, portal: HeldPortal) -> Result<(), Broken> {
+        let held = &portal.held;
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
@@ -499,7 +498,13 @@ impl Session {
             // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
             let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
         }
-        let place = self.relay.place();
+        // A Sync of ours would end the portal, which can be bound again only while its statement is there.
+        let now = self.relay.statements.get(&portal.statement);
+        let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
+        let place = match self.relay.place() {
+            Place::Alone if !lasts => Place::Pipeline,
+            place => place,
+        };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
         let closing = if place == Place::Pipeline {
             Closing::Flush
