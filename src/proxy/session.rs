@@ -11,7 +11,7 @@ use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::{Action, Policy};
-use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, read};
+use crate::plan::statement::{Gate, Kind, Prepared, Statement, Unreadable, gate, may_use_prepared, prepared, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -113,12 +113,23 @@ impl Session {
             return Ok(());
         }
         let statements = self.read(&text).await;
-        if self.relay.place() == Place::Pipeline && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)) {
+        let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
+        if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
+            && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
+        {
             // Extended-query messages without a Sync, then a simple query: what they did is committed first.
             self.relay.end_group().await?;
         }
+        if let Some(report) = unjudged {
+            return self.refuse_query(len, report).await;
+        }
         match statements {
-            Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
+            Ok(statements) if !statements.iter().any(needs_judging) => {
+                self.relay.pass_frame(len);
+                if let [statement] = statements.as_slice() {
+                    self.forget_when_done(statement).await?;
+                }
+            }
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
                     "0A000",
@@ -129,7 +140,7 @@ impl Session {
             }
             Ok(statements) if statements.len() == 1 => {
                 // In a failed transaction block the server refuses it itself.
-                if self.relay.status == b'E' {
+                if self.relay.block_failed() {
                     self.relay.pass_frame(len);
                     return Ok(());
                 }
@@ -145,6 +156,51 @@ impl Session {
                 self.on_unreadable_replication(len, &text, &unreadable).await?
             }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
+        }
+        Ok(())
+    }
+
+    /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
+    fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+        let unjudged = |name: &str| {
+            let held = self.relay.statements.get(name.as_bytes())?;
+            let sql = String::from_utf8_lossy(&held.text).into_owned();
+            // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
+            let write = match read(&held.text, self.relay.reported.standard_conforming_strings) {
+                Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
+                Err(_) => false,
+            };
+            (held.what != HeldKind::Rewritten && held.what != HeldKind::Forgets && !write).then_some(sql)
+        };
+        let sql = statements.iter().find_map(|statement| match prepared(statement)? {
+            Prepared::Executes(name) => unjudged(name),
+            _ => None,
+        })?;
+        let report = Report::error(
+            "0A000",
+            "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",
+        );
+        Some(
+            report
+                .detail(&sql)
+                .hint("Send the statement itself, or execute it over the protocol."),
+        )
+    }
+
+    /// The name of a prepared statement may have a new meaning after DEALLOCATE: it is forgotten once the server has done so.
+    async fn forget_when_done(&mut self, statement: &Statement) -> Result<(), Broken> {
+        let forgets = match prepared(statement) {
+            None | Some(Prepared::Executes(_)) => return Ok(()),
+            Some(forgets) => forgets,
+        };
+        self.relay.failed = false;
+        self.relay.settle().await?;
+        if !self.relay.failed {
+            match forgets {
+                Prepared::Forgets(name) => drop(self.relay.statements.remove(name.as_bytes())),
+                // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
+                _ => self.relay.statements.clear(),
+            }
         }
         Ok(())
     }
@@ -211,7 +267,7 @@ impl Session {
     /// In a transaction the server must know that it failed, so it is given a statement that does. The status byte is
     /// then its own, never made up.
     pub(super) async fn fail_on_server(&mut self, report: &Report, closing: Closing) -> Result<(), Broken> {
-        if self.relay.place() == Place::Alone || self.relay.status == b'E' || self.relay.responses.skipping() {
+        if self.relay.place() == Place::Alone || self.relay.block_failed() || self.relay.responses.skipping() {
             return Ok(());
         }
         let sql = format!(
@@ -331,7 +387,8 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        if gate(parse.text) != Gate::Read {
+        let uses_prepared = !self.relay.statements.is_empty() && may_use_prepared(parse.text);
+        if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
         let held = |what| Held {
@@ -342,11 +399,19 @@ impl Session {
         };
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
-                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && self.relay.status != b'E' => {
+                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
                     self.parse_limited(len, &parse, statement).await
                 }
                 [statement] if needs_judging(statement) => {
                     self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await
+                }
+                [statement] if prepared(statement).is_some() => {
+                    if let Some(report) = self.executes_held(&statements) {
+                        return self.refuse_extended(len, report).await;
+                    }
+                    let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
+                    let held = forgets.then(|| held(HeldKind::Forgets));
+                    self.parse_as(len, parse.name, held).await
                 }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
@@ -424,14 +489,16 @@ impl Session {
         if let Some((portal, statement)) = wire::bind_names(&frame)
             && !self.relay.responses.skipping()
         {
-            if self.relay.is_held(statement) {
-                let held = HeldPortal {
-                    statement: statement.to_vec(),
-                    bind: frame.clone(),
-                };
-                self.relay.portals.insert(portal.to_vec(), held);
-            } else {
-                self.relay.portals.remove(portal);
+            match self.relay.statements.get(statement) {
+                Some(held) if self.relay.is_held(statement) => {
+                    let bound = HeldPortal {
+                        statement: statement.to_vec(),
+                        held: held.clone(),
+                        bind: frame.clone(),
+                    };
+                    self.relay.portals.insert(portal.to_vec(), bound);
+                }
+                _ => drop(self.relay.portals.remove(portal)),
             }
         }
         Ok(())
@@ -457,20 +524,16 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        let held = self.relay.portals.get(&name).and_then(|portal| {
-            let held = self.relay.statements.get(&portal.statement)?;
-            Some((portal.clone(), held.clone()))
-        });
-        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && self.relay.status != b'E')
-        else {
-            // A failed transaction, a Bind that failed, or a statement that was replaced and its portal with it.
+        let held = self.relay.portals.get(&name).cloned();
+        let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
+            // A failed transaction, or a Bind that failed.
             self.relay.pass_frame(len);
             return Ok(());
         };
         let policy = self.shared.policy();
-        match held.what {
+        match portal.held.what {
             HeldKind::Rewritten => {
-                let entry = self.entry_rewritten(&held.text);
+                let entry = self.entry_rewritten(&portal.held.text);
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
@@ -483,17 +546,35 @@ impl Session {
                 let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
                 self.refuse_extended(len, unparsed_report(&unreadable)).await
             }
-            HeldKind::Judge => self.execute_judged(len, portal, held).await,
+            HeldKind::Judge => self.execute_judged(len, portal).await,
+            HeldKind::Forgets => {
+                self.relay.pass_frame(len);
+                match self.read(&portal.held.text).await.as_deref() {
+                    Ok([statement]) => self.forget_when_done(statement).await,
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
-    async fn execute_judged(&mut self, len: usize, portal: HeldPortal, held: Held) -> Result<(), Broken> {
+    async fn execute_judged(&mut self, len: usize, portal: HeldPortal) -> Result<(), Broken> {
+        let held = &portal.held;
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return self.refuse_extended(len, unparsed_report(&unreadable)).await;
         };
-        let place = self.relay.place();
+        if self.relay.may_be_chained() {
+            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
+            let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+        }
+        // A Sync of ours would end the portal, which can be bound again only while its statement is there.
+        let now = self.relay.statements.get(&portal.statement);
+        let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
+        let place = match self.relay.place() {
+            Place::Alone if !lasts => Place::Pipeline,
+            place => place,
+        };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
         let closing = if place == Place::Pipeline {
             Closing::Flush
@@ -634,6 +715,10 @@ impl Session {
     ) -> Result<Verdict, Broken> {
         // What comes from here on is meant for this statement.
         self.cancel.clear();
+        if matches!(statement.kind, Kind::Ddl) {
+            // A key may go, a temporary table that hid another too.
+            self.relay.names_moved();
+        }
         let policy = self.shared.policy();
         if matches!(statement.kind, Kind::Write) {
             match self.pins_a_key(statement, &policy, closing).await? {
