@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// Bound of the responses that the server owes; above it the client is not read until some came.
 const RESPONSES_MAX: usize = 100_000;
@@ -78,6 +79,8 @@ pub struct Held {
     /// Parameter types as the client sent them.
     pub types: Vec<u8>,
     pub what: HeldKind,
+    /// It was found harmless, whatever its parameters are, and is not looked at before then.
+    pub quiet_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,6 +159,8 @@ pub struct Relay {
     pub swallow_ready: bool,
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
+    /// The server was given other text than the client's: a position in it would mislead.
+    pub hide_position: bool,
     statement_bytes_max: usize,
     group: Group,
     client_eof: bool,
@@ -195,6 +200,7 @@ impl Relay {
             failed: false,
             swallow_ready: false,
             position_shift: 0,
+            hide_position: false,
             statement_bytes_max,
             group: Group::default(),
             client_eof: false,
@@ -377,7 +383,7 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.statements.contains_key(statement) && !self.portals.contains_key(portal) {
+                    if !self.is_held(statement) && !self.portals.contains_key(portal) {
                         return Ok(Look::Pass);
                     }
                     Ok(self.whole(len, Event::Bind(len)))
@@ -408,6 +414,12 @@ impl Relay {
             return Look::Wait;
         }
         Look::Stop(event)
+    }
+
+    /// A Bind of this statement makes a portal that must not be executed without a look.
+    pub fn is_held(&self, statement: &[u8]) -> bool {
+        let held = self.statements.get(statement);
+        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
     }
 
     fn closes_held(&self, frame: &[u8]) -> bool {
@@ -461,7 +473,7 @@ impl Relay {
                 }
                 b'Z' | b'S' | b'K' => true,
                 b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
-                b'E' | b'N' => self.capture || self.position_shift > 0,
+                b'E' | b'N' => self.capture || self.position_shift > 0 || self.hide_position,
                 _ => false,
             };
             if read && len <= READ_MAX {
@@ -520,8 +532,11 @@ impl Relay {
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }
-                if self.position_shift > 0 && report.get(b'P').is_some() {
-                    report.shift_position(self.position_shift);
+                if (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some() {
+                    match self.hide_position {
+                        true => report.remove(b'P'),
+                        false => report.shift_position(self.position_shift),
+                    }
                     let mut moved = bytes::BytesMut::new();
                     report.put(&mut moved, tag);
                     self.down.replace(len, &moved);
@@ -552,11 +567,7 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
-            let awaits_flush = !matches!(
-                self.responses.front(),
-                None | Some(Expect::Query | Expect::FunctionCall)
-            );
-            if awaits_flush && !self.responses.copy_in() {
+            if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
                 self.send(&flush).await?;

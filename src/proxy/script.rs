@@ -148,7 +148,10 @@ impl Session {
             }
             Verdict::Instead(sql, entry) => {
                 self.relay.capture = true;
-                let next = self.forward_part(sql.as_bytes(), 0).await?;
+                self.relay.hide_position = true;
+                let next = self.forward_part(sql.as_bytes(), 0).await;
+                self.relay.hide_position = false;
+                let next = next?;
                 self.observed(entry).await;
                 Ok(next)
             }

@@ -20,11 +20,16 @@ pub struct Shapes {
 impl Shapes {
     /// This text was found harmless in this shape.
     pub fn passes(&mut self, text: &[u8]) -> bool {
+        self.until(text).is_some()
+    }
+
+    /// The same, and until when that holds.
+    pub fn until(&mut self, text: &[u8]) -> Option<Instant> {
         if self.until.is_empty() {
-            return false;
+            return None;
         }
-        let Some(hash) = self.hash(text) else { return false };
-        self.until.get(&hash).is_some_and(|until| Instant::now() < *until)
+        let hash = self.hash(text)?;
+        self.until.get(&hash).copied().filter(|until| Instant::now() < *until)
     }
 
     pub fn learn(&mut self, text: &[u8]) {
