@@ -48,7 +48,8 @@ sized(root, bytes, tuples) AS MATERIALIZED (
   SELECT t.root,
     pg_catalog.sum(CASE
       WHEN c.relkind NOT IN ('r', 'm', 'i', 'S', 't') THEN 0
-      WHEN c.oid IN (SELECT b.oid FROM busy b) THEN c.relpages * k.size
+      -- What cannot be looked at is not taken for empty.
+      WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
       ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END),
     pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k
