@@ -11,7 +11,8 @@ use std::hint::black_box;
 
 const POINT_UPDATE: &str = "UPDATE pgbench_accounts SET abalance = abalance + -4711 WHERE aid = 1234567;";
 const POINT_SELECT: &str = "SELECT abalance FROM pgbench_accounts WHERE aid = 1234567;";
-const DDL: &str = "ALTER TABLE users ADD COLUMN verified boolean NOT NULL DEFAULT false, ALTER COLUMN name SET NOT NULL";
+const DDL: &str =
+    "ALTER TABLE users ADD COLUMN verified boolean NOT NULL DEFAULT false, ALTER COLUMN name SET NOT NULL";
 
 fn insert_of(rows: usize) -> String {
     let values: Vec<String> = (0..rows).map(|n| format!("({n}, 'name; of {n}', now())")).collect();
@@ -21,7 +22,11 @@ fn insert_of(rows: usize) -> String {
 fn gate_of_statements(c: &mut Criterion) {
     let large = insert_of(1_000);
     let mut group = c.benchmark_group("gate");
-    for (name, sql) in [("point select", POINT_SELECT), ("point update", POINT_UPDATE), ("insert of 1,000 rows", &large)] {
+    for (name, sql) in [
+        ("point select", POINT_SELECT),
+        ("point update", POINT_UPDATE),
+        ("insert of 1,000 rows", &large),
+    ] {
         group.throughput(Throughput::Bytes(sql.len() as u64));
         group.bench_function(name, |b| b.iter(|| gate(black_box(sql.as_bytes()))));
     }
@@ -39,8 +44,12 @@ fn reading_and_planning(c: &mut Criterion) {
     let names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
     let policy = Policy::embedded("standard", &names).expect("the standard policy");
     let facts = Facts::offline(180_000);
-    c.bench_function("read a point update", |b| b.iter(|| read(black_box(POINT_UPDATE.as_bytes()), true)));
-    c.bench_function("read an ALTER TABLE", |b| b.iter(|| read(black_box(DDL.as_bytes()), true)));
+    c.bench_function("read a point update", |b| {
+        b.iter(|| read(black_box(POINT_UPDATE.as_bytes()), true))
+    });
+    c.bench_function("read an ALTER TABLE", |b| {
+        b.iter(|| read(black_box(DDL.as_bytes()), true))
+    });
     let statement = read(DDL.as_bytes(), true).expect("one statement").remove(0);
     c.bench_function("plan an ALTER TABLE", |b| {
         b.iter(|| plan(black_box(&statement), &facts, &policy, Place::Alone));

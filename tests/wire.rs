@@ -651,3 +651,29 @@ fn no_order_of_messages_gets_ddl_past_the_judge() {
         );
     }
 }
+
+/// What PostgreSQL ends too, as a loss of synchronization.
+#[test]
+fn a_judged_statement_in_the_middle_of_copy_data_ends_the_session() {
+    let stage = Stage::new("copybreak");
+    stage.direct("CREATE TABLE t (id int)");
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(&query("COPY t FROM STDIN"));
+    assert_eq!(raw.receive().map(|(tag, _)| tag), Some(b'G'));
+    raw.send(&[frame(b'd', b"1\n"), query("DROP TABLE t")].concat());
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
+    // Pipelined data is no such thing.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(
+        &[
+            query("COPY t FROM STDIN"),
+            frame(b'd', b"1\n"),
+            frame(b'c', b""),
+            query("ALTER TABLE t ADD COLUMN v int"),
+        ]
+        .concat(),
+    );
+    assert_eq!(command_tags(&raw.until_ready()), ["COPY 1"]);
+    assert_eq!(command_tags(&raw.until_ready()), ["ALTER TABLE"]);
+    assert_eq!(stage.direct("SELECT count(*) FROM t").trim(), "1");
+}

@@ -361,7 +361,12 @@ impl Relay {
             })?;
             let expected = match mode {
                 Mode::Forward => true,
-                Mode::Settle => matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H'),
+                // While the server reads COPY data, which is when the client is read here, it takes nothing else either.
+                Mode::Settle if !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H' | b'X') => {
+                    let what = format!("unexpected message type 0x{tag:02X} during COPY from stdin");
+                    return Err(Broken::Protocol(what));
+                }
+                Mode::Settle => true,
                 Mode::Authenticate => matches!(tag, b'p' | b'X'),
             };
             if !expected {

@@ -23,6 +23,8 @@ pub struct Responses {
     queue: VecDeque<Expect>,
     skipping: bool,
     copy_in: bool,
+    /// Ends of COPY data that the client sent before the server had asked for data.
+    ended_ahead: usize,
 }
 
 impl Responses {
@@ -38,7 +40,9 @@ impl Responses {
             b'F' => Expect::FunctionCall,
             b'S' => Expect::Sync,
             b'c' | b'f' => {
-                self.copy_in = false;
+                if !std::mem::take(&mut self.copy_in) {
+                    self.ended_ahead += 1;
+                }
                 return;
             }
             _ => return,
@@ -67,11 +71,16 @@ impl Responses {
             | (b'C' | b'I' | b's', Some(Expect::Execute))
             | (b'Z', Some(Expect::Query | Expect::Sync | Expect::FunctionCall)) => {
                 self.queue.pop_front();
+                if tag == b'Z' && self.queue.is_empty() {
+                    self.ended_ahead = 0;
+                }
                 if tag == b'Z' || tag == b'C' {
                     self.copy_in = false;
                 }
             }
             (b'E', front) => self.failed(front),
+            // The whole data was pipelined, and so what follows in the queue came after it.
+            (b'G', _) if self.ended_ahead > 0 => self.ended_ahead -= 1,
             (b'G', front) => {
                 self.copy_in = true;
                 if front == Some(Expect::Execute) {
@@ -195,5 +204,9 @@ mod tests {
         check(">P >B >E >S <1 <2 <G >d >c >S <C <Z", (0, false));
         check(">Q <G >d >c <C <Z", (0, false));
         check(">Q <G >d <E <Z", (0, false));
+        // Everything at once, before the server has said anything.
+        check(">P >B >E >d >c >S <1 <2 <G <C", (1, false));
+        check(">P >B >E >d >c >S <1 <2 <G <C <Z", (0, false));
+        check(">Q >d >c >Q <G <C <Z", (1, false));
     }
 }
