@@ -35,6 +35,7 @@ impl Session {
         self.relay.drop_frame(len);
         let mut open = Open::Client;
         let mut failed = false;
+        let before = self.relay.reported.clone();
         let mut at = 0;
         while at < statements.len() && !failed {
             // Consecutive statements that are not judged go to the server together.
@@ -46,6 +47,21 @@ impl Session {
             }
             let part = &statements[at..end];
             let last = end == statements.len();
+            let rest = &text[part[0].offset..];
+            let now = &self.relay.reported;
+            let reread = (now.standard_conforming_strings != before.standard_conforming_strings
+                && rest.contains(&b'\\'))
+                || (now.client_encoding != before.client_encoding && !rest.is_ascii());
+            if reread {
+                // The server would have read the whole message before the first of its statements ran.
+                let report = Report::error(
+                    "0A000",
+                    "lockkeeper: after client_encoding or standard_conforming_strings has changed, the rest of the same message would be read in another way; send it as a message of its own",
+                );
+                self.fail_part(report, &mut open).await?;
+                failed = true;
+                break;
+            }
             failed = matches!(
                 self.run_part(text, part, at == 0 && last, &mut open).await?,
                 Next::Failed
