@@ -9,7 +9,7 @@ use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
-use crate::plan::statement::{Gate, gate};
+use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -91,6 +91,8 @@ pub enum HeldKind {
     Unreadable,
     /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
     Rewritten,
+    /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
+    Forgets,
 }
 
 #[derive(Clone, Debug)]
@@ -231,6 +233,12 @@ impl Relay {
     /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
     pub fn may_be_chained(&self) -> bool {
         self.group.block == Block::Ended && !self.group.executed
+    }
+
+    /// What was found harmless is to be looked at again.
+    pub fn names_moved(&mut self) {
+        self.shapes.names_moved();
+        self.statements.values_mut().for_each(|held| held.quiet_until = None);
     }
 
     pub fn client_gone(&self) -> bool {
@@ -455,7 +463,13 @@ impl Relay {
         let Some(text) = text else { return Look::Pass };
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
-        if known && !name.is_some_and(|n| self.statements.contains_key(n)) {
+        let held = name.is_some_and(|n| self.statements.contains_key(n))
+            || (!self.statements.is_empty() && may_use_prepared(text));
+        let pass = known && !held;
+        if may_move_names(text) {
+            self.names_moved();
+        }
+        if pass {
             return Look::Pass;
         }
         Look::Stop(if tag == b'Q' {
@@ -520,6 +534,7 @@ impl Relay {
                 }
             }
             b'C' => {
+                let mut moved = false;
                 let body = &frame[HEADER..];
                 if self.responses.front() == Some(Expect::Execute) {
                     self.group.executed = true;
@@ -532,12 +547,18 @@ impl Relay {
                         };
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
+                    } else if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0"].contains(&body) {
+                        // Also by a statement that was prepared long ago.
+                        moved = true;
                     }
                 }
                 if self.capture {
                     self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
                 }
                 self.responses.received(tag);
+                if moved {
+                    self.names_moved();
+                }
             }
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
@@ -572,6 +593,9 @@ impl Relay {
     fn ready_with(&mut self, status: Option<u8>) {
         self.status = status.unwrap_or(b'I');
         self.group = Group::default();
+        if self.status == b'I' {
+            self.shapes.transaction_ended();
+        }
         // Portals end with their transaction.
         if self.status == b'I' && !self.portals.is_empty() {
             self.portals.clear();

@@ -11,7 +11,7 @@ use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::{Action, Policy};
-use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, read};
+use crate::plan::statement::{Gate, Kind, Prepared, Statement, Unreadable, gate, may_use_prepared, prepared, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -113,14 +113,23 @@ impl Session {
             return Ok(());
         }
         let statements = self.read(&text).await;
+        let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
         if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
-            && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging))
+            && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
         {
             // Extended-query messages without a Sync, then a simple query: what they did is committed first.
             self.relay.end_group().await?;
         }
+        if let Some(report) = unjudged {
+            return self.refuse_query(len, report).await;
+        }
         match statements {
-            Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
+            Ok(statements) if !statements.iter().any(needs_judging) => {
+                self.relay.pass_frame(len);
+                if let [statement] = statements.as_slice() {
+                    self.forget_when_done(statement).await?;
+                }
+            }
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
                     "0A000",
@@ -147,6 +156,51 @@ impl Session {
                 self.on_unreadable_replication(len, &text, &unreadable).await?
             }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
+        }
+        Ok(())
+    }
+
+    /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
+    fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+        let unjudged = |name: &str| {
+            let held = self.relay.statements.get(name.as_bytes())?;
+            let sql = String::from_utf8_lossy(&held.text).into_owned();
+            // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
+            let write = match read(&held.text, self.relay.reported.standard_conforming_strings) {
+                Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
+                Err(_) => false,
+            };
+            (held.what != HeldKind::Rewritten && held.what != HeldKind::Forgets && !write).then_some(sql)
+        };
+        let sql = statements.iter().find_map(|statement| match prepared(statement)? {
+            Prepared::Executes(name) => unjudged(name),
+            _ => None,
+        })?;
+        let report = Report::error(
+            "0A000",
+            "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",
+        );
+        Some(
+            report
+                .detail(&sql)
+                .hint("Send the statement itself, or execute it over the protocol."),
+        )
+    }
+
+    /// The name of a prepared statement may have a new meaning after DEALLOCATE: it is forgotten once the server has done so.
+    async fn forget_when_done(&mut self, statement: &Statement) -> Result<(), Broken> {
+        let forgets = match prepared(statement) {
+            None | Some(Prepared::Executes(_)) => return Ok(()),
+            Some(forgets) => forgets,
+        };
+        self.relay.failed = false;
+        self.relay.settle().await?;
+        if !self.relay.failed {
+            match forgets {
+                Prepared::Forgets(name) => drop(self.relay.statements.remove(name.as_bytes())),
+                // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
+                _ => self.relay.statements.clear(),
+            }
         }
         Ok(())
     }
@@ -333,7 +387,8 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        if gate(parse.text) != Gate::Read {
+        let uses_prepared = !self.relay.statements.is_empty() && may_use_prepared(parse.text);
+        if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
         let held = |what| Held {
@@ -349,6 +404,14 @@ impl Session {
                 }
                 [statement] if needs_judging(statement) => {
                     self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await
+                }
+                [statement] if prepared(statement).is_some() => {
+                    if let Some(report) = self.executes_held(&statements) {
+                        return self.refuse_extended(len, report).await;
+                    }
+                    let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
+                    let held = forgets.then(|| held(HeldKind::Forgets));
+                    self.parse_as(len, parse.name, held).await
                 }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
@@ -484,6 +547,13 @@ impl Session {
                 self.refuse_extended(len, unparsed_report(&unreadable)).await
             }
             HeldKind::Judge => self.execute_judged(len, portal).await,
+            HeldKind::Forgets => {
+                self.relay.pass_frame(len);
+                match self.read(&portal.held.text).await.as_deref() {
+                    Ok([statement]) => self.forget_when_done(statement).await,
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
@@ -645,6 +715,10 @@ impl Session {
     ) -> Result<Verdict, Broken> {
         // What comes from here on is meant for this statement.
         self.cancel.clear();
+        if matches!(statement.kind, Kind::Ddl) {
+            // A key may go, a temporary table that hid another too.
+            self.relay.names_moved();
+        }
         let policy = self.shared.policy();
         if matches!(statement.kind, Kind::Write) {
             match self.pins_a_key(statement, &policy, closing).await? {
