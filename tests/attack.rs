@@ -7,7 +7,7 @@ use common::raw::{Message, Raw, bind, c, close, command_tags, error_field, execu
 use common::{MAJOR, Stage};
 
 /// Small tables count as large, and nothing sleeps.
-const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\n";
+const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\nbatch_rows = 33\n";
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, email text); \
                      INSERT INTO users SELECT i, 'n' || i, 'e' || i FROM generate_series(1, 1000) i; ANALYZE users";
 
@@ -429,7 +429,6 @@ fn large_writes_on_trees_of_tables_change_what_they_would_directly() {
             let again = stage.direct(sql);
             drop(again);
         }
-        println!("{sql}: {:?}", stage.audit_lines().last());
         let held = "SELECT md5(string_agg(tableoid::regclass || ' ' || id || name, ',' ORDER BY tableoid::regclass::text, id)) FROM users";
         let expected = stage.direct_args(&["-d", &copy, "-A", "-t", "-c", held], "").ok();
         assert_eq!(stage.direct(held).trim(), expected.trim(), "{sql}");
