@@ -7,7 +7,8 @@ use common::raw::{Message, Raw, bind, c, close, command_tags, error_field, execu
 use common::{MAJOR, Stage};
 
 /// Small tables count as large, and nothing sleeps.
-const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\n";
+const LARGE: &str =
+    "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\nbatch_rows = 33\n";
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, email text); \
                      INSERT INTO users SELECT i, 'n' || i, 'e' || i FROM generate_series(1, 1000) i; ANALYZE users";
 
@@ -429,7 +430,6 @@ fn large_writes_on_trees_of_tables_change_what_they_would_directly() {
             let again = stage.direct(sql);
             drop(again);
         }
-        println!("{sql}: {:?}", stage.audit_lines().last());
         let held = "SELECT md5(string_agg(tableoid::regclass || ' ' || id || name, ',' ORDER BY tableoid::regclass::text, id)) FROM users";
         let expected = stage.direct_args(&["-d", &copy, "-A", "-t", "-c", held], "").ok();
         assert_eq!(stage.direct(held).trim(), expected.trim(), "{sql}");
@@ -493,5 +493,45 @@ fn the_same_change_from_two_sessions_at_once_ends_as_one() {
         let mut other = Stage::without_proxy(stage.cluster, "unused");
         other.database = single;
         assert_eq!(schema, other.schema(), "{major} {database}");
+    }
+}
+
+/// With standard_conforming_strings off, the server reads a backslash in a plain string in a way that no rewrite is safe for.
+#[test]
+fn what_cannot_be_read_is_warned_of_or_refused_and_audited() {
+    let create = "CREATE VIEW odd AS SELECT 'a\\'b' AS c";
+    for (unparsed, tag) in [
+        ("warn", Some("CREATE VIEW")),
+        ("reject", None),
+        ("allow", Some("CREATE VIEW")),
+    ] {
+        let policy = format!("extends = \"standard\"\n\n[defaults]\nunparsed = \"{unparsed}\"\n");
+        let stage = Stage::with(MAJOR, "unparsed", &policy);
+        let setting = query("SET standard_conforming_strings = off");
+        let drop = query("DO 'BEGIN DROP VIEW IF EXISTS odd; END'");
+        let answers = play(&stage, &[setting, query(create), drop, [run(create), sync()].concat()]);
+        for answer in [&answers[1], &answers[3]] {
+            assert_eq!(
+                command_tags(answer).first().map(String::as_str),
+                tag,
+                "{unparsed}: {answer:?}"
+            );
+            let told = answer
+                .iter()
+                .filter(|(tag, body)| *tag == b'N' && String::from_utf8_lossy(body).contains("unparsed"));
+            assert_eq!(told.count(), usize::from(unparsed == "warn"));
+            assert_eq!(status(answer), Some('I'));
+        }
+        let lines = stage.audit_lines();
+        let actions: Vec<_> = lines
+            .iter()
+            .map(|line| (line["action"].as_str(), line["outcome"].as_str()))
+            .collect();
+        let expected = match unparsed {
+            "warn" => vec![(Some("warn"), Some("warned")); 2],
+            "reject" => vec![(Some("reject"), Some("rejected")); 2],
+            _ => Vec::new(),
+        };
+        assert_eq!(actions, expected, "{unparsed}");
     }
 }

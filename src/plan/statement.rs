@@ -325,6 +325,16 @@ pub enum Unreadable {
     Syntax(String),
 }
 
+impl Unreadable {
+    pub fn why(&self) -> &str {
+        match self {
+            Unreadable::Syntax(message) => message,
+            Unreadable::Encoding => "not valid UTF-8",
+            Unreadable::TooLarge => "too large",
+        }
+    }
+}
+
 /// A text above this is not given to the parser.
 const TEXT_BYTES_MAX: usize = 16 << 20;
 /// Steps of the C scanner, about a quarter of a second's worth: see [`scanner_cost`].

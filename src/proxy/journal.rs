@@ -32,6 +32,13 @@ impl Entry {
         self.finish()
     }
 
+    /// The error of a statement that was refused without a plan.
+    pub fn refused(self, report: &Report) -> Event {
+        let mut event = self.failed(report);
+        event.outcome = "rejected".into();
+        event
+    }
+
     pub fn planned(mut self, run: &Run) -> Entry {
         self.event.findings = run.findings.iter().map(FindingRecord::from).collect();
         self.event.action = "rewrite".into();
@@ -133,6 +140,21 @@ impl Session {
             lock: "ROW EXCLUSIVE".into(),
             message: "executed as it was rewritten when it was parsed".into(),
             action: "rewrite".into(),
+            overridden: None,
+        }];
+        entry
+    }
+
+    /// For a statement that the server accepts and the judge cannot read.
+    pub(super) fn entry_unparsed(&mut self, text: &[u8], why: &str, action: &str) -> Entry {
+        self.judged += 1;
+        let mut entry = self.entry_of(&String::from_utf8_lossy(text));
+        entry.event.action = action.into();
+        entry.event.findings = vec![FindingRecord {
+            rule: "unparsed".into(),
+            lock: "unknown".into(),
+            message: why.into(),
+            action: action.into(),
             overridden: None,
         }];
         entry

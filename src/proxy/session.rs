@@ -293,7 +293,8 @@ impl Session {
             return self.refuse_query(len, report).await;
         }
         match self.relay.ask_parse(text, Closing::Sync).await? {
-            Err(report) if report.message() != "cannot insert multiple commands into a prepared statement" => {
+            // Several statements are no error of the client's: told by the server's routine, since messages are translated.
+            Err(report) if report.get(b'R') != Some(b"exec_parse_message") => {
                 // The transaction, if there is one, has failed on the server by this very error.
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
@@ -305,15 +306,28 @@ impl Session {
                 self.relay.pass_frame(len);
                 Ok(())
             }
+            _ => match self.unparsed(text, &unreadable).await? {
+                Verdict::Refused(report) => self.refuse_query(len, report).await,
+                verdict => self.answer_query(len, verdict).await,
+            },
+        }
+    }
+
+    /// What the policy says of a text that the server accepts and the judge cannot read.
+    async fn unparsed(&mut self, text: &[u8], unreadable: &Unreadable) -> Result<Verdict, Broken> {
+        let why = unreadable.why();
+        match self.shared.policy().unparsed {
+            Action::Allow => Ok(Verdict::Forward(None)),
+            Action::Warn => {
+                let notice = format!("unparsed: the statement cannot be read and runs as it is: {why}");
+                self.relay.notice(&notice).await?;
+                Ok(Verdict::Forward(Some(self.entry_unparsed(text, why, "warn"))))
+            }
             _ => {
-                let policy = self.shared.policy();
-                match policy.unparsed {
-                    Action::Allow | Action::Warn => {
-                        self.relay.pass_frame(len);
-                        Ok(())
-                    }
-                    _ => self.refuse_query(len, unparsed_report(&unreadable)).await,
-                }
+                let report = unparsed_report(unreadable);
+                let event = self.entry_unparsed(text, why, "reject").refused(&report);
+                self.record(event).await;
+                Ok(Verdict::Refused(report))
             }
         }
     }
@@ -530,7 +544,6 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         };
-        let policy = self.shared.policy();
         match portal.held.what {
             HeldKind::Rewritten => {
                 let entry = self.entry_rewritten(&portal.held.text);
@@ -538,13 +551,20 @@ impl Session {
                 self.relay.pass_frame(len);
                 self.observe(entry).await
             }
-            HeldKind::Unreadable if matches!(policy.unparsed, Action::Allow | Action::Warn) => {
-                self.relay.pass_frame(len);
-                Ok(())
-            }
             HeldKind::Unreadable => {
                 let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
-                self.refuse_extended(len, unparsed_report(&unreadable)).await
+                match self.unparsed(&portal.held.text, &unreadable).await? {
+                    Verdict::Refused(report) => self.refuse_extended(len, report).await,
+                    Verdict::Forward(Some(entry)) => {
+                        self.relay.capture = true;
+                        self.relay.pass_frame(len);
+                        self.observe(entry).await
+                    }
+                    _ => {
+                        self.relay.pass_frame(len);
+                        Ok(())
+                    }
+                }
             }
             HeldKind::Judge => self.execute_judged(len, portal).await,
             HeldKind::Forgets => {
@@ -996,16 +1016,11 @@ fn first_word(text: &[u8]) -> Vec<u8> {
 }
 
 fn unparsed_report(unreadable: &Unreadable) -> Report {
-    let why = match unreadable {
-        Unreadable::Syntax(message) => message.as_str(),
-        Unreadable::Encoding => "not valid UTF-8",
-        Unreadable::TooLarge => "too large",
-    };
     Report::error(
         "0A000",
         "lockkeeper: the statement cannot be read, so it is not known to be safe and was not run; send it in a form that PostgreSQL 18 reads, or directly to the server",
     )
-    .detail(why)
+    .detail(unreadable.why())
     .hint("The policy's `unparsed` decides about such statements (reject, warn or allow).")
 }
 
