@@ -169,6 +169,9 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = load_policy(&policy) {
         return fail(2, &error);
     }
+    if let Err(error) = settings.proxy.check_tls() {
+        return fail(2, &error);
+    }
     start_log(settings.log_format, &settings.log_level);
     raise_file_limit(settings.proxy.limits.connections_max);
     match lockkeeper::proxy::serve(settings.proxy, Box::new(move || load_policy(&policy))) {

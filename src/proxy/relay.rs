@@ -24,6 +24,11 @@ const AUTHENTICATION_MAX: usize = 65_535;
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
+/// Behind the server's error when SCRAM failed between two TLS connections, but not for its password.
+const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the login to the server's own certificate, and the \
+    client sees the proxy's. Connect with channel_binding=disable, or give the proxy the server's certificate and key \
+    (--tls-cert, --tls-key).";
+
 /// Why a session cannot go on.
 #[derive(Debug)]
 pub enum Broken {
@@ -115,6 +120,17 @@ enum Block {
     Unknown,
 }
 
+/// What must be done about SCRAM's channel binding, which ties a password to one TLS connection. Here there may be two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelBinding {
+    /// Nothing: the server offers none, or the client is authenticated.
+    AsItIs,
+    /// The server offers it to a client without TLS, which would take that for an attack: the offer is taken out.
+    Strip,
+    /// It works only where proxy and server have the same certificate. `offered`: from now on it can fail.
+    Explain { offered: bool },
+}
+
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
 #[derive(Clone, Debug)]
 pub struct Reported {
@@ -157,6 +173,7 @@ pub struct Relay {
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
     statement_bytes_max: usize,
+    channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
     server_eof: bool,
@@ -168,6 +185,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+        let channel_binding = match (client.is_tls(), server.is_tls()) {
+            (_, false) => ChannelBinding::AsItIs,
+            (false, true) => ChannelBinding::Strip,
+            (true, true) => ChannelBinding::Explain { offered: false },
+        };
         Relay {
             client,
             server,
@@ -196,6 +218,7 @@ impl Relay {
             swallow_ready: false,
             position_shift: 0,
             statement_bytes_max,
+            channel_binding,
             group: Group::default(),
             client_eof: false,
             server_eof: false,
@@ -461,7 +484,12 @@ impl Relay {
                 }
                 b'Z' | b'S' | b'K' => true,
                 b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
-                b'E' | b'N' => self.capture || self.position_shift > 0,
+                b'E' | b'N' => {
+                    self.capture
+                        || self.position_shift > 0
+                        || self.channel_binding == ChannelBinding::Explain { offered: true }
+                }
+                b'R' => self.channel_binding != ChannelBinding::AsItIs,
                 _ => false,
             };
             if read && len <= READ_MAX {
@@ -520,6 +548,16 @@ impl Relay {
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }
+                if tag == b'E'
+                    && self.channel_binding == (ChannelBinding::Explain { offered: true })
+                    && report.sqlstate() == "28000"
+                {
+                    report.append(b'H', CHANNEL_BINDING_HINT);
+                    let mut hinted = bytes::BytesMut::new();
+                    report.put(&mut hinted, tag);
+                    self.down.replace(len, &hinted);
+                    return false;
+                }
                 if self.position_shift > 0 && report.get(b'P').is_some() {
                     report.shift_position(self.position_shift);
                     let mut moved = bytes::BytesMut::new();
@@ -528,8 +566,28 @@ impl Relay {
                     return false;
                 }
             }
+            b'R' => return self.take_in_authentication(len),
             b'S' => self.reported.take_in(&self.down.unjudged()[HEADER..len]),
             b'K' => self.cancel_key = frame[HEADER..].to_vec(),
+            _ => {}
+        }
+        true
+    }
+
+    /// A whole message of authentication. False if another was put in its place.
+    fn take_in_authentication(&mut self, len: usize) -> bool {
+        let frame = &self.down.unjudged()[..len];
+        match (wire::authentication(frame), self.channel_binding) {
+            (Some(wire::AUTHENTICATION_OK), _) => self.channel_binding = ChannelBinding::AsItIs,
+            (Some(wire::AUTHENTICATION_SASL), ChannelBinding::Strip) => {
+                if let Some(offer) = wire::without_channel_binding(frame) {
+                    self.down.replace(len, &offer);
+                    return false;
+                }
+            }
+            (Some(wire::AUTHENTICATION_SASL), ChannelBinding::Explain { .. }) => {
+                self.channel_binding = ChannelBinding::Explain { offered: true };
+            }
             _ => {}
         }
         true
@@ -576,7 +634,8 @@ impl Relay {
         std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
             .await
             .map_err(Broken::Server)?;
-        self.server.write_all(bytes).await.map_err(Broken::Server)
+        self.server.write_all(bytes).await.map_err(Broken::Server)?;
+        self.server.flush().await.map_err(Broken::Server)
     }
 
     /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.
@@ -585,7 +644,13 @@ impl Relay {
         std::future::poll_fn(|cx| self.down.poll_write(&mut self.client, cx))
             .await
             .map_err(Broken::Client)?;
-        self.client.write_all(bytes).await.map_err(Broken::Client)
+        self.client.write_all(bytes).await.map_err(Broken::Client)?;
+        self.client.flush().await.map_err(Broken::Client)
+    }
+
+    /// Takes leave of both sides.
+    pub async fn close(&mut self) {
+        tokio::join!(self.client.close(), self.server.close());
     }
 
     /// The next whole message of the server's, taken out of the stream. Meanwhile the client's bytes are read as far as
