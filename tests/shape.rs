@@ -30,7 +30,15 @@ fn the_planner_is_pure() {
     assert!(files.len() > 20, "src/plan has moved");
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        for forbidden in ["tokio", "std::net", "std::fs", "std::time::Instant", "SystemTime", "crate::proxy", "crate::audit"] {
+        for forbidden in [
+            "tokio",
+            "std::net",
+            "std::fs",
+            "std::time::Instant",
+            "SystemTime",
+            "crate::proxy",
+            "crate::audit",
+        ] {
             assert!(!text.contains(forbidden), "{} mentions {forbidden}", file.display());
         }
     }
@@ -48,18 +56,34 @@ fn every_rule_is_a_file_of_its_name() {
 fn the_rule_table_of_the_readme_is_current() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let table = lockkeeper::rules_page::markdown();
-    assert!(readme.contains(table.trim()), "put the output of `lockkeeper rules --markdown` between the markers of README.md");
+    assert!(
+        readme.contains(table.trim()),
+        "put the output of `lockkeeper rules --markdown` between the markers of README.md"
+    );
 }
 
 #[test]
 fn the_code_map_of_the_readme_names_files_that_exist() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let map = readme.split("```\nsrc/main.rs").nth(1).and_then(|rest| rest.split("```").next()).expect("the code map");
+    let map = readme
+        .split("```\nsrc/main.rs")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("the code map");
     let mut dir = "src/".to_owned();
     for line in format!("src/main.rs{map}").lines() {
         let indented = line.starts_with(' ');
-        for word in line.split("  ").find(|w| !w.is_empty()).unwrap_or_default().split_whitespace() {
-            let path = if indented { format!("{dir}{word}") } else { word.to_owned() };
+        for word in line
+            .split("  ")
+            .find(|w| !w.is_empty())
+            .unwrap_or_default()
+            .split_whitespace()
+        {
+            let path = if indented {
+                format!("{dir}{word}")
+            } else {
+                word.to_owned()
+            };
             assert!(root().join(&path).exists(), "the code map names {path}");
             if !indented && word.ends_with('/') {
                 dir = word.to_owned();
@@ -87,7 +111,9 @@ fn second_sees_ddl(statement: &Second) -> bool {
 /// must call it DDL.
 #[track_caller]
 fn check(sql: &str) {
-    let Ok(second) = Parser::parse_sql(&PostgreSqlDialect {}, sql) else { return };
+    let Ok(second) = Parser::parse_sql(&PostgreSqlDialect {}, sql) else {
+        return;
+    };
     let ddl = second.iter().filter(|s| second_sees_ddl(s)).count();
     if ddl == 0 {
         return;

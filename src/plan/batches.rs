@@ -411,6 +411,18 @@ pub fn wants_estimate(statement: &Statement, relation: &Relation, small_bytes: u
     }
 }
 
+/// How many rows an UPDATE or DELETE touches: what the planner expects, or the whole table where it expects blindly.
+pub fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f64 {
+    /// Of a row in a table that was never analyzed.
+    const BYTES: f64 = 100.0;
+    match Tree::of(&statement.node) {
+        Some(tree) if lookup::expects_blindly(&tree, relation) => {
+            planned.max(relation.rows.unwrap_or(relation.bytes as f64 / BYTES))
+        }
+        _ => planned,
+    }
+}
+
 /// The statement's shape, for remembering what was found out about it: the text with `?` for numbers and strings, and single
 /// blanks. Texts of one shape give the same answer to [`wants_estimate`]. False, and nothing to remember, for a text with a
 /// backslash, a dollar quote or a comment. Allocates nothing but `out`.
@@ -515,6 +527,7 @@ mod tests {
     fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
             comment: None,
+            analyzed: name != "flag",
             name: name.into(),
             type_name: type_name.into(),
             not_null: key.contains(&name),

@@ -216,7 +216,11 @@ impl<'a> Composer<'a> {
                     sqlstate: IN_TRANSACTION,
                     message: format!("{}, and the safe way cannot run inside a transaction", found.message),
                     short: found.short,
-                    hint: format!("{}\nBy hand:\n{}", rules::OUTSIDE, found.hint),
+                    hint: format!(
+                        "{}\nBy hand:\n{}",
+                        rules::concurrent_in_transaction::OUTSIDE,
+                        found.hint
+                    ),
                     rule: rule.name,
                 });
                 finding.action = Action::Reject;

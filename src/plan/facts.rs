@@ -4,7 +4,7 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::splice::quote_literal;
-use super::statement::Statement;
+use super::statement::{Kind, Statement};
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -31,6 +31,8 @@ pub struct Request {
     pub relations: Vec<Name>,
     pub functions: Vec<Name>,
     pub types: Vec<Name>,
+    /// Names may be generated for the statement: which ones are taken is asked too, which costs a look at every relation.
+    pub names_may_collide: bool,
 }
 
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
@@ -39,7 +41,10 @@ const CATALOG_QUERY: &str = include_str!("facts.sql");
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
     pub fn of(statement: &Statement) -> Request {
-        let mut request = Request::default();
+        let mut request = Request {
+            names_may_collide: matches!(statement.kind, Kind::Ddl),
+            ..Request::default()
+        };
         request.statement(&statement.node);
         request
     }
@@ -62,17 +67,21 @@ impl Request {
             }
         };
         // In one pass from left to right: a name may itself look like one of the marks.
+        let names = if self.names_may_collide { "true" } else { "false" };
         let parts = [
-            ("{relations}", &self.relations),
-            ("{functions}", &self.functions),
-            ("{types}", &self.types),
+            ("{relations}", rows(&self.relations)),
+            ("{functions}", rows(&self.functions)),
+            ("{types}", rows(&self.types)),
+            ("{names}", names.to_owned()),
+            ("{names}", names.to_owned()),
+            ("{names}", names.to_owned()),
         ];
         let mut rest = CATALOG_QUERY.trim_end();
         let mut sql = String::with_capacity(rest.len() + 256);
-        for (mark, names) in parts {
+        for (mark, value) in parts {
             if let Some((before, after)) = rest.split_once(mark) {
                 sql.push_str(before);
-                sql.push_str(&rows(names));
+                sql.push_str(&value);
                 rest = after;
             }
         }
@@ -480,6 +489,9 @@ pub struct Column {
     pub generated: String,
     #[serde(default)]
     pub comment: Option<String>,
+    /// The planner has statistics of it; only asked for an UPDATE or DELETE, else true.
+    #[serde(default)]
+    pub analyzed: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -750,6 +762,7 @@ mod tests {
             (Some("{types}"), "{functions}"),
         ]);
         let full = Request {
+            names_may_collide: true,
             relations: odd.clone(),
             functions: odd.clone(),
             types: odd,

@@ -20,8 +20,9 @@ found AS MATERIALIZED (
   WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
+-- Of an index its table counts: a lock on the one stops those who use the other.
 tree(root, oid) AS (
-  SELECT f.oid, f.oid FROM found f
+  SELECT f.oid, coalesce((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = f.oid), f.oid) FROM found f
   UNION
   SELECT t.root, h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
 indexed AS MATERIALIZED (
@@ -105,7 +106,9 @@ SELECT pg_catalog.json_build_object(
       'identity', a.attidentity,
       'generated', a.attgenerated,
       'comment', (SELECT x.description FROM pg_catalog.pg_description x
-        WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum)) ORDER BY a.attnum)
+        WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum),
+      'analyzed', {names} OR EXISTS (SELECT FROM pg_catalog.pg_stats p
+        WHERE p.schemaname = f.nspname AND p.tablename = f.relname AND p.attname = a.attname)) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a
       LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
       WHERE a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json),
@@ -159,13 +162,13 @@ SELECT pg_catalog.json_build_object(
     -- Names that one generated from this relation's could collide with; its own indexes and constraints are listed above.
     'taken_relations', coalesce((SELECT pg_catalog.json_agg(c.relname)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-      WHERE f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname
+      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname
         AND pg_catalog.starts_with(c.relname::text, pg_catalog."left"(f.relname::text, 6))
         AND c.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$'
         AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
     'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
       FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.connamespace
-      WHERE f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
+      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
         AND pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
         AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
     FROM found f), '[]'::json),

@@ -178,6 +178,7 @@ impl Session {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut told = Instant::now();
+        let mut patience_ms = None;
         let give_up_ms = match setting.place {
             Place::Alone => lock.give_up_after_ms,
             Place::Block => lock.give_up_in_transaction_ms,
@@ -185,7 +186,7 @@ impl Session {
         };
         loop {
             tries.count += 1;
-            let report = match self.try_brief(step, then, setting).await? {
+            let report = match self.try_brief(step, then, setting, patience_ms).await? {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
             };
@@ -219,10 +220,33 @@ impl Session {
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
                 return Ok(Err(report));
             }
+            patience_ms = self.autovacuum_patience_ms(&step.relation).await?;
         }
     }
 
-    async fn try_brief(&mut self, step: &Step, then: &[String], setting: Setting<'_>) -> Outcome<Done> {
+    /// Autovacuum gives way only to one who has waited for deadlock_timeout (manual section 25.1.6), which no short try
+    /// does. Some: it holds the relation, and so long a wait for a lock that stops neither readers nor writers ends it.
+    async fn autovacuum_patience_ms(&mut self, relation: &str) -> Result<Option<u64>, Broken> {
+        let sql = format!(
+            "SELECT s.setting::int + 500 FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_class c \
+             ON c.oid = pg_catalog.to_regclass({})::oid AND c.relkind IN ('r', 'p') \
+             WHERE s.name = 'deadlock_timeout' AND EXISTS (SELECT FROM pg_catalog.pg_locks l \
+             JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.usesysid IS NULL \
+             WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock' \
+             AND a.datname = pg_catalog.current_database())",
+            quote_literal(relation)
+        );
+        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        Ok(answers.ok().and_then(|answers| answers.first()?.value()?.parse().ok()))
+    }
+
+    async fn try_brief(
+        &mut self,
+        step: &Step,
+        then: &[String],
+        setting: Setting<'_>,
+        patience_ms: Option<u64>,
+    ) -> Outcome<Done> {
         let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
         let then = then.iter().map(Ask::new);
         let mut asks = Vec::with_capacity(6 + then.len());
@@ -241,6 +265,18 @@ impl Session {
                 "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
             ));
         }
+        // LOCK TABLE needs a transaction block.
+        let own_block = patience_ms.is_some() && setting.place == Place::Alone;
+        if own_block {
+            asks.push(Ask::new("BEGIN"));
+        }
+        if let Some(patience_ms) = patience_ms {
+            asks.push(Ask::set_local("lock_timeout", &format!("{patience_ms}ms")));
+            asks.push(Ask::new(format!(
+                "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
+                step.relation
+            )));
+        }
         asks.push(timeout);
         let at = asks.len();
         asks.push(Ask::new(&step.sql));
@@ -253,7 +289,17 @@ impl Session {
         if savepoint {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
         }
+        if own_block {
+            asks.push(Ask::new("COMMIT"));
+        }
         let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
+        if own_block && answers.is_err() {
+            // Should the ROLLBACK fail too, the next statement tells.
+            let _ = self
+                .relay
+                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .await?;
+        }
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(at).tag),
             rows: None,

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
 
+/// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
+const FAR_BELOW: f64 = 10.0;
+
 pub struct Session {
     pub(super) relay: Relay,
     pub(super) shared: Arc<Shared>,
@@ -681,23 +684,23 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) || place == Place::Pipeline {
             return Ok(());
         }
-        let asks = facts
-            .relations
-            .first()
-            .is_some_and(|r| batches::wants_estimate(statement, r, policy.small_bytes));
-        if asks {
-            let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-            facts.estimated_rows = match self.ask_harmlessly(explain, place).await? {
-                Some(answer) => answer.value().and_then(planned_rows),
-                // The statement itself will fail in the same way, in the server's words.
-                None => None,
-            };
+        let Some(relation) = facts.relations.first() else {
+            return Ok(());
+        };
+        if !batches::wants_estimate(statement, relation, policy.small_bytes) {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+            return Ok(());
         }
-        if !asks
-            || facts
-                .estimated_rows
-                .is_some_and(|rows| rows * 10.0 < policy.backfill.rows_max as f64)
-        {
+        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        // Where it fails, the statement itself will fail in the same way, in the server's words.
+        let answer = self.ask_harmlessly(explain, place).await?;
+        let Some(planned) = answer.and_then(|answer| planned_rows(answer.value()?)) else {
+            return Ok(());
+        };
+        let expected = batches::expected_rows(statement, relation, planned);
+        facts.estimated_rows = Some(expected);
+        // With literals instead of parameters the next text of this shape may mean other rows altogether.
+        if expected * FAR_BELOW < policy.backfill.rows_max as f64 && !parameters.values.is_empty() {
             self.relay.shapes.learn(statement.sql.as_bytes());
         }
         Ok(())

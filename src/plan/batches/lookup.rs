@@ -4,7 +4,7 @@ use super::judge::{column_of, conjunction};
 use super::text::Tree;
 use crate::plan::facts::Relation;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExprKind, Node};
+use pg_query::protobuf::{AExprKind, Node, NullTestType};
 
 /// At most this many keys in `WHERE key IN (…)` are a lookup.
 const KEYS_MAX: usize = 100;
@@ -39,6 +39,22 @@ pub fn pins_a_key(tree: &Tree, relation: &Relation) -> bool {
                 .try_fold(1usize, |all, one| all.checked_mul(one?));
             keys.is_some_and(|keys| keys <= KEYS_MAX)
         })
+}
+
+/// The condition asks for `column IS NULL` of a column that the planner knows nothing about, as the backfill right after
+/// an ADD COLUMN does: the planner then expects one row in 200, while it may well be all of them.
+pub fn expects_blindly(tree: &Tree, relation: &Relation) -> bool {
+    let is_blind = |term: &Node| match term.node.as_ref() {
+        Some(NodeEnum::NullTest(test)) if test.nulltesttype == NullTestType::IsNull as i32 => test
+            .arg
+            .as_deref()
+            .and_then(|arg| column_of(arg, tree.qualifier()))
+            .and_then(|name| relation.column(name))
+            .is_some_and(|column| !column.analyzed && !column.not_null),
+        _ => false,
+    };
+    tree.condition
+        .is_some_and(|condition| conjunction(condition).into_iter().any(is_blind))
 }
 
 /// `column = value` or `column IN (values)`: the column and the number of values.

@@ -256,9 +256,17 @@ fn first(
         (None, None, _) => None,
         _ => return Err("the column has both a sequence and a default".to_string()),
     };
-    let Some(fill) = fill else {
+    let Some(mut fill) = fill else {
         return Ok(vec![plain(table, action, name, pieces, mark)]);
     };
+    // An earlier run has made the column: its sequence has its name already, and a second one would get another.
+    let begun = table
+        .known
+        .and_then(|r| r.column(name))
+        .filter(|c| c.comment.as_deref() == Some(mark));
+    if let (Some(default), true) = (begun.and_then(|c| c.default.clone()), serial(column).is_some()) {
+        fill.expression = default;
+    }
     let quoted = quote_ident(name);
     let base = match serial(column) {
         Some(type_name) => format!("ADD COLUMN {quoted} {type_name}"),

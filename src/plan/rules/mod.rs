@@ -6,7 +6,7 @@
 mod blocking_refresh;
 mod change_type;
 mod column;
-mod concurrent_in_transaction;
+pub(super) mod concurrent_in_transaction;
 mod constrained_domain;
 mod drop_column;
 mod drop_table;
@@ -163,9 +163,6 @@ pub static RULES: &[Rule] = &[
     update_limit::RULE,
     lock_queue::RULE,
 ];
-
-/// What a migration tool has to be told.
-pub(super) use concurrent_in_transaction::OUTSIDE;
 
 /// For the audit log: why an action that looks dangerous is none.
 pub(super) fn why_instant(subject: &Subject) -> Option<String> {

@@ -11,7 +11,7 @@ use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
 pub(super) const RULE: Rule = Rule {
     name: "nonconcurrent-drop-index",
     lock: LockMode::AccessExclusive,
-    what: "DROP INDEX without CONCURRENTLY.",
+    what: "DROP INDEX without CONCURRENTLY, on a table that is not small.",
     why: "ACCESS EXCLUSIVE is taken on the index's table: it waits for every running query there, and all queries that come later wait behind it.",
     versions: "13–18",
     safe: "DROP INDEX CONCURRENTLY, one statement an index.",
@@ -38,6 +38,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let names = dropped(drop);
     let mut steps = Ok(Vec::new());
     let mut tables = Vec::new();
+    let mut large = false;
     for name in &names {
         let index = match subject.table(name) {
             Some(index) => index,
@@ -48,6 +49,7 @@ fn check(subject: &Subject) -> Option<Found> {
         if index.kind() == 'I' || backs_constraint(subject, name) {
             return None;
         }
+        large |= !index.small;
         tables.push(
             index
                 .known
@@ -57,7 +59,7 @@ fn check(subject: &Subject) -> Option<Found> {
         let step = one(subject, drop, name, &index, names.len() == 1);
         steps = steps.and_then(|mut steps: Vec<Step>| step.map(|s| steps.push(s)).map(|()| steps));
     }
-    if tables.is_empty() {
+    if tables.is_empty() || !large {
         return None;
     }
     tables.dedup();

@@ -22,6 +22,7 @@ fn column(text: &str, type_name: &str, not_null: bool) -> Column {
         identity: String::new(),
         generated: String::new(),
         comment: None,
+        analyzed: true,
     }
 }
 
