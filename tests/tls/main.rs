@@ -648,6 +648,35 @@ fn a_deep_pipeline_of_large_answers_comes_through() {
     }
 }
 
+/// Where a client reads late, the end of an answer may wait within the proxy's TLS with nothing behind it to push it out.
+/// How much the sockets take is not known, so many sizes are tried.
+#[test]
+fn the_end_of_an_answer_comes_even_if_the_client_reads_late() {
+    let (stage, _files) = both("late");
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address: std::net::SocketAddr = ([127, 0, 0, 1], stage.port).into();
+    socket.connect(&address.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(&SSL_REQUEST).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    let mut raw = session(&stage, handshake(stream, &[]).expect("a handshake"));
+    let pid = u32::from_be_bytes(raw.key[..4].try_into().unwrap());
+    let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
+    let sent = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event IN ('ClientRead', 'ClientWrite')"
+    );
+    for size in (0..3_000_000).step_by(40_000) {
+        raw.send(&query(&format!("/* {size} */ SELECT repeat('x', {size})")));
+        let mark = format!("{sent} AND query LIKE '/* {size} */%'");
+        until("the server has sent it or cannot", || {
+            rows(&watch.query(&mark)) == ["1"]
+        });
+        assert_eq!(rows(&raw.until_ready())[0].len(), size);
+    }
+}
+
 #[test]
 fn schema_changes_are_made_safe_over_tls() {
     let files = Files::new();
