@@ -13,7 +13,9 @@ use crate::plan::statement::{Gate, gate};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
 
 /// Bound of the responses that the server owes; above it the client is not read until some came.
 const RESPONSES_MAX: usize = 100_000;
@@ -176,6 +178,8 @@ pub struct Relay {
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
+    /// The server has heard that the client sends nothing more.
+    server_told: bool,
     server_eof: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
@@ -221,6 +225,7 @@ impl Relay {
             channel_binding,
             group: Group::default(),
             client_eof: false,
+            server_told: false,
             server_eof: false,
             discard_to_sync: false,
             discarding: 0,
@@ -283,7 +288,8 @@ impl Relay {
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            if self.client_eof && self.up.written() && (mode != Mode::Settle || self.responses.copy_in()) {
+            // Otherwise the server is told, answers what it has got, and ends the session.
+            if mode == Mode::Settle && self.client_eof && self.up.written() && self.responses.copy_in() {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -312,6 +318,18 @@ impl Relay {
         }
         let pending = !self.up.written();
         ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
+        let said_all = match mode {
+            Mode::Forward => reading,
+            // Its queries wait here until it is authenticated.
+            Mode::Authenticate => self.up.unjudged().is_empty(),
+            Mode::Settle => false,
+        };
+        if self.client_eof && said_all && !self.server_told {
+            // An error means that the server is gone as well, which reading from it will show.
+            let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
+            self.server_told = true;
+            return Poll::Ready(Ok(None));
+        }
         if !reading || self.client_eof || !self.up.has_room() {
             return if pending { Poll::Ready(Ok(None)) } else { Poll::Pending };
         }

@@ -741,6 +741,54 @@ print(next(c.notifies(timeout=10)).payload)",
     assert_eq!(ran.ok(), "hello\n");
 }
 
+/// `printf … | nc`, so to speak: all is sent, then the client only listens.
+#[test]
+fn a_client_that_only_listens_any_more_gets_its_answers() {
+    let (stage, _files) = both("listens");
+    let sent = |key: &str| {
+        [
+            startup(&[("user", "postgres"), ("database", &stage.database)]),
+            query(&format!(
+                "CREATE TABLE {key} AS SELECT 'seven ' || pg_sleep(0.1)::text AS v"
+            )),
+            query(&format!("CREATE INDEX ON {key} (v)")),
+            query(&format!("TABLE {key}")),
+        ]
+        .concat()
+    };
+    let check = |answer: &[u8], what: &str| {
+        let text = String::from_utf8_lossy(answer);
+        assert!(
+            text.contains("CREATE INDEX") && text.contains("seven"),
+            "{what}: {text}"
+        );
+    };
+    for (what, port) in [("direct", stage.cluster.port()), ("proxy", stage.port)] {
+        let mut answer = Vec::new();
+        let mut plain = tcp(port);
+        plain.write_all(&sent(&format!("{what}_plain"))).unwrap();
+        plain.shutdown(std::net::Shutdown::Write).unwrap();
+        plain.read_to_end(&mut answer).unwrap();
+        check(&answer, what);
+        let mut answer = Vec::new();
+        let mut tls = negotiated(port);
+        tls.write_all(&sent(&format!("{what}_tls"))).unwrap();
+        tls.conn.send_close_notify();
+        tls.flush().unwrap();
+        tls.read_to_end(&mut answer).expect("an orderly end");
+        check(&answer, what);
+    }
+    // What is cut off in the middle of a message ends without being run.
+    let mut cut = tcp(stage.port);
+    let whole = sent("cut");
+    cut.write_all(&whole[..whole.len() - 3]).unwrap();
+    cut.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    cut.read_to_end(&mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains("CREATE INDEX") && !text.contains("seven"), "{text}");
+}
+
 #[test]
 fn connections_end_orderly_and_an_abrupt_end_is_an_end_too() {
     let (stage, _files) = both("ends");
