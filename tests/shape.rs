@@ -52,14 +52,30 @@ fn every_rule_is_a_file_of_its_name() {
     }
 }
 
+/// With UPDATE_README=1 in the environment it is made current.
 #[test]
 fn the_rule_table_of_the_readme_is_current() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let path = root().join("README.md");
+    let readme = std::fs::read_to_string(&path).unwrap();
     let table = lockkeeper::rules_page::markdown();
-    assert!(
-        readme.contains(table.trim()),
-        "put the output of `lockkeeper rules --markdown` between the markers of README.md"
+    let (start, end) = (
+        readme.find("<!-- rules: begin").unwrap(),
+        readme.find("<!-- rules: end -->").unwrap(),
     );
+    let current = [
+        &readme[..start],
+        table.trim(),
+        &readme[end + "<!-- rules: end -->".len()..],
+    ]
+    .concat();
+    if std::env::var_os("UPDATE_README").is_some() {
+        std::fs::write(&path, &current).unwrap();
+    } else {
+        assert!(
+            readme == current,
+            "the rules have changed: run UPDATE_README=1 cargo test --test shape"
+        );
+    }
 }
 
 #[test]

@@ -411,6 +411,11 @@ pub fn wants_estimate(statement: &Statement, relation: &Relation, small_bytes: u
     }
 }
 
+/// Other values in the same text mean about as many rows.
+pub fn only_equalities(statement: &Statement) -> bool {
+    Tree::of(&statement.node).is_some_and(|tree| lookup::only_equalities(&tree))
+}
+
 /// How many rows an UPDATE or DELETE touches: what the planner expects, or the whole table where it expects blindly.
 pub fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f64 {
     /// Of a row in a table that was never analyzed.
@@ -845,6 +850,20 @@ mod tests {
             },
             0
         ));
+    }
+
+    #[test]
+    fn values_that_may_be_exchanged() {
+        let check = |sql: &str, expect: bool| assert_eq!(only_equalities(&statement(sql)), expect, "{sql}");
+        check("DELETE FROM t WHERE n = $1", true);
+        check("UPDATE t x SET n = 1 WHERE x.n = $1 AND flag AND name IS NULL", true);
+        check("DELETE FROM t WHERE n <= $1", false);
+        check("DELETE FROM t WHERE n = $1 AND id <= $2", false);
+        check("DELETE FROM t WHERE n = $1 OR id = $2", false);
+        check("DELETE FROM t WHERE n IN ($1, $2)", false);
+        check("DELETE FROM t WHERE n = ANY ($1)", false);
+        check("DELETE FROM t WHERE flag", false);
+        check("DELETE FROM t", false);
     }
 
     #[test]

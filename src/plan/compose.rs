@@ -376,6 +376,7 @@ impl<'a> Composer<'a> {
             relation: self.shown.clone(),
             done_when: None,
             cleanup: None,
+            null_message: None,
             rollback: None,
         }
     }

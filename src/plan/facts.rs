@@ -9,7 +9,7 @@ use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
     pub schema: Option<String>,
     pub name: String,
@@ -37,6 +37,7 @@ pub struct Request {
 
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
 const CATALOG_QUERY: &str = include_str!("facts.sql");
+const KEYS_QUERY: &str = include_str!("facts_keys.sql");
 
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
@@ -87,6 +88,29 @@ impl Request {
         }
         sql.push_str(rest);
         sql
+    }
+
+    /// A lighter question for an UPDATE or DELETE, asked first since most of them pin a key: one row with the target's
+    /// size and unique keys. None for a statement without a target.
+    pub fn keys_sql(&self) -> Option<String> {
+        let target = self.relations.first()?;
+        let visible = match target.schema.as_deref() {
+            None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
+            Some("pg_temp") => "c.relnamespace = pg_catalog.pg_my_temp_schema()".to_owned(),
+            Some(schema) => format!(
+                "c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})",
+                quote_literal(schema)
+            ),
+        };
+        let (before, after) = KEYS_QUERY.trim_end().split_once("{name}")?;
+        let (between, end) = after.split_once("{visible}")?;
+        Some([before, &quote_literal(&target.name), between, &visible, end].concat())
+    }
+
+    /// The answer to [`Request::keys_sql`]: the target, with what that asks for, or None if there is no such relation.
+    pub fn decode_keys(json: &[u8]) -> Result<Option<Relation>, String> {
+        let relations: Vec<Relation> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        Ok(relations.into_iter().next())
     }
 
     fn relation(&mut self, name: Name) {
@@ -440,7 +464,8 @@ pub struct Facts {
     pub offline: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Relation {
     /// As the statement named it.
     pub asked: Name,
@@ -494,7 +519,8 @@ pub struct Column {
     pub analyzed: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Index {
     pub oid: u32,
     pub schema: String,

@@ -11,15 +11,28 @@ busy(oid) AS MATERIALIZED (
   SELECT l.relation FROM pg_catalog.pg_locks l
   WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
-found AS MATERIALIZED (
-  SELECT a.s, a.n, c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
-         c.oid IN (SELECT b.oid FROM busy b) AS is_busy
+named(s, n, oid) AS MATERIALIZED (
+  SELECT a.s, a.n, c.oid
   FROM asked a
   JOIN pg_catalog.pg_class c ON c.relname = a.n
   JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
+-- With an index comes its table: that tells what the index is for, and whose readers a lock stops.
+wanted(s, n, oid) AS (
+  SELECT m.s, m.n, m.oid FROM named m
+  UNION ALL
+  SELECT ns.nspname::text, c.relname::text, c.oid
+  FROM (SELECT DISTINCT i.indrelid FROM named m JOIN pg_catalog.pg_index i ON i.indexrelid = m.oid) t
+  JOIN pg_catalog.pg_class c ON c.oid = t.indrelid
+  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
+found AS MATERIALIZED (
+  SELECT w.s, w.n, c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
+         c.oid IN (SELECT b.oid FROM busy b) AS is_busy
+  FROM wanted w
+  JOIN pg_catalog.pg_class c ON c.oid = w.oid
+  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
 -- Of an index its table counts: a lock on the one stops those who use the other.
 tree(root, oid) AS (
   SELECT f.oid, coalesce((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = f.oid), f.oid) FROM found f
@@ -35,7 +48,8 @@ sized(root, bytes, tuples) AS MATERIALIZED (
   SELECT t.root,
     pg_catalog.sum(CASE
       WHEN c.relkind NOT IN ('r', 'm', 'i', 'S', 't') THEN 0
-      WHEN c.oid IN (SELECT b.oid FROM busy b) THEN c.relpages * k.size
+      -- What cannot be looked at is not taken for empty.
+      WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
       ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END),
     pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k

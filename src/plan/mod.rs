@@ -83,6 +83,8 @@ pub struct Step {
     pub done_when: Option<String>,
     /// What a failure of this step leaves behind and how it is removed.
     pub cleanup: Option<Cleanup>,
+    /// Where the step checks by a helper constraint of ours: what the server itself says of null values (SQLSTATE 23502).
+    pub null_message: Option<String>,
     /// The statement that takes the step's effect back on a later day, for the rollback plan.
     pub rollback: Option<String>,
 }

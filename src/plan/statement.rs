@@ -92,6 +92,64 @@ fn next_statement(text: &[u8], mut at: usize) -> Option<Option<usize>> {
     Some(None)
 }
 
+/// After this text a table's name may mean another table: `SET search_path`, `SET ROLE` (for `"$user"`), `DISCARD ALL` and the
+/// like. Too many texts are better than too few.
+pub fn may_move_names(text: &[u8]) -> bool {
+    if memchr::memmem::find(text, b"search_path").is_some() {
+        return true;
+    }
+    let several = memchr::memchr(b';', text.trim_ascii_end().strip_suffix(b";").unwrap_or(text)).is_some();
+    let Some(start) = skip_space_and_semicolons(text, 0) else {
+        return true;
+    };
+    let word = word_at(&text[start..]);
+    let sets = ["set", "reset", "discard"]
+        .iter()
+        .any(|w| word.eq_ignore_ascii_case(w.as_bytes()));
+    (several || sets)
+        && ["search_path", "schema", "role", "authorization", "all"]
+            .iter()
+            .any(|w| mentions(text, w))
+}
+
+/// What a statement does with statements that were prepared before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prepared<'a> {
+    Executes(&'a str),
+    /// DEALLOCATE name
+    Forgets(&'a str),
+    /// DEALLOCATE ALL, DISCARD ALL
+    ForgetsAll,
+}
+
+pub fn prepared(statement: &Statement) -> Option<Prepared<'_>> {
+    use pg_query::protobuf::DiscardMode;
+    match &statement.node {
+        NodeEnum::ExecuteStmt(execute) => Some(Prepared::Executes(&execute.name)),
+        NodeEnum::DeallocateStmt(forget) if forget.isall || forget.name.is_empty() => Some(Prepared::ForgetsAll),
+        NodeEnum::DeallocateStmt(forget) => Some(Prepared::Forgets(&forget.name)),
+        NodeEnum::DiscardStmt(discard) if discard.target() == DiscardMode::DiscardAll => Some(Prepared::ForgetsAll),
+        _ => None,
+    }
+}
+
+/// EXECUTE, DEALLOCATE or DISCARD may be in it.
+pub fn may_use_prepared(text: &[u8]) -> bool {
+    ["execute", "deallocate", "discard"]
+        .iter()
+        .any(|word| mentions(text, word))
+}
+
+/// `word` in lower case, anywhere and in any case.
+fn mentions(text: &[u8], word: &str) -> bool {
+    let word = word.as_bytes();
+    let (lower, upper) = (word[0], word[0].to_ascii_uppercase());
+    memchr::memchr2_iter(lower, upper, text).any(|at| {
+        text.get(at..at + word.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(word))
+    })
+}
+
 /// What the first word of a statement says about it.
 fn first_word(text: &[u8]) -> Gate {
     if text.first() == Some(&b'(') {

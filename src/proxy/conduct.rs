@@ -3,10 +3,11 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag or the error that the client hears; the outer error of
 //! every function means that the session itself is over.
 
+use super::Stop;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::Broken;
-use super::session::{Parameters, Session};
+use super::session::{Parameters, SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::plan::batches::{Batches, Progress};
 use crate::plan::policy::Policy;
@@ -33,17 +34,18 @@ pub(super) struct Setting<'a> {
     pub position_shift: usize,
 }
 
-/// Tries for a lock so far.
+/// Tries for a lock so far, and what came of them.
 #[derive(Default)]
 struct Tries {
     count: u32,
     waited: Duration,
+    /// Changed and committed, by batches.
+    rows: Option<u64>,
 }
 
 impl Session {
     /// All steps in order, up to the first that fails.
     pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Outcome<String> {
-        self.cancel.clear();
         let mut tag = run.tag.clone();
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
@@ -53,12 +55,10 @@ impl Session {
             record.duration_ms = started.elapsed().as_secs_f64() * 1e3;
             record.lock_tries = tries.count;
             record.lock_wait_ms = tries.waited.as_secs_f64() * 1e3;
+            record.rows = tries.rows;
             match &outcome {
                 Ok(Ok(None)) => record.outcome = "skipped".into(),
-                Ok(Ok(Some(done))) => {
-                    record.outcome = "done".into();
-                    record.rows = done.rows;
-                }
+                Ok(Ok(Some(_))) => record.outcome = "done".into(),
                 Ok(Err(report)) => {
                     record.outcome = if report.sqlstate() == "57014" {
                         "cancelled"
@@ -102,6 +102,10 @@ impl Session {
                     step.sql
                 ),
             );
+        }
+        if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
+            report.set(b'C', b"23502");
+            report.set(b'M', message.as_bytes());
         }
         if let Some(cleanup) = &step.cleanup {
             match self.clean_up(cleanup, setting).await? {
@@ -302,7 +306,6 @@ impl Session {
         }
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(at).tag),
-            rows: None,
         }))
     }
 
@@ -345,7 +348,6 @@ impl Session {
         let answers = self.relay.ask(&asks, Closing::Sync, self.progress(&step.label)).await?;
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(2).tag),
-            rows: None,
         }))
     }
 
@@ -369,10 +371,7 @@ impl Session {
             tries.count += 1;
             let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
                 Ok(answer) => {
-                    return Ok(Ok(Done {
-                        tag: Some(answer.tag),
-                        rows: None,
-                    }));
+                    return Ok(Ok(Done { tag: Some(answer.tag) }));
                 }
                 Err(report) => report,
             };
@@ -489,14 +488,19 @@ impl Session {
                 .into_iter()
                 .next()
                 .and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(report)),
+            Err(report) => return Ok(Err(interrupted(report, batches, &batches.start(None)))),
         };
-        let mut progress = batches.start(upper.and_then(|row| row.into_iter().collect()));
+        let upper: Option<Vec<String>> = upper.and_then(|row| row.into_iter().collect());
+        if let Some(report) = upper.as_ref().and_then(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
+        let mut progress = batches.start(upper);
         let mut told = Instant::now();
         while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
             let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
             let stopped = match outcome {
-                Ok(()) => self.cancel.take().then(cancelled),
+                Ok(()) if self.cancel.take() => Some(cancelled()),
+                Ok(()) => progress.last.as_ref().and_then(|key| self.garbled(key, batches)),
                 Err(report) => Some(report),
             };
             if let Some(report) = stopped {
@@ -514,11 +518,27 @@ impl Session {
                 return Ok(Err(interrupted(report, batches, &progress)));
             }
         }
-        self.relay.notice(&progress_text(batches, &progress, started)).await?;
+        self.relay.notice(&done_text(batches, &progress, started)).await?;
         Ok(Ok(Done {
             tag: Some(format!("{} {}", batches.verb, progress.rows)),
-            rows: Some(progress.rows),
         }))
+    }
+
+    /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
+    /// another key, and rows would be left out.
+    fn garbled(&self, key: &[String], batches: &Batches) -> Option<Report> {
+        let encoding = self.relay.reported.client_encoding.as_str();
+        let is_whole = |text: &String| match encoding {
+            "UTF8" | "UNICODE" | "SQL_ASCII" => !text.contains(char::REPLACEMENT_CHARACTER),
+            _ => text.is_ascii(),
+        };
+        (!key.iter().all(is_whole)).then(|| {
+            let message = format!(
+                "lockkeeper: a key of {} has characters that cannot be carried over from batch to batch in client_encoding {encoding}; set it to UTF8",
+                batches.relation
+            );
+            Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
+        })
     }
 
     /// One batch in a transaction of its own, again and again while others hold its rows.
@@ -551,7 +571,9 @@ impl Session {
                         .into_iter()
                         .next_back()
                         .and_then(|answer| answer.rows.into_iter().next());
-                    return Ok(take_batch(batches, progress, row));
+                    let taken = take_batch(batches, progress, row);
+                    tries.rows = Some(progress.rows);
+                    return Ok(taken);
                 }
                 Err(report) => report,
             };
@@ -565,12 +587,17 @@ impl Session {
         }
     }
 
-    /// Waits, listening to both sides: a cancel request ends it, and a client that went away ends the session.
+    /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
+    /// the session.
     async fn pause(&mut self, pause: Duration) -> Outcome<()> {
         let until = tokio::time::Instant::now() + pause;
+        let mut stop = self.shared.stop.subscribe();
         loop {
             if self.cancel.take() {
                 return Ok(Err(cancelled()));
+            }
+            if *stop.borrow_and_update() == Stop::Now {
+                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
             }
             if self.relay.client_gone() {
                 return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
@@ -578,6 +605,7 @@ impl Session {
             let frame = tokio::select! {
                 () = tokio::time::sleep_until(until) => return Ok(Ok(())),
                 () = self.cancel.wake.notified() => continue,
+                _ = stop.changed() => continue,
                 frame = self.relay.receive() => frame?,
             };
             match frame.first() {
@@ -598,7 +626,6 @@ impl Session {
 pub(super) struct Done {
     /// The server's command tag, or a batch run's with its true total.
     pub tag: Option<String>,
-    pub rows: Option<u64>,
 }
 
 /// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.
@@ -624,16 +651,30 @@ fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option
 }
 
 fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Report {
+    let relation = &batches.relation;
+    report.remove(b'P');
+    if report.sqlstate() == "42501" {
+        report.append(
+            b'H',
+            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
+        );
+    }
+    if progress.batches == 0 {
+        report.append(
+            b'D',
+            &format!("lockkeeper: this happened in the first batch; nothing in {relation} was changed."),
+        );
+        return report;
+    }
     let up_to = match &progress.last {
         Some(key) => format!(", keys up to ({})", key.join(", ")),
         None => String::new(),
     };
-    report.remove(b'P');
     report.append(
         b'D',
         &format!(
-            "lockkeeper: {} rows of {} were changed and committed in {} batches{up_to}; the rest is as it was.",
-            progress.rows, batches.relation, progress.batches
+            "lockkeeper: {} rows of {relation} were changed and committed in {} batches{up_to}; the rest is as it was.",
+            progress.rows, progress.batches
         ),
     );
     report.append(
@@ -643,13 +684,19 @@ fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Re
     report
 }
 
-fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
-    let elapsed = started.elapsed().as_secs_f64().max(0.001);
-    let rate = progress.rows as f64 / elapsed;
-    let mut text = format!(
+fn done_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    format!(
         "{} {}: {} rows in {} batches, {:.0} rows/s",
-        batches.verb, batches.relation, progress.rows, progress.batches, rate
-    );
+        batches.verb,
+        batches.relation,
+        progress.rows,
+        progress.batches,
+        rate(progress, started)
+    )
+}
+
+fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
+    let mut text = done_text(batches, progress, started);
     if let Some(expected) = batches
         .estimated_rows
         .filter(|expected| *expected > progress.rows as f64)
@@ -657,10 +704,14 @@ fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> St
         text.push_str(&format!(
             ", about {:.0} % of {expected:.0}, about {:.0} s left",
             100.0 * progress.rows as f64 / expected,
-            (expected - progress.rows as f64) / rate.max(1.0)
+            (expected - progress.rows as f64) / rate(progress, started).max(1.0)
         ));
     }
     text
+}
+
+fn rate(progress: &Progress, started: Instant) -> f64 {
+    progress.rows as f64 / started.elapsed().as_secs_f64().max(0.001)
 }
 
 fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>) -> String {

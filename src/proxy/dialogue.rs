@@ -80,6 +80,13 @@ impl Relay {
         hears: Hears<'_>,
     ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         debug_assert!(self.responses.quiescent());
+        if self.responses.skipping() {
+            // The server would not answer before the client's Sync.
+            return Ok(Err(Report::error(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )));
+        }
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         for ask in asks {

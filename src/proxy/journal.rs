@@ -89,6 +89,15 @@ impl Entry {
         self.event.time = SystemTime::now();
         self.event.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.event.lock_tries = self.event.steps.iter().map(|step| step.lock_tries).sum();
+        if self.event.rows.is_none() {
+            // What was committed before it was stopped.
+            self.event.rows = self
+                .event
+                .steps
+                .iter()
+                .filter_map(|step| step.rows)
+                .reduce(|a, b| a + b);
+        }
         self.event
     }
 }

@@ -32,6 +32,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
+/// How long sessions that are ended in the middle of something have to say so.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
@@ -147,8 +150,7 @@ pub(crate) struct Shared {
     sessions: AtomicU64,
     /// Some connection has ended.
     ended: Notify,
-    /// True once the proxy is being stopped.
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
 }
 
 impl Shared {
@@ -177,6 +179,16 @@ impl<T> Current<T> {
     fn set(&self, value: T) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }
+}
+
+/// How far the proxy is on its way down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stop {
+    No,
+    /// Sessions end when their transaction or plan has.
+    Draining,
+    /// drain_timeout is over: a plan ends where it is.
+    Now,
 }
 
 /// A cancel request came for a session whose plan may be between two statements.
@@ -240,7 +252,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
         ended: Notify::new(),
-        stop: watch::Sender::new(false),
+        stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
     runtime.block_on(run(config, shared, load_policy))
@@ -279,10 +291,17 @@ async fn run(
     let deadline = async |shared: Arc<Shared>| {
         // Before the signal this never ends.
         let mut stop = shared.stop.subscribe();
-        let _ = stop.wait_for(|stopping| *stopping).await;
+        let _ = stop.wait_for(|stop| *stop != Stop::No).await;
         let until = tokio::time::Instant::now() + shared.limits.drain_timeout;
-        while shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
-            let _ = tokio::time::timeout(Duration::from_millis(50), shared.ended.notified()).await;
+        ended(&shared, until).await;
+        let left = shared.connections.load(Ordering::Relaxed);
+        if left > 0 {
+            tracing::warn!(
+                sessions = left,
+                "drain_timeout is over, ending sessions that are not idle"
+            );
+            shared.stop.send_replace(Stop::Now);
+            ended(&shared, tokio::time::Instant::now() + FAREWELL_TIME).await;
         }
     };
     let mut drained = std::pin::pin!(deadline(Arc::clone(&shared)));
@@ -296,20 +315,21 @@ async fn run(
             _ = hangup.recv() => reload(&shared, &load_policy),
             _ = terminate.recv() => if stop(&shared) { return Ok(()) },
             _ = interrupt.recv() => if stop(&shared) { return Ok(()) },
-            () = &mut drained => {
-                let left = shared.connections.load(Ordering::Relaxed);
-                if left > 0 {
-                    tracing::warn!(sessions = left, "drain_timeout is over, ending sessions that are not idle");
-                }
-                return Ok(());
-            }
+            () = &mut drained => return Ok(()),
         }
+    }
+}
+
+/// Waits until no connection is left, at most until then.
+async fn ended(shared: &Shared, until: tokio::time::Instant) {
+    while shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+        let _ = tokio::time::timeout(Duration::from_millis(50), shared.ended.notified()).await;
     }
 }
 
 /// True if it was asked for a second time.
 fn stop(shared: &Shared) -> bool {
-    let again = shared.stop.send_replace(true);
+    let again = shared.stop.send_replace(Stop::Draining) != Stop::No;
     let sessions = shared.connections.load(Ordering::Relaxed);
     tracing::info!(
         sessions,

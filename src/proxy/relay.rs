@@ -9,12 +9,13 @@ use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
-use crate::plan::statement::{Gate, gate};
+use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::io::AsyncWrite;
 
 /// Bound of the responses that the server owes; above it the client is not read until some came.
@@ -85,6 +86,8 @@ pub struct Held {
     /// Parameter types as the client sent them.
     pub types: Vec<u8>,
     pub what: HeldKind,
+    /// It was found harmless, whatever its parameters are, and is not looked at before then.
+    pub quiet_until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,11 +98,15 @@ pub enum HeldKind {
     Unreadable,
     /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
     Rewritten,
+    /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
+    Forgets,
 }
 
 #[derive(Clone, Debug)]
 pub struct HeldPortal {
     pub statement: Vec<u8>,
+    /// What the statement was when it was bound: the server's portal outlives it.
+    pub held: Held,
     /// The Bind frame as the client sent it.
     pub bind: Vec<u8>,
 }
@@ -174,6 +181,8 @@ pub struct Relay {
     pub swallow_ready: bool,
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
+    /// The server was given other text than the client's: a position in it would mislead.
+    pub hide_position: bool,
     statement_bytes_max: usize,
     channel_binding: ChannelBinding,
     group: Group,
@@ -221,6 +230,7 @@ impl Relay {
             failed: false,
             swallow_ready: false,
             position_shift: 0,
+            hide_position: false,
             statement_bytes_max,
             channel_binding,
             group: Group::default(),
@@ -241,6 +251,22 @@ impl Relay {
             _ if self.group.executed => Place::Pipeline,
             _ => Place::Alone,
         }
+    }
+
+    /// The transaction block has failed, as far as is known: a ROLLBACK since then is not in `status` yet.
+    pub fn block_failed(&self) -> bool {
+        self.status == b'E' && self.group.block == Block::AsBefore
+    }
+
+    /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
+    pub fn may_be_chained(&self) -> bool {
+        self.group.block == Block::Ended && !self.group.executed
+    }
+
+    /// What was found harmless is to be looked at again.
+    pub fn names_moved(&mut self) {
+        self.shapes.names_moved();
+        self.statements.values_mut().for_each(|held| held.quiet_until = None);
     }
 
     pub fn client_gone(&self) -> bool {
@@ -288,8 +314,14 @@ impl Relay {
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            // Otherwise the server is told, answers what it has got, and ends the session.
-            if mode == Mode::Settle && self.client_eof && self.up.written() && self.responses.copy_in() {
+            let client_gone = match mode {
+                // The server is told, answers what it has got, and ends the session.
+                Mode::Forward => false,
+                // Its queries wait here until it is authenticated.
+                Mode::Authenticate => self.up.unjudged().is_empty(),
+                Mode::Settle => self.responses.copy_in(),
+            };
+            if self.client_eof && self.up.written() && client_gone {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -318,13 +350,7 @@ impl Relay {
         }
         let pending = !self.up.written();
         ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
-        let said_all = match mode {
-            Mode::Forward => reading,
-            // Its queries wait here until it is authenticated.
-            Mode::Authenticate => self.up.unjudged().is_empty(),
-            Mode::Settle => false,
-        };
-        if self.client_eof && said_all && !self.server_told {
+        if self.client_eof && reading && mode == Mode::Forward && !self.server_told {
             // An error means that the server is gone as well, which reading from it will show.
             let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
             self.server_told = true;
@@ -418,7 +444,7 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.statements.contains_key(statement) && !self.portals.contains_key(portal) {
+                    if !self.is_held(statement) && !self.portals.contains_key(portal) {
                         return Ok(Look::Pass);
                     }
                     Ok(self.whole(len, Event::Bind(len)))
@@ -451,6 +477,12 @@ impl Relay {
         Look::Stop(event)
     }
 
+    /// A Bind of this statement makes a portal that must not be executed without a look.
+    pub fn is_held(&self, statement: &[u8]) -> bool {
+        let held = self.statements.get(statement);
+        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
+    }
+
     fn closes_held(&self, frame: &[u8]) -> bool {
         match wire::close_target(frame) {
             Some((b'S', name)) => self.statements.contains_key(name),
@@ -472,7 +504,13 @@ impl Relay {
         let Some(text) = text else { return Look::Pass };
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
-        if known && !name.is_some_and(|n| self.statements.contains_key(n)) {
+        let held = name.is_some_and(|n| self.statements.contains_key(n))
+            || (!self.statements.is_empty() && may_use_prepared(text));
+        let pass = known && !held;
+        if may_move_names(text) {
+            self.names_moved();
+        }
+        if pass {
             return Look::Pass;
         }
         Look::Stop(if tag == b'Q' {
@@ -505,6 +543,7 @@ impl Relay {
                 b'E' | b'N' => {
                     self.capture
                         || self.position_shift > 0
+                        || self.hide_position
                         || self.channel_binding == ChannelBinding::Explain { offered: true }
                 }
                 b'R' => self.channel_binding != ChannelBinding::AsItIs,
@@ -520,6 +559,8 @@ impl Relay {
                 }
             } else {
                 self.failed |= tag == b'E';
+                // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
+                self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
                 self.responses.received(tag);
             }
             self.down.pass(len);
@@ -540,6 +581,7 @@ impl Relay {
                 }
             }
             b'C' => {
+                let mut moved = false;
                 let body = &frame[HEADER..];
                 if self.responses.front() == Some(Expect::Execute) {
                     self.group.executed = true;
@@ -552,12 +594,18 @@ impl Relay {
                         };
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
+                    } else if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0"].contains(&body) {
+                        // Also by a statement that was prepared long ago.
+                        moved = true;
                     }
                 }
                 if self.capture {
                     self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
                 }
                 self.responses.received(tag);
+                if moved {
+                    self.names_moved();
+                }
             }
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
@@ -576,8 +624,11 @@ impl Relay {
                     self.down.replace(len, &hinted);
                     return false;
                 }
-                if self.position_shift > 0 && report.get(b'P').is_some() {
-                    report.shift_position(self.position_shift);
+                if (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some() {
+                    match self.hide_position {
+                        true => report.remove(b'P'),
+                        false => report.shift_position(self.position_shift),
+                    }
                     let mut moved = bytes::BytesMut::new();
                     report.put(&mut moved, tag);
                     self.down.replace(len, &moved);
@@ -619,6 +670,9 @@ impl Relay {
     fn ready_with(&mut self, status: Option<u8>) {
         self.status = status.unwrap_or(b'I');
         self.group = Group::default();
+        if self.status == b'I' {
+            self.shapes.transaction_ended();
+        }
         // Portals end with their transaction.
         if self.status == b'I' && !self.portals.is_empty() {
             self.portals.clear();
@@ -628,11 +682,7 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
-            let awaits_flush = !matches!(
-                self.responses.front(),
-                None | Some(Expect::Query | Expect::FunctionCall)
-            );
-            if awaits_flush && !self.responses.copy_in() {
+            if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
                 self.send(&flush).await?;

@@ -128,6 +128,14 @@ impl Responses {
     pub fn front(&self) -> Option<Expect> {
         self.queue.front().copied()
     }
+
+    /// The last answers wait in the server until it is asked to flush: no Sync or simple query is behind them.
+    pub fn awaits_flush(&self) -> bool {
+        !matches!(
+            self.queue.back(),
+            None | Some(Expect::Query | Expect::FunctionCall | Expect::Sync)
+        )
+    }
 }
 
 #[cfg(test)]
@@ -168,6 +176,17 @@ mod tests {
         check(">P >S >P >B >S <E <Z <1 <2", (1, false));
         check(">Q <E <Z", (0, false));
         check(">S <E <Z", (0, false));
+    }
+
+    #[test]
+    fn only_what_no_sync_or_query_follows_awaits_a_flush() {
+        let awaits = |sent: &[u8]| {
+            let mut responses = Responses::default();
+            sent.iter().for_each(|tag| responses.sent(*tag));
+            responses.awaits_flush()
+        };
+        assert!(!awaits(b"") && !awaits(b"Q") && !awaits(b"PBES") && !awaits(b"PQ"));
+        assert!(awaits(b"P") && awaits(b"QP") && awaits(b"PBESP"));
     }
 
     #[test]

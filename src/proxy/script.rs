@@ -35,6 +35,7 @@ impl Session {
         self.relay.drop_frame(len);
         let mut open = Open::Client;
         let mut failed = false;
+        let before = self.relay.reported.clone();
         let mut at = 0;
         while at < statements.len() && !failed {
             // Consecutive statements that are not judged go to the server together.
@@ -46,6 +47,21 @@ impl Session {
             }
             let part = &statements[at..end];
             let last = end == statements.len();
+            let rest = &text[part[0].offset..];
+            let now = &self.relay.reported;
+            let reread = (now.standard_conforming_strings != before.standard_conforming_strings
+                && rest.contains(&b'\\'))
+                || (now.client_encoding != before.client_encoding && !rest.is_ascii());
+            if reread {
+                // The server would have read the whole message before the first of its statements ran.
+                let report = Report::error(
+                    "0A000",
+                    "lockkeeper: after client_encoding or standard_conforming_strings has changed, the rest of the same message would be read in another way; send it as a message of its own",
+                );
+                self.fail_part(report, &mut open).await?;
+                failed = true;
+                break;
+            }
             failed = matches!(
                 self.run_part(text, part, at == 0 && last, &mut open).await?,
                 Next::Failed
@@ -148,7 +164,10 @@ impl Session {
             }
             Verdict::Instead(sql, entry) => {
                 self.relay.capture = true;
-                let next = self.forward_part(sql.as_bytes(), 0).await?;
+                self.relay.hide_position = true;
+                let next = self.forward_part(sql.as_bytes(), 0).await;
+                self.relay.hide_position = false;
+                let next = next?;
                 self.observed(entry).await;
                 Ok(next)
             }
@@ -181,11 +200,8 @@ impl Session {
         self.relay.position_shift = 0;
         self.relay.capture = capture;
         result?;
-        Ok(if self.relay.last_error.is_some() {
-            Next::Failed
-        } else {
-            Next::Go
-        })
+        // Not by `last_error`: an error of unusual length is forwarded unread.
+        Ok(if self.relay.failed { Next::Failed } else { Next::Go })
     }
 
     /// The client hears the error; the server's transaction is made to fail with it.

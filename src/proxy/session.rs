@@ -7,11 +7,11 @@ use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::{Broken, Event, Held, HeldKind, HeldPortal, Mode, Relay};
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared};
+use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::{Action, Policy};
-use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, read};
+use crate::plan::statement::{Gate, Kind, Prepared, Statement, Unreadable, gate, may_use_prepared, prepared, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
 use bytes::BytesMut;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ const PARSE_INLINE_MAX: usize = 32 << 10;
 
 /// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
 const FAR_BELOW: f64 = 10.0;
+
+pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
 pub struct Session {
     pub(super) relay: Relay,
@@ -64,7 +66,11 @@ impl Session {
     pub async fn run(&mut self) -> Result<(), Broken> {
         let mut stop = self.shared.stop.subscribe();
         loop {
-            self.relay.stopping = *stop.borrow_and_update();
+            let stopping = *stop.borrow_and_update();
+            self.relay.stopping = stopping != Stop::No;
+            if stopping == Stop::Now {
+                return self.say_goodbye().await;
+            }
             let event = tokio::select! {
                 biased;
                 event = self.relay.run(Mode::Forward) => event?,
@@ -78,14 +84,20 @@ impl Session {
                 Event::Close(len) => self.on_close(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
-                Event::Stopped => {
-                    let mut out = BytesMut::new();
-                    Report::fatal("57P01", "terminating connection: lockkeeper is shutting down").put_error(&mut out);
-                    return self.relay.tell(&out).await;
-                }
+                Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    /// Not into the middle of a message of the server's.
+    async fn say_goodbye(&mut self) -> Result<(), Broken> {
+        if !self.relay.down.at_frame() {
+            return Ok(());
+        }
+        let mut out = BytesMut::new();
+        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out);
+        self.relay.tell(&out).await
     }
 
     // --- simple query ---------------------------------------------------------------------------------------------
@@ -101,12 +113,23 @@ impl Session {
             return Ok(());
         }
         let statements = self.read(&text).await;
-        if self.relay.place() == Place::Pipeline && !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)) {
+        let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
+        if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
+            && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
+        {
             // Extended-query messages without a Sync, then a simple query: what they did is committed first.
             self.relay.end_group().await?;
         }
+        if let Some(report) = unjudged {
+            return self.refuse_query(len, report).await;
+        }
         match statements {
-            Ok(statements) if !statements.iter().any(needs_judging) => self.relay.pass_frame(len),
+            Ok(statements) if !statements.iter().any(needs_judging) => {
+                self.relay.pass_frame(len);
+                if let [statement] = statements.as_slice() {
+                    self.forget_when_done(statement).await?;
+                }
+            }
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
                     "0A000",
@@ -117,7 +140,7 @@ impl Session {
             }
             Ok(statements) if statements.len() == 1 => {
                 // In a failed transaction block the server refuses it itself.
-                if self.relay.status == b'E' {
+                if self.relay.block_failed() {
                     self.relay.pass_frame(len);
                     return Ok(());
                 }
@@ -129,8 +152,55 @@ impl Session {
                 self.answer_query(len, verdict).await?;
             }
             Ok(statements) => self.run_script(len, &text, statements).await?,
-            Err(_) if self.relay.replication => self.relay.pass_frame(len),
+            Err(unreadable) if self.relay.replication => {
+                self.on_unreadable_replication(len, &text, &unreadable).await?
+            }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
+        }
+        Ok(())
+    }
+
+    /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
+    fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+        let unjudged = |name: &str| {
+            let held = self.relay.statements.get(name.as_bytes())?;
+            let sql = String::from_utf8_lossy(&held.text).into_owned();
+            // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
+            let write = match read(&held.text, self.relay.reported.standard_conforming_strings) {
+                Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
+                Err(_) => false,
+            };
+            (held.what != HeldKind::Rewritten && held.what != HeldKind::Forgets && !write).then_some(sql)
+        };
+        let sql = statements.iter().find_map(|statement| match prepared(statement)? {
+            Prepared::Executes(name) => unjudged(name),
+            _ => None,
+        })?;
+        let report = Report::error(
+            "0A000",
+            "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",
+        );
+        Some(
+            report
+                .detail(&sql)
+                .hint("Send the statement itself, or execute it over the protocol."),
+        )
+    }
+
+    /// The name of a prepared statement may have a new meaning after DEALLOCATE: it is forgotten once the server has done so.
+    async fn forget_when_done(&mut self, statement: &Statement) -> Result<(), Broken> {
+        let forgets = match prepared(statement) {
+            None | Some(Prepared::Executes(_)) => return Ok(()),
+            Some(forgets) => forgets,
+        };
+        self.relay.failed = false;
+        self.relay.settle().await?;
+        if !self.relay.failed {
+            match forgets {
+                Prepared::Forgets(name) => drop(self.relay.statements.remove(name.as_bytes())),
+                // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
+                _ => self.relay.statements.clear(),
+            }
         }
         Ok(())
     }
@@ -148,7 +218,10 @@ impl Session {
                 wire::put_query(&mut frame, sql.as_bytes());
                 self.relay.capture = true;
                 self.relay.replace_frame(len, &frame);
-                self.observe(entry).await?;
+                self.relay.hide_position = true;
+                let observed = self.observe(entry).await;
+                self.relay.hide_position = false;
+                observed?;
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
@@ -194,7 +267,7 @@ impl Session {
     /// In a transaction the server must know that it failed, so it is given a statement that does. The status byte is
     /// then its own, never made up.
     pub(super) async fn fail_on_server(&mut self, report: &Report, closing: Closing) -> Result<(), Broken> {
-        if self.relay.place() == Place::Alone || self.relay.status == b'E' || self.relay.responses.skipping() {
+        if self.relay.place() == Place::Alone || self.relay.block_failed() || self.relay.responses.skipping() {
             return Ok(());
         }
         let sql = format!(
@@ -245,6 +318,28 @@ impl Session {
         }
     }
 
+    /// A replication command, as a rule. A server that is asked to parse over such a connection refuses to, and it runs
+    /// SQL there too: so what is neither a command nor one query goes no further.
+    async fn on_unreadable_replication(
+        &mut self,
+        len: usize,
+        text: &[u8],
+        unreadable: &Unreadable,
+    ) -> Result<(), Broken> {
+        if is_replication_command(text) {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        if let Some(report) = self.refusal_unread(text, unreadable) {
+            return self.refuse_query(len, report).await;
+        }
+        if !may_be_ddl(text) && !text.contains(&b';') {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        self.refuse_query(len, unparsed_report(unreadable)).await
+    }
+
     /// Some: it is refused without asking the server.
     fn refusal_unread(&self, text: &[u8], unreadable: &Unreadable) -> Option<Report> {
         match unreadable {
@@ -292,21 +387,31 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        if gate(parse.text) != Gate::Read {
+        let uses_prepared = !self.relay.statements.is_empty() && may_use_prepared(parse.text);
+        if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
         let held = |what| Held {
             text: parse.text.to_vec(),
             types: parse.types.to_vec(),
             what,
+            quiet_until: None,
         };
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
-                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && self.relay.status != b'E' => {
+                [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
                     self.parse_limited(len, &parse, statement).await
                 }
                 [statement] if needs_judging(statement) => {
                     self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await
+                }
+                [statement] if prepared(statement).is_some() => {
+                    if let Some(report) = self.executes_held(&statements) {
+                        return self.refuse_extended(len, report).await;
+                    }
+                    let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
+                    let held = forgets.then(|| held(HeldKind::Forgets));
+                    self.parse_as(len, parse.name, held).await
                 }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
@@ -355,12 +460,16 @@ impl Session {
                 let mut frame = BytesMut::new();
                 wire::put_parse(&mut frame, parse.name, sql.as_bytes(), parse.types);
                 self.relay.replace_frame(len, &frame);
-                self.relay.settle().await?;
+                self.relay.hide_position = true;
+                let settled = self.relay.settle().await;
+                self.relay.hide_position = false;
+                settled?;
                 if !self.relay.responses.skipping() {
                     let held = Held {
                         text: parse.text.to_vec(),
                         types: parse.types.to_vec(),
                         what: HeldKind::Rewritten,
+                        quiet_until: None,
                     };
                     self.relay.statements.insert(parse.name.to_vec(), held);
                 }
@@ -380,14 +489,16 @@ impl Session {
         if let Some((portal, statement)) = wire::bind_names(&frame)
             && !self.relay.responses.skipping()
         {
-            if self.relay.statements.contains_key(statement) {
-                let held = HeldPortal {
-                    statement: statement.to_vec(),
-                    bind: frame.clone(),
-                };
-                self.relay.portals.insert(portal.to_vec(), held);
-            } else {
-                self.relay.portals.remove(portal);
+            match self.relay.statements.get(statement) {
+                Some(held) if self.relay.is_held(statement) => {
+                    let bound = HeldPortal {
+                        statement: statement.to_vec(),
+                        held: held.clone(),
+                        bind: frame.clone(),
+                    };
+                    self.relay.portals.insert(portal.to_vec(), bound);
+                }
+                _ => drop(self.relay.portals.remove(portal)),
             }
         }
         Ok(())
@@ -413,20 +524,16 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        let held = self.relay.portals.get(&name).and_then(|portal| {
-            let held = self.relay.statements.get(&portal.statement)?;
-            Some((portal.clone(), held.clone()))
-        });
-        let Some((portal, held)) = held.filter(|_| !self.relay.responses.skipping() && self.relay.status != b'E')
-        else {
-            // A failed transaction, a Bind that failed, or a statement that was replaced and its portal with it.
+        let held = self.relay.portals.get(&name).cloned();
+        let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
+            // A failed transaction, or a Bind that failed.
             self.relay.pass_frame(len);
             return Ok(());
         };
         let policy = self.shared.policy();
-        match held.what {
+        match portal.held.what {
             HeldKind::Rewritten => {
-                let entry = self.entry_rewritten(&held.text);
+                let entry = self.entry_rewritten(&portal.held.text);
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
@@ -439,17 +546,35 @@ impl Session {
                 let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
                 self.refuse_extended(len, unparsed_report(&unreadable)).await
             }
-            HeldKind::Judge => self.execute_judged(len, portal, held).await,
+            HeldKind::Judge => self.execute_judged(len, portal).await,
+            HeldKind::Forgets => {
+                self.relay.pass_frame(len);
+                match self.read(&portal.held.text).await.as_deref() {
+                    Ok([statement]) => self.forget_when_done(statement).await,
+                    _ => Ok(()),
+                }
+            }
         }
     }
 
-    async fn execute_judged(&mut self, len: usize, portal: HeldPortal, held: Held) -> Result<(), Broken> {
+    async fn execute_judged(&mut self, len: usize, portal: HeldPortal) -> Result<(), Broken> {
+        let held = &portal.held;
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return self.refuse_extended(len, unparsed_report(&unreadable)).await;
         };
-        let place = self.relay.place();
+        if self.relay.may_be_chained() {
+            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
+            let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+        }
+        // A Sync of ours would end the portal, which can be bound again only while its statement is there.
+        let now = self.relay.statements.get(&portal.statement);
+        let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
+        let place = match self.relay.place() {
+            Place::Alone if !lasts => Place::Pipeline,
+            place => place,
+        };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
         let closing = if place == Place::Pipeline {
             Closing::Flush
@@ -464,8 +589,8 @@ impl Session {
         let shift = characters(&held.text[..statement.offset]);
         match self.verdict(statement, place, &parameters, closing, shift).await? {
             Verdict::Forward(entry) => {
-                if matches!(statement.kind, Kind::Write) && self.relay.shapes.passes(&held.text) {
-                    self.relay.statements.remove(&portal.statement);
+                if matches!(statement.kind, Kind::Write) {
+                    self.quiet(&portal.statement, &held.text);
                 }
                 if place == Place::Alone && !self.relay.responses.skipping() {
                     self.bind_again(&portal).await?;
@@ -491,6 +616,19 @@ impl Session {
                 )
                 .await
             }
+        }
+    }
+
+    /// A prepared statement whose shape is known to be harmless is left alone as long as that holds. The unnamed one is
+    /// sent anew each time.
+    fn quiet(&mut self, name: &[u8], text: &[u8]) {
+        let Some(until) = self.relay.shapes.until(text) else {
+            return;
+        };
+        if name.is_empty() {
+            self.relay.statements.remove(name);
+        } else if let Some(held) = self.relay.statements.get_mut(name) {
+            held.quiet_until = Some(until);
         }
     }
 
@@ -575,12 +713,28 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        // What comes from here on is meant for this statement.
+        self.cancel.clear();
+        if matches!(statement.kind, Kind::Ddl) {
+            // A key may go, a temporary table that hid another too.
+            self.relay.names_moved();
+        }
         let policy = self.shared.policy();
+        if matches!(statement.kind, Kind::Write) {
+            match self.pins_a_key(statement, &policy, closing).await? {
+                Ok(true) => return Ok(Verdict::Forward(None)),
+                Ok(false) => {}
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
         };
-        self.estimate(statement, &mut facts, &policy, place, parameters).await?;
+        let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
+        if let Err(report) = estimated.await? {
+            return Ok(Verdict::Refused(report));
+        }
         self.judged += 1;
         let entry = self.entry(statement);
         match plan::plan(statement, &facts, &policy, place) {
@@ -634,6 +788,41 @@ impl Session {
         }
     }
 
+    /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
+    /// this moment (a cancel request, a timeout).
+    async fn pins_a_key(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        closing: Closing,
+    ) -> Result<Result<bool, Report>, Broken> {
+        let Some(sql) = Request::of(statement).keys_sql() else {
+            return Ok(Ok(false));
+        };
+        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
+        let harmless = match Request::decode_keys(json.as_bytes()) {
+            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            // The server says itself that there is no such relation.
+            Ok(None) => return Ok(Ok(true)),
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the light facts query answered what cannot be read"
+                );
+                false
+            }
+        };
+        if harmless {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(harmless))
+    }
+
     async fn facts(&mut self, statement: &Statement, closing: Closing) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
@@ -672,7 +861,8 @@ impl Session {
         })
     }
 
-    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it.
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
+    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
     async fn estimate(
         &mut self,
         statement: &Statement,
@@ -680,37 +870,49 @@ impl Session {
         policy: &Policy,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<(), Broken> {
-        if !matches!(statement.kind, Kind::Write) || place == Place::Pipeline {
-            return Ok(());
+    ) -> Result<Result<(), Report>, Broken> {
+        if !matches!(statement.kind, Kind::Write) {
+            return Ok(Ok(()));
         }
         let Some(relation) = facts.relations.first() else {
-            return Ok(());
+            return Ok(Ok(()));
         };
         if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            self.relay.shapes.learn(statement.sql.as_bytes());
-            return Ok(());
+            return Ok(Ok(()));
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-        // Where it fails, the statement itself will fail in the same way, in the server's words.
-        let answer = self.ask_harmlessly(explain, place).await?;
-        let Some(planned) = answer.and_then(|answer| planned_rows(answer.value()?)) else {
-            return Ok(());
+        let planned = match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => answer.value().and_then(planned_rows),
+            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                return Ok(Err(report));
+            }
+            // The statement itself will fail in the same way, in the server's words.
+            Err(_) => None,
         };
+        let Some(planned) = planned else { return Ok(Ok(())) };
         let expected = batches::expected_rows(statement, relation, planned);
         facts.estimated_rows = Some(expected);
-        // With literals instead of parameters the next text of this shape may mean other rows altogether.
-        if expected * FAR_BELOW < policy.backfill.rows_max as f64 && !parameters.values.is_empty() {
+        // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
+        if expected * FAR_BELOW < policy.backfill.rows_max as f64
+            && !parameters.values.is_empty()
+            && batches::only_equalities(statement)
+        {
             self.relay.shapes.learn(statement.sql.as_bytes());
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
-    /// A question that may fail, without harm to the client's transaction.
-    async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Option<Answer>, Broken> {
+    /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
+    /// failure is the transaction's.
+    async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
         if place != Place::Block {
-            let answers = self.relay.ask(&[ask], Closing::Sync, Hears::Nothing).await?;
-            return Ok(answers.ok().and_then(|mut answers| answers.pop()));
+            let closing = match place {
+                Place::Pipeline => Closing::Flush,
+                _ => Closing::Sync,
+            };
+            let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+            return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
         }
         let point = self.relay.reserved.clone();
         let back = [
@@ -718,22 +920,34 @@ impl Session {
             Ask::new(format!("RELEASE SAVEPOINT {point}")),
         ];
         let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
-        match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-            Ok(mut answers) => Ok((answers.len() > 1).then(|| answers.swap_remove(1))),
-            Err(_) => {
-                let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
-                Ok(None)
-            }
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        if answers.is_err() {
+            let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
+        Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
     }
 }
 
-/// Rows that the child of the ModifyTable node is expected to give, from EXPLAIN (FORMAT JSON).
+/// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
+/// operator intervention, and failures of the system.
+fn is_of_the_moment(report: &Report) -> bool {
+    ["40", "53", "55", "57", "58", "XX"]
+        .iter()
+        .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
+/// read is not among them.
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
     let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
     children
         .iter()
+        .filter(|child| {
+            child
+                .get("Parent Relationship")
+                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+        })
         .filter_map(|child| child.get("Plan Rows")?.as_f64())
         .reduce(f64::max)
 }
@@ -749,17 +963,36 @@ fn needs_judging(statement: &Statement) -> bool {
 
 /// By its first word, a text that only the server can read may be more than a query.
 fn may_be_ddl(text: &[u8]) -> bool {
-    let word: Vec<u8> = text
-        .iter()
-        .copied()
-        .skip_while(|b| b.is_ascii_whitespace() || *b == b'(')
-        .take_while(u8::is_ascii_alphabetic)
-        .map(|b| b.to_ascii_lowercase())
-        .collect();
     !matches!(
-        word.as_slice(),
+        first_word(text).as_slice(),
         b"select" | b"insert" | b"update" | b"delete" | b"values" | b"table" | b"merge" | b"with" | b"copy" | b"show"
     )
+}
+
+/// The commands of the streaming replication protocol (manual section 55.4) that are not SQL as well. The server tells
+/// them by their first word, and reads nothing behind them as SQL.
+fn is_replication_command(text: &[u8]) -> bool {
+    matches!(
+        first_word(text).as_slice(),
+        b"identify_system"
+            | b"timeline_history"
+            | b"create_replication_slot"
+            | b"alter_replication_slot"
+            | b"drop_replication_slot"
+            | b"read_replication_slot"
+            | b"start_replication"
+            | b"base_backup"
+            | b"upload_manifest"
+    )
+}
+
+/// In lower case.
+fn first_word(text: &[u8]) -> Vec<u8> {
+    text.iter()
+        .skip_while(|b| b.is_ascii_whitespace() || **b == b'(')
+        .take_while(|b| b.is_ascii_alphabetic() || **b == b'_')
+        .map(u8::to_ascii_lowercase)
+        .collect()
 }
 
 fn unparsed_report(unreadable: &Unreadable) -> Report {
@@ -795,6 +1028,8 @@ mod tests {
     fn the_planner_s_estimate_is_read() {
         let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
         assert_eq!(planned_rows(json), Some(1234.0));
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
+        assert_eq!(planned_rows(json), Some(3.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }

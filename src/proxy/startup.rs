@@ -7,7 +7,7 @@ use super::session::Session;
 use super::stream::Stream;
 use super::tls::Acceptor;
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared};
+use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
 use std::io;
@@ -24,6 +24,7 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
 const HANDSHAKE: u8 = 0x16;
@@ -60,7 +61,7 @@ pub async fn serve_connection(client: Stream, address: String, shared: Arc<Share
         First::Startup(packet) => {
             let Some(_place) = Place::take(&shared) else {
                 let full = Report::fatal("53300", "sorry, too many clients already")
-                    .hint("lockkeeper: connections_max is reached; raise it or close sessions.");
+                    .hint("lockkeeper: connections-max is reached; raise it or close sessions.");
                 refuse(&mut client, &full).await;
                 return;
             };
@@ -226,7 +227,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
 
 async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc<Shared>) {
     let parameters = startup_parameters(&packet);
-    if *shared.stop.borrow() {
+    if *shared.stop.borrow() != Stop::No {
         refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
         return;
     }
@@ -255,16 +256,30 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
     relay.replication = parameters.replication;
     match timeout(shared.limits.authentication_timeout, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        ended => {
-            match ended {
-                // The server has said why, or one side went away.
-                Ok(Ok(_)) => {}
-                Ok(Err(broken)) => {
-                    tracing::info!(session = id, client = address, %broken, "ended before it was authenticated");
-                }
-                Err(_) => tracing::info!(session = id, client = address, "not authenticated in time"),
-            }
-            relay.close().await;
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+            tracing::warn!(
+                session = id,
+                client = address,
+                "the server closed the connection without a word"
+            );
+            give_up(relay, &shared, "closed the connection during authentication").await;
+            return;
+        }
+        // The server has said why, or the client went away.
+        Ok(Ok(_)) => return relay.close().await,
+        Ok(Err(broken)) => {
+            tracing::info!(session = id, client = address, %broken, "ended before it was authenticated");
+            return relay.close().await;
+        }
+        Err(_) => {
+            tracing::info!(session = id, client = address, "not authenticated in time");
+            let seconds = shared.limits.authentication_timeout.as_secs();
+            give_up(
+                relay,
+                &shared,
+                &format!("and the client did not finish authentication within {seconds} s"),
+            )
+            .await;
             return;
         }
     }
@@ -291,6 +306,15 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
     }
     shared.cancels.remove(&key);
     session.relay.close().await;
+}
+
+/// Authentication has not come to its end; `why` is about the server.
+async fn give_up(mut relay: Relay, shared: &Shared, why: &str) {
+    let mut out = BytesMut::new();
+    Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream)).put_error(&mut out);
+    // A client that does not read keeps nobody.
+    let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+    relay.close().await;
 }
 
 /// Says why a session ends, to the log and, if it is still there, to the client.

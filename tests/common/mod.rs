@@ -439,7 +439,7 @@ fn read_log_line(line: &str, database: &str) -> Option<Logged> {
 }
 
 /// One line per column, constraint, index, trigger and view outside the system's schemas.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema')
 SELECT line FROM (
   SELECT format('%s column %s %s%s%s%s', attrelid::regclass, attname, format_type(atttypid, atttypmod),

@@ -56,6 +56,11 @@ impl Raw {
         self.stream.flush().expect("the peer reads");
     }
 
+    /// The same connection, to send on from another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().expect("a second handle")
+    }
+
     /// The next message; None at the end of the stream.
     pub fn receive(&mut self) -> Option<Message> {
         let mut header = [0; 5];

@@ -29,6 +29,10 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     let view = subject.large(&name_of(refresh.relation.as_ref()?))?;
+    // Nobody reads a view that was never filled, and CONCURRENTLY refuses it.
+    if view.known.is_some_and(|relation| relation.bytes == 0) {
+        return None;
+    }
     let usable = view.known.is_some_and(|relation| {
         let plain = |i: &crate::plan::facts::Index| {
             i.unique && i.valid && i.immediate && !i.partial && i.columns.iter().all(Option::is_some)

@@ -49,7 +49,8 @@ fn check(subject: &Subject) -> Option<Found> {
     // Inside the client's transaction the rows could not be let go between the batches.
     let in_transaction = subject.place != Place::Alone;
     let remedy = match Batches::new(subject.statement, relation) {
-        Ok(batches) => {
+        Ok(mut batches) => {
+            batches.estimated_rows = Some(rows);
             let mode = Mode::Batches(Box::new(batches));
             Remedy::Steps(vec![Step {
                 ..steps::step(

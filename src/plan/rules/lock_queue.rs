@@ -46,6 +46,14 @@ pub(in crate::plan) fn found(relation: &str) -> Found {
 /// Whether the statement locks an existing relation and may run in a transaction block, so that a short lock_timeout helps.
 pub(in crate::plan) fn locks(subject: &Subject) -> bool {
     use NodeEnum as N;
+    // Their partitions are done in a transaction each.
+    let partitioned = || {
+        subject
+            .facts
+            .relations
+            .iter()
+            .any(|relation| matches!(relation.kind, 'p' | 'I'))
+    };
     match &subject.statement.node {
         // Cannot run in a transaction block, or take no lock on a relation that anybody waits for.
         N::CreatedbStmt(_)
@@ -97,9 +105,9 @@ pub(in crate::plan) fn locks(subject: &Subject) -> bool {
         | N::AlterEnumStmt(_) => false,
         // A rebuild of everything takes its locks table by table over a long time.
         N::ReindexStmt(reindex) => {
-            reindex.relation.is_some() && super::concurrent_in_transaction::command(subject).is_none()
+            reindex.relation.is_some() && !partitioned() && super::concurrent_in_transaction::command(subject).is_none()
         }
-        N::ClusterStmt(cluster) => cluster.relation.is_some(),
+        N::ClusterStmt(cluster) => cluster.relation.is_some() && !partitioned(),
         N::IndexStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
         N::DropStmt(drop) => {
             let locked = [

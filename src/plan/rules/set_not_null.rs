@@ -122,6 +122,10 @@ fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
                 &mark,
                 told("the column cannot be NOT NULL while it contains null values"),
             ),
+            null_message: Some(format!(
+                "column \"{column}\" of relation \"{}\" contains null values",
+                table.bare()
+            )),
             ..steps::long(
                 "validate check",
                 format!("{head} VALIDATE CONSTRAINT {constraint}"),

@@ -34,6 +34,7 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
         relation: table.sql.clone(),
         done_when: None,
         cleanup: None,
+        null_message: None,
         rollback: None,
     }
 }

@@ -37,7 +37,9 @@ fn check(subject: &Subject) -> Option<Found> {
             constraint.contype(),
             ConstrType::ConstrUnique | ConstrType::ConstrPrimary
         );
-        if !builds || !constraint.indexname.is_empty() {
+        // ONLY on a partitioned table makes the parent's entry alone, as pg_dump writes it: no partition is looked at.
+        let entry_only = table.kind() == 'p' && subject.only();
+        if !builds || !constraint.indexname.is_empty() || entry_only {
             return None;
         }
         sequence(subject, &table, &asked, &action, constraint)

@@ -1,0 +1,16 @@
+SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+  'kind', c.relkind,
+  'persistence', c.relpersistence,
+  -- The UPDATE or DELETE itself will wait for whatever makes pg_relation_size wait. With children, nobody calls it small.
+  'bytes', CASE WHEN c.relkind = 'r' AND NOT c.relhassubclass THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) ELSE 9223372036854775807 END,
+  'indexes', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'valid', i.indisvalid,
+    'unique', i.indisunique,
+    'partial', i.indpred IS NOT NULL,
+    'columns', (SELECT pg_catalog.json_agg(a.attname ORDER BY k.at)
+      FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
+      LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+      WHERE k.at <= i.indnkeyatts)))
+    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique), '[]'::json)))
+FROM pg_catalog.pg_class c
+WHERE c.relname = {name} AND {visible}

@@ -1,0 +1,1420 @@
+//! A large UPDATE or DELETE becomes keyset batches: what the server received and holds, with other sessions at work on the same
+//! rows, and where it stops in the middle.
+
+mod common;
+
+use common::{Connection, Logged, Ran, Stage};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+use tokio_postgres::error::SqlState;
+
+/// Small numbers of rows are many here.
+const POLICY: &str =
+    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\npause_ms = 10\n";
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn stage(major: u32, name: &str) -> Stage {
+    Stage::with(major, name, POLICY)
+}
+
+/// `t` with 3,200 rows, and `changes`, where a trigger writes what the session called "test" did to which row in which transaction.
+const TABLE: &str = "
+CREATE TABLE t (id bigint PRIMARY KEY, flag boolean, name text, n integer NOT NULL DEFAULT 0, m integer NOT NULL DEFAULT 0);
+CREATE TABLE changes (id text, xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF current_setting('application_name') IN ('test', 'psql') THEN
+    INSERT INTO changes (id) VALUES (OLD.id);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER note AFTER UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();
+INSERT INTO t (id) SELECT * FROM generate_series(1, 3200);
+VACUUM ANALYZE t;";
+
+fn runs<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(future)
+}
+
+/// Waits until the server answers the query with `t`.
+#[track_caller]
+fn wait_for(stage: &Stage, query: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while stage.direct(query).trim() != "t" {
+        assert!(Instant::now() < deadline, "never true: {query}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The same, for a task whose others must go on meanwhile.
+async fn until(stage: &Stage, query: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while stage.direct(query).trim() != "t" {
+        assert!(Instant::now() < deadline, "never true: {query}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The batches that the server received.
+fn batches(stage: &Stage) -> Vec<String> {
+    let is_batch = |sql: &String| sql.starts_with("WITH lockkeeper_keys");
+    stage.received().into_iter().filter(is_batch).collect()
+}
+
+fn number(stage: &Stage, query: &str) -> i64 {
+    let answer = stage.direct(query);
+    answer
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("not a number: {query}: {answer}"))
+}
+
+/// Every row of `changes` was written once, in transactions of at most 500 rows.
+#[track_caller]
+fn once_each_in_batches(stage: &Stage, rows: i64) {
+    assert_eq!(number(stage, "SELECT count(*) FROM changes"), rows);
+    assert_eq!(
+        number(stage, "SELECT count(DISTINCT id) FROM changes"),
+        rows,
+        "some row was changed twice"
+    );
+    let largest = number(
+        stage,
+        "SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x",
+    );
+    assert!(largest <= 500, "{largest} rows in one transaction");
+}
+
+fn errors(stage: &Stage, what: &str) -> Vec<Logged> {
+    let is_error = |entry: &Logged| entry.severity == "ERROR" && entry.message.contains(what);
+    stage.server_log().into_iter().filter(is_error).collect()
+}
+
+/// The last event of that kind in the audit log.
+#[track_caller]
+fn event(stage: &Stage, phase: &str, statement: &str) -> serde_json::Value {
+    let lines = stage.audit_lines();
+    let is_it = |line: &&serde_json::Value| line["event"] == phase && line["statement"] == statement;
+    lines
+        .iter()
+        .rev()
+        .find(is_it)
+        .unwrap_or_else(|| panic!("no {phase} event of {statement} in {lines:#?}"))
+        .clone()
+}
+
+async fn drain(connection: &mut Connection) -> Vec<String> {
+    let mut notices = Vec::new();
+    while let Ok(notice) = connection.notices.try_recv() {
+        notices.push(notice.message().to_owned());
+    }
+    notices
+}
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
+        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
+    };
+}
+
+on_both!(
+    large_writes_become_batches,
+    writers_lose_nothing,
+    saved_rows_are_not_deleted,
+    keys_of_all_kinds,
+    keys_in_other_encodings,
+    progress_is_told,
+    the_role_s_rights_are_kept,
+    parameters_keep_their_places,
+    below_the_limit_nothing_changes,
+    a_shape_is_not_its_narrowest_case,
+    point_updates_are_not_asked_about,
+    sub_selects_are_not_counted,
+    not_in_a_transaction,
+    refused_with_a_reason,
+    cancelled_between_batches,
+    cancelled_before_the_first_batch,
+    crashes_leave_whole_batches,
+    rows_held_by_others_are_waited_for,
+    a_deadlock_is_tried_again,
+    a_failing_row_stops_it,
+    statement_timeout_counts_for_each_batch,
+    serializable_is_tried_again,
+    limited_by_hand,
+    limited_in_a_loop_while_rows_are_locked,
+    limited_workers_share_the_rows,
+    limited_errors_are_the_client_s,
+);
+
+fn large_writes_become_batches(major: u32) {
+    let mut stage = stage(major, "large");
+    stage.direct(TABLE);
+    stage.mark();
+    let sql = "UPDATE t SET flag = true WHERE flag IS NULL";
+    let ran = stage.psql(&format!("{sql};\n"));
+    assert!(
+        ran.stderr
+            .contains("NOTICE:  lockkeeper: UPDATE public.t: 3200 rows in 7 batches"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.ok(), "UPDATE 3200\n");
+    assert_eq!(batches(&stage).len(), 7, "{:#?}", stage.received());
+    assert!(!stage.received().iter().any(|received| received == sql));
+    once_each_in_batches(&stage, 3200);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3200);
+    // The pause between the last row of a batch and the first of the next.
+    let shortest = "SELECT min(extract(epoch FROM first - before) * 1000)::int FROM (SELECT min(at) first, \
+        lag(max(at)) OVER (ORDER BY min(at)) before FROM changes GROUP BY xid) x";
+    assert!(number(&stage, shortest) >= 10);
+
+    let done = event(&stage, "statement", sql);
+    assert_eq!(
+        (&done["action"], &done["outcome"], &done["rows"]),
+        (&"rewrite".into(), &"done".into(), &3200.into())
+    );
+    assert_eq!(done["findings"][0]["rule"], "large-write");
+    assert_eq!(event(&stage, "step", sql)["steps"][0]["rows"], 3200);
+
+    stage.direct("TRUNCATE changes; VACUUM ANALYZE t");
+    stage.mark();
+    let ran = stage.psql("/* all of them */ DELETE FROM t WHERE flag -- yes\n;\n");
+    assert_eq!(ran.ok(), "DELETE 3200\n");
+    assert_eq!(batches(&stage).len(), 7);
+    once_each_in_batches(&stage, 3200);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 0);
+}
+
+/// Updates of random rows, inserts into gaps and behind the end, and deletes, by several sessions, until told to stop.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    increments: Arc<AtomicI64>,
+    tasks: Vec<tokio::task::JoinHandle<Vec<Change>>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Change {
+    Inserted(i64),
+    Deleted(i64),
+}
+
+impl Writers {
+    async fn start(stage: &Stage, key: fn(i64) -> String, last: i64) -> Writers {
+        let (stop, increments) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
+        let mut tasks = Vec::new();
+        for worker in 0..4i64 {
+            let connection = stage.connect_direct().await;
+            let (stop, increments) = (stop.clone(), increments.clone());
+            tasks.push(tokio::spawn(async move {
+                let client = &connection.client;
+                client.batch_execute("SET application_name = 'writer'").await.unwrap();
+                let mut changes = Vec::new();
+                let mut random = 88_172_645_463_325_252u64 ^ (worker as u64 + 1);
+                let mut next = move || {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    (random >> 11) as i64
+                };
+                let mut round = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    round += 1;
+                    // Odd numbers exist at the start, even ones are gaps.
+                    let one = 1 + 2 * (next() % (last / 2));
+                    let (insert, delete) = (4 * round + worker, next() % 5 == 0);
+                    let sql = match next() % 3 {
+                        0 => format!("UPDATE t SET m = m + 1 WHERE {}", key(one)),
+                        1 if delete => format!("DELETE FROM t WHERE {}", key(one)),
+                        1 => format!("BEGIN; UPDATE t SET m = m + 1 WHERE {}; ROLLBACK", key(one)),
+                        _ => {
+                            let id = if insert % 3 == 0 { last + insert } else { 2 * insert };
+                            let sql = format!("INSERT INTO t VALUES ({id}, 'k{id}') ON CONFLICT DO NOTHING");
+                            if client.execute(&sql, &[]).await.unwrap() == 1 {
+                                changes.push(Change::Inserted(id));
+                            }
+                            continue;
+                        }
+                    };
+                    if sql.starts_with("BEGIN") {
+                        client.batch_execute(&sql).await.unwrap();
+                    } else {
+                        let count = client.execute(&sql, &[]).await.unwrap();
+                        if sql.starts_with("DELETE") {
+                            changes.extend((count == 1).then_some(Change::Deleted(one)));
+                        } else {
+                            increments.fetch_add(count as i64, Ordering::Relaxed);
+                        }
+                    }
+                }
+                changes
+            }));
+        }
+        Writers {
+            stop,
+            increments,
+            tasks,
+        }
+    }
+
+    async fn stop(self) -> BTreeSet<Change> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut changes = BTreeSet::new();
+        for task in self.tasks {
+            changes.extend(task.await.expect("a writer"));
+        }
+        changes
+    }
+}
+
+fn writers_lose_nothing(major: u32) {
+    let by_id: fn(i64) -> String = |id| format!("id = {id}");
+    let by_both: fn(i64) -> String = |id| format!("id = {id} AND name = 'k{id}'");
+    for (primary, key) in [("id", by_id), ("name, id", by_both)] {
+        let stage = stage(major, "writers");
+        // sum counts the deleted rows' increments too; n counts what the batches did to each row.
+        stage.direct(&format!(
+            "CREATE TABLE t (id bigint, name text, flag boolean, n integer NOT NULL DEFAULT 0, m integer NOT NULL DEFAULT 0,
+                             PRIMARY KEY ({primary}));
+             CREATE TABLE gone (m integer, n integer, id bigint);
+             CREATE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF TG_OP = 'DELETE' THEN INSERT INTO gone VALUES (OLD.m, OLD.n, OLD.id); RETURN OLD; END IF;
+               IF current_setting('application_name') = 'test' THEN NEW.n := OLD.n + 1; END IF;
+               RETURN NEW;
+             END $$;
+             CREATE TRIGGER count_up BEFORE UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION count_up();
+             INSERT INTO t SELECT id, 'k' || id FROM generate_series(1, 8000, 2) id;
+             VACUUM ANALYZE t"
+        ));
+        runs(async {
+            let connection = stage.connect().await;
+            let writers = Writers::start(&stage, key, 8000).await;
+            let tag = connection
+                .client
+                .execute("UPDATE t SET flag = true", &[])
+                .await
+                .unwrap();
+            let increments = writers.increments.clone();
+            let changes = writers.stop().await;
+            let inserted = changes.iter().filter(|c| matches!(c, Change::Inserted(_))).count() as i64;
+            let deleted = changes.iter().filter(|c| matches!(c, Change::Deleted(_))).count() as i64;
+            assert!(inserted > 0 && deleted > 0, "the writers hardly wrote: {changes:?}");
+            let left = number(&stage, "SELECT count(*) FROM t");
+            assert_eq!(left, 4000 + inserted - number(&stage, "SELECT count(*) FROM gone"));
+            let sum = number(
+                &stage,
+                "SELECT sum(m) FROM (SELECT m FROM t UNION ALL SELECT m FROM gone) x",
+            );
+            assert_eq!(
+                sum,
+                increments.load(Ordering::Relaxed),
+                "an update of a writer was lost"
+            );
+            let wrong = "SELECT count(*) FROM t WHERE id < 8000 AND id % 2 = 1 AND (n <> 1 OR flag IS NOT TRUE)
+                AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.id = t.id)";
+            assert_eq!(number(&stage, wrong), 0, "rows were left out or changed twice");
+            assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE n > 1"), 0);
+            let changed = number(
+                &stage,
+                "SELECT sum(n) FROM (SELECT n FROM t UNION ALL SELECT n FROM gone) x",
+            );
+            assert_eq!(changed, tag as i64, "the command tag");
+        });
+    }
+}
+
+/// DELETE … WHERE NOT keep, while others set keep on some rows: whoever has committed that finds his row again.
+fn saved_rows_are_not_deleted(major: u32) {
+    let stage = stage(major, "saved");
+    stage.direct(
+        "CREATE TABLE t (id integer, part integer, keep boolean NOT NULL DEFAULT false, PRIMARY KEY (part, id));
+         INSERT INTO t SELECT id, id % 3 FROM generate_series(1, 6000) id; VACUUM ANALYZE t",
+    );
+    runs(async {
+        let connection = stage.connect().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut savers = Vec::new();
+        for worker in 0..3i32 {
+            let saver = stage.connect_direct().await;
+            let stop = stop.clone();
+            savers.push(tokio::spawn(async move {
+                let mut saved = Vec::new();
+                for id in (1..=6000).rev().filter(|id| id % 3 == worker).step_by(7) {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let sql = format!("UPDATE t SET keep = true WHERE part = {worker} AND id = {id}");
+                    if saver.client.execute(&sql, &[]).await.unwrap() == 1 {
+                        saved.push(id);
+                    }
+                }
+                saved
+            }));
+        }
+        let deleted = connection
+            .client
+            .execute("DELETE FROM t WHERE NOT keep", &[])
+            .await
+            .unwrap();
+        stop.store(true, Ordering::Relaxed);
+        let mut saved = BTreeSet::new();
+        for saver in savers {
+            saved.extend(saver.await.unwrap());
+        }
+        let rows = stage.direct_args(&["-A", "-t", "-c", "SELECT id FROM t"], "").ok();
+        let left: BTreeSet<i32> = rows.lines().map(|line| line.parse().unwrap()).collect();
+        assert_eq!(left, saved);
+        assert!(!saved.is_empty());
+        assert_eq!(deleted as usize, 6000 - saved.len());
+    });
+}
+
+fn keys_of_all_kinds(major: u32) {
+    let stage = stage(major, "keys");
+    let check = |columns: &str, values: &str, sql: &str, tag: &str| {
+        let table = if sql.contains("Weird") { r#""Weird ""T""""# } else { "t" };
+        stage.direct(&format!(
+            "DROP TABLE IF EXISTS {table} CASCADE;
+             CREATE TABLE {table} ({columns}, flag boolean, n integer NOT NULL DEFAULT 0);
+             CREATE OR REPLACE FUNCTION count_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.n := OLD.n + 1; RETURN NEW; END $$;
+             CREATE TRIGGER count_up BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION count_up();
+             INSERT INTO {table} SELECT {values} FROM generate_series(1, 1700) i;
+             ANALYZE {table}"
+        ));
+        let before = stage.received().len();
+        let settings = "SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kathmandu'; SET extra_float_digits = 0; SET bytea_output = 'escape';\n";
+        let ran = stage.psql_args(
+            &["-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"],
+            &format!("{settings}{sql}\n;\\echo :ROW_COUNT\n"),
+        );
+        assert_eq!(ran.ok(), format!("{tag}\n"), "{sql}");
+        let own = stage.received()[before..]
+            .iter()
+            .filter(|s| s.starts_with("WITH lockkeeper_keys"))
+            .count();
+        assert!(own >= 4, "{sql}: {own} batches");
+        assert_eq!(
+            number(
+                &stage,
+                &format!("SELECT count(*) FROM ONLY {table} WHERE n = 1 AND flag")
+            ),
+            1700,
+            "{sql}"
+        );
+    };
+    let update = "UPDATE t SET flag = true";
+    check(
+        "k text PRIMARY KEY",
+        "CASE WHEN i % 2 = 0 THEN 'ä' ELSE 'A''\\' END || i",
+        update,
+        "1700",
+    );
+    check("k uuid PRIMARY KEY", "md5(i::text)::uuid", update, "1700");
+    check(
+        "k timestamp PRIMARY KEY",
+        "timestamp '2001-02-03' + i * interval '1 day 0.000001 second'",
+        update,
+        "1700",
+    );
+    check(
+        "k timestamptz PRIMARY KEY",
+        "timestamptz '0044-03-15 BC' + i * interval '100 days 1 microsecond'",
+        update,
+        "1700",
+    );
+    check(
+        "k date PRIMARY KEY",
+        "CASE i WHEN 1 THEN date '-infinity' WHEN 2 THEN 'infinity' ELSE date '2001-02-03' + i END",
+        update,
+        "1700",
+    );
+    check("k numeric(20, 4) PRIMARY KEY", "i / 7.0", update, "1700");
+    check("k bytea PRIMARY KEY", "decode(md5(i::text), 'hex')", update, "1700");
+    check("k character(9) PRIMARY KEY", "i", update, "1700");
+    check("k varchar(9) NOT NULL UNIQUE", "i", update, "1700");
+    check(
+        "a smallint, b text COLLATE \"C\", c uuid, PRIMARY KEY (b, a, c)",
+        "i % 5, i / 40, md5(i::text)::uuid",
+        update,
+        "1700",
+    );
+    check(
+        "id int PRIMARY KEY",
+        "i",
+        "UPDATE ONLY public.t AS \"set\" SET flag = (\"set\".id > 0) WHERE \"set\".n = 0",
+        "1700",
+    );
+    check(
+        r#""Id ""k""" int, "select" text, PRIMARY KEY ("select", "Id ""k""")"#,
+        "i, i % 3",
+        r#"UPDATE "Weird ""T""" SET flag = true WHERE "select" >= '' -- last"#,
+        "1700",
+    );
+
+    // ONLY leaves the children alone; without it they are walked too, although the key is unique in each table only.
+    let inherited = "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (t); INSERT INTO child (id) SELECT generate_series(1, 1700); ANALYZE child";
+    check("id int PRIMARY KEY", "i", "UPDATE t SET flag = true", "1700");
+    stage.direct(inherited);
+    assert_eq!(
+        stage.psql("UPDATE ONLY t SET flag = false WHERE flag;").ok(),
+        "UPDATE 1700\n"
+    );
+    assert_eq!(number(&stage, "SELECT count(*) FROM child WHERE flag IS NULL"), 1700);
+    stage.direct("VACUUM ANALYZE t");
+    assert_eq!(
+        stage.psql("UPDATE t SET flag = true WHERE flag IS NOT TRUE;").ok(),
+        "UPDATE 3400\n"
+    );
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3400);
+}
+
+fn keys_in_other_encodings(major: u32) {
+    let stage = stage(major, "encodings");
+    for (letter, works) in [("e", true), ("é", false)] {
+        stage.direct(&format!(
+            "DROP TABLE IF EXISTS t; CREATE TABLE t (k text PRIMARY KEY, flag boolean);
+             INSERT INTO t SELECT '{letter}\\' || i || chr(39) FROM generate_series(1, 1700) i; ANALYZE t"
+        ));
+        // In the other encoding the letter's bytes are two others, by which the next batch would start elsewhere.
+        let other = "SET client_encoding = 'LATIN1'; SET standard_conforming_strings = off;\n";
+        let ran = stage.psql(&format!("{other}UPDATE t SET flag = true;\n"));
+        if works {
+            assert_eq!(ran.ok(), "SET\nSET\nUPDATE 1700\n");
+        } else {
+            assert!(ran.stderr.contains("set it to UTF8"), "{ran:?}");
+            assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 0);
+            let ran = stage.psql("SET standard_conforming_strings = off;\nUPDATE t SET flag = true;\n");
+            assert_eq!(ran.ok(), "SET\nUPDATE 1700\n");
+        }
+        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 1700);
+    }
+}
+
+fn progress_is_told(major: u32) {
+    let policy = format!("{}notice_s = 1\n", SLOW.replace("pause_ms = 60", "pause_ms = 300"));
+    let stage = Stage::with(major, "progress", &policy);
+    stage.direct(TABLE);
+    let ran = stage.psql(&format!("{FILL};\n"));
+    let told: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("rows/s")).collect();
+    let [first, .., last] = told.as_slice() else {
+        panic!("no progress: {ran:?}");
+    };
+    assert!(first.starts_with("NOTICE:  lockkeeper: UPDATE public.t: "), "{first}");
+    assert!(first.contains(" % of 3200, about "), "{first}");
+    assert!(last.contains("3200 rows in 7 batches") && !last.contains('%'), "{last}");
+    // Bloat makes the planner expect more than there is; at the end there is nothing to expect any more.
+    stage.direct("UPDATE t SET flag = NULL; UPDATE t SET n = 1");
+    let ran = stage.psql(&format!("{FILL};\n"));
+    let last = ran
+        .stderr
+        .lines()
+        .rfind(|line| line.contains("rows/s"))
+        .unwrap_or_default();
+    assert!(
+        last.contains("3200 rows in 7 batches") && !last.contains('%'),
+        "{ran:?}"
+    );
+    stage.direct("UPDATE t SET flag = NULL; VACUUM ANALYZE t");
+    let quiet = stage.psql(&format!("SET client_min_messages = warning;\n{FILL};\n"));
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.ok(), "SET\nUPDATE 3200\n");
+}
+
+/// Without a WHERE clause UPDATE needs no right to read; batches must read the key, and say so.
+fn the_role_s_rights_are_kept(major: u32) {
+    let mut stage = stage(major, "rights");
+    let role = format!("{}_role", stage.database);
+    stage.direct(TABLE);
+    stage.direct(&format!(
+        "CREATE ROLE {role}; GRANT UPDATE (flag) ON t TO {role}; GRANT INSERT, SELECT ON changes TO {role}"
+    ));
+    stage.mark();
+    let sql = format!("SET ROLE {role};\nUPDATE t SET flag = true;\n");
+    let ran = stage.psql(&sql);
+    assert!(ran.stderr.contains("ERROR:  permission denied for table t"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("the role needs SELECT on its key columns"),
+        "{ran:?}"
+    );
+    assert!(ran.stderr.contains("nothing in public.t was changed"), "{ran:?}");
+    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+    stage.direct(&format!("GRANT SELECT (id) ON t TO {role}"));
+    assert_eq!(stage.psql(&sql).ok(), "SET\nUPDATE 3200\n");
+    once_each_in_batches(&stage, 3200);
+    stage.direct(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+fn parameters_keep_their_places(major: u32) {
+    let mut stage = stage(major, "parameters");
+    stage.direct(TABLE);
+    stage.direct("UPDATE t SET name = 'old'; TRUNCATE changes; VACUUM ANALYZE t");
+    stage.mark();
+    runs(async {
+        let mut connection = stage.connect().await;
+        let sql = "UPDATE t SET name = $2, n = $1 WHERE name = $3 AND id > $4";
+        let tag = connection
+            .client
+            .execute(sql, &[&7i32, &"new", &"old", &200i64])
+            .await
+            .unwrap();
+        assert_eq!(tag, 3000);
+        assert!(drain(&mut connection).await.iter().any(|n| n.contains("3000 rows")));
+        // Prepared once, executed twice, in text that is parsed by the server only.
+        stage.direct("VACUUM ANALYZE t");
+        let prepared = connection
+            .client
+            .prepare("UPDATE t SET n = $1 WHERE name = $2")
+            .await
+            .unwrap();
+        assert_eq!(
+            connection.client.execute(&prepared, &[&8i32, &"new"]).await.unwrap(),
+            3000
+        );
+        assert_eq!(
+            connection.client.execute(&prepared, &[&9i32, &"new"]).await.unwrap(),
+            3000
+        );
+        assert_eq!(
+            connection.client.execute(&prepared, &[&9i32, &"none"]).await.unwrap(),
+            0
+        );
+    });
+    assert_eq!(batches(&stage).len(), 18);
+    assert_eq!(
+        number(
+            &stage,
+            "SELECT count(*) FROM t WHERE name = 'new' AND n = 9 AND id > 200"
+        ),
+        3000
+    );
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM t WHERE name = 'old' AND n = 0"),
+        200
+    );
+    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 9000);
+}
+
+fn below_the_limit_nothing_changes(major: u32) {
+    let mut stage = stage(major, "below");
+    stage.direct(TABLE);
+    stage.mark();
+    let simple = "UPDATE t  SET flag = true /* few */ WHERE id <= 900";
+    let extended = "DELETE FROM t WHERE id  > $1";
+    runs(async {
+        let connection = stage.connect().await;
+        connection.client.simple_query(simple).await.unwrap();
+        assert_eq!(connection.client.execute(extended, &[&3000i64]).await.unwrap(), 200);
+    });
+    let received = stage.received();
+    assert_eq!(received.iter().filter(|sql| *sql == simple).count(), 1, "{received:#?}");
+    assert_eq!(received.iter().filter(|sql| *sql == extended).count(), 1);
+    assert!(batches(&stage).is_empty());
+    assert_eq!(number(&stage, "SELECT count(DISTINCT xid) FROM changes"), 2);
+    assert!(stage.audit_lines().is_empty());
+}
+
+/// What few rows match says nothing about another value in the same text.
+fn a_shape_is_not_its_narrowest_case(major: u32) {
+    let mut stage = stage(major, "shapes");
+    stage.direct(TABLE);
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        client
+            .simple_query("UPDATE t SET flag = true WHERE id <= 10")
+            .await
+            .unwrap();
+        stage.mark();
+        client
+            .simple_query("UPDATE t SET flag = true WHERE id <= 3200")
+            .await
+            .unwrap();
+        assert_eq!(batches(&stage).len(), 7, "{:#?}", stage.received());
+
+        let sql = "UPDATE t SET flag = false WHERE id <= $1";
+        assert_eq!(client.execute(sql, &[&10i64]).await.unwrap(), 10);
+        stage.mark();
+        assert_eq!(client.execute(sql, &[&3200i64]).await.unwrap(), 3200);
+        assert_eq!(batches(&stage).len(), 7);
+
+        let prepared = client.prepare(sql).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.execute(&prepared, &[&10i64]).await.unwrap(), 10);
+        }
+        stage.mark();
+        assert_eq!(client.execute(&prepared, &[&3200i64]).await.unwrap(), 3200);
+        assert_eq!(batches(&stage).len(), 7);
+    });
+}
+
+fn point_updates_are_not_asked_about(major: u32) {
+    let mut stage = stage(major, "point");
+    stage.direct(TABLE);
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        let asked = |stage: &Stage| {
+            let received = stage.received();
+            let explained = received.iter().filter(|sql| sql.starts_with("EXPLAIN")).count();
+            let own = received
+                .iter()
+                .filter(|sql| sql.starts_with("UPDATE") || sql.starts_with("DELETE"))
+                .count();
+            (explained, received.len() - own, own)
+        };
+        stage.mark();
+        client.simple_query("UPDATE t SET n = 1 WHERE id = 5").await.unwrap();
+        let (explained, facts, own) = asked(&stage);
+        assert_eq!((explained, own), (0, 1));
+        assert_eq!(facts, 1, "{:#?}", stage.received());
+        stage.mark();
+        for id in 6..10 {
+            client
+                .simple_query(&format!("UPDATE t SET n = {id} WHERE id = {id}"))
+                .await
+                .unwrap();
+        }
+        assert_eq!(asked(&stage), (0, 0, 4));
+
+        let sql = "DELETE FROM t WHERE id = $1 AND n < $2";
+        let prepared = client.prepare(sql).await.unwrap();
+        assert_eq!(client.execute(&prepared, &[&1i64, &5i32]).await.unwrap(), 1);
+        stage.mark();
+        assert_eq!(client.execute(&prepared, &[&2i64, &5i32]).await.unwrap(), 1);
+        assert_eq!(client.execute(&prepared, &[&3i64, &5i32]).await.unwrap(), 1);
+        assert_eq!(client.execute(sql, &[&4i64, &5i32]).await.unwrap(), 1);
+        assert_eq!(asked(&stage), (0, 0, 3), "{:#?}", stage.received());
+    });
+    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3196);
+}
+
+/// Rows that a sub-select or a CTE reads are not rows that are changed.
+fn sub_selects_are_not_counted(major: u32) {
+    let mut stage = stage(major, "counted");
+    stage.direct(TABLE);
+    stage.direct("CREATE TABLE other AS SELECT generate_series(1, 5000) AS id; ANALYZE other");
+    stage.mark();
+    for sql in [
+        "UPDATE t SET flag = true WHERE id < 5 AND EXISTS (SELECT 1 FROM other)",
+        "WITH o AS MATERIALIZED (SELECT id FROM other) DELETE FROM t WHERE id < 3 AND id IN (SELECT id FROM o LIMIT 3)",
+    ] {
+        stage.psql(sql).ok();
+        assert!(stage.received().iter().any(|received| received == sql));
+    }
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 2);
+}
+
+fn not_in_a_transaction(major: u32) {
+    let mut stage = stage(major, "block");
+    stage.direct(TABLE);
+    stage.mark();
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        for extended in [false, true] {
+            client
+                .batch_execute("BEGIN; INSERT INTO t (id) VALUES (9999)")
+                .await
+                .unwrap();
+            let sql = "UPDATE t SET flag = true";
+            let error = match extended {
+                true => client.execute(sql, &[]).await.map(|_| ()),
+                false => client.simple_query(sql).await.map(|_| ()),
+            };
+            let error = error.unwrap_err();
+            let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+            assert_eq!(report.code(), &SqlState::ACTIVE_SQL_TRANSACTION, "{report:?}");
+            let hint = report.hint().unwrap_or_default();
+            assert!(hint.contains("outside") && hint.contains("LIMIT 500"), "{hint}");
+            let failed = client.simple_query("SELECT 1").await.unwrap_err();
+            assert_eq!(failed.code(), Some(&SqlState::IN_FAILED_SQL_TRANSACTION));
+            // The server answers ROLLBACK to the COMMIT of a failed block.
+            client.batch_execute("COMMIT").await.unwrap();
+        }
+        assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
+
+        // As a part of a message with several statements, whose implicit transaction it would share.
+        let error = client
+            .simple_query("INSERT INTO t (id) VALUES (9999); UPDATE t SET flag = true")
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::ACTIVE_SQL_TRANSACTION));
+        assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
+    });
+    // Behind other work of one pipeline.
+    use common::raw::*;
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let insert = [
+        parse("", "INSERT INTO t (id) VALUES (9999)"),
+        bind("", ""),
+        execute("", 0),
+    ]
+    .concat();
+    let update = [
+        parse("", "UPDATE t SET flag = true"),
+        bind("", ""),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
+    raw.send(&[insert, update].concat());
+    let messages = raw.until_ready();
+    assert_eq!(
+        error_field(&messages, b'C').as_deref(),
+        Some("25001"),
+        "{}",
+        tags(&messages)
+    );
+    assert_eq!(status(&messages), Some('I'));
+    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 0);
+    assert!(batches(&stage).is_empty());
+}
+
+fn refused_with_a_reason(major: u32) {
+    let mut stage = stage(major, "refused");
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE TABLE keyless AS SELECT * FROM t; ANALYZE keyless;
+         CREATE TABLE watched (LIKE t INCLUDING ALL); INSERT INTO watched SELECT * FROM t; ANALYZE watched;
+         CREATE TRIGGER each AFTER UPDATE ON watched FOR EACH STATEMENT EXECUTE FUNCTION note();
+         CREATE TABLE parent (id int PRIMARY KEY, flag boolean) PARTITION BY RANGE (id);
+         CREATE TABLE child PARTITION OF parent FOR VALUES FROM (0) TO (9999);
+         INSERT INTO parent SELECT generate_series(1, 3000); ANALYZE parent, child;
+         CREATE TABLE fractions (f double precision PRIMARY KEY, flag boolean);
+         INSERT INTO fractions SELECT generate_series(1, 3000); ANALYZE fractions",
+    );
+    stage.mark();
+    let cases = [
+        ("UPDATE keyless SET flag = true", "no primary key"),
+        ("UPDATE t SET n = n + 1", "depends on n"),
+        ("UPDATE t SET n = (SELECT max(n) FROM t)", "sub-select"),
+        ("DELETE FROM t RETURNING id", "RETURNING"),
+        ("UPDATE watched SET flag = true", "trigger each"),
+        ("UPDATE t SET id = id + 10000", "by which the batches walk"),
+        ("UPDATE t SET n = random() * 10", "random()"),
+        ("UPDATE t SET flag = true FROM keyless k WHERE k.id = t.id", "FROM"),
+        ("UPDATE parent SET flag = true", "partitions"),
+        ("UPDATE fractions SET flag = true", "double precision"),
+    ];
+    for (sql, reason) in cases {
+        let ran = stage.psql_args(
+            &["-v", "VERBOSITY=verbose", "-v", "ON_ERROR_STOP=1"],
+            &format!("{sql};\n"),
+        );
+        assert_eq!(ran.status, 3, "{sql}: {ran:?}");
+        assert!(ran.stderr.contains("ERROR:  55000: "), "{sql}: {}", ran.stderr);
+        assert!(ran.stderr.contains(reason), "{sql}: {}", ran.stderr);
+        assert!(ran.stderr.contains("HINT: "), "{sql}: {}", ran.stderr);
+        assert!(!stage.received().iter().any(|received| received == sql));
+        assert_eq!(event(&stage, "statement", sql)["outcome"], "rejected");
+    }
+    assert!(batches(&stage).is_empty());
+    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+
+    // Whoever knows better says why.
+    let sql = "UPDATE t SET n = n + 1";
+    let ran = stage.psql(&format!("SET lockkeeper.override = 'large-write: at night';\n{sql};\n"));
+    assert_eq!(ran.ok(), "SET\nUPDATE 3200\n");
+    let received = stage.received();
+    assert!(
+        received.iter().any(|received| received.trim_end_matches(';') == sql),
+        "{received:#?}"
+    );
+    let event = event(&stage, "statement", sql);
+    assert_eq!(
+        (&event["findings"][0]["overridden"], &event["rows"]),
+        (&"at night".into(), &3200.into())
+    );
+}
+
+/// How many rows the error's DETAIL says are committed.
+fn told_rows(detail: &str) -> i64 {
+    let (_, rest) = detail.split_once("lockkeeper: ").unwrap_or_else(|| panic!("{detail}"));
+    assert!(rest.contains("committed"), "{detail}");
+    rest.split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap_or_else(|_| panic!("{detail}"))
+}
+
+/// It was stopped in the middle; sent again by a new session it changes what is left, and no row twice.
+#[track_caller]
+fn goes_on(stage: &Stage, sql: &str) {
+    let before = number(stage, "SELECT count(*) FROM changes");
+    assert!(
+        (500..3200).contains(&before),
+        "not stopped in the middle: {before} rows"
+    );
+    assert_eq!(before % 500, 0, "a part of a batch was committed");
+    let output = stage.psql(&format!("ANALYZE t;\n{sql};\n")).ok();
+    assert!(output.contains(&format!("UPDATE {}", 3200 - before)), "{output}");
+    once_each_in_batches(stage, 3200);
+    assert_eq!(number(stage, "SELECT count(*) FROM t WHERE flag"), 3200);
+}
+
+const SLOW: &str =
+    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\npause_ms = 60\n";
+const FILL: &str = "UPDATE t SET flag = true WHERE flag IS NULL";
+const SOME: &str = "SELECT count(*) >= 500 FROM changes";
+
+fn cancelled_between_batches(major: u32) {
+    let stage = Stage::with(major, "cancel", SLOW);
+    stage.direct(TABLE);
+    runs(async {
+        let connection = stage.connect().await;
+        let token = connection.client.cancel_token();
+        let (ended, _) = tokio::join!(connection.client.execute(FILL, &[]), async {
+            until(&stage, SOME).await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        });
+        let error = ended.unwrap_err();
+        let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(report.code(), &SqlState::QUERY_CANCELED);
+        let committed = number(&stage, "SELECT count(*) FROM t WHERE flag");
+        assert_eq!(told_rows(report.detail().unwrap_or_default()), committed);
+        assert!(report.hint().unwrap_or_default().contains("again"), "{report:?}");
+        assert_eq!(event(&stage, "statement", FILL)["outcome"], "cancelled");
+        // The session is in order.
+        connection.client.execute("SELECT 1", &[]).await.unwrap();
+    });
+    goes_on(&stage, FILL);
+
+    // Ctrl-C in psql.
+    stage.direct("UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t");
+    let (ran, ()) = psql_meanwhile(&stage, &format!("{FILL};\n"), |pid| {
+        wait_for(&stage, SOME);
+        unsafe { libc::kill(pid, libc::SIGINT) };
+    });
+    assert!(
+        ran.stderr.contains("canceling statement due to user request"),
+        "{ran:?}"
+    );
+    let detail = ran
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("DETAIL: "))
+        .unwrap_or_else(|| panic!("{ran:?}"));
+    assert_eq!(told_rows(detail), number(&stage, "SELECT count(*) FROM t WHERE flag"));
+    goes_on(&stage, FILL);
+}
+
+/// psql through the proxy, and what happens while it runs, given its process ID.
+fn psql_meanwhile<T>(stage: &Stage, sql: &str, meanwhile: impl FnOnce(i32) -> T) -> (Ran, T) {
+    let mut command = Command::new(stage.cluster.bin("psql").unwrap());
+    lockkeeper::cluster::clean_environment(&mut command);
+    command.args([
+        "-X",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "postgres",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+        &stage.database,
+    ]);
+    command.args(["-p", &stage.port.to_string(), "-c", sql]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("psql starts");
+    let given = meanwhile(child.id() as i32);
+    let output = child.wait_with_output().expect("psql ends");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let ran = Ran {
+        status: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    };
+    (ran, given)
+}
+
+/// While the planner is asked, a table lock stops it as it would stop the statement. Then one cancel ends the statement, which
+/// does not go to the server whole because nothing is known about its size.
+fn cancelled_before_the_first_batch(major: u32) {
+    let mut stage = stage(major, "early");
+    stage.direct(TABLE);
+    stage.mark();
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("BEGIN; LOCK TABLE t IN SHARE MODE")
+            .await
+            .unwrap();
+        let token = client.cancel_token();
+        let (ended, _) = tokio::join!(client.execute(FILL, &[]), async {
+            until(
+                &stage,
+                "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass)",
+            )
+            .await;
+            token.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        });
+        assert_eq!(ended.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
+
+        client.batch_execute("SET lock_timeout = '100ms'").await.unwrap();
+        let started = Instant::now();
+        let error = client.simple_query(FILL).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE));
+        assert!(started.elapsed() < PATIENCE);
+        assert_eq!(
+            errors(&stage, "lock timeout").len(),
+            1,
+            "it waited twice: {:#?}",
+            stage.server_log()
+        );
+        holder.client.batch_execute("ROLLBACK").await.unwrap();
+        assert!(
+            !stage.received().iter().any(|sql| sql == FILL),
+            "{:#?}",
+            stage.received()
+        );
+        assert_eq!(client.execute(FILL, &[]).await.unwrap(), 3200);
+    });
+    once_each_in_batches(&stage, 3200);
+}
+
+fn crashes_leave_whole_batches(major: u32) {
+    let mut stage = Stage::with(major, "crash", SLOW);
+    stage.direct(TABLE);
+    let again = "UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t";
+    let no_other =
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+
+    // The proxy is killed.
+    runs(async {
+        let connection = stage.connect().await;
+        let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
+        until(&stage, SOME).await;
+        stage.kill_proxy();
+        let error = running.await.unwrap().unwrap_err();
+        assert!(error.as_db_error().is_none() || error.is_closed(), "{error:?}");
+    });
+    wait_for(&stage, no_other);
+    stage.start_proxy(&[]);
+    goes_on(&stage, FILL);
+
+    // The server's process is ended.
+    stage.direct(again);
+    runs(async {
+        let connection = stage.connect().await;
+        let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
+        until(&stage, SOME).await;
+        stage.direct(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'",
+        );
+        let error = running.await.unwrap().unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN), "{error:?}");
+    });
+    wait_for(&stage, no_other);
+    let ended = event(&stage, "statement", FILL);
+    assert_eq!(ended["outcome"], "disconnected");
+    goes_on(&stage, FILL);
+
+    // The client goes away without a word: nothing is changed any more soon afterwards.
+    stage.direct(again);
+    let (ran, ()) = psql_meanwhile(&stage, FILL, |pid| {
+        wait_for(&stage, SOME);
+        unsafe { libc::kill(pid, libc::SIGKILL) };
+    });
+    assert_eq!(ran.status, -1);
+    wait_for(&stage, no_other);
+    goes_on(&stage, FILL);
+}
+
+fn rows_held_by_others_are_waited_for(major: u32) {
+    let mut stage = stage(major, "held");
+    stage.direct(TABLE);
+    stage.mark();
+    runs(async {
+        let connection = stage.connect().await;
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("SET application_name = 'holder'; BEGIN")
+            .await
+            .unwrap();
+        holder
+            .client
+            .batch_execute("UPDATE t SET m = 5 WHERE id = 1700")
+            .await
+            .unwrap();
+        let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
+            let deadline = Instant::now() + PATIENCE;
+            while errors(&stage, "lock timeout").is_empty() {
+                assert!(Instant::now() < deadline, "it never met the lock");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            holder.client.batch_execute("COMMIT").await.unwrap();
+        });
+        assert_eq!(tag.unwrap(), 3200);
+    });
+    once_each_in_batches(&stage, 3200);
+    assert_eq!(number(&stage, "SELECT m FROM t WHERE id = 1700 AND flag"), 5);
+    let step = &event(&stage, "step", FILL)["steps"][0];
+    assert!(
+        step["lock_tries"].as_i64() >= Some(8) && step["lock_wait_ms"].as_f64() >= Some(400.0),
+        "{step}"
+    );
+}
+
+fn a_deadlock_is_tried_again(major: u32) {
+    // Patient enough for the server's deadlock check to come first.
+    let mut stage = Stage::with(major, "deadlock", &format!("{POLICY}[lock]\ntimeout_ms = 1000\n"));
+    stage.direct(TABLE);
+    stage.mark();
+    runs(async {
+        let connection = stage.connect().await;
+        connection
+            .client
+            .batch_execute("SET deadlock_timeout = '1s'")
+            .await
+            .unwrap();
+        let other = stage.connect_direct().await;
+        other
+            .client
+            .batch_execute("SET application_name = 'other'; SET deadlock_timeout = '1min'; BEGIN")
+            .await
+            .unwrap();
+        other
+            .client
+            .batch_execute("UPDATE t SET m = 1 WHERE id = 900")
+            .await
+            .unwrap();
+        let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
+            until(&stage,
+                    "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
+                     AND datname = current_database())").await;
+            // The batch holds this row and waits for the other.
+            other
+                .client
+                .batch_execute("UPDATE t SET m = 1 WHERE id = 600; COMMIT")
+                .await
+                .unwrap();
+        });
+        assert_eq!(tag.unwrap(), 3200);
+    });
+    let deadlocks = errors(&stage, "deadlock detected");
+    assert_eq!(deadlocks.len(), 1, "{:#?}", stage.server_log());
+    assert_eq!(deadlocks[0].application_name, "test");
+    once_each_in_batches(&stage, 3200);
+    assert_eq!(number(&stage, "SELECT sum(m) FROM t"), 2);
+}
+
+fn a_failing_row_stops_it(major: u32) {
+    let stage = stage(major, "failing");
+    stage.direct(TABLE);
+    stage.direct("ALTER TABLE t ADD CONSTRAINT good CHECK (NOT (flag AND id = 1700))");
+    runs(async {
+        let connection = stage.connect().await;
+        let error = connection.client.execute(FILL, &[]).await.unwrap_err();
+        let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(report.code(), &SqlState::CHECK_VIOLATION);
+        assert_eq!(report.constraint(), Some("good"));
+        let detail = report.detail().unwrap_or_default();
+        assert!(detail.contains("Failing row contains (1700"), "{detail}");
+        assert!(
+            detail.contains("1500 rows of public.t were changed and committed in 3 batches, keys up to (1500)"),
+            "{detail}"
+        );
+        assert!(report.position().is_none());
+    });
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND id <= 1500"), 1500);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 1500);
+    let failed = event(&stage, "statement", FILL);
+    assert_eq!(
+        (&failed["outcome"], &failed["sqlstate"]),
+        (&"failed".into(), &"23514".into())
+    );
+    assert_eq!(failed["rows"], 1500, "{failed}");
+    stage.direct("ALTER TABLE t DROP CONSTRAINT good");
+    goes_on(&stage, FILL);
+
+    // At the commit of a batch, whose rows are then not counted.
+    stage.direct(
+        "UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t;
+         CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late' USING ERRCODE = '23999'; END $$;
+         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1700)
+         EXECUTE FUNCTION late()",
+    );
+    let ran = stage.psql(&format!("{FILL};\n"));
+    assert!(ran.stderr.contains("ERROR:  too late"), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("1500 rows of public.t were changed and committed in 3 batches"),
+        "{ran:?}"
+    );
+    stage.direct("DROP TRIGGER late ON t");
+    goes_on(&stage, FILL);
+}
+
+fn statement_timeout_counts_for_each_batch(major: u32) {
+    let stage = stage(major, "timeout");
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(TG_ARGV[0]::float); RETURN NEW; END $$;
+         CREATE TRIGGER slowly BEFORE UPDATE ON t FOR EACH ROW WHEN (OLD.id % 500 = 0) EXECUTE FUNCTION slowly(0.2)",
+    );
+    let ran = stage.psql(&format!(
+        "SET statement_timeout = '800ms';\n{FILL};\nSHOW statement_timeout;\n"
+    ));
+    assert_eq!(ran.ok(), "SET\nUPDATE 3200\n800ms\n");
+    once_each_in_batches(&stage, 3200);
+
+    stage.direct(
+        "DROP TRIGGER slowly ON t; UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t;
+         CREATE TRIGGER slowly BEFORE UPDATE ON t FOR EACH ROW WHEN (OLD.id = 1700) EXECUTE FUNCTION slowly(60)",
+    );
+    let ran = stage.psql(&format!("SET statement_timeout = '800ms';\n{FILL};\n"));
+    assert!(
+        ran.stderr.contains("canceling statement due to statement timeout"),
+        "{ran:?}"
+    );
+    assert!(
+        ran.stderr.contains("1500 rows of public.t were changed and committed"),
+        "{ran:?}"
+    );
+    stage.direct("DROP TRIGGER slowly ON t");
+    goes_on(&stage, FILL);
+}
+
+fn serializable_is_tried_again(major: u32) {
+    let mut stage = stage(major, "serializable");
+    stage.direct(TABLE);
+    stage.mark();
+    runs(async {
+        let connection = stage.connect().await;
+        connection
+            .client
+            .batch_execute("SET default_transaction_isolation = 'serializable'")
+            .await
+            .unwrap();
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("SET application_name = 'holder'; BEGIN; UPDATE t SET m = 1 WHERE id = 700")
+            .await
+            .unwrap();
+        let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
+            until(&stage,
+                    "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
+                     AND datname = current_database())").await;
+            holder.client.batch_execute("COMMIT").await.unwrap();
+        });
+        assert_eq!(tag.unwrap(), 3200);
+    });
+    assert!(
+        !errors(&stage, "could not serialize access").is_empty(),
+        "{:#?}",
+        stage.server_log()
+    );
+    once_each_in_batches(&stage, 3200);
+}
+
+// --- UPDATE … LIMIT ------------------------------------------------------------------------------------------------------
+
+fn limited_by_hand(major: u32) {
+    let stage = stage(major, "limited");
+    stage.direct(TABLE);
+    let script = "UPDATE t SET flag = true WHERE flag IS NULL LIMIT 1000;\n\
+        UPDATE t AS x SET flag = true WHERE x.flag IS NULL ORDER BY id DESC LIMIT 2 RETURNING x.id, x.flag AS done;\n\
+        DELETE FROM t WHERE id > 100 LIMIT 3 RETURNING id;\n\
+        DELETE FROM ONLY t LIMIT 0;\n\
+        BEGIN;\nDELETE FROM t LIMIT 10;\nROLLBACK;\n\
+        UPDATE t SET n = 1 LIMIT 5\\; UPDATE t SET n = 2 LIMIT 4;\n";
+    let output = stage.psql(script).ok();
+    let expect = "UPDATE 1000\n3200|t\n3199|t\nUPDATE 2\n101\n102\n103\nDELETE 3\nDELETE 0\nBEGIN\nDELETE 10\nROLLBACK\nUPDATE 5\nUPDATE 4\n";
+    let (mut lines, mut expected): (Vec<_>, Vec<_>) = (output.lines().collect(), expect.lines().collect());
+    lines.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE id <= 1000 AND flag"), 997);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND id > 1000"), 2);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3197);
+    assert_eq!(number(&stage, "SELECT sum(n) FROM t"), 9);
+    let first = event(
+        &stage,
+        "statement",
+        "UPDATE t SET flag = true WHERE flag IS NULL LIMIT 1000",
+    );
+    assert_eq!((&first["rows"], &first["outcome"]), (&1000.into(), &"done".into()));
+}
+
+/// The usual loop ends when fewer rows than asked for came back: it must not end early because others held rows.
+fn limited_in_a_loop_while_rows_are_locked(major: u32) {
+    for key in ["id", "name, id"] {
+        let stage = stage(major, "loop");
+        stage.direct(TABLE);
+        stage.direct(&format!(
+            "UPDATE t SET name = 'k' || id % 7; ALTER TABLE t ALTER name SET NOT NULL, DROP CONSTRAINT t_pkey, ADD PRIMARY KEY ({key});
+             TRUNCATE changes; VACUUM ANALYZE t"
+        ));
+        runs(async {
+            let connection = stage.connect().await;
+            let holder = stage.connect_direct().await;
+            holder
+                .client
+                .batch_execute("SET application_name = 'holder'; BEGIN")
+                .await
+                .unwrap();
+            holder
+                .client
+                .batch_execute("UPDATE t SET m = 1 WHERE id BETWEEN 3 AND 40")
+                .await
+                .unwrap();
+            let held = async {
+                // Until the loop is at the held rows.
+                until(&stage,
+                        "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
+                         AND datname = current_database())").await;
+                holder.client.batch_execute("COMMIT").await.unwrap();
+            };
+            let looped = async {
+                let client = &connection.client;
+                let statement = client
+                    .prepare("UPDATE t SET flag = true WHERE flag IS NULL LIMIT $1 RETURNING id")
+                    .await
+                    .unwrap();
+                let mut ids = Vec::new();
+                loop {
+                    let rows = client.query(&statement, &[&700i64]).await.unwrap();
+                    ids.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
+                    if rows.len() < 700 {
+                        return ids;
+                    }
+                }
+            };
+            let (mut ids, ()) = tokio::join!(looped, held);
+            ids.sort_unstable();
+            assert_eq!(ids, (1..=3200).collect::<Vec<i64>>());
+        });
+        assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 3200);
+        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3200);
+        assert_eq!(number(&stage, "SELECT sum(m) FROM t"), 38);
+    }
+}
+
+/// Several workers in the same loop, beside writers: together they change every row once.
+fn limited_workers_share_the_rows(major: u32) {
+    let stage = stage(major, "workers");
+    stage.direct(TABLE);
+    runs(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writer = stage.connect_direct().await;
+        let written = {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                writer
+                    .client
+                    .batch_execute("SET application_name = 'writer'")
+                    .await
+                    .unwrap();
+                let mut written = 0;
+                for id in (1..=3200).cycle().step_by(37) {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    written += writer
+                        .client
+                        .execute("UPDATE t SET m = m + 1 WHERE id = $1", &[&(id as i64)])
+                        .await
+                        .unwrap();
+                }
+                written as i64
+            })
+        };
+        let mut workers = Vec::new();
+        for _ in 0..3 {
+            let connection = stage.connect().await;
+            workers.push(tokio::spawn(async move {
+                let sql = "UPDATE t SET flag = true, n = n + 1 WHERE flag IS NULL LIMIT $1";
+                let mut total = 0;
+                loop {
+                    match connection.client.execute(sql, &[&300i64]).await {
+                        Ok(count) => {
+                            total += count as i64;
+                            if count < 300 {
+                                return total;
+                            }
+                        }
+                        Err(error) => assert_eq!(error.code(), Some(&SqlState::T_R_DEADLOCK_DETECTED), "{error}"),
+                    }
+                }
+            }));
+        }
+        let mut total = 0;
+        for worker in workers {
+            total += worker.await.unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        let written = written.await.unwrap();
+        assert_eq!(total, 3200);
+        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND n = 1"), 3200);
+        assert_eq!(number(&stage, "SELECT sum(m) FROM t"), written);
+    });
+}
+
+fn limited_errors_are_the_client_s(major: u32) {
+    let stage = stage(major, "errors");
+    stage.direct(TABLE);
+    stage.direct("CREATE TABLE keyless (a int)");
+    let verbose = |sql: &str| {
+        stage
+            .psql_args(&["-v", "VERBOSITY=verbose"], &format!("{sql};\n"))
+            .stderr
+    };
+    let wrong = verbose("UPDATE t SET nothing = 1 LIMIT 5");
+    assert!(
+        wrong.contains("42703: column \"nothing\" of relation \"t\" does not exist"),
+        "{wrong}"
+    );
+    // A position in text that the client never wrote would point anywhere.
+    assert!(
+        !wrong.contains("LINE 1: WITH") && !wrong.contains("lockkeeper_"),
+        "{wrong}"
+    );
+    let unknown = verbose("DELETE FROM nowhere LIMIT 5");
+    assert!(unknown.contains("ERROR:  42"), "{unknown}");
+    let negative = verbose("DELETE FROM t LIMIT -1");
+    assert!(negative.contains("2201W: LIMIT must not be negative"), "{negative}");
+    let keyless = verbose("DELETE FROM keyless LIMIT 1");
+    assert!(
+        keyless.contains("42601: ") && keyless.contains("no primary key"),
+        "{keyless}"
+    );
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        let error = client.prepare("UPDATE t SET nothing = $1 LIMIT 5").await.unwrap_err();
+        let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(report.code(), &SqlState::UNDEFINED_COLUMN);
+        assert_eq!(report.position(), None, "a position in another text");
+        let null = client
+            .execute("DELETE FROM t LIMIT $1", &[&None::<i64>])
+            .await
+            .unwrap_err();
+        assert_eq!(null.code().map(SqlState::code), Some("2201W"), "{null}");
+        // In a transaction, with a commit for each.
+        for _ in 0..2 {
+            client.batch_execute("BEGIN").await.unwrap();
+            assert_eq!(client.execute("DELETE FROM t LIMIT $1", &[&5i64]).await.unwrap(), 5);
+            client.batch_execute("COMMIT").await.unwrap();
+        }
+    });
+    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3190);
+}

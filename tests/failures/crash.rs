@@ -1,0 +1,243 @@
+//! The proxy is killed between any two statements of a plan; a new one and the same statement again end where a direct
+//! run ends.
+
+use super::common::raw::{Raw, command_tags, error_field, rows};
+use super::common::{Stage, cluster};
+use super::{LARGE, USERS, gone, large, pid_of, query, session, wait_for, wait_until};
+
+/// Stops a session named `doomed` before its nth DDL command for as long as somebody holds advisory lock 7, and holds
+/// lock 8 meanwhile. It polls, since a lock that it waits for would be subject to lock_timeout.
+const GATE: &str = "
+    CREATE SCHEMA gate;
+    CREATE SEQUENCE gate.count;
+    CREATE TABLE gate.at (n bigint);
+    INSERT INTO gate.at VALUES (0);
+    CREATE FUNCTION gate.wait() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF current_setting('application_name') <> 'doomed' OR nextval('gate.count') <> (SELECT n FROM gate.at) THEN
+        RETURN;
+      END IF;
+      PERFORM pg_advisory_lock(8);
+      WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) LOOP
+        PERFORM pg_sleep(0.005);
+      END LOOP;
+      PERFORM pg_advisory_unlock(8);
+    END $$;
+    CREATE EVENT TRIGGER gate ON ddl_command_start EXECUTE FUNCTION gate.wait();";
+
+const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 8
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
+/// Everything that a plan could leave: the schema, its marks, and whether the rows have their values.
+fn state(stage: &Stage, check: &str) -> String {
+    let schema = stage.schema();
+    let own: Vec<&str> = schema.lines().filter(|line| !line.starts_with("gate.")).collect();
+    let marks = stage.direct("SELECT description FROM pg_description WHERE description LIKE 'lockkeeper%'");
+    let checked = stage.direct(check);
+    format!("{}\nmarks: {marks}\nrows: {checked}", own.join("\n"))
+}
+
+/// A session whose server process does not look for its client while it is busy, as is PostgreSQL's default.
+fn doomed(stage: &Stage) -> Raw {
+    let mut raw = session(stage.port, &stage.database, "doomed");
+    raw.query("SET client_connection_check_interval = 0");
+    raw
+}
+
+/// What becomes of the server's process that the dead proxy has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Orphan {
+    Terminated,
+    /// It finishes what it was doing, and only then finds its client gone.
+    Finishes,
+}
+
+/// `gates` is how many DDL commands the plan has at least, so that nothing is tested by nothing.
+#[track_caller]
+fn killed_at_every_step(major: u32, statement: &str, check: &str, gates: u64) {
+    let direct = Stage::without_proxy(cluster(major), "direct");
+    direct.direct(USERS);
+    direct.direct(statement);
+    let wanted = state(&direct, check);
+
+    let mut stage = Stage::on(cluster(major), "killed", LARGE, &[]);
+    stage.direct(GATE);
+    let mut watch = Raw::connect(cluster(major).port(), &stage.database);
+    for n in 1.. {
+        // Both at every second step; the other version has them the other way round.
+        let orphan = if (n % 2 == 0) == (major == 15) {
+            Orphan::Terminated
+        } else {
+            Orphan::Finishes
+        };
+        stage.direct(&format!(
+            "DROP SCHEMA public CASCADE; CREATE SCHEMA public; ALTER SEQUENCE gate.count RESTART; \
+                 UPDATE gate.at SET n = {n}; {USERS}"
+        ));
+        watch.query("SELECT pg_advisory_lock(7)");
+        let mut doomed = doomed(&stage);
+        let pid = pid_of(&doomed);
+        let sent = query(statement);
+        let client = std::thread::spawn(move || {
+            doomed.send(&sent);
+            doomed.until_ready()
+        });
+        wait_until("the gate or the end of the statement", || {
+            client.is_finished() || rows(&watch.query(AT_GATE)) == ["t"]
+        });
+        let passed = client.is_finished();
+        if !passed {
+            stage.kill_proxy();
+            if orphan == Orphan::Terminated {
+                watch.query(&format!("SELECT pg_terminate_backend({pid})"));
+                wait_for(&mut watch, &gone("doomed"));
+            }
+        }
+        watch.query("SELECT pg_advisory_unlock(7)");
+        let answer = client.join().unwrap();
+        if passed {
+            assert_eq!(error_field(&answer, b'M'), None, "{statement}");
+            assert!(n > gates, "{statement}: only {} commands of DDL", n - 1);
+            assert_eq!(state(&stage, check), wanted, "{statement}, never killed");
+            return;
+        }
+        wait_for(&mut watch, &gone("doomed"));
+        stage.start_proxy(&[]);
+        let again = stage.psql(statement);
+        let what = format!("{statement}, killed before command {n}, the orphan: {orphan:?}");
+        // An orphan that did all of it leaves nothing to do, which PostgreSQL itself calls an error.
+        if again.status != 0 {
+            assert!(
+                orphan == Orphan::Finishes && again.stderr.contains("already exists"),
+                "{what}: {again:?}"
+            );
+        }
+        assert_eq!(state(&stage, check), wanted, "{what}");
+    }
+}
+
+const NO_ROWS: &str = "SELECT count(*) FROM users";
+
+#[test]
+fn killed_within_set_not_null() {
+    for major in [15, 18] {
+        killed_at_every_step(major, "ALTER TABLE users ALTER COLUMN email SET NOT NULL", NO_ROWS, 3);
+    }
+}
+
+#[test]
+fn killed_within_add_check() {
+    for major in [15, 18] {
+        let sql = "ALTER TABLE users ADD CONSTRAINT users_email_check CHECK (email <> '')";
+        killed_at_every_step(major, sql, NO_ROWS, 2);
+    }
+}
+
+#[test]
+fn killed_within_add_foreign_key() {
+    for major in [15, 18] {
+        let sql = "ALTER TABLE users ADD CONSTRAINT users_org_fkey FOREIGN KEY (org_id) REFERENCES orgs (id)";
+        killed_at_every_step(major, sql, NO_ROWS, 2);
+    }
+}
+
+#[test]
+fn killed_within_a_volatile_default() {
+    for major in [15, 18] {
+        let sql = "ALTER TABLE users ADD COLUMN token uuid NOT NULL DEFAULT gen_random_uuid()";
+        killed_at_every_step(major, sql, "SELECT count(*), count(token) FROM users", 4);
+    }
+}
+
+#[test]
+fn killed_within_an_index_and_a_unique_constraint() {
+    killed_at_every_step(18, "CREATE UNIQUE INDEX users_email_idx ON users (email)", NO_ROWS, 1);
+    for major in [15, 18] {
+        let sql = "ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email)";
+        killed_at_every_step(major, sql, NO_ROWS, 2);
+    }
+}
+
+/// A writer that was there before keeps a build waiting with its index in the catalog, INVALID.
+fn killed_within_an_index_build(major: u32, orphan: Orphan) {
+    let mut stage = large(major, "build");
+    let direct = cluster(major).port();
+    let mut watch = Raw::connect(direct, &stage.database);
+    let mut writer = Raw::connect(direct, &stage.database);
+    writer.query("BEGIN");
+    writer.query("UPDATE users SET seen = true WHERE id = 1");
+    let mut doomed = doomed(&stage);
+    doomed.send(&query("CREATE INDEX users_email_idx ON users (email)"));
+    let pid = pid_of(&doomed);
+    wait_for(
+        &mut watch,
+        "SELECT EXISTS (SELECT FROM pg_index WHERE NOT indisvalid) AND EXISTS (SELECT FROM pg_locks WHERE NOT granted)",
+    );
+    stage.kill_proxy();
+    stage.start_proxy(&[]);
+    if orphan == Orphan::Terminated {
+        watch.query(&format!("SELECT pg_terminate_backend({pid})"));
+        wait_for(&mut watch, &gone("doomed"));
+    }
+    let mut again = session(stage.port, &stage.database, "again");
+    again.send(&query("CREATE INDEX users_email_idx ON users (email)"));
+    wait_for(
+        &mut watch,
+        "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND application_name = 'again')",
+    );
+    writer.query("COMMIT");
+    let answer = again.until_ready();
+    wait_for(&mut watch, &gone("doomed"));
+    if let Some(code) = error_field(&answer, b'C') {
+        // While somebody else is still building that very index, the server's own error is right.
+        assert_eq!((orphan, code.as_str()), (Orphan::Finishes, "42P07"), "{answer:?}");
+    }
+    assert_eq!(
+        stage.direct(
+            "SELECT indexrelid::regclass::text, indisvalid FROM pg_index WHERE indrelid = 'users'::regclass ORDER BY 1"
+        ),
+        "users_email_idx|t\nusers_pkey|t",
+        "{orphan:?}: {answer:?}"
+    );
+}
+
+#[test]
+fn killed_within_an_index_build_whose_process_ends() {
+    killed_within_an_index_build(15, Orphan::Terminated);
+    killed_within_an_index_build(18, Orphan::Terminated);
+}
+
+#[test]
+fn killed_within_an_index_build_whose_process_goes_on() {
+    killed_within_an_index_build(18, Orphan::Finishes);
+}
+
+#[test]
+fn killed_within_a_batch_run() {
+    let mut stage = large(18, "batches");
+    let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
+    let mut holder = Raw::connect(stage.cluster.port(), &stage.database);
+    holder.query("BEGIN");
+    holder.query("SELECT FROM users WHERE id = 450 FOR UPDATE");
+    let mut doomed = doomed(&stage);
+    doomed.send(&query("UPDATE users SET seen = false WHERE seen IS NULL"));
+    wait_for(&mut watch, "SELECT count(*) = 400 FROM users WHERE seen = false");
+    stage.kill_proxy();
+    wait_for(&mut watch, &gone("doomed"));
+    holder.query("ROLLBACK");
+    assert_eq!(
+        stage.direct("SELECT count(*) FROM users WHERE seen = false"),
+        "400",
+        "whole batches, and no more after the kill"
+    );
+    stage.start_proxy(&[]);
+    let mut again = Raw::connect(stage.port, &stage.database);
+    assert_eq!(
+        command_tags(&again.query("UPDATE users SET seen = false WHERE seen IS NULL")),
+        ["UPDATE 600"]
+    );
+    assert_eq!(stage.direct("SELECT count(*) FROM users WHERE seen IS NULL"), "0");
+    // What was begun is in the audit log, although nobody could write its end.
+    assert!(stage.audit_lines().iter().any(|line| line["event"] == "planned"));
+}
