@@ -5,7 +5,7 @@
 
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Config, Limits, Upstream};
+use crate::proxy::{ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -42,6 +42,78 @@ pub struct Options {
     /// none is given
     #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
     pub upstream: Option<String>,
+
+    /// TLS for clients over TCP: disable, allow, or require (whoever does not use it is refused) [default: allow with
+    /// --tls-cert, else disable]
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "LOCKKEEPER_CLIENT_TLS",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub client_tls: Option<ClientTlsMode>,
+
+    /// The certificate that clients see, and those that lead to its root, as a PEM file; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_TLS_CERT",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key, a PEM file without a passphrase; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_TLS_KEY",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// Clients that use TLS must show a certificate that one in this PEM file has signed; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_TLS_CLIENT_CA",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// TLS to the server: disable, require (encrypted, with whoever answers), verify-ca, or verify-full (also the right
+    /// name) [default: disable]
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "LOCKKEEPER_UPSTREAM_TLS",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub upstream_tls: Option<UpstreamTlsMode>,
+
+    /// What may sign the server's certificate, for verify-ca and verify-full: a PEM file; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_UPSTREAM_CA",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub upstream_ca: Option<PathBuf>,
+
+    /// The name that the server's certificate must have for verify-full [default: the host of --upstream]
+    #[arg(
+        long,
+        value_name = "HOST",
+        env = "LOCKKEEPER_UPSTREAM_TLS_NAME",
+        hide_env_values = true,
+        help_heading = "TLS"
+    )]
+    pub upstream_tls_name: Option<String>,
 
     /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
     /// [default: standard]
@@ -139,6 +211,23 @@ pub enum LogFormat {
     Json,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientTlsMode {
+    Disable,
+    Allow,
+    Require,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamTlsMode {
+    Disable,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
 /// What `serve` runs with.
 #[derive(Debug)]
 pub struct Settings {
@@ -184,6 +273,13 @@ impl Options {
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
+            client_tls: self.client_tls.or(below.client_tls),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+            tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
+            upstream_tls: self.upstream_tls.or(below.upstream_tls),
+            upstream_ca: self.upstream_ca.or(below.upstream_ca),
+            upstream_tls_name: self.upstream_tls_name.or(below.upstream_tls_name),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
             connections_max: self.connections_max.or(below.connections_max),
@@ -196,7 +292,7 @@ impl Options {
         }
     }
 
-    /// Validates everything but the policy.
+    /// Validates everything but the policy and the contents of TLS's files.
     pub fn resolve(self) -> Result<Settings, String> {
         let listen = if self.listen.is_empty() {
             vec![LISTEN_DEFAULT.to_string()]
@@ -225,6 +321,8 @@ impl Options {
                 "upstream: {upstream} is where lockkeeper itself listens; give the PostgreSQL server's address"
             ));
         }
+        let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
+        let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -257,6 +355,8 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 upstream: server.upstream(),
                 audit: self.audit,
+                client_tls,
+                upstream_tls,
                 limits,
             },
             policy: self.policy.unwrap_or_else(|| "standard".into()),
@@ -329,6 +429,68 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
         Listen::One(address) => vec![address],
         Listen::Several(addresses) => addresses,
     })
+}
+
+fn client_tls(
+    mode: Option<ClientTlsMode>,
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<ClientTls>, String> {
+    let required = match mode {
+        Some(ClientTlsMode::Disable) => return Ok(None),
+        Some(mode) => mode == ClientTlsMode::Require,
+        None => false,
+    };
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(ClientTls {
+            required,
+            cert,
+            key,
+            client_ca,
+        })),
+        (Some(_), None) => Err("tls-key is not set: tls-cert needs its private key".into()),
+        (None, Some(_)) => Err("tls-cert is not set: tls-key is the key of a certificate".into()),
+        (None, None) if mode.is_some() => {
+            Err("tls-cert and tls-key are not set: client-tls needs a certificate and its key".into())
+        }
+        (None, None) if client_ca.is_some() => {
+            Err("tls-client-ca is set without TLS for clients: give tls-cert and tls-key too".into())
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn upstream_tls(
+    mode: Option<UpstreamTlsMode>,
+    ca: Option<PathBuf>,
+    name: Option<String>,
+    server: &Address,
+) -> Result<Option<UpstreamTls>, String> {
+    let verify = match (mode, ca) {
+        (None, Some(_)) => {
+            return Err("upstream-ca is set without upstream-tls: give --upstream-tls verify-full too".into());
+        }
+        (None | Some(UpstreamTlsMode::Disable), _) => return Ok(None),
+        (Some(UpstreamTlsMode::Require), None) => Verify::Nothing,
+        (Some(UpstreamTlsMode::Require), Some(_)) => {
+            return Err("upstream-ca is not looked at with upstream-tls require; give verify-ca or verify-full".into());
+        }
+        (Some(UpstreamTlsMode::VerifyCa), Some(ca)) => Verify::Ca(ca),
+        (Some(UpstreamTlsMode::VerifyFull), Some(ca)) => Verify::Full(ca),
+        (Some(UpstreamTlsMode::VerifyCa | UpstreamTlsMode::VerifyFull), None) => {
+            return Err("upstream-ca is not set: verify-ca and verify-full need the certificate to trust".into());
+        }
+    };
+    match server {
+        Address::Tcp { host, .. } => Ok(Some(UpstreamTls {
+            verify,
+            name: name.unwrap_or_else(|| host.clone()),
+        })),
+        Address::Unix { .. } => {
+            Err("upstream-tls: PostgreSQL has no TLS on a Unix socket; give HOST:PORT, or disable".into())
+        }
+    }
 }
 
 fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) -> Result<usize, String> {
@@ -619,7 +781,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 13);
+        assert_eq!(keys().len(), 20);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
@@ -657,6 +819,49 @@ mod tests {
             "unknown level `inof`, did you mean `info`?",
         );
         check(|o| o.log_level = Some("a=b=c".into()), "log-level: a=b=c: ");
+    }
+
+    #[test]
+    fn tls_is_as_the_settings_say() {
+        let resolve = |text: &str| {
+            let text = format!("upstream = \"DB\"\n{}", text.replace("; ", "\n"));
+            let proxy = Options::parse(&text).expect("a good file").resolve()?.proxy;
+            Ok::<_, String>((proxy.client_tls, proxy.upstream_tls))
+        };
+        let client = |required| ClientTls {
+            required,
+            cert: "c".into(),
+            key: "k".into(),
+            client_ca: None,
+        };
+        let files = "tls-cert = 'c'; tls-key = 'k'";
+        assert_eq!(resolve(""), Ok((None, None)));
+        assert_eq!(resolve(files), Ok((Some(client(false)), None)));
+        assert_eq!(resolve(&format!("{files}; client-tls = 'disable'")), Ok((None, None)));
+        let required = resolve(&format!("{files}; client-tls = 'require'"));
+        assert_eq!(required, Ok((Some(client(true)), None)));
+        let upstream = |verify, name: &str| {
+            let name = name.into();
+            Ok((None, Some(UpstreamTls { verify, name })))
+        };
+        assert_eq!(resolve("upstream-tls = 'require'"), upstream(Verify::Nothing, "db"));
+        assert_eq!(
+            resolve("upstream-tls = 'verify-full'; upstream-ca = 'a'; upstream-tls-name = 'n'"),
+            upstream(Verify::Full("a".into()), "n")
+        );
+        let wrong = |text: &str, expect: &str| {
+            let error = resolve(text).expect_err(text);
+            assert!(error.contains(expect), "{error}");
+        };
+        wrong("tls-cert = 'c'", "tls-key is not set");
+        wrong("tls-key = 'k'", "tls-cert is not set");
+        wrong("client-tls = 'allow'", "tls-cert and tls-key are not set");
+        wrong("tls-client-ca = 'a'", "tls-client-ca is set without TLS");
+        wrong("upstream-tls = 'verify-ca'", "upstream-ca is not set");
+        wrong("upstream-tls = 'require'; upstream-ca = 'a'", "not looked at");
+        wrong("upstream-ca = 'a'", "without upstream-tls");
+        let socket = Options::parse("upstream = '/tmp'\nupstream-tls = 'require'").expect("a good file");
+        assert!(socket.resolve().is_err_and(|error| error.contains("Unix socket")));
     }
 
     #[test]

@@ -26,8 +26,15 @@ without its dashes in front. Flags win over variables, variables over the file. 
   audit = \"/var/log/lockkeeper/audit.jsonl\"
   connections-max = 500
 
-SIGHUP reads the policy again (keeping the old one when the new one is wrong) and opens the audit
-log again. SIGTERM stops listening, waits for what is in the middle of something, and ends.
+TLS: with --tls-cert and --tls-key clients may use it, with --client-tls require they must (over
+TCP; Unix sockets and cancel requests pass). --upstream-tls encrypts the way to the server.
+Passwords go through to the server, so SCRAM's channel binding meets two certificates where both
+ways are encrypted. libpq uses it by itself then and the login fails (with sslmode=prefer libpq tries
+again in plain text), unless --tls-cert and --tls-key are the server's own, or clients connect with
+channel_binding=disable. The server's `cert` authentication cannot work through a proxy.
+
+SIGHUP reads the policy and the TLS files again (keeping the old ones when the new ones are wrong) and
+opens the audit log again. SIGTERM stops listening, waits for what is in the middle of something, and ends.
 
 Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 
@@ -167,6 +174,9 @@ fn serve(arguments: Serve) -> ExitCode {
     let policy = settings.policy;
     // Read now, so that a mistake ends the program as a wrong setting does; the proxy reads it again on SIGHUP.
     if let Err(error) = load_policy(&policy) {
+        return fail(2, &error);
+    }
+    if let Err(error) = settings.proxy.check_tls() {
         return fail(2, &error);
     }
     start_log(settings.log_format, &settings.log_level);

@@ -450,17 +450,12 @@ fn startup_packets_of_all_kinds() {
     assert_eq!(rows(&raw.query("SHOW geqo")), ["off"]);
 
     let mut raw = Raw::open(stage.port);
-    for _ in 0..2 {
-        raw.send(&[&8u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat());
-    }
+    raw.send(&[&8u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat());
     assert_eq!(raw.byte(), Some(b'N'));
+    raw.send(&[&8u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat());
     assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
 
-    for junk in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[0, 0, 0, 7, 0, 3, 0, 0],
-        &[0x16, 3, 1, 0, 200, 1],
-    ] {
+    for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 7, 0, 3, 0, 0]] {
         let mut raw = Raw::open(stage.port);
         raw.send(junk);
         assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));

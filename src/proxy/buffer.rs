@@ -25,6 +25,8 @@ pub struct Buffer {
     /// The frame at `forward` is held until it has this length, which may exceed LARGE.
     wanted: usize,
     small_reads: u32,
+    /// Bytes were written that may still wait in the stream.
+    unflushed: bool,
 }
 
 impl Buffer {
@@ -37,6 +39,7 @@ impl Buffer {
             body: 0,
             wanted: 0,
             small_reads: 0,
+            unflushed: false,
         }
     }
 
@@ -45,9 +48,9 @@ impl Buffer {
         &self.bytes[self.forward..self.end]
     }
 
-    /// Nothing waits to be written.
+    /// Nothing waits to be written, here or in the stream.
     pub fn written(&self) -> bool {
-        self.start == self.forward
+        self.start == self.forward && !self.unflushed
     }
 
     /// The next unjudged byte is the first of a frame.
@@ -73,7 +76,7 @@ impl Buffer {
     /// Throws away `len` bytes from the front of what is not judged, as much as is here; returns what is still to be thrown away.
     /// Only when everything before was written.
     pub fn discard(&mut self, len: usize) -> usize {
-        debug_assert!(self.written());
+        debug_assert!(self.start == self.forward);
         let here = len.min(self.end - self.forward);
         self.forward += here;
         self.start = self.forward;
@@ -114,8 +117,13 @@ impl Buffer {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.start += n;
+            self.unflushed = true;
         }
         self.reset_if_empty();
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 

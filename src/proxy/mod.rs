@@ -15,6 +15,7 @@ mod session;
 mod shapes;
 mod startup;
 mod stream;
+mod tls;
 mod wire;
 
 use crate::audit::Audit;
@@ -23,9 +24,10 @@ use dashmap::DashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use stream::Stream;
+use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -60,7 +62,48 @@ pub struct Config {
     pub listen: Vec<String>,
     pub upstream: Upstream,
     pub audit: Option<PathBuf>,
+    /// None: clients that ask for TLS hear that there is none.
+    pub client_tls: Option<ClientTls>,
+    /// None: the server is reached without TLS. Never used over a Unix socket.
+    pub upstream_tls: Option<UpstreamTls>,
     pub limits: Limits,
+}
+
+impl Config {
+    /// Reads the files that TLS needs and says what is wrong with them.
+    pub fn check_tls(&self) -> Result<(), String> {
+        self.client_tls.as_ref().map(Acceptor::load).transpose()?;
+        self.upstream_tls.as_ref().map(Connector::load).transpose()?;
+        Ok(())
+    }
+}
+
+/// TLS for clients; the files are PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// A session over TCP must use it.
+    pub required: bool,
+    /// The server's certificate, then those up to, not necessarily with, the root.
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    /// Clients must show a certificate that one of these has signed.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// TLS to the server, which must offer it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    pub verify: Verify,
+    /// The host name or IP address to ask for and, with [`Verify::Full`], to find in the certificate.
+    pub name: String,
+}
+
+/// How much the server's certificate must prove, as libpq's sslmode has it; with the PEM file of those that may sign it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verify {
+    Nothing,
+    Ca(PathBuf),
+    Full(PathBuf),
 }
 
 #[derive(Clone, Debug)]
@@ -96,7 +139,9 @@ pub(crate) struct Shared {
     upstream: Upstream,
     limits: Limits,
     audit: Audit,
-    policy: RwLock<Arc<Policy>>,
+    policy: Current<Policy>,
+    acceptor: Option<Acceptor>,
+    connector: Option<Connector>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
@@ -110,17 +155,29 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn policy(&self) -> Arc<Policy> {
-        match self.policy.read() {
-            Ok(policy) => Arc::clone(&policy),
-            Err(poisoned) => Arc::clone(&poisoned.into_inner()),
-        }
+        self.policy.get()
     }
 
-    fn set_policy(&self, policy: Policy) {
-        match self.policy.write() {
-            Ok(mut slot) => *slot = Arc::new(policy),
-            Err(poisoned) => *poisoned.into_inner() = Arc::new(policy),
-        }
+    /// A connection to the server, encrypted as the settings say.
+    async fn connect(&self) -> Result<Stream, String> {
+        Stream::connect(&self.upstream, self.connector.as_ref(), self.limits.connect_timeout).await
+    }
+}
+
+/// What a reload replaces while sessions use it.
+struct Current<T>(RwLock<Arc<T>>);
+
+impl<T> Current<T> {
+    fn new(value: T) -> Current<T> {
+        Current(RwLock::new(Arc::new(value)))
+    }
+
+    fn get(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, value: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
     }
 }
 
@@ -176,8 +233,8 @@ impl Drop for Listener {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, and opens
-/// the audit file anew.
+/// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, reads the
+/// TLS files again in the same way, and opens the audit file anew.
 pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
@@ -188,7 +245,9 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
-        policy: RwLock::new(Arc::new(policy)),
+        policy: Current::new(policy),
+        acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
+        connector: config.upstream_tls.as_ref().map(Connector::load).transpose()?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -285,13 +344,21 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
     match load_policy() {
         Ok(policy) => {
             tracing::info!(policy = policy.name, "policy read again");
-            shared.set_policy(policy);
+            shared.policy.set(policy);
         }
         Err(error) => tracing::error!(
             error,
             policy = shared.policy().name,
             "the policy is wrong, the old one stays"
         ),
+    }
+    let client = shared.acceptor.as_ref().map(Acceptor::reload);
+    let upstream = shared.connector.as_ref().map(Connector::reload);
+    for reloaded in [client, upstream].into_iter().flatten() {
+        match reloaded {
+            Ok(()) => tracing::info!("TLS files read again"),
+            Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
+        }
     }
 }
 

@@ -13,8 +13,10 @@ use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
+use tokio::io::AsyncWrite;
 
 /// Bound of the responses that the server owes; above it the client is not read until some came.
 const RESPONSES_MAX: usize = 100_000;
@@ -24,6 +26,11 @@ const READ_MAX: usize = 60 << 10;
 const AUTHENTICATION_MAX: usize = 65_535;
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
+
+/// Behind the server's error when SCRAM failed between two TLS connections, but not for its password.
+const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the login to the server's own certificate, and the \
+    client sees the proxy's. Connect with channel_binding=disable, or give the proxy the server's certificate and key \
+    (--tls-cert, --tls-key).";
 
 /// Why a session cannot go on.
 #[derive(Debug)]
@@ -122,6 +129,17 @@ enum Block {
     Unknown,
 }
 
+/// What must be done about SCRAM's channel binding, which ties a password to one TLS connection. Here there may be two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ChannelBinding {
+    /// Nothing: the server offers none, or the client is authenticated.
+    AsItIs,
+    /// The server offers it to a client without TLS, which would take that for an attack: the offer is taken out.
+    Strip,
+    /// It works only where proxy and server have the same certificate. `offered`: from now on it can fail.
+    Explain { offered: bool },
+}
+
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
 #[derive(Clone, Debug)]
 pub struct Reported {
@@ -166,8 +184,11 @@ pub struct Relay {
     /// The server was given other text than the client's: a position in it would mislead.
     pub hide_position: bool,
     statement_bytes_max: usize,
+    channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
+    /// The server has heard that the client sends nothing more.
+    server_told: bool,
     server_eof: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
@@ -177,6 +198,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+        let channel_binding = match (client.is_tls(), server.is_tls()) {
+            (_, false) => ChannelBinding::AsItIs,
+            (false, true) => ChannelBinding::Strip,
+            (true, true) => ChannelBinding::Explain { offered: false },
+        };
         Relay {
             client,
             server,
@@ -206,8 +232,10 @@ impl Relay {
             position_shift: 0,
             hide_position: false,
             statement_bytes_max,
+            channel_binding,
             group: Group::default(),
             client_eof: false,
+            server_told: false,
             server_eof: false,
             discard_to_sync: false,
             discarding: 0,
@@ -286,7 +314,14 @@ impl Relay {
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            if self.client_eof && self.up.written() && (mode != Mode::Settle || self.responses.copy_in()) {
+            let client_gone = match mode {
+                // The server is told, answers what it has got, and ends the session.
+                Mode::Forward => false,
+                // Its queries wait here until it is authenticated.
+                Mode::Authenticate => self.up.unjudged().is_empty(),
+                Mode::Settle => self.responses.copy_in(),
+            };
+            if self.client_eof && self.up.written() && client_gone {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -315,6 +350,12 @@ impl Relay {
         }
         let pending = !self.up.written();
         ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
+        if self.client_eof && reading && mode == Mode::Forward && !self.server_told {
+            // An error means that the server is gone as well, which reading from it will show.
+            let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
+            self.server_told = true;
+            return Poll::Ready(Ok(None));
+        }
         if !reading || self.client_eof || !self.up.has_room() {
             return if pending { Poll::Ready(Ok(None)) } else { Poll::Pending };
         }
@@ -504,7 +545,13 @@ impl Relay {
                 }
                 b'Z' | b'S' | b'K' => true,
                 b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
-                b'E' | b'N' => self.capture || self.position_shift > 0 || self.hide_position,
+                b'E' | b'N' => {
+                    self.capture
+                        || self.position_shift > 0
+                        || self.hide_position
+                        || self.channel_binding == ChannelBinding::Explain { offered: true }
+                }
+                b'R' => self.channel_binding != ChannelBinding::AsItIs,
                 _ => false,
             };
             if read && len <= READ_MAX {
@@ -572,6 +619,16 @@ impl Relay {
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }
+                if tag == b'E'
+                    && self.channel_binding == (ChannelBinding::Explain { offered: true })
+                    && report.sqlstate() == "28000"
+                {
+                    report.append(b'H', CHANNEL_BINDING_HINT);
+                    let mut hinted = bytes::BytesMut::new();
+                    report.put(&mut hinted, tag);
+                    self.down.replace(len, &hinted);
+                    return false;
+                }
                 if (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some() {
                     match self.hide_position {
                         true => report.remove(b'P'),
@@ -583,8 +640,28 @@ impl Relay {
                     return false;
                 }
             }
+            b'R' => return self.take_in_authentication(len),
             b'S' => self.reported.take_in(&self.down.unjudged()[HEADER..len]),
             b'K' => self.cancel_key = frame[HEADER..].to_vec(),
+            _ => {}
+        }
+        true
+    }
+
+    /// A whole message of authentication. False if another was put in its place.
+    fn take_in_authentication(&mut self, len: usize) -> bool {
+        let frame = &self.down.unjudged()[..len];
+        match (wire::authentication(frame), self.channel_binding) {
+            (Some(wire::AUTHENTICATION_OK), _) => self.channel_binding = ChannelBinding::AsItIs,
+            (Some(wire::AUTHENTICATION_SASL), ChannelBinding::Strip) => {
+                if let Some(offer) = wire::without_channel_binding(frame) {
+                    self.down.replace(len, &offer);
+                    return false;
+                }
+            }
+            (Some(wire::AUTHENTICATION_SASL), ChannelBinding::Explain { .. }) => {
+                self.channel_binding = ChannelBinding::Explain { offered: true };
+            }
             _ => {}
         }
         true
@@ -630,7 +707,8 @@ impl Relay {
         std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
             .await
             .map_err(Broken::Server)?;
-        self.server.write_all(bytes).await.map_err(Broken::Server)
+        self.server.write_all(bytes).await.map_err(Broken::Server)?;
+        self.server.flush().await.map_err(Broken::Server)
     }
 
     /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.
@@ -639,7 +717,13 @@ impl Relay {
         std::future::poll_fn(|cx| self.down.poll_write(&mut self.client, cx))
             .await
             .map_err(Broken::Client)?;
-        self.client.write_all(bytes).await.map_err(Broken::Client)
+        self.client.write_all(bytes).await.map_err(Broken::Client)?;
+        self.client.flush().await.map_err(Broken::Client)
+    }
+
+    /// Takes leave of both sides.
+    pub async fn close(&mut self) {
+        tokio::join!(self.client.close(), self.server.close());
     }
 
     /// The next whole message of the server's, taken out of the stream. Meanwhile the client's bytes are read as far as

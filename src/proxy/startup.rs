@@ -5,6 +5,7 @@
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
+use super::tls::Acceptor;
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SSL_REQUEST: u32 = 80_877_103;
@@ -24,21 +26,25 @@ const STARTUP_BYTES_MAX: usize = 10_000;
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The first packet that is not a negotiation, with its length.
+/// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
+const HANDSHAKE: u8 = 0x16;
+
+/// What a client says first, apart from requests for encryption that are declined.
 enum First {
     Startup(Vec<u8>),
     Cancel(Vec<u8>),
+    /// It asked for TLS and was told to go ahead.
+    Encrypt,
     /// The peer went away without a word, as a health check does.
     Nothing,
 }
 
 /// Serves one accepted connection to its end. Errors are told to the client and logged here.
-pub async fn serve_connection(mut client: Stream, address: String, shared: Arc<Shared>) {
-    let first = match timeout(shared.limits.startup_timeout, first_packet(&mut client)).await {
-        Ok(Ok(first)) => first,
+pub async fn serve_connection(client: Stream, address: String, shared: Arc<Shared>) {
+    let (mut client, first) = match timeout(shared.limits.startup_timeout, open(client, &shared)).await {
+        Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             tracing::info!(client = address, error, "no startup packet that can be read");
-            refuse(&mut client, &Report::fatal("08P01", &error)).await;
             return;
         }
         Err(_) => {
@@ -47,8 +53,11 @@ pub async fn serve_connection(mut client: Stream, address: String, shared: Arc<S
         }
     };
     match first {
-        First::Nothing => {}
-        First::Cancel(packet) => cancel(&packet, &shared).await,
+        First::Encrypt | First::Nothing => {}
+        First::Cancel(packet) => {
+            cancel(&packet, &shared).await;
+            client.close().await;
+        }
         First::Startup(packet) => {
             let Some(_place) = Place::take(&shared) else {
                 let full = Report::fatal("53300", "sorry, too many clients already")
@@ -79,14 +88,69 @@ impl Drop for Place {
     }
 }
 
-async fn first_packet(client: &mut Stream) -> Result<First, String> {
-    let mut negotiated = (false, false);
+/// Up to the startup packet or cancel request, through the TLS handshake if the client wants one. A client that did
+/// something wrong has been told so.
+async fn open(mut client: Stream, shared: &Shared) -> Result<(Stream, First), String> {
+    let acceptor = shared.acceptor.as_ref();
+    if let (Stream::Tcp(plain), Some(acceptor)) = (&client, acceptor)
+        && starts_handshake(plain).await
+    {
+        client = encrypt(client, acceptor).await?;
+        if !client.agreed_on_protocol() {
+            client.close().await;
+            return Err("a connection that begins with the TLS handshake must ask for ALPN `postgresql`".into());
+        }
+    }
+    let mut first = first_packet(&mut client, acceptor.is_some()).await?;
+    if let (First::Encrypt, Some(acceptor)) = (&first, acceptor) {
+        client = encrypt(client, acceptor).await?;
+        first = first_packet(&mut client, false).await?;
+    }
+    // As with PostgreSQL's hostssl, a Unix socket needs no encryption, and a cancel request is served without.
+    let required = acceptor.is_some_and(Acceptor::required) && matches!(client, Stream::Tcp(_));
+    if required && matches!(first, First::Startup(_)) {
+        let plain = Report::fatal("28000", "lockkeeper: this connection is not encrypted, and it must be")
+            .hint("Connect with sslmode=require or stronger (the proxy runs with --client-tls require).");
+        refuse(&mut client, &plain).await;
+        return Err("not encrypted, which --client-tls require asks for".into());
+    }
+    Ok((client, first))
+}
+
+async fn starts_handshake(client: &TcpStream) -> bool {
+    let mut first = [0];
+    client.peek(&mut first).await.is_ok_and(|n| n == 1) && first[0] == HANDSHAKE
+}
+
+async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<Stream, String> {
+    match client {
+        Stream::Tcp(plain) => Ok(Stream::Tls(Box::new(acceptor.accept(plain).await?))),
+        Stream::Unix(_) | Stream::Tls(_) => Err("a request for encryption where there can be none".into()),
+    }
+}
+
+/// `offers_tls`: over TCP, that is.
+async fn first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
+    let first = read_first_packet(client, offers_tls).await;
+    if let Err(error) = &first {
+        refuse(client, &Report::fatal("08P01", error)).await;
+    }
+    first
+}
+
+async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
+    let mut negotiated = (client.is_tls(), client.is_tls());
     loop {
         let mut head = [0; 4];
         match client.read_exact(&mut head).await {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(First::Nothing),
             Err(error) => return Err(error.to_string()),
+        }
+        if head[0] == HANDSHAKE && !client.is_tls() {
+            // No message would reach a client that waits for a handshake. PostgreSQL without TLS ends it like this, too.
+            tracing::info!("a connection began with a TLS handshake, and TLS is not offered here");
+            return Ok(First::Nothing);
         }
         let len = u32::from_be_bytes(head) as usize;
         if !(8..=STARTUP_BYTES_MAX).contains(&len) {
@@ -108,7 +172,16 @@ async fn first_packet(client: &mut Stream) -> Result<First, String> {
                 if std::mem::replace(asked, true) {
                     return Err("a second request for encryption".into());
                 }
-                client.write_all(b"N").await.map_err(|error| error.to_string())?;
+                if client.has_more() {
+                    // Somebody in between could have put it there, to be taken for what was encrypted later.
+                    return Err("received unencrypted data after a request for encryption".into());
+                }
+                let yes = code == SSL_REQUEST && offers_tls && matches!(client, Stream::Tcp(_));
+                let answer = if yes { b"S" } else { b"N" };
+                client.write_all(answer).await.map_err(|error| error.to_string())?;
+                if yes {
+                    return Ok(First::Encrypt);
+                }
             }
             SSL_REQUEST | GSSENC_REQUEST => return Err("invalid length of a request for encryption".into()),
             CANCEL_REQUEST => return Ok(First::Cancel(packet)),
@@ -121,8 +194,13 @@ async fn refuse(client: &mut Stream, report: &Report) {
     let mut out = BytesMut::new();
     report.put_error(&mut out);
     // The client may have gone already.
-    let _ = client.write_all(&out).await;
+    let _ = send(client, &out).await;
     let _ = client.shutdown().await;
+}
+
+async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
@@ -132,11 +210,12 @@ async fn cancel(packet: &[u8], shared: &Shared) {
         flag.raise();
     }
     let send = async {
-        let mut server = Stream::connect(&shared.upstream, shared.limits.connect_timeout).await?;
-        server.write_all(packet).await.map_err(|error| error.to_string())?;
+        let mut server = shared.connect().await?;
+        send(&mut server, packet).await.map_err(|error| error.to_string())?;
         // The server closes when it has sent the signal: the client's own wait must mean the same.
         let mut rest = [0; 16];
         while server.read(&mut rest).await.is_ok_and(|n| n > 0) {}
+        server.close().await;
         Ok::<(), String>(())
     };
     match timeout(CANCEL_TIMEOUT, send).await {
@@ -152,7 +231,7 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
         return;
     }
-    let mut server = match Stream::connect(&shared.upstream, shared.limits.connect_timeout).await {
+    let mut server = match shared.connect().await {
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(client = address, error, "the server cannot be reached");
@@ -164,7 +243,7 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
             return;
         }
     };
-    if let Err(error) = server.write_all(&packet).await {
+    if let Err(error) = send(&mut server, &packet).await {
         let report = Report::fatal(
             "08006",
             &format!("lockkeeper: the server closed the connection at once: {error}"),
@@ -187,10 +266,10 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
             return;
         }
         // The server has said why, or the client went away.
-        Ok(Ok(_)) => return,
+        Ok(Ok(_)) => return relay.close().await,
         Ok(Err(broken)) => {
             tracing::info!(session = id, client = address, %broken, "ended before it was authenticated");
-            return;
+            return relay.close().await;
         }
         Err(_) => {
             tracing::info!(session = id, client = address, "not authenticated in time");
@@ -226,6 +305,7 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         end_broken(&mut session, &broken).await;
     }
     shared.cancels.remove(&key);
+    session.relay.close().await;
 }
 
 /// Authentication has not come to its end; `why` is about the server.
@@ -234,6 +314,7 @@ async fn give_up(mut relay: Relay, shared: &Shared, why: &str) {
     Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream)).put_error(&mut out);
     // A client that does not read keeps nobody.
     let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+    relay.close().await;
 }
 
 /// Says why a session ends, to the log and, if it is still there, to the client.

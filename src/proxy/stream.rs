@@ -1,29 +1,39 @@
-//! One byte stream, TCP or Unix socket, to a client or to the server.
+//! One byte stream, to a client or to the server: TCP or Unix socket, or TLS over TCP.
 
 use super::Upstream;
+use super::tls::Connector;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
+/// What is written to a TLS stream may wait in it: it is sent for sure only once the stream is flushed.
 #[derive(Debug)]
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed, since it is fifty times as large as the others.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Connects to the server; the error names it and says why.
-    pub async fn connect(upstream: &Upstream, within: Duration) -> Result<Stream, String> {
+    /// Connects to the server, with TLS where there is a `connector`; the error names the server and says why.
+    pub async fn connect(
+        upstream: &Upstream,
+        connector: Option<&Connector>,
+        within: Duration,
+    ) -> Result<Stream, String> {
         let connect = async {
-            match upstream {
-                Upstream::Tcp { host, port } => {
-                    let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                    Stream::tcp(stream)
-                }
-                Upstream::Unix(path) => Ok(Stream::Unix(UnixStream::connect(path).await?)),
+            let stream = match upstream {
+                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.and_then(Stream::tcp),
+                Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+            };
+            match (stream.map_err(|error| error.to_string())?, connector) {
+                (Stream::Tcp(stream), Some(connector)) => Ok(Stream::Tls(Box::new(connector.connect(stream).await?))),
+                (stream, _) => Ok::<_, String>(stream),
             }
         };
         match tokio::time::timeout(within, connect).await {
@@ -43,6 +53,21 @@ impl Stream {
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Stream::Tcp(stream))
     }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// The peer has sent more than was read so far, before any encryption.
+    pub fn has_more(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(s) => socket2::SockRef::from(s).peek(&mut byte),
+            Stream::Unix(s) => socket2::SockRef::from(s).peek(&mut byte),
+            Stream::Tls(_) => Ok(0),
+        };
+        peeked.is_ok_and(|n| n > 0)
+    }
 }
 
 impl AsyncRead for Stream {
@@ -50,6 +75,11 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_read(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_read(cx, buf),
+            Stream::Tls(s) => match Pin::new(s.as_mut()).poll_read(cx, buf) {
+                // An end without close_notify is an end like any other: every message says how long it is.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
         }
     }
 }
@@ -59,17 +89,22 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
+            Stream::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Stream::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -78,6 +78,41 @@ pub fn close_target(frame: &[u8]) -> Option<(u8, &[u8])> {
     c_string(frame.get(HEADER + 1..)?).map(|(name, _)| (kind, name))
 }
 
+pub const AUTHENTICATION_OK: u32 = 0;
+pub const AUTHENTICATION_SASL: u32 = 10;
+
+/// Which of the server's authentication messages this whole frame is.
+pub fn authentication(frame: &[u8]) -> Option<u32> {
+    let code = frame.get(HEADER..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*code))
+}
+
+/// A whole AuthenticationSASL without the mechanisms that need channel binding; None if it has none, or no others.
+pub fn without_channel_binding(frame: &[u8]) -> Option<BytesMut> {
+    let mut rest = frame.get(HEADER + 4..)?;
+    let (mut kept, mut dropped) = (Vec::new(), false);
+    while let Some((mechanism, after)) = c_string(rest).filter(|(mechanism, _)| !mechanism.is_empty()) {
+        if mechanism.ends_with(b"-PLUS") {
+            dropped = true;
+        } else {
+            kept.push(mechanism);
+        }
+        rest = after;
+    }
+    if !dropped || kept.is_empty() {
+        return None;
+    }
+    let mut out = BytesMut::new();
+    put_frame(&mut out, b'R', |b| {
+        b.put_u32(AUTHENTICATION_SASL);
+        for mechanism in kept {
+            put_c_string(b, mechanism);
+        }
+        b.put_u8(0);
+    });
+    Some(out)
+}
+
 /// Builds a frame: the length is filled in after the body.
 pub fn put_frame(out: &mut BytesMut, tag: u8, body: impl FnOnce(&mut BytesMut)) {
     let start = out.len();
@@ -353,6 +388,25 @@ mod tests {
             let [a, b, c, d] = len.to_be_bytes();
             assert_eq!(frame_len(&[b'Q', a, b, c, d]), None);
         }
+    }
+
+    #[test]
+    fn channel_binding_is_taken_out_of_the_offer() {
+        let offer = |mechanisms: &[u8]| {
+            let mut out = BytesMut::new();
+            put_frame(&mut out, b'R', |b| b.put_slice(&[&[0, 0, 0, 10], mechanisms].concat()));
+            out
+        };
+        assert_eq!(
+            without_channel_binding(&offer(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")),
+            Some(offer(b"SCRAM-SHA-256\0\0"))
+        );
+        assert_eq!(without_channel_binding(&offer(b"SCRAM-SHA-256\0\0")), None);
+        assert_eq!(without_channel_binding(&offer(b"SCRAM-SHA-256-PLUS\0\0")), None);
+        assert_eq!(without_channel_binding(&offer(b"SCRAM")), None);
+        assert_eq!(without_channel_binding(b"R\0\0\0\x04"), None);
+        assert_eq!(authentication(&offer(b"\0")), Some(AUTHENTICATION_SASL));
+        assert_eq!(authentication(b"R\0\0\0\x05\0"), None);
     }
 
     #[test]

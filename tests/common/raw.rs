@@ -7,8 +7,13 @@ use std::time::Duration;
 /// A message of the server's: its type and body.
 pub type Message = (u8, Vec<u8>);
 
+/// A connection, plain or encrypted.
+pub trait Transport: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Transport for T {}
+
 pub struct Raw {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     /// The server's process ID and cancel key.
     pub key: Vec<u8>,
 }
@@ -17,15 +22,17 @@ impl Raw {
     /// Connected and past ReadyForQuery.
     pub fn connect(port: u16, database: &str) -> Raw {
         let mut raw = Raw::open(port);
-        raw.send(&startup(&[("user", "postgres"), ("database", database)]));
-        let messages = raw.until_ready();
-        raw.key = messages
-            .iter()
-            .find(|(tag, _)| *tag == b'K')
-            .expect("BackendKeyData")
-            .1
-            .clone();
+        raw.start(&startup(&[("user", "postgres"), ("database", database)]));
         raw
+    }
+
+    /// Sends a startup packet and takes the answers up to ReadyForQuery.
+    pub fn start(&mut self, packet: &[u8]) -> Vec<Message> {
+        self.send(packet);
+        let messages = self.until_ready();
+        let key = messages.iter().find(|(tag, _)| *tag == b'K');
+        self.key = key.expect("BackendKeyData").1.clone();
+        messages
     }
 
     /// Only the socket.
@@ -33,14 +40,20 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
+        Raw::over(stream)
+    }
+
+    /// Any connection, on which nothing was said yet.
+    pub fn over(stream: impl Transport + 'static) -> Raw {
         Raw {
-            stream,
+            stream: Box::new(stream),
             key: Vec::new(),
         }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the peer reads");
+        self.stream.flush().expect("the peer reads");
     }
 
     /// The same connection, to send on from another thread.

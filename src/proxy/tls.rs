@@ -1,0 +1,316 @@
+//! TLS on both legs: the files of the settings become what a handshake needs, and are read again on SIGHUP.
+//!
+//! Plain bytes are never taken for encrypted ones: what a peer sent before its handshake stays in the socket and fails
+//! the handshake there. Start at [`Acceptor`] (clients) and [`Connector`] (the server).
+
+use super::stream::Stream;
+use super::{ClientTls, Current, UpstreamTls, Verify};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+/// What libpq asks for, and must get where a connection begins with the handshake (manual section 55.2.12).
+const ALPN: &[u8] = b"postgresql";
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Offers TLS to clients.
+pub struct Acceptor {
+    settings: ClientTls,
+    config: Current<ServerConfig>,
+}
+
+impl Acceptor {
+    pub fn load(settings: &ClientTls) -> Result<Acceptor, String> {
+        Ok(Acceptor {
+            settings: settings.clone(),
+            config: Current::new(server_config(settings)?),
+        })
+    }
+
+    /// Connections from now on get what the files hold now; an error leaves everything as it was.
+    pub fn reload(&self) -> Result<(), String> {
+        self.config.set(server_config(&self.settings)?);
+        Ok(())
+    }
+
+    /// A session over TCP must be encrypted.
+    pub fn required(&self) -> bool {
+        self.settings.required
+    }
+
+    pub async fn accept(&self, client: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let accepted = TlsAcceptor::from(self.config.get()).accept(client).await;
+        accepted
+            .map(TlsStream::Server)
+            .map_err(|error| format!("no TLS connection: {error}"))
+    }
+}
+
+/// Encrypts connections to the server.
+pub struct Connector {
+    settings: UpstreamTls,
+    name: ServerName<'static>,
+    config: Current<ClientConfig>,
+}
+
+impl Connector {
+    pub fn load(settings: &UpstreamTls) -> Result<Connector, String> {
+        let name = ServerName::try_from(settings.name.clone()).map_err(|_| {
+            format!(
+                "`{}` is neither a host name nor an IP address that a certificate can have; give --upstream-tls-name",
+                settings.name
+            )
+        })?;
+        Ok(Connector {
+            settings: settings.clone(),
+            name,
+            config: Current::new(client_config(settings)?),
+        })
+    }
+
+    pub fn reload(&self) -> Result<(), String> {
+        self.config.set(client_config(&self.settings)?);
+        Ok(())
+    }
+
+    /// Asks the server for TLS and shakes hands. The server has sent nothing before, and nothing is read past its answer.
+    pub async fn connect(&self, mut server: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let ask = async {
+            server.write_all(&SSL_REQUEST).await?;
+            server.read_u8().await
+        };
+        match ask.await {
+            Ok(b'S') => {}
+            Ok(b'N') => {
+                return Err(
+                    "it offers no TLS (ssl = off in its postgresql.conf), and --upstream-tls asks for it".into(),
+                );
+            }
+            Ok(_) => return Err("it answers a request for TLS with something else; is it PostgreSQL?".into()),
+            Err(error) => return Err(format!("it does not answer a request for TLS: {error}")),
+        }
+        let connected = TlsConnector::from(self.config.get()).connect(self.name.clone(), server);
+        connected
+            .await
+            .map(TlsStream::Client)
+            .map_err(|error| format!("no TLS connection: {error}"))
+    }
+}
+
+impl Stream {
+    /// Client and proxy have agreed in the handshake to speak PostgreSQL, so nobody has led the client's connection here
+    /// from some other service.
+    pub fn agreed_on_protocol(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(ALPN))
+    }
+
+    /// A TLS peer must hear that this is the end (close_notify), or it takes the end for an attack. Plain connections just end.
+    pub async fn close(&mut self) {
+        if let Stream::Tls(stream) = self {
+            // A peer that does not read any more is not waited for, and one that is gone needs no goodbye.
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream.shutdown()).await;
+        }
+    }
+}
+
+fn server_config(settings: &ClientTls) -> Result<ServerConfig, String> {
+    let (cert, key) = (&settings.cert, &settings.key);
+    let chain = certificates("tls-cert", cert)?;
+    let private = PrivateKeyDer::from_pem_slice(&contents("tls-key", key)?).map_err(|_| {
+        format!(
+            "tls-key: {} holds no private key: a PEM block `PRIVATE KEY` without a passphrase is needed",
+            key.display()
+        )
+    })?;
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let (roots, _) = roots("tls-client-ca", path)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build();
+            builder.with_client_cert_verifier(verifier.map_err(|e| format!("tls-client-ca: {}: {e}", path.display()))?)
+        }
+    };
+    let mut config = builder.with_single_cert(chain, private).map_err(|error| {
+        let why = match error {
+            Error::InconsistentKeys(_) => "they do not belong together".into(),
+            other => other.to_string(),
+        };
+        format!(
+            "tls-cert: {} and tls-key: {} cannot be used: {why}",
+            cert.display(),
+            key.display()
+        )
+    })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // As PostgreSQL does: a session that is resumed would outlive the files that it was accepted with.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn client_config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
+    let trust = match &settings.verify {
+        Verify::Nothing => Trust::Anybody,
+        Verify::Ca(path) | Verify::Full(path) => {
+            let (roots, listed) = roots("upstream-ca", path)?;
+            Trust::Roots {
+                roots,
+                listed,
+                name: matches!(settings.verify, Verify::Full(_)),
+            }
+        }
+    };
+    let provider = provider();
+    let verifier = Verifier {
+        trust,
+        provider: Arc::clone(&provider),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Whose certificate is the server's, as libpq's sslmode has it.
+#[derive(Debug)]
+enum Trust {
+    /// `require`: encrypted, with whoever answers.
+    Anybody,
+    Roots {
+        roots: RootCertStore,
+        /// The same certificates as they stand in the file.
+        listed: Vec<CertificateDer<'static>>,
+        /// The name must be right as well.
+        name: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Trust::Roots { roots, listed, name } = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let parsed = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        match verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms) {
+            Ok(()) => {}
+            Err(error @ Error::InvalidCertificate(CertificateError::Expired | CertificateError::NotValidYet)) => {
+                return Err(error);
+            }
+            Err(
+                error @ Error::InvalidCertificate(
+                    CertificateError::ExpiredContext { .. } | CertificateError::NotValidYetContext { .. },
+                ),
+            ) => return Err(error),
+            // `openssl req -x509`, which PostgreSQL's manual shows, makes a CA of the server's own certificate. A CA is
+            // no server's to webpki; libpq takes it where the very certificate is in the file, and so it is here.
+            Err(_) if listed.iter().any(|listed| listed == end_entity) => {}
+            Err(error) => return Err(error),
+        }
+        if *name {
+            verify_server_name(&parsed, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match &self.trust {
+            // Who does not care whose certificate it is gains nothing from a proof that it is the peer's. And old
+            // certificates (X.509 version 1) cannot be read here.
+            Trust::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trust::Roots { .. } => {
+                let algorithms = &self.provider.signature_verification_algorithms;
+                rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+            }
+        }
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match &self.trust {
+            Trust::Anybody => Ok(HandshakeSignatureValid::assertion()),
+            Trust::Roots { .. } => {
+                let algorithms = &self.provider.signature_verification_algorithms;
+                rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+            }
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn contents(setting: &str, path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{setting}: cannot read {}: {error}", path.display()))
+}
+
+/// At least one.
+fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = contents(setting, path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match found {
+        Ok(found) if !found.is_empty() => Ok(found),
+        Ok(_) => Err(format!(
+            "{setting}: {} holds no certificate: a PEM block `CERTIFICATE` is needed",
+            path.display()
+        )),
+        Err(error) => Err(format!("{setting}: {} is no PEM file: {error}", path.display())),
+    }
+}
+
+fn roots(setting: &str, path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
+    let listed = certificates(setting, path)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &listed {
+        roots
+            .add(certificate.clone())
+            .map_err(|error| format!("{setting}: {}: {error}", path.display()))?;
+    }
+    Ok((roots, listed))
+}
