@@ -14,6 +14,8 @@ impl<T: Read + Write + Send> Transport for T {}
 
 pub struct Raw {
     stream: Box<dyn Transport>,
+    /// The same connection, if it is a plain socket.
+    socket: Option<TcpStream>,
     /// The server's process ID and cancel key.
     pub key: Vec<u8>,
 }
@@ -40,13 +42,18 @@ impl Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Raw::over(stream)
+        let socket = stream.try_clone().ok();
+        Raw {
+            socket,
+            ..Raw::over(stream)
+        }
     }
 
     /// Any connection, on which nothing was said yet.
     pub fn over(stream: impl Transport + 'static) -> Raw {
         Raw {
             stream: Box::new(stream),
+            socket: None,
             key: Vec::new(),
         }
     }
@@ -58,7 +65,8 @@ impl Raw {
 
     /// The same connection, to send on from another thread.
     pub fn writer(&self) -> TcpStream {
-        self.stream.try_clone().expect("a second handle")
+        let socket = self.socket.as_ref().expect("a plain socket");
+        socket.try_clone().expect("a second handle")
     }
 
     /// The next message; None at the end of the stream.
