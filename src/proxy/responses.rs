@@ -15,6 +15,8 @@ pub enum Expect {
     Query,
     Sync,
     FunctionCall,
+    /// Is not answered: the end of COPY data that the client sent before the server had asked for data.
+    CopyEnd,
 }
 
 /// What the server does with extended-query messages after an error: it skips them until the next Sync.
@@ -23,8 +25,6 @@ pub struct Responses {
     queue: VecDeque<Expect>,
     skipping: bool,
     copy_in: bool,
-    /// Ends of COPY data that the client sent before the server had asked for data.
-    ended_ahead: usize,
 }
 
 impl Responses {
@@ -40,8 +40,8 @@ impl Responses {
             b'F' => Expect::FunctionCall,
             b'S' => Expect::Sync,
             b'c' | b'f' => {
-                if !std::mem::take(&mut self.copy_in) {
-                    self.ended_ahead += 1;
+                if !std::mem::take(&mut self.copy_in) && !self.skipping && !self.queue.is_empty() {
+                    self.queue.push_back(Expect::CopyEnd);
                 }
                 return;
             }
@@ -71,26 +71,33 @@ impl Responses {
             | (b'C' | b'I' | b's', Some(Expect::Execute))
             | (b'Z', Some(Expect::Query | Expect::Sync | Expect::FunctionCall)) => {
                 self.queue.pop_front();
-                if tag == b'Z' && self.queue.is_empty() {
-                    self.ended_ahead = 0;
-                }
                 if tag == b'Z' || tag == b'C' {
                     self.copy_in = false;
                 }
             }
             (b'E', front) => self.failed(front),
-            // The whole data was pipelined, and so what follows in the queue came after it.
-            (b'G', _) if self.ended_ahead > 0 => self.ended_ahead -= 1,
-            (b'G', front) => {
-                self.copy_in = true;
-                if front == Some(Expect::Execute) {
-                    // A Sync that was pipelined behind the COPY was swallowed too.
-                    while self.queue.get(1) == Some(&Expect::Sync) {
-                        self.queue.remove(1);
-                    }
-                }
-            }
+            (b'G', _) => self.copy_begins(),
             _ => {}
+        }
+        // There was no COPY: the server has ignored it.
+        while self.queue.front() == Some(&Expect::CopyEnd) {
+            self.queue.pop_front();
+        }
+    }
+
+    /// What was pipelined behind the COPY: a Sync before the end of the data was swallowed, and what comes after the end
+    /// is answered after the COPY.
+    fn copy_begins(&mut self) {
+        if self.queue.front() == Some(&Expect::Execute) {
+            while self.queue.get(1) == Some(&Expect::Sync) {
+                self.queue.remove(1);
+            }
+        }
+        let end = self.queue.iter().position(|expect| *expect == Expect::CopyEnd);
+        // Anything else that was pipelined makes the COPY fail: the error is on its way.
+        self.copy_in = end.is_none() && self.queue.len() == 1;
+        if let Some(end) = end {
+            self.queue.remove(end);
         }
     }
 
@@ -208,5 +215,10 @@ mod tests {
         check(">P >B >E >d >c >S <1 <2 <G <C", (1, false));
         check(">P >B >E >d >c >S <1 <2 <G <C <Z", (0, false));
         check(">Q >d >c >Q <G <C <Z", (1, false));
+        // A Sync in front of the data is swallowed all the same; the error then skips to the next one.
+        check(">P >B >E >S >d >c >Q >P >S <1 <2 <G <E <Z", (0, false));
+        check(">P >B >E >S >d >c >Q <1 <2 <G <E", (0, true));
+        check(">P >B >E >S >c >S <1 <2 <E <Z <Z", (0, false));
+        check(">Q >c >Q <C <Z <C <Z", (0, false));
     }
 }
