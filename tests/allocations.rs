@@ -107,11 +107,10 @@ fn allocations(mut round: impl FnMut()) -> u64 {
 }
 
 /// Parse (where it is not prepared), Bind, Describe, Execute, Sync.
-fn extended(name: &str, parse: bool) -> Vec<u8> {
+fn extended(name: &str, parse: Option<&str>) -> Vec<u8> {
     let mut out = Vec::new();
-    if parse {
-        let text = c("SELECT v FROM t WHERE id = $1");
-        out.extend(frame(b'P', &[c(name), text, vec![0, 0]].concat()));
+    if let Some(text) = parse {
+        out.extend(frame(b'P', &[c(name), c(text), vec![0, 0]].concat()));
     }
     let value = b"\0\0\0\x01\0\0\0\x017\0\0".to_vec();
     out.extend(frame(b'B', &[c(""), c(name), value].concat()));
@@ -132,15 +131,20 @@ fn nothing_is_allocated_per_message() {
     // It counts: a session cannot be opened without.
     assert!(ALLOCATIONS.load(Ordering::Relaxed) > 10);
 
-    raw.send(&extended("named", true));
+    let (select, update) = ("SELECT v FROM t WHERE id = $1", "UPDATE t SET v = 'y' WHERE id = $1");
+    raw.send(&extended("select", Some(select)));
+    raw.until_ready();
+    raw.send(&extended("update", Some(update)));
     raw.until_ready();
     let simple = frame(b'Q', &c("SELECT v FROM t WHERE id = 7"));
-    let update = frame(b'Q', &c("UPDATE t SET v = 'y' WHERE id = 7"));
+    let simple_update = frame(b'Q', &c("UPDATE t SET v = 'y' WHERE id = 7"));
     for (what, sent, tag) in [
         ("simple", &simple, "SELECT 1"),
-        ("extended", &extended("", true), "SELECT 1"),
-        ("prepared", &extended("named", false), "SELECT 1"),
-        ("point update", &update, "UPDATE 1"),
+        ("extended", &extended("", Some(select)), "SELECT 1"),
+        ("prepared", &extended("select", None), "SELECT 1"),
+        ("simple update", &simple_update, "UPDATE 1"),
+        ("extended update", &extended("", Some(update)), "UPDATE 1"),
+        ("prepared update", &extended("update", None), "UPDATE 1"),
     ] {
         let got = allocations(|| {
             raw.send(sent);
