@@ -783,7 +783,7 @@ mod tests {
         );
         check(
             "zzzzzzzzz = 1",
-            "1: unknown key `zzzzzzzzz`; there are: listen, upstream",
+            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, upstream",
         );
         check("# c\n[serve]\nlisten = \"a\"", "2: unknown key `serve`");
         check("threads = \"two\"", "1: invalid type: string \"two\"");
