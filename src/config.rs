@@ -38,6 +38,19 @@ pub struct Options {
     #[serde(deserialize_with = "one_or_several")]
     pub listen: Vec<String>,
 
+    /// Let another process listen at the same TCP addresses (SO_REUSEPORT), so that a new one takes over before the old
+    /// one is stopped; both must have it
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "LOCKKEEPER_REUSE_PORT",
+        hide_env_values = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub reuse_port: Option<bool>,
+
     /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
     /// none is given
     #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
@@ -270,6 +283,7 @@ impl Options {
             } else {
                 self.listen
             },
+            reuse_port: self.reuse_port.or(below.reuse_port),
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
@@ -353,6 +367,7 @@ impl Options {
         Ok(Settings {
             proxy: Config {
                 listen: addresses.iter().map(Address::text).collect(),
+                reuse_port: self.reuse_port.unwrap_or(false),
                 upstream: server.upstream(),
                 audit: self.audit,
                 client_tls,
@@ -768,7 +783,7 @@ mod tests {
         );
         check(
             "zzzzzzzzz = 1",
-            "1: unknown key `zzzzzzzzz`; there are: listen, upstream",
+            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, upstream",
         );
         check("# c\n[serve]\nlisten = \"a\"", "2: unknown key `serve`");
         check("threads = \"two\"", "1: invalid type: string \"two\"");
@@ -781,7 +796,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 20);
+        assert_eq!(keys().len(), 21);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);

@@ -34,7 +34,9 @@ again in plain text), unless --tls-cert and --tls-key are the server's own, or c
 channel_binding=disable. The server's `cert` authentication cannot work through a proxy.
 
 SIGHUP reads the policy and the TLS files again (keeping the old ones when the new ones are wrong) and
-opens the audit log again. SIGTERM stops listening, waits for what is in the middle of something, and ends.
+opens the audit log again. SIGTERM ends idle sessions, waits for what is in the middle of something, and ends.
+With --reuse-port a new process may be started first; then SIGTERM ends the old one, and no connection is refused.
+systemd is told of all that through NOTIFY_SOCKET (Type=notify).
 
 Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 

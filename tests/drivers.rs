@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Stage, cluster};
+use common::Stage;
+use common::alike::check_alike;
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "
@@ -34,58 +35,14 @@ on_both!(
     large_writes_from_drivers,
 );
 
-#[derive(Clone, Copy)]
-enum Driver {
-    Psycopg,
-    Node,
-}
-
-/// The script's output straight at the server and through the proxy, each in a database of its own.
-#[track_caller]
-fn check_alike(major: u32, name: &str, driver: Driver, script: &str) {
-    let direct = Stage::without_proxy(cluster(major), name);
-    let proxied = Stage::with(major, name, QUICK);
-    let play = |stage: &Stage| {
-        stage.direct(TABLE);
-        match driver {
-            Driver::Psycopg => stage.python(script),
-            Driver::Node => stage.node(script),
-        }
-    };
-    let (expect, got) = (play(&direct), play(&proxied));
-    assert_eq!(
-        expect.status, 0,
-        "the script fails without the proxy:\n{}{}",
-        expect.stdout, expect.stderr
-    );
-    let output = |text: &str, stage: &Stage| {
-        text.replace(&stage.database, "DATABASE")
-            .replace(&stage.port.to_string(), "PORT")
-    };
-    assert_eq!(
-        output(&got.stdout, &proxied),
-        output(&expect.stdout, &direct),
-        "stderr:\n{}",
-        got.stderr
-    );
-    // Node's own warnings begin with its process ID.
-    let warnings = |text: &str| -> Vec<String> {
-        let line = |line: &str| match line.strip_prefix("(node:").and_then(|rest| rest.split_once(')')) {
-            Some((_, rest)) => rest.to_owned(),
-            None => line.to_owned(),
-        };
-        text.lines().map(line).collect()
-    };
-    assert_eq!(warnings(&got.stderr), warnings(&expect.stderr));
-    assert!(expect.stdout.ends_with("end\n"), "{}", expect.stdout);
-}
-
 fn psycopg_is_not_told_apart(major: u32) {
-    check_alike(major, "psycopg", Driver::Psycopg, include_str!("clients/features.py"));
+    let script = include_str!("clients/features.py");
+    check_alike(major, "psycopg", QUICK, TABLE, |stage| stage.python(script));
 }
 
 fn node_postgres_is_not_told_apart(major: u32) {
-    check_alike(major, "node", Driver::Node, include_str!("clients/features.js"));
+    let script = include_str!("clients/features.js");
+    check_alike(major, "node", QUICK, TABLE, |stage| stage.node(script));
 }
 
 /// Runs the loop while another session holds some of the rows; it lets them go once the loop waits for them.

@@ -8,6 +8,7 @@ mod buffer;
 mod conduct;
 mod dialogue;
 mod journal;
+mod readiness;
 mod relay;
 mod responses;
 mod script;
@@ -22,18 +23,24 @@ use crate::audit::Audit;
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use stream::Stream;
 use tls::{Acceptor, Connector};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 
 /// How long sessions that are ended in the middle of something have to say so.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
+/// Connections that the system keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+/// With `reuse_port`: how long connections that came just before SIGTERM are served as ever.
+const HAND_OVER_TIME: Duration = Duration::from_millis(500);
 
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +67,8 @@ impl fmt::Display for Upstream {
 pub struct Config {
     /// `HOST:PORT`, or a directory for a Unix socket `.s.PGSQL.PORT` (`/run/lockkeeper:6432`).
     pub listen: Vec<String>,
+    /// Another process may listen at the same TCP addresses.
+    pub reuse_port: bool,
     pub upstream: Upstream,
     pub audit: Option<PathBuf>,
     /// None: clients that ask for TLS hear that there is none.
@@ -215,7 +224,7 @@ impl CancelFlag {
 
 /// A connection on its way to its worker, in the form that is bound to no runtime.
 enum Accepted {
-    Tcp(std::net::TcpStream, std::net::SocketAddr),
+    Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -280,13 +289,15 @@ async fn run(
         _ => return Err("signals cannot be caught".into()),
     };
     let (accepted, mut arriving) = mpsc::channel(256);
+    let (hand_over, handed_over) = watch::channel(false);
     for listen in &config.listen {
-        let listener = bind(listen).await?;
+        let listener = bind(listen, config.reuse_port).await?;
         tracing::info!(listen, upstream = %config.upstream, policy = shared.policy().name, "listening");
-        tokio::spawn(accept(listener, accepted.clone()));
+        tokio::spawn(accept(listener, accepted.clone(), handed_over.clone()));
     }
     drop(accepted);
     let workers = workers(&shared)?;
+    readiness::ready();
     let mut turn = 0;
     let deadline = async |shared: Arc<Shared>| {
         // Before the signal this never ends.
@@ -312,9 +323,27 @@ async fn run(
                 let _ = workers[turn % workers.len()].send(connection);
                 turn += 1;
             }
-            _ = hangup.recv() => reload(&shared, &load_policy),
-            _ = terminate.recv() => if stop(&shared) { return Ok(()) },
-            _ = interrupt.recv() => if stop(&shared) { return Ok(()) },
+            _ = hangup.recv() => {
+                readiness::reloading();
+                reload(&shared, &load_policy);
+                readiness::ready();
+            }
+            _ = terminate.recv() => {
+                readiness::stopping();
+                if config.reuse_port && !hand_over.send_replace(true) {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(HAND_OVER_TIME).await;
+                        stop(&shared);
+                    });
+                } else if stop(&shared) {
+                    return Ok(());
+                }
+            }
+            _ = interrupt.recv() => {
+                readiness::stopping();
+                if stop(&shared) { return Ok(()) }
+            }
             () = &mut drained => return Ok(()),
         }
     }
@@ -362,7 +391,7 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
     }
 }
 
-async fn bind(listen: &str) -> Result<Listener, String> {
+async fn bind(listen: &str, reuse_port: bool) -> Result<Listener, String> {
     if let Some(path) = unix_path(listen) {
         if std::os::unix::net::UnixStream::connect(&path).is_err() {
             // Left by a process that was killed; one that listens would have answered.
@@ -372,10 +401,28 @@ async fn bind(listen: &str) -> Result<Listener, String> {
             .map(|listener| Listener::Unix(listener, path.clone()))
             .map_err(|error| format!("cannot listen on {}: {error}", path.display()));
     }
-    TcpListener::bind(listen)
+    bind_tcp(listen, reuse_port)
         .await
         .map(Listener::Tcp)
         .map_err(|error| format!("cannot listen on {listen}: {error}"))
+}
+
+/// As TcpListener::bind, but for SO_REUSEPORT.
+async fn bind_tcp(listen: &str, reuse_port: bool) -> io::Result<TcpListener> {
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in tokio::net::lookup_host(listen).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(reuse_port)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// `/run/lockkeeper:6432` is the socket `/run/lockkeeper/.s.PGSQL.6432`, where libpq looks for it.
@@ -390,13 +437,17 @@ fn unix_path(listen: &str) -> Option<PathBuf> {
     Some(PathBuf::from(directory).join(format!(".s.PGSQL.{port}")))
 }
 
-async fn accept(listener: Listener, accepted: mpsc::Sender<Accepted>) {
+/// Until the address is handed over to another process, which only TCP allows.
+async fn accept(listener: Listener, accepted: mpsc::Sender<Accepted>, mut handed_over: watch::Receiver<bool>) {
     loop {
         let connection = match &listener {
-            Listener::Tcp(listener) => match listener.accept().await {
-                Ok((stream, address)) => stream.into_std().map(|stream| Accepted::Tcp(stream, address)),
-                Err(error) => Err(error),
-            },
+            Listener::Tcp(listener) => {
+                let connection = tokio::select! {
+                    connection = listener.accept() => connection,
+                    _ = handed_over.changed() => return accept_last(listener, &accepted).await,
+                };
+                connection.and_then(|(stream, address)| Ok(Accepted::Tcp(stream.into_std()?, address)))
+            }
             Listener::Unix(listener, _) => match listener.accept().await {
                 Ok((stream, _)) => stream.into_std().map(Accepted::Unix),
                 Err(error) => Err(error),
@@ -413,6 +464,16 @@ async fn accept(listener: Listener, accepted: mpsc::Sender<Accepted>) {
                 tracing::error!(%error, "a connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
+        }
+    }
+}
+
+/// What the system has queued for a listener would be reset with its end.
+async fn accept_last(listener: &TcpListener, accepted: &mpsc::Sender<Accepted>) {
+    while let Ok((socket, address)) = socket2::SockRef::from(listener).accept() {
+        let Some(address) = address.as_socket() else { continue };
+        if socket.set_nonblocking(true).is_ok() {
+            let _ = accepted.send(Accepted::Tcp(socket.into(), address)).await;
         }
     }
 }

@@ -5,6 +5,7 @@
 // Every test binary compiles this module and uses a part of it.
 #![allow(dead_code)]
 
+pub mod alike;
 pub mod locks;
 pub mod raw;
 
@@ -260,7 +261,7 @@ impl Stage {
         locks::Sampler::start(self.cluster, &self.database, table)
     }
 
-    /// A Python script with psycopg 3, whose PG* environment leads to the proxy.
+    /// A Python script with psycopg 3 and asyncpg, whose PG* environment leads to the proxy.
     pub fn python(&self, script: &str) -> Ran {
         self.python_at(self.port, script)
     }
@@ -271,7 +272,7 @@ impl Stage {
         self.run_client(command, port, script)
     }
 
-    /// A CommonJS script with node-postgres (`require('pg')`), whose PG* environment leads to the proxy.
+    /// A CommonJS script with node-postgres (`require('pg')`) and postgres.js, whose PG* environment leads to the proxy.
     pub fn node(&self, script: &str) -> Ran {
         self.node_at(self.port, script)
     }
@@ -286,7 +287,8 @@ impl Stage {
         self.run_client(command, port, script)
     }
 
-    fn run_client(&self, mut command: Command, port: u16, script: &str) -> Ran {
+    /// Runs a program whose PG* environment leads to that port.
+    pub fn run_client(&self, mut command: Command, port: u16, script: &str) -> Ran {
         cluster::clean_environment(&mut command);
         command.env("PGHOST", "127.0.0.1").env("PGPORT", port.to_string());
         command.env("PGUSER", "postgres").env("PGDATABASE", &self.database);

@@ -369,3 +369,143 @@ fn a_notification_arrives_while_a_plan_runs() {
         .collect();
     assert_eq!(heard, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
+
+/// `lockkeeper serve --reuse-port` at that port, to end as a service does.
+fn serve_reusing(port: u16, notify: Option<&str>) -> std::process::Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command.args([
+        "serve",
+        "--reuse-port",
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--upstream",
+    ]);
+    command.arg(format!("127.0.0.1:{}", cluster(18).port()));
+    if let Some(socket) = notify {
+        command.env("NOTIFY_SOCKET", socket);
+    }
+    command.stderr(std::process::Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn signal(child: &std::process::Child, signal: i32) {
+    // SAFETY: kill(2) has no memory effects; the process is our own child and not reaped yet.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+/// A socket that systemd would listen on, and its name for NOTIFY_SOCKET.
+fn notified(name: &str, address: &std::os::unix::net::SocketAddr) -> (String, std::os::unix::net::UnixDatagram) {
+    let socket = std::os::unix::net::UnixDatagram::bind_addr(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    (name.to_owned(), socket)
+}
+
+fn abstract_socket(what: &str) -> (String, std::os::unix::net::UnixDatagram) {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("lockkeeper-test-{what}-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    notified(&format!("@{name}"), &address)
+}
+
+fn next_state(socket: &std::os::unix::net::UnixDatagram) -> String {
+    let mut state = [0; 200];
+    let len = socket.recv(&mut state).expect("a state");
+    String::from_utf8_lossy(&state[..len]).into_owned()
+}
+
+#[test]
+fn systemd_hears_of_every_state_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let address = std::os::unix::net::SocketAddr::from_pathname(&path).unwrap();
+    for (name, socket) in [notified(path.to_str().unwrap(), &address), abstract_socket("states")] {
+        let port = lockkeeper::cluster::free_port().unwrap();
+        let mut child = serve_reusing(port, Some(&name));
+        assert_eq!(next_state(&socket), "READY=1");
+        // Ready means that it listens.
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        signal(&child, libc::SIGHUP);
+        let reloading = next_state(&socket);
+        let micros = reloading
+            .strip_prefix("RELOADING=1\nMONOTONIC_USEC=")
+            .map(str::parse::<u64>);
+        assert!(matches!(micros, Some(Ok(1..))), "{reloading}");
+        assert_eq!(next_state(&socket), "READY=1");
+        signal(&child, libc::SIGTERM);
+        assert_eq!(next_state(&socket), "STOPPING=1");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        socket.set_nonblocking(true).unwrap();
+        assert!(socket.recv(&mut [0; 9]).is_err(), "each state is told once");
+    }
+}
+
+/// Opens, asks and ends one session after the other until it is told to stop; the error of the first that failed.
+fn sessions_in_a_loop(port: u16, database: &str, stop: &std::sync::atomic::AtomicBool) -> Result<u32, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut count = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            let open = super::common::connect_at(port, database)
+                .await
+                .map_err(|error| format!("{error:?}"))?;
+            let row = open
+                .client
+                .query_one("SELECT 6 * 7", &[])
+                .await
+                .map_err(|error| format!("{error:?}"))?;
+            assert_eq!(row.get::<_, i32>(0), 42);
+            count += 1;
+        }
+        Ok(count)
+    })
+}
+
+#[test]
+fn a_new_process_takes_over_and_no_connection_is_refused() {
+    let stage = Stage::without_proxy(cluster(18), "take_over");
+    let port = lockkeeper::cluster::free_port().unwrap();
+    let (name, socket) = abstract_socket("take-over");
+    let mut old = serve_reusing(port, Some(&name));
+    assert_eq!(next_state(&socket), "READY=1");
+    let mut block = Raw::connect(port, &stage.database);
+    block.query("BEGIN");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let loops = [(); 2].map(|()| scope.spawn(|| sessions_in_a_loop(port, &stage.database, &stop)));
+        for turn in 0..3 {
+            let new = serve_reusing(port, Some(&name));
+            assert_eq!(next_state(&socket), "READY=1");
+            signal(&old, libc::SIGTERM);
+            assert_eq!(next_state(&socket), "STOPPING=1");
+            if turn == 0 {
+                // What the old process still has goes on to its end.
+                assert_eq!(command_tags(&block.query("COMMIT")), ["COMMIT"]);
+            }
+            assert_eq!(old.wait().unwrap().code(), Some(0), "turn {turn}");
+            old = new;
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for one in loops {
+            let count = one.join().unwrap().unwrap_or_else(|error| panic!("{error}"));
+            assert!(count > 10, "{count} sessions");
+        }
+    });
+    // Without the flag on both sides the address stays taken.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command.args([
+        "serve",
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--upstream",
+        "127.0.0.1:1",
+    ]);
+    let ran = run(command, "");
+    assert!(ran.status == 1 && ran.stderr.contains("in use"), "{ran:?}");
+    signal(&old, libc::SIGTERM);
+    assert_eq!(old.wait().unwrap().code(), Some(0));
+}
