@@ -242,6 +242,11 @@ impl Relay {
         }
     }
 
+    /// The client has logged in before this relay began: nothing is to be done about channel binding any more.
+    pub fn authenticated(&mut self) {
+        self.channel_binding = ChannelBinding::AsItIs;
+    }
+
     /// Where a statement executed now would run. Only meaningful when quiescent.
     pub fn place(&self) -> Place {
         match (self.group.block, self.status) {
