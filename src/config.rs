@@ -250,11 +250,9 @@ pub enum UpstreamTlsMode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum AuthMode {
-    #[value(name = "passthrough")]
-    #[serde(rename = "passthrough")]
-    PassThrough,
+    Passthrough,
     Scram,
 }
 
@@ -532,7 +530,7 @@ fn auth(mode: Option<AuthMode>, file: Option<PathBuf>) -> Result<Auth, String> {
         (Some(AuthMode::Scram), Some(file)) => Ok(Auth::Scram(file)),
         (Some(AuthMode::Scram), None) => Err("auth-file is not set: auth scram needs the users' verifiers".into()),
         (None, Some(_)) => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
-        (None | Some(AuthMode::PassThrough), _) => Ok(Auth::PassThrough),
+        (None | Some(AuthMode::Passthrough), _) => Ok(Auth::PassThrough),
     }
 }
 

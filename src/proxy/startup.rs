@@ -453,4 +453,14 @@ mod tests {
         assert_eq!(read(b"user\0am"), Parameters::default());
         assert_eq!(read(b""), Parameters::default());
     }
+
+    #[test]
+    fn the_user_is_the_one_that_the_server_takes() {
+        let read = |text: &[u8]| user_name(&[&[0, 0, 0, 0, 0, 3, 0, 0], text].concat());
+        assert_eq!(read(b"user\0amy\0database\0x\0user\0b\xffb\0\0user\0carl\0"), b"b\xffb");
+        assert_eq!(read(b"database\0x\0\0"), b"");
+        assert_eq!(read(b"user\0am"), b"");
+        let long = [&b"user\0"[..], &[b'x'; 70], b"\0\0"].concat();
+        assert_eq!(read(&long), [b'x'; 63]);
+    }
 }

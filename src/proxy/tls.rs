@@ -415,6 +415,17 @@ mod tests {
         check(&rcgen::PKCS_ECDSA_P256_SHA256, Some(32));
         check(&rcgen::PKCS_ECDSA_P384_SHA384, Some(48));
         check(&rcgen::PKCS_ED25519, None);
+        let signed_with = |algorithm: &[&[u8]]| {
+            let sequence = |parts: &[&[u8]]| [&[0x30, parts.concat().len() as u8][..], &parts.concat()].concat();
+            server_end_point(&sequence(&[&sequence(&[]), &sequence(algorithm)])).map(|hash| hash.len())
+        };
+        let pss: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+        assert_eq!(signed_with(&[pss]), Some(32));
+        assert_eq!(signed_with(&[pss, b"\x30\x00"]), Some(32));
+        let sha_512 = b"\x30\x0f\xa0\x0d\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03";
+        assert_eq!(signed_with(&[pss, sha_512]), Some(64));
+        let md5_with_rsa = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04";
+        assert_eq!(signed_with(&[md5_with_rsa]), Some(32));
         for broken in [
             &b""[..],
             b"\x30",

@@ -242,6 +242,51 @@ fn the_server_leg_is_bound_to_the_servers_certificate() {
     check(ran, "scram", false, Err("FATAL:  SCRAM channel binding check failed"));
 }
 
+/// SCRAM bound to a certificate that anybody may show would be bound to nothing: also with `--upstream-tls require`, which
+/// looks at no name and no issuer, whoever shows it must have its key.
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    #[derive(Debug)]
+    struct Stolen(Arc<rustls::sign::CertifiedKey>);
+    impl rustls::server::ResolvesServerCert for Stolen {
+        fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+    let key = rustls::pki_types::pem::PemObject::from_pem_slice(PKI.self_signed.key.as_bytes()).unwrap();
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+    let certified = rustls::sign::CertifiedKey::new(vec![pki::der(&PKI.server)], key);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Stolen(Arc::new(certified))));
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 8]).unwrap();
+        stream.write_all(b"S").unwrap();
+        let mut connection = rustls::ServerConnection::new(config).unwrap();
+        // It gets no further than this.
+        while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+        let _ = stream.read(&mut [0; 100]);
+    });
+    let files = Files::new();
+    std::fs::write(files.path("policy.toml"), QUICK).unwrap();
+    let users = files.put("users.txt", &auth_file(scram_cluster(18)));
+    let arguments = ["--upstream-tls", "require", "--auth", "scram", "--auth-file", &users];
+    let (_proxy, port) = common::start_proxy(&files.path(""), &address, &arguments);
+    let mut raw = Raw::open(port);
+    raw.send(&startup(&[("user", "amy"), ("database", "postgres")]));
+    let messages = raw.until_ready();
+    assert_eq!(tags(&messages), "E");
+    let message = error_field(&messages, b'M').unwrap();
+    assert!(message.contains("BadSignature"), "{message}");
+}
+
 async fn relay_between(client: std::net::TcpStream, server_port: u16) -> std::io::Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     client.set_nonblocking(true)?;
@@ -269,6 +314,69 @@ async fn relay_between(client: std::net::TcpStream, server_port: u16) -> std::io
     let mut server = connector.connect(name, server).await?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// libpq takes the hash that it binds to from the certificate; that of a proxy's own certificate must be the same.
+#[test]
+fn every_kind_of_certificate_has_its_own_binding() {
+    let cluster = scram_cluster(18);
+    let pair = |algorithm| {
+        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let cert = params.self_signed(&key).unwrap().pem();
+        pki::Pair {
+            cert,
+            key: key.serialize_pem(),
+        }
+    };
+    let not_offered = "channel binding is required, but server did not offer";
+    let works = "amy, server leg plain";
+    for (name, pair, expect) in [
+        ("P-384", pair(&rcgen::PKCS_ECDSA_P384_SHA384), Ok(works)),
+        // Its signature has no hash of its own: nothing can be bound to it.
+        ("Ed25519", pair(&rcgen::PKCS_ED25519), Err(not_offered)),
+    ] {
+        let files = Files::new();
+        let mut arguments = files.offer(&pair);
+        let users = files.put("users.txt", &auth_file(cluster));
+        arguments.extend(["--auth", "scram", "--auth-file", &users].map(str::to_owned));
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let stage = Stage::on(cluster, "kinds", QUICK, &arguments);
+        let with = |binding: &str| {
+            login(
+                &stage,
+                "amy",
+                "secret",
+                &format!("sslmode=require channel_binding={binding}"),
+            )
+        };
+        check(with("require"), name, true, expect);
+        check(with("prefer"), name, true, Ok(works));
+    }
+}
+
+/// What counts is the certificate that this client was shown.
+#[test]
+fn a_new_certificate_does_not_disturb_a_login() {
+    let (stage, files) = stage(18, "renewed", false);
+    let old = negotiated(stage.port);
+    let hash = end_point(&old);
+    files.offer(&PKI.proxy_renewed);
+    stage.proxy().signal(libc::SIGHUP).unwrap();
+    until("the new certificate is shown", || {
+        shown(&negotiated(stage.port)) == pki::der(&PKI.proxy_renewed)
+    });
+    let mut raw = begin(Raw::over(old), "amy", &stage.database).0;
+    let mut amy = Amy::new(ChannelBinding::tls_server_end_point(hash), true);
+    raw.send(&amy.first());
+    let last = amy.last(&mut raw);
+    raw.send(&last);
+    assert!(tags(&raw.until_ready()).ends_with('Z'));
+}
+
+fn end_point(client: &pki::Client) -> Vec<u8> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &shown(client));
+    digest.as_ref().to_vec()
 }
 
 // --- the raw client -----------------------------------------------------------------------------------------------
@@ -611,15 +719,37 @@ fn tampering_with_channel_binding_is_refused_as_postgresql_does() {
     }
     // The hash of the proxy's own certificate is what a client must send.
     let encrypted = negotiated(stage.port);
-    let hash = ring::digest::digest(&ring::digest::SHA256, &shown(&encrypted))
-        .as_ref()
-        .to_vec();
+    let hash = end_point(&encrypted);
     let mut raw = begin(Raw::over(encrypted), "amy", &stage.database).0;
     let mut amy = Amy::new(ChannelBinding::tls_server_end_point(hash), true);
     raw.send(&amy.first());
     let last = amy.last(&mut raw);
     raw.send(&last);
     assert!(tags(&raw.until_ready()).ends_with('Z'));
+}
+
+#[test]
+fn a_client_that_does_not_answer_is_told() {
+    let files = Files::new();
+    let cluster = scram_cluster(18);
+    let users = files.put("users.txt", &auth_file(cluster));
+    let arguments = [
+        "--auth",
+        "scram",
+        "--auth-file",
+        &users,
+        "--authentication-timeout-s",
+        "1",
+    ];
+    let stage = Stage::on(cluster, "slow", QUICK, &arguments);
+    let mut raw = begin(Raw::open(stage.port), "amy", &stage.database).0;
+    let messages = raw.until_ready();
+    assert_eq!(tags(&messages), "E");
+    let message = error_field(&messages, b'M').unwrap();
+    assert!(
+        message.contains("authentication was not finished within 1 s"),
+        "{message}"
+    );
 }
 
 // --- the server's side --------------------------------------------------------------------------------------------
