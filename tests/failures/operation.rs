@@ -256,7 +256,7 @@ fn sigterm_during_a_batch_run_leaves_whole_batches_and_says_so() {
         .direct("SELECT count(*) FROM users WHERE seen = false")
         .parse()
         .unwrap();
-    assert!(changed % 10 == 0 && (20..1000).contains(&changed), "{changed}");
+    assert!(changed.is_multiple_of(10) && (20..1000).contains(&changed), "{changed}");
     assert_eq!(error_field(&answer, b'C').as_deref(), Some("57P01"), "{answer:?}");
     assert!(
         error_field(&answer, b'D').unwrap().contains(&format!("{changed} rows")),
