@@ -5,7 +5,7 @@
 
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
+use crate::proxy::{Auth, ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -128,6 +128,27 @@ pub struct Options {
     )]
     pub upstream_tls_name: Option<String>,
 
+    /// Who authenticates clients: passthrough (the server; all messages are relayed) or scram (the proxy, from the
+    /// verifiers of --auth-file; it logs in to the server with what the client has proven) [default: passthrough]
+    #[arg(
+        long,
+        value_name = "MODE",
+        env = "LOCKKEEPER_AUTH",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth: Option<AuthMode>,
+
+    /// For --auth scram: lines "user" "SCRAM-SHA-256$…" as in PgBouncer's auth_file; SIGHUP reads it again
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_AUTH_FILE",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_file: Option<PathBuf>,
+
     /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
     /// [default: standard]
     #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY", hide_env_values = true)]
@@ -241,6 +262,13 @@ pub enum UpstreamTlsMode {
     VerifyFull,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    Passthrough,
+    Scram,
+}
+
 /// What `serve` runs with.
 #[derive(Debug)]
 pub struct Settings {
@@ -294,6 +322,8 @@ impl Options {
             upstream_tls: self.upstream_tls.or(below.upstream_tls),
             upstream_ca: self.upstream_ca.or(below.upstream_ca),
             upstream_tls_name: self.upstream_tls_name.or(below.upstream_tls_name),
+            auth: self.auth.or(below.auth),
+            auth_file: self.auth_file.or(below.auth_file),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
             connections_max: self.connections_max.or(below.connections_max),
@@ -337,6 +367,7 @@ impl Options {
         }
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
+        let auth = auth(self.auth, self.auth_file)?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -372,6 +403,7 @@ impl Options {
                 audit: self.audit,
                 client_tls,
                 upstream_tls,
+                auth,
                 limits,
             },
             policy: self.policy.unwrap_or_else(|| "standard".into()),
@@ -505,6 +537,15 @@ fn upstream_tls(
         Address::Unix { .. } => {
             Err("upstream-tls: PostgreSQL has no TLS on a Unix socket; give HOST:PORT, or disable".into())
         }
+    }
+}
+
+fn auth(mode: Option<AuthMode>, file: Option<PathBuf>) -> Result<Auth, String> {
+    match (mode, file) {
+        (Some(AuthMode::Scram), Some(file)) => Ok(Auth::Scram(file)),
+        (Some(AuthMode::Scram), None) => Err("auth-file is not set: auth scram needs the users' verifiers".into()),
+        (None, Some(_)) => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
+        (None | Some(AuthMode::Passthrough), _) => Ok(Auth::PassThrough),
     }
 }
 
@@ -796,7 +837,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 21);
+        assert_eq!(keys().len(), 23);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
@@ -877,6 +918,19 @@ mod tests {
         wrong("upstream-ca = 'a'", "without upstream-tls");
         let socket = Options::parse("upstream = '/tmp'\nupstream-tls = 'require'").expect("a good file");
         assert!(socket.resolve().is_err_and(|error| error.contains("Unix socket")));
+    }
+
+    #[test]
+    fn who_authenticates_is_as_the_settings_say() {
+        let resolve = |text: &str| {
+            let text = format!("upstream = 'db'\n{}", text.replace("; ", "\n"));
+            Ok::<_, String>(Options::parse(&text).expect("a good file").resolve()?.proxy.auth)
+        };
+        assert_eq!(resolve(""), Ok(Auth::PassThrough));
+        assert_eq!(resolve("auth = 'passthrough'; auth-file = 'f'"), Ok(Auth::PassThrough));
+        assert_eq!(resolve("auth = 'scram'; auth-file = 'f'"), Ok(Auth::Scram("f".into())));
+        assert!(resolve("auth = 'scram'").is_err_and(|error| error.contains("auth-file is not set")));
+        assert!(resolve("auth-file = 'f'").is_err_and(|error| error.contains("--auth scram")));
     }
 
     #[test]

@@ -29,14 +29,25 @@ without its dashes in front. Flags win over variables, variables over the file. 
 TLS: with --tls-cert and --tls-key clients may use it, with --client-tls require they must (over
 TCP; Unix sockets and cancel requests pass). --upstream-tls encrypts the way to the server.
 Passwords go through to the server, so SCRAM's channel binding meets two certificates where both
-ways are encrypted. libpq uses it by itself then and the login fails (with sslmode=prefer libpq tries
-again in plain text), unless --tls-cert and --tls-key are the server's own, or clients connect with
-channel_binding=disable. The server's `cert` authentication cannot work through a proxy.
+ways are encrypted. libpq uses it by itself then and the login fails (with sslmode=prefer libpq
+tries again in plain text), unless --auth scram is used, --tls-cert and --tls-key are the server's
+own, or clients connect with channel_binding=disable. The server's `cert` authentication cannot
+work through a proxy.
 
-SIGHUP reads the policy and the TLS files again (keeping the old ones when the new ones are wrong) and
-opens the audit log again. SIGTERM ends idle sessions, waits for what is in the middle of something, and ends.
-With --reuse-port a new process may be started first; then SIGTERM ends the old one, and no connection is refused.
-systemd is told of all that through NOTIFY_SOCKET (Type=notify).
+With --auth scram the proxy authenticates clients itself, from the SCRAM verifiers of --auth-file,
+and logs in to the server with what the client has proven. No password is stored, and channel
+binding works on both ways. The file is as PgBouncer's; the server gives its lines, which must be
+fetched again when a password changes:
+
+  umask 077; psql -AtX -U postgres -o users.txt -c \"
+    SELECT format('\\\"%s\\\" \\\"%s\\\"', replace(rolname, '\\\"', '\\\"\\\"'), rolpassword)
+    FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256%'\"
+
+SIGHUP reads the policy, the TLS files and the auth file again (keeping the old ones when the new
+ones are wrong) and opens the audit log again. SIGTERM ends idle sessions, waits for what is in the
+middle of something, and ends. With --reuse-port a new process may be started first; then SIGTERM
+ends the old one, and no connection is refused. systemd is told of all that through NOTIFY_SOCKET
+(Type=notify).
 
 Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 
@@ -178,7 +189,7 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = load_policy(&policy) {
         return fail(2, &error);
     }
-    if let Err(error) = settings.proxy.check_tls() {
+    if let Err(error) = settings.proxy.check_files() {
         return fail(2, &error);
     }
     start_log(settings.log_format, &settings.log_level);

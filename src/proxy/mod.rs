@@ -8,15 +8,18 @@ mod buffer;
 mod conduct;
 mod dialogue;
 mod journal;
+mod login;
 mod readiness;
 mod relay;
 mod responses;
+mod scram;
 mod script;
 mod session;
 mod shapes;
 mod startup;
 mod stream;
 mod tls;
+mod verifiers;
 mod wire;
 
 use crate::audit::Audit;
@@ -34,6 +37,7 @@ use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
+use verifiers::AuthFile;
 
 /// How long sessions that are ended in the middle of something have to say so.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -75,15 +79,42 @@ pub struct Config {
     pub client_tls: Option<ClientTls>,
     /// None: the server is reached without TLS. Never used over a Unix socket.
     pub upstream_tls: Option<UpstreamTls>,
+    pub auth: Auth,
     pub limits: Limits,
 }
 
 impl Config {
-    /// Reads the files that TLS needs and says what is wrong with them.
-    pub fn check_tls(&self) -> Result<(), String> {
+    /// Reads the files that TLS and authentication need and says what is wrong with them.
+    pub fn check_files(&self) -> Result<(), String> {
         self.client_tls.as_ref().map(Acceptor::load).transpose()?;
-        self.upstream_tls.as_ref().map(Connector::load).transpose()?;
+        self.connector()?;
+        self.auth.load()?;
         Ok(())
+    }
+
+    fn connector(&self) -> Result<Option<Connector>, String> {
+        let binds = matches!(self.auth, Auth::Scram(_));
+        let tls = self.upstream_tls.as_ref();
+        tls.map(|tls| Connector::load(tls, binds)).transpose()
+    }
+}
+
+/// Who authenticates clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// The server: the messages are relayed.
+    #[default]
+    PassThrough,
+    /// The proxy, with the SCRAM verifiers of this file; what the client proves then logs in to the server.
+    Scram(PathBuf),
+}
+
+impl Auth {
+    fn load(&self) -> Result<Option<AuthFile>, String> {
+        match self {
+            Auth::PassThrough => Ok(None),
+            Auth::Scram(path) => AuthFile::load(path).map(Some),
+        }
     }
 }
 
@@ -151,6 +182,8 @@ pub(crate) struct Shared {
     policy: Current<Policy>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
+    /// None: the server authenticates clients.
+    auth_file: Option<AuthFile>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
@@ -243,7 +276,7 @@ impl Drop for Listener {
 }
 
 /// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, reads the
-/// TLS files again in the same way, and opens the audit file anew.
+/// TLS files and the verifiers again in the same way, and opens the audit file anew.
 pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
@@ -256,7 +289,8 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         audit,
         policy: Current::new(policy),
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
-        connector: config.upstream_tls.as_ref().map(Connector::load).transpose()?,
+        connector: config.connector()?,
+        auth_file: config.auth.load()?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -388,6 +422,11 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
             Ok(()) => tracing::info!("TLS files read again"),
             Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
         }
+    }
+    match shared.auth_file.as_ref().map(AuthFile::reload) {
+        None => {}
+        Some(Ok(())) => tracing::info!("auth file read again"),
+        Some(Err(error)) => tracing::error!(error, "the auth file is wrong, the old verifiers stay"),
     }
 }
 

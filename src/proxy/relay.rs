@@ -29,8 +29,8 @@ const NAMES_MAX: usize = 32 << 10;
 
 /// Behind the server's error when SCRAM failed between two TLS connections, but not for its password.
 const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the login to the server's own certificate, and the \
-    client sees the proxy's. Connect with channel_binding=disable, or give the proxy the server's certificate and key \
-    (--tls-cert, --tls-key).";
+    client sees the proxy's. Connect with channel_binding=disable, give the proxy the server's certificate and key \
+    (--tls-cert, --tls-key), or run it with --auth scram.";
 
 /// Why a session cannot go on.
 #[derive(Debug)]
@@ -240,6 +240,11 @@ impl Relay {
             discard_to_sync: false,
             discarding: 0,
         }
+    }
+
+    /// The client has logged in before this relay began: nothing is to be done about channel binding any more.
+    pub fn authenticated(&mut self) {
+        self.channel_binding = ChannelBinding::AsItIs;
     }
 
     /// Where a statement executed now would run. Only meaningful when quiescent.

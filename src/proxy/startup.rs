@@ -1,7 +1,9 @@
 //! From an accepted connection to a session: the startup packet, cancel requests, the server's connection, authentication.
 //!
-//! Authentication is between the client and the server; its messages are relayed and none of them is kept.
+//! Authentication is between the client and the server, and its messages are relayed; with `--auth scram` it is done in
+//! [`super::login`] before that. None of its messages is kept.
 
+use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
@@ -16,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 const SSL_REQUEST: u32 = 80_877_103;
 const GSSENC_REQUEST: u32 = 80_877_104;
@@ -39,9 +41,17 @@ enum First {
     Nothing,
 }
 
+/// A client whose first word is heard.
+struct Opened {
+    client: Stream,
+    /// What the client can bind SCRAM to.
+    end_point: Option<Vec<u8>>,
+    first: First,
+}
+
 /// Serves one accepted connection to its end. Errors are told to the client and logged here.
 pub async fn serve_connection(client: Stream, address: String, shared: Arc<Shared>) {
-    let (mut client, first) = match timeout(shared.limits.startup_timeout, open(client, &shared)).await {
+    let opened = match timeout(shared.limits.startup_timeout, open(client, &shared)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             tracing::info!(client = address, error, "no startup packet that can be read");
@@ -52,7 +62,8 @@ pub async fn serve_connection(client: Stream, address: String, shared: Arc<Share
             return;
         }
     };
-    match first {
+    let mut client = opened.client;
+    match opened.first {
         First::Encrypt | First::Nothing => {}
         First::Cancel(packet) => {
             cancel(&packet, &shared).await;
@@ -65,7 +76,7 @@ pub async fn serve_connection(client: Stream, address: String, shared: Arc<Share
                 refuse(&mut client, &full).await;
                 return;
             };
-            start(client, address, packet, shared).await;
+            start(client, opened.end_point, address, packet, shared).await;
         }
     }
 }
@@ -90,12 +101,13 @@ impl Drop for Place {
 
 /// Up to the startup packet or cancel request, through the TLS handshake if the client wants one. A client that did
 /// something wrong has been told so.
-async fn open(mut client: Stream, shared: &Shared) -> Result<(Stream, First), String> {
+async fn open(mut client: Stream, shared: &Shared) -> Result<Opened, String> {
+    let mut end_point = None;
     let acceptor = shared.acceptor.as_ref();
     if let (Stream::Tcp(plain), Some(acceptor)) = (&client, acceptor)
         && starts_handshake(plain).await
     {
-        client = encrypt(client, acceptor).await?;
+        (client, end_point) = encrypt(client, acceptor).await?;
         if !client.agreed_on_protocol() {
             client.close().await;
             return Err("a connection that begins with the TLS handshake must ask for ALPN `postgresql`".into());
@@ -103,7 +115,7 @@ async fn open(mut client: Stream, shared: &Shared) -> Result<(Stream, First), St
     }
     let mut first = first_packet(&mut client, acceptor.is_some()).await?;
     if let (First::Encrypt, Some(acceptor)) = (&first, acceptor) {
-        client = encrypt(client, acceptor).await?;
+        (client, end_point) = encrypt(client, acceptor).await?;
         first = first_packet(&mut client, false).await?;
     }
     // As with PostgreSQL's hostssl, a Unix socket needs no encryption, and a cancel request is served without.
@@ -114,7 +126,11 @@ async fn open(mut client: Stream, shared: &Shared) -> Result<(Stream, First), St
         refuse(&mut client, &plain).await;
         return Err("not encrypted, which --client-tls require asks for".into());
     }
-    Ok((client, first))
+    Ok(Opened {
+        client,
+        end_point,
+        first,
+    })
 }
 
 async fn starts_handshake(client: &TcpStream) -> bool {
@@ -122,9 +138,12 @@ async fn starts_handshake(client: &TcpStream) -> bool {
     client.peek(&mut first).await.is_ok_and(|n| n == 1) && first[0] == HANDSHAKE
 }
 
-async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<Stream, String> {
+async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<(Stream, Option<Vec<u8>>), String> {
     match client {
-        Stream::Tcp(plain) => Ok(Stream::Tls(Box::new(acceptor.accept(plain).await?))),
+        Stream::Tcp(plain) => {
+            let (encrypted, end_point) = acceptor.accept(plain).await?;
+            Ok((Stream::Tls(Box::new(encrypted)), end_point))
+        }
         Stream::Unix(_) | Stream::Tls(_) => Err("a request for encryption where there can be none".into()),
     }
 }
@@ -225,7 +244,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
     }
 }
 
-async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc<Shared>) {
+async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, packet: Vec<u8>, shared: Arc<Shared>) {
     let parameters = startup_parameters(&packet);
     if *shared.stop.borrow() != Stop::No {
         refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
@@ -251,10 +270,34 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         refuse(&mut client, &report).await;
         return;
     }
+    let deadline = Instant::now() + shared.limits.authentication_timeout;
+    if let Some(file) = &shared.auth_file {
+        let user = User {
+            name: user_name(&packet),
+            users: file.get(),
+            end_point,
+        };
+        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user)).await;
+        let late = |_| {
+            let seconds = shared.limits.authentication_timeout.as_secs();
+            let message = format!("lockkeeper: authentication was not finished within {seconds} s");
+            Err(Ended::Report(Report::fatal("08006", &message)))
+        };
+        if let Err(ended) = logged_in.unwrap_or_else(late) {
+            tracing::info!(client = address, user = parameters.user, %ended, "not authenticated");
+            // A client that does not read keeps nobody.
+            let _ = timeout(FAREWELL_TIMEOUT, send(&mut client, &ended.last_words(&shared.upstream))).await;
+            tokio::join!(client.close(), server.close());
+            return;
+        }
+    }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
     relay.replication = parameters.replication;
-    match timeout(shared.limits.authentication_timeout, relay.run(Mode::Authenticate)).await {
+    if shared.auth_file.is_some() {
+        relay.authenticated();
+    }
+    match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
         Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
             tracing::warn!(
@@ -373,6 +416,23 @@ fn startup_parameters(packet: &[u8]) -> Parameters {
     found
 }
 
+/// The user as the server sees it: bytes, the last of several, cut as every name is.
+fn user_name(packet: &[u8]) -> Vec<u8> {
+    const NAME_BYTES_MAX: usize = 63;
+    let mut rest = packet.get(8..).unwrap_or_default();
+    let mut user = &[][..];
+    while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
+        let Some((value, next)) = wire::c_string(after) else {
+            break;
+        };
+        rest = next;
+        if name == b"user" {
+            user = &value[..value.len().min(NAME_BYTES_MAX)];
+        }
+    }
+    user.to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,5 +453,15 @@ mod tests {
         assert!(!read(b"user\0amy\0replication\0false\0\0").replication);
         assert_eq!(read(b"user\0am"), Parameters::default());
         assert_eq!(read(b""), Parameters::default());
+    }
+
+    #[test]
+    fn the_user_is_the_one_that_the_server_takes() {
+        let read = |text: &[u8]| user_name(&[&[0, 0, 0, 0, 0, 3, 0, 0], text].concat());
+        assert_eq!(read(b"user\0amy\0database\0x\0user\0b\xffb\0\0user\0carl\0"), b"b\xffb");
+        assert_eq!(read(b"database\0x\0\0"), b"");
+        assert_eq!(read(b"user\0am"), b"");
+        let long = [&b"user\0"[..], &[b'x'; 70], b"\0\0"].concat();
+        assert_eq!(read(&long), [b'x'; 63]);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::stream::Stream;
 use super::{ClientTls, Current, UpstreamTls, Verify};
+use ::ring::digest::{SHA256, SHA384, SHA512, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring};
@@ -27,20 +28,25 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 /// Offers TLS to clients.
 pub struct Acceptor {
     settings: ClientTls,
-    config: Current<ServerConfig>,
+    offer: Current<Offer>,
+}
+
+struct Offer {
+    config: Arc<ServerConfig>,
+    end_point: Option<Vec<u8>>,
 }
 
 impl Acceptor {
     pub fn load(settings: &ClientTls) -> Result<Acceptor, String> {
         Ok(Acceptor {
             settings: settings.clone(),
-            config: Current::new(server_config(settings)?),
+            offer: Current::new(offer(settings)?),
         })
     }
 
     /// Connections from now on get what the files hold now; an error leaves everything as it was.
     pub fn reload(&self) -> Result<(), String> {
-        self.config.set(server_config(&self.settings)?);
+        self.offer.set(offer(&self.settings)?);
         Ok(())
     }
 
@@ -49,10 +55,12 @@ impl Acceptor {
         self.settings.required
     }
 
-    pub async fn accept(&self, client: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-        let accepted = TlsAcceptor::from(self.config.get()).accept(client).await;
+    /// With the data to which the client can bind SCRAM, if the certificate that it was shown has such data.
+    pub async fn accept(&self, client: TcpStream) -> Result<(TlsStream<TcpStream>, Option<Vec<u8>>), String> {
+        let offer = self.offer.get();
+        let accepted = TlsAcceptor::from(Arc::clone(&offer.config)).accept(client).await;
         accepted
-            .map(TlsStream::Server)
+            .map(|stream| (TlsStream::Server(stream), offer.end_point.clone()))
             .map_err(|error| format!("no TLS connection: {error}"))
     }
 }
@@ -61,11 +69,13 @@ impl Acceptor {
 pub struct Connector {
     settings: UpstreamTls,
     name: ServerName<'static>,
+    /// SCRAM is bound to the server's certificate.
+    binds: bool,
     config: Current<ClientConfig>,
 }
 
 impl Connector {
-    pub fn load(settings: &UpstreamTls) -> Result<Connector, String> {
+    pub fn load(settings: &UpstreamTls, binds: bool) -> Result<Connector, String> {
         let name = ServerName::try_from(settings.name.clone()).map_err(|_| {
             format!(
                 "`{}` is neither a host name nor an IP address that a certificate can have; give --upstream-tls-name",
@@ -75,12 +85,13 @@ impl Connector {
         Ok(Connector {
             settings: settings.clone(),
             name,
-            config: Current::new(client_config(settings)?),
+            binds,
+            config: Current::new(client_config(settings, binds)?),
         })
     }
 
     pub fn reload(&self) -> Result<(), String> {
-        self.config.set(client_config(&self.settings)?);
+        self.config.set(client_config(&self.settings, self.binds)?);
         Ok(())
     }
 
@@ -115,6 +126,18 @@ impl Stream {
         matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(ALPN))
     }
 
+    /// What SCRAM can be bound to: the certificate that the server has shown, if the handshake has proven it its own.
+    pub fn peer_end_point(&self) -> Option<Vec<u8>> {
+        match self {
+            Stream::Tls(stream) => {
+                let certificate = stream.get_ref().1.peer_certificates()?.first()?;
+                ParsedCertificate::try_from(certificate).ok()?;
+                server_end_point(certificate)
+            }
+            Stream::Tcp(_) | Stream::Unix(_) => None,
+        }
+    }
+
     /// A TLS peer must hear that this is the end (close_notify), or it takes the end for an attack. Plain connections just end.
     pub async fn close(&mut self) {
         if let Stream::Tls(stream) = self {
@@ -124,9 +147,61 @@ impl Stream {
     }
 }
 
-fn server_config(settings: &ClientTls) -> Result<ServerConfig, String> {
+/// The channel-binding data tls-server-end-point (RFC 5929 section 4.1): the certificate's hash with the algorithm of its
+/// own signature, SHA-256 in place of MD5 and SHA-1. None where the signature has no such hash (Ed25519).
+fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    let (fields, _) = der(0x30, certificate)?;
+    let (_, after) = der(0x30, fields)?;
+    let (algorithm, _) = der(0x30, after)?;
+    let (oid, parameters) = der(0x06, algorithm)?;
+    let hash = match oid {
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x04 | 0x05 | 0x0b] => &SHA256,
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c] => &SHA384,
+        [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d] => &SHA512,
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x01] | [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02] => &SHA256,
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03] => &SHA384,
+        [0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x04] => &SHA512,
+        RSA_PSS => match der(0x30, parameters).and_then(|(parameters, _)| der(0xa0, parameters)) {
+            // SHA-1 by default.
+            None => &SHA256,
+            Some((named, _)) => match der(0x06, der(0x30, named)?.0)?.0 {
+                [0x2b, 0x0e, 0x03, 0x02, 0x1a] | [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01] => &SHA256,
+                [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02] => &SHA384,
+                [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x03] => &SHA512,
+                _ => return None,
+            },
+        },
+        _ => return None,
+    };
+    Some(digest(hash, certificate).as_ref().to_vec())
+}
+
+/// The contents of the DER element at the front, if it has this tag, and what is behind it.
+fn der(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (&length, rest) = bytes.strip_prefix(&[tag])?.split_first()?;
+    let (length, rest) = match length {
+        0..=0x7f => (length as usize, rest),
+        0x81..=0x83 => {
+            let (length, rest) = rest.split_at_checked(length as usize - 0x80)?;
+            (length.iter().fold(0, |all, byte| all << 8 | *byte as usize), rest)
+        }
+        _ => return None,
+    };
+    rest.split_at_checked(length)
+}
+
+fn offer(settings: &ClientTls) -> Result<Offer, String> {
+    let chain = certificates("tls-cert", &settings.cert)?;
+    let end_point = chain.first().and_then(|own| server_end_point(own));
+    Ok(Offer {
+        config: Arc::new(server_config(settings, chain)?),
+        end_point,
+    })
+}
+
+fn server_config(settings: &ClientTls, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, String> {
     let (cert, key) = (&settings.cert, &settings.key);
-    let chain = certificates("tls-cert", cert)?;
     let private = PrivateKeyDer::from_pem_slice(&contents("tls-key", key)?).map_err(|_| {
         format!(
             "tls-key: {} holds no private key: a PEM block `PRIVATE KEY` without a passphrase is needed",
@@ -162,7 +237,7 @@ fn server_config(settings: &ClientTls) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-fn client_config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
+fn client_config(settings: &UpstreamTls, binds: bool) -> Result<ClientConfig, String> {
     let trust = match &settings.verify {
         Verify::Nothing => Trust::Anybody,
         Verify::Ca(path) | Verify::Full(path) => {
@@ -177,6 +252,7 @@ fn client_config(settings: &UpstreamTls) -> Result<ClientConfig, String> {
     let provider = provider();
     let verifier = Verifier {
         trust,
+        binds,
         provider: Arc::clone(&provider),
     };
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -211,7 +287,21 @@ enum Trust {
 #[derive(Debug)]
 struct Verifier {
     trust: Trust,
+    /// SCRAM is bound to the certificate, which is worth nothing if anybody can show it.
+    binds: bool,
     provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    /// The peer must prove that the certificate is its own.
+    fn asks_for_proof(&self, cert: &CertificateDer<'_>) -> bool {
+        match &self.trust {
+            // Who does not care whose certificate it is gains nothing from the proof, unless SCRAM is bound to it. And
+            // old certificates (X.509 version 1) cannot be read here: nothing is bound to them.
+            Trust::Anybody => self.binds && ParsedCertificate::try_from(cert).is_ok(),
+            Trust::Roots { .. } => true,
+        }
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -255,15 +345,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.trust {
-            // Who does not care whose certificate it is gains nothing from a proof that it is the peer's. And old
-            // certificates (X.509 version 1) cannot be read here.
-            Trust::Anybody => Ok(HandshakeSignatureValid::assertion()),
-            Trust::Roots { .. } => {
-                let algorithms = &self.provider.signature_verification_algorithms;
-                rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-            }
+        if !self.asks_for_proof(cert) {
+            return Ok(HandshakeSignatureValid::assertion());
         }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -272,13 +358,11 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match &self.trust {
-            Trust::Anybody => Ok(HandshakeSignatureValid::assertion()),
-            Trust::Roots { .. } => {
-                let algorithms = &self.provider.signature_verification_algorithms;
-                rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-            }
+        if !self.asks_for_proof(cert) {
+            return Ok(HandshakeSignatureValid::assertion());
         }
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -313,4 +397,43 @@ fn roots(setting: &str, path: &Path) -> Result<(RootCertStore, Vec<CertificateDe
             .map_err(|error| format!("{setting}: {}: {error}", path.display()))?;
     }
     Ok((roots, listed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, SignatureAlgorithm};
+
+    #[test]
+    fn the_end_point_is_hashed_as_the_certificate_was_signed() {
+        let check = |algorithm: &'static SignatureAlgorithm, length: Option<usize>| {
+            let key = KeyPair::generate_for(algorithm).expect("a key");
+            let params = CertificateParams::new(vec!["localhost".into()]).expect("a name");
+            let certificate = params.self_signed(&key).expect("a certificate");
+            assert_eq!(server_end_point(certificate.der()).map(|hash| hash.len()), length);
+        };
+        check(&rcgen::PKCS_ECDSA_P256_SHA256, Some(32));
+        check(&rcgen::PKCS_ECDSA_P384_SHA384, Some(48));
+        check(&rcgen::PKCS_ED25519, None);
+        let signed_with = |algorithm: &[&[u8]]| {
+            let sequence = |parts: &[&[u8]]| [&[0x30, parts.concat().len() as u8][..], &parts.concat()].concat();
+            server_end_point(&sequence(&[&sequence(&[]), &sequence(algorithm)])).map(|hash| hash.len())
+        };
+        let pss: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+        assert_eq!(signed_with(&[pss]), Some(32));
+        assert_eq!(signed_with(&[pss, b"\x30\x00"]), Some(32));
+        let sha_512 = b"\x30\x0f\xa0\x0d\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x03";
+        assert_eq!(signed_with(&[pss, sha_512]), Some(64));
+        let md5_with_rsa = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x04";
+        assert_eq!(signed_with(&[md5_with_rsa]), Some(32));
+        for broken in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x80",
+            b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\x03\x30\x82\x01",
+        ] {
+            assert_eq!(server_end_point(broken), None);
+        }
+    }
 }

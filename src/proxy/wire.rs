@@ -79,7 +79,11 @@ pub fn close_target(frame: &[u8]) -> Option<(u8, &[u8])> {
 }
 
 pub const AUTHENTICATION_OK: u32 = 0;
+pub const AUTHENTICATION_CLEARTEXT: u32 = 3;
+pub const AUTHENTICATION_MD5: u32 = 5;
 pub const AUTHENTICATION_SASL: u32 = 10;
+pub const AUTHENTICATION_SASL_CONTINUE: u32 = 11;
+pub const AUTHENTICATION_SASL_FINAL: u32 = 12;
 
 /// Which of the server's authentication messages this whole frame is.
 pub fn authentication(frame: &[u8]) -> Option<u32> {
@@ -89,17 +93,12 @@ pub fn authentication(frame: &[u8]) -> Option<u32> {
 
 /// A whole AuthenticationSASL without the mechanisms that need channel binding; None if it has none, or no others.
 pub fn without_channel_binding(frame: &[u8]) -> Option<BytesMut> {
-    let mut rest = frame.get(HEADER + 4..)?;
-    let (mut kept, mut dropped) = (Vec::new(), false);
-    while let Some((mechanism, after)) = c_string(rest).filter(|(mechanism, _)| !mechanism.is_empty()) {
-        if mechanism.ends_with(b"-PLUS") {
-            dropped = true;
-        } else {
-            kept.push(mechanism);
-        }
-        rest = after;
-    }
-    if !dropped || kept.is_empty() {
+    let offered = mechanisms(frame);
+    let kept: Vec<_> = offered
+        .iter()
+        .filter(|mechanism| !mechanism.ends_with(b"-PLUS"))
+        .collect();
+    if kept.is_empty() || kept.len() == offered.len() {
         return None;
     }
     let mut out = BytesMut::new();
@@ -111,6 +110,32 @@ pub fn without_channel_binding(frame: &[u8]) -> Option<BytesMut> {
         b.put_u8(0);
     });
     Some(out)
+}
+
+/// The mechanisms of a whole AuthenticationSASL.
+pub fn mechanisms(frame: &[u8]) -> Vec<&[u8]> {
+    let mut rest = frame.get(HEADER + 4..).unwrap_or_default();
+    let mut found = Vec::new();
+    while let Some((mechanism, after)) = c_string(rest).filter(|(mechanism, _)| !mechanism.is_empty()) {
+        found.push(mechanism);
+        rest = after;
+    }
+    found
+}
+
+pub fn put_authentication(out: &mut BytesMut, code: u32, data: &[u8]) {
+    put_frame(out, b'R', |b| {
+        b.put_u32(code);
+        b.put_slice(data);
+    });
+}
+
+pub fn put_sasl_initial_response(out: &mut BytesMut, mechanism: &str, data: &[u8]) {
+    put_frame(out, b'p', |b| {
+        put_c_string(b, mechanism.as_bytes());
+        b.put_i32(data.len() as i32);
+        b.put_slice(data);
+    });
 }
 
 /// Builds a frame: the length is filled in after the body.
