@@ -1,10 +1,11 @@
 # make demo    builds, and plays schema changes on a live table straight at PostgreSQL and through Lockkeeper
 # make test    runs every test against real servers
+# make bench   measures what forwarding costs beside HAProxy, and judging; on a quiet machine
 # Both install what the machine lacks, saying so.
 
 ROWS ?= 2000000
 
-.PHONY: demo test set-up set-up-test
+.PHONY: demo test bench set-up set-up-test set-up-bench
 
 demo: set-up
 	cargo build --release
@@ -12,6 +13,9 @@ demo: set-up
 
 test: set-up-test
 	cargo test
+
+bench: set-up-bench
+	cargo bench
 
 set-up:
 	scripts/set-up
@@ -22,3 +26,6 @@ set-up-test:
 	scripts/fetch-postgres 18
 	test -x /usr/lib/postgresql/15/bin/postgres || scripts/fetch-postgres 15
 	scripts/fetch-clients
+
+set-up-bench:
+	scripts/set-up bench

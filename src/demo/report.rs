@@ -146,8 +146,8 @@ pub fn broken_promises(pairs: &[Pair]) -> Vec<String> {
 pub fn summary(pairs: &[Pair]) -> String {
     let longest = |of: fn(&Pair) -> Duration| pairs.iter().map(of).max().unwrap_or_default();
     format!(
-        "Longest lock wait of an application query behind a statement: {} straight at PostgreSQL, {} through Lockkeeper \
-         (limit {}).\nLongest wait for a row: {} and {} (limit {}). Failed application queries: {} and {}.",
+        "Longest lock wait of an application query behind a statement:\n\
+         {} straight at PostgreSQL, {} through Lockkeeper (limit {}).\nLongest wait for a row: {} and {} (limit {}). Failed application queries: {} and {}.",
         millis(longest(|pair| pair.direct.lock_wait)),
         millis(longest(|pair| pair.proxied.lock_wait)),
         millis(LOCK_WAIT_MAX),

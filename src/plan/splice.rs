@@ -101,35 +101,6 @@ pub fn index_name(sql: &str, name: &str) -> Option<String> {
         .proven(NodeEnum::IndexStmt(index))
 }
 
-/// `CREATE INDEX IF NOT EXISTS i` as `CREATE INDEX i`; also of CREATE TABLE and of the one ADD COLUMN of an ALTER TABLE.
-pub fn without_if_not_exists(sql: &str) -> Option<String> {
-    let text = Text::of(sql)?;
-    let mut expected = text.node.clone();
-    let flag = match &mut expected {
-        NodeEnum::IndexStmt(index) => &mut index.if_not_exists,
-        NodeEnum::CreateStmt(create) => &mut create.if_not_exists,
-        NodeEnum::AlterTableStmt(alter) => match only_command(alter) {
-            Some(command) => &mut command.missing_ok,
-            None => return None,
-        },
-        _ => return None,
-    };
-    if !std::mem::take(flag) {
-        return None;
-    }
-    let at = text.tokens.windows(3).position(|three| {
-        three[0].token() == Token::IfP && three[1].token() == Token::Not && three[2].token() == Token::Exists
-    })?;
-    // Word by word: a comment between them stays.
-    let mut edited = sql.to_string();
-    for token in text.tokens[at..at + 3].iter().rev() {
-        let end = token.end as usize;
-        let space = usize::from(sql.as_bytes().get(end) == Some(&b' '));
-        edited.replace_range(token.start as usize..end + space, "");
-    }
-    Edit { sql: edited, prefix: 0 }.proven(expected)
-}
-
 /// Appends NOT VALID to the one `ADD … CHECK` or `ADD … FOREIGN KEY` of an ALTER TABLE, or of an action's text (`ADD CHECK (…)`).
 pub fn not_valid(sql: &str) -> Option<String> {
     let text = Text::of_alter(sql)?;
@@ -466,28 +437,6 @@ mod tests {
             index_name("create index on t(a)", "on").as_deref(),
             Some("create index \"on\" on t(a)")
         );
-    }
-
-    #[test]
-    fn if_not_exists_goes() {
-        let check = |sql, expect| check(without_if_not_exists, sql, expect);
-        check("create index if not exists i on t(a)", Some("create index i on t(a)"));
-        check(
-            "CREATE INDEX CONCURRENTLY IF/*1*/NOT --2\nEXISTS\ti ON t(a)",
-            Some("CREATE INDEX CONCURRENTLY /*1*/--2\n\ti ON t(a)"),
-        );
-        check("create table if not exists t(a int)", Some("create table t(a int)"));
-        check(
-            "alter table t add column if not exists a int",
-            Some("alter table t add column a int"),
-        );
-        check(
-            "alter table if exists t add column if not exists a int",
-            Some("alter table if exists t add column a int"),
-        );
-        check("create index i on t(a)", None);
-        check("alter table t add a int", None);
-        check("alter table if exists t drop column if exists a", None);
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl Session {
         let started = Instant::now();
         let mut told = Instant::now();
         let mut patience_ms = None;
+        let mut patient = true;
         let give_up_ms = match setting.place {
             Place::Alone => lock.give_up_after_ms,
             Place::Block => lock.give_up_in_transaction_ms,
@@ -194,7 +195,9 @@ impl Session {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
             };
-            if !is_lock_trouble(&report) {
+            // Patience asks for more rights than some statements do (LOCK TABLE): then it goes on without.
+            let impatient = patience_ms.is_some() && report.get(b'C') == Some(b"42501");
+            if !is_lock_trouble(&report) && !impatient {
                 return Ok(Err(report));
             }
             tries.waited = started.elapsed();
@@ -224,7 +227,11 @@ impl Session {
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
                 return Ok(Err(report));
             }
-            patience_ms = self.autovacuum_patience_ms(&step.relation).await?;
+            patient &= !impatient;
+            patience_ms = match patient {
+                true => self.autovacuum_patience_ms(&step.relation).await?,
+                false => None,
+            };
         }
     }
 
@@ -360,19 +367,18 @@ impl Session {
 
     async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
         let started = Instant::now();
-        if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) {
-            match self.clean_up(cleanup, setting).await? {
-                Ok(true) => self.relay.notice(&cleanup.told).await?,
-                Ok(false) => {}
-                Err(report) => return Ok(Err(report)),
-            }
+        if let Err(report) = self.left_behind(step, setting).await? {
+            return Ok(Err(report));
         }
         loop {
             tries.count += 1;
             let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
-                Ok(answer) => {
-                    return Ok(Ok(Done { tag: Some(answer.tag) }));
-                }
+                Ok(answer) => match self.left_behind(step, setting).await? {
+                    // IF NOT EXISTS has met what another session's build has left meanwhile.
+                    Ok(true) if tries.count < setting.policy.lock.concurrent_tries => continue,
+                    Ok(_) => return Ok(Ok(Done { tag: Some(answer.tag) })),
+                    Err(report) => return Ok(Err(report)),
+                },
                 Err(report) => report,
             };
             tries.waited = started.elapsed();
@@ -396,6 +402,18 @@ impl Session {
                 return Ok(Err(report));
             }
         }
+    }
+
+    /// True: an unfinished build had left something, which is removed and told.
+    async fn left_behind(&mut self, step: &Step, setting: Setting<'_>) -> Outcome<bool> {
+        let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) else {
+            return Ok(Ok(false));
+        };
+        let removed = self.clean_up(cleanup, setting).await?;
+        if let Ok(true) = removed {
+            self.relay.notice(&cleanup.told).await?;
+        }
+        Ok(removed)
     }
 
     /// lock_timeout would cover every internal wait of a concurrent build and leave an INVALID index behind; such a

@@ -31,6 +31,8 @@ pub struct Session {
     pub(super) who: Who,
     /// Statements that were judged, for the audit events' ids.
     pub(super) judged: u64,
+    /// The last plan failed, and it had statements of our own.
+    pub(super) raced: bool,
 }
 
 /// The client's parameters of the statement that is being judged, for what is asked in its name.
@@ -290,6 +292,7 @@ impl Session {
     /// A text that the judge cannot read: the server, asked to parse it, says what is wrong in its own words.
     async fn on_unreadable_query(&mut self, len: usize, text: &[u8], unreadable: Unreadable) -> Result<(), Broken> {
         if let Some(report) = self.refusal_unread(text, &unreadable) {
+            self.record_unread(text, &report).await;
             return self.refuse_query(len, report).await;
         }
         match self.relay.ask_parse(text, Closing::Sync).await? {
@@ -332,6 +335,11 @@ impl Session {
         }
     }
 
+    async fn record_unread(&mut self, text: &[u8], report: &Report) {
+        let event = self.entry_unparsed(text, &report.message(), "reject").refused(report);
+        self.record(event).await;
+    }
+
     /// A replication command, as a rule. A server that is asked to parse over such a connection refuses to, and it runs
     /// SQL there too: so what is neither a command nor one query goes no further.
     async fn on_unreadable_replication(
@@ -345,13 +353,16 @@ impl Session {
             return Ok(());
         }
         if let Some(report) = self.refusal_unread(text, unreadable) {
+            self.record_unread(text, &report).await;
             return self.refuse_query(len, report).await;
         }
         if !may_be_ddl(text) && !text.contains(&b';') {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        self.refuse_query(len, unparsed_report(unreadable)).await
+        let report = unparsed_report(unreadable);
+        self.record_unread(text, &report).await;
+        self.refuse_query(len, report).await
     }
 
     /// Some: it is refused without asking the server.
@@ -432,7 +443,10 @@ impl Session {
                 _ => self.parse_as(len, parse.name, Some(held(HeldKind::Unreadable))).await,
             },
             Err(unreadable) => match self.refusal_unread(parse.text, &unreadable) {
-                Some(report) => self.refuse_extended(len, report).await,
+                Some(report) => {
+                    self.record_unread(parse.text, &report).await;
+                    self.refuse_extended(len, report).await
+                }
                 None => {
                     let held = may_be_ddl(parse.text).then(|| held(HeldKind::Unreadable));
                     self.parse_as(len, parse.name, held).await
@@ -694,7 +708,10 @@ impl Session {
             "54000",
             &format!("lockkeeper: a statement of {len} bytes is over the limit of {limit} bytes, so it cannot be judged and is refused"),
         )
-        .hint("Send the data by COPY or as parameters, or raise statement_bytes_max.");
+        .hint("Send the data by COPY or as parameters, or raise --statement-bytes-max.");
+        let front = self.relay.up.unjudged();
+        let front = front[wire::HEADER.min(front.len())..front.len().min(1_000)].to_vec();
+        self.record_unread(&front, &report).await;
         if tag == b'Q' {
             self.refuse_query(len, report).await
         } else {
@@ -725,6 +742,9 @@ impl Session {
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.
+    ///
+    /// Where another session made the same change meanwhile, the plan's own steps find its names taken or gone: then the
+    /// statement is looked at once more, as the catalog is now.
     pub(super) async fn verdict(
         &mut self,
         statement: &Statement,
@@ -733,6 +753,28 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        let first = self
+            .verdict_now(statement, place, parameters, closing, position_shift)
+            .await?;
+        if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
+            return Ok(first);
+        }
+        self.relay
+            .notice("another session has changed the same: looking at it again")
+            .await?;
+        self.verdict_now(statement, place, parameters, closing, position_shift)
+            .await
+    }
+
+    async fn verdict_now(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+        position_shift: usize,
+    ) -> Result<Verdict, Broken> {
+        self.raced = false;
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         if matches!(statement.kind, Kind::Ddl) {
@@ -797,6 +839,7 @@ impl Session {
                     }
                     Ok(Err(report)) => {
                         self.record(entry.failed(&report)).await;
+                        self.raced = run.steps.iter().any(|step| step.sql != statement.sql);
                         Ok(Verdict::Refused(report))
                     }
                     Err(broken) => {
@@ -975,6 +1018,15 @@ fn planned_rows(json: &str) -> Option<f64> {
 /// How many characters a part of the client's text has: error positions count them, not bytes.
 pub(super) fn characters(text: &[u8]) -> usize {
     String::from_utf8_lossy(text).chars().count()
+}
+
+/// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
+fn names_changed(report: &Report) -> bool {
+    match report.get(b'C') {
+        Some(b"42P07" | b"42710" | b"42701" | b"42704" | b"42703") => true,
+        Some(b"23505") => report.get(b's') == Some(b"pg_catalog"),
+        _ => false,
+    }
 }
 
 fn needs_judging(statement: &Statement) -> bool {

@@ -300,6 +300,7 @@ async fn start(mut client: Stream, address: String, packet: Vec<u8>, shared: Arc
         cancel,
         who,
         judged: 0,
+        raced: false,
     };
     if let Err(broken) = session.run().await {
         end_broken(&mut session, &broken).await;

@@ -80,7 +80,10 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
         .direct("SELECT count(*) FROM users WHERE seen = false")
         .parse()
         .unwrap();
-    assert!(changed.is_multiple_of(100) && (200..1000).contains(&changed), "{changed}");
+    assert!(
+        changed.is_multiple_of(100) && (200..1000).contains(&changed),
+        "{changed}"
+    );
     wait_until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });

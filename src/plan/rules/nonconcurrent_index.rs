@@ -77,10 +77,6 @@ fn concurrent(subject: &Subject, table: &Table, index: &IndexStmt) -> Result<Vec
     if index.idxname.is_empty() {
         sql = splice::index_name(&sql, &name).ok_or_else(unproven)?;
     }
-    if index.if_not_exists {
-        // Over an INVALID index it would say "already exists, skipping" and succeed.
-        sql = splice::without_if_not_exists(&sql).ok_or_else(unproven)?;
-    }
     if !index.concurrent {
         sql = splice::concurrently(&sql).ok_or_else(unproven)?;
     }
