@@ -6,7 +6,7 @@ mod common;
 use common::raw::{Raw, c, command_tags, frame};
 use common::{Stage, cluster};
 use lockkeeper::config::load_policy;
-use lockkeeper::proxy::{self, Config, Limits, Upstream};
+use lockkeeper::proxy::{self, Auth, Config, Limits, Upstream};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +80,7 @@ fn serve(upstream: u16) -> u16 {
             port: upstream,
         },
         audit: None,
+        auth: Auth::PassThrough,
         client_tls: None,
         upstream_tls: None,
         limits: Limits {
