@@ -156,7 +156,8 @@ fn row(
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let (rate, cpu): (fn(&Measured) -> f64, fn(&Measured) -> f64) = (|m| m.per_second, |m| m.cpu_us_each);
+    let rate = |m: &Measured| m.per_second;
+    let cpu = |m: &Measured| m.cpu_us_each;
     println!(
         "{:<28} {:>10.0} {:>10.0} {:>10.0} {:>8.2}x {:>13.1} {:>13.1} {:>8.2}x",
         format!("{what} ({unit})").chars().take(40).collect::<String>(),
