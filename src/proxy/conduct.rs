@@ -6,8 +6,9 @@
 use super::Stop;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
+use super::judge::Parameters;
 use super::relay::Broken;
-use super::session::{Parameters, SHUTTING_DOWN, Session};
+use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::plan::batches::{Batches, Progress};
 use crate::plan::policy::Policy;

@@ -7,7 +7,9 @@
 mod buffer;
 mod conduct;
 mod dialogue;
+mod extended;
 mod journal;
+mod judge;
 mod login;
 mod readiness;
 mod relay;
@@ -19,6 +21,7 @@ mod shapes;
 mod startup;
 mod stream;
 mod tls;
+mod unread;
 mod verifiers;
 mod wire;
 

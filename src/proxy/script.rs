@@ -2,8 +2,9 @@
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
 use super::dialogue::{Ask, Closing, Hears};
+use super::judge::{Parameters, Verdict};
 use super::relay::Broken;
-use super::session::{Parameters, Session, Verdict, characters};
+use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::statement::{Kind, Statement};

@@ -1,0 +1,380 @@
+//! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
+
+use super::conduct::Setting;
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::journal::Entry;
+use super::relay::Broken;
+use super::session::Session;
+use super::wire::Report;
+use crate::plan::facts::{Facts, Request};
+use crate::plan::policy::Policy;
+use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+
+/// Above this a text is parsed away from the worker, whose other sessions would wait.
+const PARSE_INLINE_MAX: usize = 32 << 10;
+
+/// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
+const FAR_BELOW: f64 = 10.0;
+
+/// The client's parameters of the statement that is being judged, for what is asked in its name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parameters {
+    pub types: Vec<u8>,
+    pub values: Vec<u8>,
+}
+
+impl Parameters {
+    pub fn ask(&self, sql: String) -> Ask {
+        Ask {
+            sql,
+            types: self.types.clone(),
+            parameters: self.values.clone(),
+        }
+    }
+}
+
+/// What the session did about a statement.
+pub(super) enum Verdict {
+    /// The client's own bytes go on.
+    Forward(Option<Entry>),
+    /// Done by steps: the command tag.
+    Done(String),
+    /// Other text goes on and the server's answer with it (UPDATE … LIMIT).
+    Instead(String, Entry),
+    Refused(Report),
+}
+
+impl Session {
+    pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
+        let conforming = self.relay.reported.standard_conforming_strings;
+        // In some encodings a byte of a character can be a quote or a backslash.
+        if !text.is_ascii()
+            && !matches!(
+                self.relay.reported.client_encoding.as_str(),
+                "UTF8" | "UNICODE" | "SQL_ASCII"
+            )
+        {
+            return Err(Unreadable::Encoding);
+        }
+        if text.len() <= PARSE_INLINE_MAX {
+            return read(text, conforming);
+        }
+        let text = text.to_vec();
+        tokio::task::spawn_blocking(move || read(&text, conforming))
+            .await
+            .unwrap_or(Err(Unreadable::TooLarge))
+    }
+
+    /// Judges one statement and, where that is the verdict, carries its plan out.
+    ///
+    /// Where another session made the same change meanwhile, the plan's own steps find its names taken or gone: then the
+    /// statement is looked at once more, as the catalog is now.
+    pub(super) async fn verdict(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+        position_shift: usize,
+    ) -> Result<Verdict, Broken> {
+        let first = self
+            .verdict_now(statement, place, parameters, closing, position_shift)
+            .await?;
+        if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
+            return Ok(first);
+        }
+        self.relay
+            .notice("another session has changed the same: looking at it again")
+            .await?;
+        self.verdict_now(statement, place, parameters, closing, position_shift)
+            .await
+    }
+
+    pub(super) async fn verdict_now(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+        position_shift: usize,
+    ) -> Result<Verdict, Broken> {
+        self.raced = false;
+        // What comes from here on is meant for this statement.
+        self.cancel.clear();
+        if matches!(statement.kind, Kind::Ddl) {
+            // A key may go, a temporary table that hid another too.
+            self.relay.names_moved();
+        }
+        let policy = self.shared.policy();
+        if matches!(statement.kind, Kind::Write) {
+            match self.pins_a_key(statement, &policy, closing).await? {
+                Ok(true) => return Ok(Verdict::Forward(None)),
+                Ok(false) => {}
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
+        let mut facts = match self.facts(statement, closing).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Verdict::Refused(report)),
+        };
+        let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
+        if let Err(report) = estimated.await? {
+            return Ok(Verdict::Refused(report));
+        }
+        self.judged += 1;
+        let entry = self.entry(statement);
+        match plan::plan(statement, &facts, &policy, place) {
+            Plan::Forward { findings, notices } => {
+                for notice in &notices {
+                    self.relay.notice(notice).await?;
+                }
+                Ok(Verdict::Forward(
+                    (!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty())),
+                ))
+            }
+            Plan::Reject(rejection) => {
+                self.record(entry.rejected(&rejection)).await;
+                Ok(Verdict::Refused(report_of(&rejection)))
+            }
+            Plan::Run(run) => {
+                let mut entry = entry.planned(&run);
+                if let Err(report) = self.announce(&mut entry, &policy).await? {
+                    return Ok(Verdict::Refused(report));
+                }
+                for notice in &run.notices {
+                    self.relay.notice(notice).await?;
+                }
+                if let [step] = run.steps.as_slice()
+                    && matches!(step.mode, StepMode::Rows)
+                {
+                    return Ok(Verdict::Instead(step.sql.clone(), entry));
+                }
+                let setting = Setting {
+                    policy: &policy,
+                    place,
+                    parameters,
+                    statement: &statement.sql,
+                    position_shift,
+                };
+                match self.conduct(&run, setting, &mut entry).await {
+                    Ok(Ok(tag)) => {
+                        self.record(entry.done(&tag)).await;
+                        Ok(Verdict::Done(tag))
+                    }
+                    Ok(Err(report)) => {
+                        self.record(entry.failed(&report)).await;
+                        self.raced = run.steps.iter().any(|step| step.sql != statement.sql);
+                        Ok(Verdict::Refused(report))
+                    }
+                    Err(broken) => {
+                        self.record(entry.disconnected(&broken)).await;
+                        Err(broken)
+                    }
+                }
+            }
+        }
+    }
+
+    /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
+    /// this moment (a cancel request, a timeout).
+    pub(super) async fn pins_a_key(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        closing: Closing,
+    ) -> Result<Result<bool, Report>, Broken> {
+        let Some(sql) = Request::of(statement).keys_sql() else {
+            return Ok(Ok(false));
+        };
+        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
+        let harmless = match Request::decode_keys(json.as_bytes()) {
+            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            // The server says itself that there is no such relation.
+            Ok(None) => return Ok(Ok(true)),
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the light facts query answered what cannot be read"
+                );
+                false
+            }
+        };
+        if harmless {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(harmless))
+    }
+
+    pub(super) async fn facts(
+        &mut self,
+        statement: &Statement,
+        closing: Closing,
+    ) -> Result<Result<Facts, Report>, Broken> {
+        let sql = Request::of(statement).sql();
+        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error = report.message(),
+                    "the facts query failed"
+                );
+                return Ok(Err(report.hint(
+                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+                )));
+            }
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or_default();
+        Ok(match Facts::decode(json.as_bytes()) {
+            Ok(facts) => {
+                let level = facts.client_min_messages.as_str();
+                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                self.who.application_name.clone_from(&facts.application_name);
+                Ok(facts)
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error))
+            }
+        })
+    }
+
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
+    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
+    pub(super) async fn estimate(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Result<(), Report>, Broken> {
+        if !matches!(statement.kind, Kind::Write) {
+            return Ok(Ok(()));
+        }
+        let Some(relation) = facts.relations.first() else {
+            return Ok(Ok(()));
+        };
+        if !batches::wants_estimate(statement, relation, policy.small_bytes) {
+            return Ok(Ok(()));
+        }
+        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        let planned = match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => answer.value().and_then(planned_rows),
+            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                return Ok(Err(report));
+            }
+            // The statement itself will fail in the same way, in the server's words.
+            Err(_) => None,
+        };
+        let Some(planned) = planned else { return Ok(Ok(())) };
+        let expected = batches::expected_rows(statement, relation, planned);
+        facts.estimated_rows = Some(expected);
+        // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
+        if expected * FAR_BELOW < policy.backfill.rows_max as f64
+            && !parameters.values.is_empty()
+            && batches::only_equalities(statement)
+        {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(()))
+    }
+
+    /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
+    /// failure is the transaction's.
+    pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
+        if place != Place::Block {
+            let closing = match place {
+                Place::Pipeline => Closing::Flush,
+                _ => Closing::Sync,
+            };
+            let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+            return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
+        }
+        let point = self.relay.reserved.clone();
+        let back = [
+            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+        ];
+        let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        if answers.is_err() {
+            let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
+        }
+        Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
+    }
+}
+
+/// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
+/// operator intervention, and failures of the system.
+fn is_of_the_moment(report: &Report) -> bool {
+    ["40", "53", "55", "57", "58", "XX"]
+        .iter()
+        .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
+/// read is not among them.
+fn planned_rows(json: &str) -> Option<f64> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
+    children
+        .iter()
+        .filter(|child| {
+            child
+                .get("Parent Relationship")
+                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+        })
+        .filter_map(|child| child.get("Plan Rows")?.as_f64())
+        .reduce(f64::max)
+}
+
+/// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
+fn names_changed(report: &Report) -> bool {
+    match report.get(b'C') {
+        Some(b"42P07" | b"42710" | b"42701" | b"42704" | b"42703") => true,
+        Some(b"23505") => report.get(b's') == Some(b"pg_catalog"),
+        _ => false,
+    }
+}
+
+pub(super) fn report_of(rejection: &Rejection) -> Report {
+    let mut report = Report::error(&rejection.sqlstate, &rejection.message);
+    if !rejection.detail.is_empty() {
+        report = report.detail(&rejection.detail);
+    }
+    if !rejection.hint.is_empty() {
+        report = report.hint(&rejection.hint);
+    }
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_planner_s_estimate_is_read() {
+        let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
+        assert_eq!(planned_rows(json), Some(1234.0));
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
+        assert_eq!(planned_rows(json), Some(3.0));
+        assert_eq!(planned_rows("[]"), None);
+        assert_eq!(planned_rows("no json"), None);
+    }
+}
