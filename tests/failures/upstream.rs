@@ -162,19 +162,23 @@ fn a_restart_of_the_server_ends_its_sessions_and_nothing_else() {
     drop(watch);
     cluster.restart().unwrap();
     for session in [&mut idle, &mut block, &mut query_runs, &mut plan] {
-        let answer = session.until_ready();
+        let mut answer = Vec::new();
+        while let Some(message) = session.receive() {
+            answer.push(message);
+        }
+        // The lock is gone before the last backend is: the plan may have got through.
+        let ended = |body: &[u8]| body.windows(6).any(|w| w == b"C57P01" || w == b"C57P02");
         assert!(
-            answer.is_empty()
-                || answer
-                    .iter()
-                    .any(|(_, body)| body.windows(6).any(|w| w == b"C57P01" || w == b"C57P02")),
+            answer.last().is_none_or(|(tag, body)| *tag == b'Z' || ended(body)),
             "{answer:?}"
         );
-        assert!(session.receive().is_none());
     }
     assert!(running.is_alive());
     let mut again = session(port, "postgres", "again");
-    assert_eq!(tags(&again.query("ALTER TABLE users ADD COLUMN later int")), "CZ");
+    assert_eq!(
+        tags(&again.query("ALTER TABLE users ADD COLUMN IF NOT EXISTS after_it int")),
+        "CZ"
+    );
 }
 
 #[test]
