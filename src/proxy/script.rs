@@ -155,8 +155,6 @@ impl Session {
             .await?
         {
             Verdict::Forward(entry) => {
-                let entry_given = entry.is_some();
-                self.relay.capture = entry_given;
                 let next = self.forward_part(bytes, shift).await?;
                 if let Some(entry) = entry {
                     self.observed(entry).await;
@@ -164,7 +162,6 @@ impl Session {
                 Ok(next)
             }
             Verdict::Instead(sql, entry) => {
-                self.relay.capture = true;
                 self.relay.hide_position = true;
                 let next = self.forward_part(sql.as_bytes(), 0).await;
                 self.relay.hide_position = false;
@@ -191,7 +188,7 @@ impl Session {
         self.relay.failed = false;
         self.relay.swallow_ready = true;
         self.relay.position_shift = shift;
-        let capture = std::mem::replace(&mut self.relay.capture, true);
+        self.relay.capture = true;
         self.relay.responses.sent(b'Q');
         let result = match self.relay.send(&frame).await {
             Ok(()) => self.relay.settle().await,
@@ -199,7 +196,7 @@ impl Session {
         };
         self.relay.swallow_ready = false;
         self.relay.position_shift = 0;
-        self.relay.capture = capture;
+        self.relay.capture = false;
         result?;
         // Not by `last_error`: an error of unusual length is forwarded unread.
         Ok(if self.relay.failed { Next::Failed } else { Next::Go })
