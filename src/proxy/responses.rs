@@ -51,6 +51,8 @@ impl Responses {
         if self.copy_in && expect == Expect::Sync {
             return;
         }
+        // Anything else makes the COPY fail: the error is on its way.
+        self.copy_in = false;
         if self.skipping {
             if expect != Expect::Sync {
                 return;
