@@ -367,6 +367,23 @@ fn psql_at(cluster: &Cluster, port: u16, database: &str, arguments: &[&str], std
     run(command, stdin)
 }
 
+/// Waits for a condition, and fails the test if it never holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the backend sleeps in pg_sleep.
+#[track_caller]
+pub fn until_asleep(stage: &Stage, pid: u32) {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
+    until("the backend sleeps", || stage.direct(&sql) == "1");
+}
+
 /// Runs a program to its end with that input.
 pub fn run(mut command: Command, stdin: &str) -> Ran {
     command

@@ -3,10 +3,14 @@
 mod authentication;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/encrypted.rs"]
+mod encrypted;
+#[path = "../common/pki.rs"]
 mod pki;
 
-use common::raw::{self, Raw, c, error_field, frame, rows, startup, startup_version, tags};
-use common::{QUICK, Stage, own_cluster};
+use common::raw::{self, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags};
+use common::{QUICK, Stage, until, until_asleep};
+use encrypted::{hangup, stage_with, tls_server, words};
 use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
 use pki::{Client, Files, PKI, Pair, SSL_REQUEST, der, handshake, negotiated, server_config, shown, tcp};
 use rustls::{ServerConnection, StreamOwned};
@@ -14,7 +18,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const HBA: &str = "local all all trust
 host all scram 127.0.0.1/32 scram-sha-256
@@ -33,41 +37,7 @@ fn tls_cluster(major: u32) -> &'static Cluster {
     static V15: OnceLock<Cluster> = OnceLock::new();
     static V18: OnceLock<Cluster> = OnceLock::new();
     let slot = if major == 15 { &V15 } else { &V18 };
-    slot.get_or_init(|| {
-        let cluster = own_cluster(major, &[("wal_level", "logical")]);
-        let put = |name, contents: &str| cluster.write_data_file(name, contents).unwrap();
-        put("server.crt", &PKI.server.cert);
-        put("server.key", &PKI.server.key);
-        put("pg_hba.conf", HBA);
-        cluster.psql("postgres", ROLES).unwrap();
-        cluster.psql("postgres", "ALTER SYSTEM SET ssl = on").unwrap();
-        cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
-        until("the server offers TLS", || {
-            let mut stream = tcp(cluster.port());
-            stream.write_all(&SSL_REQUEST).unwrap();
-            let mut answer = [0];
-            stream.read_exact(&mut answer).is_ok() && answer == *b"S"
-        });
-        cluster
-    })
-}
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn stage_with(cluster: &'static Cluster, name: &str, arguments: &[String]) -> Stage {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Stage::on(cluster, name, QUICK, &arguments)
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| word.to_string()).collect()
+    slot.get_or_init(|| tls_server(major, &[("wal_level", "logical")], HBA, ROLES))
 }
 
 /// Both legs encrypted.
@@ -92,11 +62,6 @@ fn session(stage: &Stage, client: Client) -> Raw {
 
 fn query(sql: &str) -> Vec<u8> {
     frame(b'Q', &c(sql))
-}
-
-fn cancel_request(key: &[u8]) -> Vec<u8> {
-    let len = key.len() as u32 + 8;
-    [&len.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), key].concat()
 }
 
 // --- the client leg -----------------------------------------------------------------------------------------------
@@ -244,17 +209,11 @@ fn plain_sessions_are_refused_where_tls_is_required_but_cancel_requests_are_not(
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
     let pid = u32::from_be_bytes(raw.key[..4].try_into().unwrap());
-    sleeping(&stage, pid);
+    until_asleep(&stage, pid);
     // libpq before 17 sends every cancel request in plain text.
     let mut cancel = tcp(stage.port);
     cancel.write_all(&cancel_request(&raw.key)).unwrap();
     assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("57014"));
-}
-
-/// Waits until that backend sleeps.
-fn sleeping(stage: &Stage, pid: u32) {
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
-    until("the backend sleeps", || stage.direct(&sql) == "1");
 }
 
 #[test]
@@ -291,23 +250,18 @@ fn client_certificates_are_verified() {
 #[test]
 fn sighup_reads_the_certificate_again_and_old_sessions_live_on() {
     let (stage, files) = offering("reload", &[]);
-    let hangup = |told: &str| {
-        let before = stage.proxy_log().matches(told).count();
-        stage.proxy().signal(libc::SIGHUP).unwrap();
-        until(told, || stage.proxy_log().matches(told).count() > before);
-    };
     let old = negotiated(stage.port);
     assert_eq!(shown(&old), der(&PKI.proxy));
     let mut old = session(&stage, old);
 
     files.offer(&PKI.proxy_renewed);
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy));
-    hangup("TLS files read again");
+    hangup(&stage, "TLS files read again");
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy_renewed));
     assert_eq!(rows(&old.query("SELECT 7")), ["7"]);
 
     files.put("tls.key", &PKI.proxy.key);
-    hangup("the TLS files are wrong, the old certificates stay");
+    hangup(&stage, "the TLS files are wrong, the old certificates stay");
     assert!(
         stage.proxy_log().contains("they do not belong together"),
         "{}",
@@ -315,7 +269,7 @@ fn sighup_reads_the_certificate_again_and_old_sessions_live_on() {
     );
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy_renewed));
     files.put("tls.crt", "garbage");
-    hangup("the TLS files are wrong, the old certificates stay");
+    hangup(&stage, "the TLS files are wrong, the old certificates stay");
     let mut new = session(&stage, negotiated(stage.port));
     assert_eq!(rows(&new.query("SELECT 7")), ["7"]);
     assert_eq!(rows(&old.query("SELECT 7")), ["7"]);
@@ -577,7 +531,7 @@ fn a_cancel_request_over_tls_is_carried_out_and_ends_orderly() {
     let (stage, _files) = both("cancel");
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
-    sleeping(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
+    until_asleep(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
     let mut cancel = negotiated(stage.port);
     cancel.write_all(&cancel_request(&raw.key)).unwrap();
     // Without close_notify this is an error.
