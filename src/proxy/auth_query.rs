@@ -364,9 +364,12 @@ async fn open(shared: &Shared, verifiers: &Verifiers, settings: &AuthQuery) -> R
 
 /// Up to and with ReadyForQuery.
 async fn log_in(server: &mut Stream, verifiers: &Verifiers, settings: &AuthQuery) -> Result<(), Failed> {
-    let failed = |ended: Ended| match ended {
-        Ended::Server(why) => Failed::Unreachable(format!("login of the auth_user: {why}")),
-        refused => Failed::Unanswered(format!("login of the auth_user: {refused}")),
+    let failed = |ended: Ended| {
+        let why = format!("login of the auth_user: {ended}");
+        match ended {
+            Ended::Server(_) => Failed::Unreachable(why),
+            _ => Failed::Unanswered(why),
+        }
     };
     login::send_server(server, &startup_packet(settings))
         .await

@@ -92,9 +92,13 @@ pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User, verif
     let source = found.source;
     let Some(proven) = end_proof(client, await_verifier, found).await? else {
         verifiers.doubt(&user.name);
-        let name = String::from_utf8_lossy(&user.name);
-        let message = format!("password authentication failed for user \"{name}\"");
-        return Err(Ended::Report(Report::fatal("28P01", &message)));
+        let mut report = Report::fatal("28P01", "");
+        // Also a name that is not UTF-8 comes back as it was.
+        report.set(
+            b'M',
+            &[b"password authentication failed for user \"", &user.name[..], b"\""].concat(),
+        );
+        return Err(Ended::Report(report));
     };
     if let Some(challenged) = challenged
         && let Err(ended) = finish(server, challenged, &proven.keys).await

@@ -38,12 +38,13 @@ impl Amy {
     /// After [`Amy::first`] was sent.
     pub fn last(&mut self, raw: &mut Raw) -> Vec<u8> {
         let (tag, body) = raw.receive().expect("a challenge");
-        assert_eq!(
-            (tag, &body[..4]),
-            (b'R', &[0, 0, 0, 11][..]),
-            "{}",
-            String::from_utf8_lossy(&body)
-        );
+        self.answer(tag, &body)
+    }
+
+    /// The proof, for this challenge.
+    pub fn answer(&mut self, tag: u8, body: &[u8]) -> Vec<u8> {
+        let told = String::from_utf8_lossy(body);
+        assert_eq!((tag, &body[..4]), (b'R', &[0, 0, 0, 11][..]), "{told}");
         self.scram.update(&body[4..]).expect("a challenge");
         frame(b'p', self.scram.message())
     }
@@ -347,6 +348,89 @@ fn tampering_with_channel_binding_is_refused_as_postgresql_does() {
     assert!(tags(&raw.until_ready()).ends_with('Z'));
 }
 
+/// What was overheard once is worth nothing: the nonce is another.
+#[test]
+fn a_login_cannot_be_replayed() {
+    let (stage, _files) = stage(18, "replayed", false);
+    for port in [stage.port, stage.cluster.port()] {
+        let mut raw = begin(Raw::open(port), "amy", &stage.database).0;
+        let mut amy = Amy::plain();
+        let first = amy.first();
+        raw.send(&first);
+        let last = amy.last(&mut raw);
+        raw.send(&last);
+        assert!(tags(&raw.until_ready()).ends_with('Z'));
+        let told = said(begin(Raw::open(port), "amy", &stage.database).0, &[first, last]);
+        let [_, _, sqlstate, message, detail] = told.map(Option::unwrap_or_default);
+        assert_eq!(
+            (sqlstate.as_str(), message.as_str(), detail.as_str()),
+            ("08P01", "invalid SCRAM response", "Nonce does not match.")
+        );
+    }
+}
+
+/// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey` of `secret`.
+pub fn verifier(iterations: u32) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use ring::{digest, hmac, pbkdf2};
+    let mut salted = [0; 32];
+    let rounds = std::num::NonZeroU32::new(iterations).unwrap();
+    pbkdf2::derive(
+        pbkdf2::PBKDF2_HMAC_SHA256,
+        rounds,
+        b"salt of a test",
+        b"secret",
+        &mut salted,
+    );
+    let key = |name: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &salted), name);
+    let stored = digest::digest(&digest::SHA256, key(b"Client Key").as_ref());
+    format!(
+        "SCRAM-SHA-256${iterations}:{}${}:{}",
+        STANDARD.encode("salt of a test"),
+        STANDARD.encode(stored),
+        STANDARD.encode(key(b"Server Key"))
+    )
+}
+
+/// The work is the client's. Few iterations are what PostgreSQL takes too; more than a client can do harm nobody else.
+#[test]
+fn verifiers_of_few_and_of_absurdly_many_iterations() {
+    let cluster = scram_cluster(18);
+    let few = verifier(1);
+    // Nobody can compute the keys of this one, so they are of another.
+    let many = few.replacen("$1:", "$2147483647:", 1);
+    for (role, verifier) in [("few", &few), ("many", &many)] {
+        cluster
+            .psql("postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{verifier}'"))
+            .unwrap();
+    }
+    let (stage, _files) = stage(18, "iterations", false);
+    for port in [stage.port, stage.cluster.port()] {
+        let mut raw = begin(Raw::open(port), "few", &stage.database).0;
+        let mut amy = Amy::plain();
+        raw.send(&amy.first());
+        let last = amy.last(&mut raw);
+        raw.send(&last);
+        assert!(tags(&raw.until_ready()).ends_with('Z'));
+        let mut raw = begin(Raw::open(port), "many", &stage.database).0;
+        raw.send(&initial("SCRAM-SHA-256", b"n,,n=,r=abc"));
+        let (_, challenge) = raw.receive().expect("a challenge");
+        assert!(
+            challenge.ends_with(b",i=2147483647"),
+            "{}",
+            String::from_utf8_lossy(&challenge)
+        );
+        let nonce = String::from_utf8_lossy(&challenge[4..])
+            .split(',')
+            .next()
+            .unwrap()
+            .to_owned();
+        raw.send(&frame(b'p', format!("c=biws,{nonce},p={}=", "A".repeat(43)).as_bytes()));
+        assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("28P01"));
+    }
+}
+
+/// Whatever it was that a client had to say next, and however slowly it says it; nobody else waits for it.
 #[test]
 fn a_client_that_does_not_answer_is_told() {
     let files = Files::new();
@@ -361,12 +445,43 @@ fn a_client_that_does_not_answer_is_told() {
         "1",
     ];
     let stage = Stage::on(cluster, "slow", QUICK, &arguments);
-    let mut raw = begin(Raw::open(stage.port), "amy", &stage.database).0;
-    let messages = raw.until_ready();
-    assert_eq!(tags(&messages), "E");
-    let message = error_field(&messages, b'M').unwrap();
-    assert!(
-        message.contains("authentication was not finished within 1 s"),
-        "{message}"
-    );
+    let mut amy = Amy::plain();
+    let first = amy.first();
+    let mut waiting: Vec<Raw> = [0, 1, 4, 5, first.len() - 1]
+        .into_iter()
+        .map(|len| {
+            let mut raw = begin(Raw::open(stage.port), "amy", &stage.database).0;
+            raw.send(&first[..len]);
+            raw
+        })
+        .collect();
+    for cut in [usize::MAX, 1, 10] {
+        let mut raw = begin(Raw::open(stage.port), "amy", &stage.database).0;
+        amy = Amy::plain();
+        raw.send(&amy.first());
+        let last = amy.last(&mut raw);
+        raw.send(&last[..last.len().saturating_sub(cut)]);
+        waiting.push(raw);
+    }
+    for raw in &mut waiting {
+        let messages = raw.until_ready();
+        assert_eq!(tags(&messages), "E");
+        let message = error_field(&messages, b'M').unwrap();
+        assert!(
+            message.contains("authentication was not finished within 1 s"),
+            "{message}"
+        );
+    }
+    // One byte now and then does not prolong it.
+    let mut drip = begin(Raw::open(stage.port), "amy", &stage.database).0;
+    let mut writer = drip.writer();
+    let dripping = std::thread::spawn(move || {
+        first.iter().all(|byte| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            writer.write_all(&[*byte]).is_ok()
+        })
+    });
+    let heard = drip.byte();
+    assert!(matches!(heard, Some(b'E') | None), "{heard:?}");
+    assert!(!dripping.join().unwrap(), "it was heard to its end");
 }

@@ -1,6 +1,7 @@
 //! `--auth scram`: the proxy ends SCRAM with the client, with psql and a raw client against PostgreSQL 15 and 18. What a
 //! client is told is compared with what the server itself would say.
 
+mod auth_query;
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/encrypted.rs"]
@@ -332,6 +333,29 @@ fn a_new_certificate_does_not_disturb_a_login() {
 fn end_point(client: &pki::Client) -> Vec<u8> {
     let digest = ring::digest::digest(&ring::digest::SHA256, &shown(client));
     digest.as_ref().to_vec()
+}
+
+/// On a Unix socket nobody is trusted more; and the server, which trusts everybody on its own, does not see the client.
+#[test]
+fn unix_sockets_on_both_sides() {
+    let cluster = scram_cluster(18);
+    let files = Files::new();
+    std::fs::write(files.path("policy.toml"), QUICK).unwrap();
+    let users = files.put("users.txt", &auth_file(cluster));
+    let directory = files.path("").display().to_string();
+    let listen = format!("{}:7002", directory.trim_end_matches('/'));
+    let upstream = format!("{}:{}", cluster.socket_dir().display(), cluster.port());
+    let arguments = ["--auth", "scram", "--auth-file", &users, "--listen", &listen];
+    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let mut stage = Stage::without_proxy(cluster, "unix");
+    stage.port = port;
+    until("the socket is there", || files.path(".s.PGSQL.7002").exists());
+    for host in [&*format!("host={directory} port=7002"), "sslmode=disable"] {
+        let try_as = |user, password| login(&stage, user, password, host).status;
+        assert_eq!(try_as("amy", "secret"), 0, "{host}");
+        assert_eq!(try_as("amy", "wrong"), 2, "{host}");
+        assert_eq!(try_as("nobody", "secret"), 2, "{host}");
+    }
 }
 
 // --- the server's side --------------------------------------------------------------------------------------------

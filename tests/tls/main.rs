@@ -206,6 +206,20 @@ fn plain_sessions_are_refused_where_tls_is_required_but_cancel_requests_are_not(
     let target = format!("host={} port=7001 dbname={}", directory.display(), stage.database);
     assert_eq!(stage.psql_args(&["-At", "-d", &target], "SELECT 7").ok(), "7\n");
 
+    // Nor is there TLS on it, for a client that asks all the same.
+    let open = || std::os::unix::net::UnixStream::connect(directory.join(".s.PGSQL.7001")).unwrap();
+    let mut socket = open();
+    socket.write_all(&SSL_REQUEST).unwrap();
+    let mut answer = [0];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"N");
+    let mut raw = Raw::over(socket);
+    raw.start(&startup(&[("user", "postgres"), ("database", &stage.database)]));
+    assert_eq!(rows(&raw.query("SELECT 7")), ["7"]);
+    let mut handshake = open();
+    handshake.write_all(&[0x16, 3, 1, 0, 100]).unwrap();
+    assert_eq!(handshake.read_to_end(&mut Vec::new()).expect("an end"), 0);
+
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
     let pid = u32::from_be_bytes(raw.key[..4].try_into().unwrap());
@@ -273,6 +287,68 @@ fn sighup_reads_the_certificate_again_and_old_sessions_live_on() {
     let mut new = session(&stage, negotiated(stage.port));
     assert_eq!(rows(&new.query("SELECT 7")), ["7"]);
     assert_eq!(rows(&old.query("SELECT 7")), ["7"]);
+}
+
+/// What a new connection is accepted with, on each side, is what the files held at the last SIGHUP that found them good.
+#[test]
+fn sighup_reads_the_authorities_of_both_sides_again() {
+    let files = Files::new();
+    let client_ca = files.put("client-ca.crt", &PKI.ca);
+    let upstream_ca = files.put("upstream-ca.crt", &PKI.ca);
+    let mut arguments = files.offer(&PKI.proxy);
+    arguments.extend(words(&["--tls-client-ca", &client_ca, "--upstream-tls", "verify-full"]));
+    arguments.extend(words(&["--upstream-ca", &upstream_ca]));
+    let stage = stage_with(tls_cluster(18), "authorities", &arguments);
+    let connect = |pair: &Pair| {
+        let (cert, key) = (files.put("c.crt", &pair.cert), files.put("c.key", &pair.key));
+        let target = format!("dbname={} sslmode=require sslcert={cert} sslkey={key}", stage.database);
+        stage.psql_args(&["-At", "-d", &target], "SELECT 7")
+    };
+    let wrong = "the TLS files are wrong, the old certificates stay";
+    assert_eq!(connect(&PKI.client).ok(), "7\n");
+    files.put("client-ca.crt", &PKI.other_ca);
+    hangup(&stage, "TLS files read again");
+    assert!(connect(&PKI.client).stderr.contains("alert unknown ca"));
+    assert_eq!(connect(&PKI.other_client).ok(), "7\n");
+    files.put("client-ca.crt", "garbage");
+    hangup(&stage, wrong);
+    assert_eq!(connect(&PKI.other_client).ok(), "7\n");
+
+    files.put("client-ca.crt", &PKI.other_ca);
+    files.put("upstream-ca.crt", &PKI.other_ca);
+    hangup(&stage, "TLS files read again");
+    assert!(connect(&PKI.other_client).stderr.contains("UnknownIssuer"));
+    files.put("upstream-ca.crt", "garbage");
+    hangup(&stage, wrong);
+    assert!(connect(&PKI.other_client).stderr.contains("UnknownIssuer"));
+    files.put("upstream-ca.crt", &PKI.ca);
+    let before = stage.proxy_log().matches(wrong).count();
+    hangup(&stage, "TLS files read again");
+    until("the server is trusted again", || connect(&PKI.other_client).status == 0);
+    assert_eq!(stage.proxy_log().matches(wrong).count(), before);
+}
+
+#[test]
+fn a_handshake_that_does_not_go_on_is_let_go() {
+    let (stage, _files) = offering("loris", &["--startup-timeout-s", "1"]);
+    for hello in [&b""[..], &[0x16], &[0x16, 3, 1, 2, 0, 1, 0]] {
+        for asks in [true, false] {
+            let mut stream = tcp(stage.port);
+            if asks {
+                stream.write_all(&SSL_REQUEST).unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+            }
+            stream.write_all(hello).unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("an end");
+        }
+    }
+    let mut silent = negotiated(stage.port);
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+    let mut raw = session(&stage, negotiated(stage.port));
+    assert_eq!(rows(&raw.query("SELECT 7")), ["7"]);
 }
 
 #[test]
@@ -389,6 +465,33 @@ fn the_server_s_certificate_is_verified_as_far_as_asked() {
         &["--upstream-tls", "verify-full", "--upstream-ca", &other],
         Err("UnknownIssuer"),
     );
+}
+
+/// Over IPv6, whose address the certificate has.
+#[test]
+fn a_server_is_verified_by_its_ipv6_address() {
+    // Some machines have no IPv6, and then there is nothing to test.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    let upstream = listener.local_addr().unwrap().to_string();
+    let server_port = tls_cluster(18).port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), tcp(server_port));
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+        }
+    });
+    let files = Files::new();
+    files.put("policy.toml", QUICK);
+    let ca = files.put("ca.crt", &PKI.ca);
+    let arguments = ["--upstream-tls", "verify-full", "--upstream-ca", &ca];
+    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let mut raw = Raw::connect(port, "postgres");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(rows(&raw.query(sql)), ["t"]);
 }
 
 #[test]
@@ -667,21 +770,54 @@ fn schema_changes_are_made_safe_over_tls() {
     );
 }
 
+/// On 15, which knows no protocol but 3.0, and on 18: what the server answers to the startup packet comes as it is, and its
+/// cancel key works whatever its length.
 #[test]
-fn protocol_3_2_options_and_replication_work_over_tls() {
-    let (stage, _files) = both("startup");
-    let mut raw = Raw::over(negotiated(stage.port));
-    raw.start(&startup_version(
-        196_610,
-        &[
-            ("user", "postgres"),
-            ("database", &stage.database),
-            ("options", "-c statement_timeout=77s"),
-        ],
-    ));
-    assert_eq!(raw.key.len(), 36);
-    assert_eq!(rows(&raw.query("SHOW statement_timeout")), ["77s"]);
+fn every_protocol_is_negotiated_by_the_server_over_tls() {
+    let files = Files::new();
+    let arguments = [files.offer(&PKI.proxy), words(&["--upstream-tls", "require"])].concat();
+    for major in [15, 18] {
+        let stage = stage_with(tls_cluster(major), "protocols", &arguments);
+        for (version, option) in [
+            (196_608, "application_name"),
+            (196_610, "application_name"),
+            (196_608, "_pq_.wobble"),
+            (196_608 + 9_999, "_pq_.wobble"),
+        ] {
+            let packet = startup_version(
+                version,
+                &[
+                    ("user", "postgres"),
+                    ("database", &stage.database),
+                    (option, "1"),
+                    ("options", "-c statement_timeout=77s -c geqo=off"),
+                    ("DateStyle", "German"),
+                ],
+            );
+            let play = |port| {
+                let mut raw = Raw::over(negotiated(port));
+                let mut told = raw.start(&packet);
+                told.retain(|(tag, _)| *tag != b'K');
+                (raw, told)
+            };
+            let ((mut raw, told), (direct, expect)) = (play(stage.port), play(stage.cluster.port()));
+            assert_eq!(told, expect, "{major}, {version}, {option}");
+            assert_eq!(raw.key.len(), direct.key.len());
+            assert_eq!(raw.key.len(), if major == 18 && version > 196_608 { 36 } else { 8 });
+            assert_eq!(rows(&raw.query("SHOW statement_timeout")), ["77s"]);
+            assert_eq!(rows(&raw.query("SHOW DateStyle")), ["German, DMY"]);
+            raw.send(&query("SELECT pg_sleep(60)"));
+            until_asleep(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
+            let mut cancel = negotiated(stage.port);
+            cancel.write_all(&cancel_request(&raw.key)).unwrap();
+            assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("57014"));
+        }
+    }
+}
 
+#[test]
+fn replication_and_notifications_work_over_tls() {
+    let (stage, _files) = both("startup");
     let target = format!("dbname={} sslmode=require replication=database", stage.database);
     let ran = stage.psql_args(&["-At", "-d", &target], "IDENTIFY_SYSTEM");
     assert!(ran.ok().contains(&stage.database));
