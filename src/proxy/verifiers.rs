@@ -15,8 +15,8 @@ pub struct Verifiers {
     path: Option<PathBuf>,
     users: Current<Users>,
     lookup: Option<Lookup>,
-    /// Salts are made up with it if the file holds no secret.
-    random: [u8; 32],
+    /// Salts are made up with it if the file holds no secret: of the auth_user's password, else by chance.
+    mock_key: [u8; 32],
 }
 
 /// What a client has to prove.
@@ -37,6 +37,9 @@ struct Users {
     verifiers: BTreeMap<Vec<u8>, Verifier>,
     /// The password of the auth_user, if the file has it.
     auth_password: Option<Secret>,
+    /// Salts are made up with it, if there is a secret that it can be made of: so they stay what they are when the proxy
+    /// starts again, and are the same in front of several proxies.
+    mock_key: Option<[u8; 32]>,
 }
 
 impl Verifiers {
@@ -47,13 +50,16 @@ impl Verifiers {
             None => Users {
                 verifiers: BTreeMap::new(),
                 auth_password: None,
+                mock_key: None,
             },
         };
+        let password = query.and_then(|query| query.password.as_ref());
+        let secret = password.map_or_else(scram::nonce, |password| Ok(password.text().to_owned()))?;
         Ok(Verifiers {
             path: path.map(Path::to_owned),
             users: Current::new(users),
             lookup: query.map(|query| Lookup::new(query.clone(), asks)),
-            random: hmac_sha_256(scram::nonce()?.as_bytes(), b""),
+            mock_key: mock_key(secret.as_bytes()),
         })
     }
 
@@ -74,7 +80,7 @@ impl Verifiers {
     pub async fn find(&self, user: &[u8], shown: Option<&Salting>) -> Result<Found, Report> {
         let users = self.users.get();
         // Made up for every user, so that the time does not tell who is there.
-        let mock = users.mock(user, shown, &self.mock_key(&users));
+        let mock = users.mock(user, shown, &self.mock_key);
         if let Some(verifier) = users.verifiers.get(user) {
             return Ok(Found {
                 verifier: verifier.clone(),
@@ -113,25 +119,14 @@ impl Verifiers {
         let set = self.lookup.as_ref().and_then(|lookup| lookup.settings.password.clone());
         set.or_else(|| self.users.get().auth_password.clone())
     }
-
-    /// Of the secrets that there are, so that the salts stay what they are when the proxy starts again, and are the same
-    /// in front of several proxies.
-    fn mock_key(&self, users: &Users) -> [u8; 32] {
-        let mut secrets: Vec<u8> = users.verifiers.values().flat_map(|v| v.server_key).collect();
-        secrets.extend(self.auth_password().iter().flat_map(|password| password.text().bytes()));
-        if secrets.is_empty() {
-            secrets.extend(self.random);
-        }
-        hmac_sha_256(&secrets, b"salts of users that are not there")
-    }
 }
 
 impl Users {
     /// With what the server shows, which has made it up already if there is no such user; else with a salt of our own.
-    fn mock(&self, user: &[u8], shown: Option<&Salting>, mock_key: &[u8; 32]) -> Verifier {
+    fn mock(&self, user: &[u8], shown: Option<&Salting>, other_key: &[u8; 32]) -> Verifier {
         let like = self.verifiers.values().next().map(|like| &like.salting);
         let made_up = || {
-            let mut salt = hmac_sha_256(mock_key, user).to_vec();
+            let mut salt = hmac_sha_256(self.mock_key.as_ref().unwrap_or(other_key), user).to_vec();
             salt.truncate(like.map_or(16, |like| like.salt.len()));
             let iterations = like.map_or(4096, |like| like.iterations);
             Salting { salt, iterations }
@@ -178,11 +173,22 @@ impl Users {
         if verifiers.is_empty() && auth_user.is_none() {
             return Err("1: there is no user in it, so that nobody could log in".into());
         }
+        let mut secrets: Vec<u8> = verifiers.values().flat_map(|v| v.server_key).collect();
+        secrets.extend(
+            auth_password
+                .iter()
+                .flat_map(|password: &Secret| password.text().bytes()),
+        );
         Ok(Users {
+            mock_key: (!secrets.is_empty()).then(|| mock_key(&secrets)),
             verifiers,
             auth_password,
         })
     }
+}
+
+fn mock_key(secrets: &[u8]) -> [u8; 32] {
+    hmac_sha_256(secrets, b"salts of users that are not there")
 }
 
 const PLAIN: &str = "a password in plain text";
@@ -306,11 +312,13 @@ mod tests {
                 password: password.map(|text| Secret::new(text.into())),
             };
             let verifiers = Verifiers::load(Some(&path), Some(&query), mpsc::channel(1).0).expect("a good file");
-            verifiers.mock_key(&verifiers.users.get())
+            let mock = verifiers.users.get().mock(b"bob", None, &verifiers.mock_key);
+            mock.salting.salt
         };
         let amy = format!("\"amy\" \"{VERIFIER}\"");
         assert_eq!(load(&amy, None), load(&amy, None));
-        assert_eq!(load("", Some("a")), load("\"asker\" \"a\"", None));
+        assert_eq!(load("", Some("a")), load("", Some("a")));
+        assert_eq!(load("\"asker\" \"a\"", None), load("\"asker\" \"a\"", None));
         assert_ne!(load("", Some("a")), load("", Some("b")));
         assert_ne!(load("", None), load("", None));
     }

@@ -320,14 +320,17 @@ fn a_changed_role_is_noticed_at_once_and_wrong_passwords_are_not_asked_about() {
     stage.direct("DROP ROLE dora; CREATE ROLE dora LOGIN PASSWORD 'four'");
     check(try_with("four"), "another role", false, works);
 
-    // Of many failures in a row a few are looked into, one a second.
+    // Of many failures in a row a few are looked into, one a second for each user.
     let (before, began) = (asked(&stage, "changes"), Instant::now());
     for user in ["dora", "nobody"].repeat(20) {
         let (_, messages) = raw_login(stage.port, user, "postgres");
         assert_eq!(error_field(&messages, b'C').as_deref(), Some("28P01"));
     }
     let (asked_now, seconds) = (asked(&stage, "changes") - before, began.elapsed().as_secs() as usize);
-    assert!(asked_now <= 3 + seconds, "asked {asked_now} times within {seconds} s");
+    assert!(
+        asked_now <= 3 + 2 * seconds,
+        "asked {asked_now} times within {seconds} s"
+    );
 }
 
 /// Where the server trusts the proxy it shows no salt: a failure makes the proxy ask again.

@@ -218,7 +218,10 @@ fn plain_sessions_are_refused_where_tls_is_required_but_cancel_requests_are_not(
     assert_eq!(rows(&raw.query("SELECT 7")), ["7"]);
     let mut handshake = open();
     handshake.write_all(&[0x16, 3, 1, 0, 100]).unwrap();
-    assert_eq!(handshake.read_to_end(&mut Vec::new()).expect("an end"), 0);
+    let mut rest = Vec::new();
+    // It may be reset, since it has said more than was read.
+    let _ = handshake.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
 
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
