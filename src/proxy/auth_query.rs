@@ -477,6 +477,27 @@ mod tests {
     }
 
     #[test]
+    fn names_that_somebody_tries_do_not_fill_the_memory() {
+        let settings = AuthQuery {
+            user: "asker".into(),
+            sql: "SELECT $1".into(),
+            database: "postgres".into(),
+            cache_time: Duration::from_secs(3600),
+            password: None,
+        };
+        let lookup = Lookup::new(settings, mpsc::channel(1).0);
+        for n in 0..3 * CACHED_MAX {
+            lookup.keep(n.to_string().into(), None, None);
+            assert!(lookup.cache().len() <= CACHED_MAX);
+        }
+        assert!(
+            lookup
+                .cached((3 * CACHED_MAX - 1).to_string().as_bytes(), None)
+                .is_some()
+        );
+    }
+
+    #[test]
     fn an_answer_holds_until_the_server_shows_another_salt() {
         let salting = |salt: &str| Salting {
             salt: salt.into(),

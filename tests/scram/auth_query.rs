@@ -24,7 +24,6 @@ const ROLES: &str = "CREATE ROLE asker SUPERUSER LOGIN PASSWORD 'pä\u{ad}ß Ⅳ
 CREATE ROLE asker_trusted SUPERUSER LOGIN;
 CREATE ROLE asker_md5 SUPERUSER LOGIN PASSWORD 'secret';
 CREATE ROLE stormer SUPERUSER LOGIN PASSWORD 'secret';
-CREATE ROLE looker LOGIN PASSWORD 'secret';
 CREATE ROLE amy LOGIN PASSWORD 'secret';
 CREATE ROLE bob LOGIN PASSWORD 'secret';
 CREATE ROLE carl LOGIN PASSWORD 'secret';
@@ -36,18 +35,30 @@ CREATE ROLE nopassword LOGIN;
 CREATE ROLE expired LOGIN PASSWORD 'secret' VALID UNTIL '2001-01-01';
 SET password_encryption = 'md5';
 CREATE ROLE md5 LOGIN PASSWORD 'secret';
-RESET password_encryption;
-CREATE FUNCTION user_lookup(wanted text, OUT name text, OUT verifier text) LANGUAGE sql
-  SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-  AS 'SELECT rolname, rolpassword FROM pg_authid WHERE rolname = wanted AND NOT rolsuper';
-REVOKE ALL ON FUNCTION user_lookup FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION user_lookup TO looker;";
+RESET password_encryption;";
 
 fn asked_cluster(major: u32) -> &'static Cluster {
     static V15: OnceLock<Cluster> = OnceLock::new();
     static V18: OnceLock<Cluster> = OnceLock::new();
     let slot = if major == 15 { &V15 } else { &V18 };
-    slot.get_or_init(|| tls_server(major, &[("log_connections", "on")], HBA, ROLES))
+    slot.get_or_init(|| {
+        tls_server(
+            major,
+            &[("log_connections", "on")],
+            HBA,
+            &format!("{ROLES}\n{}", lookup_of_readme()),
+        )
+    })
+}
+
+/// What the README tells people to run, for another role.
+fn lookup_of_readme() -> String {
+    let mut blocks = include_str!("../../README.md").split("```");
+    let block = blocks.find(|block| block.contains("CREATE FUNCTION user_lookup"));
+    let sql = block
+        .and_then(|block| block.strip_prefix("sql"))
+        .expect("a block of SQL");
+    sql.replace("asker", "looker").replace("change me", "secret")
 }
 
 /// A proxy in front of it that knows nobody but the one who asks. `more`: arguments behind the usual ones.

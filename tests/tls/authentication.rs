@@ -1,5 +1,6 @@
 //! Every way to authenticate over every pairing of a plain or encrypted client leg and server leg.
 
+use crate::common::raw::{Raw, error_field, startup};
 use crate::common::{Ran, Stage};
 use crate::encrypted::{self, login, stage_with, words};
 use crate::pki::{Files, PKI, Pair};
@@ -141,6 +142,27 @@ fn md5_and_cleartext_passwords_and_trust_over_every_pairing() {
             }
         }
     }
+}
+
+#[test]
+fn a_client_that_does_not_answer_the_server_is_let_go() {
+    let stage = stage_with(tls_cluster(18), "silent", &words(&["--authentication-timeout-s", "1"]));
+    // Nothing, a part of a header, a header alone.
+    for sent in [&b""[..], b"p\0", b"p\0\0\0\x20"] {
+        let mut raw = Raw::open(stage.port);
+        raw.send(&startup(&[("user", "scram"), ("database", &stage.database)]));
+        assert_eq!(raw.receive().map(|message| message.0), Some(b'R'));
+        raw.send(sent);
+        let messages = raw.until_ready();
+        assert_eq!(error_field(&messages, b'C').as_deref(), Some("08006"));
+        let message = error_field(&messages, b'M').unwrap();
+        assert!(
+            message.contains("did not finish authentication within 1 s"),
+            "{message}"
+        );
+    }
+    let ready = login(&stage, "scram", "secret", "sslmode=disable");
+    check(ready, "another", Ok(("plain", "plain")));
 }
 
 #[test]
