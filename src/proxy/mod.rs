@@ -4,10 +4,13 @@
 //! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
 //! [`Shared`].
 
+mod batches;
 mod buffer;
 mod conduct;
 mod dialogue;
 mod extended;
+mod gentle;
+mod jobs;
 mod journal;
 mod judge;
 mod login;
