@@ -386,11 +386,11 @@ pub fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::facts::{Column, Index, Name, Trigger};
+    use crate::plan::facts::{Column, Function, Index, Name, RewriteRule, Trigger};
     use crate::plan::statement::read;
 
     /// (id, tenant, name, n, flag, created) with a primary key.
-    fn table(key: &[&str]) -> Relation {
+    pub fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
             comment: None,
             analyzed: name != "flag",
@@ -459,29 +459,74 @@ mod tests {
         }
     }
 
-    fn statement(sql: &str) -> Statement {
+    pub fn statement(sql: &str) -> Statement {
         let mut statements = read(sql.as_bytes(), true).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
         assert_eq!(statements.len(), 1, "{sql}");
         statements.remove(0)
     }
 
+    /// Where `u` and the view `v` are there too, and some functions are known.
+    fn facts(target: &Relation) -> Facts {
+        let other = |name: &str, kind, oid| Relation {
+            asked: Name {
+                schema: None,
+                name: name.into(),
+            },
+            name: name.into(),
+            kind,
+            oid,
+            tree: vec![oid],
+            ..target.clone()
+        };
+        let function = |name: &str, volatile, immutable, built_in| Function {
+            asked: Name {
+                schema: name.split_once('.').map(|(schema, _)| schema.into()),
+                name: name.rsplit('.').next().unwrap_or_default().into(),
+            },
+            volatile,
+            immutable,
+            built_in,
+        };
+        let mut functions: Vec<Function> = ["lower", "max", "count", "generate_series", "row_number"]
+            .iter()
+            .map(|name| function(name, false, true, true))
+            .collect();
+        functions.extend(["now", "table_to_xml"].map(|name| function(name, false, false, true)));
+        functions.extend(["random", "gen_random_uuid"].map(|name| function(name, true, false, true)));
+        functions.extend([function("f", false, false, false), function("my.pure", false, true, false)]);
+        Facts {
+            relations: vec![target.clone(), other("u", 'r', 30), other("v", 'v', 31)],
+            functions,
+            jobs: Some(crate::plan::facts::JobTable {
+                comment: "lockkeeper jobs, version 1".into(),
+                owner: "postgres".into(),
+                trusted: true,
+                usable: true,
+            }),
+            ..Facts::default()
+        }
+    }
+
     #[track_caller]
     fn check_refused(sql: &str, expect: &str) {
-        let error = Batches::new(&statement(sql), &table(&["id"])).map(|_| ()).unwrap_err();
+        let table = table(&["id"]);
+        let error = Batches::new(&statement(sql), &table, &facts(&table)).map(|_| ()).unwrap_err();
         assert!(error.contains(expect), "{sql}: {error}");
     }
 
     #[track_caller]
     fn batches(sql: &str, key: &[&str]) -> Batches {
-        Batches::new(&statement(sql), &table(key)).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        let table = table(key);
+        Batches::new(&statement(sql), &table, &facts(&table)).unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
-    const BACKFILL: Backfill = Backfill {
-        rows_max: 10_000,
-        batch_rows: 500,
-        pause_ms: 0,
-        notice_ms: 5_000,
-    };
+    fn range(after: Option<&str>, end: &str) -> Range {
+        Range {
+            after: after.map(|key| vec![key.into()]),
+            end: vec![end.into()],
+            keys: 500,
+        }
+    }
 
     #[test]
     fn a_batch() {
@@ -493,32 +538,32 @@ mod tests {
             b.bounds_sql(),
             "SELECT x.id::text FROM ONLY t AS x ORDER BY x.id DESC LIMIT 1"
         );
-        let mut p = b.start(Some(vec!["900".into()]));
         assert_eq!(
-            b.next_sql(&p, &BACKFILL).unwrap(),
-            "WITH lockkeeper_keys (k1) AS MATERIALIZED (SELECT x.id FROM ONLY t AS x\n WHERE (x.id) <= ('900'::bigint)\n \
-             AND (flag IS NULL\n) IS TRUE\n ORDER BY x.id LIMIT 500),\nlockkeeper_changed AS (UPDATE ONLY t AS x SET flag = \
-             false\n WHERE x.id = ANY (ARRAY(SELECT k1 FROM lockkeeper_keys))\n AND (flag IS NULL\n) IS TRUE\n RETURNING 1)\n\
-             SELECT (SELECT count(*) FROM lockkeeper_changed), (SELECT count(*) FROM lockkeeper_keys), \
-             (SELECT k1::text FROM lockkeeper_keys ORDER BY lockkeeper_keys.k1 DESC LIMIT 1)"
+            b.end_sql(Some(&vec!["12".into()]), &vec!["900".into()], 500),
+            "SELECT x.id::text FROM ONLY t AS x\n WHERE (x.id) > ('12'::bigint) AND (x.id) <= ('900'::bigint) ORDER BY x.id \
+             OFFSET 499 LIMIT 1"
         );
-        b.took(&mut p, 499, 500, Some(vec!["12".into()]));
-        assert!(
-            b.next_sql(&p, &BACKFILL)
-                .unwrap()
-                .contains("WHERE (x.id) <= ('900'::bigint) AND (x.id) > ('12'::bigint)\n")
+        assert_eq!(
+            b.batch_sql(&range(None, "900"), None, false),
+            "WITH lockkeeper_changed AS (UPDATE ONLY t AS x SET flag = false\n WHERE (x.id) <= ('900'::bigint)\n AND (flag IS \
+             NULL\n) IS TRUE\n RETURNING 1)\nSELECT count(*) FROM lockkeeper_changed"
         );
-        b.took(&mut p, 5, 5, Some(vec!["900".into()]));
-        assert_eq!((p.rows, p.batches, b.next_sql(&p, &BACKFILL)), (504, 2, None));
-    }
-
-    #[test]
-    fn it_ends() {
-        let b = batches("DELETE FROM t", &["id"]);
-        assert_eq!(b.next_sql(&b.start(None), &BACKFILL), None);
-        let mut p = b.start(Some(vec!["900".into()]));
-        b.took(&mut p, 0, 0, None);
-        assert_eq!(b.next_sql(&p, &BACKFILL), None);
+        let moved = Move {
+            job: 7,
+            batches: 3,
+            is_last: true,
+        };
+        let made = b.batch_sql(&range(Some("12"), "900"), Some(moved), true);
+        for part in [
+            "(x.id) > ('12'::bigint) AND (x.id) <= ('900'::bigint)",
+            "ORDER BY x.id FOR UPDATE",
+            "j.state = 'running' AND j.batches = 3",
+            "SET last_key = ARRAY['900']::text[]",
+            "batches = batches + 1",
+            "state = 'done'",
+        ] {
+            assert!(made.contains(part), "{part}: {made}");
+        }
     }
 
     #[test]
@@ -537,69 +582,149 @@ mod tests {
                 "DELETE FROM ONLY (t) AS d WHERE d.n BETWEEN 1 AND $2 -- end",
                 &["tenant", "id"],
             ),
+            (
+                "with recursive update as (select 1 as id), \"delete\" as (select 2) update t set n = 1 from u, update where u.id = t.id \
+                 returning t.*, u.id as k",
+                &["id"],
+            ),
+            ("WITH a AS (SELECT 1) DELETE FROM t USING u WHERE u.id = t.id RETURNING *", &["id"]),
+            ("DELETE FROM t AS x USING u WHERE EXISTS (SELECT FROM u WHERE true)", &["tenant", "id"]),
         ] {
             let b = batches(sql, key);
-            let upper: Key = key.iter().map(|_| "a'\\".to_string()).collect();
-            let mut p = b.start(Some(upper.clone()));
-            p.last = Some(upper);
-            for made in [b.bounds_sql(), b.next_sql(&p, &BACKFILL).unwrap()] {
+            let some: Key = key.iter().map(|_| "a'\\".to_string()).collect();
+            let range = Range {
+                after: Some(some.clone()),
+                end: some.clone(),
+                keys: 1,
+            };
+            let moved = Move {
+                job: 1,
+                batches: 0,
+                is_last: false,
+            };
+            for made in [
+                b.bounds_sql(),
+                b.end_sql(Some(&some), &some, 9),
+                b.batch_sql(&range, None, false),
+                b.batch_sql(&range, Some(moved), true),
+            ] {
                 let parsed = pg_query::parse(&made, pg_query::ParserOptions::default())
                     .unwrap_or_else(|error| panic!("{made}: {error}"));
                 assert_eq!(parsed.protobuf.stmts.len(), 1);
             }
         }
-        let made = Batches::backfill(&table(&["id"]), "name = gen_random_uuid()", "name IS NULL").unwrap();
+        let table = table(&["id"]);
+        let made = Batches::backfill(&table, &facts(&table), "name = gen_random_uuid()", "name IS NULL").unwrap();
         assert_eq!(made.head, "UPDATE public.t SET name = gen_random_uuid()");
     }
 
     #[test]
     fn what_is_allowed() {
-        for sql in [
-            "UPDATE t SET flag = false WHERE flag IS NULL",
-            "UPDATE t SET name = lower(tenant) || n",
-            "UPDATE t SET name = gen_random_uuid() WHERE t.name IS NULL AND n > 3",
-            "UPDATE t SET name = 'x', n = n + 1 WHERE name IS NULL",
-            "UPDATE t SET name = $1 WHERE name = $2",
-            "UPDATE t SET flag = DEFAULT",
-            "DELETE FROM t WHERE created < now() - interval '1 year'",
-        ] {
-            batches(sql, &["id"]);
-        }
+        let check = |sql: &str, repeatable: bool| {
+            assert_eq!(batches(sql, &["id"]).repeatable.is_ok(), repeatable, "{sql}");
+        };
+        check("UPDATE t SET flag = false WHERE flag IS NULL", true);
+        check("UPDATE t SET name = lower(tenant) || n", true);
+        check("UPDATE t SET name = gen_random_uuid() WHERE t.name IS NULL AND n > 3", true);
+        check("UPDATE t SET name = 'x', n = n + 1 WHERE name IS NULL", true);
+        check("UPDATE t SET name = $1 WHERE name = $2", true);
+        check("UPDATE t SET flag = DEFAULT", true);
+        check("DELETE FROM t WHERE created < now() - interval '1 year'", true);
+        check("DELETE FROM t WHERE id IN (SELECT id FROM u) RETURNING *", true);
+        check("UPDATE t SET n = (SELECT max(id) FROM u)", true);
+        check("UPDATE t SET name = my.pure(tenant)", true);
+        check("UPDATE t SET n = 1 FROM u, generate_series(1, 3) g WHERE u.id = t.id", true);
+        check("UPDATE t SET n = n + 1", false);
+        check("UPDATE t SET n = 1, flag = t.n > 2", false);
+        check("UPDATE t SET name = t::text", false);
+        check("UPDATE t SET n = random() * 10", false);
+        check("UPDATE t SET n = random() WHERE name IS NULL", false);
+        check("UPDATE t SET n = random() WHERE n IS NULL OR flag", false);
+        // A column of the table's name is no whole row.
+        let mut same = table(&["id"]);
+        same.columns[4].name = "t".into();
+        let of = |sql: &str| Batches::new(&statement(sql), &same, &facts(&same)).unwrap().repeatable;
+        assert!(of("UPDATE t SET name = t").is_ok());
+        assert!(of("UPDATE t SET t = NOT t").is_err());
     }
 
     #[test]
     fn what_is_refused() {
-        check_refused("UPDATE t SET n = n + 1", "the new value of n depends on n");
-        check_refused(
-            "UPDATE t SET n = 1, flag = t.n > 2",
-            "the new value of flag depends on n",
-        );
-        check_refused("UPDATE t SET name = t::text", "the new value of name depends on name");
-        check_refused("UPDATE t SET n = random() * 10", "random(), the new value of n");
-        check_refused("UPDATE t SET n = random() WHERE name IS NULL", "random()");
-        check_refused("UPDATE t SET n = random() WHERE n IS NULL OR flag", "random()");
         check_refused("UPDATE t SET n = NULL, name = f() WHERE n IS NULL", "f()");
-        check_refused("UPDATE t SET name = my.lower(tenant)", "my.lower()");
+        check_refused("UPDATE t SET name = my.lower(tenant)", "lower()");
+        check_refused("UPDATE t SET name = table_to_xml('t', true, true, '')", "table_to_xml()");
         check_refused("UPDATE t SET id = 5", "it changes id");
         check_refused("UPDATE t SET (n, id) = (1, 2)", "it changes id");
-        check_refused("UPDATE t SET n = u.n FROM u WHERE u.id = t.id", "FROM joins");
-        check_refused("DELETE FROM t USING u WHERE u.id = t.id", "USING joins");
-        check_refused("WITH x AS (SELECT 1) DELETE FROM t", "WITH");
-        check_refused("DELETE FROM t WHERE id IN (SELECT id FROM u)", "sub-select");
-        check_refused("UPDATE t SET n = (SELECT max(n) FROM t)", "sub-select");
-        check_refused("DELETE FROM t RETURNING id", "RETURNING");
+        check_refused("UPDATE t SET n = t2.n FROM t t2 WHERE t2.id = t.n", "reads t itself");
+        check_refused("UPDATE t SET n = (SELECT max(n) FROM t)", "reads t itself");
+        check_refused("DELETE FROM t USING v WHERE v.id = t.id", "the view v");
+        check_refused("DELETE FROM t WHERE id IN (SELECT id FROM nowhere)", "nothing is known");
+        check_refused("DELETE FROM t WHERE id IN (SELECT id FROM u LIMIT 5)", "LIMIT");
+        check_refused("WITH x AS (SELECT id FROM u FOR UPDATE) DELETE FROM t USING x", "FOR UPDATE");
+        check_refused("WITH x AS (DELETE FROM u RETURNING id) DELETE FROM t USING x", "writes too");
+        check_refused(
+            "UPDATE t SET n = x.r FROM (SELECT id, row_number() OVER () r FROM u) x WHERE x.id = t.id",
+            "window function",
+        );
         check_refused("DELETE FROM t WHERE CURRENT OF c", "cursor");
         check_refused("DELETE FROM t WHERE random() < 0.1", "random()");
+        check_refused("DELETE FROM t USING (SELECT random() r) x WHERE x.r > 1", "random()");
         check_refused("DELETE FROM t WHERE ctid < '(5,1)'", "ctid");
+    }
+
+    #[test]
+    fn new_rows_must_be_behind() {
+        let check = |key: &[&str], default: Option<&str>, type_name: &str, expect: Result<bool, &str>| {
+            let mut table = table(key);
+            table.columns[0].default = default.map(str::to_string);
+            table.columns[0].type_name = type_name.to_string();
+            let made = Batches::new(&statement("UPDATE t SET n = n + 1"), &table, &facts(&table));
+            match (made, expect) {
+                (Ok(made), Ok(told)) => assert_eq!(made.new_rows.is_some(), told),
+                (Err(error), Err(expect)) => assert!(error.contains(expect), "{error}"),
+                (made, _) => panic!("{key:?} {default:?}: {made:?}"),
+            }
+            assert!(Batches::new(&statement("UPDATE t SET n = 5"), &table, &facts(&table)).is_ok());
+        };
+        check(&["id"], Some("nextval('s'::regclass)"), "bigint", Ok(false));
+        check(&["id", "tenant"], Some("nextval('s'::regclass)"), "bigint", Ok(false));
+        check(&["id"], Some("uuidv7()"), "uuid", Ok(false));
+        check(&["id"], None, "bigint", Ok(true));
+        check(&["id"], Some("gen_random_uuid()"), "uuid", Err("anywhere in the order of the key (id)"));
+        check(&["id"], None, "text", Err("anywhere"));
+        check(&["tenant", "id"], None, "bigint", Err("(tenant, id)"));
+    }
+
+    #[test]
+    fn progress_must_be_kept_where_it_counts() {
+        let table = table(&["id"]);
+        let none = Facts {
+            jobs: None,
+            ..facts(&table)
+        };
+        let made = |sql: &str| Batches::new(&statement(sql), &table, &none);
+        assert!(made("UPDATE t SET n = n + 1").unwrap_err().contains("lockkeeper init"));
+        assert!(matches!(made("UPDATE t SET n = 5").unwrap().access, jobs::Access::None(_)));
+        let hidden = Relation {
+            row_security: Some(crate::plan::facts::RowSecurity {
+                settings: Default::default(),
+                opaque: true,
+            }),
+            ..table.clone()
+        };
+        let facts = facts(&table);
+        let made = |sql: &str| Batches::new(&statement(sql), &hidden, &facts);
+        assert!(made("UPDATE t SET n = n + 1").unwrap_err().contains("row-level security"));
+        assert!(made("UPDATE t SET n = 5").is_ok());
     }
 
     #[test]
     fn tables_that_are_refused() {
         let s = statement("UPDATE t SET flag = true");
-        let refused = |relation: &Relation| Batches::new(&s, relation).map(|_| ()).unwrap_err();
+        let refused = |relation: &Relation| Batches::new(&s, relation, &facts(relation)).map(|_| ()).unwrap_err();
         assert!(refused(&table(&[])).contains("no primary key"));
         assert!(refused(&table(&["f"])).contains("double precision"));
-        for (kind, expect) in [('p', "partitioned"), ('v', "view"), ('f', "foreign table")] {
+        for (kind, expect) in [('v', "view"), ('f', "foreign table")] {
             assert!(refused(&Relation { kind, ..table(&["id"]) }).contains(expect));
         }
         let mut descending = table(&["id"]);
@@ -617,15 +742,30 @@ mod tests {
         };
         assert!(refused(&trigger(false, false, true)).contains("trigger tr"));
         assert!(refused(&trigger(true, true, true)).contains("trigger tr"));
-        assert!(Batches::new(&s, &trigger(true, false, true)).is_ok());
-        assert!(Batches::new(&s, &trigger(false, true, false)).is_ok());
+        let allowed = |relation: &Relation| Batches::new(&s, relation, &facts(relation)).is_ok();
+        assert!(allowed(&trigger(true, false, true)));
+        assert!(allowed(&trigger(false, true, false)));
+        assert!(allowed(&Relation {
+            kind: 'p',
+            ..table(&["id"])
+        }));
+        let rule = |on_update| Relation {
+            rules: vec![RewriteRule {
+                name: "ru".into(),
+                on_update,
+                on_delete: !on_update,
+            }],
+            ..table(&["id"])
+        };
+        assert!(refused(&rule(true)).contains("the rule ru"));
+        assert!(allowed(&rule(false)));
     }
 
     #[test]
     fn estimates_are_asked_for() {
         let check = |sql: &str, expect: bool| {
             assert_eq!(
-                wants_estimate(&statement(sql), &table(&["tenant", "id"]), 1 << 20),
+                target(&statement(sql), &table(&["tenant", "id"]), 1 << 20) == Target::Unknown,
                 expect,
                 "{sql}"
             );
@@ -651,23 +791,22 @@ mod tests {
             true,
         );
         let s = statement("DELETE FROM t");
-        assert!(!wants_estimate(&s, &table(&["id"]), 1 << 40));
-        assert!(!wants_estimate(
-            &s,
-            &Relation {
+        assert_eq!(target(&s, &table(&["id"]), 1 << 40), Target::Small);
+        let of = |relation: Relation| target(&s, &relation, 0);
+        assert_eq!(
+            of(Relation {
                 created_here: true,
                 ..table(&["id"])
-            },
-            0
-        ));
-        assert!(!wants_estimate(
-            &s,
-            &Relation {
+            }),
+            Target::Small
+        );
+        assert_eq!(
+            of(Relation {
                 kind: 'v',
                 ..table(&["id"])
-            },
-            0
-        ));
+            }),
+            Target::Unknown
+        );
     }
 
     #[test]
@@ -704,7 +843,7 @@ mod tests {
             "tenant = 'k' AND id IN ({}, {})",
             "id = {}\n AND  tenant={}",
         ];
-        let mut seen: std::collections::HashMap<Vec<u8>, (String, bool)> = Default::default();
+        let mut seen: std::collections::HashMap<Vec<u8>, (String, Target)> = Default::default();
         let mut met = 0;
         for form in forms {
             for one in values {
@@ -713,9 +852,9 @@ mod tests {
                         "DELETE FROM t WHERE {}",
                         form.replacen("{}", one, 1).replacen("{}", two, 1)
                     );
-                    let answer = wants_estimate(&statement(&sql), &table(&["tenant", "id"]), 0);
+                    let answer = target(&statement(&sql), &table(&["tenant", "id"]), 0);
                     let mut out = Vec::new();
-                    assert!(shape(sql.as_bytes(), &mut out), "{sql}");
+                    assert!(shape::shape(sql.as_bytes(), &mut out), "{sql}");
                     match seen.get(&out) {
                         Some((other, expect)) => {
                             met += 1;

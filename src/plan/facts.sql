@@ -123,15 +123,15 @@ SELECT pg_catalog.json_build_object(
       'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
       FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
     -- What the rows that the role may see depend on. 3256 is pg_policy, 1255 pg_proc, 1259 pg_class.
-    'row_security', CASE WHEN NOT {names} AND NOT f.is_busy AND f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (
+    'row_security', CASE WHEN NOT {names} AND f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (
       SELECT pg_catalog.json_build_object(
         'settings', coalesce(pg_catalog.json_object_agg(n.name, coalesce(pg_catalog.current_setting(n.name, true), '')) FILTER (WHERE n.name IS NOT NULL), '{}'::json),
         'opaque', coalesce(pg_catalog.bool_or(n.name IS NULL), false))
       FROM (
         SELECT DISTINCT m.found[1] AS name
         FROM pg_catalog.pg_policy p
-        CROSS JOIN LATERAL pg_catalog.regexp_matches(coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '') || ' '
-          || coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), ''), 'current_setting[(](?:''([a-zA-Z_0-9]+[.][^'']+)'')?', 'g') m(found)
+        CROSS JOIN LATERAL pg_catalog.regexp_matches(CASE WHEN f.is_busy THEN 'current_setting(' ELSE coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '')
+          || ' ' || CASE WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '') END END, 'current_setting[(](?:''([a-zA-Z_0-9]+[.][^'']+)'')?', 'g') m(found)
         WHERE p.polrelid = f.oid
         UNION
         SELECT NULL FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d ON d.classid = 3256 AND d.objid = p.oid

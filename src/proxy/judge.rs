@@ -381,16 +381,20 @@ fn is_of_the_moment(report: &Report) -> bool {
 /// read is not among them.
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children
-        .iter()
-        .filter(|child| {
-            child
-                .get("Parent Relationship")
-                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
-        })
-        .filter_map(|child| child.get("Plan Rows")?.as_f64())
-        .reduce(f64::max)
+    let rows = |plan: &serde_json::Value| {
+        let children = plan.get("Plan")?.get("Plans")?.as_array()?;
+        children
+            .iter()
+            .filter(|child| {
+                child
+                    .get("Parent Relationship")
+                    .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+            })
+            .filter_map(|child| child.get("Plan Rows")?.as_f64())
+            .reduce(f64::max)
+    };
+    // A rule (CREATE RULE) makes several of one.
+    value.as_array()?.iter().filter_map(rows).reduce(f64::max)
 }
 
 /// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
@@ -423,6 +427,8 @@ mod tests {
         assert_eq!(planned_rows(json), Some(1234.0));
         let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
         assert_eq!(planned_rows(json), Some(3.0));
+        let json = r#"[{"Plan":{"Plans":[{"Plan Rows":3}]}},{"Plan":{"Plans":[{"Plan Rows":5}]}}]"#;
+        assert_eq!(planned_rows(json), Some(5.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }
