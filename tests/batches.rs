@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 
 /// Small numbers of rows are many here.
-const POLICY: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 10\n";
+const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 10\n";
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -799,7 +798,10 @@ fn refused_with_a_reason(major: u32) {
     stage.mark();
     let cases = [
         ("UPDATE keyless SET flag = true", "no primary key"),
-        ("UPDATE random_key SET n = n + 1", "rows that are inserted while it runs"),
+        (
+            "UPDATE random_key SET n = n + 1",
+            "rows that are inserted while it runs",
+        ),
         ("UPDATE t SET n = (SELECT max(n) FROM t)", "reads t itself"),
         ("UPDATE t SET n = x.n FROM t x WHERE x.id = t.id", "reads t itself"),
         ("UPDATE t SET n = most()", "most()"),
@@ -871,7 +873,10 @@ fn goes_on(stage: &Stage, sql: &str) {
     assert_eq!(before % 500, 0, "a part of a batch was committed");
     let ran = stage.psql(&format!("ANALYZE t;\n{sql};\n"));
     assert!(ran.stderr.contains("continues job"), "{ran:?}");
-    assert!(ran.stderr.contains(&format!("{before} rows are done already")), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("{before} rows are done already")),
+        "{ran:?}"
+    );
     // The true total, of all runs.
     let output = ran.ok();
     assert!(output.contains("UPDATE 3200"), "{output}");
@@ -879,8 +884,7 @@ fn goes_on(stage: &Stage, sql: &str) {
     assert_eq!(number(stage, "SELECT count(*) FROM t WHERE flag"), 3200);
 }
 
-const SLOW: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 60\n";
+const SLOW: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 60\n";
 const FILL: &str = "UPDATE t SET flag = true WHERE flag IS NULL";
 const SOME: &str = "SELECT count(*) >= 500 FROM changes";
 

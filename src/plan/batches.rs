@@ -130,9 +130,9 @@ impl Batches {
             }
         }
         match (&batches.repeatable, &batches.access) {
-            (Err(why), jobs::Access::None(no_job)) => Err(format!(
-                "{why}, so that its progress must be kept, and {no_job}"
-            )),
+            (Err(why), jobs::Access::None(no_job)) => {
+                Err(format!("{why}, so that its progress must be kept, and {no_job}"))
+            }
             _ => Ok(batches),
         }
     }
@@ -162,7 +162,12 @@ impl Batches {
     }
 
     /// Of a job's row, where it was judged when it began; its table may have changed since.
-    pub fn resumed(statement: &Statement, relation: &Relation, facts: &Facts, kind: jobs::Kind) -> Result<Batches, String> {
+    pub fn resumed(
+        statement: &Statement,
+        relation: &Relation,
+        facts: &Facts,
+        kind: jobs::Kind,
+    ) -> Result<Batches, String> {
         let mut batches = match kind {
             jobs::Kind::Write => Batches::new(statement, relation, facts)?,
             jobs::Kind::Backfill => Batches::build(statement, relation, &usable_key(statement, relation)?)?,
@@ -493,7 +498,10 @@ mod tests {
             .collect();
         functions.extend(["now", "table_to_xml"].map(|name| function(name, false, false, true)));
         functions.extend(["random", "gen_random_uuid"].map(|name| function(name, true, false, true)));
-        functions.extend([function("f", false, false, false), function("my.pure", false, true, false)]);
+        functions.extend([
+            function("f", false, false, false),
+            function("my.pure", false, true, false),
+        ]);
         Facts {
             relations: vec![target.clone(), other("u", 'r', 30), other("v", 'v', 31)],
             functions,
@@ -510,7 +518,9 @@ mod tests {
     #[track_caller]
     fn check_refused(sql: &str, expect: &str) {
         let table = table(&["id"]);
-        let error = Batches::new(&statement(sql), &table, &facts(&table)).map(|_| ()).unwrap_err();
+        let error = Batches::new(&statement(sql), &table, &facts(&table))
+            .map(|_| ())
+            .unwrap_err();
         assert!(error.contains(expect), "{sql}: {error}");
     }
 
@@ -587,8 +597,14 @@ mod tests {
                  returning t.*, u.id as k",
                 &["id"],
             ),
-            ("WITH a AS (SELECT 1) DELETE FROM t USING u WHERE u.id = t.id RETURNING *", &["id"]),
-            ("DELETE FROM t AS x USING u WHERE EXISTS (SELECT FROM u WHERE true)", &["tenant", "id"]),
+            (
+                "WITH a AS (SELECT 1) DELETE FROM t USING u WHERE u.id = t.id RETURNING *",
+                &["id"],
+            ),
+            (
+                "DELETE FROM t AS x USING u WHERE EXISTS (SELECT FROM u WHERE true)",
+                &["tenant", "id"],
+            ),
         ] {
             let b = batches(sql, key);
             let some: Key = key.iter().map(|_| "a'\\".to_string()).collect();
@@ -625,7 +641,10 @@ mod tests {
         };
         check("UPDATE t SET flag = false WHERE flag IS NULL", true);
         check("UPDATE t SET name = lower(tenant) || n", true);
-        check("UPDATE t SET name = gen_random_uuid() WHERE t.name IS NULL AND n > 3", true);
+        check(
+            "UPDATE t SET name = gen_random_uuid() WHERE t.name IS NULL AND n > 3",
+            true,
+        );
         check("UPDATE t SET name = 'x', n = n + 1 WHERE name IS NULL", true);
         check("UPDATE t SET name = $1 WHERE name = $2", true);
         check("UPDATE t SET flag = DEFAULT", true);
@@ -633,7 +652,10 @@ mod tests {
         check("DELETE FROM t WHERE id IN (SELECT id FROM u) RETURNING *", true);
         check("UPDATE t SET n = (SELECT max(id) FROM u)", true);
         check("UPDATE t SET name = my.pure(tenant)", true);
-        check("UPDATE t SET n = 1 FROM u, generate_series(1, 3) g WHERE u.id = t.id", true);
+        check(
+            "UPDATE t SET n = 1 FROM u, generate_series(1, 3) g WHERE u.id = t.id",
+            true,
+        );
         check("UPDATE t SET n = n + 1", false);
         check("UPDATE t SET n = 1, flag = t.n > 2", false);
         check("UPDATE t SET name = t::text", false);
@@ -652,7 +674,10 @@ mod tests {
     fn what_is_refused() {
         check_refused("UPDATE t SET n = NULL, name = f() WHERE n IS NULL", "f()");
         check_refused("UPDATE t SET name = my.lower(tenant)", "lower()");
-        check_refused("UPDATE t SET name = table_to_xml('t', true, true, '')", "table_to_xml()");
+        check_refused(
+            "UPDATE t SET name = table_to_xml('t', true, true, '')",
+            "table_to_xml()",
+        );
         check_refused("UPDATE t SET id = 5", "it changes id");
         check_refused("UPDATE t SET (n, id) = (1, 2)", "it changes id");
         check_refused("UPDATE t SET n = t2.n FROM t t2 WHERE t2.id = t.n", "reads t itself");
@@ -660,8 +685,14 @@ mod tests {
         check_refused("DELETE FROM t USING v WHERE v.id = t.id", "the view v");
         check_refused("DELETE FROM t WHERE id IN (SELECT id FROM nowhere)", "nothing is known");
         check_refused("DELETE FROM t WHERE id IN (SELECT id FROM u LIMIT 5)", "LIMIT");
-        check_refused("WITH x AS (SELECT id FROM u FOR UPDATE) DELETE FROM t USING x", "FOR UPDATE");
-        check_refused("WITH x AS (DELETE FROM u RETURNING id) DELETE FROM t USING x", "writes too");
+        check_refused(
+            "WITH x AS (SELECT id FROM u FOR UPDATE) DELETE FROM t USING x",
+            "FOR UPDATE",
+        );
+        check_refused(
+            "WITH x AS (DELETE FROM u RETURNING id) DELETE FROM t USING x",
+            "writes too",
+        );
         check_refused(
             "UPDATE t SET n = x.r FROM (SELECT id, row_number() OVER () r FROM u) x WHERE x.id = t.id",
             "window function",
@@ -690,7 +721,12 @@ mod tests {
         check(&["id", "tenant"], Some("nextval('s'::regclass)"), "bigint", Ok(false));
         check(&["id"], Some("uuidv7()"), "uuid", Ok(false));
         check(&["id"], None, "bigint", Ok(true));
-        check(&["id"], Some("gen_random_uuid()"), "uuid", Err("anywhere in the order of the key (id)"));
+        check(
+            &["id"],
+            Some("gen_random_uuid()"),
+            "uuid",
+            Err("anywhere in the order of the key (id)"),
+        );
         check(&["id"], None, "text", Err("anywhere"));
         check(&["tenant", "id"], None, "bigint", Err("(tenant, id)"));
     }
@@ -704,7 +740,10 @@ mod tests {
         };
         let made = |sql: &str| Batches::new(&statement(sql), &table, &none);
         assert!(made("UPDATE t SET n = n + 1").unwrap_err().contains("lockkeeper init"));
-        assert!(matches!(made("UPDATE t SET n = 5").unwrap().access, jobs::Access::None(_)));
+        assert!(matches!(
+            made("UPDATE t SET n = 5").unwrap().access,
+            jobs::Access::None(_)
+        ));
         let hidden = Relation {
             row_security: Some(crate::plan::facts::RowSecurity {
                 settings: Default::default(),
@@ -714,7 +753,11 @@ mod tests {
         };
         let facts = facts(&table);
         let made = |sql: &str| Batches::new(&statement(sql), &hidden, &facts);
-        assert!(made("UPDATE t SET n = n + 1").unwrap_err().contains("row-level security"));
+        assert!(
+            made("UPDATE t SET n = n + 1")
+                .unwrap_err()
+                .contains("row-level security")
+        );
         assert!(made("UPDATE t SET n = 5").is_ok());
     }
 

@@ -754,7 +754,10 @@ mod tests {
         check("select * from t", "");
         check("update only s.t set a = 1", "s.t");
         check("delete from db.s.t as x using u", "s.t u");
-        check("with c as (select 1 from s.a) update t set a = 1 from c where b in (select 1 from d)", "t c d s.a");
+        check(
+            "with c as (select 1 from s.a) update t set a = 1 from c where b in (select 1 from d)",
+            "t c d s.a",
+        );
         check("update t set a = 1 order by b limit 5", "t");
         check("alter table t add a int, add b int", "t");
         check("alter table s.t add foreign key (a) references r", "s.t r");

@@ -44,9 +44,10 @@ impl Access {
                 "lockkeeper.job belongs to {owner}, who is neither a superuser nor the database's owner nor you, so that its \
                  triggers cannot be trusted; give it to the database's owner: ALTER TABLE lockkeeper.job OWNER TO …"
             )),
-            Some(JobTable { usable: false, .. }) => {
-                Access::None(format!("the role {} has no right on lockkeeper.job; {init}", facts.role))
-            }
+            Some(JobTable { usable: false, .. }) => Access::None(format!(
+                "the role {} has no right on lockkeeper.job; {init}",
+                facts.role
+            )),
             Some(_) => Access::Ready,
         }
     }
@@ -135,7 +136,9 @@ pub fn find(identity: &str) -> String {
 
 /// One boolean: whether the role has an unfinished job on that table.
 pub fn any_of(relation: u32) -> String {
-    format!("SELECT EXISTS (SELECT FROM lockkeeper.job WHERE owner = current_user AND relation = {relation} AND {UNFINISHED})")
+    format!(
+        "SELECT EXISTS (SELECT FROM lockkeeper.job WHERE owner = current_user AND relation = {relation} AND {UNFINISHED})"
+    )
 }
 
 /// The last job of that statement that was done and whose client was perhaps never told: ID, rows, when.

@@ -58,12 +58,13 @@ impl Mentions {
                             self.window |= !value["over"].is_null();
                         }
                         "RangeVar" => self.relations.push(Name {
-                            schema: value["schemaname"].as_str().filter(|s| !s.is_empty()).map(str::to_owned),
+                            schema: value["schemaname"]
+                                .as_str()
+                                .filter(|s| !s.is_empty())
+                                .map(str::to_owned),
                             name: value["relname"].as_str().unwrap_or_default().to_owned(),
                         }),
-                        "CommonTableExpr" => self
-                            .ctes
-                            .push(value["ctename"].as_str().unwrap_or_default().to_owned()),
+                        "CommonTableExpr" => self.ctes.push(value["ctename"].as_str().unwrap_or_default().to_owned()),
                         "SubLink" => self.subselect = true,
                         "CurrentOfExpr" => self.current_of = true,
                         "SetToDefault" => self.default = true,

@@ -115,7 +115,9 @@ impl Session {
                 "0A000",
                 "lockkeeper: the rows of RETURNING are delivered all at once, batch by batch; fetch them without a row limit",
             );
-            return Ok(Err(report.hint("Leave out the fetch size (JDBC: setFetchSize(0)), or use LIMIT in the statement.")));
+            return Ok(Err(report.hint(
+                "Leave out the fetch size (JDBC: setFetchSize(0)), or use LIMIT in the statement.",
+            )));
         }
         let tag = |rows: u64| {
             Ok(Ok(Done {
@@ -128,7 +130,10 @@ impl Session {
                 if batches.returns && !setting.parameters.extended {
                     return Ok(Err(Report::error(
                         "55000",
-                        &format!("lockkeeper: {} has become empty, send the statement again", batches.relation),
+                        &format!(
+                            "lockkeeper: {} has become empty, send the statement again",
+                            batches.relation
+                        ),
                     )));
                 }
                 return tag(0);
@@ -166,7 +171,12 @@ impl Session {
                 Ask::new(jobs::unlock(job)),
             ];
             if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-                tracing::warn!(session = self.who.session, job, error = report.message(), "a job's end was not written");
+                tracing::warn!(
+                    session = self.who.session,
+                    job,
+                    error = report.message(),
+                    "a job's end was not written"
+                );
             }
         }
         Ok(Err(interrupted(ended, batches, &course)))
@@ -351,8 +361,14 @@ impl Session {
 
 /// Everything that is set for a transaction of ours, in one statement.
 pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Option<u64>) -> Ask {
-    let kept = course.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    let own = batches.settings().iter().map(|(name, value)| (*name, value.to_string()));
+    let kept = course
+        .settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.clone()));
+    let own = batches
+        .settings()
+        .iter()
+        .map(|(name, value)| (*name, value.to_string()));
     let lock = lock_timeout_ms.map(|ms| ("lock_timeout", format!("{ms}ms")));
     let all: Vec<(&str, String)> = kept.chain(own).chain(lock).collect();
     Ask::set_local_all(&all)
@@ -437,19 +453,21 @@ mod tests {
 
     #[test]
     fn batches_adapt_to_their_time() {
-        let mut policy = Policy::embedded("standard", &[]).map(|p| p.backfill).unwrap_or_else(|| Backfill {
-            rows_max: 0,
-            batch_rows: 5_000,
-            batch_rows_max: 50_000,
-            batch_target_ms: 200,
-            pause_ms: 0,
-            notice_ms: 0,
-            returning_rows_max: 0,
-            replica_lag_max_ms: 0,
-            wal_max_percent: 0,
-            lock_waits_max: 0,
-            stop_file: None,
-        });
+        let mut policy = Policy::embedded("standard", &[])
+            .map(|p| p.backfill)
+            .unwrap_or_else(|| Backfill {
+                rows_max: 0,
+                batch_rows: 5_000,
+                batch_rows_max: 50_000,
+                batch_target_ms: 200,
+                pause_ms: 0,
+                notice_ms: 0,
+                returning_rows_max: 0,
+                replica_lag_max_ms: 0,
+                wal_max_percent: 0,
+                lock_waits_max: 0,
+                stop_file: None,
+            });
         let mut course = Course::new(None, vec![], &policy);
         let mut check = |policy: &Backfill, took_ms: u64, expect: u64| {
             course.adapt(Duration::from_millis(took_ms), policy);

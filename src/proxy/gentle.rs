@@ -28,7 +28,12 @@ pub(super) struct Gentle {
 
 impl Session {
     /// Returns when nothing speaks against the next batch, or the error that ends the statement.
-    pub(super) async fn wait_gently(&mut self, policy: &Backfill, gentle: &mut Gentle, job: Option<i64>) -> Outcome<()> {
+    pub(super) async fn wait_gently(
+        &mut self,
+        policy: &Backfill,
+        gentle: &mut Gentle,
+        job: Option<i64>,
+    ) -> Outcome<()> {
         let mut told: Option<Instant> = None;
         loop {
             let Some(reason) = self.obstacle(policy, gentle).await? else {
@@ -46,7 +51,11 @@ impl Session {
         }
     }
 
-    async fn obstacle(&mut self, policy: &Backfill, gentle: &mut Gentle) -> Result<Option<String>, super::relay::Broken> {
+    async fn obstacle(
+        &mut self,
+        policy: &Backfill,
+        gentle: &mut Gentle,
+    ) -> Result<Option<String>, super::relay::Broken> {
         if let Some(file) = policy.stop_file.as_deref().filter(|file| Path::new(file).exists()) {
             return Ok(Some(format!("the file {file} is there; remove it to go on")));
         }
@@ -57,12 +66,19 @@ impl Session {
         let answers = match self.relay.ask(&[Ask::new(LOOK)], Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => {
-                tracing::info!(session = self.who.session, error = report.message(), "batches go on without a look at the load");
+                tracing::info!(
+                    session = self.who.session,
+                    error = report.message(),
+                    "batches go on without a look at the load"
+                );
                 gentle.blind = true;
                 return Ok(None);
             }
         };
-        let row = answers.into_iter().next().and_then(|answer| answer.rows.into_iter().next());
+        let row = answers
+            .into_iter()
+            .next()
+            .and_then(|answer| answer.rows.into_iter().next());
         Ok(reason(&row.unwrap_or_default(), policy))
     }
 }

@@ -116,7 +116,11 @@ impl Session {
             upper: &course.upper,
             keys_estimated: batches.keys_estimated,
         };
-        let answer = match self.relay.ask(&[Ask::new(new.sql())], Closing::Sync, Hears::Nothing).await? {
+        let answer = match self
+            .relay
+            .ask(&[Ask::new(new.sql())], Closing::Sync, Hears::Nothing)
+            .await?
+        {
             Ok(answers) => answers.into_iter().next().unwrap_or_default(),
             Err(report) => return Ok(Err(report)),
         };
@@ -165,7 +169,9 @@ impl Session {
                 let message = format!(
                     "lockkeeper: the same statement is being run as job {id} by the server process {runner}; nothing was done here"
                 );
-                let hint = format!("Wait for it (lockkeeper jobs --dsn … show {id}); once it is done, send the statement again if it is to be done once more.");
+                let hint = format!(
+                    "Wait for it (lockkeeper jobs --dsn … show {id}); once it is done, send the statement again if it is to be done once more."
+                );
                 return Ok(Err(Report::error("55P03", &message).hint(&hint)));
             }
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms) {
@@ -224,8 +230,14 @@ impl Session {
             told.push_str("; RETURNING delivers the others only");
         }
         if !settings.is_empty() {
-            let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-            told.push_str(&format!("; with the settings that it began with: {}", settings.join(", ")));
+            let settings: Vec<String> = settings
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}"))
+                .collect();
+            told.push_str(&format!(
+                "; with the settings that it began with: {}",
+                settings.join(", ")
+            ));
         }
         self.relay.notice(&told).await?;
         let mut course = Course::new(Some(id), job.upper_key, &setting.policy.backfill);
@@ -278,16 +290,28 @@ impl Session {
             "lockkeeper: this very statement was done at {when} (job {id}, {rows} rows), and it is not known that its client has \
              heard so; nothing was done now, since {why}"
         );
-        Ok(Err(Report::error("55000", &message)
-            .hint("If it is to be done once more, send it again: you have been told now.")))
+        Ok(Err(Report::error("55000", &message).hint(
+            "If it is to be done once more, send it again: you have been told now.",
+        )))
     }
 
-    /// The client has been sent the answer of a job that is done.
+    /// The client has been sent the answer of a job that is done. One that had gone before has not heard it.
     pub(super) async fn job_is_answered(&mut self) -> Result<(), Broken> {
-        let Some(id) = self.unanswered.take() else { return Ok(()) };
-        let asks = [Ask::new(jobs::answered(id)), Ask::new(jobs::unlock(id))];
+        let Some(id) = self.unanswered.take() else {
+            return Ok(());
+        };
+        self.relay.watch_client().await;
+        let mut asks = vec![Ask::new(jobs::unlock(id))];
+        if !self.relay.client_gone() {
+            asks.insert(0, Ask::new(jobs::answered(id)));
+        }
         if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            tracing::warn!(session = self.who.session, job = id, error = report.message(), "a job's answer was not noted");
+            tracing::warn!(
+                session = self.who.session,
+                job = id,
+                error = report.message(),
+                "a job's answer was not noted"
+            );
         }
         Ok(())
     }

@@ -287,7 +287,10 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) {
             return Ok(Ok(()));
         }
-        let target = Request::target(statement).relations.first().and_then(|name| facts.relation(name));
+        let target = Request::target(statement)
+            .relations
+            .first()
+            .and_then(|name| facts.relation(name));
         let Some(relation) = target.cloned() else {
             return Ok(Ok(()));
         };
@@ -297,7 +300,10 @@ impl Session {
             kind => {
                 if jobs::Access::of(facts) == jobs::Access::Ready {
                     let closing = closing_at(place);
-                    match self.open_job(&identity(statement, &relation, parameters), closing).await? {
+                    match self
+                        .open_job(&identity(statement, &relation, parameters), closing)
+                        .await?
+                    {
                         Ok(job) => facts.open_job = job,
                         Err(report) => return Ok(Err(report)),
                     }

@@ -139,7 +139,10 @@ fn whole(mentions: &Mentions, relation: &Relation, facts: &Facts) -> Result<(), 
             }
             Some(other) if matches!(other.kind, 'r' | 'p' | 'm' | 'f') => {}
             Some(other) if other.kind == 'v' => {
-                return Err(format!("it reads the view {}, which may read {name} itself", other.name));
+                return Err(format!(
+                    "it reads the view {}, which may read {name} itself",
+                    other.name
+                ));
             }
             None if is_cte => {}
             _ => return Err(format!("it reads {}, of which nothing is known", asked.name)),

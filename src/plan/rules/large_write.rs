@@ -40,7 +40,9 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = match job {
         Some(_) => subject.table(&asked)?,
-        None => subject.table(&asked).filter(|t| !t.small || t.kind() == 'v' || t.kind() == 'f')?,
+        None => subject
+            .table(&asked)
+            .filter(|t| !t.small || t.kind() == 'v' || t.kind() == 'f')?,
     };
     let relation = table.known?;
     let message = match job {
