@@ -5,10 +5,13 @@
 //! [`Shared`].
 
 mod auth_query;
+mod batches;
 mod buffer;
 mod conduct;
 mod dialogue;
 mod extended;
+mod gentle;
+mod jobs;
 mod journal;
 mod judge;
 mod login;

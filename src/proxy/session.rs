@@ -25,6 +25,8 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// A job that is done, and whose client is about to hear so.
+    pub(super) unanswered: Option<i64>,
 }
 
 impl Session {
@@ -193,6 +195,7 @@ impl Session {
                 wire::put_command_complete(&mut out, &tag);
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
+                self.job_is_answered().await?;
             }
             Verdict::Refused(report) => self.refuse_query(len, report).await?,
         }
