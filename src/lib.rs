@@ -7,7 +7,7 @@
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
 //! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
-//! * [`check`] runs the same planner over files.
+//! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
@@ -17,6 +17,7 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod jobs;
 mod lex;
 pub mod plan;
 pub mod proxy;

@@ -168,7 +168,7 @@ pub struct New<'a> {
 /// Settings that decide what a statement's text means: a continued job has those that it began with.
 const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', \
      'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', \
-     'default_text_search_config', 'session_replication_role', 'row_security'";
+     'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 
 impl New<'_> {
     /// Inserts the row and takes its lock: ID, and whether the lock was free. Fails with 23505 where another session was first.
@@ -223,6 +223,12 @@ pub struct Job {
     pub batches: u64,
     pub created_at: String,
     pub backend_pid: Option<i32>,
+}
+
+impl Kind {
+    pub fn of(name: &str) -> Option<Kind> {
+        [Kind::Write, Kind::Backfill].into_iter().find(|kind| kind.name() == name)
+    }
 }
 
 impl Job {
@@ -305,6 +311,41 @@ pub fn stop(id: i64, state: &str, error: &str) -> String {
 /// The client has been told.
 pub fn answered(id: i64) -> String {
     format!("UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'")
+}
+
+/// Rows of JSON for people and programs, the newest last: all unfinished ones and, if asked, the others; or one.
+pub fn listing(id: Option<i64>, all: bool) -> String {
+    let which = match id {
+        Some(id) => format!("j.id = {id}"),
+        None if all => "true".into(),
+        None => UNFINISHED.replace("state", "j.state"),
+    };
+    format!(
+        "SELECT pg_catalog.row_to_json(x)::text FROM (SELECT j.id, j.kind, j.owner, CASE WHEN j.state = 'running' AND NOT EXISTS (\
+         SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS}::oid AND l.objid = j.id::oid \
+         AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
+         THEN 'interrupted' ELSE j.state END AS state, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
+         CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * j.keys_done / nullif(j.keys_estimated, 0))) END AS percent, \
+         j.batches, j.runs, j.key_columns, j.last_key, j.upper_key, j.backend_pid, j.application_name, j.error, j.answered, \
+         j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, j.statement, \
+         pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x"
+    )
+}
+
+/// Nobody runs it any further until it is resumed; a row if it was running.
+pub fn pause(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'paused', error = 'paused by ' || session_user WHERE id = {id} AND state IN ('waiting', \
+         'running') RETURNING rows_done"
+    )
+}
+
+/// It is given up: what is done stays done; a row if it was unfinished.
+pub fn cancel(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
+         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
+    )
 }
 
 fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {

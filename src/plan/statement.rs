@@ -312,6 +312,8 @@ pub enum Kind {
     Write,
     /// `UPDATE … [ORDER BY …] LIMIT n`, which no PostgreSQL has. `node` is that of the statement without its ORDER BY and LIMIT.
     LimitedWrite(LimitedWrite),
+    /// `CALL lockkeeper.resume(7)`: the proxy goes on with that job.
+    Resume(i64),
     /// Anything that may lock or break something: judged by the rules.
     Ddl,
 }
@@ -1035,6 +1037,8 @@ mod tests {
             "delete from t where current of c",
             "0 Harmless delete from t where current of c",
         );
+        check("call lockkeeper.resume(7)", "0 Resume(7) call lockkeeper.resume(7)");
+        check("call lockkeeper.resume(x => 7)", "0 Harmless call lockkeeper.resume(x => 7)");
         check("vacuum full t", "0 Ddl vacuum full t");
         check(
             "vacuum (full off, analyze) t",

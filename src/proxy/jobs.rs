@@ -5,12 +5,18 @@
 
 use super::batches::{Course, settings};
 use super::conduct::{Outcome, Setting};
+use super::judge::{Parameters, Verdict};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
-use crate::plan::jobs::{self, Access, Job};
+use crate::plan::facts::Request;
+use crate::plan::jobs::{self, Access, Job, Kind};
+use crate::plan::lock::LockMode;
+use crate::plan::policy::Policy;
+use crate::plan::statement::{Statement, read};
+use crate::plan::{Mode, Place, Run, Step};
 use std::time::{Duration, Instant};
 
 /// How often a session that waits for another one's job looks again.
@@ -321,6 +327,136 @@ impl Session {
         let asked = [Ask::new(jobs::find(identity))];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
         Ok(answers.map(|answers| answers.first().and_then(Answer::value)?.parse().ok()))
+    }
+
+    /// `CALL lockkeeper.resume(7)`: the job's own statement with its own parameters, as if it had been sent again.
+    pub(super) async fn resume_job(
+        &mut self,
+        id: i64,
+        call: &Statement,
+        place: Place,
+        policy: &Policy,
+    ) -> Result<Verdict, Broken> {
+        if place != Place::Alone {
+            let report = Report::error("25001", "lockkeeper: a job cannot be resumed inside a transaction block");
+            return Ok(Verdict::Refused(report));
+        }
+        let (batches, parameters) = match self.job_to_resume(id, call).await? {
+            Ok(found) => found,
+            Err(report) => return Ok(Verdict::Refused(report)),
+        };
+        self.judged += 1;
+        let relation = batches.relation.clone();
+        let statement = batches.statement.clone();
+        let run = Run {
+            findings: Vec::new(),
+            notices: Vec::new(),
+            steps: vec![Step {
+                label: format!("go on with job {id}"),
+                sql: statement.clone(),
+                mode: Mode::Batches(Box::new(batches)),
+                lock: LockMode::RowExclusive,
+                relation,
+                done_when: None,
+                cleanup: None,
+                null_message: None,
+                rollback: None,
+            }],
+            tag: String::new(),
+            why: Vec::new(),
+        };
+        let mut entry = self.entry(call).planned(&run);
+        if let Err(report) = self.announce(&mut entry, policy).await? {
+            return Ok(Verdict::Refused(report));
+        }
+        let setting = Setting {
+            policy,
+            place,
+            parameters: &parameters,
+            statement: &statement,
+            position_shift: 0,
+        };
+        self.carry_out(&run, setting, entry).await
+    }
+
+    /// The statement of a job that can go on here, judged anew.
+    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Outcome<(Batches, Parameters)> {
+        let wrong = |sqlstate, message: String, hint: &str| {
+            let report = Report::error(sqlstate, &format!("lockkeeper: {message}"));
+            Ok(Err(if hint.is_empty() { report } else { report.hint(hint) }))
+        };
+        let facts = match self.facts(call, Closing::Sync).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Err(report)),
+        };
+        match Access::of(&facts) {
+            Access::Ready => {}
+            Access::Create => return wrong("42704", "there is no table lockkeeper.job here".into(), "Is this the right database?"),
+            Access::None(why) => return wrong("55000", why, "Jobs are kept by database."),
+        }
+        let job = match self.value(&jobs::read(id)).await? {
+            Ok(Some(json)) => Job::decode(&json),
+            Ok(None) => {
+                let hint = "A job is resumed by the role that began it: SET ROLE first.";
+                return wrong("42704", format!("the role {} has no job {id}", facts.role), hint);
+            }
+            Err(report) => return Ok(Err(report)),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => return wrong("XX000", error, ""),
+        };
+        if matches!(job.state.as_str(), "done" | "cancelled") {
+            return wrong(
+                "55000",
+                format!("job {id} is {}: {} rows", job.state, job.rows_done),
+                "Send its statement itself if it is to be done once more.",
+            );
+        }
+        let conforming = job.settings.get("standard_conforming_strings").is_none_or(|value| value == "on");
+        let statements = read(job.statement.as_bytes(), conforming).unwrap_or_default();
+        let (Some(kind), Some((types, values)), [statement]) = (Kind::of(&job.kind), job.parameters(), statements.as_slice())
+        else {
+            return wrong("0A000", format!("job {id} is of a kind that cannot be resumed here"), "");
+        };
+        let facts = match self.facts(statement, Closing::Sync).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Err(report)),
+        };
+        let target = Request::target(statement).relations.first().and_then(|name| facts.relation(name));
+        let Some(relation) = target.filter(|relation| relation.oid == job.relation) else {
+            let path = job.settings.get("search_path").cloned().unwrap_or_default();
+            return wrong(
+                "42P01",
+                format!("the table of job {id} is not found under its name any more, or another one is"),
+                &format!("It was begun with search_path = {path}."),
+            );
+        };
+        let batches = match Batches::resumed(statement, relation, &facts, kind) {
+            Ok(batches) => batches,
+            Err(why) => return wrong("55000", format!("job {id} cannot go on: {why}"), "Its rows up to the last key stay as they are."),
+        };
+        let parameters = Parameters {
+            types,
+            values,
+            ..Parameters::default()
+        };
+        let identity = jobs::identity(
+            &batches.statement,
+            batches.relation_oid,
+            &parameters.types,
+            &parameters.values,
+            &batches.seen_by,
+        );
+        if identity != job.identity {
+            let settings: Vec<&str> = batches.seen_by.keys().map(String::as_str).collect();
+            return wrong(
+                "55000",
+                format!("job {id} was begun with other values of {}, by which row-level security shows other rows", settings.join(", ")),
+                "Set them as they were, or send the statement again in a session that has them.",
+            );
+        }
+        Ok(Ok((batches, parameters)))
     }
 
     /// Two sessions that do it at once do it one after the other.

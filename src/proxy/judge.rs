@@ -11,7 +11,7 @@ use crate::plan::facts::{Facts, Relation, Request};
 use crate::plan::jobs;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -116,6 +116,9 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
+        if let Kind::Resume(job) = statement.kind {
+            return self.resume_job(job, statement, place, &policy).await;
+        }
         if matches!(statement.kind, Kind::Write) {
             match self.is_harmless(statement, &policy, closing).await? {
                 Ok(true) => return Ok(Verdict::Forward(None)),
@@ -166,21 +169,28 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                match self.conduct(&run, setting, &mut entry).await {
-                    Ok(Ok(tag)) => {
-                        self.record(entry.done(&tag)).await;
-                        Ok(Verdict::Done(tag))
-                    }
-                    Ok(Err(report)) => {
-                        self.record(entry.failed(&report)).await;
-                        self.raced = run.steps.iter().any(|step| step.sql != statement.sql);
-                        Ok(Verdict::Refused(report))
-                    }
-                    Err(broken) => {
-                        self.record(entry.disconnected(&broken)).await;
-                        Err(broken)
-                    }
-                }
+                let verdict = self.carry_out(&run, setting, entry).await?;
+                self.raced = matches!(verdict, Verdict::Refused(_))
+                    && run.steps.iter().any(|step| step.sql != statement.sql);
+                Ok(verdict)
+            }
+        }
+    }
+
+    /// The plan's steps, and how they ended for the audit log.
+    pub(super) async fn carry_out(&mut self, run: &Run, setting: Setting<'_>, mut entry: Entry) -> Result<Verdict, Broken> {
+        match self.conduct(run, setting, &mut entry).await {
+            Ok(Ok(tag)) => {
+                self.record(entry.done(&tag)).await;
+                Ok(Verdict::Done(tag))
+            }
+            Ok(Err(report)) => {
+                self.record(entry.failed(&report)).await;
+                Ok(Verdict::Refused(report))
+            }
+            Err(broken) => {
+                self.record(entry.disconnected(&broken)).await;
+                Err(broken)
             }
         }
     }

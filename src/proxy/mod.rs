@@ -346,6 +346,41 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
     runtime.block_on(run(config, shared, load_policy, asked))
 }
 
+/// A proxy within this process, without a port: for commands that work through it.
+pub struct InProcess(Arc<Shared>);
+
+impl InProcess {
+    pub fn new(
+        upstream: Upstream,
+        tls: Option<&UpstreamTls>,
+        policy: Policy,
+        audit: Option<&std::path::Path>,
+    ) -> Result<InProcess, String> {
+        Ok(InProcess(Arc::new(Shared {
+            upstream,
+            limits: Limits::default(),
+            audit: audit.map_or_else(|| Ok(Audit::off()), Audit::open)?,
+            policy: Current::new(policy),
+            acceptor: None,
+            connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
+            auth_file: None,
+            cancels: DashMap::new(),
+            connections: AtomicUsize::new(0),
+            sessions: AtomicU64::new(0),
+            ended: Notify::new(),
+            stop: watch::Sender::new(Stop::No),
+        })))
+    }
+
+    /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.
+    pub fn connect(&self) -> io::Result<tokio::net::UnixStream> {
+        let (client, served) = tokio::net::UnixStream::pair()?;
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(startup::serve_connection(Stream::Unix(served), "this process".into(), shared));
+        Ok(client)
+    }
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

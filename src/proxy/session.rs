@@ -279,5 +279,8 @@ pub(super) fn characters(text: &[u8]) -> usize {
 }
 
 pub(super) fn needs_judging(statement: &Statement) -> bool {
-    matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_))
+    matches!(
+        statement.kind,
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::Resume(_)
+    )
 }

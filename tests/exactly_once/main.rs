@@ -779,6 +779,10 @@ impl Field {
         let (_, done) = self.relay.disarm();
         assert!(done, "{run}: the fault never came");
         assert!(matches!(first, Ended::Broken), "{run}: nothing happened");
+        // All sessions end before the server starts anew.
+        while self.admin.simple_query("SELECT 1").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let started = Instant::now();
         self.admin = loop {
             match connect(cluster.port(), &self.stage.database, "admin").await {
