@@ -3,14 +3,19 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
-use super::facts::{Facts, Name, Request};
+use super::facts::{Facts, Name, Relation, Request};
+use super::jobs::Access;
 use super::lock::LockMode;
+use super::outbox::behind::{self, Met};
+use super::outbox::prove::Trial;
+use super::outbox::{self, Deferral, New};
 use super::policy::{self, Action, InTransaction, Policy};
-use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_index};
+use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
+use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
 use super::{Finding, Mode, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
 const REJECTED: &str = "55000";
@@ -32,7 +37,13 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     if let Some(run) = nonconcurrent_index::repair(&whole) {
         return Plan::Run(run);
     }
+    let met = behind::met(&whole);
     let mut composer = Composer::new(&whole);
+    match met {
+        None => {}
+        Some(Met::AllLater) => composer.all_later = true,
+        Some(met) => return composer.meet(met),
+    }
     match actions(statement) {
         Some((text, commands)) => {
             for i in order(&commands, facts, statement) {
@@ -144,6 +155,10 @@ struct Composer<'a> {
     parts: Vec<Part>,
     head: String,
     why: Vec<String>,
+    /// Steps for after COMMIT, and how they are proven.
+    later: Vec<Step>,
+    trials: Vec<Trial>,
+    all_later: bool,
 }
 
 impl<'a> Composer<'a> {
@@ -167,6 +182,44 @@ impl<'a> Composer<'a> {
             parts: Vec::new(),
             head: String::new(),
             why: Vec::new(),
+            later: Vec::new(),
+            trials: Vec::new(),
+            all_later: false,
+        }
+    }
+
+    /// The statement meets what waits for COMMIT.
+    fn meet(mut self, met: Met) -> Plan {
+        let deferral = match met {
+            Met::Refuse(rejection) => return Plan::Reject(rejection),
+            Met::Skip(notice) => {
+                self.notices.push(notice);
+                return self.run(Vec::new());
+            }
+            Met::AllLater => return self.finish(),
+            Met::Same(job) => Deferral::Adopt(job.id),
+            Met::Withdraw(jobs) => Deferral::Withdraw(jobs.iter().map(|job| job.id).collect()),
+            Met::Behind(job) => {
+                let relation = Relation {
+                    oid: job.relation,
+                    schema: job.details.schema.clone(),
+                    name: job.details.table.clone(),
+                    ..Relation::default()
+                };
+                let own = Step {
+                    relation: splice::qualified(&relation.schema, &relation.name),
+                    ..self.own_step(self.whole.statement.sql.clone())
+                };
+                let statement = &self.whole.statement.sql;
+                Deferral::New(Box::new(New::of(statement, &relation, Access::Ready, vec![own], Vec::new())))
+            }
+        };
+        match self.run(Vec::new()) {
+            Plan::Run(run) => Plan::Run(Run {
+                deferral: Some(deferral),
+                ..run
+            }),
+            other => other,
         }
     }
 
@@ -176,7 +229,7 @@ impl<'a> Composer<'a> {
             let Some(found) = (rule.check)(subject) else {
                 continue;
             };
-            if let Some(steps) = self.decide(rule, found) {
+            if let Some(steps) = self.decide(rule, found, subject) {
                 remedy.get_or_insert(steps);
             }
         }
@@ -189,13 +242,23 @@ impl<'a> Composer<'a> {
         };
         self.why.extend(rules::why_instant(subject));
         self.parts.push(match remedy {
-            Some(steps) => Part::Steps(steps),
+            Some(mut steps) => {
+                if !self.runs_here(&steps) && self.may_defer() {
+                    let later = later_of(&steps);
+                    self.trials.extend(outbox::prove::trials(subject, later).unwrap_or_default());
+                    let first = steps.len() - later.len();
+                    if !self.all_later {
+                        self.later.extend(steps.split_off(first));
+                    }
+                }
+                Part::Steps(steps)
+            }
             None => Part::Own { text: own },
         });
     }
 
     /// Records the finding; the steps if they are to be run.
-    fn decide(&mut self, rule: &'static Rule, found: Found) -> Option<Vec<Step>> {
+    fn decide(&mut self, rule: &'static Rule, found: Found, subject: &Subject) -> Option<Vec<Step>> {
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -206,8 +269,11 @@ impl<'a> Composer<'a> {
             overridden,
         };
         let steps = match (action, found.remedy) {
-            (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) => Some(steps),
-            (Action::Rewrite, Remedy::Steps(_)) if self.whole.policy.in_transaction == InTransaction::Forward => {
+            (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) && !self.all_later => Some(steps),
+            (Action::Rewrite, Remedy::Steps(steps)) if self.defers(subject, &steps) => Some(steps),
+            (Action::Rewrite, Remedy::Steps(_))
+                if self.whole.policy.in_transaction == InTransaction::Forward && !self.all_later =>
+            {
                 finding.action = Action::Warn;
                 None
             }
@@ -217,8 +283,9 @@ impl<'a> Composer<'a> {
                     message: format!("{}, and the safe way cannot run inside a transaction", found.message),
                     short: found.short,
                     hint: format!(
-                        "{}\nBy hand:\n{}",
-                        rules::concurrent_in_transaction::OUTSIDE,
+                        "{}{}\nBy hand:\n{}",
+                        self.why_not_deferred(),
+                        rules::concurrent_in_transaction::outside(self.whole.facts),
                         found.hint
                     ),
                     rule: rule.name,
@@ -288,6 +355,43 @@ impl<'a> Composer<'a> {
         }
     }
 
+    /// Whether the steps can be divided: what is brief now, the rest after COMMIT. Rows that are filled in batches would be missed
+    /// by the statements in between.
+    fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
+        self.may_defer()
+            && !matches!(Access::of(self.whole.facts), Access::None(_))
+            && steps.iter().all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+            && outbox::prove::trials(subject, later_of(steps)).is_some()
+    }
+
+    /// In a block, by the policy, and of a kind that is divided without harm: what REFRESH gives is perhaps read right behind it.
+    fn may_defer(&self) -> bool {
+        let divides = match &self.whole.statement.node {
+            NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
+            NodeEnum::DropStmt(drop) => drop.remove_type() == ObjectType::ObjectIndex,
+            _ => false,
+        };
+        divides
+            && self.whole.place == Place::Block
+            && self.whole.policy.in_transaction == InTransaction::Defer
+            && self.relation().is_some()
+    }
+
+    /// The table that the job is about; of a dropped index its own.
+    fn relation(&self) -> Option<&'a Relation> {
+        let request = Request::of(self.whole.statement);
+        let facts = self.whole.facts;
+        request.relations.iter().filter_map(|name| facts.relation(name)).next()
+    }
+
+    /// What keeps it from being deferred though the policy says so.
+    fn why_not_deferred(&self) -> String {
+        match Access::of(self.whole.facts) {
+            Access::None(why) if self.may_defer() => format!("It cannot be left for after COMMIT: {why}.\n"),
+            _ => String::new(),
+        }
+    }
+
     fn finish(mut self) -> Plan {
         if !self.refusals.is_empty() {
             return Plan::Reject(self.rejection());
@@ -305,6 +409,9 @@ impl<'a> Composer<'a> {
             return forward(self.findings, self.notices);
         }
         let steps = self.steps(flagged);
+        if !self.later.is_empty() {
+            return self.deferred(steps);
+        }
         if self.whole.place != Place::Alone && steps.len() > 1 {
             // Each part could run here, but together they are several transactions of which the first has let go its locks.
             let own = self.own_step(self.whole.statement.sql.clone());
@@ -313,8 +420,48 @@ impl<'a> Composer<'a> {
         self.run(steps)
     }
 
+    /// The steps of now, and a job for the others.
+    fn deferred(mut self, steps: Vec<Step>) -> Plan {
+        let later = std::mem::take(&mut self.later);
+        let trials = std::mem::take(&mut self.trials);
+        let Some(relation) = self.relation() else {
+            return self.run(steps);
+        };
+        let statement = self.whole.statement;
+        let mut new = New::of(&statement.sql, relation, Access::of(self.whole.facts), later, trials);
+        match &statement.node {
+            NodeEnum::DropStmt(drop) => {
+                let names = nonconcurrent_drop_index::dropped(drop);
+                for (step, name) in new.later.iter_mut().zip(&names) {
+                    let oid = self.whole.facts.relation(name).map_or(0, |index| index.oid);
+                    step.done_when = Some(outbox::is_gone(oid));
+                }
+                new.removes = names.into_iter().map(|name| name.name).collect();
+            }
+            NodeEnum::AlterTableStmt(alter) => {
+                new.adds_columns = alter.cmds.iter().any(|node| {
+                    matches!(&node.node, Some(NodeEnum::AlterTableCmd(c)) if c.subtype() == AlterTableType::AtAddColumn)
+                });
+            }
+            _ => {}
+        }
+        if self.all_later {
+            // What they are to be proven against waits as well.
+            new.trials.clear();
+            new.validates.clear();
+        }
+        match self.run(steps) {
+            Plan::Run(run) => Plan::Run(Run {
+                deferral: Some(Deferral::New(Box::new(new))),
+                ..run
+            }),
+            other => other,
+        }
+    }
+
     fn run(self, steps: Vec<Step>) -> Plan {
         Plan::Run(Run {
+            deferral: None,
             tag: tag(self.whole.statement).to_string(),
             findings: self.findings,
             notices: self.notices,
@@ -395,7 +542,10 @@ impl<'a> Composer<'a> {
                     if !unflagged.is_empty() {
                         steps.push(self.joined(&mut unflagged));
                     }
-                    steps.extend(more);
+                    match self.all_later {
+                        true => self.later.extend(more),
+                        false => steps.extend(more),
+                    }
                 }
             }
         }
@@ -518,6 +668,12 @@ impl<'a> Overrides<'a> {
         }
         None
     }
+}
+
+/// From the first step on that is more than brief.
+fn later_of(steps: &[Step]) -> &[Step] {
+    let first = steps.iter().position(|step| !matches!(step.mode, Mode::Brief { .. }));
+    &steps[first.unwrap_or(steps.len())..]
 }
 
 /// The strongest lock that the client's own text takes on what exists.

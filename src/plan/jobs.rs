@@ -10,7 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// Of the table's definition; kept in its comment.
-const VERSION: &str = "lockkeeper jobs, version 1";
+pub(super) const VERSION: &str = "lockkeeper jobs, version 1";
 
 /// The first half of a job's advisory lock: `lkjb`.
 pub const LOCK_CLASS: i32 = 0x6c6b_6a62;
@@ -124,7 +124,7 @@ pub fn parameters<'a>(types: &'a [u8], values: &'a [u8]) -> (&'a [u8], &'a [u8])
 }
 
 /// States that the same statement, or `jobs resume`, continues.
-const UNFINISHED: &str = "state IN ('waiting', 'running', 'paused', 'failed')";
+pub(super) const UNFINISHED: &str = "state IN ('waiting', 'running', 'paused', 'failed')";
 
 /// The ID of the unfinished job of that statement, as one row or none.
 pub fn find(identity: &str) -> String {
@@ -166,7 +166,7 @@ pub struct New<'a> {
 }
 
 /// Settings that decide what a statement's text means: a continued job has those that it began with.
-const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', \
+pub(super) const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', \
      'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', \
      'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 

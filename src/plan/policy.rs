@@ -22,6 +22,8 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InTransaction {
+    /// Its long part runs after COMMIT, as a job.
+    Defer,
     Reject,
     Forward,
 }

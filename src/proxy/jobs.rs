@@ -160,7 +160,7 @@ impl Session {
         Ok(taken)
     }
 
-    async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
+    pub(super) async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
@@ -341,6 +341,11 @@ impl Session {
             let report = Report::error("25001", "lockkeeper: a job cannot be resumed inside a transaction block");
             return Ok(Verdict::Refused(report));
         }
+        match self.resume_deferred(id).await? {
+            Ok(true) => return Ok(Verdict::Done("CALL".to_string())),
+            Ok(false) => {}
+            Err(report) => return Ok(Verdict::Refused(report)),
+        }
         let (batches, parameters) = match self.job_to_resume(id, call).await? {
             Ok(found) => found,
             Err(report) => return Ok(Verdict::Refused(report)),
@@ -349,6 +354,7 @@ impl Session {
         let relation = batches.relation.clone();
         let statement = batches.statement.clone();
         let run = Run {
+            deferral: None,
             findings: Vec::new(),
             notices: Vec::new(),
             steps: vec![Step {
@@ -488,7 +494,7 @@ impl Session {
     }
 
     /// The only column of the only row of a query of ours.
-    async fn value(&mut self, sql: &str) -> Outcome<Option<String>> {
+    pub(super) async fn value(&mut self, sql: &str) -> Outcome<Option<String>> {
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
         Ok(answers.map(|answers| answers.first().and_then(Answer::value).map(str::to_owned)))
     }

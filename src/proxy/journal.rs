@@ -160,7 +160,7 @@ impl Session {
         entry
     }
 
-    fn entry_of(&self, statement: &str) -> Entry {
+    pub(super) fn entry_of(&self, statement: &str) -> Entry {
         Entry {
             started: Instant::now(),
             event: Event {

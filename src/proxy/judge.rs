@@ -10,6 +10,7 @@ use crate::plan::batches::{self, Target};
 use crate::plan::facts::{Facts, Relation, Request};
 use crate::plan::jobs;
 use crate::plan::policy::Policy;
+use crate::plan::tool::Tool;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 
@@ -134,6 +135,13 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
+        if matches!(statement.kind, Kind::Ddl) && place != Place::Pipeline && jobs::Access::of(&facts) == jobs::Access::Ready {
+            match self.waiting(None).await? {
+                Ok(waiting) => facts.reserve(waiting),
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
+        facts.tool = self.relay.tool.or_else(|| Tool::of_application(&facts.application_name));
         self.judged += 1;
         let entry = self.entry(statement);
         match plan::plan(statement, &facts, &policy, place) {
@@ -169,6 +177,9 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
+                if run.deferral.is_some() {
+                    return self.defer(&run, setting, &facts.role, entry).await;
+                }
                 let verdict = self.carry_out(&run, setting, entry).await?;
                 self.raced = matches!(verdict, Verdict::Refused(_))
                     && run.steps.iter().any(|step| step.sql != statement.sql);

@@ -16,6 +16,7 @@ mod journal;
 mod judge;
 mod login;
 mod readiness;
+mod outbox;
 mod relay;
 mod responses;
 mod scram;
@@ -363,7 +364,7 @@ impl InProcess {
             policy: Current::new(policy),
             acceptor: None,
             connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
-            auth_file: None,
+            verifiers: None,
             cancels: DashMap::new(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),

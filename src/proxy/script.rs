@@ -3,6 +3,7 @@
 
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::{Parameters, Verdict};
+use super::outbox::{self, Ending};
 use super::relay::Broken;
 use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
@@ -117,7 +118,10 @@ impl Session {
                     self.relay.tell(&out).await?;
                     *open = Open::Client;
                 }
-                self.forward_part(bytes, shift).await
+                match outbox::ending(first) {
+                    Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => self.end_part(first, ending, open).await,
+                    _ => self.forward_part(bytes, shift).await,
+                }
             }
             _ => {
                 if self.relay.status == b'I' && !only {
@@ -179,6 +183,26 @@ impl Session {
         }
     }
 
+    /// COMMIT within the message, with something left to do after it.
+    async fn end_part(&mut self, statement: &Statement, ending: Ending, open: &mut Open) -> Result<Next, Broken> {
+        if let Some(report) = self.refuses(&ending) {
+            return self.fail_part(report, open).await;
+        }
+        let mut out = BytesMut::new();
+        let next = match self.end_transaction(&statement.sql, ending).await? {
+            Ok(tag) => {
+                wire::put_command_complete(&mut out, &tag);
+                Next::Go
+            }
+            Err(report) => {
+                report.put_error(&mut out);
+                Next::Failed
+            }
+        };
+        self.relay.tell(&out).await?;
+        Ok(next)
+    }
+
     /// A part as a simple query of its own, its ReadyForQuery kept back and its error position moved.
     async fn forward_part(&mut self, sql: &[u8], shift: usize) -> Result<Next, Broken> {
         let mut frame = BytesMut::with_capacity(sql.len() + HEADER + 1);
@@ -213,7 +237,15 @@ impl Session {
 
     async fn end_implicit(&mut self, failed: bool) -> Result<(), Broken> {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
-        if let Err(report) = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await? {
+        let ended = match failed {
+            true => {
+                let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+                self.rolled_back().await?;
+                ended.map(|_| ())
+            }
+            false => self.commit(end).await?.map(|_| ()),
+        };
+        if let Err(report) = ended {
             // A deferred constraint, as it would at the end of the implicit transaction.
             let mut out = BytesMut::new();
             report.put_error(&mut out);

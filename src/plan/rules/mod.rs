@@ -25,7 +25,7 @@ mod serial_column;
 mod set_not_null;
 mod steps;
 mod stored_generated_column;
-mod tree;
+pub(super) mod tree;
 mod truncate;
 mod unique_constraint;
 mod update_limit;
