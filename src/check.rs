@@ -348,10 +348,10 @@ fn large_write(policy: &Policy, place: Place) -> Option<FindingLine> {
         database: "",
         role: "",
         application_name: "",
-        table: None,
+        tables: &[],
     };
     let rows = policy.backfill.rows_max;
-    let follows = match (policy.action(rule.name, &anybody), place) {
+    let follows = match (policy.decision(rule.name, &anybody).0, place) {
         (Action::Allow, _) => return None,
         (Action::Warn, _) => "warned of",
         (Action::Rewrite, Place::Alone) => "run in batches",
