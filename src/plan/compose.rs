@@ -215,9 +215,10 @@ impl<'a> Composer<'a> {
                 None
             }
             (Action::Rewrite, Remedy::Steps(_)) => {
+                finding.message = format!("{}, and the safe way cannot run inside a transaction", found.message);
                 self.refusals.push(Refusal {
                     sqlstate: IN_TRANSACTION,
-                    message: format!("{}, and the safe way cannot run inside a transaction", found.message),
+                    message: finding.message.clone(),
                     short: found.short,
                     hint: format!(
                         "{}\nBy hand:\n{}",

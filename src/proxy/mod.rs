@@ -20,7 +20,7 @@ mod session;
 mod shapes;
 mod startup;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod unread;
 mod verifiers;
 mod wire;
