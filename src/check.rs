@@ -197,7 +197,8 @@ impl Checker<'_, '_> {
                 true => ("up", "without --down it is checked"),
                 false => ("down", "--down checks it instead"),
             };
-            let message = format!("the {which} part of {other_direction} files is left out: {how}");
+            let files = if other_direction == 1 { "file" } else { "files" };
+            let message = format!("the {which} part of {other_direction} {files} is left out: {how}");
             self.report.remark(Remark::note(&place, None, message))?;
         }
         Ok(())

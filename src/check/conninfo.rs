@@ -245,7 +245,7 @@ fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
     while !rest.is_empty() {
         let (keyword, after) = rest
             .split_once('=')
-            .ok_or_else(|| format!("`{}` is no key=value; a database's name is dbname=NAME", shown(rest)))?;
+            .ok_or("a part of it is no key=value; a database's name is dbname=NAME, and what has spaces is quoted")?;
         let keyword = keyword.trim();
         let (value, after) =
             pair_value(after.trim_start()).ok_or_else(|| format!("the quote of {} does not end", shown(keyword)))?;

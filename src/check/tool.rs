@@ -435,13 +435,7 @@ mod tests {
         use Transaction::*;
         let dbmate = "-- migrate:up\na;\n-- migrate:down transaction:false\nb;\n";
         check(Tool::Dbmate, false, dbmate, "a;\n", File);
-        check(
-            Tool::Dbmate,
-            true,
-            dbmate,
-            "-- migrate:down transaction:false\nb;\n",
-            Message,
-        );
+        check(Tool::Dbmate, true, dbmate, "b;\n", Message);
         check(
             Tool::Dbmate,
             false,
