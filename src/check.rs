@@ -106,6 +106,12 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
             return report.finish();
         }
     };
+    let stdin = std::path::Path::new("-");
+    if arguments.changed.as_deref() == Some(stdin) && arguments.inputs.iter().any(|input| input == stdin) {
+        let message = "standard input can be the SQL or the list of changed files, not both";
+        report.remark(Remark::error(message.to_string()))?;
+        return report.finish();
+    }
     let selection = Selection {
         tool: arguments.tool,
         down: arguments.down,
@@ -284,8 +290,7 @@ impl Checker<'_, '_> {
         let (mut action, mut findings, steps) = judged(&at, plan(statement, facts, self.policy, place), self.tool);
         if action == "forward"
             && findings.is_empty()
-            && facts.offline
-            && self.known.may_be_large(statement, self.policy.small_bytes)
+            && self.may_be_large(statement, facts)
             && let Some(found) = large_write(&at, self.policy, place)
         {
             action = "warn";
@@ -301,6 +306,18 @@ impl Checker<'_, '_> {
             steps,
         };
         self.report.tell(source, verdict)
+    }
+
+    /// An UPDATE or DELETE of which nobody can say how many rows it touches.
+    fn may_be_large(&self, statement: &Statement, facts: &Facts) -> bool {
+        let small_bytes = self.policy.small_bytes;
+        if facts.offline {
+            return self.known.may_be_large(statement, small_bytes);
+        }
+        let wants = |relation| wants_estimate(statement, relation, small_bytes);
+        facts.estimated_rows.is_none()
+            && matches!(statement.kind, Kind::Write)
+            && facts.relations.first().is_some_and(wants)
     }
 
     fn facts(&mut self, statement: &Statement) -> Result<Facts, String> {
@@ -452,6 +469,11 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
                 [step] if is_unchanged(step, at.statement) => "forward",
                 _ => "rewrite",
             };
+            let mut findings = run.findings;
+            // With a danger beside it, that the rest is brief needs no word.
+            if action == "rewrite" && findings.iter().any(|finding| finding.rule != "lock-queue") {
+                findings.retain(|finding| finding.rule != "lock-queue" || finding.overridden.is_some());
+            }
             let step_line = |step: Step| StepLine {
                 label: match step.mode {
                     Mode::Rows => format!("{}, as if the key were id", step.label),
@@ -464,7 +486,7 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
                 },
             };
             let steps = run.steps.into_iter().map(step_line).collect();
-            (action, all(run.findings), steps)
+            (action, all(findings), steps)
         }
         Plan::Reject(rejection) => {
             let mut findings: Vec<Found> = all(rejection.findings);

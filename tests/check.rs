@@ -258,6 +258,8 @@ fn what_has_run_already_is_in_use() {
     };
     assert_eq!(listed("README.md\nm/3_i.sql\n"), [t, u]);
     assert_eq!(listed("m/3_i.sql\nm/1_t.sql\n"), ["m/1_t.sql:1 forward", new_t, u]);
+    let both = files.check(&["-", "--changed", "-"], "m/3_i.sql\n");
+    assert!(both.code == 2 && both.err.contains("not both"), "{}", both.err);
     let none = files.check(&["m", "--changed", "-"], "README.md\n");
     assert!(
         none.code == 0 && none.err.contains("nothing is checked"),
@@ -651,7 +653,7 @@ fn a_locked_table_does_not_hold_it_up() {
     let files = Files::new(&[("a.sql", "UPDATE large SET b = 0;\nCREATE INDEX ON large (a);\n")]);
     assert_eq!(
         files.judged(&["a.sql", "--dsn", &dsn(&stage)]),
-        ["a.sql:1 forward", "a.sql:2 rewrite nonconcurrent-index"]
+        ["a.sql:1 warn large-write", "a.sql:2 rewrite nonconcurrent-index"]
     );
     runtime
         .block_on(connection.client.batch_execute("ROLLBACK"))

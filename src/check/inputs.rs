@@ -44,6 +44,13 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
     let mut remarks = Vec::new();
     let mut groups = Vec::new();
     for (paths, directory) in sets(inputs, &mut remarks) {
+        if let (true, Some(place)) = (paths.is_empty(), &directory) {
+            let message = format!(
+                "cannot read {}: there is no *.sql file in this directory",
+                place.display()
+            );
+            remarks.push(Remark::error(message));
+        }
         let mut read = Vec::new();
         for path in paths {
             match text(&path, stdin) {
@@ -85,14 +92,7 @@ fn sets(inputs: &[PathBuf], remarks: &mut Vec<Remark>) -> Vec<(Vec<PathBuf>, Opt
                     ),
                 ));
             }
-            if found.is_empty() {
-                let place = input.display();
-                remarks.push(Remark::error(format!(
-                    "cannot read {place}: there is no *.sql file in this directory"
-                )));
-            } else {
-                sets.push((found, Some(input.clone())));
-            }
+            sets.push((found, Some(input.clone())));
             continue;
         }
         match sets.last_mut() {
@@ -240,12 +240,8 @@ fn start_at(from: &str, groups: &mut [Group], remarks: &mut Vec<Remark>) {
 
 /// Only the files of a list, one a line, as `git diff --name-only` prints it.
 fn only(list: &str, groups: &mut [Group], remarks: &mut Vec<Remark>) {
-    let listed: Vec<&Path> = list
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(Path::new)
-        .collect();
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty());
+    let listed: Vec<PathBuf> = lines.map(unquoted).collect();
     let mut any = false;
     for file in groups.iter_mut().flat_map(|group| &mut group.files) {
         // Paths of the list are the repository's, and this may run in a directory of it.
@@ -258,6 +254,30 @@ fn only(list: &str, groups: &mut [Group], remarks: &mut Vec<Remark>) {
         let message = "none of the files is in the list of changed files: nothing is checked";
         remarks.push(Remark::note("", None, message.to_string()));
     }
+}
+
+/// git writes a name that is not plain ASCII as a C string: `"m/\303\251.sql"`.
+fn unquoted(line: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let Some(inner) = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')) else {
+        return PathBuf::from(line);
+    };
+    let mut bytes = Vec::new();
+    let mut rest = inner.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
+            }
+            (b'\\', [b't', after @ ..]) => (b'\t', after),
+            (b'\\', [b'n', after @ ..]) => (b'\n', after),
+            (b'\\', [escaped, after @ ..]) => (*escaped, after),
+            (byte, after) => (*byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
 fn text(file: &Path, stdin: &mut dyn Read) -> Result<String, String> {
@@ -299,4 +319,17 @@ fn text(file: &Path, stdin: &mut dyn Read) -> Result<String, String> {
     }
     // psql skips a byte order mark too.
     Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_git_writes_them() {
+        let check = |line: &str, expect: &str| assert_eq!(unquoted(line), Path::new(expect));
+        check("m/a b.sql", "m/a b.sql");
+        check("\"m/\\303\\251\\t\\\"\\\\.sql\"", "m/é\t\"\\.sql");
+        check("\"", "\"");
+    }
 }
