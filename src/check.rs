@@ -176,7 +176,7 @@ impl Checker<'_, '_> {
         } = group;
         self.tool = tool;
         if guessed {
-            let message = format!("taken for {}'s; --tool says otherwise", tool.name());
+            let message = format!("taken for files of {}; --tool says otherwise", tool.name());
             let place = if place.is_empty() { "." } else { &place };
             self.report.remark(Remark::note(place, None, message))?;
         }

@@ -189,7 +189,7 @@ fn a_directory_runs_in_the_tools_order_without_its_down_files() {
             .ends_with("2 statements in 2 files: 2 forwarded, 0 warned of, 0 rewritten, 0 rejected\n")
     );
     for note in [
-        "m: note: taken for golang-migrate's; --tool says otherwise",
+        "m: note: taken for files of golang-migrate; --tool says otherwise",
         "m: note: 2 files are for the way back and left out: --down checks them instead",
         "m: note: 1 file is no SQL and left out (such as m/11_x.py)",
         "m: note: all 2 files are taken as not run yet",

@@ -97,11 +97,11 @@ fn alter_table(known: &mut Known, name: &Name, command: &AlterTableCmd, facts: &
     let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
     let column = command.name.as_str();
     match (command.subtype(), definition) {
-        (A::AtAddColumn, Some(NodeEnum::ColumnDef(column))) if *complete => {
-            if relation.column(&column.colname).is_none() {
-                let not_null = column.constraints.iter().any(|constraint| is_not_null(constraint));
-                relation.columns.push(unknown_column(&column.colname, not_null));
-            }
+        (A::AtAddColumn, Some(NodeEnum::ColumnDef(added)))
+            if *complete && relation.column(&added.colname).is_none() =>
+        {
+            let not_null = added.constraints.iter().any(is_not_null);
+            relation.columns.push(unknown_column(&added.colname, not_null));
         }
         (A::AtDropColumn, _) => {
             relation.columns.retain(|known| known.name != column);

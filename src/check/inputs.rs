@@ -141,10 +141,9 @@ fn group(
     selection: &Selection,
     remarks: &mut Vec<Remark>,
 ) -> Option<Group> {
-    let place = directory
-        .or(read.first()?.0.parent())
-        .unwrap_or(Path::new(""))
-        .to_path_buf();
+    let first = &read.first()?.0;
+    let parent = first.parent().filter(|parent| *parent != Path::new(""));
+    let place = directory.or(parent).unwrap_or(first).to_path_buf();
     let texts: Vec<(&Path, &str)> = read
         .iter()
         .map(|(path, text)| (path.as_path(), text.as_str()))
@@ -197,7 +196,8 @@ fn group(
 
 /// A project file beside the migrations, or in one of the two directories above, has this word.
 fn mentioned(place: &Path, file: &str, word: &str) -> bool {
-    let place = std::fs::canonicalize(if place == Path::new("") { Path::new(".") } else { place });
+    // Of a file that lies here only its name is known.
+    let place = std::fs::canonicalize(if place.is_dir() { place } else { Path::new(".") });
     let Ok(place) = place else { return false };
     place.ancestors().take(3).any(|directory| {
         let mut text = Vec::new();

@@ -294,32 +294,30 @@ fn flyway_order(a: &Path, b: &Path) -> Ordering {
     key(a).cmp(&key(b))
 }
 
-/// Digits as numbers, everything else by its bytes.
+/// Digits as numbers, everything else by its characters.
 fn natural(a: &Path, b: &Path) -> Ordering {
-    let (mut a, mut b) = (a.to_string_lossy().into_owned(), b.to_string_lossy().into_owned());
+    let (a, b) = (a.to_string_lossy(), b.to_string_lossy());
+    let (mut a, mut b): (&str, &str) = (&a, &b);
     loop {
         let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (in_a, in_b) = (digits(&a), digits(&b));
-        let order = match (in_a, in_b) {
-            (0, _) | (_, 0) => match (a.chars().next(), b.chars().next()) {
-                (None, None) => return Ordering::Equal,
-                (first_a, first_b) if first_a != first_b => return first_a.cmp(&first_b),
-                (first, _) => {
-                    let length = first.map_or(0, char::len_utf8);
-                    (a.drain(..length), b.drain(..length));
-                    continue;
-                }
-            },
-            _ => {
-                let value = |text: &str, end: usize| text[..end].trim_start_matches('0').to_string();
-                let (value_a, value_b) = (value(&a, in_a), value(&b, in_b));
-                let by_value = value_a.len().cmp(&value_b.len()).then_with(|| value_a.cmp(&value_b));
-                (a.drain(..in_a), b.drain(..in_b));
-                by_value.then(in_b.cmp(&in_a))
+        let (number_a, rest_a) = a.split_at(digits(a));
+        let (number_b, rest_b) = b.split_at(digits(b));
+        if !number_a.is_empty() && !number_b.is_empty() {
+            let value = |number: &str| number.trim_start_matches('0').to_string();
+            let (value_a, value_b) = (value(number_a), value(number_b));
+            let by_value = value_a.len().cmp(&value_b.len()).then(value_a.cmp(&value_b));
+            // 001 before 1, so that no two names are the same.
+            match by_value.then(number_b.len().cmp(&number_a.len())) {
+                Ordering::Equal => (a, b) = (rest_a, rest_b),
+                order => return order,
             }
-        };
-        if order != Ordering::Equal {
-            return order;
+            continue;
+        }
+        let (mut left, mut right) = (a.chars(), b.chars());
+        match (left.next(), right.next()) {
+            (None, None) => return Ordering::Equal,
+            (one, other) if one != other => return one.cmp(&other),
+            _ => (a, b) = (left.as_str(), right.as_str()),
         }
     }
 }

@@ -30,7 +30,7 @@ impl<'a> Overrides<'a> {
     pub fn of(statement: &'a Statement, setting: Option<&'a str>) -> Overrides<'a> {
         let mut overrides = Overrides::default();
         for comment in leading_comments(&statement.sql) {
-            match directive(comment).map(|text| Given::read_comment(text)) {
+            match directive(comment).map(Given::read_comment) {
                 Some(Ok(given)) => overrides.given.push(given),
                 Some(Err(wrong)) => overrides.wrong_comment = Some(wrong),
                 None => {}
