@@ -6,7 +6,7 @@ use super::journal::Entry;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::{Facts, Request, planned_rows};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
@@ -328,22 +328,6 @@ fn is_of_the_moment(report: &Report) -> bool {
         .any(|class| report.sqlstate().starts_with(class))
 }
 
-/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
-/// read is not among them.
-fn planned_rows(json: &str) -> Option<f64> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children
-        .iter()
-        .filter(|child| {
-            child
-                .get("Parent Relationship")
-                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
-        })
-        .filter_map(|child| child.get("Plan Rows")?.as_f64())
-        .reduce(f64::max)
-}
-
 /// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
 fn names_changed(report: &Report) -> bool {
     match report.get(b'C') {
@@ -362,19 +346,4 @@ pub(super) fn report_of(rejection: &Rejection) -> Report {
         report = report.hint(&rejection.hint);
     }
     report
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_planner_s_estimate_is_read() {
-        let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
-        assert_eq!(planned_rows(json), Some(1234.0));
-        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
-        assert_eq!(planned_rows(json), Some(3.0));
-        assert_eq!(planned_rows("[]"), None);
-        assert_eq!(planned_rows("no json"), None);
-    }
 }

@@ -21,7 +21,7 @@ mod session;
 mod shapes;
 mod startup;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod unread;
 mod verifiers;
 mod wire;
