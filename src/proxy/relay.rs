@@ -115,6 +115,8 @@ pub struct HeldPortal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Group {
     executed: bool,
+    /// Portals that were made, also in place of others.
+    bound: u32,
     block: Block,
 }
 
@@ -179,6 +181,9 @@ pub struct Relay {
     pub failed: bool,
     /// ReadyForQuery is kept from the client: a part of its simple query is being answered.
     pub swallow_ready: bool,
+    /// CommandComplete is kept back in `kept_tag`: it is the client's only when our COMMIT has succeeded.
+    pub keep_tag: bool,
+    pub kept_tag: Option<bytes::BytesMut>,
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
     /// The server was given other text than the client's: a position in it would mislead.
@@ -229,6 +234,8 @@ impl Relay {
             last_error: None,
             failed: false,
             swallow_ready: false,
+            keep_tag: false,
+            kept_tag: None,
             position_shift: 0,
             hide_position: false,
             statement_bytes_max,
@@ -253,7 +260,8 @@ impl Relay {
             (Block::Begun, _) => Place::Block,
             (Block::Unknown, _) => Place::Pipeline,
             (Block::AsBefore, b'T') => Place::Block,
-            _ if self.group.executed => Place::Pipeline,
+            // A Sync would commit what was done, and end portals that are still to be executed.
+            _ if self.group.executed || self.group.bound > 1 => Place::Pipeline,
             _ => Place::Alone,
         }
     }
@@ -265,7 +273,7 @@ impl Relay {
 
     /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
     pub fn may_be_chained(&self) -> bool {
-        self.group.block == Block::Ended && !self.group.executed
+        self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
     /// What was found harmless is to be looked at again.
@@ -571,6 +579,7 @@ impl Relay {
                 self.failed |= tag == b'E';
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
                 self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
+                self.group.bound += u32::from(tag == b'2');
                 self.responses.received(tag);
             }
             self.down.pass(len);
@@ -599,8 +608,8 @@ impl Relay {
                         self.group.block = Block::Begun;
                     } else if body.starts_with(b"COMMIT\0") || body.starts_with(b"PREPARE TRANSACTION\0") {
                         self.group = Group {
-                            executed: false,
                             block: Block::Ended,
+                            ..Group::default()
                         };
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
@@ -613,9 +622,14 @@ impl Relay {
                     self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
                 }
                 self.responses.received(tag);
+                if self.keep_tag {
+                    self.kept_tag = Some(frame.into());
+                    self.down.cut(len);
+                }
                 if moved {
                     self.names_moved();
                 }
+                return !self.keep_tag;
             }
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);

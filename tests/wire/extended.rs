@@ -11,6 +11,7 @@ on_both!(
     five_thousand_messages_in_one_pipeline,
     a_flush_without_a_sync_brings_what_is_there,
     no_order_of_messages_gets_ddl_past_the_judge,
+    portals_outlive_a_judged_statement_of_their_group,
 );
 
 pub fn extended_query_is_answered_alike(major: u32) {
@@ -169,4 +170,65 @@ pub fn no_order_of_messages_gets_ddl_past_the_judge(major: u32) {
             "{attempt:?}"
         );
     }
+}
+
+/// Statements of ours end with a Sync only where it costs the client nothing: its group's portals end with a Sync.
+pub fn portals_outlive_a_judged_statement_of_their_group(major: u32) {
+    let stage = Stage::with(major, "portals", QUICK);
+    let kept = || [parse("a", "SELECT id FROM o ORDER BY id"), bind("a", "a")].concat();
+    let played = check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i;
+         CREATE TABLE o (id int PRIMARY KEY); INSERT INTO o SELECT generate_series(1, 10)",
+        &[
+            &[
+                kept(),
+                parse("b", "ALTER TABLE t ADD COLUMN w int"),
+                bind("b", "b"),
+                execute("b", 0),
+                execute("a", 3),
+                execute("a", 2),
+                sync(),
+            ],
+            &[close(b'S', "a"), close(b'S', "b"), sync()],
+            // Behind the end of a transaction, which may have begun another.
+            &[
+                parse("", "BEGIN"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "COMMIT"),
+                bind("", ""),
+                execute("", 0),
+                kept(),
+                parse("b", "ALTER TABLE t ADD COLUMN x int"),
+                bind("b", "b"),
+                execute("b", 0),
+                execute("a", 3),
+                sync(),
+            ],
+            &[close(b'S', "a"), close(b'S', "b"), sync()],
+            // Two judged ones that go on as they are.
+            &[
+                parse("c", "UPDATE t SET v = 'c' WHERE id = 1"),
+                parse("d", "UPDATE t SET v = 'd' WHERE id = 2"),
+                bind("c", "c"),
+                bind("d", "d"),
+                execute("d", 0),
+                execute("c", 0),
+                sync(),
+            ],
+            // One that is bound a second time, while the server has not answered the group before.
+            &[
+                bind("c", "c"),
+                sync(),
+                bind("a", "c"),
+                bind("b", "d"),
+                execute("b", 0),
+                execute("a", 0),
+                sync(),
+            ],
+            &[query("SELECT v FROM t WHERE id < 3 ORDER BY id")],
+        ],
+    );
+    assert_eq!(rows(&played[0]).len(), 5);
 }
