@@ -6,7 +6,7 @@
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 pub struct Ask {
     pub sql: String,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
-    pub types: Vec<u8>,
-    pub parameters: Vec<u8>,
+    pub types: Bytes,
+    pub parameters: Bytes,
 }
 
 impl Ask {

@@ -10,6 +10,7 @@ use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+use bytes::Bytes;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -20,8 +21,8 @@ const FAR_BELOW: f64 = 10.0;
 /// The client's parameters of the statement that is being judged, for what is asked in its name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parameters {
-    pub types: Vec<u8>,
-    pub values: Vec<u8>,
+    pub types: Bytes,
+    pub values: Bytes,
 }
 
 impl Parameters {

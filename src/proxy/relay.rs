@@ -3,23 +3,21 @@
 //! [`Relay::poll`] forwards until a client's frame needs the session's attention. It knows what the server still owes
 //! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
 
+use super::Limits;
 use super::buffer::Buffer;
+use super::held::Held;
 use super::responses::{Expect, Responses};
 use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 use tokio::io::AsyncWrite;
 
-/// Bound of the responses that the server owes; above it the client is not read until some came.
-const RESPONSES_MAX: usize = 100_000;
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
@@ -59,7 +57,7 @@ pub enum Event {
     Bind(usize),
     Execute(usize),
     Close(usize),
-    /// A Query or Parse over the limit; only its front is here.
+    /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// Nothing is owed and everything is written.
     Quiescent,
@@ -77,38 +75,6 @@ pub enum Mode {
     Authenticate,
     /// Only what is owed, until the session is quiescent. The client is read only for COPY data.
     Settle,
-}
-
-/// A prepared statement that must not be executed without a look. Others are not kept.
-#[derive(Clone, Debug)]
-pub struct Held {
-    pub text: Vec<u8>,
-    /// Parameter types as the client sent them.
-    pub types: Vec<u8>,
-    pub what: HeldKind,
-    /// It was found harmless, whatever its parameters are, and is not looked at before then.
-    pub quiet_until: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldKind {
-    /// To be judged when it is executed.
-    Judge,
-    /// The server accepts it, the judge cannot read it.
-    Unreadable,
-    /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
-    Rewritten,
-    /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
-    Forgets,
-}
-
-#[derive(Clone, Debug)]
-pub struct HeldPortal {
-    pub statement: Vec<u8>,
-    /// What the statement was when it was bound: the server's portal outlives it.
-    pub held: Held,
-    /// The Bind frame as the client sent it.
-    pub bind: Vec<u8>,
 }
 
 /// The transaction state within an extended-query group, since the last ReadyForQuery.
@@ -162,8 +128,7 @@ pub struct Relay {
     pub reported: Reported,
     /// The server's process and cancel key, as the client got it.
     pub cancel_key: Vec<u8>,
-    pub statements: HashMap<Vec<u8>, Held>,
-    pub portals: HashMap<Vec<u8>, HeldPortal>,
+    pub held: Held,
     pub shapes: Shapes,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
@@ -189,6 +154,8 @@ pub struct Relay {
     /// The server was given other text than the client's: a position in it would mislead.
     pub hide_position: bool,
     statement_bytes_max: usize,
+    /// So many answers may be owed; above it the client is not read until some came.
+    pipeline_max: usize,
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
@@ -202,7 +169,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+    pub fn new(client: Stream, server: Stream, limits: &Limits) -> Relay {
         let channel_binding = match (client.is_tls(), server.is_tls()) {
             (_, false) => ChannelBinding::AsItIs,
             (false, true) => ChannelBinding::Strip,
@@ -222,8 +189,7 @@ impl Relay {
                 server_version: String::new(),
             },
             cancel_key: Vec::new(),
-            statements: HashMap::new(),
-            portals: HashMap::new(),
+            held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
@@ -238,7 +204,8 @@ impl Relay {
             kept_tag: None,
             position_shift: 0,
             hide_position: false,
-            statement_bytes_max,
+            statement_bytes_max: limits.statement_bytes_max,
+            pipeline_max: limits.pipeline_max,
             channel_binding,
             group: Group::default(),
             client_eof: false,
@@ -279,7 +246,7 @@ impl Relay {
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
-        self.statements.values_mut().for_each(|held| held.quiet_until = None);
+        self.held.look_again();
     }
 
     pub fn client_gone(&self) -> bool {
@@ -357,7 +324,7 @@ impl Relay {
 
     /// Client to server. Ready(None) means that something moved.
     fn poll_up(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Option<Event>, Broken>> {
-        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < RESPONSES_MAX;
+        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < self.pipeline_max;
         if reading && let Some(event) = self.scan_up(mode)? {
             return Poll::Ready(Ok(Some(event)));
         }
@@ -447,7 +414,7 @@ impl Relay {
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
         let here = self.up.unjudged();
-        let held = !(self.statements.is_empty() && self.portals.is_empty());
+        let held = !self.held.is_empty();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -462,10 +429,18 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.is_held(statement) && !self.portals.contains_key(portal) {
+                    if !self.held.wants_look(statement) && self.held.portal(portal).is_none() {
                         return Ok(Look::Pass);
                     }
-                    Ok(self.whole(len, Event::Bind(len)))
+                    if !self.held.fits(len) {
+                        return Ok(Look::Stop(Event::TooLarge(tag, len)));
+                    }
+                    // However long it is: its parameters are needed.
+                    if here.len() < len {
+                        self.up.want(len);
+                        return Ok(Look::Wait);
+                    }
+                    Ok(Look::Stop(Event::Bind(len)))
                 }
                 None if here.len() > NAMES_MAX || here.len() >= len => {
                     Err(Broken::Protocol("a Bind message without a statement name".into()))
@@ -478,7 +453,7 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.portals.contains_key(p)) => {
+            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) => {
                 Ok(Look::Stop(Event::Execute(len)))
             }
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
@@ -486,25 +461,10 @@ impl Relay {
         }
     }
 
-    /// The whole frame is needed, however long (a Bind's parameters).
-    fn whole(&mut self, len: usize, event: Event) -> Look {
-        if self.up.unjudged().len() < len {
-            self.up.want(len);
-            return Look::Wait;
-        }
-        Look::Stop(event)
-    }
-
-    /// A Bind of this statement makes a portal that must not be executed without a look.
-    pub fn is_held(&self, statement: &[u8]) -> bool {
-        let held = self.statements.get(statement);
-        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
-    }
-
     fn closes_held(&self, frame: &[u8]) -> bool {
         match wire::close_target(frame) {
-            Some((b'S', name)) => self.statements.contains_key(name),
-            Some((_, name)) => self.portals.contains_key(name),
+            Some((b'S', name)) => self.held.statement(name).is_some(),
+            Some((_, name)) => self.held.portal(name).is_some(),
             None => false,
         }
     }
@@ -522,8 +482,8 @@ impl Relay {
         let Some(text) = text else { return Look::Pass };
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
-        let held = name.is_some_and(|n| self.statements.contains_key(n))
-            || (!self.statements.is_empty() && may_use_prepared(text));
+        let held = name.is_some_and(|n| self.held.statement(n).is_some())
+            || (self.held.has_statements() && may_use_prepared(text));
         let pass = known && !held;
         if may_move_names(text) {
             self.names_moved();
@@ -698,8 +658,8 @@ impl Relay {
             self.shapes.transaction_ended();
         }
         // Portals end with their transaction.
-        if self.status == b'I' && !self.portals.is_empty() {
-            self.portals.clear();
+        if self.status == b'I' {
+            self.held.forget_portals();
         }
     }
 
@@ -722,11 +682,17 @@ impl Relay {
 
     /// Bytes of our own to the server, behind what was judged before.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        self.send_all(&[bytes]).await
+    }
+
+    pub async fn send_all(&mut self, parts: &[&[u8]]) -> Result<(), Broken> {
         use tokio::io::AsyncWriteExt;
         std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
             .await
             .map_err(Broken::Server)?;
-        self.server.write_all(bytes).await.map_err(Broken::Server)?;
+        for part in parts {
+            self.server.write_all(part).await.map_err(Broken::Server)?;
+        }
         self.server.flush().await.map_err(Broken::Server)
     }
 

@@ -25,6 +25,7 @@ pub const MAJOR: u32 = 18;
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Each of these functions of a major version is a test on 15 and one on 18.
+#[allow(unused_macros)]
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod on_15 { $(#[test] fn $name() { super::$name(15) })* }

@@ -7,6 +7,7 @@ mod cancel;
 mod copy;
 mod extended;
 mod framing;
+mod limits;
 mod scripts;
 mod startup;
 mod unseen;
