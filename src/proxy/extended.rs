@@ -330,7 +330,8 @@ impl Session {
     pub(super) async fn bind_again(&mut self, portal: &held::Portal) -> Result<(), Broken> {
         let mut flush = BytesMut::new();
         wire::put_flush(&mut flush);
-        self.relay.send_all(&[&portal.bind, &flush]).await?;
+        self.relay.send(&portal.bind).await;
+        self.relay.send(&flush).await;
         loop {
             let frame = self.relay.receive().await?;
             match frame[0] {

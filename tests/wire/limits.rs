@@ -80,10 +80,24 @@ pub fn a_large_value_of_an_update_by_key_passes_unheld(major: u32) {
     let big = "y".repeat(3_000_000);
     let mut raw = Raw::connect(stage.port, &stage.database);
     let update = parse("u", "UPDATE t SET v = $1 WHERE id = $2");
-    raw.send(&[update, bind_with("", "u", &[&big, "1"]), describe(b'P', ""), execute("", 0), sync()].concat());
+    raw.send(
+        &[
+            update,
+            bind_with("", "u", &[&big, "1"]),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
     assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 1"]);
     // In a pipeline behind other work, and again in a block.
-    let insert = [parse("", "INSERT INTO t VALUES (500, 'a')"), bind("", ""), execute("", 0)].concat();
+    let insert = [
+        parse("", "INSERT INTO t VALUES (500, 'a')"),
+        bind("", ""),
+        execute("", 0),
+    ]
+    .concat();
     let fresh = parse("w", "UPDATE t SET v = $1 || 'w' WHERE id = $2");
     raw.send(&[insert, fresh, bind_with("", "w", &[&big, "2"]), execute("", 0), sync()].concat());
     assert_eq!(command_tags(&raw.until_ready()), ["INSERT 0 1", "UPDATE 1"]);
@@ -109,15 +123,23 @@ pub fn a_large_value_of_an_update_by_key_passes_unheld(major: u32) {
         ["3"]
     );
     // A Bind that fails leaves the portal as it was: no way around the judge.
-    raw.send(&[
-        query("BEGIN"),
-        parse("d", "DROP TABLE t"), bind("p", "d"), sync(),
-        query("SAVEPOINT s"),
-        parse("u", "UPDATE t SET v = $1 WHERE id = $2"), bind_with("p", "u", &[&big]), sync(),
-        query("ROLLBACK TO s"),
-        execute("p", 0), sync(),
-        query("COMMIT"),
-    ].concat());
+    raw.send(
+        &[
+            query("BEGIN"),
+            parse("d", "DROP TABLE t"),
+            bind("p", "d"),
+            sync(),
+            query("SAVEPOINT s"),
+            parse("u", "UPDATE t SET v = $1 WHERE id = $2"),
+            bind_with("p", "u", &[&big]),
+            sync(),
+            query("ROLLBACK TO s"),
+            execute("p", 0),
+            sync(),
+            query("COMMIT"),
+        ]
+        .concat(),
+    );
     for _ in 0..7 {
         raw.until_ready();
     }
@@ -128,7 +150,13 @@ pub fn a_pipeline_over_the_limit_waits_and_comes_through(major: u32) {
     let stage = Stage::on(cluster(major), "deep", QUICK, &["--pipeline-max", "10000"]);
     let mut part = Vec::new();
     for n in 0..6_000 {
-        part.extend([parse("", &format!("SELECT {n}")), bind("", ""), execute("", 0), close(b'P', ""), close(b'S', "")]);
+        part.extend([
+            parse("", &format!("SELECT {n}")),
+            bind("", ""),
+            execute("", 0),
+            close(b'P', ""),
+            close(b'S', ""),
+        ]);
     }
     part.push(sync());
     let mut raw = Raw::connect(stage.port, &stage.database);
@@ -150,12 +178,16 @@ pub fn a_row_of_256_mb_passes_both_ways_in_bounded_memory(major: u32) {
     let mut head = empty[..empty.len() - 6].to_vec();
     head[1..5].copy_from_slice(&((empty.len() - 1 + SIZE) as u32).to_be_bytes());
     head.extend((SIZE as u32).to_be_bytes());
-    stream.write_all(&[parse("", "INSERT INTO t VALUES ($1)"), head].concat()).unwrap();
+    stream
+        .write_all(&[parse("", "INSERT INTO t VALUES ($1)"), head].concat())
+        .unwrap();
     let piece = vec![b'x'; 1 << 20];
     for _ in 0..SIZE / piece.len() {
         stream.write_all(&piece).unwrap();
     }
-    stream.write_all(&[vec![0, 0], execute("", 0), sync()].concat()).unwrap();
+    stream
+        .write_all(&[vec![0, 0], execute("", 0), sync()].concat())
+        .unwrap();
     let expect = b"1\0\0\0\x042\0\0\0\x04C\0\0\0\x0fINSERT 0 1\0Z\0\0\0\x05I";
     let mut answer = vec![0; expect.len()];
     stream.read_exact(&mut answer).unwrap();
@@ -198,7 +230,10 @@ pub fn a_large_answer_to_a_client_that_reads_slowly_takes_little_memory(major: u
     );
     let started = Instant::now();
     while rows(&watch.query(&waits)) != ["t"] {
-        assert!(started.elapsed() < Duration::from_secs(20), "the server is never held up");
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "the server is never held up"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     let peak = memory_peak_kb(&stage);
@@ -233,7 +268,10 @@ pub fn a_silent_peer_is_asked_whether_it_is_there(major: u32) {
     let started = Instant::now();
     loop {
         let found = timers();
-        if found.iter().all(|timer| timer.is_some_and(|seconds| (900..=1000).contains(&seconds))) {
+        if found
+            .iter()
+            .all(|timer| timer.is_some_and(|seconds| (900..=1000).contains(&seconds)))
+        {
             break;
         }
         assert!(started.elapsed() < Duration::from_secs(20), "{found:?}");
@@ -250,7 +288,12 @@ fn a_cancel_request_is_given_up_in_time() {
     let upstream = server.local_addr().unwrap().to_string();
     let (_proxy, port) = start_proxy(dir.path(), &upstream, &["--cancel-timeout-s", "1"]);
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let request = [&16u32.to_be_bytes()[..], &80_877_102u32.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 2]].concat();
+    let request = [
+        &16u32.to_be_bytes()[..],
+        &80_877_102u32.to_be_bytes(),
+        &[0, 0, 0, 1, 0, 0, 0, 2],
+    ]
+    .concat();
     stream.write_all(&request).unwrap();
     let (mut taken, _) = server.accept().unwrap();
     let mut passed_on = [0; 16];
@@ -259,7 +302,11 @@ fn a_cancel_request_is_given_up_in_time() {
     let started = Instant::now();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
-    assert!(started.elapsed() > Duration::from_millis(500), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() > Duration::from_millis(500),
+        "{:?}",
+        started.elapsed()
+    );
     let log = std::fs::read_to_string(dir.path().join("proxy.log")).unwrap();
     assert!(log.contains("a cancel request took too long"), "{log}");
 }
