@@ -157,8 +157,15 @@ impl Relay {
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {
             self.responses.skip_to_sync();
+            self.unclosed = true;
             return Ok(());
         }
+        self.close_reserved().await
+    }
+
+    /// Only where a Sync harms nothing.
+    pub async fn close_reserved(&mut self) -> Result<(), Broken> {
+        self.unclosed = false;
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_close(&mut out, b'P', &self.reserved);

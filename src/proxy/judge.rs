@@ -85,9 +85,6 @@ impl Session {
         if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
             return Ok(first);
         }
-        self.relay
-            .notice("another session has changed the same: looking at it again")
-            .await?;
         self.verdict_now(statement, place, parameters, closing, position_shift)
             .await
     }

@@ -57,6 +57,8 @@ pub enum Event {
     Bind(usize),
     Execute(usize),
     Close(usize),
+    /// Behind which something of ours is to be closed.
+    Sync(usize),
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// Nothing is owed and everything is written.
@@ -134,6 +136,8 @@ pub struct Relay {
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
     pub reserved: String,
+    /// A statement of ours failed in a group of the client's, and is to be closed behind the client's Sync.
+    pub unclosed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// The proxy is being stopped.
@@ -195,6 +199,7 @@ impl Relay {
             shapes: Shapes::default(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
+            unclosed: false,
             hears_notices: true,
             stopping: false,
             capture: false,
@@ -474,6 +479,7 @@ impl Relay {
             b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) => {
                 Ok(Look::Stop(Event::Execute(len)))
             }
+            b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }

@@ -49,6 +49,7 @@ impl Session {
                 Event::Bind(len) => self.on_bind(len).await?,
                 Event::Execute(len) => self.on_execute(len).await?,
                 Event::Close(len) => self.on_close(len).await?,
+                Event::Sync(len) => self.on_sync(len).await?,
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
@@ -56,6 +57,12 @@ impl Session {
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    async fn on_sync(&mut self, len: usize) -> Result<(), Broken> {
+        self.relay.pass_frame(len);
+        self.relay.settle().await?;
+        self.relay.close_reserved().await
     }
 
     /// Not into the middle of a message of the server's.

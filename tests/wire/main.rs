@@ -13,19 +13,28 @@ mod startup;
 mod unseen;
 
 use common::Stage;
-use common::raw::{Message, Raw, c, frame};
+use common::raw::{Message, Raw, c, frame, startup};
 
 /// Plays the same messages straight and through the proxy, each side in a copy of one database; each part is sent in
 /// one write and read to the ReadyForQuery that answers its last Sync or Query.
 #[track_caller]
 fn check(stage: &Stage, setup: &str, parts: &[&[Vec<u8>]]) -> Vec<Vec<Message>> {
+    check_with(stage, setup, &[], parts)
+}
+
+/// The same with more parameters in the startup packet.
+#[track_caller]
+fn check_with(stage: &Stage, setup: &str, parameters: &[(&str, &str)], parts: &[&[Vec<u8>]]) -> Vec<Vec<Message>> {
     stage.direct(setup);
     let copy = format!("{}_direct", stage.database);
     stage.create_database(&copy);
     let into_copy = stage.direct_args(&["-d", &copy, "-q", "-v", "ON_ERROR_STOP=1"], setup);
     into_copy.ok();
     let play = |port: u16, database: &str| -> Vec<Vec<Message>> {
-        let mut raw = Raw::connect(port, database);
+        let mut raw = Raw::open(port);
+        let mut all = vec![("user", "postgres"), ("database", database)];
+        all.extend(parameters);
+        raw.start(&startup(&all));
         parts
             .iter()
             .map(|part| {
@@ -48,7 +57,8 @@ fn check(stage: &Stage, setup: &str, parts: &[&[Vec<u8>]]) -> Vec<Vec<Message>> 
     proxied
 }
 
-/// Without what differs between any two sessions: OIDs of tables, and where in PostgreSQL's source a report comes from.
+/// Without what differs between any two sessions: OIDs of tables, and where in PostgreSQL's source a report comes from;
+/// and without what is told, in DETAIL and HINT, of the steps that a statement was split into.
 fn readable(messages: &[Message]) -> Vec<(char, String)> {
     let text = |(tag, body): &Message| {
         let mut body = body.clone();
@@ -61,10 +71,18 @@ fn readable(messages: &[Message]) -> Vec<(char, String)> {
             }
         }
         let text = String::from_utf8_lossy(&body).into_owned();
+        let report = matches!(tag, b'E' | b'N');
+        let own = |paragraph: &&str| !report || !paragraph.trim_start_matches(['D', 'H']).starts_with("lockkeeper: ");
         let kept = text
             .split('\0')
-            .filter(|field| !matches!(tag, b'E' | b'N') || !field.starts_with(['F', 'L', 'R', 'W']));
-        (char::from(*tag), kept.collect::<Vec<_>>().join("|"))
+            .filter(|field| !report || !field.starts_with(['F', 'L', 'R', 'W']))
+            .map(|field| field.split('\n').filter(own).collect::<Vec<_>>().join("\n"));
+        (
+            char::from(*tag),
+            kept.filter(|field| !report || !field.is_empty())
+                .collect::<Vec<_>>()
+                .join("|"),
+        )
     };
     messages.iter().map(text).collect()
 }
