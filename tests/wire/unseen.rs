@@ -174,6 +174,9 @@ pub fn settings_are_what_the_client_made_of_them(major: u32) {
             "SELECT 1; ALTER TABLE t ADD COLUMN d int; SHOW lock_timeout",
         )]);
         // In blocks that end in every way.
+        and_look(vec![query("BEGIN")]);
+        and_look(vec![query("ALTER TABLE t ADD COLUMN e int")]);
+        and_look(vec![query("ROLLBACK")]);
         for end in ["COMMIT", "ROLLBACK"] {
             and_look(vec![query("BEGIN")]);
             and_look(vec![query("SET LOCAL lock_timeout = '2s'")]);
