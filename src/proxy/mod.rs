@@ -200,6 +200,8 @@ pub(crate) struct Shared {
     connector: Option<Connector>,
     /// None: the server authenticates clients.
     auth_file: Option<AuthFile>,
+    /// Another process may listen at the same address, and get the cancel requests for sessions here.
+    has_successors: bool,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
@@ -307,6 +309,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
         auth_file: config.auth.load()?,
+        has_successors: config.reuse_port,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
