@@ -302,14 +302,9 @@ impl Relay {
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            let client_gone = match mode {
-                // The server is told, answers what it has got, and ends the session.
-                Mode::Forward => false,
-                // Its queries wait here until it is authenticated.
-                Mode::Authenticate => self.up.unjudged().is_empty(),
-                Mode::Settle => self.responses.copy_in(),
-            };
-            if self.client_eof && self.up.written() && client_gone {
+            // Else the server is told, answers what it has got, and ends the session.
+            let client_gone = self.client_eof && mode == Mode::Settle && self.responses.copy_in();
+            if client_gone && self.up.written() {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -341,7 +336,9 @@ impl Relay {
         if self.server_deaf {
             return Poll::Pending;
         }
-        if self.client_eof && reading && mode == Mode::Forward && !self.server_told {
+        // Queries wait here until the client is authenticated.
+        let all_sent = mode == Mode::Forward || mode == Mode::Authenticate && self.up.unjudged().is_empty();
+        if self.client_eof && reading && all_sent && !self.server_told {
             // An error means that the server is gone as well, which reading from it will show.
             let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
             self.server_told = true;

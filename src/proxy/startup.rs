@@ -298,7 +298,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
             tracing::warn!(
                 session = id,
                 client = address,

@@ -6,6 +6,7 @@ mod common;
 mod cancel;
 mod copy;
 mod drain;
+mod ends;
 mod extended;
 mod framing;
 mod limits;
