@@ -4,7 +4,7 @@
 use super::dialogue::{Closing, Hears};
 use super::held;
 use super::judge::{Parameters, Verdict};
-use super::relay::Broken;
+use super::relay::{Broken, Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, unparsed_report};
 use super::wire::{self, Report};
@@ -28,7 +28,11 @@ impl Session {
         if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
-        let held = |what| held_as(&frame, &parse, what);
+        if let Some(report) = self.ask_reading(parse.text).await? {
+            return self.refuse_extended(len, report).await;
+        }
+        let reading = depends_on_reading(parse.text).then(|| self.relay.reading());
+        let held = |what| held_as(&frame, &parse, reading.clone(), what);
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
                 [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
@@ -156,6 +160,9 @@ impl Session {
         let text = self.relay.held.statement(&name).map(|held| held.text.clone());
         // Should this Bind fail, the portal may be the one that is held; whether it fails is not heard before its end.
         if let Some(text) = text.filter(|_| !failed && self.relay.held.portal(&portal).is_none()) {
+            if let Some(report) = self.ask_reading(&text).await? {
+                return self.refuse_extended(len, report).await;
+            }
             let statements = self.read(&text).await.unwrap_or_default();
             if let [statement] = statements.as_slice()
                 && matches!(statement.kind, Kind::Write)
@@ -225,7 +232,9 @@ impl Session {
                 self.observe(entry).await
             }
             held::Kind::Unreadable => {
-                let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
+                let unreadable = self.read(&portal.statement.text).await.err().unwrap_or_else(|| {
+                    Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into())
+                });
                 match self.unparsed(&portal.statement.text, &unreadable).await? {
                     Verdict::Refused(report) => self.refuse_extended(len, report).await,
                     Verdict::Forward(Some(entry)) => {
@@ -252,6 +261,17 @@ impl Session {
 
     pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
         let held = &portal.statement;
+        if let Some(report) = self.ask_reading(&held.text).await? {
+            return self.refuse_extended(len, report).await;
+        }
+        if held.reading.as_ref().is_some_and(|then| *then != self.relay.reading()) {
+            // What would be judged, or run as a step, is not what the server has prepared.
+            let report = Report::error(
+                "0A000",
+                "lockkeeper: since this statement was prepared, client_encoding or standard_conforming_strings has changed, and it would now be read in another way; prepare it again",
+            );
+            return self.refuse_extended(len, report).await;
+        }
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
@@ -363,10 +383,16 @@ impl Session {
     }
 }
 
-fn held_as(frame: &Bytes, parse: &wire::ParseMessage<'_>, what: held::Kind) -> held::Statement {
+fn held_as(
+    frame: &Bytes,
+    parse: &wire::ParseMessage<'_>,
+    reading: Option<Reading>,
+    what: held::Kind,
+) -> held::Statement {
     held::Statement {
         text: frame.slice_ref(parse.text),
         types: frame.slice_ref(parse.types),
+        reading,
         what,
         quiet_until: None,
     }

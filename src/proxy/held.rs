@@ -2,6 +2,7 @@
 //!
 //! What a client has prepared lives as long as its session, so that all of it together has a bound. Pure.
 
+use super::relay::Reading;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -14,6 +15,8 @@ pub struct Statement {
     pub text: Bytes,
     /// Parameter types as the client sent them.
     pub types: Bytes,
+    /// How the server has read the text, where there are several ways.
+    pub reading: Option<Reading>,
     pub what: Kind,
     /// It was found harmless, whatever its parameters are, and is not looked at before then.
     pub quiet_until: Option<Instant>,
@@ -155,6 +158,7 @@ mod tests {
         Statement {
             text: Bytes::from_static(text.as_bytes()),
             types: Bytes::new(),
+            reading: None,
             what: Kind::Judge,
             quiet_until: None,
         }

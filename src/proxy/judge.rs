@@ -3,7 +3,7 @@
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
-use super::relay::Broken;
+use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::facts::{Facts, Request};
@@ -48,14 +48,10 @@ pub(super) enum Verdict {
 
 impl Session {
     pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
-        let conforming = self.relay.reported.standard_conforming_strings;
+        let reading = self.relay.reading();
+        let conforming = reading.conforming;
         // In some encodings a byte of a character can be a quote or a backslash.
-        if !text.is_ascii()
-            && !matches!(
-                self.relay.reported.client_encoding.as_str(),
-                "UTF8" | "UNICODE" | "SQL_ASCII"
-            )
-        {
+        if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
         if text.len() <= PARSE_INLINE_MAX {
@@ -65,6 +61,29 @@ impl Session {
         tokio::task::spawn_blocking(move || read(&text, conforming))
             .await
             .unwrap_or(Err(Unreadable::TooLarge))
+    }
+
+    /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
+    /// in a group that has failed with it.
+    pub(super) async fn ask_reading(&mut self, text: &[u8]) -> Result<Option<Report>, Broken> {
+        if !self.relay.may_read_otherwise(text) || self.relay.responses.skipping() {
+            return Ok(None);
+        }
+        let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Flush, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Some(report)),
+        };
+        if let [answer] = answers.as_slice()
+            && let [row] = answer.rows.as_slice()
+            && let [Some(conforming), Some(encoding)] = row.as_slice()
+        {
+            self.relay.reads(Reading {
+                conforming: conforming == "on",
+                encoding: encoding.clone(),
+            });
+        }
+        Ok(None)
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.

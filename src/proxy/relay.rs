@@ -110,6 +110,15 @@ enum ChannelBinding {
     Explain { offered: bool },
 }
 
+/// How the server reads a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// standard_conforming_strings: a backslash in a plain string is only a backslash.
+    pub conforming: bool,
+    /// client_encoding
+    pub encoding: String,
+}
+
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
 #[derive(Clone, Debug)]
 pub struct Reported {
@@ -128,6 +137,10 @@ pub struct Relay {
     /// Transaction status of the last ReadyForQuery; 0 before the first.
     pub status: u8,
     pub reported: Reported,
+    /// Something was executed since the last ReadyForQuery, with which the server reports what has changed.
+    unreported: bool,
+    /// What the server, asked since then, has said of itself.
+    asked: Option<Reading>,
     /// The server's process and cancel key, as the client got it.
     pub cancel_key: Vec<u8>,
     pub held: Held,
@@ -194,6 +207,8 @@ impl Relay {
                 application_name: String::new(),
                 server_version: String::new(),
             },
+            unreported: false,
+            asked: None,
             cancel_key: Vec::new(),
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
@@ -227,6 +242,23 @@ impl Relay {
     /// The client has logged in before this relay began: nothing is to be done about channel binding any more.
     pub fn authenticated(&mut self) {
         self.channel_binding = ChannelBinding::AsItIs;
+    }
+
+    /// How the server would read a text now, if [`Relay::may_read_otherwise`] does not say that it has to be asked.
+    pub fn reading(&self) -> Reading {
+        self.asked.clone().unwrap_or_else(|| Reading {
+            conforming: self.reported.standard_conforming_strings,
+            encoding: self.reported.client_encoding.clone(),
+        })
+    }
+
+    /// Whether the server reads this text as [`Relay::reading`] says is not known.
+    pub fn may_read_otherwise(&self, text: &[u8]) -> bool {
+        self.unreported && self.asked.is_none() && depends_on_reading(text)
+    }
+
+    pub fn reads(&mut self, reading: Reading) {
+        self.asked = Some(reading);
     }
 
     /// Where a statement executed now would run. Only meaningful when quiescent.
@@ -559,7 +591,10 @@ impl Relay {
             } else {
                 self.failed |= tag == b'E';
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
-                self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
+                if tag == b's' && self.responses.front() == Some(Expect::Execute) {
+                    self.group.executed = true;
+                    (self.unreported, self.asked) = (true, None);
+                }
                 self.group.bound += u32::from(tag == b'2');
                 self.responses.received(tag);
             }
@@ -585,6 +620,7 @@ impl Relay {
                 let body = &frame[HEADER..];
                 if self.responses.front() == Some(Expect::Execute) {
                     self.group.executed = true;
+                    (self.unreported, self.asked) = (true, None);
                     if body.starts_with(b"BEGIN\0") || body.starts_with(b"START TRANSACTION\0") {
                         self.group.block = Block::Begun;
                     } else if body.starts_with(b"COMMIT\0") || body.starts_with(b"PREPARE TRANSACTION\0") {
@@ -675,6 +711,7 @@ impl Relay {
     fn ready_with(&mut self, status: Option<u8>) {
         self.status = status.unwrap_or(b'I');
         self.group = Group::default();
+        (self.unreported, self.asked) = (false, None);
         if self.status == b'I' {
             self.shapes.transaction_ended();
         }
@@ -762,6 +799,11 @@ impl Relay {
             }
         }
     }
+}
+
+/// Another reading may find other strings in it, or other characters.
+pub fn depends_on_reading(text: &[u8]) -> bool {
+    text.contains(&b'\\') || !text.is_ascii()
 }
 
 enum Look {

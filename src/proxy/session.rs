@@ -85,6 +85,11 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
+        if let Some(report) = self.ask_reading(&text).await? {
+            // The server skips to a Sync, which a client that sends a simple query need not send.
+            self.relay.end_group().await?;
+            return self.refuse_query(len, report).await;
+        }
         let statements = self.read(&text).await;
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
         if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
@@ -139,7 +144,10 @@ impl Session {
             let held = self.relay.held.statement(name.as_bytes())?;
             let sql = String::from_utf8_lossy(&held.text).into_owned();
             // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
-            let write = match read(&held.text, self.relay.reported.standard_conforming_strings) {
+            let write = match read(
+                &held.text,
+                held.reading.as_ref().is_none_or(|reading| reading.conforming),
+            ) {
                 Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
                 Err(_) => false,
             };

@@ -4,6 +4,7 @@
 mod common;
 
 mod cancel;
+mod concurrent;
 mod copy;
 mod drain;
 mod ends;
@@ -12,6 +13,7 @@ mod framing;
 mod limits;
 mod scripts;
 mod startup;
+mod transactions;
 mod unseen;
 
 use common::Stage;
