@@ -9,7 +9,9 @@ use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, unparsed_report};
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::statement::{Gate, Kind, Prepared, Statement, Unreadable, gate, may_use_prepared, prepared};
+use crate::plan::statement::{
+    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_use_prepared, prepared,
+};
 use bytes::{Bytes, BytesMut};
 
 impl Session {
@@ -286,6 +288,8 @@ impl Session {
         let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
         let place = match self.relay.place() {
             Place::Alone if !lasts => Place::Pipeline,
+            // What follows in the group would be rolled back without it.
+            Place::Alone if is_transactional(statement) && !self.relay.ends_group(len).await? => Place::Pipeline,
             place => place,
         };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.

@@ -298,6 +298,34 @@ impl Relay {
         self.discard_to_sync = true;
     }
 
+    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close messages. Waits
+    /// for what it sends next; one that goes away or asks for the answer first has more to say.
+    pub async fn ends_group(&mut self, len: usize) -> Result<bool, Broken> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut rest = self.up.unjudged().get(len..).unwrap_or_default();
+                while let Some(header) = rest.first_chunk::<HEADER>().filter(|header| header[0] == b'C') {
+                    rest = wire::frame_len(header)
+                        .and_then(|len| rest.get(len..))
+                        .unwrap_or_default();
+                }
+                if let Some(tag) = rest.first().filter(|tag| **tag != b'C') {
+                    return Poll::Ready(Ok(*tag == b'S'));
+                }
+                if self.client_eof || self.server_eof || !self.up.has_room() {
+                    return Poll::Ready(Ok(false));
+                }
+                let down = self.poll_down(cx)?;
+                match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
+                    Poll::Ready(n) => self.client_eof = n == 0,
+                    Poll::Pending if down.is_pending() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+        })
+        .await
+    }
+
     /// The frame at the front of `up`, of `len` bytes and not more than what is here, is not for the server.
     pub fn drop_frame(&mut self, len: usize) {
         self.discarding = self.up.discard(len);

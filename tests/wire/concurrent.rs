@@ -1,13 +1,13 @@
 //! CREATE INDEX, which becomes concurrent where it can, in every place that a client can send it from.
 
-use super::common::raw::{Raw, bind, command_tags, error_field, execute, parse, rows, status, sync, tags};
+use super::common::raw::{Raw, bind, close, command_tags, error_field, execute, parse, status, sync, tags};
 use super::common::{Stage, on_both};
 use super::{query, wait_until};
 
 on_both!(
     alone_it_is_built_concurrently_in_each_protocol,
     behind_an_insert_without_a_sync_it_is_refused_and_nothing_is_committed,
-    in_front_of_an_insert_without_a_sync_both_are_done,
+    in_front_of_an_insert_without_a_sync_only_the_client_s_own_is_built,
     in_a_block_or_script_it_is_refused_and_the_transaction_fails,
     a_build_that_fails_names_and_removes_its_invalid_index,
 );
@@ -84,22 +84,52 @@ pub fn behind_an_insert_without_a_sync_it_is_refused_and_nothing_is_committed(ma
     }
 }
 
-pub fn in_front_of_an_insert_without_a_sync_both_are_done(major: u32) {
-    let stage = stage(major, "front");
-    let mut raw = Raw::connect(stage.port, &stage.database);
-    raw.send(&[run(INDEX), run("INSERT INTO t VALUES (500)"), run("SELECT 7"), sync()].concat());
+/// What stands behind it in the group may fail, and then takes along what is of the same transaction.
+pub fn in_front_of_an_insert_without_a_sync_only_the_client_s_own_is_built(major: u32) {
+    let behind = stage(major, "front");
+    let mut raw = Raw::connect(behind.port, &behind.database);
+    raw.send(&[run(INDEX), run("INSERT INTO t VALUES (500)"), sync()].concat());
     let answer = raw.until_ready();
-    assert_eq!(tags(&answer), "12C12C12DCZ");
-    assert_eq!(rows(&answer), ["7"]);
-    assert_eq!(index(&stage), "true");
-    assert!(built_concurrently(&stage));
-    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE id = 500"), "1");
-    // What comes behind it and fails takes nothing of it along: it has been committed.
-    let mut raw = Raw::connect(stage.port, &stage.database);
-    raw.query("DROP INDEX by_v");
-    raw.send(&[run(INDEX), run("SELECT 1/0"), sync()].concat());
-    assert_eq!(tags(&raw.until_ready()), "12C1EZ");
-    assert_eq!(index(&stage), "true");
+    assert_eq!(tags(&answer), "12EZ");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25001"));
+    assert_eq!(behind.direct("SELECT count(*) FROM t WHERE id = 500"), "0");
+    assert_eq!(index(&behind), "");
+    // One that says CONCURRENTLY is in no transaction; the server alone leaves it INVALID when a later one fails.
+    let own = stage(major, "front_own");
+    for port in [own.cluster.port(), own.port] {
+        let mut raw = Raw::connect(port, &own.database);
+        let concurrently = run("CREATE INDEX CONCURRENTLY by_v ON t (v)");
+        raw.send(
+            &[
+                concurrently,
+                run("INSERT INTO t VALUES (500)"),
+                run("SELECT 1/(id - id) FROM t"),
+                sync(),
+            ]
+            .concat(),
+        );
+        let answer = raw.until_ready();
+        assert!(tags(&answer).starts_with("12C12C12E"), "{answer:?}");
+        assert_eq!(own.direct("SELECT count(*) FROM t WHERE id = 500"), "0");
+        assert_eq!(index(&own), (port == own.port).to_string());
+        own.direct("DROP INDEX by_v");
+    }
+    // A Close belongs to no other statement.
+    let closed = stage(major, "front_closed");
+    let mut raw = Raw::connect(closed.port, &closed.database);
+    raw.send(
+        &[
+            parse("s", INDEX),
+            bind("", "s"),
+            execute("", 0),
+            close(b'P', ""),
+            close(b'S', "s"),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(tags(&raw.until_ready()), "12C33Z");
+    assert!(built_concurrently(&closed));
 }
 
 pub fn in_a_block_or_script_it_is_refused_and_the_transaction_fails(major: u32) {
