@@ -11,6 +11,7 @@ mod ends;
 mod extended;
 mod framing;
 mod limits;
+mod replication;
 mod scripts;
 mod startup;
 mod transactions;
