@@ -27,6 +27,13 @@ pub fn startup_packets_of_all_kinds(major: u32) {
     raw.send(&[&8u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat());
     assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
 
+    // What stands behind a request for encryption could have been put there by somebody in between.
+    let mut raw = Raw::open(stage.port);
+    let request = [&8u32.to_be_bytes()[..], &80_877_103u32.to_be_bytes()].concat();
+    raw.send(&[request, startup(&[("user", "postgres"), ("database", &stage.database)])].concat());
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("08P01"));
+    assert!(raw.receive().is_none());
+
     for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0, 0, 0, 7, 0, 3, 0, 0]] {
         let mut raw = Raw::open(stage.port);
         raw.send(junk);
