@@ -309,6 +309,10 @@ impl Session {
             Verdict::Forward(entry) => {
                 if matches!(statement.kind, Kind::Write) {
                     self.quiet(&portal.of, &held.text);
+                    // What is left to execute of it, after a row limit, is the same statement.
+                    if let Some((name, _)) = wire::bind_names(&portal.bind) {
+                        self.relay.held.forget_portal(name);
+                    }
                 }
                 if place == Place::Alone && !self.relay.responses.skipping() {
                     self.bind_again(&portal).await?;
