@@ -62,7 +62,7 @@ pub fn a_commit_that_fails_takes_the_last_command_tag_with_it(major: u32) {
             &[query(&format!("{broken}; ALTER TABLE t ADD COLUMN a int; SELECT 1; SELECT 2"))],
             &[query(&format!("ALTER TABLE t ADD COLUMN a int; SELECT 1; {broken}"))],
             &[query(&format!("SELECT 1; {broken}; ALTER TABLE t ADD COLUMN a int; ;"))],
-            &[query(&format!("ALTER TABLE t ADD COLUMN a int; COPY child FROM STDIN")), frame(b'd', b"9\n"), frame(b'c', b"")],
+            &[query("ALTER TABLE t ADD COLUMN a int; COPY child FROM STDIN"), frame(b'd', b"9\n"), frame(b'c', b"")],
             // Ended by the client's own word: the COMMIT is a statement like others.
             &[query(&format!("BEGIN; {broken}; ALTER TABLE t ADD COLUMN a int; COMMIT; SELECT 5"))],
             // A deferred trigger speaks before the last tag, and what was right is committed.

@@ -106,7 +106,14 @@ pub fn what_the_proxy_puts_in_between_is_not_seen(major: u32) {
 pub fn settings_are_what_the_client_made_of_them(major: u32) {
     let database =
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = ''7s''', current_database()); END $$;";
-    let cases: [(&str, &str, &[(&str, &str)], Vec<Vec<u8>>); 5] = [
+    /// Its name, SQL before the session, parameters of its startup packet, its first messages.
+    type Origin = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        Vec<Vec<u8>>,
+    );
+    let cases: [Origin; 5] = [
         ("nowhere", "", &[], vec![]),
         (
             "set",
