@@ -92,6 +92,38 @@ fn next_statement(text: &[u8], mut at: usize) -> Option<Option<usize>> {
     Some(None)
 }
 
+/// One of those that the server runs in a transaction with others. Of the rest, some run only alone (VACUUM, CREATE INDEX
+/// CONCURRENTLY).
+pub fn is_transactional(statement: &Statement) -> bool {
+    match &statement.node {
+        NodeEnum::IndexStmt(index) => !index.concurrent,
+        NodeEnum::DropStmt(drop) => !drop.concurrent,
+        NodeEnum::AlterTableStmt(alter) => !alter.cmds.iter().any(|node| {
+            let Some(NodeEnum::AlterTableCmd(command)) = &node.node else {
+                return false;
+            };
+            matches!(
+                command.subtype(),
+                pg_query::protobuf::AlterTableType::AtDetachPartition
+                    | pg_query::protobuf::AlterTableType::AtDetachPartitionFinalize
+            )
+        }),
+        NodeEnum::UpdateStmt(_)
+        | NodeEnum::DeleteStmt(_)
+        | NodeEnum::TruncateStmt(_)
+        | NodeEnum::RenameStmt(_)
+        | NodeEnum::AlterObjectSchemaStmt(_)
+        | NodeEnum::CommentStmt(_)
+        | NodeEnum::ViewStmt(_)
+        | NodeEnum::CreateTrigStmt(_)
+        | NodeEnum::RuleStmt(_)
+        | NodeEnum::CreatePolicyStmt(_)
+        | NodeEnum::CreateStmt(_)
+        | NodeEnum::CreateTableAsStmt(_) => true,
+        _ => false,
+    }
+}
+
 /// After this text a table's name may mean another table: `SET search_path`, `SET ROLE` (for `"$user"`), `DISCARD ALL` and the
 /// like. Too many texts are better than too few.
 pub fn may_move_names(text: &[u8]) -> bool {

@@ -23,6 +23,8 @@ type Outcome<T> = Result<Result<T, Report>, Broken>;
 /// A row that FOR UPDATE waits for holds up the rows of its batch, but queues nobody behind a table lock: so it is given
 /// more time than a table lock.
 const ROW_LOCK_FACTOR: u64 = 10;
+/// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
+const SLEEP_MAX: Duration = Duration::from_millis(200);
 
 /// What is the same for all steps of a plan.
 #[derive(Clone, Copy)]
@@ -225,7 +227,7 @@ impl Session {
                 };
                 self.relay.notice(&waiting(step, tries, started, holders)).await?;
             }
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), setting.place).await? {
                 return Ok(Err(report));
             }
             patient &= !impatient;
@@ -399,7 +401,10 @@ impl Session {
             {
                 return Ok(Err(report));
             }
-            if let Err(report) = self.pause(Duration::from_millis(setting.policy.lock.pause_ms)).await? {
+            if let Err(report) = self
+                .pause(Duration::from_millis(setting.policy.lock.pause_ms), Place::Alone)
+                .await?
+            {
                 return Ok(Err(report));
             }
         }
@@ -531,7 +536,7 @@ impl Session {
             }
             if batches.next_sql(&progress, &setting.policy.backfill).is_some()
                 && let Err(report) = self
-                    .pause(Duration::from_millis(setting.policy.backfill.pause_ms))
+                    .pause(Duration::from_millis(setting.policy.backfill.pause_ms), Place::Alone)
                     .await?
             {
                 return Ok(Err(interrupted(report, batches, &progress)));
@@ -600,7 +605,35 @@ impl Session {
                 return Ok(Err(report));
             }
             tries.waited += started.elapsed();
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// The same, where a cancel request may come to another process, which knows nothing of this session and only passes it
+    /// on: an idle server process would ignore it, one that sleeps ends its sleep.
+    async fn pause_on_server(&mut self, pause: Duration) -> Outcome<()> {
+        let until = Instant::now() + pause;
+        loop {
+            if self.cancel.take() {
+                return Ok(Err(cancelled()));
+            }
+            if *self.shared.stop.subscribe().borrow() == Stop::Now {
+                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
+            }
+            if self.relay.client_gone() {
+                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let left = until.saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+            if left.is_zero() {
+                return Ok(Ok(()));
+            }
+            let asks = [
+                Ask::set_local("statement_timeout", "0"),
+                Ask::new(format!("SELECT pg_catalog.pg_sleep({})", left.as_secs_f64())),
+            ];
+            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
                 return Ok(Err(report));
             }
         }
@@ -608,7 +641,10 @@ impl Session {
 
     /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
     /// the session.
-    async fn pause(&mut self, pause: Duration) -> Outcome<()> {
+    async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
+        if self.shared.has_successors && place == Place::Alone {
+            return self.pause_on_server(pause).await;
+        }
         let until = tokio::time::Instant::now() + pause;
         let mut stop = self.shared.stop.subscribe();
         loop {

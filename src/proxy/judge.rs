@@ -3,13 +3,14 @@
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
-use super::relay::Broken;
+use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::facts::{Facts, Request, planned_rows};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+use bytes::Bytes;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -20,8 +21,8 @@ const FAR_BELOW: f64 = 10.0;
 /// The client's parameters of the statement that is being judged, for what is asked in its name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parameters {
-    pub types: Vec<u8>,
-    pub values: Vec<u8>,
+    pub types: Bytes,
+    pub values: Bytes,
 }
 
 impl Parameters {
@@ -47,14 +48,10 @@ pub(super) enum Verdict {
 
 impl Session {
     pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
-        let conforming = self.relay.reported.standard_conforming_strings;
+        let reading = self.relay.reading();
+        let conforming = reading.conforming;
         // In some encodings a byte of a character can be a quote or a backslash.
-        if !text.is_ascii()
-            && !matches!(
-                self.relay.reported.client_encoding.as_str(),
-                "UTF8" | "UNICODE" | "SQL_ASCII"
-            )
-        {
+        if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
         if text.len() <= PARSE_INLINE_MAX {
@@ -64,6 +61,29 @@ impl Session {
         tokio::task::spawn_blocking(move || read(&text, conforming))
             .await
             .unwrap_or(Err(Unreadable::TooLarge))
+    }
+
+    /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
+    /// in a group that has failed with it.
+    pub(super) async fn ask_reading(&mut self, text: &[u8]) -> Result<Option<Report>, Broken> {
+        if !self.relay.may_read_otherwise(text) || self.relay.responses.skipping() {
+            return Ok(None);
+        }
+        let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Flush, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Some(report)),
+        };
+        if let [answer] = answers.as_slice()
+            && let [row] = answer.rows.as_slice()
+            && let [Some(conforming), Some(encoding)] = row.as_slice()
+        {
+            self.relay.reads(Reading {
+                conforming: conforming == "on",
+                encoding: encoding.clone(),
+            });
+        }
+        Ok(None)
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.
@@ -84,9 +104,6 @@ impl Session {
         if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
             return Ok(first);
         }
-        self.relay
-            .notice("another session has changed the same: looking at it again")
-            .await?;
         self.verdict_now(statement, place, parameters, closing, position_shift)
             .await
     }

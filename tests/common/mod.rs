@@ -24,6 +24,17 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 pub const MAJOR: u32 = 18;
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Each of these functions of a major version is a test on 15 and one on 18.
+#[allow(unused_macros)]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
+        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use on_both;
+
 /// A short pause between batches and tries, else the `standard` policy: tests should not sleep.
 pub const QUICK: &str = "extends = \"standard\"\n\n[backfill]\npause_ms = 1\n";
 
