@@ -7,7 +7,7 @@ use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
 use crate::plan::splice::quote_literal;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 pub struct Ask {
     pub sql: String,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
-    pub types: Vec<u8>,
-    pub parameters: Vec<u8>,
+    pub types: Bytes,
+    pub parameters: Bytes,
     pub delivers: Option<Deliver>,
 }
 
@@ -139,7 +139,7 @@ impl Relay {
             sent.iter().for_each(|tag| owed.sent(*tag));
         }
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
         let answered = self.collect(&mut owed, hears, &cuts).await?;
         if answered.is_err() {
@@ -157,7 +157,7 @@ impl Relay {
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CPC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let answered = self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ());
         if answered.is_err() {
             self.after_error(closing).await?;
@@ -170,7 +170,7 @@ impl Relay {
         self.responses.sent(b'S');
         let mut out = BytesMut::new();
         wire::put_sync(&mut out);
-        self.send(&out).await?;
+        self.send(&out).await;
         self.swallow_ready = true;
         let settled = self.settle().await;
         self.swallow_ready = false;
@@ -191,15 +191,22 @@ impl Relay {
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {
             self.responses.skip_to_sync();
+            self.unclosed = true;
             return Ok(());
         }
+        self.close_reserved().await
+    }
+
+    /// Only where a Sync harms nothing.
+    pub async fn close_reserved(&mut self) -> Result<(), Broken> {
+        self.unclosed = false;
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_close(&mut out, b'P', &self.reserved);
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, Closing::Sync);
-        self.send(&out).await?;
+        self.send(&out).await;
         // Closing cannot fail.
         self.collect(&mut owed, Hears::Notices, &[]).await.map(|_| ())
     }

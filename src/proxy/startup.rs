@@ -25,7 +25,6 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
@@ -237,7 +236,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
         server.close().await;
         Ok::<(), String>(())
     };
-    match timeout(CANCEL_TIMEOUT, send).await {
+    match timeout(shared.limits.cancel_timeout, send).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error, "a cancel request was not passed on"),
         Err(_) => tracing::warn!("a cancel request took too long"),
@@ -271,13 +270,12 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         return;
     }
     let deadline = Instant::now() + shared.limits.authentication_timeout;
-    if let Some(file) = &shared.auth_file {
+    if let Some(verifiers) = &shared.verifiers {
         let user = User {
             name: user_name(&packet),
-            users: file.get(),
             end_point,
         };
-        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user)).await;
+        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user, verifiers)).await;
         let late = |_| {
             let seconds = shared.limits.authentication_timeout.as_secs();
             let message = format!("lockkeeper: authentication was not finished within {seconds} s");
@@ -292,14 +290,14 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
+    let mut relay = Relay::new(client, server, &shared.limits);
     relay.replication = parameters.replication;
-    if shared.auth_file.is_some() {
+    if shared.verifiers.is_some() {
         relay.authenticated();
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
             tracing::warn!(
                 session = id,
                 client = address,
