@@ -37,7 +37,10 @@ fn main() {
         .worker_threads(2)
         .enable_all()
         .build();
-    if let Err(error) = runtime.map_err(|e| e.to_string()).and_then(|runtime| runtime.block_on(run())) {
+    if let Err(error) = runtime
+        .map_err(|e| e.to_string())
+        .and_then(|runtime| runtime.block_on(run()))
+    {
         eprintln!("bench: {error}");
         std::process::exit(1);
     }
@@ -73,7 +76,15 @@ async fn run() -> Result<(), String> {
     );
     println!(
         "{:<22} {:>9} {:>10} {:>9} {:>9} {:>11} {:>12} {:>9} {:>11}",
-        "", "seconds", "rows/s", "p50 ms", "p99 ms", "longest ms", format!("> {LONG_MS:.0} ms"), "WAL MB", "dead rows"
+        "",
+        "seconds",
+        "rows/s",
+        "p50 ms",
+        "p99 ms",
+        "longest ms",
+        format!("> {LONG_MS:.0} ms"),
+        "WAL MB",
+        "dead rows"
     );
     let mut outcomes = Vec::new();
     for way in ways.chars() {
@@ -130,7 +141,9 @@ fn prepare(cluster: &Cluster, rows: u64) -> Result<(), String> {
 
 async fn connect(port: u16) -> Result<Client, String> {
     let text = format!("host=127.0.0.1 port={port} user=postgres dbname=bench");
-    let (client, connection) = tokio_postgres::connect(&text, NoTls).await.map_err(|e| format!("{e:?}"))?;
+    let (client, connection) = tokio_postgres::connect(&text, NoTls)
+        .await
+        .map_err(|e| format!("{e:?}"))?;
     tokio::spawn(connection);
     Ok(client)
 }
@@ -139,7 +152,11 @@ async fn measure(cluster: &Cluster, port: u16, by_hand: bool) -> Result<Outcome,
     let look = connect(cluster.port()).await?;
     let told = |error: tokio_postgres::Error| format!("{error:?}");
     let stop = Arc::new(AtomicBool::new(false));
-    let last = look.query_one("SELECT max(id) FROM users", &[]).await.map_err(told)?.get::<_, i64>(0);
+    let last = look
+        .query_one("SELECT max(id) FROM users", &[])
+        .await
+        .map_err(told)?
+        .get::<_, i64>(0);
     let mut applications = Vec::new();
     for n in 0..number("APPLICATIONS", 4) {
         let client = connect(cluster.port()).await?;
@@ -149,7 +166,11 @@ async fn measure(cluster: &Cluster, port: u16, by_hand: bool) -> Result<Outcome,
     tokio::time::sleep(Duration::from_secs(1)).await;
     let client = connect(port).await?;
     let wal = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn";
-    let lsn = |look: &str| cluster.psql("bench", look).map(|text| text.trim().parse::<f64>().unwrap_or_default());
+    let lsn = |look: &str| {
+        cluster
+            .psql("bench", look)
+            .map(|text| text.trim().parse::<f64>().unwrap_or_default())
+    };
     let before = lsn(wal)?;
     let started = Instant::now();
     let rows = match by_hand {
@@ -184,9 +205,16 @@ async fn measure(cluster: &Cluster, port: u16, by_hand: bool) -> Result<Outcome,
         .map(|(_, ms)| ms)
         .collect();
     during.sort_by(f64::total_cmp);
-    let part = |share: f64| during.get((during.len() as f64 * share) as usize).copied().unwrap_or_default();
+    let part = |share: f64| {
+        during
+            .get((during.len() as f64 * share) as usize)
+            .copied()
+            .unwrap_or_default()
+    };
     // The statistics of the last statements come a moment later.
-    look.batch_execute("SELECT pg_stat_clear_snapshot()").await.map_err(told)?;
+    look.batch_execute("SELECT pg_stat_clear_snapshot()")
+        .await
+        .map_err(told)?;
     let dead = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'users'";
     Ok(Outcome {
         seconds,
@@ -205,8 +233,14 @@ async fn measure(cluster: &Cluster, port: u16, by_hand: bool) -> Result<Outcome,
 /// that were due meanwhile.
 async fn application(client: Client, last: i64, n: u64, stop: Arc<AtomicBool>) -> Result<Vec<(Instant, f64)>, String> {
     let told = |error: tokio_postgres::Error| format!("{error:?}");
-    let read = client.prepare("SELECT name FROM users WHERE id = $1").await.map_err(told)?;
-    let write = client.prepare("UPDATE users SET seen = seen + 1 WHERE id = $1").await.map_err(told)?;
+    let read = client
+        .prepare("SELECT name FROM users WHERE id = $1")
+        .await
+        .map_err(told)?;
+    let write = client
+        .prepare("UPDATE users SET seen = seen + 1 WHERE id = $1")
+        .await
+        .map_err(told)?;
     let every = Duration::from_secs_f64(1.0 / number("RATE", 100).max(1) as f64);
     let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n + 1) | 1;
     let mut latencies = Vec::new();
@@ -231,7 +265,14 @@ fn lockkeeper(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
     let port = free_port()?;
     let policy = std::env::var("POLICY").unwrap_or_else(|_| "standard".into());
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--policy", &policy, "--upstream"]);
+    command.args([
+        "serve",
+        "--listen",
+        &format!("127.0.0.1:{port}"),
+        "--policy",
+        &policy,
+        "--upstream",
+    ]);
     command.arg(format!("127.0.0.1:{}", cluster.port()));
     clean_environment(&mut command);
     let proxy = Guarded::spawn(&command, &dir.join("lockkeeper.log"))?;

@@ -50,6 +50,8 @@ pub struct FindingRecord {
     pub action: String,
     /// The reason that was given with the override, where one let the statement through.
     pub overridden: Option<String>,
+    /// What let it through: `lockkeeper.override`, `comment`, or the policy's block.
+    pub overridden_by: Option<String>,
 }
 
 impl From<&Finding> for FindingRecord {
@@ -65,7 +67,8 @@ impl From<&Finding> for FindingRecord {
             lock: finding.lock.name().to_string(),
             message: finding.message.clone(),
             action: action.to_string(),
-            overridden: finding.overridden.clone(),
+            overridden: finding.overridden.as_ref().map(|overridden| overridden.reason.clone()),
+            overridden_by: finding.overridden.as_ref().map(|overridden| overridden.by.clone()),
         }
     }
 }
@@ -283,6 +286,7 @@ mod tests {
             hint: "CREATE INDEX CONCURRENTLY".into(),
             action: Action::Rewrite,
             overridden: None,
+            span: 0..0,
         };
         let mut event = event("CREATE INDEX\n\"ü\u{2028}\\\" ON t (a)");
         event.findings.push(FindingRecord::from(&finding));

@@ -141,6 +141,7 @@ impl Session {
             message: "executed as it was rewritten when it was parsed".into(),
             action: "rewrite".into(),
             overridden: None,
+            overridden_by: None,
         }];
         entry
     }
@@ -156,6 +157,7 @@ impl Session {
             message: why.into(),
             action: action.into(),
             overridden: None,
+            overridden_by: None,
         }];
         entry
     }

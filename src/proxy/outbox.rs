@@ -213,6 +213,7 @@ impl Session {
     }
 
     async fn wait_for_table(&mut self, sql: &str, relation: u32, name: &str, policy: &Policy, limit_ms: u64) -> Outcome<()> {
+        let place = self.relay.place();
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
@@ -235,7 +236,7 @@ impl Session {
                     .notice(&format!("waiting for {holder}, which is changing {name} in a migration of its own"))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN).await? {
+            if let Err(report) = self.pause(LOOK_AGAIN, place).await? {
                 return Ok(Err(report));
             }
         }

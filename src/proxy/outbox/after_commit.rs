@@ -411,7 +411,7 @@ impl Session {
                     .notice(&format!("job {} waits for the lock on {table} of {holders}", job.id))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN).await? {
+            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
                 return Ok(Err(report));
             }
         }
@@ -552,7 +552,7 @@ impl Session {
         if let Some(text) = self.outbox.ending_statements.get(name) {
             return Ok(Some(text.clone()).filter(|text| !text.is_empty()));
         }
-        let known = name.is_empty() || self.relay.statements.contains_key(name);
+        let known = name.is_empty() || self.relay.held.statement(name).is_some();
         if known || self.relay.place() != Place::Block || self.relay.responses.skipping() {
             return Ok(None);
         }
