@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every table counts as large.
-const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\n[lock]\npause_ms = 20\n[rules]\ndrop-column = \"allow\"\n";
+const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\n[lock]\npause_ms = 20\n[rules]\ndrop-column = \"allow\"\nrename-column = \"allow\"\n";
 
 /// What the application has written between the first migration and the others.
 const ROWS: &str = "

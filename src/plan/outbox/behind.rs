@@ -151,7 +151,7 @@ impl<'a> Jobs<'_, 'a> {
                 let only_this = job.details.brings == [command.name.clone()] && is_one_index(job);
                 Some(if only_this && alone { Met::Withdraw(vec![job]) } else { self.refuse(job) })
             }
-            (A::AtDropColumn | A::AtAlterColumnType | A::AtDropNotNull, _) => {
+            (A::AtDropColumn | A::AtDropNotNull, _) => {
                 let job = self.of(table).find(|job| mentions(job, &command.name))?;
                 Some(self.refuse(job))
             }
