@@ -756,7 +756,7 @@ mod tests {
             [Reject, Rewrite, Rewrite, Rewrite],
             true,
             OnAuditFailure::Open,
-            InTransaction::Reject,
+            InTransaction::Defer,
         );
         assert_eq!(actions("standard"), standard);
         let strict = (
@@ -907,8 +907,8 @@ mod tests {
             "p.toml:2: `drop-table` in [rules] cannot be `rejct`, did you mean `reject`?",
         );
         check_error(
-            "[defaults]\nin_transaction = 'defer'",
-            "p.toml:2: `in_transaction` in [defaults] cannot be `defer`, valid are `reject`, `forward`",
+            "[defaults]\nin_transaction = 'later'",
+            "p.toml:2: `in_transaction` in [defaults] cannot be `later`, valid are `defer`, `reject`, `forward`",
         );
         check_error(
             "extends = 'standart'",

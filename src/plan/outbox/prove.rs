@@ -6,6 +6,7 @@ use crate::plan::rules::Subject;
 use crate::plan::splice::{in_pg_temp, one_statement, quote_ident, quote_literal};
 use crate::plan::{Mode, Step};
 use pg_query::NodeEnum;
+use pg_query::protobuf::ConstrType;
 use serde::Deserialize;
 
 /// A definition to be tried on an empty clone of the table, in `pg_temp`.
@@ -16,6 +17,8 @@ pub struct Trial {
     pub position: Option<(usize, isize)>,
     /// The index that it brings.
     pub index: String,
+    /// A primary key, of which a table has only one.
+    pub primary: bool,
     /// Its effect may be there already: one boolean.
     pub done_when: Option<String>,
 }
@@ -46,6 +49,9 @@ pub(in crate::plan) fn trials(subject: &Subject, later: &[Step]) -> Option<Vec<T
             sql,
             position,
             index: index.idxname,
+            primary: subject
+                .added_constraint()
+                .is_some_and(|(_, constraint)| constraint.contype() == ConstrType::ConstrPrimary),
             done_when: step.done_when.clone(),
         });
     }
@@ -75,6 +81,14 @@ impl New {
              'plain', NOT EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.oid = ANY (i.indclass::oid[]) AND NOT o.opcdefault)) \
              FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass({})::oid AND i.indisunique",
             quote_literal(&self.clone_name())
+        )
+    }
+
+    /// One boolean.
+    pub fn has_primary_key(&self) -> String {
+        format!(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = {}::oid AND i.indisprimary)",
+            self.relation
         )
     }
 

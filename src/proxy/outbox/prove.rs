@@ -66,6 +66,16 @@ impl Session {
                     Err(report) => return Ok(Err(report)),
                 }
             }
+            if trial.primary {
+                match self.asks_true(&new.has_primary_key()).await? {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let message = format!("multiple primary keys for table \"{}\" are not allowed", new.table);
+                        return Ok(Err(Report::error("42P16", &message)));
+                    }
+                    Err(report) => return Ok(Err(report)),
+                }
+            }
             match self.asks_true(&new.name_is_taken(&trial.index)).await? {
                 Ok(false) => {}
                 Ok(true) => {
