@@ -33,7 +33,7 @@ const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'adv
 fn state(stage: &Stage, check: &str) -> String {
     let schema = stage.schema();
     let own: Vec<&str> = schema.lines().filter(|line| !line.starts_with("gate.")).collect();
-    let marks = stage.direct("SELECT description FROM pg_description WHERE description LIKE 'lockkeeper%'");
+    let marks = stage.direct("SELECT description FROM pg_description WHERE description LIKE 'lockkeeper:%'");
     let checked = stage.direct(check);
     format!("{}\nmarks: {marks}\nrows: {checked}", own.join("\n"))
 }
@@ -235,7 +235,8 @@ fn killed_within_a_batch_run() {
     let mut again = Raw::connect(stage.port, &stage.database);
     assert_eq!(
         command_tags(&again.query("UPDATE users SET seen = false WHERE seen IS NULL")),
-        ["UPDATE 600"]
+        ["UPDATE 1000"],
+        "the count of both runs"
     );
     assert_eq!(stage.direct("SELECT count(*) FROM users WHERE seen IS NULL"), "0");
     // What was begun is in the audit log, although nobody could write its end.
