@@ -18,7 +18,7 @@ const GATE: &str = "
         RETURN;
       END IF;
       PERFORM pg_advisory_lock(8);
-      WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
+      WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND objid = 7
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) LOOP
         PERFORM pg_sleep(0.005);
       END LOOP;
@@ -26,7 +26,7 @@ const GATE: &str = "
     END $$;
     CREATE EVENT TRIGGER gate ON ddl_command_start EXECUTE FUNCTION gate.wait();";
 
-const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 8
+const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND objid = 8
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
 /// Everything that a plan could leave: the schema, its marks, and whether the rows have their values.
