@@ -154,6 +154,137 @@ fn ends_as_without_the_proxy(major: u32, name: &'static str, driver: &'static st
     assert_eq!(outcome(&proxied), outcome(&direct));
 }
 
+/// A row that the third migration's NOT NULL cannot stand, beside the application's: direct and proxied run fail alike, and
+/// once the row is mended the tool's own retry succeeds.
+fn fails_half_way(major: u32, name: &'static str, driver: &'static str) {
+    let tool = Tool { name, driver };
+    let direct = grown(&tool, Stage::without_proxy(cluster(major), "direct"));
+    let proxied = grown(&tool, Stage::with(major, "proxied", POLICY));
+    for stage in [&direct, &proxied] {
+        stage.direct("UPDATE books SET title = NULL WHERE id = 77");
+        let ran = tool.migrate(stage, To::Last);
+        assert_ne!(ran.status, 0, "{ran:?}");
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.contains("IS committed"), "{said}");
+        stage.direct("UPDATE books SET title = 'title 77' WHERE id = 77");
+    }
+    assert_eq!(unfinished(&proxied), "0");
+    for stage in [&direct, &proxied] {
+        tool.migrate(stage, To::Last).ok();
+    }
+    assert_eq!(outcome(&proxied), outcome(&direct));
+}
+
+/// Jobs that are neither done nor given up; the table is there once something was left for later.
+fn unfinished(stage: &Stage) -> String {
+    match stage.direct("SELECT to_regclass('lockkeeper.job') IS NULL").as_str() {
+        "t" => "0".into(),
+        _ => stage.direct("SELECT count(*) FROM lockkeeper.job WHERE state NOT IN ('done', 'cancelled')"),
+    }
+}
+
+/// Two of them: whatever either says, a third run finds everything done or does the rest.
+fn two_at_once(major: u32, name: &'static str, driver: &'static str) {
+    let tool = Tool { name, driver };
+    let direct = grown(&tool, Stage::without_proxy(cluster(major), "direct"));
+    let proxied = grown(&tool, Stage::with(major, "proxied", POLICY));
+    tool.migrate(&direct, To::Last).ok();
+    let both = std::thread::scope(|scope| {
+        let runs = [0, 1].map(|_| scope.spawn(|| tool.migrate(&proxied, To::Last)));
+        runs.map(|run| run.join().expect("a run"))
+    });
+    assert!(both.iter().any(|ran| ran.status == 0), "{both:?}");
+    tool.migrate(&proxied, To::Last).ok();
+    assert_eq!(unfinished(&proxied), "0");
+    assert_eq!(outcome(&proxied), outcome(&direct));
+}
+
+/// The proxy is killed while the first job waits for an old transaction; the tool's next start goes on with it.
+fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
+    let tool = Tool { name, driver };
+    let direct = grown(&tool, Stage::without_proxy(cluster(major), "direct"));
+    let mut proxied = grown(&tool, Stage::with(major, "proxied", POLICY));
+    tool.migrate(&direct, To::Last).ok();
+    // An old snapshot, without a lock on any table: only a concurrent build waits for its end.
+    let busy = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1; SELECT pg_sleep(600)";
+    let mut old = Command::new(proxied.cluster.bin("psql").expect("psql"));
+    clean_environment(&mut old);
+    let port = proxied.cluster.port().to_string();
+    old.args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-d", &proxied.database, "-p", &port, "-c", busy]);
+    let old = std::thread::spawn(move || run(old, ""));
+    let sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    common::until("the old transaction is there", || !proxied.direct(sleeping).is_empty());
+    let ran = std::thread::scope(|scope| {
+        let stage = &proxied;
+        let running = scope.spawn(|| tool.migrate(stage, To::Last));
+        // Not `until`: a tool takes long to start.
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while stage.direct(waits) != "1" {
+            assert!(std::time::Instant::now() < deadline && !running.is_finished(), "the job does not run");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        stage.proxy().signal(libc::SIGKILL).expect("the proxy is killed");
+        running.join().expect("a run")
+    });
+    assert_ne!(ran.status, 0, "{ran:?}");
+    proxied.kill_proxy();
+    proxied.direct("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
+    let _ = old.join().expect("psql");
+    common::until("all sessions have ended", || {
+        proxied.direct("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'") == "0"
+    });
+    assert_ne!(unfinished(&proxied), "0");
+    proxied.start_proxy(&[]);
+    tool.migrate(&proxied, To::Last).ok();
+    assert_eq!(unfinished(&proxied), "0");
+    assert_eq!(outcome(&proxied), outcome(&direct));
+}
+
+/// The full matrix: `LOCKKEEPER_ALL_MIGRATORS=1`. Else each tool on one version, and some of them in everything.
+fn all_of_them() -> bool {
+    std::env::var_os("LOCKKEEPER_ALL_MIGRATORS").is_some()
+}
+
+/// Those that record a migration in its own transaction: for the others a crash behind the COMMIT is one that they know nothing
+/// of, with Lockkeeper or without.
+const RECORD_WITHIN: &[&str] = &["alembic", "drizzle", "node-pg-migrate", "rails", "sqlx", "typeorm"];
+
+macro_rules! hard {
+    ($($test:ident: $name:literal $driver:literal),* $(,)?) => {
+        mod hard_on_15 { $(#[test] fn $test() { super::hard(15, $name, $driver) })* }
+        mod hard_on_18 { $(#[test] fn $test() { super::hard(18, $name, $driver) })* }
+    };
+}
+
+fn hard(major: u32, name: &'static str, driver: &'static str) {
+    let by_default = matches!((name, driver), ("alembic", "psycopg") | ("node-pg-migrate", _));
+    if !by_default && !all_of_them() {
+        return;
+    }
+    fails_half_way(major, name, driver);
+    two_at_once(major, name, driver);
+    if RECORD_WITHIN.contains(&name) {
+        killed_after_commit(major, name, driver);
+    }
+}
+
+hard!(
+    alembic_psycopg2: "alembic" "psycopg2",
+    alembic_psycopg: "alembic" "psycopg",
+    alembic_asyncpg: "alembic" "asyncpg",
+    django: "django" "",
+    rails: "rails" "",
+    knex: "knex" "",
+    typeorm: "typeorm" "",
+    drizzle: "drizzle" "",
+    node_pg_migrate: "node-pg-migrate" "",
+    sqlx: "sqlx" "",
+    refinery: "refinery" "",
+    dbmate: "dbmate" "",
+    liquibase: "liquibase" "",
+);
+
 macro_rules! tools {
     ($($test:ident: $name:literal $driver:literal),* $(,)?) => {
         mod on_15 { $(#[test] fn $test() { super::ends_as_without_the_proxy(15, $name, $driver) })* }
