@@ -210,7 +210,19 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
     let mut old = Command::new(proxied.cluster.bin("psql").expect("psql"));
     clean_environment(&mut old);
     let port = proxied.cluster.port().to_string();
-    old.args(["-X", "-h", "127.0.0.1", "-U", "postgres", "-d", &proxied.database, "-p", &port, "-c", busy]);
+    old.args([
+        "-X",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "postgres",
+        "-d",
+        &proxied.database,
+        "-p",
+        &port,
+        "-c",
+        busy,
+    ]);
     let old = std::thread::spawn(move || run(old, ""));
     let sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
     common::until("the old transaction is there", || !proxied.direct(sleeping).is_empty());
@@ -219,9 +231,14 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
         let running = scope.spawn(|| tool.migrate(stage, To::Last));
         // Not `until`: a tool takes long to start.
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while stage.direct(waits) != "1" {
-            assert!(std::time::Instant::now() < deadline && !running.is_finished(), "the job does not run");
+            if std::time::Instant::now() > deadline || running.is_finished() {
+                // The tool must not wait on for what the test holds.
+                let activity = stage.direct("SELECT string_agg(concat_ws(' | ', state, wait_event_type, wait_event, query), E'\\n') FROM pg_stat_activity WHERE datname = current_database()");
+                stage.direct("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
+                panic!("the job does not run:\n{activity}\n{:?}", running.join());
+            }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         stage.proxy().signal(libc::SIGKILL).expect("the proxy is killed");

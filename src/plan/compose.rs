@@ -212,7 +212,13 @@ impl<'a> Composer<'a> {
                     ..self.own_step(self.whole.statement.sql.clone())
                 };
                 let statement = &self.whole.statement.sql;
-                Deferral::New(Box::new(New::of(statement, &relation, Access::Ready, vec![own], Vec::new())))
+                Deferral::New(Box::new(New::of(
+                    statement,
+                    &relation,
+                    Access::Ready,
+                    vec![own],
+                    Vec::new(),
+                )))
             }
         };
         match self.run(Vec::new()) {
@@ -246,7 +252,8 @@ impl<'a> Composer<'a> {
             Some(mut steps) => {
                 if !self.runs_here(&steps) && self.may_defer() {
                     let later = later_of(&steps);
-                    self.trials.extend(outbox::prove::trials(subject, later).unwrap_or_default());
+                    self.trials
+                        .extend(outbox::prove::trials(subject, later).unwrap_or_default());
                     let first = steps.len() - later.len();
                     if !self.all_later {
                         self.later.extend(steps.split_off(first));
@@ -259,7 +266,13 @@ impl<'a> Composer<'a> {
     }
 
     /// Records the finding; the steps if they are to be run.
-    fn decide(&mut self, rule: &'static Rule, found: Found, subject: &Subject, span: Range<usize>) -> Option<Vec<Step>> {
+    fn decide(
+        &mut self,
+        rule: &'static Rule,
+        found: Found,
+        subject: &Subject,
+        span: Range<usize>,
+    ) -> Option<Vec<Step>> {
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -385,7 +398,9 @@ impl<'a> Composer<'a> {
     fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
         self.may_defer()
             && !matches!(Access::of(self.whole.facts), Access::None(_))
-            && steps.iter().all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+            && steps
+                .iter()
+                .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
             && outbox::prove::trials(subject, later_of(steps)).is_some()
     }
 

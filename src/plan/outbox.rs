@@ -332,16 +332,25 @@ pub fn withdraw(ids: &[i64]) -> String {
 
 /// One boolean: whether the transaction now holds the table's lock. Others that defer something there wait for its end.
 pub fn lock_table_for_transaction(relation: u32) -> String {
-    format!("SELECT pg_catalog.pg_try_advisory_xact_lock({TABLE_LOCK_CLASS}, {})", relation as i32)
+    format!(
+        "SELECT pg_catalog.pg_try_advisory_xact_lock({TABLE_LOCK_CLASS}, {})",
+        relation as i32
+    )
 }
 
 /// The same for the session.
 pub fn lock_table(relation: u32) -> String {
-    format!("SELECT pg_catalog.pg_try_advisory_lock({TABLE_LOCK_CLASS}, {})", relation as i32)
+    format!(
+        "SELECT pg_catalog.pg_try_advisory_lock({TABLE_LOCK_CLASS}, {})",
+        relation as i32
+    )
 }
 
 pub fn unlock_table(relation: u32) -> String {
-    format!("SELECT pg_catalog.pg_advisory_unlock({TABLE_LOCK_CLASS}, {})", relation as i32)
+    format!(
+        "SELECT pg_catalog.pg_advisory_unlock({TABLE_LOCK_CLASS}, {})",
+        relation as i32
+    )
 }
 
 /// Who holds it, for people.

@@ -135,7 +135,11 @@ pub fn in_pg_temp(sql: &str) -> Option<(String, usize, isize)> {
         "" => start,
         _ => text.tokens[at].end as usize,
     };
-    let words = if range.schemaname.is_empty() { "pg_temp." } else { "pg_temp" };
+    let words = if range.schemaname.is_empty() {
+        "pg_temp."
+    } else {
+        "pg_temp"
+    };
     range.schemaname = "pg_temp".to_string();
     range.catalogname = String::new();
     let before = sql.get(start..end)?.chars().count();

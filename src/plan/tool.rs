@@ -46,8 +46,11 @@ impl Tool {
     /// By a statement's text. Only the start of a session's statements is asked about.
     pub fn of_text(text: &[u8]) -> Option<Tool> {
         // All of these names have one.
-        if memchr::memchr(b'_', text).is_none() && memmem::find(text, b"igrat").is_none() && memmem::find(text, b"equelize").is_none()
-            && memmem::find(text, b"hangelog").is_none() && memmem::find(text, b"HANGELOG").is_none()
+        if memchr::memchr(b'_', text).is_none()
+            && memmem::find(text, b"igrat").is_none()
+            && memmem::find(text, b"equelize").is_none()
+            && memmem::find(text, b"hangelog").is_none()
+            && memmem::find(text, b"HANGELOG").is_none()
         {
             return None;
         }
@@ -61,7 +64,8 @@ impl Tool {
                 () => Tool::Dbmate,
             });
         }
-        let is_typeorm = memmem::find(text, b"\"migrations\"").is_some() && memmem::find(text, b"\"timestamp\"").is_some();
+        let is_typeorm =
+            memmem::find(text, b"\"migrations\"").is_some() && memmem::find(text, b"\"timestamp\"").is_some();
         is_typeorm.then_some(Tool::TypeOrm)
     }
 
@@ -81,7 +85,10 @@ impl Tool {
             ("sqlx", Tool::Sqlx),
             ("goose", Tool::Goose),
         ];
-        known.iter().find(|(part, _)| name.contains(part)).map(|(_, tool)| *tool)
+        known
+            .iter()
+            .find(|(part, _)| name.contains(part))
+            .map(|(_, tool)| *tool)
     }
 
     /// How a migration of that tool is told to open no transaction.
@@ -91,7 +98,9 @@ impl Tool {
             Tool::Dbmate => "dbmate: begin the migration with `-- migrate:up transaction:false`",
             Tool::Diesel => "diesel: write `run_in_transaction = false` into the migration's metadata.toml",
             Tool::Django => "Django: set `atomic = False` on the Migration class",
-            Tool::Drizzle => "Drizzle runs all pending migrations in one transaction: take the statement out, and run it by psql",
+            Tool::Drizzle => {
+                "Drizzle runs all pending migrations in one transaction: take the statement out, and run it by psql"
+            }
             Tool::Flyway => "Flyway: write `executeInTransaction=false` into the migration's .conf file",
             Tool::GolangMigrate => "golang-migrate: put the statement into a migration file of its own",
             Tool::Goose => "goose: begin the migration with `-- +goose NO TRANSACTION`",
@@ -99,7 +108,9 @@ impl Tool {
             Tool::Liquibase => "Liquibase: `runInTransaction: false` on the changeSet",
             Tool::NodePgMigrate => "node-pg-migrate: call `pgm.noTransaction()` in the migration",
             Tool::Rails => "Rails: `disable_ddl_transaction!` in the migration",
-            Tool::Refinery => "refinery: write `no_transaction` into the migration, or put the statement into a file of its own",
+            Tool::Refinery => {
+                "refinery: write `no_transaction` into the migration, or put the statement into a file of its own"
+            }
             Tool::Sequelize => "Sequelize: do not pass `{ transaction }` to this statement",
             Tool::Sqlx => "sqlx: begin the migration with `-- no-transaction`",
             Tool::TypeOrm => "TypeORM: `transaction = false` on the migration class",
@@ -114,12 +125,30 @@ mod tests {
     #[test]
     fn tools_are_known_by_their_books() {
         let check = |text: &str, expect: Option<Tool>| assert_eq!(Tool::of_text(text.as_bytes()), expect, "{text:?}");
-        check("SELECT alembic_version.version_num FROM alembic_version", Some(Tool::Alembic));
-        check("SELECT \"schema_migrations\".\"version\" FROM \"schema_migrations\"", Some(Tool::Rails));
-        check("select version from schema_migrations order by version", Some(Tool::Dbmate));
-        check("SELECT version, dirty FROM \"public\".\"schema_migrations\" LIMIT 1", Some(Tool::GolangMigrate));
-        check("SELECT name FROM \"public\".\"pgmigrations\" ORDER BY run_on, id", Some(Tool::NodePgMigrate));
-        check("SELECT LOCKED FROM public.databasechangeloglock WHERE ID=1", Some(Tool::Liquibase));
+        check(
+            "SELECT alembic_version.version_num FROM alembic_version",
+            Some(Tool::Alembic),
+        );
+        check(
+            "SELECT \"schema_migrations\".\"version\" FROM \"schema_migrations\"",
+            Some(Tool::Rails),
+        );
+        check(
+            "select version from schema_migrations order by version",
+            Some(Tool::Dbmate),
+        );
+        check(
+            "SELECT version, dirty FROM \"public\".\"schema_migrations\" LIMIT 1",
+            Some(Tool::GolangMigrate),
+        );
+        check(
+            "SELECT name FROM \"public\".\"pgmigrations\" ORDER BY run_on, id",
+            Some(Tool::NodePgMigrate),
+        );
+        check(
+            "SELECT LOCKED FROM public.databasechangeloglock WHERE ID=1",
+            Some(Tool::Liquibase),
+        );
         check("SELECT name FROM users WHERE user_id = 1", None);
         check("SELECT 1", None);
     }

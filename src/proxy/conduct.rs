@@ -85,7 +85,13 @@ impl Session {
     }
 
     /// Removes what the failed step left, and tells what the steps before it did.
-    pub(super) async fn fail(&mut self, run: &Run, n: usize, mut report: Report, setting: Setting<'_>) -> Result<Report, Broken> {
+    pub(super) async fn fail(
+        &mut self,
+        run: &Run,
+        n: usize,
+        mut report: Report,
+        setting: Setting<'_>,
+    ) -> Result<Report, Broken> {
         let step = &run.steps[n];
         // What is added at the end of the client's text moves no position in it.
         if step.sql.starts_with(setting.statement.trim_end()) {

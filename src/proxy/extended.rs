@@ -31,7 +31,11 @@ impl Session {
             if let Err(report) = self.look_around(parse.text).await? {
                 return self.refuse_extended(len, report).await;
             }
-            let text = if gate(parse.text) == Gate::End { parse.text.to_vec() } else { Vec::new() };
+            let text = if gate(parse.text) == Gate::End {
+                parse.text.to_vec()
+            } else {
+                Vec::new()
+            };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
         if gate(parse.text) != Gate::Read && !uses_prepared {

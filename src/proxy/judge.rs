@@ -10,8 +10,8 @@ use crate::plan::batches::{self, Target};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::policy::Policy;
-use crate::plan::tool::Tool;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 
@@ -152,13 +152,19 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
-        if matches!(statement.kind, Kind::Ddl) && place != Place::Pipeline && jobs::Access::of(&facts) == jobs::Access::Ready {
+        if matches!(statement.kind, Kind::Ddl)
+            && place != Place::Pipeline
+            && jobs::Access::of(&facts) == jobs::Access::Ready
+        {
             match self.waiting(None).await? {
                 Ok(waiting) => facts.reserve(waiting),
                 Err(report) => return Ok(Verdict::Refused(report)),
             }
         }
-        facts.tool = self.relay.tool.or_else(|| Tool::of_application(&facts.application_name));
+        facts.tool = self
+            .relay
+            .tool
+            .or_else(|| Tool::of_application(&facts.application_name));
         self.judged += 1;
         let entry = self.entry(statement);
         match plan::plan(statement, &facts, &policy, place) {

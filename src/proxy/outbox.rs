@@ -81,7 +81,13 @@ impl Session {
     }
 
     /// Carries out what is brief of a plan and leaves the rest for after COMMIT.
-    pub(super) async fn defer(&mut self, run: &Run, setting: Setting<'_>, role: &str, mut entry: Entry) -> Result<Verdict, Broken> {
+    pub(super) async fn defer(
+        &mut self,
+        run: &Run,
+        setting: Setting<'_>,
+        role: &str,
+        mut entry: Entry,
+    ) -> Result<Verdict, Broken> {
         let outcome = match &run.deferral {
             Some(Deferral::New(new)) => self.write_job(run, new, setting, role, &mut entry).await,
             Some(Deferral::Adopt(id)) => self.adopt(*id, role, setting).await,
@@ -104,7 +110,14 @@ impl Session {
         }
     }
 
-    async fn write_job(&mut self, run: &Run, new: &New, setting: Setting<'_>, role: &str, entry: &mut Entry) -> Outcome<()> {
+    async fn write_job(
+        &mut self,
+        run: &Run,
+        new: &New,
+        setting: Setting<'_>,
+        role: &str,
+        entry: &mut Entry,
+    ) -> Outcome<()> {
         if let Err(report) = self.refuse_read_only(&run.tag).await? {
             return Ok(Err(report));
         }
@@ -151,7 +164,11 @@ impl Session {
         });
         self.relay.watch = true;
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
-        let told = format!("after COMMIT, as job {id}: {} ({})", labels.join(", "), new.relation_name());
+        let told = format!(
+            "after COMMIT, as job {id}: {} ({})",
+            labels.join(", "),
+            new.relation_name()
+        );
         self.relay.notice(&told).await?;
         Ok(Ok(()))
     }
@@ -197,22 +214,37 @@ impl Session {
         }
         let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
         self.relay
-            .notice(&format!("job {} is taken back: it was waiting for COMMIT", ids.join(", ")))
+            .notice(&format!(
+                "job {} is taken back: it was waiting for COMMIT",
+                ids.join(", ")
+            ))
             .await?;
         Ok(Ok(()))
     }
 
     /// Nobody else defers anything on the table until this transaction has ended and its jobs are done.
     async fn take_table_in_transaction(&mut self, new: &New, policy: &Policy, holds_locks: bool) -> Outcome<()> {
+        // Whoever holds it may wait for what this transaction has locked weakly: neither would notice.
         let limit_ms = match holds_locks {
             true => policy.lock.give_up_in_transaction_ms,
-            false => policy.lock.give_up_after_ms,
+            false => policy
+                .lock
+                .give_up_after_ms
+                .min(4 * policy.lock.give_up_in_transaction_ms),
         };
         let sql = outbox::lock_table_for_transaction(new.relation);
-        self.wait_for_table(&sql, new.relation, &new.relation_name(), policy, limit_ms).await
+        self.wait_for_table(&sql, new.relation, &new.relation_name(), policy, limit_ms)
+            .await
     }
 
-    async fn wait_for_table(&mut self, sql: &str, relation: u32, name: &str, policy: &Policy, limit_ms: u64) -> Outcome<()> {
+    async fn wait_for_table(
+        &mut self,
+        sql: &str,
+        relation: u32,
+        name: &str,
+        policy: &Policy,
+        limit_ms: u64,
+    ) -> Outcome<()> {
         let place = self.relay.place();
         let started = Instant::now();
         let mut told: Option<Instant> = None;
@@ -233,7 +265,9 @@ impl Session {
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= policy.backfill.notice_ms) {
                 told = Some(Instant::now());
                 self.relay
-                    .notice(&format!("waiting for {holder}, which is changing {name} in a migration of its own"))
+                    .notice(&format!(
+                        "waiting for {holder}, which is changing {name} in a migration of its own"
+                    ))
                     .await?;
             }
             if let Err(report) = self.pause(LOOK_AGAIN, place).await? {
@@ -291,9 +325,14 @@ impl Session {
                 };
                 infer.index_elems.iter().map(name).collect()
             });
-            let named = conflict.infer.as_ref().map(|infer| infer.conname.clone()).filter(|name| !name.is_empty());
+            let named = conflict
+                .infer
+                .as_ref()
+                .map(|infer| infer.conname.clone())
+                .filter(|name| !name.is_empty());
             self.outbox.pending.iter().find(|p| {
-                let same_table = p.table.1 == range.relname && (range.schemaname.is_empty() || range.schemaname == p.table.0);
+                let same_table =
+                    p.table.1 == range.relname && (range.schemaname.is_empty() || range.schemaname == p.table.0);
                 let meant = match (&named, &keys) {
                     (Some(name), _) => p.checks.iter().any(|check| check.name == *name),
                     (None, Some(keys)) => p.uniques.iter().any(|unique| unique.is_on(keys)),
@@ -311,7 +350,10 @@ impl Session {
 
     fn outside_hint(&self) -> String {
         match self.relay.tool {
-            Some(tool) => format!("Put the index into a migration of its own, before this one. {}.", tool.outside()),
+            Some(tool) => format!(
+                "Put the index into a migration of its own, before this one. {}.",
+                tool.outside()
+            ),
             None => "Put the index into a migration of its own, before this one.".to_string(),
         }
     }
@@ -328,7 +370,9 @@ pub(super) enum Ending {
 pub(super) fn ending(statement: &Statement) -> Option<Ending> {
     use pg_query::protobuf::TransactionStmtKind as T;
     match (&statement.kind, &statement.node) {
-        (Kind::Commit { .. }, NodeEnum::TransactionStmt(t)) if t.kind() == T::TransStmtPrepare => Some(Ending::Prepared),
+        (Kind::Commit { .. }, NodeEnum::TransactionStmt(t)) if t.kind() == T::TransStmtPrepare => {
+            Some(Ending::Prepared)
+        }
         (Kind::Commit { chain: true }, _) => Some(Ending::Chained),
         (Kind::Commit { chain: false }, _) => Some(Ending::Commit),
         (Kind::Rollback { chain: false }, _) => Some(Ending::Rollback),

@@ -550,7 +550,9 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if self.watch || held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) => {
+            b'E' if self.watch
+                || held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) =>
+            {
                 Ok(Look::Stop(Event::Execute(len)))
             }
             b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
@@ -582,11 +584,19 @@ impl Relay {
             self.tool_looks -= 1;
             if let Some(tool) = Tool::of_text(text) {
                 (self.tool, self.tool_looks, self.watch) = (Some(tool), 0, true);
-                return Look::Stop(if tag == b'Q' { Event::Query(len) } else { Event::Parse(len) });
+                return Look::Stop(if tag == b'Q' {
+                    Event::Query(len)
+                } else {
+                    Event::Parse(len)
+                });
             }
         }
         if self.watch {
-            return Look::Stop(if tag == b'Q' { Event::Query(len) } else { Event::Parse(len) });
+            return Look::Stop(if tag == b'Q' {
+                Event::Query(len)
+            } else {
+                Event::Parse(len)
+            });
         }
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.

@@ -131,7 +131,9 @@ impl Session {
                     *open = Open::Client;
                 }
                 match outbox::ending(first) {
-                    Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => self.end_part(first, ending, open).await,
+                    Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
+                        self.end_part(first, ending, open).await
+                    }
                     _ => self.forward_part(bytes, shift).await,
                 }
             }

@@ -113,7 +113,9 @@ impl Session {
             }
         }
         let ends_within = self.outbox.is_awake()
-            && statements.as_ref().is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
+            && statements
+                .as_ref()
+                .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
         if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
             && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))

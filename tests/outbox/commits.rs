@@ -35,16 +35,26 @@ async fn ends_as_a_direct_run(major: u32) {
                 assert_eq!(rows, ["1"]);
             }
             "implicit" => {
-                run(&session, &MIGRATION.join("; ")).await.unwrap_or_else(|e| panic!("{e:?}"));
+                run(&session, &MIGRATION.join("; "))
+                    .await
+                    .unwrap_or_else(|e| panic!("{e:?}"));
             }
             _ => {
                 // Prepared before there is anything to wait for, as JDBC does.
                 let commit = session.client.prepare("COMMIT").await.unwrap();
                 session.client.execute("BEGIN", &[]).await.unwrap();
                 for sql in MIGRATION {
-                    session.client.execute(*sql, &[]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+                    session
+                        .client
+                        .execute(*sql, &[])
+                        .await
+                        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
                 }
-                session.client.execute(&commit, &[]).await.unwrap_or_else(|e| panic!("{e:?}"));
+                session
+                    .client
+                    .execute(&commit, &[])
+                    .await
+                    .unwrap_or_else(|e| panic!("{e:?}"));
             }
         }
         assert_eq!(stage.schema(), direct.schema(), "{shape}");
@@ -72,9 +82,17 @@ async fn rollback_takes_it_away() {
     let stage = stage(18, "rollback");
     let session = stage.connect().await;
     let before = stage.schema();
-    all(&session, &["BEGIN", "CREATE INDEX a ON books (title)", "ALTER TABLE books ADD CHECK (pages > 0)", "ROLLBACK"])
-        .await
-        .unwrap();
+    all(
+        &session,
+        &[
+            "BEGIN",
+            "CREATE INDEX a ON books (title)",
+            "ALTER TABLE books ADD CHECK (pages > 0)",
+            "ROLLBACK",
+        ],
+    )
+    .await
+    .unwrap();
     assert_eq!((stage.schema(), jobs(&stage)), (before, String::new()));
     let some = [
         "BEGIN",
@@ -94,15 +112,29 @@ async fn rollback_takes_it_away() {
 async fn a_failed_transaction_leaves_nothing() {
     let stage = stage(15, "failed");
     let session = stage.connect().await;
-    all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"]).await.unwrap();
+    all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"])
+        .await
+        .unwrap();
     assert_eq!(code(run(&session, "SELECT 1 / 0").await), "22012");
     all(&session, &["COMMIT", "SELECT 1"]).await.unwrap();
     assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("books_old", ""));
     // A constraint that fails at COMMIT.
     stage.direct("ALTER TABLE books ADD CONSTRAINT late UNIQUE (other) DEFERRABLE INITIALLY DEFERRED");
-    all(&session, &["BEGIN", "INSERT INTO books (id, other) VALUES (9001, 1)", "CREATE INDEX a ON books (title)"]).await.unwrap();
+    all(
+        &session,
+        &[
+            "BEGIN",
+            "INSERT INTO books (id, other) VALUES (9001, 1)",
+            "CREATE INDEX a ON books (title)",
+        ],
+    )
+    .await
+    .unwrap();
     assert_eq!(code(run(&session, "COMMIT").await), "23505");
-    assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("books_old late", ""));
+    assert_eq!(
+        (indexes(&stage).as_str(), jobs(&stage).as_str()),
+        ("books_old late", "")
+    );
     assert_eq!(run(&session, "SELECT 1").await.unwrap(), ["1"]);
 }
 
@@ -141,7 +173,13 @@ async fn refused_as_by_the_server(major: u32) {
             seen.push((
                 error.code().code().to_owned(),
                 error.message().to_owned(),
-                error.detail().unwrap_or_default().lines().next().unwrap_or_default().to_owned(),
+                error
+                    .detail()
+                    .unwrap_or_default()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
                 format!("{:?}", error.position()),
             ));
             assert_eq!(code(run(session, "SELECT 1").await), "25P02", "{sql}");
@@ -170,11 +208,23 @@ async fn what_the_server_would_refuse_is_refused_at_once_on_18() {
 async fn rows_written_after_the_proof_are_read_again_at_commit() {
     let stage = stage(18, "again");
     let session = stage.connect().await;
-    let all_of_it = ["BEGIN", "CREATE UNIQUE INDEX u ON books (title)", "UPDATE books SET title = 't2' WHERE id = 1"];
+    let all_of_it = [
+        "BEGIN",
+        "CREATE UNIQUE INDEX u ON books (title)",
+        "UPDATE books SET title = 't2' WHERE id = 1",
+    ];
     all(&session, &all_of_it).await.unwrap();
     let error = run(&session, "COMMIT").await.unwrap_err();
-    assert_eq!((error.code().code(), error.message()), ("23505", "could not create unique index \"u\""));
-    assert_eq!(run(&session, "SELECT count(*) FROM books WHERE title = 't2'").await.unwrap(), ["1"]);
+    assert_eq!(
+        (error.code().code(), error.message()),
+        ("23505", "could not create unique index \"u\"")
+    );
+    assert_eq!(
+        run(&session, "SELECT count(*) FROM books WHERE title = 't2'")
+            .await
+            .unwrap(),
+        ["1"]
+    );
     assert_eq!(jobs(&stage), "");
 }
 
@@ -183,13 +233,17 @@ async fn what_cannot_be_followed_by_jobs_is_refused() {
     let stage = stage(18, "chain");
     let session = stage.connect().await;
     for (end, sqlstate) in [("COMMIT AND CHAIN", "0A000"), ("PREPARE TRANSACTION 'x'", "0A000")] {
-        all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"]).await.unwrap();
+        all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"])
+            .await
+            .unwrap();
         assert_eq!(code(run(&session, end).await), sqlstate);
         all(&session, &["ROLLBACK"]).await.unwrap();
         // Prepared while nothing was pending.
         if end.starts_with("COMMIT") {
             let chained = session.client.prepare(end).await.unwrap();
-            all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"]).await.unwrap();
+            all(&session, &["BEGIN", "CREATE INDEX a ON books (title)"])
+                .await
+                .unwrap();
             let error = session.client.execute(&chained, &[]).await.unwrap_err();
             assert_eq!(error.code().map(|code| code.code()), Some(sqlstate));
             all(&session, &["ROLLBACK"]).await.unwrap();
@@ -207,7 +261,9 @@ async fn settings_roles_and_isolation_are_the_transaction_s_own() {
     );
     let session = stage.connect().await;
     // The table is there already: that role may not make it.
-    all(&session, &["BEGIN", "CREATE INDEX ON books (title)", "COMMIT"]).await.unwrap();
+    all(&session, &["BEGIN", "CREATE INDEX ON books (title)", "COMMIT"])
+        .await
+        .unwrap();
     let it = [
         "SET lock_timeout = '7s'",
         "BEGIN ISOLATION LEVEL SERIALIZABLE",
@@ -218,15 +274,25 @@ async fn settings_roles_and_isolation_are_the_transaction_s_own() {
         "COMMIT",
     ];
     all(&session, &it).await.unwrap_or_else(|e| panic!("{e:?}"));
-    assert_eq!(stage.direct("SELECT indrelid::regclass || ' ' || indisvalid FROM pg_index WHERE indexrelid = 'app.mine'::regclass"), "app.books true");
-    assert_eq!(stage.direct("SELECT owner || ' ' || state FROM lockkeeper.job ORDER BY id DESC LIMIT 1"), "deploy_settings done");
+    assert_eq!(
+        stage.direct(
+            "SELECT indrelid::regclass || ' ' || indisvalid FROM pg_index WHERE indexrelid = 'app.mine'::regclass"
+        ),
+        "app.books true"
+    );
+    assert_eq!(
+        stage.direct("SELECT owner || ' ' || state FROM lockkeeper.job ORDER BY id DESC LIMIT 1"),
+        "deploy_settings done"
+    );
     let now = "SELECT concat_ws(' ', current_user, current_setting('search_path'), current_setting('lock_timeout'), current_setting('statement_timeout'))";
     assert_eq!(run(&session, now).await.unwrap(), ["postgres \"$user\", public 7s 0"]);
     // Nothing can be changed in a read-only transaction.
     all(&session, &["BEGIN READ ONLY"]).await.unwrap();
     assert_eq!(code(run(&session, "CREATE INDEX a ON books (title)").await), "25006");
     all(&session, &["ROLLBACK"]).await.unwrap();
-    stage.direct("REASSIGN OWNED BY deploy_settings TO postgres; DROP OWNED BY deploy_settings; DROP ROLE deploy_settings");
+    stage.direct(
+        "REASSIGN OWNED BY deploy_settings TO postgres; DROP OWNED BY deploy_settings; DROP ROLE deploy_settings",
+    );
 }
 
 #[tokio::test]
@@ -237,7 +303,10 @@ async fn a_role_that_may_not_keep_jobs_is_told_what_to_do() {
     all(&session, &["SET ROLE deploy_rights", "BEGIN"]).await.unwrap();
     let error = run(&session, "CREATE INDEX a ON books (title)").await.unwrap_err();
     assert_eq!(error.code().code(), "25001");
-    assert!(error.hint().unwrap_or_default().contains("lockkeeper init"), "{error:?}");
+    assert!(
+        error.hint().unwrap_or_default().contains("lockkeeper init"),
+        "{error:?}"
+    );
     all(&session, &["ROLLBACK", "RESET ROLE"]).await.unwrap();
     stage.direct("ALTER TABLE books OWNER TO postgres; DROP OWNED BY deploy_rights; DROP ROLE deploy_rights");
 }
@@ -251,7 +320,11 @@ async fn the_policy_may_say_reject_or_forward() {
         let session = stage.connect().await;
         all(&session, &["BEGIN"]).await.unwrap();
         let outcome = run(&session, "CREATE INDEX a ON books (title)").await;
-        assert_eq!(outcome.err().map(|e| e.code().code().to_owned()).as_deref(), expect, "{word}");
+        assert_eq!(
+            outcome.err().map(|e| e.code().code().to_owned()).as_deref(),
+            expect,
+            "{word}"
+        );
         assert_eq!(jobs(&stage), "");
     }
 }
@@ -264,7 +337,10 @@ async fn a_refusal_speaks_the_tool_s_language() {
     let books = [
         ("CREATE TABLE alembic_version (version_num text)", "autocommit_block()"),
         ("CREATE TABLE django_migrations (id int)", "atomic = False"),
-        ("CREATE TABLE flyway_schema_history (id int)", "executeInTransaction=false"),
+        (
+            "CREATE TABLE flyway_schema_history (id int)",
+            "executeInTransaction=false",
+        ),
     ];
     for (own, words) in books {
         let session = stage.connect().await;

@@ -7,7 +7,9 @@ use std::time::Duration;
 /// A session that keeps CREATE INDEX CONCURRENTLY on the table waiting: it has written to it and its transaction is open.
 async fn in_the_way(stage: &Stage) -> Connection {
     let session = stage.connect_direct().await;
-    all(&session, &["BEGIN", "UPDATE books SET pages = pages WHERE id = 1"]).await.unwrap();
+    all(&session, &["BEGIN", "UPDATE books SET pages = pages WHERE id = 1"])
+        .await
+        .unwrap();
     session
 }
 
@@ -16,21 +18,45 @@ async fn a_job_that_fails_says_that_the_transaction_is_committed() {
     let stage = stage(18, "fails");
     let session = stage.connect().await;
     let blocker = in_the_way(&stage).await;
-    all(&session, &["BEGIN", "ALTER TABLE authors ADD COLUMN now int", "CREATE INDEX a ON books (title)", "CREATE INDEX b ON books (title)"])
-        .await
-        .unwrap();
+    all(
+        &session,
+        &[
+            "BEGIN",
+            "ALTER TABLE authors ADD COLUMN now int",
+            "CREATE INDEX a ON books (title)",
+            "CREATE INDEX b ON books (title)",
+        ],
+    )
+    .await
+    .unwrap();
     let error = run(&session, "COMMIT").await.unwrap_err();
     assert_eq!(error.code().code(), "55P03");
-    for words in ["the transaction IS committed", "CREATE INDEX a ON books (title)", "idle in its transaction", "resume 1"] {
+    for words in [
+        "the transaction IS committed",
+        "CREATE INDEX a ON books (title)",
+        "idle in its transaction",
+        "resume 1",
+    ] {
         assert!(error.message().contains(words), "{error:?}");
     }
     assert_eq!(jobs(&stage), "deferred failed, deferred waiting");
-    assert_eq!(stage.direct("SELECT count(*) FROM pg_attribute WHERE attrelid = 'authors'::regclass AND attname = 'now'"), "1");
+    assert_eq!(
+        stage.direct("SELECT count(*) FROM pg_attribute WHERE attrelid = 'authors'::regclass AND attname = 'now'"),
+        "1"
+    );
     assert_eq!(run(&session, "SELECT 1").await.unwrap(), ["1"]);
     // It goes on when its statement is sent again, and when it is asked for.
     all(&blocker, &["ROLLBACK"]).await.unwrap();
-    all(&session, &["CREATE INDEX a ON books (title)", "CALL lockkeeper.resume(2)"]).await.unwrap();
-    assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("a b books_old", "deferred done, deferred done"));
+    all(
+        &session,
+        &["CREATE INDEX a ON books (title)", "CALL lockkeeper.resume(2)"],
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (indexes(&stage).as_str(), jobs(&stage).as_str()),
+        ("a b books_old", "deferred done, deferred done")
+    );
 }
 
 #[tokio::test]
@@ -47,7 +73,10 @@ async fn the_same_statement_in_another_transaction_takes_it_up() {
     assert_eq!(jobs(&stage), "deferred failed");
     all(&session, &again).await.unwrap();
     all(&session, &["COMMIT"]).await.unwrap();
-    assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("a books_old", "deferred done"));
+    assert_eq!(
+        (indexes(&stage).as_str(), jobs(&stage).as_str()),
+        ("a books_old", "deferred done")
+    );
 }
 
 /// A proxy that is killed while a job runs; the steps before it are done. Each of the statements' steps is where it happens.
@@ -59,14 +88,21 @@ async fn killed_at(major: u32, sql: &str, blocked_by: &str) {
     let session = stage.connect().await;
     // Not idle, so that it is waited for and not named.
     let blocker = stage.connect_direct().await;
-    all(&session, &["BEGIN", sql]).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    all(&session, &["BEGIN", sql])
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     let pid = run(&session, "SELECT pg_backend_pid()").await.unwrap().remove(0);
     let busy = blocker.client.cancel_token();
     let held = format!("BEGIN; {blocked_by}; SELECT pg_sleep(600)");
     let holding = tokio::spawn(async move { blocker.client.simple_query(&held).await.map(|_| ()) });
-    let asleep = format!("SELECT count(*) FROM pg_stat_activity WHERE query = {} AND (wait_event = 'PgSleep' OR wait_event_type = 'Lock')", quoted(&format!("BEGIN; {blocked_by}; SELECT pg_sleep(600)")));
+    let asleep = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE query = {} AND (wait_event = 'PgSleep' OR wait_event_type = 'Lock')",
+        quoted(&format!("BEGIN; {blocked_by}; SELECT pg_sleep(600)"))
+    );
     // Where the transaction itself is in its way, it comes next, before the job.
-    until("the blocker holds its lock or is the next", || stage.direct(&asleep) == "1");
+    until("the blocker holds its lock or is the next", || {
+        stage.direct(&asleep) == "1"
+    });
     let committing = tokio::spawn(async move { session.client.simple_query("COMMIT").await.map(|_| ()) });
     until("a job runs", || jobs(&stage) == "deferred running");
     stage.kill_proxy();
@@ -81,7 +117,9 @@ async fn killed_at(major: u32, sql: &str, blocked_by: &str) {
     stage.start_proxy(&[]);
     // The next start of a migration tool.
     let tool = stage.connect().await;
-    run(&tool, "CREATE TABLE IF NOT EXISTS schema_migrations (version text)").await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    run(&tool, "CREATE TABLE IF NOT EXISTS schema_migrations (version text)")
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     assert_eq!(jobs(&stage), "deferred done", "{sql}");
     stage.direct("DROP TABLE schema_migrations");
     assert_eq!(stage.schema(), direct.schema(), "{sql}");
@@ -129,7 +167,10 @@ async fn two_at_once_come_one_after_the_other() {
         let second = client.simple_query("COMMIT").await;
         (first.map(|_| ()), second.map(|_| ()))
     });
-    let told = tokio::time::timeout(Duration::from_secs(20), two.notices.recv()).await.unwrap().unwrap();
+    let told = tokio::time::timeout(Duration::from_secs(20), two.notices.recv())
+        .await
+        .unwrap()
+        .unwrap();
     assert!(told.message().contains("waiting for"), "{told:?}");
     all(&one, &["COMMIT"]).await.unwrap();
     let (first, _) = second.await.unwrap();
@@ -145,8 +186,12 @@ async fn two_at_once_come_one_after_the_other() {
 async fn plain_commits_are_not_looked_at() {
     let stage = stage(18, "plain");
     let session = stage.connect().await;
-    all(&session, &["BEGIN", "CREATE INDEX a ON books (title)", "COMMIT"]).await.unwrap();
+    all(&session, &["BEGIN", "CREATE INDEX a ON books (title)", "COMMIT"])
+        .await
+        .unwrap();
     let seen = stage.received().len();
-    all(&session, &["BEGIN", "INSERT INTO authors (id) VALUES (1000)", "COMMIT"]).await.unwrap();
+    all(&session, &["BEGIN", "INSERT INTO authors (id) VALUES (1000)", "COMMIT"])
+        .await
+        .unwrap();
     assert_eq!(stage.received().len() - seen, 3);
 }

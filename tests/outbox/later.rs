@@ -26,12 +26,21 @@ const LATER: &[(&str, Then)] = &[
     ("DROP INDEX a; CREATE INDEX a ON books (pages)", Same),
     ("ALTER TABLE authors DROP CONSTRAINT mail", Same),
     ("ALTER TABLE books CLUSTER ON a", Same),
-    ("ALTER TABLE books ADD COLUMN mail text; ALTER TABLE books ADD CONSTRAINT f FOREIGN KEY (mail) REFERENCES authors (email)", Same),
+    (
+        "ALTER TABLE books ADD COLUMN mail text; ALTER TABLE books ADD CONSTRAINT f FOREIGN KEY (mail) REFERENCES authors (email)",
+        Same,
+    ),
     ("DROP TABLE books", Same),
-    ("DROP TABLE books; CREATE TABLE books (id int, title text); CREATE INDEX a ON books (title)", Same),
+    (
+        "DROP TABLE books; CREATE TABLE books (id int, title text); CREATE INDEX a ON books (title)",
+        Same,
+    ),
     ("CREATE INDEX IF NOT EXISTS a ON books (pages)", Same),
     ("CREATE INDEX ON books (title); CREATE INDEX ON books (title)", Same),
-    ("DROP INDEX books_old; CREATE INDEX books_other_idx ON books (other)", Same),
+    (
+        "DROP INDEX books_old; CREATE INDEX books_other_idx ON books (other)",
+        Same,
+    ),
     ("ALTER TABLE books RENAME COLUMN pages TO sheets", Same),
     ("CREATE INDEX a ON books (pages)", Refused("42P07")),
     ("CREATE TABLE a (x int)", Refused("42P07")),
@@ -41,9 +50,18 @@ const LATER: &[(&str, Then)] = &[
     ("ALTER TABLE books SET SCHEMA pg_catalog", Refused("55000")),
     ("CLUSTER books USING a", Refused("55000")),
     ("REINDEX INDEX a", Refused("55000")),
-    ("INSERT INTO books (id, other) VALUES (1, 1) ON CONFLICT DO NOTHING", Refused("55000")),
-    ("INSERT INTO authors (id, email) VALUES (1, 'm1') ON CONFLICT (email) DO NOTHING", Refused("55000")),
-    ("INSERT INTO authors (id, email) VALUES (1, 'm1') ON CONFLICT ON CONSTRAINT mail DO NOTHING", Refused("55000")),
+    (
+        "INSERT INTO books (id, other) VALUES (1, 1) ON CONFLICT DO NOTHING",
+        Refused("55000"),
+    ),
+    (
+        "INSERT INTO authors (id, email) VALUES (1, 'm1') ON CONFLICT (email) DO NOTHING",
+        Refused("55000"),
+    ),
+    (
+        "INSERT INTO authors (id, email) VALUES (1, 'm1') ON CONFLICT ON CONSTRAINT mail DO NOTHING",
+        Refused("55000"),
+    ),
 ];
 
 /// Also the comment, which `Stage::schema` leaves out.
@@ -76,7 +94,11 @@ async fn later(major: u32) {
                 assert_eq!(error.code().code(), *sqlstate, "{sql}: {error:?}");
                 assert_eq!(code(run(&session, "SELECT 1").await), "25P02", "{sql}");
                 run(&session, "ROLLBACK").await.unwrap();
-                assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("books_old", ""), "{sql}");
+                assert_eq!(
+                    (indexes(&stage).as_str(), jobs(&stage).as_str()),
+                    ("books_old", ""),
+                    "{sql}"
+                );
             }
         }
     }

@@ -49,7 +49,11 @@ impl<'a> Jobs<'_, 'a> {
         match &self.subject.statement.node {
             NodeEnum::IndexStmt(index) => {
                 let name = Name {
-                    schema: index.relation.as_ref().and_then(|r| self.relation(r)).map(|r| r.schema.clone()),
+                    schema: index
+                        .relation
+                        .as_ref()
+                        .and_then(|r| self.relation(r))
+                        .map(|r| r.schema.clone()),
                     name: index.idxname.clone(),
                 };
                 self.bringing(&name)?;
@@ -82,18 +86,31 @@ impl<'a> Jobs<'_, 'a> {
                 let mut names = tree::names(&list.items);
                 let name = names.pop()?;
                 match comment.objtype() {
-                    O::ObjectIndex => self.bringing(&Name { schema: names.pop(), name }).map(Met::Behind),
+                    O::ObjectIndex => self
+                        .bringing(&Name {
+                            schema: names.pop(),
+                            name,
+                        })
+                        .map(Met::Behind),
                     O::ObjectTabconstraint => {
-                        let table = Name { name: names.pop()?, schema: names.pop() };
+                        let table = Name {
+                            name: names.pop()?,
+                            schema: names.pop(),
+                        };
                         let table = self.subject.facts.relation(&table)?;
-                        self.of(table).find(|job| job.details.brings.contains(&name)).map(Met::Behind)
+                        self.of(table)
+                            .find(|job| job.details.brings.contains(&name))
+                            .map(Met::Behind)
                     }
                     _ => None,
                 }
             }
             NodeEnum::ClusterStmt(cluster) => {
                 let job = self.on(cluster.relation.as_ref()?)?;
-                job.details.brings.contains(&cluster.indexname).then(|| self.refuse(job))
+                job.details
+                    .brings
+                    .contains(&cluster.indexname)
+                    .then(|| self.refuse(job))
             }
             NodeEnum::ReindexStmt(reindex) => {
                 let job = self.bringing(&Name::of(reindex.relation.as_ref()?))?;
@@ -112,7 +129,9 @@ impl<'a> Jobs<'_, 'a> {
                         _ => None,
                     })
                     .collect();
-                commands.iter().find_map(|command| self.command(range, command, commands.len() == 1))
+                commands
+                    .iter()
+                    .find_map(|command| self.command(range, command, commands.len() == 1))
             }
             _ => None,
         }
@@ -149,7 +168,11 @@ impl<'a> Jobs<'_, 'a> {
             (A::AtDropConstraint, _) => {
                 let job = self.of(table).find(|job| mentions(job, &command.name))?;
                 let only_this = job.details.brings == [command.name.clone()] && is_one_index(job);
-                Some(if only_this && alone { Met::Withdraw(vec![job]) } else { self.refuse(job) })
+                Some(if only_this && alone {
+                    Met::Withdraw(vec![job])
+                } else {
+                    self.refuse(job)
+                })
             }
             (A::AtDropColumn | A::AtDropNotNull, _) => {
                 let job = self.of(table).find(|job| mentions(job, &command.name))?;
@@ -172,7 +195,11 @@ impl<'a> Jobs<'_, 'a> {
         let jobs: Vec<&Waiting> = names.iter().filter_map(|name| self.bringing(name)).collect();
         let first = *jobs.first()?;
         let all = jobs.len() == names.len();
-        match all && jobs.iter().all(|job| job.details.brings.len() == 1 && is_one_build(job)) {
+        match all
+            && jobs
+                .iter()
+                .all(|job| job.details.brings.len() == 1 && is_one_build(job))
+        {
             true => Some(Met::Withdraw(jobs)),
             false => Some(self.refuse(first)),
         }
@@ -194,7 +221,10 @@ impl<'a> Jobs<'_, 'a> {
 
     /// The job that makes an index or constraint of that name.
     fn bringing(&self, name: &Name) -> Option<&'a Waiting> {
-        self.pending.iter().copied().find(|job| has(job, name, &job.details.brings))
+        self.pending
+            .iter()
+            .copied()
+            .find(|job| has(job, name, &job.details.brings))
     }
 
     fn exists(&self, name: &Name, if_not_exists: bool) -> Met<'a> {
@@ -225,7 +255,8 @@ fn has(job: &Waiting, name: &Name, list: &[String]) -> bool {
 
 /// The name is in one of the steps' texts, perhaps as something else.
 fn mentions(job: &Waiting, name: &str) -> bool {
-    job.details.brings.iter().any(|b| b == name) || job.details.steps.iter().any(|step: &Stored| step.sql.contains(name))
+    job.details.brings.iter().any(|b| b == name)
+        || job.details.steps.iter().any(|step: &Stored| step.sql.contains(name))
 }
 
 /// CREATE INDEX.
@@ -239,7 +270,10 @@ fn is_one_index(job: &Waiting) -> bool {
 }
 
 fn brings_unique(job: &'_ Waiting) -> bool {
-    job.details.steps.iter().any(|step| step.is_concurrent() && step.sql.to_ascii_uppercase().contains("UNIQUE"))
+    job.details
+        .steps
+        .iter()
+        .any(|step| step.is_concurrent() && step.sql.to_ascii_uppercase().contains("UNIQUE"))
 }
 
 /// There is an index that a foreign key to these columns can use; without columns, a primary key.
@@ -251,7 +285,10 @@ fn is_unique(relation: &Relation, columns: &[String]) -> bool {
         wanted.sort_unstable();
         i.unique && i.immediate && !i.partial && keys == wanted && i.columns.iter().all(Option::is_some)
     };
-    relation.indexes.iter().any(|i| if columns.is_empty() { i.primary } else { same(i) })
+    relation
+        .indexes
+        .iter()
+        .any(|i| if columns.is_empty() { i.primary } else { same(i) })
 }
 
 fn shortened(text: &str) -> String {

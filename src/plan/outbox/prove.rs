@@ -107,7 +107,11 @@ impl New {
     pub fn definitions(&self) -> String {
         let names: Vec<String> = self.validates.iter().map(|v| quote_literal(&v.name)).collect();
         let columns = |table: &str, keys: &str, quoted: bool| {
-            let name = if quoted { "pg_catalog.quote_ident(a.attname)" } else { "a.attname" };
+            let name = if quoted {
+                "pg_catalog.quote_ident(a.attname)"
+            } else {
+                "a.attname"
+            };
             format!(
                 "(SELECT pg_catalog.json_agg({name} ORDER BY k.at) FROM pg_catalog.unnest(c.{keys}) WITH ORDINALITY k(n, at) \
                  JOIN pg_catalog.pg_attribute a ON a.attrelid = c.{table} AND a.attnum = k.n)"

@@ -64,7 +64,10 @@ impl Session {
     pub(in super::super) async fn commit(&mut self, sql: &str) -> Outcome<String> {
         if let Err(report) = self.before_commit().await? {
             // As a deferred constraint's violation would: the error, and the transaction is over.
-            let _ = self.relay.ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing).await?;
+            let _ = self
+                .relay
+                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .await?;
             self.rolled_back().await?;
             return Ok(Err(report));
         }
@@ -159,7 +162,10 @@ impl Session {
 
     async fn let_go_tables(&mut self) -> Result<(), Broken> {
         let tables = std::mem::take(&mut self.outbox.tables);
-        let asks: Vec<Ask> = tables.iter().map(|table| Ask::new(outbox::unlock_table(*table))).collect();
+        let asks: Vec<Ask> = tables
+            .iter()
+            .map(|table| Ask::new(outbox::unlock_table(*table)))
+            .collect();
         if !asks.is_empty() {
             // They go with the session at the latest.
             let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
@@ -210,7 +216,10 @@ impl Session {
             && let Err(report) = self.value(&set_role(&setting)).await?
         {
             // The client must not go on with another role's rights.
-            return Err(Broken::Protocol(format!("the role could not be set back: {}", report.message())));
+            return Err(Broken::Protocol(format!(
+                "the role could not be set back: {}",
+                report.message()
+            )));
         }
         Ok(outcome)
     }
@@ -304,9 +313,16 @@ impl Session {
             return Ok(Ok(()));
         };
         if !job.there {
-            let state = if job.details.removes.is_empty() { "cancelled" } else { "done" };
+            let state = if job.details.removes.is_empty() {
+                "cancelled"
+            } else {
+                "done"
+            };
             self.relay
-                .notice(&format!("job {id}: {} is gone, so that nothing is left to do", job.details.table))
+                .notice(&format!(
+                    "job {id}: {} is gone, so that nothing is left to do",
+                    job.details.table
+                ))
                 .await?;
             return Ok(self.value(&outbox::finish(id, state)).await?.map(|_| ()));
         }
@@ -321,7 +337,10 @@ impl Session {
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
-            return Err(Broken::Protocol(format!("settings could not be put back: {}", report.message())));
+            return Err(Broken::Protocol(format!(
+                "settings could not be put back: {}",
+                report.message()
+            )));
         }
         match outcome {
             Ok(()) => {
@@ -361,11 +380,22 @@ impl Session {
                 notices: Vec::new(),
                 steps: vec![stored.step(&progress, job.runs > 0)],
                 tag: String::new(),
-                why: vec![format!("job {}, step {} of {}, after COMMIT", job.id, n + 1, steps.len())],
+                why: vec![format!(
+                    "job {}, step {} of {}, after COMMIT",
+                    job.id,
+                    n + 1,
+                    steps.len()
+                )],
             };
             let label = &run.steps[0].label;
             self.relay
-                .notice(&format!("job {}, step {} of {}: {label} ({})", job.id, n + 1, steps.len(), run.steps[0].relation))
+                .notice(&format!(
+                    "job {}, step {} of {}: {label} ({})",
+                    job.id,
+                    n + 1,
+                    steps.len(),
+                    run.steps[0].relation
+                ))
                 .await?;
             self.judged += 1;
             let mut entry = self.entry_of(&job.statement).planned(&run);
@@ -402,7 +432,10 @@ impl Session {
             };
             let table = &job.details.table;
             if started.elapsed().as_millis() as u64 >= policy.lock.give_up_in_transaction_ms {
-                let message = format!("lockkeeper: job {} waits for a lock on {table} that is held by {holders}", job.id);
+                let message = format!(
+                    "lockkeeper: job {} waits for a lock on {table} that is held by {holders}",
+                    job.id
+                );
                 return Ok(Err(Report::error("55P03", &message)));
             }
             if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
@@ -431,7 +464,13 @@ impl Session {
         };
         let (mut set, mut put_back) = (Vec::new(), Vec::new());
         let quote = crate::plan::splice::quote_literal;
-        let sets = |name: &str, value: &str| Ask::new(format!("SELECT pg_catalog.set_config({}, {}, false)", quote(name), quote(value)));
+        let sets = |name: &str, value: &str| {
+            Ask::new(format!(
+                "SELECT pg_catalog.set_config({}, {}, false)",
+                quote(name),
+                quote(value)
+            ))
+        };
         for row in answers.into_iter().next().unwrap_or_default().rows {
             let [Some(name), Some(value), Some(before), session] = row.as_slice() else {
                 continue;
@@ -499,7 +538,9 @@ impl Session {
 
     /// Execute of a portal that is not known to need a look, while something waits for COMMIT: the tag of its answer tells.
     pub(in super::super) async fn execute_watched(&mut self, len: usize) -> Result<(), Broken> {
-        let portal = wire::portal_name(&self.relay.up.unjudged()[..len]).unwrap_or_default().to_vec();
+        let portal = wire::portal_name(&self.relay.up.unjudged()[..len])
+            .unwrap_or_default()
+            .to_vec();
         let text = self.outbox.ending_portals.get(&portal).cloned();
         if let Some(text) = text
             && self.relay.place() == Place::Block
@@ -615,7 +656,10 @@ fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Rep
     report.remove(b'P');
     report.remove(b'H');
     if behind > 0 {
-        report.append(b'D', &format!("lockkeeper: {} behind it did not run yet.", counted(behind)));
+        report.append(
+            b'D',
+            &format!("lockkeeper: {} behind it did not run yet.", counted(behind)),
+        );
     }
     report.append(
         b'H',

@@ -38,7 +38,9 @@ impl Session {
                 Ok(definitions) => definitions,
                 Err(report) => return Ok(Err(report)),
             };
-            let checked = self.check_all(new, &uniques, &definitions, setting.policy, true).await?;
+            let checked = self
+                .check_all(new, &uniques, &definitions, setting.policy, true)
+                .await?;
             return Ok(checked.map(|()| uniques));
         }
         let uniques = match self.try_on_clone(new, setting).await? {
@@ -49,7 +51,10 @@ impl Session {
             Ok(definitions) => definitions,
             Err(report) => return Ok(Err(report)),
         };
-        if let Err(report) = self.check_all(new, &uniques, &definitions, setting.policy, holds_locks).await? {
+        if let Err(report) = self
+            .check_all(new, &uniques, &definitions, setting.policy, holds_locks)
+            .await?
+        {
             return Ok(Err(report));
         }
         Ok(self.conduct(run, setting, entry).await?.map(|_| uniques))
@@ -118,7 +123,11 @@ impl Session {
                 let position = report.text(b'P').parse::<usize>().ok().zip(trial.position);
                 match position {
                     Some((at, (from, moved))) => {
-                        let at = if at > from { at.saturating_add_signed(-moved) } else { at };
+                        let at = if at > from {
+                            at.saturating_add_signed(-moved)
+                        } else {
+                            at
+                        };
                         report.set(b'P', (at + setting.position_shift).to_string().as_bytes());
                     }
                     None => report.remove(b'P'),
@@ -132,7 +141,10 @@ impl Session {
         }
         Ok(match json.map(|json| serde_json::from_str(&json)).transpose() {
             Ok(unique) => Ok(unique),
-            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: the catalog cannot be read: {error}"))),
+            Err(error) => Err(Report::error(
+                "XX000",
+                &format!("lockkeeper: the catalog cannot be read: {error}"),
+            )),
         })
     }
 
@@ -188,11 +200,20 @@ impl Session {
     }
 
     /// The error, if a row violates what is to come.
-    pub(super) async fn check_rows(&mut self, check: &Check, table: (&str, &str), policy: &Policy, bounded: bool) -> Outcome<()> {
+    pub(super) async fn check_rows(
+        &mut self,
+        check: &Check,
+        table: (&str, &str),
+        policy: &Policy,
+        bounded: bool,
+    ) -> Outcome<()> {
         let limit = if bounded { CHECK_UNDER_LOCK_MS } else { 0 };
         let asks = [
             Ask::new(format!("SAVEPOINT {}", self.try_point())),
-            Ask::set_local_all(&[("statement_timeout", limit.to_string()), ("lock_timeout", patience(policy))]),
+            Ask::set_local_all(&[
+                ("statement_timeout", limit.to_string()),
+                ("lock_timeout", patience(policy)),
+            ]),
             Ask::new(&check.sql),
         ];
         let label = format!("checking the rows of {} for {}", table.1, check.name);
@@ -216,7 +237,10 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         self.relay
-            .notice(&format!("the rows of {} are not checked for {} before COMMIT: {skipped}", table.1, check.name))
+            .notice(&format!(
+                "the rows of {} are not checked for {} before COMMIT: {skipped}",
+                table.1, check.name
+            ))
             .await?;
         Ok(Ok(()))
     }
