@@ -230,7 +230,7 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
         let stage = &proxied;
         let running = scope.spawn(|| tool.migrate(stage, To::Last));
         // Not `until`: a tool takes long to start.
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%CREATE INDEX CONCURRENTLY%'";
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while stage.direct(waits) != "1" {
             if std::time::Instant::now() > deadline || running.is_finished() {
