@@ -4,7 +4,9 @@
 //!
 //! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
 //! * [`audit`] writes what happened, one JSON object a line.
+//! * [`live`] is what goes on now and the counts of what went on, written by sessions, read by the admin pages.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
+//! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
 //! * [`check`] runs the same planner over files.
@@ -12,12 +14,14 @@
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
 
+pub mod admin;
 pub mod audit;
 pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
 mod lex;
+pub mod live;
 pub mod plan;
 pub mod proxy;
 pub mod rules_page;

@@ -2,11 +2,14 @@
 //! line, a setting or an input is wrong.
 
 use clap::{Args, Parser, Subcommand};
-use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
+use lockkeeper::admin::http::{self, Access, Site, Token};
+use lockkeeper::config::{Admin, LogFormat, Options, Settings, load_policy};
+use lockkeeper::live::Live;
 use lockkeeper::{check, demo, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -192,11 +195,48 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = settings.proxy.check_files() {
         return fail(2, &error);
     }
+    let live = Arc::new(Live::default());
+    let admin = match settings.admin.map(|admin| open_admin(admin, &live, settings.proxy.audit.clone())).transpose() {
+        Ok(admin) => admin,
+        Err((code, error)) => return fail(code, &error),
+    };
     start_log(settings.log_format, &settings.log_level);
+    if let Some((listener, site)) = admin {
+        start_admin(listener, site);
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, Box::new(move || load_policy(&policy))) {
+    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
+    }
+}
+
+/// The error comes with the exit code.
+fn open_admin(
+    admin: Admin,
+    live: &Arc<Live>,
+    log: Option<PathBuf>,
+) -> Result<(std::net::TcpListener, Arc<Site>), (u8, String)> {
+    let access = Access {
+        loopback: http::is_loopback(&admin.listen),
+        token: admin.token_file.as_deref().map(Token::load).transpose().map_err(|error| (2, error))?,
+        hosts: admin.hosts,
+    };
+    let listener = http::bind(&admin.listen).map_err(|error| (1, error))?;
+    Ok((listener, Arc::new(Site::new(Some(Arc::clone(live)), log, access))))
+}
+
+/// On a thread of its own, which ends with the process.
+fn start_admin(listener: std::net::TcpListener, site: Arc<Site>) {
+    let listen = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let started = std::thread::Builder::new().name("admin".into()).spawn(move || {
+        if let Err(error) = http::serve(listener, site) {
+            tracing::error!(error, "the admin address is not served");
+        }
+    });
+    match started {
+        Ok(_) => tracing::info!(listen, "review page and metrics"),
+        Err(error) => tracing::error!(%error, "the admin thread cannot be started"),
     }
 }
 

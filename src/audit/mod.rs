@@ -122,6 +122,13 @@ pub struct Event {
     pub rollback_plan: Vec<String>,
 }
 
+impl Event {
+    /// The client's text as the log has it: passwords masked, cut when it is very long.
+    pub fn shown_statement(&self) -> String {
+        redact::statement(&self.statement)
+    }
+}
+
 fn rfc3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&timestamp(*time))
 }
@@ -170,6 +177,14 @@ impl Audit {
         if let Some(writer) = &self.writer {
             writer.reopen();
         }
+    }
+
+    pub fn lost(&self) -> u64 {
+        0
+    }
+
+    pub fn backlog_bytes(&self) -> usize {
+        0
     }
 
     /// False after a write that failed, until one succeeds.

@@ -51,6 +51,7 @@ impl Session {
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
             let mut tries = Tries::default();
+            self.seat.step_begins(n, step.lock.name(), &step.relation);
             let outcome = self.step(step, setting, &mut tries).await;
             let record = entry.step(n);
             record.duration_ms = started.elapsed().as_secs_f64() * 1e3;

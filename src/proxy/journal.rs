@@ -48,6 +48,11 @@ impl Entry {
         self
     }
 
+    /// As far as it is known.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
     /// How a step went; `n` counts from 0.
     pub fn step(&mut self, n: usize) -> &mut StepRecord {
         &mut self.event.steps[n]
@@ -218,6 +223,7 @@ impl Session {
 
     /// Writes an event of something that has happened already. Where that fails, the client is told.
     pub(super) async fn record(&mut self, event: Event) {
+        self.shared.live.ledger().take(&event);
         if let Err(error) = self.shared.audit.write(&event).await {
             // Should the client be gone too, the log has it: the audit writer logs its own failures.
             let _ = self.tell_audit_failure(&error).await;

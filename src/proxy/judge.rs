@@ -129,6 +129,9 @@ impl Session {
                 for notice in &notices {
                     self.relay.notice(notice).await?;
                 }
+                if findings.is_empty() && matches!(statement.kind, Kind::Ddl) {
+                    self.shared.live.ledger().passed();
+                }
                 Ok(Verdict::Forward(
                     (!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty())),
                 ))
@@ -157,7 +160,10 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                match self.conduct(&run, setting, &mut entry).await {
+                self.seat.plan_begins(entry.event());
+                let conducted = self.conduct(&run, setting, &mut entry).await;
+                self.seat.plan_ends();
+                match conducted {
                     Ok(Ok(tag)) => {
                         self.record(entry.done(&tag)).await;
                         Ok(Verdict::Done(tag))
@@ -236,6 +242,7 @@ impl Session {
                 let level = facts.client_min_messages.as_str();
                 self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
                 self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
                 Ok(facts)
             }
             Err(error) => {

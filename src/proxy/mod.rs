@@ -26,6 +26,8 @@ mod verifiers;
 mod wire;
 
 use crate::audit::Audit;
+use crate::live::{About, Live, Phase};
+use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
@@ -83,7 +85,29 @@ pub struct Config {
     /// None: the server is reached without TLS. Never used over a Unix socket.
     pub upstream_tls: Option<UpstreamTls>,
     pub auth: Auth,
+    pub console: Option<Console>,
+    pub control: Option<Control>,
     pub limits: Limits,
+}
+
+/// A database that is not the server's: SHOW and RELOAD for people with psql.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    pub database: String,
+    /// Who may.
+    pub users: Vec<String>,
+    /// Where the server authenticates them.
+    pub auth_database: String,
+}
+
+/// User, password and database of a connection of the proxy's own to the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Control(pub tokio_postgres::Config);
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Control({:?})", self.0.get_user())
+    }
 }
 
 impl Config {
@@ -182,6 +206,7 @@ pub(crate) struct Shared {
     upstream: Upstream,
     limits: Limits,
     audit: Audit,
+    live: Arc<Live>,
     policy: Current<Policy>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
@@ -280,16 +305,28 @@ impl Drop for Listener {
 
 /// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, reads the
 /// TLS files and the verifiers again in the same way, and opens the audit file anew.
-pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
+pub fn serve(
+    config: Config,
+    live: Arc<Live>,
+    load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
+) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
         Some(path) => Audit::open(path)?,
         None => Audit::off(),
     };
+    live.begin(About {
+        upstream: config.upstream.to_string(),
+        connections_max: config.limits.connections_max,
+        audit: audit.clone(),
+        audit_file: config.audit.clone(),
+    });
+    live.set_policy(&policy.name);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
+        live,
         policy: Current::new(policy),
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
@@ -334,6 +371,8 @@ async fn run(
     }
     drop(accepted);
     let workers = workers(&shared)?;
+    tokio::spawn(keep_traffic(Arc::clone(&shared)));
+    shared.live.set_phase(Phase::Serving);
     readiness::ready();
     let mut turn = 0;
     let deadline = async |shared: Arc<Shared>| {
@@ -362,7 +401,8 @@ async fn run(
             }
             _ = hangup.recv() => {
                 readiness::reloading();
-                reload(&shared, &load_policy);
+                // The log has told what is wrong.
+                let _ = reload(&shared, &load_policy);
                 readiness::ready();
             }
             _ = terminate.recv() => {
@@ -396,6 +436,7 @@ async fn ended(shared: &Shared, until: tokio::time::Instant) {
 /// True if it was asked for a second time.
 fn stop(shared: &Shared) -> bool {
     let again = shared.stop.send_replace(Stop::Draining) != Stop::No;
+    shared.live.set_phase(Phase::Stopping);
     let sessions = shared.connections.load(Ordering::Relaxed);
     tracing::info!(
         sessions,
@@ -405,31 +446,51 @@ fn stop(shared: &Shared) -> bool {
     again
 }
 
-fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + Send)) {
+/// The error says what was wrong; what was right is in use all the same.
+fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + Send)) -> Result<(), String> {
     shared.audit.reopen();
+    let mut wrong = Vec::new();
     match load_policy() {
         Ok(policy) => {
             tracing::info!(policy = policy.name, "policy read again");
+            shared.live.set_policy(&policy.name);
             shared.policy.set(policy);
         }
-        Err(error) => tracing::error!(
-            error,
-            policy = shared.policy().name,
-            "the policy is wrong, the old one stays"
-        ),
+        Err(error) => {
+            let policy = shared.policy().name.clone();
+            tracing::error!(error, policy, "the policy is wrong, the old one stays");
+            wrong.push(error);
+        }
     }
     let client = shared.acceptor.as_ref().map(Acceptor::reload);
     let upstream = shared.connector.as_ref().map(Connector::reload);
     for reloaded in [client, upstream].into_iter().flatten() {
         match reloaded {
             Ok(()) => tracing::info!("TLS files read again"),
-            Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
+            Err(error) => {
+                tracing::error!(error, "the TLS files are wrong, the old certificates stay");
+                wrong.push(error);
+            }
         }
     }
     match shared.auth_file.as_ref().map(AuthFile::reload) {
         None => {}
         Some(Ok(())) => tracing::info!("auth file read again"),
-        Some(Err(error)) => tracing::error!(error, "the auth file is wrong, the old verifiers stay"),
+        Some(Err(error)) => {
+            tracing::error!(error, "the auth file is wrong, the old verifiers stay");
+            wrong.push(error);
+        }
+    }
+    shared.live.set_reloaded(wrong.is_empty());
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+}
+
+/// So that a plan can tell how long statements took before it.
+async fn keep_traffic(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(SNAPSHOT_EVERY);
+    loop {
+        every.tick().await;
+        shared.live.traffic.keep();
     }
 }
 

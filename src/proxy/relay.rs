@@ -8,12 +8,15 @@ use super::responses::{Expect, Responses};
 use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
+use crate::live::traffic::Probe;
+use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::AsyncWrite;
@@ -183,6 +186,12 @@ pub struct Relay {
     pub position_shift: usize,
     /// The server was given other text than the client's: a position in it would mislead.
     pub hide_position: bool,
+    /// What others see of this session's traffic.
+    pub flow: Arc<Flow>,
+    live: Arc<Live>,
+    probe: Probe,
+    /// Query and Execute messages that went on.
+    executed: u64,
     statement_bytes_max: usize,
     channel_binding: ChannelBinding,
     group: Group,
@@ -199,7 +208,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+    pub fn new(client: Stream, server: Stream, statement_bytes_max: usize, live: Arc<Live>) -> Relay {
         let channel_binding = match (client.is_tls(), server.is_tls()) {
             (_, false) => ChannelBinding::AsItIs,
             (false, true) => ChannelBinding::Strip,
@@ -233,6 +242,10 @@ impl Relay {
             swallow_ready: false,
             position_shift: 0,
             hide_position: false,
+            flow: Arc::default(),
+            live,
+            probe: Probe::default(),
+            executed: 0,
             statement_bytes_max,
             channel_binding,
             group: Group::default(),
@@ -295,6 +308,10 @@ impl Relay {
     pub fn pass_frame(&mut self, len: usize) {
         if let Some(&tag) = self.up.unjudged().first() {
             self.responses.sent(tag);
+            if matches!(tag, b'Q' | b'E') {
+                self.executed += 1;
+                self.probe.executes();
+            }
             self.up.pass(len);
         }
     }
@@ -302,6 +319,7 @@ impl Relay {
     /// Other bytes go on in its place.
     pub fn replace_frame(&mut self, len: usize, frame: &[u8]) {
         self.responses.sent(frame[0]);
+        self.executed += 1;
         self.up.replace(len, frame);
     }
 
@@ -309,7 +327,19 @@ impl Relay {
         std::future::poll_fn(|cx| self.poll(cx, mode)).await
     }
 
-    pub fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+    fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+        let polled = self.poll_both(cx, mode);
+        let flowed = Flowed {
+            statements: self.executed,
+            bytes_from_client: self.up.bytes_read(),
+            bytes_from_server: self.down.bytes_read(),
+        };
+        let idle = self.responses.quiescent() && self.down.written();
+        self.flow.publish(flowed, idle, self.status != b'I');
+        polled
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
         loop {
             let up = self.poll_up(cx, mode)?;
             let down = self.poll_down(cx)?;
@@ -447,9 +477,15 @@ impl Relay {
                 self.discard_to_sync = false;
             }
             match self.look(tag, len)? {
-                Look::Pass => self.pass_frame(len),
+                Look::Pass => {
+                    self.time(tag, len);
+                    self.pass_frame(len);
+                }
                 Look::Wait => return Ok(None),
-                Look::Stop(event) => return Ok(Some(event)),
+                Look::Stop(event) => {
+                    self.probe.drop();
+                    return Ok(Some(event));
+                }
             }
         }
     }
@@ -493,6 +529,34 @@ impl Relay {
             }
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
+        }
+    }
+
+    /// A frame that passes may begin a statement that is timed. A Query or Parse is here as a whole.
+    fn time(&mut self, tag: u8, len: usize) {
+        if self.responses.skipping() {
+            return;
+        }
+        let alone = self.responses.quiescent();
+        let (probe, traffic) = (&mut self.probe, &self.live.traffic);
+        let here = self.up.unjudged();
+        match tag {
+            b'Q' if alone => {
+                if let Some(text) = wire::query_text(&here[..len.min(here.len())]) {
+                    probe.query(traffic, text);
+                }
+            }
+            b'P' => {
+                if let Some(parse) = wire::parse_message(&here[..len.min(here.len())]) {
+                    probe.parse(traffic, parse.name, parse.text, alone);
+                }
+            }
+            b'B' if alone && probe.is_due() => {
+                if let Some((_, statement)) = wire::bind_names(here) {
+                    probe.start(probe.of_prepared(traffic, statement));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -586,7 +650,10 @@ impl Relay {
                     continue;
                 }
             } else {
-                self.failed |= tag == b'E';
+                if tag == b'E' {
+                    self.failed = true;
+                    self.probe.drop();
+                }
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
                 self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
                 self.responses.received(tag);
@@ -603,6 +670,9 @@ impl Relay {
                 let status = frame.get(HEADER).copied();
                 self.ready_with(status);
                 self.responses.received(tag);
+                if self.responses.quiescent() {
+                    self.probe.done(&self.live.traffic);
+                }
                 if self.swallow_ready {
                     self.down.cut(len);
                     return false;
@@ -638,6 +708,7 @@ impl Relay {
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
                 if tag == b'E' {
+                    self.probe.drop();
                     self.failed = true;
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());

@@ -9,6 +9,7 @@ use super::relay::{Broken, Event, HeldKind, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
+use crate::live::Seated;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
@@ -21,6 +22,8 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: Arc<CancelFlag>,
     pub(super) who: Who,
+    /// What others see of it.
+    pub(super) seat: Seated,
     /// Statements that were judged, for the audit events' ids.
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.

@@ -254,6 +254,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(client = address, error, "the server cannot be reached");
+            shared.live.ledger().upstream_error("connect");
             let report = Report::fatal(
                 "08001",
                 &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
@@ -292,7 +293,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
+    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max, Arc::clone(&shared.live));
     relay.replication = parameters.replication;
     if shared.auth_file.is_some() {
         relay.authenticated();
@@ -305,6 +306,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
                 client = address,
                 "the server closed the connection without a word"
             );
+            shared.live.ledger().upstream_error("closed");
             give_up(relay, &shared, "closed the connection during authentication").await;
             return;
         }
@@ -337,8 +339,10 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     };
     let cancel = Arc::new(CancelFlag::default());
     shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
         relay,
+        seat,
         shared: Arc::clone(&shared),
         cancel,
         who,

@@ -1,0 +1,5 @@
+//! What people see of a running proxy over HTTP: health, metrics, and the review page with its data. Start at [`http`].
+
+mod api;
+pub mod http;
+pub mod metrics;
