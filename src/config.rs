@@ -565,7 +565,7 @@ fn keys() -> Vec<&'static str> {
 
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "an address or a list of addresses, as \"127.0.0.1:6432\"")]
+    #[serde(untagged, expecting = "a text or a list of texts, as [\"a\", \"b\"]")]
     enum Listen {
         One(String),
         Several(Vec<String>),
@@ -997,7 +997,7 @@ mod tests {
         check("threads = -1", "1: invalid value: integer `-1`");
         check("a = 1\nlisten = ", "2: ");
         check("log-format = \"xml\"", "1: unknown variant `xml`");
-        check("listen = 1", "1: an address or a list of addresses");
+        check("listen = 1", "1: a text or a list of texts");
         check("threads = 1\nthreads = 2", "2: duplicate key");
     }
 

@@ -4,6 +4,7 @@
 //! never decides what a failure means: the policy does, in the session. Passwords are masked here, so nobody has to
 //! remember to; start at [`Event`] for the format.
 
+pub mod after;
 mod redact;
 mod writer;
 
@@ -25,6 +26,8 @@ pub enum Phase {
     Step,
     /// The result, before the client hears it.
     Statement,
+    /// A minute after a plan: the same again, with how long statements take now.
+    After,
 }
 
 /// Who sent the statement.
@@ -120,6 +123,8 @@ pub struct Event {
     /// Statements that lead back to the schema before, in the order to run them.
     #[serde(serialize_with = "sql_texts")]
     pub rollback_plan: Vec<String>,
+    /// What a plan left and what others noticed of it.
+    pub after: Option<after::After>,
 }
 
 impl Event {

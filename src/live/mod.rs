@@ -6,15 +6,20 @@
 pub mod ledger;
 pub mod traffic;
 
+use crate::audit::after::Waits;
 use crate::audit::{Audit, Event, Who};
 use dashmap::DashMap;
 use ledger::Ledger;
 use serde::{Serialize, Serializer};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Notify, mpsc, oneshot};
 use traffic::Traffic;
+
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 pub struct Live {
     pub started: SystemTime,
@@ -34,6 +39,10 @@ pub struct Live {
     reloaded: AtomicBool,
     /// A [`Control`].
     control: AtomicU8,
+    /// A plan is to be watched.
+    pub plan_begins: Notify,
+    /// Where questions to the control connection go.
+    desk: OnceLock<mpsc::Sender<Question>>,
 }
 
 /// What a proxy was started with.
@@ -76,6 +85,8 @@ impl Default for Live {
             sessions: AtomicU64::new(0),
             reloaded: AtomicBool::new(true),
             control: AtomicU8::new(Control::None as u8),
+            plan_begins: Notify::new(),
+            desk: OnceLock::new(),
         }
     }
 }
@@ -173,6 +184,63 @@ pub struct Seat {
     who: Mutex<Who>,
     flow: Arc<Flow>,
     plan: Mutex<Option<PlanNow>>,
+    watch: Mutex<Option<Watch>>,
+}
+
+/// What is looked for while a plan runs, and what was seen.
+#[derive(Debug, Default)]
+struct Watch {
+    /// The plan's tables.
+    relations: Vec<u32>,
+    looks: u64,
+    /// By process and the beginning of its wait: milliseconds so far, and whether it was behind the plan.
+    seen: HashMap<(i32, String), (f64, bool)>,
+}
+
+/// A session that waits for a lock, as the control connection found it.
+#[derive(Clone, Debug)]
+pub struct Waiter {
+    pub pid: i32,
+    pub database: String,
+    /// 0: not for a relation.
+    pub relation: u32,
+    /// When its wait began, in the server's words.
+    pub since: String,
+    pub waited_ms: f64,
+    pub blocked_by: Vec<i32>,
+}
+
+/// A question to the control connection, and where its answer goes.
+pub enum Question {
+    Locks(oneshot::Sender<Result<Vec<Blocked>, String>>),
+    Jobs(oneshot::Sender<Result<serde_json::Value, String>>),
+    Steer(i64, Steer, oneshot::Sender<Result<String, String>>),
+}
+
+/// What can be done about a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steer {
+    Pause,
+    Resume,
+    Cancel,
+}
+
+/// A session that waits for a lock, or that others wait for.
+#[derive(Clone, Debug, Serialize)]
+pub struct Blocked {
+    pub pid: i32,
+    pub user: Option<String>,
+    pub database: Option<String>,
+    pub application_name: Option<String>,
+    pub state: Option<String>,
+    /// Seconds since its transaction began.
+    pub age_s: Option<f64>,
+    /// Its statement, shortened, values replaced.
+    pub query: Option<String>,
+    /// What it waits for, as `AccessExclusiveLock on users`; None: it waits for nothing.
+    pub waits_for: Option<String>,
+    pub waited_ms: Option<f64>,
+    pub blocked_by: Vec<i32>,
 }
 
 /// A plan that is being carried out.
@@ -314,6 +382,44 @@ impl Seat {
     pub fn plan_ends(&self) {
         *lock(&self.plan) = None;
     }
+
+    /// The waits that were seen, with their milliseconds and whether they were behind the plan. None: nobody has looked.
+    pub fn watched(&self) -> Option<(Waits, Vec<f64>)> {
+        let watch = lock(&self.watch).take().filter(|watch| watch.looks > 0)?;
+        let mut waits = Waits {
+            looks: watch.looks,
+            waits: watch.seen.len() as u64,
+            ..Waits::default()
+        };
+        let mut stalls = Vec::new();
+        for (ms, behind) in watch.seen.into_values() {
+            waits.longest_ms = waits.longest_ms.max(ms);
+            if behind {
+                waits.behind_plan += 1;
+                waits.longest_behind_plan_ms = waits.longest_behind_plan_ms.max(ms);
+                stalls.push(ms);
+            }
+        }
+        Some((waits, stalls))
+    }
+
+    fn looked_at(&self, waiters: &[Waiter]) {
+        let (pid, database) = {
+            let who = lock(&self.who);
+            (who.backend_pid, who.database.clone())
+        };
+        let mut watch = lock(&self.watch);
+        let Some(watch) = watch.as_mut() else { return };
+        watch.looks += 1;
+        for waiter in waiters.iter().filter(|waiter| waiter.pid != pid) {
+            let behind = waiter.blocked_by.contains(&pid);
+            if !behind && (waiter.database != database || !watch.relations.contains(&waiter.relation)) {
+                continue;
+            }
+            let seen = watch.seen.entry((waiter.pid, waiter.since.clone())).or_default();
+            *seen = (seen.0.max(waiter.waited_ms), seen.1 || behind);
+        }
+    }
 }
 
 /// A session's place in [`Live`], given up when dropped.
@@ -328,6 +434,17 @@ impl std::ops::Deref for Seated {
 
     fn deref(&self) -> &Seat {
         &self.seat
+    }
+}
+
+impl Seated {
+    /// From now on waits for these relations are noted, if there is a control connection.
+    pub fn watch(&self, relations: Vec<u32>) {
+        *lock(&self.seat.watch) = Some(Watch {
+            relations,
+            ..Watch::default()
+        });
+        self.live.plan_begins.notify_one();
     }
 }
 
@@ -387,6 +504,7 @@ impl Live {
             who: Mutex::new(who.clone()),
             flow,
             plan: Mutex::new(None),
+            watch: Mutex::new(None),
         });
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.seats.insert(who.session, Arc::clone(&seat));
@@ -402,6 +520,41 @@ impl Live {
         let mut sessions: Vec<SessionNow> = self.seats.iter().map(|seat| seat.now()).collect();
         sessions.sort_by_key(|session| session.session);
         sessions
+    }
+
+    /// Server processes whose plans are watched.
+    pub fn watched(&self) -> Vec<i32> {
+        let watched = self.seats.iter().filter(|seat| lock(&seat.watch).is_some());
+        watched.map(|seat| lock(&seat.who).backend_pid).collect()
+    }
+
+    /// Who waited for a lock at one moment.
+    pub fn looked_at(&self, waiters: &[Waiter]) {
+        self.seats.iter().for_each(|seat| seat.looked_at(waiters));
+    }
+
+    /// Asks the control connection, whose answer may take a moment.
+    pub async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Question,
+    ) -> Result<T, String> {
+        const NONE: &str = "not known: there is no control connection; start lockkeeper with --control-dsn";
+        let desk = self.desk.get().ok_or(NONE)?;
+        let (answer, answered) = oneshot::channel();
+        let asked = desk.try_send(question(answer));
+        asked.map_err(|_| "the control connection is busy; ask again in a moment")?;
+        match tokio::time::timeout(ANSWER_TIME, answered).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err("the control connection did not answer in time".into()),
+        }
+    }
+
+    /// From here questions are taken. Once for a process.
+    pub fn open_desk(&self) -> mpsc::Receiver<Question> {
+        let (desk, questions) = mpsc::channel(16);
+        let _ = self.desk.set(desk);
+        self.set_control(Control::Down);
+        questions
     }
 
     /// The seat of the session with that server process, if it has a plan.

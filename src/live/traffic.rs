@@ -5,6 +5,7 @@
 //! locked, and nothing is allocated but for a shape's first appearance. Counts only grow, so what happened between two
 //! moments is the difference of two [`Snapshot`]s.
 
+use crate::audit::after::Times;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -54,16 +55,6 @@ struct Slot {
 pub struct Snapshot {
     shapes: HashMap<u64, [u32; BUCKETS]>,
     unplaced: u64,
-}
-
-/// The statements of one shape between two snapshots.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Times {
-    /// Those that were timed.
-    pub timed: u64,
-    /// Upper bounds of the buckets that they fall into: at most a quarter too high.
-    pub p50_ms: f64,
-    pub p99_ms: f64,
 }
 
 impl Default for Traffic {
@@ -171,10 +162,14 @@ impl Traffic {
         kept.front().map(|(_, snapshot)| snapshot.clone()).unwrap_or_default()
     }
 
-    /// Shapes that have the word in them, with their texts.
+    /// Shapes that have one of the words in them, with their texts.
     pub fn naming(&self, words: &[String]) -> Vec<(u64, String)> {
+        let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
         let texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = texts.iter().filter(|(_, text)| words.iter().any(|word| has_word(text, word)));
+        let named = texts.iter().filter(|(_, text)| {
+            let text = text.to_lowercase();
+            words.iter().any(|word| has_word(&text, word))
+        });
         named.map(|(shape, text)| (*shape, text.to_string())).collect()
     }
 }
@@ -332,6 +327,12 @@ impl Probe {
             traffic.record(running.shape, running.started.elapsed());
         }
     }
+}
+
+/// As statements are shown without their values. None: they cannot be told apart from the rest.
+pub fn shape_of(text: &str) -> Option<String> {
+    let mut out = Vec::new();
+    normalise(text.as_bytes(), &mut out).then(|| String::from_utf8_lossy(&out).into_owned())
 }
 
 /// The text with `?` for numbers, strings, parameters and lists of them, single blanks and no comments: statements that

@@ -3,6 +3,7 @@
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
+use crate::audit::after::After;
 use crate::audit::{Event, FindingRecord, Phase, StepRecord};
 use crate::plan::policy::{OnAuditFailure, Policy};
 use crate::plan::statement::Statement;
@@ -51,6 +52,10 @@ impl Entry {
     /// As far as it is known.
     pub fn event(&self) -> &Event {
         &self.event
+    }
+
+    pub fn after(&mut self, after: After) {
+        self.event.after = Some(after);
     }
 
     /// How a step went; `n` counts from 0.
@@ -185,6 +190,7 @@ impl Session {
                 duration_ms: 0.0,
                 lock_tries: 0,
                 rollback_plan: Vec::new(),
+                after: None,
             },
         }
     }

@@ -1,15 +1,17 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
+use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
+use crate::audit::after::After;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run, batches};
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -160,26 +162,46 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                self.seat.plan_begins(entry.event());
-                let conducted = self.conduct(&run, setting, &mut entry).await;
-                self.seat.plan_ends();
-                match conducted {
-                    Ok(Ok(tag)) => {
-                        self.record(entry.done(&tag)).await;
-                        Ok(Verdict::Done(tag))
-                    }
-                    Ok(Err(report)) => {
-                        self.record(entry.failed(&report)).await;
-                        self.raced = run.steps.iter().any(|step| step.sql != statement.sql);
-                        Ok(Verdict::Refused(report))
-                    }
-                    Err(broken) => {
-                        self.record(entry.disconnected(&broken)).await;
-                        Err(broken)
-                    }
-                }
+                self.carry_out(&run, setting, entry).await
             }
         }
+    }
+
+    /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
+    async fn carry_out(&mut self, run: &Run, setting: Setting<'_>, mut entry: Entry) -> Result<Verdict, Broken> {
+        self.seat.plan_begins(entry.event());
+        let conducted = match self.begin_watching(run, setting.place).await {
+            Ok(watched) => self.conduct(run, setting, &mut entry).await.map(|conducted| (conducted, watched)),
+            Err(broken) => Err(broken),
+        };
+        let (conducted, watched) = match conducted {
+            Ok(conducted) => conducted,
+            Err(broken) => {
+                self.seat.plan_ends();
+                self.record(entry.disconnected(&broken)).await;
+                return Err(broken);
+            }
+        };
+        // Should the session end right here, the statement was carried out all the same.
+        let after = self.end_watching(watched, setting.place).await;
+        self.seat.plan_ends();
+        let (after, broken) = match after {
+            Ok(after) => (after, None),
+            Err(broken) => ((After::default(), None), Some(broken)),
+        };
+        entry.after(after.0);
+        let (event, verdict) = match conducted {
+            Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
+            Err(report) => {
+                self.raced = run.steps.iter().any(|step| step.sql != setting.statement);
+                (entry.failed(&report), Verdict::Refused(report))
+            }
+        };
+        if let Some(follow_up) = after.1 {
+            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        }
+        self.record(event).await;
+        broken.map_or(Ok(verdict), Err)
     }
 
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about

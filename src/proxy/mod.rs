@@ -4,8 +4,11 @@
 //! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
 //! [`Shared`].
 
+mod aftermath;
 mod buffer;
 mod conduct;
+mod console;
+mod control;
 mod dialogue;
 mod extended;
 mod journal;
@@ -18,6 +21,7 @@ mod scram;
 mod script;
 mod session;
 mod shapes;
+mod shows;
 mod startup;
 mod stream;
 mod tls;
@@ -41,7 +45,7 @@ use stream::Stream;
 use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use verifiers::AuthFile;
 
 /// How long sessions that are ended in the middle of something have to say so.
@@ -208,6 +212,9 @@ pub(crate) struct Shared {
     audit: Audit,
     live: Arc<Live>,
     policy: Current<Policy>,
+    console: Option<Console>,
+    /// The console asks for a reload and waits for what came of it.
+    reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
@@ -216,6 +223,8 @@ pub(crate) struct Shared {
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
     connections: AtomicUsize,
+    /// Events that will be written a little after their plans.
+    following: AtomicUsize,
     /// Sessions so far.
     sessions: AtomicU64,
     /// Some connection has ended.
@@ -322,23 +331,27 @@ pub fn serve(
         audit_file: config.audit.clone(),
     });
     live.set_policy(&policy.name);
+    let (reloads, asked_reloads) = mpsc::channel(1);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
         live,
         policy: Current::new(policy),
+        console: config.console.clone(),
+        reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
         auth_file: config.auth.load()?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
+        following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, load_policy))
+    runtime.block_on(run(config, shared, asked_reloads, load_policy))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -351,6 +364,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 async fn run(
     config: Config,
     shared: Arc<Shared>,
+    mut asked_reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
 ) -> Result<(), String> {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
@@ -372,6 +386,10 @@ async fn run(
     drop(accepted);
     let workers = workers(&shared)?;
     tokio::spawn(keep_traffic(Arc::clone(&shared)));
+    if let Some(Control(control)) = config.control.clone() {
+        let questions = shared.live.open_desk();
+        tokio::spawn(control::run(Arc::clone(&shared), control, questions));
+    }
     shared.live.set_phase(Phase::Serving);
     readiness::ready();
     let mut turn = 0;
@@ -405,6 +423,12 @@ async fn run(
                 let _ = reload(&shared, &load_policy);
                 readiness::ready();
             }
+            Some(answer) = asked_reloads.recv() => {
+                readiness::reloading();
+                // A console that has gone does not want to know.
+                let _ = answer.send(reload(&shared, &load_policy));
+                readiness::ready();
+            }
             _ = terminate.recv() => {
                 readiness::stopping();
                 if config.reuse_port && !hand_over.send_replace(true) {
@@ -426,9 +450,10 @@ async fn run(
     }
 }
 
-/// Waits until no connection is left, at most until then.
+/// Waits until no connection and no event is left, at most until then.
 async fn ended(shared: &Shared, until: tokio::time::Instant) {
-    while shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+    let left = || shared.connections.load(Ordering::Relaxed) + shared.following.load(Ordering::Relaxed);
+    while left() > 0 && tokio::time::Instant::now() < until {
         let _ = tokio::time::timeout(Duration::from_millis(50), shared.ended.notified()).await;
     }
 }

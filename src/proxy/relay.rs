@@ -826,6 +826,29 @@ impl Relay {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
     }
 
+    /// The client's next whole message, where this proxy itself answers it. None: the client has gone.
+    pub async fn client_frame(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, Broken> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let here = self.up.unjudged();
+                if let Some(header) = here.first_chunk::<HEADER>() {
+                    let len = wire::frame_len(header).filter(|len| *len <= bytes_max);
+                    let len = len.ok_or_else(|| Broken::Protocol("a message of invalid length".into()))?;
+                    if here.len() >= len {
+                        let frame = here[..len].to_vec();
+                        self.up.discard(len);
+                        return Poll::Ready(Ok(Some(frame)));
+                    }
+                    self.up.want(len);
+                }
+                if ready!(self.up.poll_read(&mut self.client, cx)).map_err(Broken::Client)? == 0 {
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        })
+        .await
+    }
+
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Broken>> {
         loop {
             self.poll_watch_client(cx);

@@ -3,13 +3,14 @@
 //! Authentication is between the client and the server, and its messages are relayed; with `--auth scram` it is done in
 //! [`super::login`] before that. None of its messages is kept.
 
+use super::console;
 use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
 use super::tls::Acceptor;
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared, Stop};
+use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
 use std::io;
@@ -263,6 +264,11 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             return;
         }
     };
+    let console = shared.console.as_ref().filter(|console| console.database == parameters.database);
+    let packet = match console {
+        Some(console) => console::at_database(&packet, &console.auth_database),
+        None => packet,
+    };
     if let Err(error) = send(&mut server, &packet).await {
         let report = Report::fatal(
             "08006",
@@ -294,7 +300,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max, Arc::clone(&shared.live));
-    relay.replication = parameters.replication;
+    relay.replication = parameters.replication && console.is_none();
     if shared.auth_file.is_some() {
         relay.authenticated();
     }
@@ -328,6 +334,9 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             return;
         }
     }
+    if let Some(console) = console {
+        return open_console(relay, &user_name(&packet), console, &shared).await;
+    }
     let key = relay.cancel_key.clone();
     let who = Who {
         session: id,
@@ -354,6 +363,29 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     shared.cancels.remove(&key);
     session.relay.close().await;
+}
+
+/// The server has let the user in, and is needed no more.
+async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: &Arc<Shared>) {
+    let mut terminate = BytesMut::new();
+    wire::put_frame(&mut terminate, b'X', |_| {});
+    relay.send(&terminate).await;
+    relay.server.close().await;
+    let ended = if console.users.iter().any(|known| known.as_bytes() == user) {
+        console::converse(&mut relay, shared).await
+    } else {
+        let mut out = BytesMut::new();
+        Report::fatal("42501", &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)))
+            .hint("--console-users names who may.")
+            .put_error(&mut out);
+        relay.tell(&out).await
+    };
+    if let Err(Broken::Protocol(what)) = ended {
+        let mut out = BytesMut::new();
+        Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+        let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+    }
+    relay.client.close().await;
 }
 
 /// Authentication has not come to its end; `why` is about the server.

@@ -1,0 +1,191 @@
+//! What a plan left and what others noticed of it: asked of the catalog at its end, counted from what passed through, and
+//! looked up by the control connection. Start at [`Session::begin_watching`].
+//!
+//! How long statements take afterwards is known a minute later: [`follow_up`] writes it as an event of its own.
+
+use super::dialogue::{Answer, Ask};
+use super::relay::Broken;
+use super::session::Session;
+use super::{Shared, Stop};
+use crate::audit::after::{After, ShapeTimes};
+use crate::audit::{Event, Phase};
+use crate::live::traffic::Snapshot;
+use crate::plan::splice::quote_literal;
+use crate::plan::{Place, Run};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+/// How long statements are watched after a plan.
+const WATCHED_AFTER: Duration = Duration::from_secs(60);
+const STATEMENTS_MAX: usize = 5;
+
+/// A plan that is being watched.
+pub(super) struct Watched {
+    relations: Vec<Relation>,
+    /// Five minutes before the plan, and at its beginning.
+    before: Snapshot,
+    begun: Snapshot,
+}
+
+#[derive(Deserialize)]
+struct Relation {
+    oid: u32,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Left {
+    invalid: Vec<String>,
+    not_valid: Vec<String>,
+}
+
+impl Session {
+    /// None: the relations cannot be asked for without risk to the client's transaction.
+    pub(super) async fn begin_watching(&mut self, run: &Run, place: Place) -> Result<Option<Watched>, Broken> {
+        let mut names: Vec<&str> = run.steps.iter().map(|step| step.relation.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let names: Vec<String> = names.into_iter().map(quote_literal).collect();
+        // Of an index its table counts.
+        let sql = format!(
+            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, 'name', c.relname)), '[]') \
+             FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT coalesce(i.indrelid, n.oid) FROM (SELECT \
+             pg_catalog.to_regclass(r.name)::pg_catalog.oid FROM pg_catalog.unnest(ARRAY[{}]::text[]) r(name)) n(oid) \
+             LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = n.oid)",
+            names.join(", ")
+        );
+        let Some(relations) = self.decoded::<Vec<Relation>>(sql, place).await? else {
+            return Ok(None);
+        };
+        self.seat.watch(relations.iter().map(|relation| relation.oid).collect());
+        let traffic = &self.shared.live.traffic;
+        Ok(Some(Watched {
+            relations,
+            before: traffic.before(),
+            begun: traffic.snapshot(),
+        }))
+    }
+
+    /// What is known at the end of the plan, and what is to be written when more is known.
+    pub(super) async fn end_watching(
+        &mut self,
+        watched: Option<Watched>,
+        place: Place,
+    ) -> Result<(After, Option<FollowUp>), Broken> {
+        let mut after = After::default();
+        if let Some((waits, stalls)) = self.seat.watched() {
+            let mut ledger = self.shared.live.ledger();
+            stalls.iter().for_each(|ms| ledger.stall(Duration::from_secs_f64(ms / 1e3)));
+            after.waits = Some(waits);
+        }
+        let Some(watched) = watched else { return Ok((after, None)) };
+        let ended = self.shared.live.traffic.snapshot();
+        if let Some(left) = self.left(&watched.relations, place).await? {
+            (after.invalid, after.not_valid) = (Some(left.invalid), Some(left.not_valid));
+        }
+        let names: Vec<String> = watched.relations.iter().map(|relation| relation.name.clone()).collect();
+        let follow_up = FollowUp {
+            names,
+            before: watched.before,
+            begun: watched.begun,
+            ended,
+            since: Instant::now(),
+        };
+        after.statements = follow_up.statements(&self.shared, None);
+        Ok((after, Some(follow_up)))
+    }
+
+    async fn left(&mut self, relations: &[Relation], place: Place) -> Result<Option<Left>, Broken> {
+        let oids: Vec<String> = relations.iter().map(|relation| relation.oid.to_string()).collect();
+        // 18 can keep a constraint that it never enforces: that is not left over, but meant.
+        let sql = format!(
+            "SELECT pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(i.indexrelid::pg_catalog.regclass::text \
+             ORDER BY i.indexrelid) FROM pg_catalog.pg_index i WHERE i.indrelid = ANY (o.oids) AND NOT i.indisvalid), '[]'), \
+             'not_valid', coalesce((SELECT pg_catalog.json_agg(pg_catalog.format('%s on %s', c.conname, \
+             c.conrelid::pg_catalog.regclass) ORDER BY c.oid) FROM pg_catalog.pg_constraint c WHERE c.conrelid = ANY (o.oids) \
+             AND NOT c.convalidated AND pg_catalog.to_jsonb(c)->>'conenforced' IS DISTINCT FROM 'false'), '[]')) \
+             FROM (SELECT ARRAY[{}]::pg_catalog.oid[]) o(oids)",
+            oids.join(", ")
+        );
+        self.decoded(sql, place).await
+    }
+
+    /// The only value as JSON. None: it could not be asked, which harms nothing.
+    async fn decoded<T: for<'de> Deserialize<'de>>(&mut self, sql: String, place: Place) -> Result<Option<T>, Broken> {
+        if place == Place::Pipeline || self.relay.block_failed() {
+            return Ok(None);
+        }
+        match self.ask_harmlessly(Ask::new(sql), place).await? {
+            Ok(answer) => Ok(answer.value_as_json()),
+            Err(report) => {
+                tracing::debug!(session = self.who.session, error = report.message(), "what a plan left is not known");
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn value_as_json<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
+        serde_json::from_str(self.value()?).ok()
+    }
+}
+
+/// What is known at a plan's end, to be compared with what comes after it.
+pub(super) struct FollowUp {
+    names: Vec<String>,
+    before: Snapshot,
+    begun: Snapshot,
+    ended: Snapshot,
+    since: Instant,
+}
+
+impl FollowUp {
+    /// Those timed most often, with their times in the parts that are over.
+    fn statements(&self, shared: &Shared, later: Option<&Snapshot>) -> Vec<ShapeTimes> {
+        let shapes = shared.live.traffic.naming(&self.names);
+        let times = shapes.into_iter().map(|(shape, statement)| ShapeTimes {
+            statement,
+            before: self.begun.since(&self.before, shape),
+            during: self.ended.since(&self.begun, shape),
+            after: later.and_then(|later| later.since(&self.ended, shape)),
+        });
+        let mut times: Vec<ShapeTimes> = times.filter(|times| timed(times) > 0).collect();
+        times.sort_by_key(|times| std::cmp::Reverse(timed(times)));
+        times.truncate(STATEMENTS_MAX);
+        times
+    }
+}
+
+fn timed(times: &ShapeTimes) -> u64 {
+    [times.before, times.during, times.after].iter().flatten().map(|times| times.timed).sum()
+}
+
+/// Writes, a minute later or when the proxy stops, how long statements take after the plan whose event this is.
+pub(super) fn follow_up(shared: &Arc<Shared>, mut event: Event, follow_up: FollowUp) {
+    shared.following.fetch_add(1, Ordering::Relaxed);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut stop = shared.stop.subscribe();
+        let stopped = async {
+            let _ = stop.wait_for(|stop| *stop != Stop::No).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(WATCHED_AFTER) => {}
+            () = stopped => {}
+        }
+        let now = shared.live.traffic.snapshot();
+        let mut after = event.after.take().unwrap_or_default();
+        after.statements = follow_up.statements(&shared, Some(&now));
+        after.watched_s = Some(follow_up.since.elapsed().as_secs_f64());
+        event.after = Some(after);
+        event.phase = Phase::After;
+        event.time = SystemTime::now();
+        // The writer's thread logs its own failures, and nobody waits for this line.
+        let _ = shared.audit.write(&event).await;
+        shared.following.fetch_sub(1, Ordering::Relaxed);
+        shared.ended.notify_waiters();
+    });
+}
