@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct After {
+    /// The plan's tables as they were when it began.
+    pub tables: Vec<Table>,
     /// Null: there was no control connection, or the plan was shorter than one look.
     pub waits: Option<Waits>,
     /// INVALID indexes of the plan's tables; empty: there is none. Null: it could not be asked.
@@ -15,6 +17,17 @@ pub struct After {
     pub statements: Vec<ShapeTimes>,
     /// How long "after" was watched; null in the statement's own event, which is written at its end.
     pub watched_s: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Table {
+    /// schema.name
+    pub name: String,
+    /// With its partitions, without indexes.
+    pub bytes: Option<u64>,
+    /// As the planner knows them; null where the table was never analyzed.
+    pub rows: Option<f64>,
 }
 
 /// Other sessions' waits for the plan's tables, or behind its locks, as looks at pg_locks every few milliseconds found

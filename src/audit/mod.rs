@@ -257,6 +257,7 @@ mod tests {
             rows: None,
             duration_ms: 1.5,
             lock_tries: 1,
+            after: None,
             rollback_plan: Vec::new(),
         }
     }

@@ -3,15 +3,15 @@
 //!
 //! How long statements take afterwards is known a minute later: [`follow_up`] writes it as an event of its own.
 
-use super::dialogue::{Answer, Ask};
+use super::dialogue::Ask;
 use super::relay::Broken;
 use super::session::Session;
 use super::{Shared, Stop};
-use crate::audit::after::{After, ShapeTimes};
+use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;
-use crate::plan::splice::quote_literal;
-use crate::plan::{Place, Run};
+use crate::plan::Place;
+use crate::plan::facts::{Facts, Relation};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,16 +23,12 @@ const STATEMENTS_MAX: usize = 5;
 
 /// A plan that is being watched.
 pub(super) struct Watched {
-    relations: Vec<Relation>,
+    relations: Vec<(u32, Table)>,
+    /// Without their schemas.
+    names: Vec<String>,
     /// Five minutes before the plan, and at its beginning.
     before: Snapshot,
     begun: Snapshot,
-}
-
-#[derive(Deserialize)]
-struct Relation {
-    oid: u32,
-    name: String,
 }
 
 #[derive(Deserialize)]
@@ -42,63 +38,60 @@ struct Left {
 }
 
 impl Session {
-    /// None: the relations cannot be asked for without risk to the client's transaction.
-    pub(super) async fn begin_watching(&mut self, run: &Run, place: Place) -> Result<Option<Watched>, Broken> {
-        let mut names: Vec<&str> = run.steps.iter().map(|step| step.relation.as_str()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let names: Vec<String> = names.into_iter().map(quote_literal).collect();
-        // Of an index its table counts.
-        let sql = format!(
-            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('oid', c.oid::pg_catalog.int8, 'name', c.relname)), '[]') \
-             FROM pg_catalog.pg_class c WHERE c.oid IN (SELECT coalesce(i.indrelid, n.oid) FROM (SELECT \
-             pg_catalog.to_regclass(r.name)::pg_catalog.oid FROM pg_catalog.unnest(ARRAY[{}]::text[]) r(name)) n(oid) \
-             LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = n.oid)",
-            names.join(", ")
-        );
-        let Some(relations) = self.decoded::<Vec<Relation>>(sql, place).await? else {
-            return Ok(None);
-        };
-        self.seat.watch(relations.iter().map(|relation| relation.oid).collect());
+    pub(super) fn begin_watching(&self, facts: &Facts) -> Watched {
+        // Of an index its table is among the facts as well.
+        let tables = facts.relations.iter().filter(|relation| matches!(relation.kind, 'r' | 'p' | 'm'));
+        let mut relations: Vec<(u32, Table)> = tables.map(|relation| (relation.oid, table(relation))).collect();
+        relations.sort_by_key(|(oid, _)| *oid);
+        relations.dedup_by_key(|(oid, _)| *oid);
+        self.seat.watch(relations.iter().map(|(oid, _)| *oid).collect());
         let traffic = &self.shared.live.traffic;
-        Ok(Some(Watched {
+        let names = facts.relations.iter().map(|relation| relation.name.clone()).collect();
+        Watched {
             relations,
+            names,
             before: traffic.before(),
             begun: traffic.snapshot(),
-        }))
+        }
     }
 
     /// What is known at the end of the plan, and what is to be written when more is known.
     pub(super) async fn end_watching(
         &mut self,
-        watched: Option<Watched>,
+        watched: Watched,
         place: Place,
-    ) -> Result<(After, Option<FollowUp>), Broken> {
-        let mut after = After::default();
+    ) -> Result<(After, FollowUp), Broken> {
+        let (oids, tables): (Vec<u32>, Vec<Table>) = watched.relations.into_iter().unzip();
+        let mut after = After {
+            tables,
+            ..After::default()
+        };
         if let Some((waits, stalls)) = self.seat.watched() {
             let mut ledger = self.shared.live.ledger();
             stalls.iter().for_each(|ms| ledger.stall(Duration::from_secs_f64(ms / 1e3)));
             after.waits = Some(waits);
         }
-        let Some(watched) = watched else { return Ok((after, None)) };
         let ended = self.shared.live.traffic.snapshot();
-        if let Some(left) = self.left(&watched.relations, place).await? {
+        if let Some(left) = self.left(&oids, place).await? {
             (after.invalid, after.not_valid) = (Some(left.invalid), Some(left.not_valid));
         }
-        let names: Vec<String> = watched.relations.iter().map(|relation| relation.name.clone()).collect();
         let follow_up = FollowUp {
-            names,
+            names: watched.names,
             before: watched.before,
             begun: watched.begun,
             ended,
             since: Instant::now(),
         };
         after.statements = follow_up.statements(&self.shared, None);
-        Ok((after, Some(follow_up)))
+        Ok((after, follow_up))
     }
 
-    async fn left(&mut self, relations: &[Relation], place: Place) -> Result<Option<Left>, Broken> {
-        let oids: Vec<String> = relations.iter().map(|relation| relation.oid.to_string()).collect();
+    /// None: it cannot be asked without risk to the client's transaction, or of no table.
+    async fn left(&mut self, oids: &[u32], place: Place) -> Result<Option<Left>, Broken> {
+        if oids.is_empty() || place == Place::Pipeline || self.relay.block_failed() {
+            return Ok(None);
+        }
+        let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
         // 18 can keep a constraint that it never enforces: that is not left over, but meant.
         let sql = format!(
             "SELECT pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(i.indexrelid::pg_catalog.regclass::text \
@@ -109,27 +102,22 @@ impl Session {
              FROM (SELECT ARRAY[{}]::pg_catalog.oid[]) o(oids)",
             oids.join(", ")
         );
-        self.decoded(sql, place).await
-    }
-
-    /// The only value as JSON. None: it could not be asked, which harms nothing.
-    async fn decoded<T: for<'de> Deserialize<'de>>(&mut self, sql: String, place: Place) -> Result<Option<T>, Broken> {
-        if place == Place::Pipeline || self.relay.block_failed() {
-            return Ok(None);
-        }
         match self.ask_harmlessly(Ask::new(sql), place).await? {
-            Ok(answer) => Ok(answer.value_as_json()),
+            Ok(answer) => Ok(answer.value().and_then(|json| serde_json::from_str(json).ok())),
             Err(report) => {
-                tracing::debug!(session = self.who.session, error = report.message(), "what a plan left is not known");
+                let error = report.message();
+                tracing::debug!(session = self.who.session, error, "what a plan left is not known");
                 Ok(None)
             }
         }
     }
 }
 
-impl Answer {
-    fn value_as_json<T: for<'de> Deserialize<'de>>(&self) -> Option<T> {
-        serde_json::from_str(self.value()?).ok()
+fn table(relation: &Relation) -> Table {
+    Table {
+        name: format!("{}.{}", relation.schema, relation.name),
+        bytes: Some(relation.bytes),
+        rows: relation.rows,
     }
 }
 

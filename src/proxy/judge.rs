@@ -7,7 +7,6 @@ use super::journal::Entry;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
-use crate::audit::after::After;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
@@ -162,19 +161,22 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                self.carry_out(&run, setting, entry).await
+                self.carry_out(&run, &facts, setting, entry).await
             }
         }
     }
 
     /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
-    async fn carry_out(&mut self, run: &Run, setting: Setting<'_>, mut entry: Entry) -> Result<Verdict, Broken> {
+    async fn carry_out(
+        &mut self,
+        run: &Run,
+        facts: &Facts,
+        setting: Setting<'_>,
+        mut entry: Entry,
+    ) -> Result<Verdict, Broken> {
         self.seat.plan_begins(entry.event());
-        let conducted = match self.begin_watching(run, setting.place).await {
-            Ok(watched) => self.conduct(run, setting, &mut entry).await.map(|conducted| (conducted, watched)),
-            Err(broken) => Err(broken),
-        };
-        let (conducted, watched) = match conducted {
+        let watched = self.begin_watching(facts);
+        let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(conducted) => conducted,
             Err(broken) => {
                 self.seat.plan_ends();
@@ -185,11 +187,13 @@ impl Session {
         // Should the session end right here, the statement was carried out all the same.
         let after = self.end_watching(watched, setting.place).await;
         self.seat.plan_ends();
-        let (after, broken) = match after {
-            Ok(after) => (after, None),
-            Err(broken) => ((After::default(), None), Some(broken)),
+        let (follow_up, broken) = match after {
+            Ok((after, follow_up)) => {
+                entry.after(after);
+                (Some(follow_up), None)
+            }
+            Err(broken) => (None, Some(broken)),
         };
-        entry.after(after.0);
         let (event, verdict) = match conducted {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
             Err(report) => {
@@ -197,7 +201,7 @@ impl Session {
                 (entry.failed(&report), Verdict::Refused(report))
             }
         };
-        if let Some(follow_up) = after.1 {
+        if let Some(follow_up) = follow_up {
             aftermath::follow_up(&self.shared, event.clone(), follow_up);
         }
         self.record(event).await;

@@ -60,6 +60,7 @@ impl Value {
             Value::Null => String::new(),
             Value::Text(text) => text.clone(),
             Value::Integer(number) => number.to_string(),
+            Value::Float(number) if number.fract() == 0.0 => format!("{number}"),
             Value::Float(number) => format!("{number:.1}"),
         }
     }
