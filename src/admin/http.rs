@@ -38,6 +38,9 @@ const REACH_TIME: Duration = Duration::from_secs(2);
 const HTML: &str = include_str!("page/index.html");
 const SCRIPT: &str = include_str!("page/app.js");
 const STYLE: &str = include_str!("page/app.css");
+const ICON: &str = include_str!("page/icon.svg");
+/// The page's own files, which hold no data.
+const FILES: [&str; 4] = ["/", "/app.js", "/app.css", "/icon.svg"];
 
 /// Nothing from elsewhere, nothing inline, in nobody's frame.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
@@ -128,7 +131,7 @@ impl Site {
             return Err(Refused::Host);
         }
         let reads = matches!(*method, Method::GET | Method::HEAD);
-        let page = matches!(path, "/" | "/app.js" | "/app.css");
+        let page = FILES.contains(&path);
         // A link from elsewhere may open the page; its scripts, forms and images may reach nothing.
         let from = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
         if from.is_some_and(|from| !matches!(from, "same-origin" | "none")) && !(page && reads) {
@@ -162,6 +165,7 @@ impl Site {
             ("GET" | "HEAD", "/") => text(StatusCode::OK, "text/html; charset=utf-8", HTML),
             ("GET" | "HEAD", "/app.js") => text(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT),
             ("GET" | "HEAD", "/app.css") => text(StatusCode::OK, "text/css; charset=utf-8", STYLE),
+            ("GET" | "HEAD", "/icon.svg") => text(StatusCode::OK, "image/svg+xml", ICON),
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "text/plain", "ok\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,
             ("GET" | "HEAD", "/metrics") => match &self.live {
@@ -177,7 +181,7 @@ impl Site {
                     Err(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long"),
                 }
             }
-            (_, "/" | "/app.js" | "/app.css" | "/metrics" | "/api/live" | "/api/statements") => {
+            (_, path) if FILES.contains(&path) || matches!(path, "/metrics" | "/api/live" | "/api/statements") => {
                 error(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here")
             }
             _ => not_found(),

@@ -273,10 +273,12 @@ pub struct PlanNow {
     /// What the server tells of a build: its phase and how much of that is done, from 0 to 1.
     pub phase: Option<String>,
     pub phase_done: Option<f64>,
+    /// Filled in when it is shown.
+    pub left_s: Option<f64>,
 }
 
 impl PlanNow {
-    /// How much of the running step is done, from 0 to 1; None where nothing tells.
+    /// Of the running step, from 0 to 1; None where nothing tells.
     pub fn done(&self) -> Option<f64> {
         match (self.rows, self.rows_expected) {
             (Some(rows), Some(expected)) if expected > 0.0 => Some((rows as f64 / expected).min(1.0)),
@@ -285,7 +287,7 @@ impl PlanNow {
     }
 
     /// Seconds that the running step's batches will still take at their pace so far.
-    pub fn left_s(&self) -> Option<f64> {
+    fn left_s(&self) -> Option<f64> {
         let (rows, expected) = (self.rows? as f64, self.rows_expected?);
         let pace = rows / self.rows_since?.elapsed().as_secs_f64();
         (pace > 0.0 && expected > rows).then(|| (expected - rows) / pace)
@@ -311,7 +313,10 @@ pub struct SessionNow {
 
 impl Seat {
     fn now(&self) -> SessionNow {
-        let plan = lock(&self.plan).clone();
+        let mut plan = lock(&self.plan).clone();
+        if let Some(plan) = &mut plan {
+            plan.left_s = plan.left_s();
+        }
         let who = lock(&self.who).clone();
         let state = match plan {
             Some(_) => State::Plan,
@@ -357,6 +362,7 @@ impl Seat {
             blocked_by: None,
             phase: None,
             phase_done: None,
+            left_s: None,
         });
     }
 

@@ -193,6 +193,7 @@ impl Session {
         };
         loop {
             tries.count += 1;
+            self.seat.change(|plan| plan.lock_tries = tries.count);
             let report = match self.try_brief(step, then, setting, patience_ms).await? {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
@@ -224,6 +225,7 @@ impl Session {
                 } else {
                     None
                 };
+                self.seat.change(|plan| plan.blocked_by.clone_from(&holders));
                 self.relay.notice(&waiting(step, tries, started, holders)).await?;
             }
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
@@ -515,6 +517,10 @@ impl Session {
             return Ok(Err(report));
         }
         let mut progress = batches.start(upper);
+        self.seat.change(|plan| {
+            (plan.rows, plan.rows_expected) = (Some(0), batches.estimated_rows);
+            plan.rows_since = Some(started);
+        });
         let mut told = Instant::now();
         while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
             let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
@@ -591,8 +597,11 @@ impl Session {
                         .into_iter()
                         .next_back()
                         .and_then(|answer| answer.rows.into_iter().next());
+                    let before = progress.rows;
                     let taken = take_batch(batches, progress, row);
                     tries.rows = Some(progress.rows);
+                    self.shared.live.ledger().batch(progress.rows - before);
+                    self.seat.change(|plan| plan.rows = tries.rows);
                     return Ok(taken);
                 }
                 Err(report) => report,

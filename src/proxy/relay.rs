@@ -191,7 +191,7 @@ pub struct Relay {
     live: Arc<Live>,
     probe: Probe,
     /// Query and Execute messages that went on.
-    executed: u64,
+    pub executed: u64,
     statement_bytes_max: usize,
     channel_binding: ChannelBinding,
     group: Group,

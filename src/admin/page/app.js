@@ -187,7 +187,8 @@ function statement(event) {
   const seen = waits(event);
   const facts = [who, `took ${duration(event.duration_ms)}`];
   if (event.rows !== null && event.rows !== undefined) facts.push(plural(event.rows, "row"));
-  if (event.lock_tries > 1) facts.push(plural(event.lock_tries, "try", "tries") + " for the lock");
+  const tried = (event.steps || []).reduce((ms, step) => ms + step.lock_wait_ms, 0);
+  if (tried > 0) facts.push(`${duration(tried)} of it for locks`);
   if (seen && seen.behind_plan) facts.push(`${plural(seen.behind_plan, "session")} waited, up to ${duration(seen.longest_behind_plan_ms)}`);
   const details = el("details", { ontoggle: (e) => {
     if (e.target !== details) return;
