@@ -411,7 +411,12 @@ impl Options {
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
         let auth = auth(self.auth, self.auth_file)?;
-        let audit = audit(self.audit, self.audit_fsync, self.audit_rotate_bytes, self.audit_rotate_s)?;
+        let audit = audit(
+            self.audit,
+            self.audit_fsync,
+            self.audit_rotate_bytes,
+            self.audit_rotate_s,
+        )?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(

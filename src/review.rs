@@ -220,8 +220,16 @@ fn run_verify(arguments: Verify, streams: &mut Streams) -> Result<(), Failure> {
             }
             let (lines, link) = (verified.lines, verified.link);
             let hash = chain::hex(&link.hash);
-            let files = if files.len() == 1 { "1 file".into() } else { format!("{} files", files.len()) };
-            Ok(writeln!(streams.out, "whole: {lines} lines in {files}, the last is number {}, its hash {hash}", link.seq)?)
+            let files = if files.len() == 1 {
+                "1 file".into()
+            } else {
+                format!("{} files", files.len())
+            };
+            Ok(writeln!(
+                streams.out,
+                "whole: {lines} lines in {files}, the last is number {}, its hash {hash}",
+                link.seq
+            )?)
         }
         Err(Fault::Broken(what)) => Err(Failure::Told(1, what)),
         Err(Fault::Unreadable(what)) => Err(wrong(what)),
@@ -242,7 +250,9 @@ impl List {
             filter.text = Some(files.remove(0).display().to_string());
         }
         if files.is_empty() {
-            return Err(wrong("which log? Give the file of `serve --audit`, or - for standard input"));
+            return Err(wrong(
+                "which log? Give the file of `serve --audit`, or - for standard input",
+            ));
         }
         let files = read::in_order(&files).map_err(wrong)?;
         list::run(&files, filter, self.format, self.follow, streams)
@@ -260,13 +270,19 @@ impl Wanted {
         };
         let now = SystemTime::now();
         let when = |flag: &str, text: &Option<String>| match text {
-            Some(text) => time::parse(text, now).map(Some).map_err(|error| wrong(format!("--{flag}: {error}"))),
+            Some(text) => time::parse(text, now)
+                .map(Some)
+                .map_err(|error| wrong(format!("--{flag}: {error}"))),
             None => Ok(None),
         };
         let longer_than: Option<Duration> = match &self.longer_than {
             Some(text) => match time::duration(text) {
                 Some(duration) => Some(duration),
-                None => return Err(wrong(format!("--longer-than: `{text}` is no time; write 500ms, 5s or 2m"))),
+                None => {
+                    return Err(wrong(format!(
+                        "--longer-than: `{text}` is no time; write 500ms, 5s or 2m"
+                    )));
+                }
             },
             None => None,
         };
@@ -291,4 +307,12 @@ impl Wanted {
 
 /// What `list` says of a statement whose end is not in the log.
 const UNFINISHED: &str = "unfinished";
-const OUTCOMES: [&str; 7] = ["done", "failed", "rejected", "cancelled", "warned", "disconnected", UNFINISHED];
+const OUTCOMES: [&str; 7] = [
+    "done",
+    "failed",
+    "rejected",
+    "cancelled",
+    "warned",
+    "disconnected",
+    UNFINISHED,
+];

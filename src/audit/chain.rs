@@ -140,7 +140,10 @@ mod tests {
             for bit in 0..8 {
                 let mut changed = two.to_vec();
                 changed[at] ^= 1 << bit;
-                assert!(read(&changed).is_none_or(|line| !line.holds() || line.link != second), "{at}");
+                assert!(
+                    read(&changed).is_none_or(|line| !line.holds() || line.link != second),
+                    "{at}"
+                );
             }
         }
         for end in 0..two.len() {

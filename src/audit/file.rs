@@ -90,7 +90,10 @@ impl Log {
             note.message = match &before {
                 Some((name, link)) => {
                     open.link = *link;
-                    format!("lockkeeper opened the log, which goes on from {name}, line {}", link.seq)
+                    format!(
+                        "lockkeeper opened the log, which goes on from {name}, line {}",
+                        link.seq
+                    )
                 }
                 None => "lockkeeper began the log".into(),
             };
@@ -275,7 +278,10 @@ impl Log {
         }
         if length == 0 {
             // Emptied in place (logrotate's copytruncate): the chain goes on from what was there.
-            let note = LogEvent::new(What::Continues, "the file was emptied; what was in it ended here".into());
+            let note = LogEvent::new(
+                What::Continues,
+                "the file was emptied; what was in it ended here".into(),
+            );
             self.notes.insert(0, note.after(Some((String::new(), before))));
             (open.length, open.since) = (0, SystemTime::now());
             return Ok(());
@@ -442,7 +448,9 @@ impl Lock {
                 Some(libc::EINTR) => {}
                 Some(libc::EWOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_PAUSE),
                 Some(libc::EWOULDBLOCK) => {
-                    return Err(io::Error::other("another process has held its lock for 3 s; is one stopped?"));
+                    return Err(io::Error::other(
+                        "another process has held its lock for 3 s; is one stopped?",
+                    ));
                 }
                 _ => return Err(error),
             }
@@ -574,7 +582,9 @@ pub(super) fn siblings(path: &Path) -> Vec<PathBuf> {
 /// moving and going on, or logrotate came while none ran.
 fn predecessor(path: &Path) -> Option<(String, Link)> {
     let moved = siblings(path).into_iter().filter_map(|path| {
-        let meta = std::fs::metadata(&path).ok().filter(|meta| meta.is_file() && meta.len() > 0)?;
+        let meta = std::fs::metadata(&path)
+            .ok()
+            .filter(|meta| meta.is_file() && meta.len() > 0)?;
         Some((meta.modified().ok()?, path))
     });
     let mut moved: Vec<_> = moved.collect();
@@ -595,7 +605,11 @@ fn name_of(file: &File) -> String {
 }
 
 fn shown(name: &str) -> &str {
-    if name.is_empty() { "a file that was removed" } else { name }
+    if name.is_empty() {
+        "a file that was removed"
+    } else {
+        name
+    }
 }
 
 fn same(file: &File, path: &Path) -> bool {

@@ -127,7 +127,10 @@ impl Selector {
                 return false;
             }
         }
-        self.needles.iter().chain(&self.outcome).all(|needle| needle.find(line).is_some())
+        self.needles
+            .iter()
+            .chain(&self.outcome)
+            .all(|needle| needle.find(line).is_some())
     }
 
     pub fn matches(&self, event: &Event) -> bool {
@@ -141,8 +144,13 @@ impl Selector {
             && filter.id.as_ref().is_none_or(|id| has_id(&event.id, id))
             && filter.since.is_none_or(|since| event.time >= since)
             && filter.until.is_none_or(|until| event.time < until)
-            && filter.longer_than.is_none_or(|least| event.duration_ms > least.as_secs_f64() * 1e3)
-            && filter.rule.as_ref().is_none_or(|rule| event.findings.iter().any(|found| found.rule == *rule))
+            && filter
+                .longer_than
+                .is_none_or(|least| event.duration_ms > least.as_secs_f64() * 1e3)
+            && filter
+                .rule
+                .as_ref()
+                .is_none_or(|rule| event.findings.iter().any(|found| found.rule == *rule))
             && filter.table.as_ref().is_none_or(|table| names_table(event, table))
             && self.text.as_ref().is_none_or(|text| says(event, text))
     }
@@ -154,9 +162,11 @@ fn has_id(id: &str, wanted: &str) -> bool {
 
 fn names_table(event: &Event, table: &str) -> bool {
     let steps = event.steps.iter().map(|step| &step.relation);
-    event.relations.iter().chain(steps).any(|name| {
-        name == table || name.strip_suffix(table).is_some_and(|before| before.ends_with('.'))
-    })
+    event
+        .relations
+        .iter()
+        .chain(steps)
+        .any(|name| name == table || name.strip_suffix(table).is_some_and(|before| before.ends_with('.')))
 }
 
 fn says(event: &Event, text: &str) -> bool {

@@ -47,7 +47,8 @@ pub fn events(paths: &[PathBuf], filter: Filter) -> Result<impl Iterator<Item = 
         match block {
             Ok(block) => {
                 let ends = block.lines().filter(|(_, line)| is_end(line));
-                ends.filter_map(|(_, line)| selector.select(line).ok()?.map(Ok)).collect()
+                ends.filter_map(|(_, line)| selector.select(line).ok()?.map(Ok))
+                    .collect()
             }
             Err(error) => vec![Err(error)],
         }
@@ -66,7 +67,9 @@ pub fn story(paths: &[PathBuf], id: &str) -> Result<Vec<Event>, String> {
     });
     let mut found = Vec::new();
     let pick = |block: &Block| -> Vec<Event> {
-        let events = block.lines().filter(|(_, line)| matches!(kind_and_id(line).0, LineKind::Event(_)));
+        let events = block
+            .lines()
+            .filter(|(_, line)| matches!(kind_and_id(line).0, LineKind::Event(_)));
         events.filter_map(|(_, line)| selector.select(line).ok()?).collect()
     };
     in_parallel(blocks(paths)?, pick, |events| {
@@ -79,10 +82,16 @@ pub fn story(paths: &[PathBuf], id: &str) -> Result<Vec<Event>, String> {
 
 /// The files one after the other, the oldest first. The error names a file that cannot be opened.
 pub fn blocks(paths: &[PathBuf]) -> Result<impl Iterator<Item = io::Result<Block>> + Send, String> {
-    let sources = paths.iter().map(|path| Source::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let sources = paths
+        .iter()
+        .map(|path| Source::open(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let names = paths.to_vec();
     Ok(sources.into_iter().enumerate().flat_map(move |(file, source)| {
-        let name = names.get(file).map(|name| name.display().to_string()).unwrap_or_default();
+        let name = names
+            .get(file)
+            .map(|name| name.display().to_string())
+            .unwrap_or_default();
         Blocks::new(file, source).map(move |block| {
             block.map_err(|error| io::Error::new(error.kind(), format!("cannot read {name}: {error}")))
         })
@@ -98,9 +107,17 @@ pub fn in_order(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
         if paths.len() > 1 && path != Path::new("-") {
             let source = Source::open(path)?;
             let mut start = Vec::new();
-            source.take(512).read_to_end(&mut start).map_err(|error| cannot(path, &error))?;
+            source
+                .take(512)
+                .read_to_end(&mut start)
+                .map_err(|error| cannot(path, &error))?;
             let text = String::from_utf8_lossy(&start);
-            first = text.split("\"time\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("").to_owned();
+            first = text
+                .split("\"time\":\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .unwrap_or("")
+                .to_owned();
         }
         timed.push((first, path.clone()));
     }
@@ -199,7 +216,9 @@ impl Read for Source {
             Source::File(file) => file.read(buffer),
             Source::Stdin(stdin) => stdin.read(buffer),
             Source::Gzip(child, stdout) => match stdout.read(buffer)? {
-                0 if !child.wait()?.success() => Err(io::Error::new(ErrorKind::InvalidData, "gzip could not read all of it")),
+                0 if !child.wait()?.success() => {
+                    Err(io::Error::new(ErrorKind::InvalidData, "gzip could not read all of it"))
+                }
                 count => Ok(count),
             },
         }
@@ -317,33 +336,34 @@ impl Follow {
 
     /// Whole lines that have come since; empty: nothing for now, ask again in a while.
     pub fn poll(&mut self) -> io::Result<Vec<u8>> {
-        let text = self.more()?;
-        if !text.is_empty() {
-            return Ok(text);
-        }
-        let moved = match (&self.file, std::fs::metadata(&self.path)) {
-            (Some(file), Ok(named)) => {
-                use std::os::unix::fs::MetadataExt;
-                let open = file.metadata()?;
-                if open.len() < self.read {
-                    // Emptied in place.
-                    (self.read, self.rest) = (0, Vec::new());
-                }
-                (open.dev(), open.ino()) != (named.dev(), named.ino())
+        loop {
+            let text = self.more()?;
+            if !text.is_empty() || !self.moved()? {
+                return Ok(text);
             }
-            (None, Ok(_)) => true,
-            (_, Err(_)) => false,
-        };
-        if !moved {
-            return Ok(Vec::new());
-        }
-        // What was written before it was left.
-        let text = self.more()?;
-        if text.is_empty() {
+            // What was written between the last look and the move.
+            let text = self.more()?;
+            if !text.is_empty() {
+                return Ok(text);
+            }
             self.file = self.successor();
             (self.read, self.rest) = (0, Vec::new());
         }
-        Ok(text)
+    }
+
+    /// The name leads to another file now.
+    fn moved(&mut self) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt;
+        let Ok(named) = std::fs::metadata(&self.path) else {
+            return Ok(false);
+        };
+        let Some(file) = &self.file else { return Ok(true) };
+        let open = file.metadata()?;
+        if open.len() < self.read {
+            // Emptied in place.
+            (self.read, self.rest) = (0, Vec::new());
+        }
+        Ok((open.dev(), open.ino()) != (named.dev(), named.ino()))
     }
 
     fn more(&mut self) -> io::Result<Vec<u8>> {
@@ -366,10 +386,17 @@ impl Follow {
 
     /// The file that goes on from the last line: where it was rotated twice meanwhile, not the one of the name.
     fn successor(&self) -> Option<File> {
+        use std::os::unix::fs::MetadataExt;
+        let left = self
+            .file
+            .as_ref()
+            .and_then(|file| file.metadata().ok())
+            .map(|meta| meta.ino());
         let named = std::iter::once(self.path.clone());
         let next = named.chain(siblings(&self.path)).find_map(|path| {
             let file = File::open(path).ok()?;
-            begins_after(&file, &self.link).then_some(file)
+            let is_other = Some(file.metadata().ok()?.ino()) != left;
+            (is_other && begins_after(&file, &self.link)).then_some(file)
         });
         next.or_else(|| File::open(&self.path).ok())
     }

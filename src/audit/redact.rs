@@ -54,7 +54,10 @@ impl Mask {
 
     /// What is said of the statement, in words and SQL.
     pub fn prose(&self, text: &str) -> String {
-        let text = self.hidden.iter().fold(text.to_owned(), |text, hidden| replace(&text, hidden));
+        let text = self
+            .hidden
+            .iter()
+            .fold(text.to_owned(), |text, hidden| replace(&text, hidden));
         cut(text)
     }
 
@@ -78,7 +81,9 @@ impl Mask {
         if self.literals == Literals::Keep && !self.secret {
             return Some(cut(text.to_owned()));
         }
-        let own = text.split_inclusive('\n').filter(|line| line.starts_with("lockkeeper: "));
+        let own = text
+            .split_inclusive('\n')
+            .filter(|line| line.starts_with("lockkeeper: "));
         let own = self.prose(&own.collect::<String>());
         (!own.is_empty()).then_some(own)
     }
@@ -204,7 +209,10 @@ impl Walk {
         }
         // SQL within a string: DO '…', EXECUTE '…', format('… PASSWORD %L', …); and connection strings.
         let lower = content.to_lowercase();
-        let names_one = SECRETS.iter().chain(&["connection", "program"]).any(|word| lower.contains(word));
+        let names_one = SECRETS
+            .iter()
+            .chain(&["connection", "program"])
+            .any(|word| lower.contains(word));
         if names_one {
             let mut within = Walk::new(Literals::Keep);
             if let Some(depth) = depth.checked_sub(1) {
@@ -300,7 +308,11 @@ fn replace(text: &str, hidden: &str) -> String {
         let last = before.chars().next_back().or_else(|| out.chars().next_back());
         let word = glued(last, hidden.chars().next()) || glued(after.chars().next(), hidden.chars().next_back());
         out.push_str(before);
-        out.push_str(if word && hidden.len() < 2 * PIECE_BYTES_MIN { hidden } else { "***" });
+        out.push_str(if word && hidden.len() < 2 * PIECE_BYTES_MIN {
+            hidden
+        } else {
+            "***"
+        });
         rest = after;
     }
     out.push_str(rest);
@@ -406,7 +418,10 @@ mod tests {
 
     #[test]
     fn passwords_within_texts_and_options_are_masked() {
-        check("ALTER ROLE a PASSWORD 'x'\n'y' LOGIN", "ALTER ROLE a PASSWORD '***'\n'***' LOGIN");
+        check(
+            "ALTER ROLE a PASSWORD 'x'\n'y' LOGIN",
+            "ALTER ROLE a PASSWORD '***'\n'***' LOGIN",
+        );
         check(
             r#"CREATE USER MAPPING FOR a SERVER s OPTIONS ("user" 'b', "password" 'x', sslkey '/k', "X" $$y$$)"#,
             r#"CREATE USER MAPPING FOR a SERVER s OPTIONS ("user" '***', "password" '***', sslkey '***', "X" '***')"#,
@@ -432,8 +447,14 @@ mod tests {
             "DO $$ BEGIN EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('x'); END $$",
             "DO $$ BEGIN EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('***'); END $$",
         );
-        check("SELECT dblink_connect('host=h password=x')", "SELECT dblink_connect('***')");
-        check("SELECT f('postgres://u:x@h/d'), 'http://h/a:b@c'", "SELECT f('***'), 'http://h/a:b@c'");
+        check(
+            "SELECT dblink_connect('host=h password=x')",
+            "SELECT dblink_connect('***')",
+        );
+        check(
+            "SELECT f('postgres://u:x@h/d'), 'http://h/a:b@c'",
+            "SELECT f('***'), 'http://h/a:b@c'",
+        );
         check("COPY t FROM PROGRAM 'PGPASSWORD=x psql'", "COPY t FROM PROGRAM '***'");
         check(
             "ALTER SYSTEM SET primary_conninfo = 'user=a password=x'",
@@ -469,8 +490,20 @@ mod tests {
         let error = r#"bad: "abc" "row" "t""#;
         check(table, keep, "22P02", error, error);
         check(table, redact, "22P02", error, r#"bad: "***" "***" "t""#);
-        check(table, redact, "23514", r#"check "t_c" of 12, par"#, r#"check "t_c" of ***, ***"#);
-        check(table, redact, "P0001", "row", "(a message of the database's own functions)");
+        check(
+            table,
+            redact,
+            "23514",
+            r#"check "t_c" of 12, par"#,
+            r#"check "t_c" of ***, ***"#,
+        );
+        check(
+            table,
+            redact,
+            "P0001",
+            "row",
+            "(a message of the database's own functions)",
+        );
         let mask = Mask::of(table, &[], redact);
         let detail = mask.detail("Key (a)=(x)\nlockkeeper: done: 12.");
         assert_eq!(detail.as_deref(), Some("lockkeeper: done: ***."));

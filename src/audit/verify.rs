@@ -144,10 +144,15 @@ impl State<'_> {
             let is_known = log.is_some_and(|log| log.sha256.as_deref() == Some(&chain::hex(&chain::sha256(&junk))));
             if !is_known {
                 let line = self.at(line);
-                return Err(format!("{line}: this is no line of the log, and the one after does not tell of it"));
+                return Err(format!(
+                    "{line}: this is no line of the log, and the one after does not tell of it"
+                ));
             }
             let line = self.at(line);
-            let remark = format!("{line}: {} bytes of a line that a crash cut short; the next line tells of it", junk.len());
+            let remark = format!(
+                "{line}: {} bytes of a line that a crash cut short; the next line tells of it",
+                junk.len()
+            );
             self.verified.remarks.push(remark);
         }
         let begins = self.file.is_some_and(|file| self.ends.len() < file + 1) && number == 1;
@@ -163,9 +168,15 @@ impl State<'_> {
             format!("{at}: the line before it is another than when this one was written")
         } else if link.seq > before.seq + 1 {
             let missing = link.seq - before.seq - 1;
-            format!("{at}: {missing} lines before it are missing (this is number {}, the last was {})", link.seq, before.seq)
+            format!(
+                "{at}: {missing} lines before it are missing (this is number {}, the last was {})",
+                link.seq, before.seq
+            )
         } else {
-            format!("{at}: it stands in the wrong place (this is number {}, the last was {})", link.seq, before.seq)
+            format!(
+                "{at}: it stands in the wrong place (this is number {}, the last was {})",
+                link.seq, before.seq
+            )
         })
     }
 
@@ -174,7 +185,11 @@ impl State<'_> {
         if link.seq == 1 && prev == Hash::default() {
             return match self.ends.last() {
                 Some((file, end)) => {
-                    let remark = format!("{at}: a new log begins here; it does not go on from {} (line {})", self.name(*file), end.seq);
+                    let remark = format!(
+                        "{at}: a new log begins here; it does not go on from {} (line {})",
+                        self.name(*file),
+                        end.seq
+                    );
                     self.verified.remarks.push(remark);
                     Ok(())
                 }
@@ -184,19 +199,28 @@ impl State<'_> {
         let told = log.and_then(|log| log.last_hash.as_deref());
         if told != Some(&chain::hex(&prev)) {
             let missing = link.seq - 1;
-            return Err(format!("{at}: the file's beginning is missing: its first line is number {} of the log, {missing} are before it", link.seq));
+            return Err(format!(
+                "{at}: the file's beginning is missing: its first line is number {} of the log, {missing} are before it",
+                link.seq
+            ));
         }
         if self.ends.iter().any(|(_, end)| end.hash == prev) {
             return Ok(());
         }
-        let (file, last) = (log.and_then(|log| log.file.as_deref()).unwrap_or("a file"), link.seq - 1);
+        let (file, last) = (
+            log.and_then(|log| log.file.as_deref()).unwrap_or("a file"),
+            link.seq - 1,
+        );
         match self.ends.last() {
             Some((before, end)) => Err(format!(
                 "{at}: it goes on from line {last} ({file}), but {} ends with line {} and another hash: lines are missing",
-                self.name(*before), end.seq
+                self.name(*before),
+                end.seq
             )),
             None => {
-                self.verified.remarks.push(format!("{at}: the log goes on from line {last} in {file}, which was not given"));
+                self.verified.remarks.push(format!(
+                    "{at}: the log goes on from line {last} in {file}, which was not given"
+                ));
                 Ok(())
             }
         }

@@ -92,7 +92,9 @@ impl Handle {
                 }
                 self.state.healthy.store(false, Ordering::Release);
                 let waited = ANSWER_WAIT.as_secs();
-                Err(format!("the audit log's disk has not answered for {waited} s; look whether it hangs"))
+                Err(format!(
+                    "the audit log's disk has not answered for {waited} s; look whether it hangs"
+                ))
             }
         }
     }
@@ -201,7 +203,10 @@ impl Writer {
         let error = appended.error.as_ref().map(|error| self.log.told(error));
         if appended.loss_told {
             self.state.lost.fetch_sub(lost, Ordering::AcqRel);
-            tracing::warn!(lost, "the audit log is written again; a line in it says how many events are not");
+            tracing::warn!(
+                lost,
+                "the audit log is written again; a line in it says how many events are not"
+            );
         }
         if let Some(error) = &error {
             let unwritten = batch.lines.len() - appended.lines;

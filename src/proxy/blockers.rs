@@ -21,8 +21,12 @@ impl Session {
             .relay
             .ask(&[Ask::new(question(relation, wanted))], Closing::Sync, Hears::Nothing)
             .await?;
-        let json = answers.ok().and_then(|answers| answers.first().and_then(Answer::value).map(str::to_owned));
-        let mut blockers: Vec<Blocker> = json.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+        let json = answers
+            .ok()
+            .and_then(|answers| answers.first().and_then(Answer::value).map(str::to_owned));
+        let mut blockers: Vec<Blocker> = json
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default();
         let literals = self.shared.policy().audit_literals;
         for blocker in &mut blockers {
             blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
@@ -33,8 +37,13 @@ impl Session {
 }
 
 fn question(relation: &str, wanted: LockMode) -> String {
-    let modes: Vec<String> = wanted.conflicts().iter().map(|mode| quote_literal(&mode.pg_locks_name())).collect();
-    // A prepared transaction has no process; pg_locks gives its transaction's number after a slash.
+    let modes: Vec<String> = wanted
+        .conflicts()
+        .iter()
+        .map(|mode| quote_literal(&mode.pg_locks_name()))
+        .collect();
+    // A prepared transaction has no process. Its locks keep the virtual transaction ID that its session had, and one of them
+    // is on its own transaction ID, by which pg_prepared_xacts knows it.
     format!(
         "SELECT pg_catalog.jsonb_agg(b.blocker ORDER BY b.age DESC NULLS LAST)::text FROM (\
          SELECT pg_catalog.jsonb_build_object('pid', a.pid, 'prepared', p.gid, 'user', COALESCE(a.usename, p.owner), \
@@ -50,8 +59,9 @@ fn question(relation: &str, wanted: LockMode) -> String {
          SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = pg_catalog.to_regclass({relation})::oid) \
          GROUP BY l.pid, l.virtualtransaction) l \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
-         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL \
-         AND p.transaction::text = pg_catalog.split_part(l.virtualtransaction, '/', 2) \
+         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction IN (SELECT x.transactionid \
+         FROM pg_catalog.pg_locks x WHERE x.locktype = 'transactionid' AND x.pid IS NULL AND x.granted \
+         AND x.virtualtransaction = l.virtualtransaction) \
          CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() \
          - COALESCE(a.xact_start, a.query_start, p.prepared)) AS age) t \
          WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL ORDER BY t.age DESC NULLS LAST LIMIT {BLOCKERS_MAX}) b",
@@ -74,7 +84,10 @@ fn shortened(query: &str, literals: Literals) -> Option<String> {
 
 /// `AccessShareLock` as the manual writes it.
 fn mode_name(lock: &str) -> String {
-    let known = LockMode::AccessExclusive.conflicts().iter().find(|mode| mode.pg_locks_name() == lock);
+    let known = LockMode::AccessExclusive
+        .conflicts()
+        .iter()
+        .find(|mode| mode.pg_locks_name() == lock);
     known.map_or_else(|| lock.to_owned(), |mode| mode.name().to_owned())
 }
 
@@ -91,13 +104,20 @@ fn one(blocker: &Blocker) -> String {
     let age = blocker.age_s.map(|age| format!(", for {age:.0} s")).unwrap_or_default();
     let user = blocker.user.as_deref().unwrap_or("");
     if let Some(gid) = &blocker.prepared {
-        return format!("the prepared transaction {} ({user}{age}; end it with ROLLBACK PREPARED)", quote_literal(gid));
+        return format!(
+            "the prepared transaction {} ({user}{age}; end it with ROLLBACK PREPARED)",
+            quote_literal(gid)
+        );
     }
     let mut who = vec![user.to_owned()];
     who.extend(blocker.application_name.clone());
     who.retain(|name| !name.is_empty());
     let state = blocker.state.as_deref().unwrap_or("its state is hidden from this role");
-    let query = blocker.query.as_ref().map(|query| format!(": {query}")).unwrap_or_default();
+    let query = blocker
+        .query
+        .as_ref()
+        .map(|query| format!(": {query}"))
+        .unwrap_or_default();
     let pid = blocker.pid.unwrap_or_default();
     let who = who.join(" ");
     let comma = if who.is_empty() { "" } else { ", " };
@@ -138,7 +158,10 @@ mod tests {
             "; held by pid 7 (amy report, idle in transaction, for 12 s, ACCESS SHARE: SELECT 1)",
         );
         (blocker.state, blocker.age_s, blocker.query) = (None, None, None);
-        check(&blocker, "; held by pid 7 (amy report, its state is hidden from this role, ACCESS SHARE)");
+        check(
+            &blocker,
+            "; held by pid 7 (amy report, its state is hidden from this role, ACCESS SHARE)",
+        );
         (blocker.pid, blocker.prepared) = (None, Some("x'y".into()));
         check(
             &blocker,
@@ -151,7 +174,10 @@ mod tests {
     fn queries_are_short_and_hide_what_must_be_hidden() {
         let long = format!("SELECT\n  '{}'", "é".repeat(300));
         let short = shortened(&long, Literals::Keep).expect("text");
-        assert!(short.starts_with("SELECT 'éé") && short.ends_with(" …") && short.chars().count() == 202, "{short}");
+        assert!(
+            short.starts_with("SELECT 'éé") && short.ends_with(" …") && short.chars().count() == 202,
+            "{short}"
+        );
         let redacted = shortened("UPDATE t SET a = 'x' WHERE b = 12", Literals::Redact);
         assert_eq!(redacted.as_deref(), Some("UPDATE t SET a = '?' WHERE b = ?"));
         let masked = shortened("ALTER ROLE a PASSWORD 'x'", Literals::Keep);

@@ -352,7 +352,10 @@ impl Session {
     ) -> Result<(), Broken> {
         let now = self.blockers(&step.relation, step.lock).await?;
         let same = now.len() == tries.blockers.len()
-            && now.iter().zip(&tries.blockers).all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
+            && now
+                .iter()
+                .zip(&tries.blockers)
+                .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
         merge(&mut tries.seen, &now);
         tries.blockers = now;
         if !same {

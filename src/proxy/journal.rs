@@ -140,7 +140,9 @@ impl Session {
         let mut entry = self.entry_of(&statement.sql);
         entry.event.parameters = bound_values(parameters);
         let named = facts.relations.iter().filter(|relation| relation.oid != 0);
-        entry.event.relations = named.map(|relation| format!("{}.{}", relation.schema, relation.name)).collect();
+        entry.event.relations = named
+            .map(|relation| format!("{}.{}", relation.schema, relation.name))
+            .collect();
         entry.event.relations.dedup();
         entry
     }

@@ -86,12 +86,16 @@ pub fn bound_values(parameters: &[u8]) -> Vec<Option<String>> {
     let mut next = |n: usize| -> Option<Option<String>> {
         let length = i32::from_be_bytes(parameters.get(at..at + 4)?.try_into().ok()?);
         at += 4;
-        let Ok(length) = usize::try_from(length) else { return Some(None) };
+        let Ok(length) = usize::try_from(length) else {
+            return Some(None);
+        };
         let value = parameters.get(at..at + length)?;
         at += length;
         let shown = &value[..length.min(VALUE_BYTES_MAX)];
         let mut text = match is_binary(n) {
-            true => shown.iter().fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
+            true => shown
+                .iter()
+                .fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
             false => String::from_utf8_lossy(shown).into_owned(),
         };
         if shown.len() < length {

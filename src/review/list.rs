@@ -81,7 +81,11 @@ pub fn run(
             }
             unreadable += picked.unreadable;
             output = streams.out.write_all(&picked.text);
-            if output.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if output.is_err() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         },
     )
     .map_err(|error| wrong(error.to_string()))?;
@@ -91,7 +95,10 @@ pub fn run(
     }
     streams.out.flush()?;
     if unreadable > 0 {
-        writeln!(streams.err, "lockkeeper: {unreadable} lines cannot be read; `lockkeeper audit verify` says more")?;
+        writeln!(
+            streams.err,
+            "lockkeeper: {unreadable} lines cannot be read; `lockkeeper audit verify` says more"
+        )?;
     }
     match followed {
         Some(path) => rows.follow(path, streams),

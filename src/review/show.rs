@@ -17,9 +17,16 @@ pub fn run(id: &str, files: &[PathBuf], json: bool, streams: &mut Streams) -> Re
     ids.dedup();
     if ids.len() > 1 {
         let some = ids.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-        return Err(wrong(format!("several statements end with `{id}`: {some}; give the whole id")));
+        return Err(wrong(format!(
+            "several statements end with `{id}`: {some}; give the whole id"
+        )));
     }
-    let Some(last) = events.iter().rev().find(|event| event.phase == Phase::Statement).or(events.last()) else {
+    let Some(last) = events
+        .iter()
+        .rev()
+        .find(|event| event.phase == Phase::Statement)
+        .or(events.last())
+    else {
         return Err(Failure::Told(
             1,
             format!("no statement `{id}` in the log; `lockkeeper audit list` shows the ids"),
@@ -33,7 +40,15 @@ pub fn run(id: &str, files: &[PathBuf], json: bool, streams: &mut Streams) -> Re
         return Ok(());
     }
     let width = streams.width.unwrap_or(WIDTH).clamp(40, 140);
-    Ok(streams.out.write_all(Story { last, events: &events, width }.tell().as_bytes())?)
+    Ok(streams.out.write_all(
+        Story {
+            last,
+            events: &events,
+            width,
+        }
+        .tell()
+        .as_bytes(),
+    )?)
 }
 
 struct Story<'a> {
@@ -93,8 +108,16 @@ impl Story<'_> {
 
     fn summary(&self, out: &mut String) {
         let event = self.last;
-        let outcome = if self.has_ended() { event.outcome.as_str() } else { UNFINISHED };
-        let took = if self.has_ended() { format!(" in {}", span(event.duration_ms)) } else { String::new() };
+        let outcome = if self.has_ended() {
+            event.outcome.as_str()
+        } else {
+            UNFINISHED
+        };
+        let took = if self.has_ended() {
+            format!(" in {}", span(event.duration_ms))
+        } else {
+            String::new()
+        };
         let _ = writeln!(out, "{}: {}, {outcome}{took}\n", one_line(&event.id), event.action);
         let began = self.events.first().map_or(event.time, |event| event.time);
         let mut times = timestamp(began);
@@ -109,7 +132,10 @@ impl Story<'_> {
         let _ = writeln!(
             out,
             "who       {}{app} from {}, session {}, server process {}",
-            one_line(&event.user), one_line(&event.client), event.session, event.backend_pid
+            one_line(&event.user),
+            one_line(&event.client),
+            event.session,
+            event.backend_pid
         );
         let _ = writeln!(out, "where     database {}", one_line(&event.database));
         if !event.relations.is_empty() {
@@ -122,7 +148,9 @@ impl Story<'_> {
         out.push_str("\nWhat was asked\n");
         self.sql(out, 2, &self.last.statement);
         for (n, value) in self.last.parameters.iter().enumerate() {
-            let value = value.as_deref().map_or("NULL".into(), |value| format!("'{}'", one_line(value)));
+            let value = value
+                .as_deref()
+                .map_or("NULL".into(), |value| format!("'{}'", one_line(value)));
             let _ = writeln!(out, "  ${} = {value}", n + 1);
         }
     }
@@ -133,7 +161,11 @@ impl Story<'_> {
         }
         out.push_str("\nWhat was found, and why it mattered\n");
         for found in &self.last.findings {
-            let _ = writeln!(out, "  {} (as written: {}; the policy says {})", found.rule, found.lock, found.action);
+            let _ = writeln!(
+                out,
+                "  {} (as written: {}; the policy says {})",
+                found.rule, found.lock, found.action
+            );
             self.line(out, 4, "", &found.message);
             if let Some(reason) = &found.overridden {
                 self.line(out, 4, "let through by an override: ", reason);
@@ -154,9 +186,15 @@ impl Story<'_> {
         }
         let planned = self.events.iter().find(|event| event.phase == Phase::Planned);
         let mut steps: Vec<&StepRecord> = planned.map(|event| event.steps.iter().collect()).unwrap_or_default();
-        let later = self.events.iter().filter(|event| matches!(event.phase, Phase::Step | Phase::Waiting));
+        let later = self
+            .events
+            .iter()
+            .filter(|event| matches!(event.phase, Phase::Step | Phase::Waiting));
         for told in later.flat_map(|event| &event.steps) {
-            if let Some(step) = steps.iter_mut().find(|step| step.label == told.label && step.sql == told.sql) {
+            if let Some(step) = steps
+                .iter_mut()
+                .find(|step| step.label == told.label && step.sql == told.sql)
+            {
                 *step = told;
             }
         }
@@ -174,14 +212,22 @@ impl Story<'_> {
         }
         out.push_str("\nWhat was run\n");
         for (n, step) in steps.iter().enumerate() {
-            let outcome = if step.outcome.is_empty() { "waiting" } else { step.outcome.as_str() };
+            let outcome = if step.outcome.is_empty() {
+                "waiting"
+            } else {
+                step.outcome.as_str()
+            };
             let mut facts = vec![outcome.to_owned()];
             if step.duration_ms > 0.0 {
                 facts.push(span(step.duration_ms));
             }
             facts.push(format!("{} on {}", step.lock, one_line(&step.relation)));
             if step.lock_tries > 1 || step.lock_wait_ms > 0.0 {
-                facts.push(format!("{} tries, waited {}", step.lock_tries.max(1), span(step.lock_wait_ms)));
+                facts.push(format!(
+                    "{} tries, waited {}",
+                    step.lock_tries.max(1),
+                    span(step.lock_wait_ms)
+                ));
             }
             if let Some(rows) = step.rows {
                 facts.push(format!("{rows} rows"));
@@ -224,7 +270,12 @@ impl Story<'_> {
             (None, None) if self.has_ended() => self.line(out, 2, "", &event.outcome),
             (None, None) => {}
         }
-        let not_run: Vec<String> = self.steps().iter().filter(|step| step.outcome == "not run").map(|step| one_line(&step.label)).collect();
+        let not_run: Vec<String> = self
+            .steps()
+            .iter()
+            .filter(|step| step.outcome == "not run")
+            .map(|step| one_line(&step.label))
+            .collect();
         let done = self.steps().iter().filter(|step| step.outcome == "done").count();
         if !not_run.is_empty() && done > 0 {
             self.line(out, 2, "left to do: ", &not_run.join("; "));
@@ -243,14 +294,23 @@ fn held(blocker: &Blocker) -> String {
         (Some(gid), _) => format!("the prepared transaction {gid}"),
         (None, pid) => format!("process {}", pid.unwrap_or_default()),
     };
-    let mut facts: Vec<String> = [&blocker.user, &blocker.application_name, &blocker.client, &blocker.state]
-        .into_iter()
-        .flatten()
-        .filter(|fact| !fact.is_empty())
-        .cloned()
-        .collect();
+    let mut facts: Vec<String> = [
+        &blocker.user,
+        &blocker.application_name,
+        &blocker.client,
+        &blocker.state,
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|fact| !fact.is_empty())
+    .cloned()
+    .collect();
     facts.extend(blocker.age_s.map(|age| format!("for {}", span(age * 1e3))));
     facts.push(blocker.lock.clone());
-    let query = blocker.query.as_ref().map(|query| format!(": {query}")).unwrap_or_default();
+    let query = blocker
+        .query
+        .as_ref()
+        .map(|query| format!(": {query}"))
+        .unwrap_or_default();
     format!("{name} ({}){query}", facts.join(", "))
 }

@@ -54,7 +54,9 @@ struct Numbers {
 
 pub fn run(files: &[PathBuf], filter: Filter, json: bool, top: usize, streams: &mut Streams) -> Result<(), Failure> {
     if filter.outcome.as_deref() == Some(UNFINISHED) {
-        return Err(wrong("stats counts what has ended; `audit list --outcome unfinished` lists what has not"));
+        return Err(wrong(
+            "stats counts what has ended; `audit list --outcome unfinished` lists what has not",
+        ));
     }
     let selector = Selector::new(filter);
     let mut numbers = Numbers::default();
@@ -113,8 +115,15 @@ impl Numbers {
             add(map, name, one);
         }
         rules.iter().for_each(|rule| add(&mut self.by_rule, rule, one));
-        event.relations.iter().for_each(|table| add(&mut self.by_table, table, one));
-        let is_slow = self.slowest.len() < top || self.slowest.last().is_some_and(|last| last.duration_ms < event.duration_ms);
+        event
+            .relations
+            .iter()
+            .for_each(|table| add(&mut self.by_table, table, one));
+        let is_slow = self.slowest.len() < top
+            || self
+                .slowest
+                .last()
+                .is_some_and(|last| last.duration_ms < event.duration_ms);
         let is_refused = event.outcome == "rejected";
         if !is_slow && !is_refused {
             return;
@@ -168,7 +177,10 @@ impl Numbers {
 
     fn print(&self, streams: &mut Streams) -> io::Result<()> {
         let out = &mut *streams.out;
-        let (first, last) = (self.first.as_deref().unwrap_or("-"), self.last.as_deref().unwrap_or("-"));
+        let (first, last) = (
+            self.first.as_deref().unwrap_or("-"),
+            self.last.as_deref().unwrap_or("-"),
+        );
         let all = self.all;
         writeln!(
             out,
@@ -191,11 +203,23 @@ impl Numbers {
             if counts.is_empty() {
                 continue;
             }
-            writeln!(out, "\n{:<32} {:>10} {:>10} {:>12}", format!("by {title}"), "statements", "time", "lock waits")?;
+            writeln!(
+                out,
+                "\n{:<32} {:>10} {:>10} {:>12}",
+                format!("by {title}"),
+                "statements",
+                "time",
+                "lock waits"
+            )?;
             for (name, count) in counts {
                 let name = if name.is_empty() { "(none)" } else { name };
                 let (time, waits) = (span(count.duration_ms), span(count.lock_wait_ms));
-                writeln!(out, "  {:<30} {:>10} {time:>10} {waits:>12}", one_line(name), count.statements)?;
+                writeln!(
+                    out,
+                    "  {:<30} {:>10} {time:>10} {waits:>12}",
+                    one_line(name),
+                    count.statements
+                )?;
             }
         }
         let width = streams.width.unwrap_or(usize::MAX);

@@ -17,17 +17,72 @@ struct Column {
 }
 
 const COLUMNS: [Column; 11] = [
-    Column { head: "TIME (UTC)", width: 19, from: 0, value: when },
-    Column { head: "ID", width: 14, from: 0, value: |event| event.id.clone() },
-    Column { head: "USER", width: 10, from: 100, value: |event| event.user.clone() },
-    Column { head: "APP", width: 12, from: 150, value: |event| event.application_name.clone() },
-    Column { head: "DATABASE", width: 10, from: 170, value: |event| event.database.clone() },
-    Column { head: "TABLE", width: 16, from: 130, value: |event| event.relations.join(" ") },
-    Column { head: "ACTION", width: 7, from: 110, value: |event| event.action.clone() },
-    Column { head: "RULE", width: 20, from: 140, value: rules },
-    Column { head: "OUTCOME", width: 10, from: 0, value: |event| event.outcome.clone() },
-    Column { head: "TOOK", width: 8, from: 90, value: |event| span(event.duration_ms) },
-    Column { head: "STATEMENT", width: 0, from: 0, value: |event| event.statement.clone() },
+    Column {
+        head: "TIME (UTC)",
+        width: 19,
+        from: 0,
+        value: when,
+    },
+    Column {
+        head: "ID",
+        width: 14,
+        from: 0,
+        value: |event| event.id.clone(),
+    },
+    Column {
+        head: "USER",
+        width: 10,
+        from: 100,
+        value: |event| event.user.clone(),
+    },
+    Column {
+        head: "APP",
+        width: 12,
+        from: 150,
+        value: |event| event.application_name.clone(),
+    },
+    Column {
+        head: "DATABASE",
+        width: 10,
+        from: 170,
+        value: |event| event.database.clone(),
+    },
+    Column {
+        head: "TABLE",
+        width: 16,
+        from: 130,
+        value: |event| event.relations.join(" "),
+    },
+    Column {
+        head: "ACTION",
+        width: 7,
+        from: 110,
+        value: |event| event.action.clone(),
+    },
+    Column {
+        head: "RULE",
+        width: 20,
+        from: 140,
+        value: rules,
+    },
+    Column {
+        head: "OUTCOME",
+        width: 10,
+        from: 0,
+        value: |event| event.outcome.clone(),
+    },
+    Column {
+        head: "TOOK",
+        width: 8,
+        from: 90,
+        value: |event| span(event.duration_ms),
+    },
+    Column {
+        head: "STATEMENT",
+        width: 0,
+        from: 0,
+        value: |event| event.statement.clone(),
+    },
 ];
 
 pub struct Table {
@@ -161,7 +216,8 @@ pub fn one_line(text: &str) -> String {
 pub fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        let turns =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
         match c {
             '\n' => out.push(c),
             '\t' => out.push_str("    "),
