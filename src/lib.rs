@@ -3,12 +3,13 @@
 //! The map, in the order of imports (a module uses only what stands before it):
 //!
 //! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
-//! * [`audit`] writes what happened, one JSON object a line.
+//! * [`audit`] writes what happened, one JSON object a line, and reads it back.
 //! * [`live`] is what goes on now and the counts of what went on, written by sessions, read by the admin pages.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
 //! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
+//! * [`review`] lists and explains audit logs, and verifies that they are whole.
 //! * [`check`] runs the same planner over files.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
 //!
@@ -24,4 +25,5 @@ mod lex;
 pub mod live;
 pub mod plan;
 pub mod proxy;
+pub mod review;
 pub mod rules_page;

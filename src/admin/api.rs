@@ -1,13 +1,20 @@
 //! The data behind the review page, as JSON.
 
 use super::http::{Answer, Site, error, json};
+use super::log;
+use crate::audit::filter::Filter;
+use crate::audit::time;
 use crate::live::{Control, Live, Phase, Question, Steer};
 use hyper::StatusCode;
 use serde_json::{Value, json};
+use std::time::SystemTime;
+
+const STATEMENTS: usize = 100;
+const STATEMENTS_MAX: usize = 5_000;
 
 /// What goes on now.
 pub async fn live(site: &Site) -> Answer {
-    let file = site.log.as_ref().map(|file| file.display().to_string());
+    let file = site.log.first().map(|file| file.display().to_string());
     let version = concat!("lockkeeper ", env!("CARGO_PKG_VERSION"));
     let Some(live) = &site.live else {
         return json(StatusCode::OK, &json!({ "live": false, "version": version, "file": file, "can_steer": false }));
@@ -47,25 +54,76 @@ fn known<T: serde::Serialize>(answer: Result<T, String>) -> Value {
     }
 }
 
-/// The newest statements that match the filters in `query`.
-pub async fn statements(site: &Site, _query: &str) -> Answer {
-    let Some(file) = site.log.clone() else {
+/// The newest statements that match the filters in `query`, which are those of `lockkeeper audit list`.
+pub async fn statements(site: &Site, query: &str) -> Answer {
+    if site.log.is_empty() {
         return json(StatusCode::OK, &json!({ "statements": [], "more": false }));
-    };
-    let text = match tokio::fs::read_to_string(&file).await {
-        Ok(text) => text,
-        Err(failed) => return error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
-    };
-    let mut by_id: std::collections::BTreeMap<String, Value> = Default::default();
-    let mut order = Vec::new();
-    for line in text.lines() {
-        let Ok(value) = serde_json::from_str::<Value>(line) else { continue };
-        if value["event"] == "step" { continue }
-        let id = value["id"].as_str().unwrap_or_default().to_owned();
-        if by_id.insert(id.clone(), value).is_none() { order.push(id); }
     }
-    let all: Vec<&Value> = order.iter().rev().filter_map(|id| by_id.get(id)).collect();
-    json(StatusCode::OK, &json!({ "statements": all, "more": false }))
+    let (filter, limit) = match wanted(query) {
+        Ok(wanted) => wanted,
+        Err(wrong) => return error(StatusCode::BAD_REQUEST, &wrong),
+    };
+    let Ok(_place) = site.reading.acquire().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "being stopped");
+    };
+    let files = site.log.clone();
+    match tokio::task::spawn_blocking(move || log::newest(&files, filter, limit)).await {
+        Ok(Ok(found)) => json(StatusCode::OK, &json!({ "statements": found.statements, "more": found.more })),
+        Ok(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "reading the log failed; the log on stderr says why"),
+    }
+}
+
+/// From the address; a name that is not known is an error, so that a view is never wider than it says.
+fn wanted(query: &str) -> Result<(Filter, usize), String> {
+    let (mut filter, mut limit) = (Filter::default(), STATEMENTS);
+    let when = |name: &str, text: &str| time::parse(text, SystemTime::now()).map_err(|error| format!("{name}: {error}"));
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        let (name, value) = (decoded(name), decoded(value));
+        let text = Some(value.clone()).filter(|value| !value.is_empty());
+        match name.as_str() {
+            "id" => filter.id = text,
+            "action" => filter.action = text,
+            "rule" => filter.rule = text,
+            "user" => filter.user = text,
+            "app" => filter.application_name = text,
+            "database" => filter.database = text,
+            "table" => filter.table = text,
+            "outcome" => filter.outcome = text,
+            "text" => filter.text = text,
+            "since" => filter.since = Some(when("since", &value)?),
+            "until" => filter.until = Some(when("until", &value)?),
+            "longer_than" => {
+                let wrong = || format!("longer than: `{value}` is no time; write 500ms, 5s or 2m");
+                filter.longer_than = Some(time::duration(&value).ok_or_else(wrong)?);
+            }
+            "limit" => {
+                let number = value.parse::<usize>().map_err(|_| format!("limit: `{value}` is no number"))?;
+                limit = number.clamp(1, STATEMENTS_MAX);
+            }
+            name => return Err(format!("there is no filter `{name}`")),
+        }
+    }
+    Ok((filter, limit))
+}
+
+/// As forms and URLSearchParams encode.
+fn decoded(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        match (byte, rest.get(..2).and_then(hex)) {
+            (b'%', Some(decoded)) => {
+                out.push(decoded);
+                rest = &rest[2..];
+            }
+            (b'+', _) => out.push(b' '),
+            (byte, _) => out.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// `/api/jobs/ID/pause` and so on.
@@ -84,5 +142,23 @@ pub async fn steer_job(site: &Site, path: &str) -> Answer {
     match live.ask(|answer| Question::Steer(id, steer, answer)).await {
         Ok(message) => json(StatusCode::OK, &json!({ "message": message })),
         Err(why) => error(StatusCode::CONFLICT, &why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_read_from_the_address() {
+        let (filter, limit) = wanted("text=a%20b%2Bc+d%C3%BC&user=amy&limit=7&outcome=").expect("good filters");
+        assert_eq!((filter.text.as_deref(), filter.user.as_deref(), limit), (Some("a b+c dü"), Some("amy"), 7));
+        assert_eq!(filter.outcome, None);
+        let (filter, limit) = wanted("since=2h&longer_than=1m&limit=999999").expect("good filters");
+        assert!(filter.since.is_some() && filter.longer_than.is_some() && limit == STATEMENTS_MAX);
+        assert_eq!(decoded("100%&%4"), "100%&%4");
+        for (query, expect) in [("since=never", "since: "), ("longer_than=x", "is no time"), ("usr=a", "`usr`"), ("limit=-1", "limit")] {
+            assert!(wanted(query).is_err_and(|error| error.contains(expect)), "{query}");
+        }
     }
 }

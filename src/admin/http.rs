@@ -52,8 +52,8 @@ pub type Answer = Response<Full<Bytes>>;
 pub struct Site {
     /// None: only a file is looked at.
     pub live: Option<Arc<Live>>,
-    /// The audit log's file.
-    pub log: Option<PathBuf>,
+    /// The audit log's files, the newest first.
+    pub log: Vec<PathBuf>,
     pub access: Access,
     pub reading: Semaphore,
     reached: Mutex<Option<(Instant, Result<(), String>)>>,
@@ -110,7 +110,7 @@ enum Refused {
 }
 
 impl Site {
-    pub fn new(live: Option<Arc<Live>>, log: Option<PathBuf>, access: Access) -> Site {
+    pub fn new(live: Option<Arc<Live>>, log: Vec<PathBuf>, access: Access) -> Site {
         Site {
             live,
             log,
@@ -380,7 +380,7 @@ mod tests {
             token: token.map(|token| Token(digest(token.as_bytes()))),
             hosts: vec!["db-admin.internal".into()],
         };
-        Site::new(None, None, access)
+        Site::new(None, Vec::new(), access)
     }
 
     fn check(site: &Site, request: &str, expect: Result<(), Refused>) {

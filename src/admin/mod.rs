@@ -2,4 +2,5 @@
 
 mod api;
 pub mod http;
+mod log;
 pub mod metrics;

@@ -8,6 +8,7 @@ pub mod traffic;
 
 use crate::audit::after::Waits;
 use crate::audit::{Audit, Event, Who};
+use crate::plan::policy::Literals;
 use dashmap::DashMap;
 use ledger::Ledger;
 use serde::{Serialize, Serializer};
@@ -343,11 +344,11 @@ impl Seat {
         }
     }
 
-    pub fn plan_begins(&self, event: &Event) {
+    pub fn plan_begins(&self, event: &Event, literals: Literals) {
         let now = SystemTime::now();
         *lock(&self.plan) = Some(PlanNow {
             id: event.id.clone(),
-            statement: event.shown_statement(),
+            statement: event.shown_statement(literals),
             since: now,
             started: Instant::now(),
             steps: event.steps.iter().map(|step| step.label.clone()).collect(),

@@ -172,7 +172,8 @@ pub(super) fn follow_up(shared: &Arc<Shared>, mut event: Event, follow_up: Follo
         event.phase = Phase::After;
         event.time = SystemTime::now();
         // The writer's thread logs its own failures, and nobody waits for this line.
-        let _ = shared.audit.write(&event).await;
+        let literals = shared.policy().audit_literals;
+        let _ = shared.audit.write(&event, literals).await;
         shared.following.fetch_sub(1, Ordering::Relaxed);
         shared.ended.notify_waiters();
     });

@@ -124,7 +124,7 @@ impl Session {
             return Ok(Verdict::Refused(report));
         }
         self.judged += 1;
-        let entry = self.entry(statement);
+        let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
             Plan::Forward { findings, notices } => {
                 for notice in &notices {
@@ -142,17 +142,20 @@ impl Session {
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
-                let mut entry = entry.planned(&run);
-                if let Err(report) = self.announce(&mut entry, &policy).await? {
+                let entry = entry.planned(&run);
+                if let [step] = run.steps.as_slice()
+                    && matches!(step.mode, StepMode::Rows)
+                {
+                    for notice in &run.notices {
+                        self.relay.notice(notice).await?;
+                    }
+                    return Ok(Verdict::Instead(step.sql.clone(), entry));
+                }
+                if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
-                }
-                if let [step] = run.steps.as_slice()
-                    && matches!(step.mode, StepMode::Rows)
-                {
-                    return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
                 let setting = Setting {
                     policy: &policy,
@@ -174,7 +177,7 @@ impl Session {
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
-        self.seat.plan_begins(entry.event());
+        self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(facts);
         let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(conducted) => conducted,

@@ -5,6 +5,7 @@
 //! [`Shared`].
 
 mod aftermath;
+mod blockers;
 mod buffer;
 mod conduct;
 mod console;
@@ -29,9 +30,9 @@ mod unread;
 mod verifiers;
 mod wire;
 
-use crate::audit::Audit;
-use crate::live::{About, Live, Phase};
+use crate::audit::{Audit, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
+use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
@@ -83,7 +84,7 @@ pub struct Config {
     /// Another process may listen at the same TCP addresses.
     pub reuse_port: bool,
     pub upstream: Upstream,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.
     pub client_tls: Option<ClientTls>,
     /// None: the server is reached without TLS. Never used over a Unix socket.
@@ -211,6 +212,8 @@ pub(crate) struct Shared {
     limits: Limits,
     audit: Audit,
     live: Arc<Live>,
+    /// This process among all that write the same audit log, now and later: part of a statement's id there.
+    instance: String,
     policy: Current<Policy>,
     console: Option<Console>,
     /// The console asks for a reload and waits for what came of it.
@@ -321,14 +324,14 @@ pub fn serve(
 ) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
-        Some(path) => Audit::open(path)?,
+        Some(sink) => Audit::open(sink.clone())?,
         None => Audit::off(),
     };
     live.begin(About {
         upstream: config.upstream.to_string(),
         connections_max: config.limits.connections_max,
         audit: audit.clone(),
-        audit_file: config.audit.clone(),
+        audit_file: config.audit.as_ref().map(|sink| sink.path.clone()),
     });
     live.set_policy(&policy.name);
     let (reloads, asked_reloads) = mpsc::channel(1);
@@ -337,6 +340,7 @@ pub fn serve(
         limits: config.limits.clone(),
         audit,
         live,
+        instance: instance()?,
         policy: Current::new(policy),
         console: config.console.clone(),
         reloads,
@@ -351,7 +355,24 @@ pub fn serve(
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, asked_reloads, load_policy))
+    let audit = shared.audit.clone();
+    runtime.block_on(async {
+        let ended = run(config, shared, asked_reloads, load_policy).await;
+        audit.close().await;
+        ended
+    })
+}
+
+/// Eight characters that no other process is likely to have.
+fn instance() -> Result<String, String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(random
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

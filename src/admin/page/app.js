@@ -107,7 +107,7 @@ async function refresh() {
 const running = () => new Set((state.live.sessions || []).filter((s) => s.plan).map((s) => s.plan.id));
 
 function ending(event) {
-  if (event.event === "statement" || event.event === "after") return event.outcome;
+  if (event.ended) return event.outcome;
   return running().has(event.id) ? "running" : "unfinished";
 }
 
@@ -405,7 +405,7 @@ function show() {
   for (const event of state.statements) {
     const date = new Date(event.time).toLocaleDateString("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
     if (date !== day) { day = date; items.push(el("li", { class: "day" }, day)); }
-    const key = `${event.id} ${event.event} ${event.time} ${ending(event)}`;
+    const key = `${event.id} ${event.time} ${ending(event)} ${event.after ? event.after.watched_s : ""}`;
     let node = old.get(key);
     if (!node) { node = statement(event); node.dataset.key = key; }
     items.push(node);
