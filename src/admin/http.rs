@@ -9,7 +9,7 @@ use super::api;
 use super::metrics;
 use crate::live::{Live, Phase};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -175,7 +175,10 @@ impl Site {
             ("GET", "/api/live") => api::live(self).await,
             ("GET", "/api/statements") => api::statements(self, query).await,
             ("POST", path) if path.starts_with("/api/jobs/") => {
-                // Nothing is read from it, but a body without end is not waited for.
+                // Nothing is read from it, but a long body is not waited for.
+                if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+                    return error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long");
+                }
                 match Limited::new(body, BODY_BYTES_MAX).collect().await {
                     Ok(_) => api::steer_job(self, path).await,
                     Err(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long"),
