@@ -10,7 +10,7 @@
 //! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
-//! * [`check`] runs the same planner over files.
+//! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
@@ -21,6 +21,7 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod jobs;
 mod lex;
 pub mod live;
 pub mod plan;

@@ -2,7 +2,7 @@
 //! the override that it set, and whether a transaction is open.
 
 use crate::plan::Place;
-use crate::plan::batches::wants_estimate;
+use crate::plan::batches::{Target, target};
 use crate::plan::facts::{Facts, Name, Relation, Request};
 use crate::plan::statement::{Kind, Statement, tables_created};
 use pg_query::NodeEnum;
@@ -59,7 +59,7 @@ impl Known {
             return false;
         };
         let new = self.session.created.iter().any(|relation| is(relation, &name));
-        !new && old_relation(&name).is_some_and(|relation| wants_estimate(statement, &relation, small_bytes))
+        !new && old_relation(&name).is_some_and(|relation| target(statement, &relation, small_bytes) == Target::Unknown)
     }
 
     /// The statement has run.
@@ -267,6 +267,10 @@ fn old_relation(name: &Name) -> Option<Relation> {
     Some(Relation {
         columns: vec![serde_json::from_value(column).ok()?],
         created_here: false,
+        tree: Vec::new(),
+        rules: Vec::new(),
+        row_security: None,
+        has_jobs: false,
         bytes: u64::MAX,
         rows: None,
         indexes: vec![serde_json::from_value(key).ok()?],

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use traffic::Traffic;
 
@@ -253,8 +253,6 @@ pub struct PlanNow {
     pub statement: String,
     #[serde(serialize_with = "epoch_ms")]
     pub since: SystemTime,
-    #[serde(skip)]
-    pub started: Instant,
     /// Labels of all steps.
     pub steps: Vec<String>,
     /// The one that runs, counted from 0.
@@ -264,35 +262,16 @@ pub struct PlanNow {
     pub lock: String,
     pub relation: String,
     pub lock_tries: u32,
-    /// Of the step's batches: changed so far, and expected in all.
+    /// Changed by the step's batches so far.
     pub rows: Option<u64>,
-    pub rows_expected: Option<f64>,
-    #[serde(skip)]
-    pub rows_since: Option<Instant>,
     /// Who held the lock when it was last asked.
     pub blocked_by: Option<String>,
-    /// What the server tells of a build: its phase and how much of that is done, from 0 to 1.
+    /// What the server tells of a build.
     pub phase: Option<String>,
-    pub phase_done: Option<f64>,
-    /// Filled in when it is shown.
+    /// How much of the step, or of the build's phase, is done, from 0 to 1. None: nothing tells.
+    pub done: Option<f64>,
+    /// Seconds that the step's batches will still take at their pace so far.
     pub left_s: Option<f64>,
-}
-
-impl PlanNow {
-    /// Of the running step, from 0 to 1; None where nothing tells.
-    pub fn done(&self) -> Option<f64> {
-        match (self.rows, self.rows_expected) {
-            (Some(rows), Some(expected)) if expected > 0.0 => Some((rows as f64 / expected).min(1.0)),
-            _ => self.phase_done,
-        }
-    }
-
-    /// Seconds that the running step's batches will still take at their pace so far.
-    fn left_s(&self) -> Option<f64> {
-        let (rows, expected) = (self.rows? as f64, self.rows_expected?);
-        let pace = rows / self.rows_since?.elapsed().as_secs_f64();
-        (pace > 0.0 && expected > rows).then(|| (expected - rows) / pace)
-    }
 }
 
 /// A session as it is shown.
@@ -314,10 +293,7 @@ pub struct SessionNow {
 
 impl Seat {
     fn now(&self) -> SessionNow {
-        let mut plan = lock(&self.plan).clone();
-        if let Some(plan) = &mut plan {
-            plan.left_s = plan.left_s();
-        }
+        let plan = lock(&self.plan).clone();
         let who = lock(&self.who).clone();
         let state = match plan {
             Some(_) => State::Plan,
@@ -350,7 +326,6 @@ impl Seat {
             id: event.id.clone(),
             statement: event.shown_statement(literals),
             since: now,
-            started: Instant::now(),
             steps: event.steps.iter().map(|step| step.label.clone()).collect(),
             step: 0,
             step_since: now,
@@ -358,11 +333,9 @@ impl Seat {
             relation: String::new(),
             lock_tries: 0,
             rows: None,
-            rows_expected: None,
-            rows_since: None,
             blocked_by: None,
             phase: None,
-            phase_done: None,
+            done: None,
             left_s: None,
         });
     }
@@ -374,8 +347,8 @@ impl Seat {
             plan.lock = lock_name.into();
             plan.relation = relation.into();
             plan.lock_tries = 0;
-            (plan.rows, plan.rows_expected, plan.rows_since) = (None, None, None);
-            (plan.blocked_by, plan.phase, plan.phase_done) = (None, None, None);
+            (plan.rows, plan.left_s, plan.done) = (None, None, None);
+            (plan.blocked_by, plan.phase) = (None, None);
         });
     }
 

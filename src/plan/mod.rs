@@ -7,7 +7,9 @@
 pub mod batches;
 pub mod compose;
 pub mod facts;
+pub mod jobs;
 pub mod lock;
+pub mod mentions;
 pub mod policy;
 pub mod rules;
 pub mod splice;

@@ -11,7 +11,7 @@ use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;
 use crate::plan::Place;
-use crate::plan::facts::{Facts, Relation};
+use crate::plan::facts::Relation;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,15 +38,15 @@ struct Left {
 }
 
 impl Session {
-    pub(super) fn begin_watching(&self, facts: &Facts) -> Watched {
+    pub(super) fn begin_watching(&self, found: &[Relation]) -> Watched {
         // Of an index its table is among the facts as well.
-        let tables = facts.relations.iter().filter(|relation| matches!(relation.kind, 'r' | 'p' | 'm'));
+        let tables = found.iter().filter(|relation| matches!(relation.kind, 'r' | 'p' | 'm'));
         let mut relations: Vec<(u32, Table)> = tables.map(|relation| (relation.oid, table(relation))).collect();
         relations.sort_by_key(|(oid, _)| *oid);
         relations.dedup_by_key(|(oid, _)| *oid);
         self.seat.watch(relations.iter().map(|(oid, _)| *oid).collect());
         let traffic = &self.shared.live.traffic;
-        let names = facts.relations.iter().map(|relation| relation.name.clone()).collect();
+        let names = found.iter().map(|relation| relation.name.clone()).collect();
         Watched {
             relations,
             names,

@@ -160,7 +160,7 @@ async fn builds(shared: &Shared, client: &Client, pids: &[i32]) -> Result<(), St
     let rows = client.query(PROGRESS, &[&pids]).await.map_err(|error| told(&error))?;
     for row in rows {
         if let (Ok(pid), Ok(phase), Ok(done)) = (row.try_get(0), row.try_get(1), row.try_get(2)) {
-            shared.live.change_plan_of(pid, |plan| (plan.phase, plan.phase_done) = (Some(phase), done));
+            shared.live.change_plan_of(pid, |plan| (plan.phase, plan.done) = (Some(phase), done));
         }
     }
     Ok(())

@@ -236,6 +236,9 @@ impl Session {
         let parameters = Parameters {
             types: held.types.clone(),
             values,
+            extended: true,
+            results: wire::bind_results(&portal.bind).unwrap_or_default().to_vec(),
+            rows_max: wire::execute_rows(&self.relay.up.unjudged()[..len]).unwrap_or(0),
         };
         let shift = characters(&held.text[..statement.offset]);
         let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
@@ -263,7 +266,8 @@ impl Session {
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
                 wire::put_command_complete(&mut out, &tag);
-                self.relay.tell(&out).await
+                self.relay.tell(&out).await?;
+                self.job_is_answered().await
             }
             Verdict::Refused(report) => self.refuse_extended(len, report).await,
             Verdict::Instead(..) => {

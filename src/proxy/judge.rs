@@ -7,10 +7,12 @@ use super::journal::Entry;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
-use crate::plan::facts::{Facts, Request};
+use crate::plan::batches::{self, Target};
+use crate::plan::facts::{Facts, Relation, Request};
+use crate::plan::jobs;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run, batches};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -23,6 +25,12 @@ const FAR_BELOW: f64 = 10.0;
 pub(super) struct Parameters {
     pub types: Vec<u8>,
     pub values: Vec<u8>,
+    /// It came over the extended protocol, where the rows have been described already.
+    pub extended: bool,
+    /// Formats of the rows, as in its Bind.
+    pub results: Vec<u8>,
+    /// How many rows it wants at a time; 0 = all.
+    pub rows_max: i32,
 }
 
 impl Parameters {
@@ -31,6 +39,7 @@ impl Parameters {
             sql,
             types: self.types.clone(),
             parameters: self.values.clone(),
+            ..Ask::default()
         }
     }
 }
@@ -108,8 +117,11 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
+        if let Kind::Resume(job) = statement.kind {
+            return self.resume_job(job, statement, place, &policy).await;
+        }
         if matches!(statement.kind, Kind::Write) {
-            match self.pins_a_key(statement, &policy, closing).await? {
+            match self.is_harmless(statement, &policy, closing).await? {
                 Ok(true) => return Ok(Verdict::Forward(None)),
                 Ok(false) => {}
                 Err(report) => return Ok(Verdict::Refused(report)),
@@ -164,21 +176,24 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                self.carry_out(&run, &facts, setting, entry).await
+                let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
+                self.raced = matches!(verdict, Verdict::Refused(_))
+                    && run.steps.iter().any(|step| step.sql != statement.sql);
+                Ok(verdict)
             }
         }
     }
 
     /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &mut self,
         run: &Run,
-        facts: &Facts,
+        relations: &[Relation],
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
-        let watched = self.begin_watching(facts);
+        let watched = self.begin_watching(relations);
         let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(conducted) => conducted,
             Err(broken) => {
@@ -199,10 +214,7 @@ impl Session {
         };
         let (event, verdict) = match conducted {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
-            Err(report) => {
-                self.raced = run.steps.iter().any(|step| step.sql != setting.statement);
-                (entry.failed(&report), Verdict::Refused(report))
-            }
+            Err(report) => (entry.failed(&report), Verdict::Refused(report)),
         };
         if let Some(follow_up) = follow_up {
             aftermath::follow_up(&self.shared, event.clone(), follow_up);
@@ -213,13 +225,13 @@ impl Session {
 
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
     /// this moment (a cancel request, a timeout).
-    pub(super) async fn pins_a_key(
+    pub(super) async fn is_harmless(
         &mut self,
         statement: &Statement,
         policy: &Policy,
         closing: Closing,
     ) -> Result<Result<bool, Report>, Broken> {
-        let Some(sql) = Request::of(statement).keys_sql() else {
+        let Some(sql) = Request::target(statement).keys_sql() else {
             return Ok(Ok(false));
         };
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
@@ -228,7 +240,19 @@ impl Session {
         };
         let json = answers.first().and_then(Answer::value).unwrap_or("[]");
         let harmless = match Request::decode_keys(json.as_bytes()) {
-            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            Ok(Some(relation)) => match batches::target(statement, &relation, policy.small_bytes) {
+                Target::Pinned => true,
+                // The table may have become small while a job was at work on it: then the whole question is asked.
+                Target::Small if relation.has_jobs && relation.kind == 'r' => {
+                    let asked = [Ask::new(jobs::any_of(relation.oid))];
+                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
+                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
+                        Err(report) => return Ok(Err(report)),
+                    }
+                }
+                Target::Small => true,
+                Target::Unknown => false,
+            },
             // The server says itself that there is no such relation.
             Ok(None) => return Ok(Ok(true)),
             Err(error) => {
@@ -302,11 +326,31 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) {
             return Ok(Ok(()));
         }
-        let Some(relation) = facts.relations.first() else {
+        let target = Request::target(statement)
+            .relations
+            .first()
+            .and_then(|name| facts.relation(name));
+        let Some(relation) = target.cloned() else {
             return Ok(Ok(()));
         };
-        if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            return Ok(Ok(()));
+        match batches::target(statement, &relation, policy.small_bytes) {
+            Target::Pinned => return Ok(Ok(())),
+            _ if relation.invisible_to_others() => return Ok(Ok(())),
+            kind => {
+                if jobs::Access::of(facts) == jobs::Access::Ready {
+                    let closing = closing_at(place);
+                    match self
+                        .open_job(&identity(statement, &relation, parameters), closing)
+                        .await?
+                    {
+                        Ok(job) => facts.open_job = job,
+                        Err(report) => return Ok(Err(report)),
+                    }
+                }
+                if kind == Target::Small {
+                    return Ok(Ok(()));
+                }
+            }
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
         let planned = match self.ask_harmlessly(explain, place).await? {
@@ -319,7 +363,7 @@ impl Session {
             Err(_) => None,
         };
         let Some(planned) = planned else { return Ok(Ok(())) };
-        let expected = batches::expected_rows(statement, relation, planned);
+        let expected = batches::expected_rows(statement, &relation, planned);
         facts.estimated_rows = Some(expected);
         // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
         if expected * FAR_BELOW < policy.backfill.rows_max as f64
@@ -335,11 +379,7 @@ impl Session {
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
         if place != Place::Block {
-            let closing = match place {
-                Place::Pipeline => Closing::Flush,
-                _ => Closing::Sync,
-            };
-            let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+            let answers = self.relay.ask(&[ask], closing_at(place), Hears::Nothing).await?;
             return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
         }
         let point = self.relay.reserved.clone();
@@ -356,6 +396,24 @@ impl Session {
     }
 }
 
+fn closing_at(place: Place) -> Closing {
+    match place {
+        Place::Pipeline => Closing::Flush,
+        _ => Closing::Sync,
+    }
+}
+
+fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters) -> String {
+    let seen_by = relation.row_security.as_ref().map(|seen| seen.settings.clone());
+    jobs::identity(
+        &statement.sql,
+        relation.oid,
+        &parameters.types,
+        &parameters.values,
+        &seen_by.unwrap_or_default(),
+    )
+}
+
 /// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
 /// operator intervention, and failures of the system.
 fn is_of_the_moment(report: &Report) -> bool {
@@ -368,16 +426,20 @@ fn is_of_the_moment(report: &Report) -> bool {
 /// read is not among them.
 fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children
-        .iter()
-        .filter(|child| {
-            child
-                .get("Parent Relationship")
-                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
-        })
-        .filter_map(|child| child.get("Plan Rows")?.as_f64())
-        .reduce(f64::max)
+    let rows = |plan: &serde_json::Value| {
+        let children = plan.get("Plan")?.get("Plans")?.as_array()?;
+        children
+            .iter()
+            .filter(|child| {
+                child
+                    .get("Parent Relationship")
+                    .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+            })
+            .filter_map(|child| child.get("Plan Rows")?.as_f64())
+            .reduce(f64::max)
+    };
+    // A rule (CREATE RULE) makes several of one.
+    value.as_array()?.iter().filter_map(rows).reduce(f64::max)
 }
 
 /// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
@@ -410,6 +472,8 @@ mod tests {
         assert_eq!(planned_rows(json), Some(1234.0));
         let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
         assert_eq!(planned_rows(json), Some(3.0));
+        let json = r#"[{"Plan":{"Plans":[{"Plan Rows":3}]}},{"Plan":{"Plans":[{"Plan Rows":5}]}}]"#;
+        assert_eq!(planned_rows(json), Some(5.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }

@@ -6,6 +6,7 @@
 
 mod aftermath;
 mod auth_query;
+mod batches;
 mod blockers;
 mod buffer;
 mod conduct;
@@ -13,6 +14,8 @@ mod console;
 mod control;
 mod dialogue;
 mod extended;
+mod gentle;
+mod jobs;
 mod journal;
 mod judge;
 mod login;
@@ -31,7 +34,7 @@ mod unread;
 mod verifiers;
 mod wire;
 
-use crate::audit::{Audit, Sink};
+use crate::audit::{Audit, Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
@@ -412,6 +415,52 @@ fn instance() -> Result<String, String> {
         .iter()
         .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
         .collect())
+}
+
+/// A proxy within this process, without a port: for commands that work through it.
+pub struct InProcess(Arc<Shared>);
+
+impl InProcess {
+    pub fn new(
+        upstream: Upstream,
+        tls: Option<&UpstreamTls>,
+        policy: Policy,
+        audit: Option<&std::path::Path>,
+    ) -> Result<InProcess, String> {
+        let sink = audit.map(|path| Sink {
+            path: path.to_path_buf(),
+            fsync: Fsync::default(),
+            rotate_bytes: None,
+            rotate_after: None,
+        });
+        Ok(InProcess(Arc::new(Shared {
+            upstream,
+            limits: Limits::default(),
+            audit: sink.map_or_else(|| Ok(Audit::off()), Audit::open)?,
+            live: Arc::default(),
+            instance: instance()?,
+            console: None,
+            reloads: mpsc::channel(1).0,
+            policy: Current::new(policy),
+            acceptor: None,
+            connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
+            verifiers: None,
+            following: AtomicUsize::new(0),
+            cancels: DashMap::new(),
+            connections: AtomicUsize::new(0),
+            sessions: AtomicU64::new(0),
+            ended: Notify::new(),
+            stop: watch::Sender::new(Stop::No),
+        })))
+    }
+
+    /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.
+    pub fn connect(&self) -> io::Result<tokio::net::UnixStream> {
+        let (client, served) = tokio::net::UnixStream::pair()?;
+        let shared = Arc::clone(&self.0);
+        tokio::spawn(startup::serve_connection(Stream::Unix(served), "this process".into(), shared));
+        Ok(client)
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -869,6 +869,15 @@ impl Relay {
         }
     }
 
+    /// Looks once whether the client is still there.
+    pub async fn watch_client(&mut self) {
+        std::future::poll_fn(|cx| {
+            self.poll_watch_client(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Reads what the client sends ahead, within the buffer, only to learn that it is still there.
     pub fn poll_watch_client(&mut self, cx: &mut Context<'_>) {
         while !self.client_eof && self.up.has_room() {

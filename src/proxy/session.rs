@@ -28,6 +28,8 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// A job that is done, and whose client is about to hear so.
+    pub(super) unanswered: Option<i64>,
 }
 
 impl Session {
@@ -201,6 +203,7 @@ impl Session {
                 wire::put_command_complete(&mut out, &tag);
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
+                self.job_is_answered().await?;
             }
             Verdict::Refused(report) => self.refuse_query(len, report).await?,
         }
@@ -284,5 +287,8 @@ pub(super) fn characters(text: &[u8]) -> usize {
 }
 
 pub(super) fn needs_judging(statement: &Statement) -> bool {
-    matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_))
+    matches!(
+        statement.kind,
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::Resume(_)
+    )
 }

@@ -367,7 +367,7 @@ fn plan(session: &SessionNow) -> Option<Vec<Value>> {
         string(&plan.lock),
         number(plan.lock_tries),
         maybe(plan.rows, number),
-        maybe(plan.done(), |done| Value::Float(100.0 * done)),
+        maybe(plan.done, |done| Value::Float(100.0 * done)),
         maybe(plan.left_s, |left| number(left as i64)),
         maybe(plan.blocked_by.as_deref(), string),
         string(one_line(&plan.statement)),

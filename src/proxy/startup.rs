@@ -356,6 +356,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         who,
         judged: 0,
         raced: false,
+        unanswered: None,
     };
     if let Err(broken) = session.run().await {
         end_broken(&mut session, &broken).await;

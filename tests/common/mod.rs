@@ -142,6 +142,16 @@ impl Stage {
         self.proxy = None;
     }
 
+    pub fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// Starts a proxy whose server is at that port, which may be something between it and the real one.
+    pub fn start_proxy_at(&mut self, upstream: u16) {
+        let (proxy, port) = start_proxy(self.dir.path(), &format!("127.0.0.1:{upstream}"), &[]);
+        (self.proxy, self.port) = (Some(proxy), port);
+    }
+
     /// Starts a proxy again after [`Stage::kill_proxy`]; on another port, with the same policy file and audit log.
     pub fn start_proxy(&mut self, arguments: &[&str]) {
         let upstream = format!("127.0.0.1:{}", self.cluster.port());

@@ -313,7 +313,7 @@ function rollback(event) {
 
 function plan(session) {
   const p = session.plan;
-  const done = p.rows !== null && p.rows_expected ? Math.min(1, p.rows / p.rows_expected) : p.phase_done;
+  const done = p.done;
   const facts = [`step ${p.step + 1} of ${p.steps.length}, ${p.steps[p.step] || ""}`, `for ${ago(p.step_since)}`];
   if (p.lock) facts.push(`${p.lock} on ${p.relation}`);
   if (p.lock_tries > 1) facts.push(`${p.lock_tries} tries for the lock`);
