@@ -6,7 +6,6 @@
 use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::admin::http;
 use crate::proxy::{
     Auth, AuthQuery, ClientTls, Config, Console, Control, Limits, Secret, Upstream, UpstreamTls, Verify,
 };
@@ -222,7 +221,13 @@ pub struct Options {
 
     /// Serve the review page, metrics (/metrics) and health (/healthz, /readyz) over HTTP at this HOST:PORT; other than
     /// on a loopback address a token is needed [default: none]
-    #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_ADMIN", hide_env_values = true, help_heading = "Seeing what happens")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKKEEPER_ADMIN",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
     pub admin: Option<String>,
 
     /// The token for what the admin address does not give to everybody: a file with one line
@@ -771,7 +776,7 @@ pub fn admin(listen: Option<String>, token_file: Option<PathBuf>, hosts: Vec<Str
         return Err("admin: browsers reach no Unix socket; give HOST:PORT".into());
     }
     let listen = address.text();
-    if token_file.is_none() && !http::is_loopback(&listen) {
+    if token_file.is_none() && !is_loopback(&listen) {
         return Err(format!(
             "admin-token-file is not set: {listen} can be reached from other machines, so a token is needed; \
              make one with: umask 077; openssl rand -hex 32 > token"
@@ -782,6 +787,13 @@ pub fn admin(listen: Option<String>, token_file: Option<PathBuf>, hosts: Vec<Str
         token_file,
         hosts,
     }))
+}
+
+/// True if every address that the name stands for is this machine's own.
+pub fn is_loopback(listen: &str) -> bool {
+    use std::net::ToSocketAddrs;
+    let addresses: Vec<std::net::SocketAddr> = listen.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
 }
 
 fn console(

@@ -63,7 +63,12 @@ enum Action {
     Resume {
         id: i64,
         /// observe, standard, strict, or a TOML file: the batches' size and pauses
-        #[arg(long, value_name = "NAME|FILE", default_value = "standard", env = "LOCKKEEPER_POLICY")]
+        #[arg(
+            long,
+            value_name = "NAME|FILE",
+            default_value = "standard",
+            env = "LOCKKEEPER_POLICY"
+        )]
         policy: String,
         /// Append what is done to this audit log
         #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT")]
@@ -148,11 +153,17 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
             }
             Action::Pause { id } => {
                 let rows = session.change(*id, &jobs::pause(*id), "paused").await?;
-                tell(out, &format!("job {id} is paused; {rows} rows are done. To go on: lockkeeper jobs --dsn … resume {id}"))
+                tell(
+                    out,
+                    &format!("job {id} is paused; {rows} rows are done. To go on: lockkeeper jobs --dsn … resume {id}"),
+                )
             }
             Action::Cancel { id } => {
                 let rows = session.change(*id, &jobs::cancel(*id), "cancelled").await?;
-                tell(out, &format!("job {id} is given up; {rows} rows were changed and stay so"))
+                tell(
+                    out,
+                    &format!("job {id} is given up; {rows} rows were changed and stay so"),
+                )
             }
             Action::Resume { id, .. } => {
                 let tag = session.resume(*id).await?;
@@ -175,7 +186,9 @@ fn quiet_policy() -> Result<Policy, String> {
 }
 
 fn unknown(id: i64) -> String {
-    format!("there is no job {id} here, or it belongs to a role whose jobs you may not see (lockkeeper jobs --dsn … list --all)")
+    format!(
+        "there is no job {id} here, or it belongs to a role whose jobs you may not see (lockkeeper jobs --dsn … list --all)"
+    )
 }
 
 fn tell(out: &mut dyn Write, text: &str) -> Result<(), String> {
@@ -195,7 +208,10 @@ impl Session {
         // Encryption is between the proxy and the server.
         config.ssl_mode(SslMode::Disable).application_name("lockkeeper jobs");
         let stream = proxy.connect().map_err(|error| error.to_string())?;
-        let (client, mut connection) = config.connect_raw(stream, NoTls).await.map_err(|error| explain(&error))?;
+        let (client, mut connection) = config
+            .connect_raw(stream, NoTls)
+            .await
+            .map_err(|error| explain(&error))?;
         tokio::spawn(async move {
             while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
                 if let AsyncMessage::Notice(notice) = message {
@@ -231,7 +247,11 @@ impl Session {
             Ok(row) => Ok((json, row)),
             Err(error) => Err(format!("a row of lockkeeper.job cannot be read: {error}")),
         };
-        self.rows(&jobs::listing(id, all)).await?.into_iter().map(decode).collect()
+        self.rows(&jobs::listing(id, all))
+            .await?
+            .into_iter()
+            .map(decode)
+            .collect()
     }
 
     /// How many rows are done.
@@ -363,7 +383,19 @@ fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(
     } else if rows.is_empty() {
         text.push_str("no unfinished jobs (--all lists the others too)\n");
     } else {
-        let mut lines = vec![["ID", "STATE", "OWNER", "TABLE", "DONE", "ROWS", "LAST MOVED", "STATEMENT"].map(String::from)];
+        let mut lines = vec![
+            [
+                "ID",
+                "STATE",
+                "OWNER",
+                "TABLE",
+                "DONE",
+                "ROWS",
+                "LAST MOVED",
+                "STATEMENT",
+            ]
+            .map(String::from),
+        ];
         lines.extend(rows.iter().map(|(_, row)| {
             [
                 row.id.to_string(),
@@ -379,7 +411,11 @@ fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(
         for line in &lines {
             let mut shown = String::new();
             for (n, cell) in line.iter().enumerate() {
-                let width = lines.iter().map(|line| line[n].chars().count()).max().unwrap_or_default();
+                let width = lines
+                    .iter()
+                    .map(|line| line[n].chars().count())
+                    .max()
+                    .unwrap_or_default();
                 shown.push_str(&format!("{cell:<width$}  "));
             }
             text.push_str(shown.trim_end());
@@ -395,8 +431,14 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
     }
     let key = |key: &Option<Vec<String>>| key.as_ref().map(|key| format!("({})", key.join(", ")));
     let done = match row.percent {
-        Some(percent) => format!("{} rows in {} batches and {} runs, about {percent:.0} %", row.rows_done, row.batches, row.runs),
-        None => format!("{} rows in {} batches and {} runs", row.rows_done, row.batches, row.runs),
+        Some(percent) => format!(
+            "{} rows in {} batches and {} runs, about {percent:.0} %",
+            row.rows_done, row.batches, row.runs
+        ),
+        None => format!(
+            "{} rows in {} batches and {} runs",
+            row.rows_done, row.batches, row.runs
+        ),
     };
     let runner = match (row.state.as_str(), row.backend_pid) {
         ("running", Some(pid)) => Some(format!(
@@ -430,7 +472,9 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
         ("statement", Some(row.statement.clone())),
         ("next", next),
     ];
-    let lines = lines.into_iter().filter_map(|(name, value)| Some(format!("{name:<11} {}\n", value?)));
+    let lines = lines
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name:<11} {}\n", value?)));
     let text: String = lines.collect();
     out.write_all(text.as_bytes()).map_err(|error| error.to_string())
 }

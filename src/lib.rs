@@ -6,9 +6,9 @@
 //! * [`audit`] writes what happened, one JSON object a line, and reads it back.
 //! * [`live`] is what goes on now and the counts of what went on, written by sessions, read by the admin pages.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
-//! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`rules_page`] prints the rule table.
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
+//! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
 //! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
 //! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.

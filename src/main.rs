@@ -2,8 +2,8 @@
 //! line, a setting or an input is wrong.
 
 use clap::{Args, Parser, Subcommand};
-use lockkeeper::admin::http::{self, Access, Site, Token};
-use lockkeeper::config::{Admin, LogFormat, Options, Settings, load_policy};
+use lockkeeper::admin::http::{self, Site};
+use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
 use lockkeeper::live::Live;
 use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
@@ -270,7 +270,11 @@ fn serve(arguments: Serve) -> ExitCode {
     }
     let live = Arc::new(Live::default());
     let log = settings.proxy.audit.iter().map(|sink| sink.path.clone()).collect();
-    let admin = match settings.admin.map(|admin| open_admin(admin, Some(&live), log)).transpose() {
+    let admin = match settings
+        .admin
+        .map(|admin| http::open(&admin, Some(&live), log))
+        .transpose()
+    {
         Ok(admin) => admin,
         Err((code, error)) => return fail(code, &error),
     };
@@ -285,24 +289,12 @@ fn serve(arguments: Serve) -> ExitCode {
     }
 }
 
-/// The error comes with the exit code.
-fn open_admin(
-    admin: Admin,
-    live: Option<&Arc<Live>>,
-    log: Vec<PathBuf>,
-) -> Result<(std::net::TcpListener, Arc<Site>), (u8, String)> {
-    let access = Access {
-        loopback: http::is_loopback(&admin.listen),
-        token: admin.token_file.as_deref().map(Token::load).transpose().map_err(|error| (2, error))?,
-        hosts: admin.hosts,
-    };
-    let listener = http::bind(&admin.listen).map_err(|error| (1, error))?;
-    Ok((listener, Arc::new(Site::new(live.map(Arc::clone), log, access))))
-}
-
 /// On a thread of its own, which ends with the process.
 fn start_admin(listener: std::net::TcpListener, site: Arc<Site>) {
-    let listen = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    let listen = listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
     let started = std::thread::Builder::new().name("admin".into()).spawn(move || {
         if let Err(error) = http::serve(listener, site) {
             tracing::error!(error, "the admin address is not served");

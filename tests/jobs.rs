@@ -89,7 +89,10 @@ fn notices(connection: &mut Connection) -> String {
 /// Shuts the gate until the connection is dropped: two batches of 200 rows pass before it.
 async fn shut_gate(stage: &Stage) -> Connection {
     let gate = stage.connect_direct().await;
-    gate.client.batch_execute("SELECT pg_advisory_lock(42)").await.expect("the gate is shut");
+    gate.client
+        .batch_execute("SELECT pg_advisory_lock(42)")
+        .await
+        .expect("the gate is shut");
     gate
 }
 
@@ -112,11 +115,18 @@ async fn interrupted_with(stage: &Stage, settings: &str, sql: &str) -> i64 {
     let token = connection.client.cancel_token();
     let (ended, ()) = tokio::join!(connection.client.execute(sql, &[]), async {
         until_at_the_gate(stage).await;
-        token.cancel_query(tokio_postgres::NoTls).await.expect("the cancel request");
+        token
+            .cancel_query(tokio_postgres::NoTls)
+            .await
+            .expect("the cancel request");
     });
     assert_eq!(ended.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
     drop(gate);
-    until(stage, "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 42").await;
+    until(
+        stage,
+        "SELECT count(*) = 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 42",
+    )
+    .await;
     let id = stage.direct("SELECT max(id) FROM lockkeeper.job WHERE state = 'paused'");
     id.trim().parse().expect("the job is paused")
 }
@@ -159,14 +169,22 @@ fn the_table_is_made_once(major: u32) {
         for n in 1..=4 {
             let connection = stage.connect().await;
             sessions.push(tokio::spawn(async move {
-                connection.client.execute(&format!("UPDATE t{n} SET n = n + 1"), &[]).await.unwrap()
+                connection
+                    .client
+                    .execute(&format!("UPDATE t{n} SET n = n + 1"), &[])
+                    .await
+                    .unwrap()
             }));
         }
         for session in sessions {
             assert_eq!(session.await.unwrap(), 500);
         }
     });
-    answers(&stage, "SELECT count(*) FROM lockkeeper.job WHERE state = 'done' AND answered", "4");
+    answers(
+        &stage,
+        "SELECT count(*) FROM lockkeeper.job WHERE state = 'done' AND answered",
+        "4",
+    );
     answers(&stage, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0");
     let again = lockkeeper(&stage, "postgres", &["init"], &[]).ok();
     assert!(again.contains("is there already"), "{again}");
@@ -176,34 +194,53 @@ fn who_may_not_make_it(major: u32) {
     let stage = Stage::with(major, "rights", POLICY);
     let role = format!("{}_app", stage.database);
     stage.direct(TABLE);
-    stage.direct(&format!("CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON t TO {role}; GRANT CREATE ON DATABASE \"{}\" TO {role}", stage.database));
+    stage.direct(&format!(
+        "CREATE ROLE {role} LOGIN; GRANT SELECT, UPDATE ON t TO {role}; GRANT CREATE ON DATABASE \"{}\" TO {role}",
+        stage.database
+    ));
     // What may not be done twice needs the table, and what may goes on without.
     let refused = psql_as(&stage, &role, "UPDATE t SET n = n + 1;\n");
     assert!(refused.stderr.contains("lockkeeper init --dsn"), "{refused:?}");
-    assert_eq!(psql_as(&stage, &role, "UPDATE t SET flag = true;\n").ok(), "SET\nUPDATE 1000\n");
+    assert_eq!(
+        psql_as(&stage, &role, "UPDATE t SET flag = true;\n").ok(),
+        "SET\nUPDATE 1000\n"
+    );
     answers(&stage, "SELECT to_regclass('lockkeeper.job') IS NULL", "t");
 
     let made = lockkeeper(&stage, "postgres", &["init"], &[]).ok();
     assert!(made.contains("is created"), "{made}");
-    assert_eq!(psql_as(&stage, &role, "UPDATE t SET n = n + 1;\n").ok(), "SET\nUPDATE 1000\n");
-    answers(&stage, "SELECT owner = current_user, count(*) FROM lockkeeper.job GROUP BY 1", "f|1");
+    assert_eq!(
+        psql_as(&stage, &role, "UPDATE t SET n = n + 1;\n").ok(),
+        "SET\nUPDATE 1000\n"
+    );
+    answers(
+        &stage,
+        "SELECT owner = current_user, count(*) FROM lockkeeper.job GROUP BY 1",
+        "f|1",
+    );
 
     // A table that anybody could have put triggers on is nobody's.
     stage.direct(&format!("ALTER TABLE lockkeeper.job OWNER TO {role}"));
     let refused = stage.psql("UPDATE t SET n = n + 1;\n");
     assert!(refused.stderr.contains("its triggers cannot be trusted"), "{refused:?}");
     answers(&stage, "SELECT sum(n) FROM t", "1000");
-    stage.direct(&format!("ALTER TABLE lockkeeper.job OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"));
+    stage.direct(&format!(
+        "ALTER TABLE lockkeeper.job OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+    ));
 }
 
 fn roles_see_their_own_jobs_only(major: u32) {
     let stage = Stage::with(major, "own", POLICY);
     let (amy, bob) = (format!("{}_amy", stage.database), format!("{}_bob", stage.database));
     stage.direct(TABLE);
-    stage.direct(&format!("CREATE ROLE {amy} LOGIN; CREATE ROLE {bob} LOGIN; GRANT SELECT, UPDATE ON t TO {amy}, {bob}"));
+    stage.direct(&format!(
+        "CREATE ROLE {amy} LOGIN; CREATE ROLE {bob} LOGIN; GRANT SELECT, UPDATE ON t TO {amy}, {bob}"
+    ));
     lockkeeper(&stage, "postgres", &["init"], &[]).ok();
     psql_as(&stage, &amy, "UPDATE t SET n = n + 1;\n").ok();
-    stage.direct("UPDATE lockkeeper.job SET state = 'paused', finished_at = NULL, last_key = ARRAY['400'], rows_done = 400");
+    stage.direct(
+        "UPDATE lockkeeper.job SET state = 'paused', finished_at = NULL, last_key = ARRAY['400'], rows_done = 400",
+    );
     stage.direct("UPDATE t SET n = 0 WHERE id > 400");
     let own = "SELECT count(*) FROM lockkeeper.job;\n";
     assert_eq!(psql_as(&stage, &amy, own).ok(), "SET\n1\n");
@@ -211,7 +248,9 @@ fn roles_see_their_own_jobs_only(major: u32) {
     let forged = psql_as(
         &stage,
         &bob,
-        &format!("INSERT INTO lockkeeper.job (kind, owner, identity, state, statement) VALUES ('write', '{amy}', 'x', 'paused', 'DELETE FROM t');\n"),
+        &format!(
+            "INSERT INTO lockkeeper.job (kind, owner, identity, state, statement) VALUES ('write', '{amy}', 'x', 'paused', 'DELETE FROM t');\n"
+        ),
     );
     assert!(forged.stderr.contains("row-level security"), "{forged:?}");
 
@@ -221,9 +260,15 @@ fn roles_see_their_own_jobs_only(major: u32) {
     assert!(listed.contains(&amy) && listed.contains("paused"), "{listed}");
     // A superuser does not lend himself to another's code.
     let above = jobs(&stage, "postgres", &["resume", "1"]);
-    assert!(above.status == 1 && above.stderr.contains(&format!("connect as {amy}")), "{above:?}");
+    assert!(
+        above.status == 1 && above.stderr.contains(&format!("connect as {amy}")),
+        "{above:?}"
+    );
     // The same statement of another role is another one.
-    assert_eq!(psql_as(&stage, &bob, "UPDATE t SET n = n + 1;\n").ok(), "SET\nUPDATE 1000\n");
+    assert_eq!(
+        psql_as(&stage, &bob, "UPDATE t SET n = n + 1;\n").ok(),
+        "SET\nUPDATE 1000\n"
+    );
     let resumed = jobs(&stage, &amy, &["resume", "1"]);
     assert!(resumed.stderr.contains("400 rows are done already"), "{resumed:?}");
     assert!(resumed.ok().contains("job 1 is done: 1000 rows"));
@@ -254,37 +299,72 @@ fn commands_pause_resume_and_cancel(major: u32) {
         let (ended, ()) = tokio::join!(connection.client.execute(COUNT_UP, &[]), async {
             until_at_the_gate(&stage).await;
             let shown = jobs(&stage, "postgres", &["show", "1"]).ok();
-            assert!(shown.contains("state       running") && shown.contains("server process"), "{shown}");
-            assert!(jobs(&stage, "postgres", &["pause", "1"]).ok().contains("job 1 is paused"));
+            assert!(
+                shown.contains("state       running") && shown.contains("server process"),
+                "{shown}"
+            );
+            assert!(
+                jobs(&stage, "postgres", &["pause", "1"])
+                    .ok()
+                    .contains("job 1 is paused")
+            );
         });
         let error = ended.unwrap_err();
         let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
-        assert!(report.message().contains("job 1 was paused by another session"), "{report:?}");
+        assert!(
+            report.message().contains("job 1 was paused by another session"),
+            "{report:?}"
+        );
         assert!(report.hint().unwrap_or_default().contains("resume 1"), "{report:?}");
-        connection.client.simple_query("SELECT 1").await.expect("the session is in order");
+        connection
+            .client
+            .simple_query("SELECT 1")
+            .await
+            .expect("the session is in order");
     });
     let done = 400;
     answers(&stage, "SELECT count(*) FROM t WHERE n = 1", "400");
     let json = jobs(&stage, "postgres", &["--format", "json", "list"]).ok();
     let row: serde_json::Value = serde_json::from_str(json.trim()).unwrap();
-    assert_eq!((&row["id"], &row["state"], &row["rows_done"]), (&1.into(), &"paused".into(), &done.into()));
+    assert_eq!(
+        (&row["id"], &row["state"], &row["rows_done"]),
+        (&1.into(), &"paused".into(), &done.into())
+    );
 
     // The command's own batches are those of the policy that it is given.
     let policy = stage.policy_file();
-    let resumed = jobs(&stage, "postgres", &["resume", "1", "--policy", policy.to_str().unwrap()]);
-    assert!(resumed.stderr.contains(&format!("{done} rows are done already")), "{resumed:?}");
+    let resumed = jobs(
+        &stage,
+        "postgres",
+        &["resume", "1", "--policy", policy.to_str().unwrap()],
+    );
+    assert!(
+        resumed.stderr.contains(&format!("{done} rows are done already")),
+        "{resumed:?}"
+    );
     assert!(resumed.ok().contains("job 1 is done: 1000 rows in all"));
     answers(&stage, "SELECT min(n), max(n) FROM t", "1|1");
     let again = jobs(&stage, "postgres", &["resume", "1"]);
-    assert!(again.status == 1 && again.stderr.contains("job 1 is done: 1000 rows"), "{again:?}");
-    assert!(jobs(&stage, "postgres", &["pause", "1"]).stderr.contains("job 1 is done, it cannot be paused"));
+    assert!(
+        again.status == 1 && again.stderr.contains("job 1 is done: 1000 rows"),
+        "{again:?}"
+    );
+    assert!(
+        jobs(&stage, "postgres", &["pause", "1"])
+            .stderr
+            .contains("job 1 is done, it cannot be paused")
+    );
 
     // What is given up is not gone on with: the statement begins anew.
     let id = runs(interrupted(&stage, COUNT_UP));
     assert_eq!(id, 2);
     let by_call = stage.psql("BEGIN;\nCALL lockkeeper.resume(2);\n");
     assert!(by_call.stderr.contains("inside a transaction block"), "{by_call:?}");
-    assert!(jobs(&stage, "postgres", &["cancel", "2"]).ok().contains("job 2 is given up"));
+    assert!(
+        jobs(&stage, "postgres", &["cancel", "2"])
+            .ok()
+            .contains("job 2 is given up")
+    );
     let rest = stage.psql("CALL lockkeeper.resume(2);\n");
     assert!(rest.stderr.contains("job 2 is cancelled"), "{rest:?}");
     stage.direct("UPDATE t SET n = 0");
@@ -300,19 +380,37 @@ fn commands_pause_resume_and_cancel(major: u32) {
     let gate = runs_in(shut_gate(&stage));
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
     lockkeeper::cluster::clean_environment(&mut command);
-    let dsn = format!("host=127.0.0.1 port={} user=postgres dbname={}", stage.cluster.port(), stage.database);
-    command.args(["jobs", "--dsn", &dsn, "resume", &id, "--policy"]).arg(&policy);
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let dsn = format!(
+        "host=127.0.0.1 port={} user=postgres dbname={}",
+        stage.cluster.port(),
+        stage.database
+    );
+    command
+        .args(["jobs", "--dsn", &dsn, "resume", &id, "--policy"])
+        .arg(&policy);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let child = command.spawn().expect("the command starts");
     let waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted";
     gate.0.block_on(until(&stage, waits));
     unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
     let output = child.wait_with_output().expect("the command ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && said.contains("canceling statement due to user request"), "{said}");
-    answers(&stage, &format!("SELECT state FROM lockkeeper.job WHERE id = {id}"), "paused");
+    assert!(
+        output.status.code() == Some(1) && said.contains("canceling statement due to user request"),
+        "{said}"
+    );
+    answers(
+        &stage,
+        &format!("SELECT state FROM lockkeeper.job WHERE id = {id}"),
+        "paused",
+    );
     drop(gate);
-    assert_eq!(stage.psql(&format!("CALL lockkeeper.resume({id});\n")).ok(), "UPDATE 1000\n");
+    assert_eq!(
+        stage.psql(&format!("CALL lockkeeper.resume({id});\n")).ok(),
+        "UPDATE 1000\n"
+    );
     answers(&stage, "SELECT min(n), max(n) FROM t", "11|11");
     let direct = stage.direct_args(&[], "CALL lockkeeper.resume(1);\n");
     assert!(direct.stderr.contains("does not exist"), "{direct:?}");
@@ -329,9 +427,16 @@ fn an_interrupted_job_is_not_run_whole(major: u32) {
     let done: u64 = done.trim().parse().unwrap();
     assert_eq!(done, 300);
     let in_block = stage.psql(&format!("BEGIN;\n{sql};\n"));
-    assert!(in_block.stderr.contains(&format!("job {id} has done a part")), "{in_block:?}");
+    assert!(
+        in_block.stderr.contains(&format!("job {id} has done a part")),
+        "{in_block:?}"
+    );
     // Where everything counts as small, it is looked for too.
-    std::fs::write(stage.policy_file(), "extends = \"standard\"\n[backfill]\nbatch_rows = 50\nbatch_target_ms = 0\n").unwrap();
+    std::fs::write(
+        stage.policy_file(),
+        "extends = \"standard\"\n[backfill]\nbatch_rows = 50\nbatch_target_ms = 0\n",
+    )
+    .unwrap();
     stage.proxy().signal(libc::SIGHUP).unwrap();
     let deadline = Instant::now() + PATIENCE;
     while !stage.proxy_log().contains("policy read again") {
@@ -350,7 +455,10 @@ fn what_was_done_unheard_is_told(major: u32) {
     assert_eq!(stage.psql(&format!("{COUNT_UP};\n")).ok(), "UPDATE 1000\n");
     stage.direct("UPDATE lockkeeper.job SET answered = false");
     let told = stage.psql(&format!("{COUNT_UP};\n"));
-    assert!(told.stderr.contains("this very statement was done at") && told.stderr.contains("(job 1, 1000 rows)"), "{told:?}");
+    assert!(
+        told.stderr.contains("this very statement was done at") && told.stderr.contains("(job 1, 1000 rows)"),
+        "{told:?}"
+    );
     answers(&stage, "SELECT min(n), max(n) FROM t", "1|1");
     // Now it is known.
     assert_eq!(stage.psql(&format!("{COUNT_UP};\n")).ok(), "UPDATE 1000\n");
@@ -366,12 +474,20 @@ fn a_job_keeps_its_settings(major: u32) {
     stage.direct(TABLE);
     let sql = "UPDATE t SET name = name || (timestamptz '2024-01-01 00:00:00+00')::text";
     stage.direct("UPDATE t SET name = ''");
-    let id = runs(interrupted_with(&stage, "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'", sql));
+    let id = runs(interrupted_with(
+        &stage,
+        "SET TimeZone = 'Asia/Kathmandu'; SET DateStyle = 'SQL, DMY'",
+        sql,
+    ));
     let ran = stage.psql(&format!("{sql};\nSHOW TimeZone;\n"));
     assert!(ran.stderr.contains(&format!("continues job {id}")), "{ran:?}");
     assert!(ran.stderr.contains("TimeZone = Asia/Kathmandu"), "{ran:?}");
     assert!(ran.ok().starts_with("UPDATE 1000\n"));
-    answers(&stage, "SELECT count(DISTINCT name), min(name) FROM t", "1|01/01/2024 05:45:00 +0545");
+    answers(
+        &stage,
+        "SELECT count(DISTINCT name), min(name) FROM t",
+        "1|01/01/2024 05:45:00 +0545",
+    );
 }
 
 fn a_changed_key_is_noticed(major: u32) {
@@ -380,7 +496,10 @@ fn a_changed_key_is_noticed(major: u32) {
     let id = runs(interrupted(&stage, COUNT_UP));
     stage.direct("ALTER TABLE t DROP CONSTRAINT t_pkey, ADD COLUMN k serial, ADD PRIMARY KEY (k)");
     let ran = stage.psql(&format!("{COUNT_UP};\n"));
-    assert!(ran.stderr.contains(&format!("job {id} walks along the key (id)")), "{ran:?}");
+    assert!(
+        ran.stderr.contains(&format!("job {id} walks along the key (id)")),
+        "{ran:?}"
+    );
     answers(&stage, "SELECT max(n) FROM t", "1");
     answers(&stage, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0");
     stage.direct("DROP TABLE t");
@@ -404,7 +523,9 @@ fn tenants_do_not_continue_each_other_s_jobs(major: u32) {
     let as_tenant = |tenant: &str| psql_as(&stage, &role, &format!("SET app.tenant = '{tenant}';\n{COUNT_UP};\n"));
     assert_eq!(as_tenant("t0").ok(), "SET\nSET\nUPDATE 500\n");
     // As if it had been interrupted after its first batch.
-    stage.direct("UPDATE lockkeeper.job SET state = 'paused', finished_at = NULL, last_key = ARRAY['200'], rows_done = 100");
+    stage.direct(
+        "UPDATE lockkeeper.job SET state = 'paused', finished_at = NULL, last_key = ARRAY['200'], rows_done = 100",
+    );
     stage.direct("UPDATE t SET n = 0 WHERE id > 200");
     let other = as_tenant("t1");
     assert!(!other.stderr.contains("continues"), "{other:?}");
@@ -412,10 +533,16 @@ fn tenants_do_not_continue_each_other_s_jobs(major: u32) {
     let resumed = psql_as(&stage, &role, "SET app.tenant = 't1';\nCALL lockkeeper.resume(1);\n");
     assert!(resumed.stderr.contains("other values of app.tenant"), "{resumed:?}");
     assert_eq!(as_tenant("t0").ok(), "SET\nSET\nUPDATE 500\n");
-    answers(&stage, "SELECT tenant, min(n), max(n) FROM t GROUP BY 1 ORDER BY 1", "t0|1|1\nt1|1|1");
+    answers(
+        &stage,
+        "SELECT tenant, min(n), max(n) FROM t GROUP BY 1 ORDER BY 1",
+        "t0|1|1\nt1|1|1",
+    );
     // A policy that asks a function may decide by anything.
-    stage.direct("CREATE FUNCTION tenant() RETURNS text STABLE LANGUAGE sql AS $$ SELECT current_setting('app.tenant') $$;
-                  DROP POLICY p ON t; CREATE POLICY p ON t USING (tenant = tenant())");
+    stage.direct(
+        "CREATE FUNCTION tenant() RETURNS text STABLE LANGUAGE sql AS $$ SELECT current_setting('app.tenant') $$;
+                  DROP POLICY p ON t; CREATE POLICY p ON t USING (tenant = tenant())",
+    );
     let refused = as_tenant("t0");
     assert!(refused.stderr.contains("row-level security policies"), "{refused:?}");
     stage.direct(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
@@ -443,7 +570,10 @@ fn returning_comes_in_order(major: u32) {
     runs(async {
         let client = stage.connect().await.client;
         // Binary, with a parameter, prepared.
-        let statement = client.prepare("DELETE FROM t WHERE n = $1 RETURNING n, \"odd name\"").await.unwrap();
+        let statement = client
+            .prepare("DELETE FROM t WHERE n = $1 RETURNING n, \"odd name\"")
+            .await
+            .unwrap();
         assert_eq!(client.query(&statement, &[&8i32]).await.unwrap().len(), 0);
         let rows = client.query("UPDATE t SET n = $1 RETURNING n", &[&8i32]).await.unwrap();
         assert!(rows.len() == 1000 && rows.iter().all(|row| row.get::<_, i32>(0) == 8));
@@ -453,7 +583,15 @@ fn returning_comes_in_order(major: u32) {
     stage.direct("INSERT INTO t SELECT md5(i::text)::uuid, i, 'x' FROM generate_series(1, 1000) i; ANALYZE t");
     // A fetch size asks for rows that would have to wait.
     let mut raw = Raw::connect(stage.port, &stage.database);
-    raw.send(&[raw::parse("", "DELETE FROM t RETURNING n"), raw::bind("", ""), raw::execute("", 10), raw::sync()].concat());
+    raw.send(
+        &[
+            raw::parse("", "DELETE FROM t RETURNING n"),
+            raw::bind("", ""),
+            raw::execute("", 10),
+            raw::sync(),
+        ]
+        .concat(),
+    );
     let messages = raw.until_ready();
     assert_eq!(raw::error_field(&messages, b'C').as_deref(), Some("0A000"));
     // Above the limit.
@@ -482,9 +620,19 @@ fn partitions_views_and_the_rest(major: u32) {
          CREATE TABLE u AS SELECT i AS id FROM generate_series(1, 100) i; ANALYZE u; GRANT SELECT ON u TO {role}"
     ));
     lockkeeper(&stage, "postgres", &["init"], &[]).ok();
-    assert_eq!(psql_as(&stage, &role, "UPDATE p SET n = 5;\n").ok(), "SET\nUPDATE 1000\n");
-    answers(&stage, "SELECT n, count(*), sum(id % 2) FROM p GROUP BY n ORDER BY n", "0|1000|1000\n5|1000|0");
-    assert_eq!(psql_as(&stage, &role, "DELETE FROM p USING u WHERE u.id % 10 = p.id % 10;\n").ok(), "SET\nDELETE 1000\n");
+    assert_eq!(
+        psql_as(&stage, &role, "UPDATE p SET n = 5;\n").ok(),
+        "SET\nUPDATE 1000\n"
+    );
+    answers(
+        &stage,
+        "SELECT n, count(*), sum(id % 2) FROM p GROUP BY n ORDER BY n",
+        "0|1000|1000\n5|1000|0",
+    );
+    assert_eq!(
+        psql_as(&stage, &role, "DELETE FROM p USING u WHERE u.id % 10 = p.id % 10;\n").ok(),
+        "SET\nDELETE 1000\n"
+    );
     answers(&stage, "SELECT count(*) FROM p WHERE id % 2 = 0", "0");
     stage.direct(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 
@@ -494,7 +642,10 @@ fn partitions_views_and_the_rest(major: u32) {
          CREATE TABLE child (id serial PRIMARY KEY, status_id integer REFERENCES status ON DELETE CASCADE);
          INSERT INTO child (status_id) SELECT generate_series(1, 500); CREATE INDEX ON child (status_id); ANALYZE child",
     );
-    assert_eq!(stage.psql("UPDATE status SET status = status.status || 'x';\n").ok(), "UPDATE 500\n");
+    assert_eq!(
+        stage.psql("UPDATE status SET status = status.status || 'x';\n").ok(),
+        "UPDATE 500\n"
+    );
     answers(&stage, "SELECT DISTINCT status FROM status", "sx");
     assert_eq!(stage.psql("DELETE FROM status;\n").ok(), "DELETE 500\n");
     answers(&stage, "SELECT count(*) FROM child", "0");
@@ -505,7 +656,11 @@ fn a_schema_change_s_backfill_is_a_job(major: u32) {
     stage.direct(TABLE);
     let sql = "ALTER TABLE t ADD COLUMN uid uuid DEFAULT gen_random_uuid()";
     let id = runs(interrupted(&stage, sql));
-    answers(&stage, &format!("SELECT kind FROM lockkeeper.job WHERE id = {id}"), "backfill");
+    answers(
+        &stage,
+        &format!("SELECT kind FROM lockkeeper.job WHERE id = {id}"),
+        "backfill",
+    );
     answers(&stage, "SELECT count(uid) FROM t", "400");
     stage.direct("CREATE TABLE before AS SELECT id, uid FROM t WHERE uid IS NOT NULL");
     let ran = stage.psql(&format!("{sql};\n"));
@@ -514,7 +669,10 @@ fn a_schema_change_s_backfill_is_a_job(major: u32) {
     answers(&stage, "SELECT count(uid), count(DISTINCT uid) FROM t", "1000|1000");
     answers(&stage, "SELECT count(*) FROM before b JOIN t USING (id, uid)", "400");
 
-    let id = runs(interrupted(&stage, "ALTER TABLE t ADD COLUMN at timestamptz DEFAULT clock_timestamp()"));
+    let id = runs(interrupted(
+        &stage,
+        "ALTER TABLE t ADD COLUMN at timestamptz DEFAULT clock_timestamp()",
+    ));
     let resumed = jobs(&stage, "postgres", &["resume", &id.to_string()]);
     assert!(resumed.ok().contains("is done: 1000 rows"));
     answers(&stage, "SELECT count(at) FROM t", "1000");
@@ -565,7 +723,10 @@ fn batches_grow(major: u32) {
                   batch_target_ms = 60000\npause_ms = 0\nlock_waits_max = 1000\n";
     let stage = Stage::with(major, "grow", policy);
     stage.direct("CREATE TABLE t (id serial PRIMARY KEY, n integer NOT NULL DEFAULT 0, x xid8); INSERT INTO t SELECT generate_series(1, 12000); ANALYZE t");
-    assert_eq!(stage.psql("UPDATE t SET n = n + 1, x = pg_current_xact_id();\n").ok(), "UPDATE 12000\n");
+    assert_eq!(
+        stage.psql("UPDATE t SET n = n + 1, x = pg_current_xact_id();\n").ok(),
+        "UPDATE 12000\n"
+    );
     answers(
         &stage,
         "SELECT string_agg(c::text, ' ' ORDER BY first) FROM (SELECT min(id) AS first, count(*) c FROM t GROUP BY x) s",

@@ -17,7 +17,10 @@ pub async fn live(site: &Site) -> Answer {
     let file = site.log.first().map(|file| file.display().to_string());
     let version = concat!("lockkeeper ", env!("CARGO_PKG_VERSION"));
     let Some(live) = &site.live else {
-        return json(StatusCode::OK, &json!({ "live": false, "version": version, "file": file, "can_steer": false }));
+        return json(
+            StatusCode::OK,
+            &json!({ "live": false, "version": version, "file": file, "can_steer": false }),
+        );
     };
     let (locks, jobs) = tokio::join!(live.ask(Question::Locks), live.ask(Question::Jobs));
     let about = live.about();
@@ -68,16 +71,23 @@ pub async fn statements(site: &Site, query: &str) -> Answer {
     };
     let files = site.log.clone();
     match tokio::task::spawn_blocking(move || log::newest(&files, filter, limit)).await {
-        Ok(Ok(found)) => json(StatusCode::OK, &json!({ "statements": found.statements, "more": found.more })),
+        Ok(Ok(found)) => json(
+            StatusCode::OK,
+            &json!({ "statements": found.statements, "more": found.more }),
+        ),
         Ok(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed),
-        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "reading the log failed; the log on stderr says why"),
+        Err(_) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "reading the log failed; the log on stderr says why",
+        ),
     }
 }
 
 /// From the address; a name that is not known is an error, so that a view is never wider than it says.
 fn wanted(query: &str) -> Result<(Filter, usize), String> {
     let (mut filter, mut limit) = (Filter::default(), STATEMENTS);
-    let when = |name: &str, text: &str| time::parse(text, SystemTime::now()).map_err(|error| format!("{name}: {error}"));
+    let when =
+        |name: &str, text: &str| time::parse(text, SystemTime::now()).map_err(|error| format!("{name}: {error}"));
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let (name, value) = (decoded(name), decoded(value));
         let text = Some(value.clone()).filter(|value| !value.is_empty());
@@ -98,7 +108,9 @@ fn wanted(query: &str) -> Result<(Filter, usize), String> {
                 filter.longer_than = Some(time::duration(&value).ok_or_else(wrong)?);
             }
             "limit" => {
-                let number = value.parse::<usize>().map_err(|_| format!("limit: `{value}` is no number"))?;
+                let number = value
+                    .parse::<usize>()
+                    .map_err(|_| format!("limit: `{value}` is no number"))?;
                 limit = number.clamp(1, STATEMENTS_MAX);
             }
             name => return Err(format!("there is no filter `{name}`")),
@@ -152,12 +164,20 @@ mod tests {
     #[test]
     fn filters_are_read_from_the_address() {
         let (filter, limit) = wanted("text=a%20b%2Bc+d%C3%BC&user=amy&limit=7&outcome=").expect("good filters");
-        assert_eq!((filter.text.as_deref(), filter.user.as_deref(), limit), (Some("a b+c dü"), Some("amy"), 7));
+        assert_eq!(
+            (filter.text.as_deref(), filter.user.as_deref(), limit),
+            (Some("a b+c dü"), Some("amy"), 7)
+        );
         assert_eq!(filter.outcome, None);
         let (filter, limit) = wanted("since=2h&longer_than=1m&limit=999999").expect("good filters");
         assert!(filter.since.is_some() && filter.longer_than.is_some() && limit == STATEMENTS_MAX);
         assert_eq!(decoded("100%&%4"), "100%&%4");
-        for (query, expect) in [("since=never", "since: "), ("longer_than=x", "is no time"), ("usr=a", "`usr`"), ("limit=-1", "limit")] {
+        for (query, expect) in [
+            ("since=never", "since: "),
+            ("longer_than=x", "is no time"),
+            ("usr=a", "`usr`"),
+            ("limit=-1", "limit"),
+        ] {
             assert!(wanted(query).is_err_and(|error| error.contains(expect)), "{query}");
         }
     }

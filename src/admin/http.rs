@@ -7,6 +7,7 @@
 
 use super::api;
 use super::metrics;
+use crate::config::{Admin, is_loopback};
 use crate::live::{Live, Phase};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -16,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -169,7 +170,11 @@ impl Site {
             ("GET" | "HEAD", "/healthz") => text(StatusCode::OK, "text/plain", "ok\n"),
             ("GET" | "HEAD", "/readyz") => self.ready().await,
             ("GET" | "HEAD", "/metrics") => match &self.live {
-                Some(live) => text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::text(live)),
+                Some(live) => text(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    metrics::text(live),
+                ),
                 None => not_found(),
             },
             ("GET", "/api/live") => api::live(self).await,
@@ -208,7 +213,11 @@ impl Site {
             Ok(()) => format!("{name}: ok\n"),
             Err(error) => format!("{name}: {error}\n"),
         };
-        text(status, "text/plain; charset=utf-8", checks.iter().map(line).collect::<String>())
+        text(
+            status,
+            "text/plain; charset=utf-8",
+            checks.iter().map(line).collect::<String>(),
+        )
     }
 
     async fn reached(&self, live: &Live) -> Result<(), String> {
@@ -228,7 +237,11 @@ impl Site {
         let result = match tokio::time::timeout(REACH_TIME, connected).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(format!("{}: {error}", about.upstream)),
-            Err(_) => Err(format!("{}: no answer within {} s", about.upstream, REACH_TIME.as_secs())),
+            Err(_) => Err(format!(
+                "{}: no answer within {} s",
+                about.upstream,
+                REACH_TIME.as_secs()
+            )),
         };
         let now = (Instant::now(), result.clone());
         *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
@@ -306,9 +319,29 @@ fn not_found() -> Answer {
     error(StatusCode::NOT_FOUND, "there is no such page; the review page is at /")
 }
 
-/// Binds the address; the error names it.
-pub fn bind(listen: &str) -> Result<std::net::TcpListener, String> {
-    let listener = std::net::TcpListener::bind(listen).map_err(|error| format!("admin: cannot listen on {listen}: {error}"))?;
+/// The address bound and what it serves. The error comes with the exit code: 2 for a wrong setting.
+pub fn open(
+    admin: &Admin,
+    live: Option<&Arc<Live>>,
+    log: Vec<PathBuf>,
+) -> Result<(std::net::TcpListener, Arc<Site>), (u8, String)> {
+    let access = Access {
+        loopback: is_loopback(&admin.listen),
+        token: admin
+            .token_file
+            .as_deref()
+            .map(Token::load)
+            .transpose()
+            .map_err(|error| (2, error))?,
+        hosts: admin.hosts.clone(),
+    };
+    let listener = bind(&admin.listen).map_err(|error| (1, error))?;
+    Ok((listener, Arc::new(Site::new(live.map(Arc::clone), log, access))))
+}
+
+fn bind(listen: &str) -> Result<std::net::TcpListener, String> {
+    let listener =
+        std::net::TcpListener::bind(listen).map_err(|error| format!("admin: cannot listen on {listen}: {error}"))?;
     let nonblocking = listener.set_nonblocking(true);
     nonblocking.map_err(|error| format!("admin: {listen}: {error}"))?;
     Ok(listener)
@@ -366,13 +399,6 @@ async fn converse(stream: tokio::net::TcpStream, site: Arc<Site>) {
     let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
 }
 
-/// True if every address that the name stands for is this machine's own.
-pub fn is_loopback(listen: &str) -> bool {
-    use std::net::ToSocketAddrs;
-    let addresses: Vec<SocketAddr> = listen.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-    !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,7 +414,10 @@ mod tests {
 
     fn check(site: &Site, request: &str, expect: Result<(), Refused>) {
         let mut lines = request.split("; ");
-        let (method, path) = lines.next().and_then(|line| line.split_once(' ')).expect("a request line");
+        let (method, path) = lines
+            .next()
+            .and_then(|line| line.split_once(' '))
+            .expect("a request line");
         let mut headers = HeaderMap::new();
         for line in lines {
             let (name, value) = line.split_once(": ").expect("a header");
@@ -406,9 +435,21 @@ mod tests {
         check(&open, "GET /api/live; Host: 127.0.0.1:6433", Ok(()));
         check(&open, "GET /metrics; Host: [::1]:6433", Ok(()));
         check(&open, post, Err(Refused::Token { known: true }));
-        check(&open, &format!("{post}; Authorization: Bearer a-token-of-some-lengtH"), Err(Refused::Token { known: true }));
-        check(&open, &format!("{post}; Authorization: Bearer "), Err(Refused::Token { known: true }));
-        check(&open, &format!("{post}; Authorization: Bearer a-token-of-some-length"), Ok(()));
+        check(
+            &open,
+            &format!("{post}; Authorization: Bearer a-token-of-some-lengtH"),
+            Err(Refused::Token { known: true }),
+        );
+        check(
+            &open,
+            &format!("{post}; Authorization: Bearer "),
+            Err(Refused::Token { known: true }),
+        );
+        check(
+            &open,
+            &format!("{post}; Authorization: Bearer a-token-of-some-length"),
+            Ok(()),
+        );
         check(&site(true, None), post, Err(Refused::Token { known: false }));
     }
 
@@ -418,7 +459,11 @@ mod tests {
         for path in ["/api/live", "/api/statements", "/metrics"] {
             let get = format!("GET {path}; Host: 10.0.0.1:6433");
             check(&open, &get, Err(Refused::Token { known: true }));
-            check(&open, &format!("{get}; Authorization: Bearer a-token-of-some-length"), Ok(()));
+            check(
+                &open,
+                &format!("{get}; Authorization: Bearer a-token-of-some-length"),
+                Ok(()),
+            );
         }
         check(&open, "GET /; Host: db-admin.internal:6433", Ok(()));
         check(&open, "GET /healthz; Host: anything", Ok(()));
@@ -432,12 +477,24 @@ mod tests {
         check(&open, "GET /api/live; Host: evil.example:6433", Err(Refused::Host));
         check(&open, "GET /; Host: evil.example", Err(Refused::Host));
         check(&open, "GET /api/live", Err(Refused::Host));
-        check(&open, "GET /api/live; Host: localhost; Sec-Fetch-Site: cross-site", Err(Refused::Site));
+        check(
+            &open,
+            "GET /api/live; Host: localhost; Sec-Fetch-Site: cross-site",
+            Err(Refused::Site),
+        );
         check(&open, "GET /; Host: localhost; Sec-Fetch-Site: cross-site", Ok(()));
-        check(&open, "GET /api/live; Host: localhost; Sec-Fetch-Site: same-origin", Ok(()));
+        check(
+            &open,
+            "GET /api/live; Host: localhost; Sec-Fetch-Site: same-origin",
+            Ok(()),
+        );
         check(&open, post, Err(Refused::Site));
         check(&open, &format!("{post}; Content-Type: text/plain"), Err(Refused::Site));
-        check(&open, &format!("{post}; {json}; Origin: http://evil.example"), Err(Refused::Site));
+        check(
+            &open,
+            &format!("{post}; {json}; Origin: http://evil.example"),
+            Err(Refused::Site),
+        );
         check(&open, &format!("{post}; {json}; Origin: null"), Err(Refused::Site));
         check(&open, &format!("{post}; {json}; Origin: http://localhost:6433"), Ok(()));
     }

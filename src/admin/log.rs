@@ -125,7 +125,9 @@ impl Search {
 
     /// A line that cannot be read is torn, or of a later version: it is passed over.
     fn line(&mut self, line: &[u8]) {
-        let (LineKind::Event(phase), id) = kind_and_id(line) else { return };
+        let (LineKind::Event(phase), id) = kind_and_id(line) else {
+            return;
+        };
         let id = self.hasher.hash_one(id);
         match phase {
             Phase::After => {
@@ -157,12 +159,17 @@ impl Search {
                 }
             }
             Phase::Planned => {
-                let Ok(Some(planned)) = self.selector.select(line) else { return };
+                let Ok(Some(planned)) = self.selector.select(line) else {
+                    return;
+                };
                 match self.told.get(&id).and_then(|n| self.found.statements.get_mut(*n)) {
                     Some(told) => {
                         let mut steps = planned.steps.clone();
                         for done in told.event.steps.drain(..) {
-                            if let Some(step) = steps.iter_mut().find(|step| step.label == done.label && step.sql == done.sql) {
+                            if let Some(step) = steps
+                                .iter_mut()
+                                .find(|step| step.label == done.label && step.sql == done.sql)
+                            {
                                 *step = done;
                             }
                         }
@@ -201,7 +208,11 @@ mod tests {
         for (n, line) in script.lines().enumerate() {
             let words: Vec<&str> = line.split_whitespace().collect();
             let (id, phase, outcome) = (words[0], words[1], words.get(2).copied().unwrap_or_default());
-            let after = if phase == "after" { r#"{"watched_s":60}"# } else { "null" };
+            let after = if phase == "after" {
+                r#"{"watched_s":60}"#
+            } else {
+                "null"
+            };
             let _ = writeln!(
                 text,
                 r#"{{"time":"2026-01-01T00:00:{n:02}.000000Z","event":"{phase}","id":"{id}","session":1,"backend_pid":1,"user":"u","database":"d","application_name":"","client":"unix","statement":"S {id}","action":"rewrite","outcome":"{outcome}","after":{after}}}"#
@@ -213,11 +224,19 @@ mod tests {
         let found = newest(&[path], filter, limit).expect("it can be read");
         let told = |told: &Told| {
             let watched = told.event.after.as_ref().and_then(|after| after.watched_s).is_some();
-            let marks = format!("{}{}", if told.ended { "" } else { "…" }, if watched { "+" } else { "" });
+            let marks = format!(
+                "{}{}",
+                if told.ended { "" } else { "…" },
+                if watched { "+" } else { "" }
+            );
             format!("{}{marks}", told.event.id)
         };
         let ids: Vec<String> = found.statements.iter().map(told).collect();
-        assert_eq!((ids, found.more), (expect.iter().map(|id| id.to_string()).collect(), more), "{script}");
+        assert_eq!(
+            (ids, found.more),
+            (expect.iter().map(|id| id.to_string()).collect(), more),
+            "{script}"
+        );
     }
 
     const LOG: &str = "a planned\na step done\na statement done\nb planned\nb step done\nb waiting\nc planned\na after done\nc statement failed\nd planned";
@@ -249,7 +268,11 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, text).expect("a log");
         let found = newest(&[path], Filter::default(), 100).expect("it can be read");
-        let ids: Vec<usize> = found.statements.iter().filter_map(|told| told.event.id.parse().ok()).collect();
+        let ids: Vec<usize> = found
+            .statements
+            .iter()
+            .filter_map(|told| told.event.id.parse().ok())
+            .collect();
         assert_eq!(ids, (0..20).rev().collect::<Vec<_>>());
     }
 

@@ -40,33 +40,168 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static str, help: &'st
 
 /// In the order of the output. What is not known has no line: without a control connection nothing is said of stalls.
 pub const METRICS: [Metric; 30] = [
-    metric("lockkeeper_build_info", Kind::Gauge, "version", "1, with the version as a label."),
-    metric("lockkeeper_policy_info", Kind::Gauge, "policy", "1, with the name of the policy in force as a label."),
-    metric("lockkeeper_config_last_reload_successful", Kind::Gauge, "", "1 if the last reload took everything, 0 if something of it was wrong and the old one stayed."),
-    metric("lockkeeper_draining", Kind::Gauge, "", "1 once the proxy was told to stop."),
-    metric("lockkeeper_sessions", Kind::Gauge, "state", "Authenticated sessions that are open: idle, active, idle in transaction, in plan."),
-    metric("lockkeeper_connections_max", Kind::Gauge, "", "Client connections that are allowed at the same time."),
-    metric("lockkeeper_sessions_total", Kind::Counter, "", "Sessions that were authenticated."),
-    metric("lockkeeper_forwarded_statements_total", Kind::Counter, "", "Query and Execute messages that went to the server."),
-    metric("lockkeeper_read_bytes_total", Kind::Counter, "from", "Bytes read from clients and from the server."),
-    metric("lockkeeper_judged_statements_total", Kind::Counter, "action, outcome", "Schema changes and large writes: what was done about them and how they ended, as in the audit log (forward and passed: no rule had anything to say)."),
-    metric("lockkeeper_findings_total", Kind::Counter, "rule, action", "What rules found in judged statements, and what the policy made of it."),
-    metric("lockkeeper_plans_running", Kind::Gauge, "", "Plans that are being carried out."),
-    metric("lockkeeper_plan_duration_seconds", Kind::Histogram, "outcome", "From the statement to its result, with all steps."),
-    metric("lockkeeper_step_duration_seconds", Kind::Histogram, "outcome", "One step, with its tries for a lock."),
-    metric("lockkeeper_lock_tries_total", Kind::Counter, "", "Tries of steps for their lock."),
-    metric("lockkeeper_lock_wait_seconds", Kind::Histogram, "", "Steps that did not get their lock at once: how long they tried."),
-    metric("lockkeeper_stall_seconds", Kind::Histogram, "", "Other sessions seen waiting behind a running plan, and how long at least (needs the control connection)."),
-    metric("lockkeeper_batches_total", Kind::Counter, "", "Batches of large writes that were committed."),
-    metric("lockkeeper_batch_rows_total", Kind::Counter, "", "Rows that those batches changed."),
-    metric("lockkeeper_audit_healthy", Kind::Gauge, "", "0 after a write to the audit log that failed, until one succeeds."),
-    metric("lockkeeper_audit_backlog_bytes", Kind::Gauge, "", "Events that wait for the disk, in bytes."),
-    metric("lockkeeper_audit_lost_events", Kind::Gauge, "", "Events that could not be written, and that no line of the audit log tells of yet."),
-    metric("lockkeeper_upstream_errors_total", Kind::Counter, "kind", "Sessions that the server did not take: connect (not reached), login (refused or failed), closed (without a word)."),
-    metric("lockkeeper_control_up", Kind::Gauge, "", "1 while the control connection works."),
-    metric("process_start_time_seconds", Kind::Gauge, "", "When the process started, in seconds since 1970."),
-    metric("process_cpu_seconds_total", Kind::Counter, "", "User and system time of the process."),
-    metric("process_resident_memory_bytes", Kind::Gauge, "", "Memory that the process has resident."),
+    metric(
+        "lockkeeper_build_info",
+        Kind::Gauge,
+        "version",
+        "1, with the version as a label.",
+    ),
+    metric(
+        "lockkeeper_policy_info",
+        Kind::Gauge,
+        "policy",
+        "1, with the name of the policy in force as a label.",
+    ),
+    metric(
+        "lockkeeper_config_last_reload_successful",
+        Kind::Gauge,
+        "",
+        "1 if the last reload took everything, 0 if something of it was wrong and the old one stayed.",
+    ),
+    metric(
+        "lockkeeper_draining",
+        Kind::Gauge,
+        "",
+        "1 once the proxy was told to stop.",
+    ),
+    metric(
+        "lockkeeper_sessions",
+        Kind::Gauge,
+        "state",
+        "Authenticated sessions that are open: idle, active, idle in transaction, in plan.",
+    ),
+    metric(
+        "lockkeeper_connections_max",
+        Kind::Gauge,
+        "",
+        "Client connections that are allowed at the same time.",
+    ),
+    metric(
+        "lockkeeper_sessions_total",
+        Kind::Counter,
+        "",
+        "Sessions that were authenticated.",
+    ),
+    metric(
+        "lockkeeper_forwarded_statements_total",
+        Kind::Counter,
+        "",
+        "Query and Execute messages that went to the server.",
+    ),
+    metric(
+        "lockkeeper_read_bytes_total",
+        Kind::Counter,
+        "from",
+        "Bytes read from clients and from the server.",
+    ),
+    metric(
+        "lockkeeper_judged_statements_total",
+        Kind::Counter,
+        "action, outcome",
+        "Schema changes and large writes: what was done about them and how they ended, as in the audit log (forward and passed: no rule had anything to say).",
+    ),
+    metric(
+        "lockkeeper_findings_total",
+        Kind::Counter,
+        "rule, action",
+        "What rules found in judged statements, and what the policy made of it.",
+    ),
+    metric(
+        "lockkeeper_plans_running",
+        Kind::Gauge,
+        "",
+        "Plans that are being carried out.",
+    ),
+    metric(
+        "lockkeeper_plan_duration_seconds",
+        Kind::Histogram,
+        "outcome",
+        "From the statement to its result, with all steps.",
+    ),
+    metric(
+        "lockkeeper_step_duration_seconds",
+        Kind::Histogram,
+        "outcome",
+        "One step, with its tries for a lock.",
+    ),
+    metric(
+        "lockkeeper_lock_tries_total",
+        Kind::Counter,
+        "",
+        "Tries of steps for their lock.",
+    ),
+    metric(
+        "lockkeeper_lock_wait_seconds",
+        Kind::Histogram,
+        "",
+        "Steps that did not get their lock at once: how long they tried.",
+    ),
+    metric(
+        "lockkeeper_stall_seconds",
+        Kind::Histogram,
+        "",
+        "Other sessions seen waiting behind a running plan, and how long at least (needs the control connection).",
+    ),
+    metric(
+        "lockkeeper_batches_total",
+        Kind::Counter,
+        "",
+        "Batches of large writes that were committed.",
+    ),
+    metric(
+        "lockkeeper_batch_rows_total",
+        Kind::Counter,
+        "",
+        "Rows that those batches changed.",
+    ),
+    metric(
+        "lockkeeper_audit_healthy",
+        Kind::Gauge,
+        "",
+        "0 after a write to the audit log that failed, until one succeeds.",
+    ),
+    metric(
+        "lockkeeper_audit_backlog_bytes",
+        Kind::Gauge,
+        "",
+        "Events that wait for the disk, in bytes.",
+    ),
+    metric(
+        "lockkeeper_audit_lost_events",
+        Kind::Gauge,
+        "",
+        "Events that could not be written, and that no line of the audit log tells of yet.",
+    ),
+    metric(
+        "lockkeeper_upstream_errors_total",
+        Kind::Counter,
+        "kind",
+        "Sessions that the server did not take: connect (not reached), login (refused or failed), closed (without a word).",
+    ),
+    metric(
+        "lockkeeper_control_up",
+        Kind::Gauge,
+        "",
+        "1 while the control connection works.",
+    ),
+    metric(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "",
+        "When the process started, in seconds since 1970.",
+    ),
+    metric(
+        "process_cpu_seconds_total",
+        Kind::Counter,
+        "",
+        "User and system time of the process.",
+    ),
+    metric(
+        "process_resident_memory_bytes",
+        Kind::Gauge,
+        "",
+        "Memory that the process has resident.",
+    ),
     metric("process_open_fds", Kind::Gauge, "", "Open file descriptors."),
     metric("process_max_fds", Kind::Gauge, "", "File descriptors that may be open."),
     metric("process_threads", Kind::Gauge, "", "Threads."),
@@ -74,7 +209,9 @@ pub const METRICS: [Metric; 30] = [
 
 /// All of them, with the counts of this moment.
 pub fn text(live: &Live) -> String {
-    let mut page = Page { out: String::with_capacity(8 << 10) };
+    let mut page = Page {
+        out: String::with_capacity(8 << 10),
+    };
     proxy(live, &mut page);
     judged(live, &mut page);
     audit(live, &mut page);
@@ -87,7 +224,11 @@ fn proxy(live: &Live, page: &mut Page) {
     let sessions = live.sessions();
     page.one("lockkeeper_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     page.one("lockkeeper_policy_info", &[("policy", &live.policy())], 1);
-    page.one("lockkeeper_config_last_reload_successful", &[], u64::from(live.reloaded()));
+    page.one(
+        "lockkeeper_config_last_reload_successful",
+        &[],
+        u64::from(live.reloaded()),
+    );
     page.one("lockkeeper_draining", &[], u64::from(live.phase() == Phase::Stopping));
     page.begin("lockkeeper_sessions");
     for state in State::ALL {
@@ -100,7 +241,10 @@ fn proxy(live: &Live, page: &mut Page) {
     page.one("lockkeeper_sessions_total", &[], live.sessions_total());
     page.one("lockkeeper_forwarded_statements_total", &[], flowed.statements);
     page.begin("lockkeeper_read_bytes_total");
-    for (from, bytes) in [("client", flowed.bytes_from_client), ("server", flowed.bytes_from_server)] {
+    for (from, bytes) in [
+        ("client", flowed.bytes_from_client),
+        ("server", flowed.bytes_from_server),
+    ] {
         page.sample("lockkeeper_read_bytes_total", &[("from", from)], bytes as f64);
     }
     let plans = sessions.iter().filter(|session| session.plan.is_some()).count();
@@ -152,7 +296,11 @@ fn audit(live: &Live, page: &mut Page) {
         return;
     };
     page.one("lockkeeper_audit_healthy", &[], u64::from(about.audit.healthy()));
-    page.one("lockkeeper_audit_backlog_bytes", &[], about.audit.backlog_bytes() as u64);
+    page.one(
+        "lockkeeper_audit_backlog_bytes",
+        &[],
+        about.audit.backlog_bytes() as u64,
+    );
     page.one("lockkeeper_audit_lost_events", &[], about.audit.lost());
 }
 
@@ -236,7 +384,11 @@ impl Page {
         for (n, bound) in bounds.iter().enumerate() {
             below += histogram.buckets.get(n).copied().unwrap_or_default();
             let bound = bound.to_string();
-            self.sample(&format!("{name}_bucket"), &[labels, &[("le", &bound)]].concat(), below as f64);
+            self.sample(
+                &format!("{name}_bucket"),
+                &[labels, &[("le", &bound)]].concat(),
+                below as f64,
+            );
         }
         let count = histogram.count as f64;
         self.sample(&format!("{name}_bucket"), &[labels, &[("le", "+Inf")]].concat(), count);

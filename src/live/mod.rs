@@ -12,10 +12,10 @@ use crate::plan::policy::Literals;
 use dashmap::DashMap;
 use ledger::Ledger;
 use serde::{Serialize, Serializer};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use traffic::Traffic;
@@ -539,7 +539,10 @@ impl Live {
 
     /// The seat of the session with that server process, if it has a plan.
     pub fn change_plan_of(&self, backend_pid: i32, change: impl FnOnce(&mut PlanNow)) {
-        let seat = self.seats.iter().find(|seat| lock(&seat.who).backend_pid == backend_pid);
+        let seat = self
+            .seats
+            .iter()
+            .find(|seat| lock(&seat.who).backend_pid == backend_pid);
         if let Some(seat) = seat {
             seat.change(change);
         }

@@ -97,7 +97,8 @@ impl Traffic {
     }
 
     fn slot(&self, shape: u64) -> Option<&Slot> {
-        self.near(shape).find(|slot| slot.shape.load(Ordering::Relaxed) == shape)
+        self.near(shape)
+            .find(|slot| slot.shape.load(Ordering::Relaxed) == shape)
     }
 
     fn near(&self, shape: u64) -> impl Iterator<Item = &Slot> {
@@ -426,11 +427,23 @@ mod tests {
             "SELECT v  FROM t\n WHERE id = 7 AND n='it''s' ;",
             "SELECT v FROM t WHERE id = ? AND n=?",
         );
-        check("select * from \"T 1\" where x in ($1, $2,$3)", "select * from \"T 1\" where x in (?)");
-        check("INSERT INTO t2 VALUES (1, 'secret', 1.5e3), (2, 'x', 0x1f)", "INSERT INTO t2 VALUES (?), (?)");
+        check(
+            "select * from \"T 1\" where x in ($1, $2,$3)",
+            "select * from \"T 1\" where x in (?)",
+        );
+        check(
+            "INSERT INTO t2 VALUES (1, 'secret', 1.5e3), (2, 'x', 0x1f)",
+            "INSERT INTO t2 VALUES (?), (?)",
+        );
         check("SELECT 1 /* who=amy */ -- secret", "SELECT ?");
         check("SELECT a$1, b1 FROM c", "SELECT a$1, b1 FROM c");
-        for unread in ["SELECT E'a\\'b'", "SELECT $$x$$", "/* /* */ secret */ SELECT 1", "", " ; "] {
+        for unread in [
+            "SELECT E'a\\'b'",
+            "SELECT $$x$$",
+            "/* /* */ secret */ SELECT 1",
+            "",
+            " ; ",
+        ] {
             check(unread, "");
         }
     }
@@ -457,13 +470,18 @@ mod tests {
         }
         let times = traffic.snapshot().since(&before, shape).expect("timed");
         assert_eq!(times.timed, 100);
-        assert!((1.0..1.3).contains(&times.p50_ms) && (50.0..60.0).contains(&times.p99_ms), "{times:?}");
+        assert!(
+            (1.0..1.3).contains(&times.p50_ms) && (50.0..60.0).contains(&times.p99_ms),
+            "{times:?}"
+        );
     }
 
     #[test]
     fn the_table_is_bounded_and_frees_what_is_not_used() {
         let traffic = Traffic::default();
-        let shapes: Vec<u64> = (0..1_000).map(|n| traffic.shape(format!("SELECT c{n}").as_bytes())).collect();
+        let shapes: Vec<u64> = (0..1_000)
+            .map(|n| traffic.shape(format!("SELECT c{n}").as_bytes()))
+            .collect();
         let placed = shapes.iter().filter(|shape| **shape != 0).count();
         assert!((SHAPES_MAX / 2..=SHAPES_MAX).contains(&placed), "{placed}");
         assert_eq!(traffic.snapshot().unplaced, 1_000 - placed as u64);
@@ -475,7 +493,10 @@ mod tests {
         let (traffic, mut probe) = (Traffic::default(), Probe::default());
         let timed = |traffic: &Traffic| {
             let snapshot = traffic.snapshot();
-            traffic.naming(&["t".into()]).first().and_then(|(shape, _)| snapshot.since(&Snapshot::default(), *shape))
+            traffic
+                .naming(&["t".into()])
+                .first()
+                .and_then(|(shape, _)| snapshot.since(&Snapshot::default(), *shape))
         };
         probe.query(&traffic, b"SELECT 1 FROM t");
         probe.done(&traffic);

@@ -227,7 +227,9 @@ pub struct Job {
 
 impl Kind {
     pub fn of(name: &str) -> Option<Kind> {
-        [Kind::Write, Kind::Backfill].into_iter().find(|kind| kind.name() == name)
+        [Kind::Write, Kind::Backfill]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 }
 

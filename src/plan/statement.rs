@@ -1038,7 +1038,10 @@ mod tests {
             "0 Harmless delete from t where current of c",
         );
         check("call lockkeeper.resume(7)", "0 Resume(7) call lockkeeper.resume(7)");
-        check("call lockkeeper.resume(x => 7)", "0 Harmless call lockkeeper.resume(x => 7)");
+        check(
+            "call lockkeeper.resume(x => 7)",
+            "0 Harmless call lockkeeper.resume(x => 7)",
+        );
         check("vacuum full t", "0 Ddl vacuum full t");
         check(
             "vacuum (full off, analyze) t",

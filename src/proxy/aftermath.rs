@@ -56,11 +56,7 @@ impl Session {
     }
 
     /// What is known at the end of the plan, and what is to be written when more is known.
-    pub(super) async fn end_watching(
-        &mut self,
-        watched: Watched,
-        place: Place,
-    ) -> Result<(After, FollowUp), Broken> {
+    pub(super) async fn end_watching(&mut self, watched: Watched, place: Place) -> Result<(After, FollowUp), Broken> {
         let (oids, tables): (Vec<u32>, Vec<Table>) = watched.relations.into_iter().unzip();
         let mut after = After {
             tables,
@@ -68,7 +64,9 @@ impl Session {
         };
         if let Some((waits, stalls)) = self.seat.watched() {
             let mut ledger = self.shared.live.ledger();
-            stalls.iter().for_each(|ms| ledger.stall(Duration::from_secs_f64(ms / 1e3)));
+            stalls
+                .iter()
+                .for_each(|ms| ledger.stall(Duration::from_secs_f64(ms / 1e3)));
             after.waits = Some(waits);
         }
         let ended = self.shared.live.traffic.snapshot();
@@ -148,7 +146,11 @@ impl FollowUp {
 }
 
 fn timed(times: &ShapeTimes) -> u64 {
-    [times.before, times.during, times.after].iter().flatten().map(|times| times.timed).sum()
+    [times.before, times.during, times.after]
+        .iter()
+        .flatten()
+        .map(|times| times.timed)
+        .sum()
 }
 
 /// Writes, a minute later or when the proxy stops, how long statements take after the plan whose event this is.

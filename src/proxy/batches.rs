@@ -103,8 +103,13 @@ impl Course {
 
     fn progress_text(&self, batches: &Batches) -> String {
         let mut text = self.done_text(batches);
-        if let (Some(done), Some(left_s), Some(all)) = (self.done(batches), self.left_s(batches), batches.keys_estimated) {
-            text.push_str(&format!(", about {:.0} % of {all:.0}, about {left_s:.0} s left", 100.0 * done));
+        if let (Some(done), Some(left_s), Some(all)) =
+            (self.done(batches), self.left_s(batches), batches.keys_estimated)
+        {
+            text.push_str(&format!(
+                ", about {:.0} % of {all:.0}, about {left_s:.0} s left",
+                100.0 * done
+            ));
         }
         text
     }

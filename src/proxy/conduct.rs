@@ -355,7 +355,8 @@ impl Session {
                 .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
         merge(&mut tries.seen, &now);
         let told = held_by(&now);
-        self.seat.change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
+        self.seat
+            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
         tries.blockers = now;
         if !same {
             self.record_waiting(entry, n, tries.waited, &tries.blockers).await;

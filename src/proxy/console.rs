@@ -30,7 +30,9 @@ pub fn at_database(packet: &[u8], database: &str) -> Vec<u8> {
         out.push(0);
     };
     while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
-        let Some((value, next)) = wire::c_string(after) else { break };
+        let Some((value, next)) = wire::c_string(after) else {
+            break;
+        };
         rest = next;
         if !matches!(name, b"database" | b"options" | b"replication") {
             put(name);
@@ -126,7 +128,10 @@ impl Console<'_> {
             }
             b'H' => Ok(()),
             // COPY data, or a function call: nothing here asks for them.
-            _ => Err(Report::error("08P01", "lockkeeper: the console does not understand this message")),
+            _ => Err(Report::error(
+                "08P01",
+                "lockkeeper: the console does not understand this message",
+            )),
         };
         if let Err(report) = taken {
             self.fail(&report);
@@ -204,7 +209,10 @@ impl Console<'_> {
             Command::parse(&first)?;
         }
         if self.statements.len() >= STATEMENTS_MAX && !self.statements.contains_key(parse.name) {
-            return Err(Report::error("53400", "lockkeeper: too many prepared statements in the console"));
+            return Err(Report::error(
+                "53400",
+                "lockkeeper: too many prepared statements in the console",
+            ));
         }
         self.statements.insert(parse.name.to_vec(), Prepared { sql: first });
         wire::put_frame(&mut self.out, b'1', |_| {});
@@ -231,7 +239,10 @@ impl Console<'_> {
     fn describe(&mut self, frame: &[u8]) -> Result<(), Report> {
         let (kind, name) = wire::close_target(frame).ok_or_else(|| invalid("Describe"))?;
         let (sql, formats) = if kind == b'S' {
-            let prepared = self.statements.get(name).ok_or_else(|| missing("26000", "prepared statement"))?;
+            let prepared = self
+                .statements
+                .get(name)
+                .ok_or_else(|| missing("26000", "prepared statement"))?;
             wire::put_frame(&mut self.out, b't', |out| out.put_i16(0));
             (prepared.sql.as_str(), &[][..])
         } else {
@@ -364,7 +375,10 @@ mod tests {
             packet
         };
         assert_eq!(
-            at_database(&packet(b"user\0amy\0database\0lockkeeper\0options\0-c x=y\0application_name\0psql\0\0"), "postgres"),
+            at_database(
+                &packet(b"user\0amy\0database\0lockkeeper\0options\0-c x=y\0application_name\0psql\0\0"),
+                "postgres"
+            ),
             packet(b"user\0amy\0application_name\0psql\0database\0postgres\0\0")
         );
     }

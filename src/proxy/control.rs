@@ -4,6 +4,7 @@
 //! of the console and the review page. Without it nothing fails: what it would tell is then unknown. Start at [`run`].
 
 use super::Shared;
+use super::desk::{self, told};
 use crate::live::traffic;
 use crate::live::{Blocked, Control, Question, Waiter};
 use std::sync::Arc;
@@ -57,7 +58,7 @@ pub async fn run(shared: Arc<Shared>, config: tokio_postgres::Config, mut questi
                 shared.live.set_control(Control::Up);
                 tracing::info!("control connection");
                 told = false;
-                if let Err(error) = serve(&shared, &client, &mut questions).await {
+                if let Err(error) = serve(&shared, &client, &config, &mut questions).await {
                     tracing::warn!(error, "the control connection ended");
                 }
                 shared.live.set_control(Control::Down);
@@ -105,7 +106,12 @@ async fn refuse(questions: &mut mpsc::Receiver<Question>, error: &str) {
     }
 }
 
-async fn serve(shared: &Shared, client: &Client, questions: &mut mpsc::Receiver<Question>) -> Result<(), String> {
+async fn serve(
+    shared: &Arc<Shared>,
+    client: &Client,
+    config: &tokio_postgres::Config,
+    questions: &mut mpsc::Receiver<Question>,
+) -> Result<(), String> {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut progress = Instant::now();
@@ -120,7 +126,7 @@ async fn serve(shared: &Shared, client: &Client, questions: &mut mpsc::Receiver<
         };
         tokio::select! {
             question = questions.recv() => match question {
-                Some(question) => answer(client, question).await?,
+                Some(question) => answer(shared, client, config, question).await?,
                 None => return Ok(()),
             },
             () = plans => {}
@@ -141,7 +147,9 @@ async fn serve(shared: &Shared, client: &Client, questions: &mut mpsc::Receiver<
 }
 
 async fn waiters(client: &Client) -> Result<Vec<Waiter>, String> {
-    let rows = timeout(ANSWER_TIME, client.query(WAITERS, &[])).await.map_err(|_| late())?;
+    let rows = timeout(ANSWER_TIME, client.query(WAITERS, &[]))
+        .await
+        .map_err(|_| late())?;
     let rows = rows.map_err(|error| told(&error))?;
     let waiter = |row: &tokio_postgres::Row| {
         Some(Waiter {
@@ -160,24 +168,39 @@ async fn builds(shared: &Shared, client: &Client, pids: &[i32]) -> Result<(), St
     let rows = client.query(PROGRESS, &[&pids]).await.map_err(|error| told(&error))?;
     for row in rows {
         if let (Ok(pid), Ok(phase), Ok(done)) = (row.try_get(0), row.try_get(1), row.try_get(2)) {
-            shared.live.change_plan_of(pid, |plan| (plan.phase, plan.done) = (Some(phase), done));
+            shared
+                .live
+                .change_plan_of(pid, |plan| (plan.phase, plan.done) = (Some(phase), done));
         }
     }
     Ok(())
 }
 
 /// An error of one question is told to who asked; the outer one is the connection's end.
-async fn answer(client: &Client, question: Question) -> Result<(), String> {
+async fn answer(
+    shared: &Arc<Shared>,
+    client: &Client,
+    config: &tokio_postgres::Config,
+    question: Question,
+) -> Result<(), String> {
     match question {
         Question::Locks(answer) => drop(answer.send(locks(client).await)),
-        Question::Jobs(answer) => drop(answer.send(Err("lockkeeper.job is not there".into()))),
-        Question::Steer(_, _, answer) => drop(answer.send(Err("lockkeeper.job is not there".into()))),
+        Question::Jobs(answer) => drop(answer.send(desk::list(shared, client).await)),
+        Question::Steer(id, steer, answer) => {
+            drop(answer.send(desk::steer(shared, client, config, id, steer).await));
+        }
     }
-    if client.is_closed() { Err("the server closed it".into()) } else { Ok(()) }
+    if client.is_closed() {
+        Err("the server closed it".into())
+    } else {
+        Ok(())
+    }
 }
 
 async fn locks(client: &Client) -> Result<Vec<Blocked>, String> {
-    let rows = timeout(ANSWER_TIME, client.query(LOCKS, &[])).await.map_err(|_| late())?;
+    let rows = timeout(ANSWER_TIME, client.query(LOCKS, &[]))
+        .await
+        .map_err(|_| late())?;
     let rows = rows.map_err(|error| told(&error))?;
     let blocked = |row: &tokio_postgres::Row| -> Result<Blocked, tokio_postgres::Error> {
         Ok(Blocked {
@@ -193,23 +216,19 @@ async fn locks(client: &Client) -> Result<Vec<Blocked>, String> {
             blocked_by: row.try_get(9)?,
         })
     };
-    rows.iter().map(blocked).collect::<Result<_, _>>().map_err(|error| told(&error))
+    rows.iter()
+        .map(blocked)
+        .collect::<Result<_, _>>()
+        .map_err(|error| told(&error))
 }
 
 /// Another session's statement: no value of it is shown, whatever the policy says of the audit log.
 fn shown(query: &str) -> String {
-    let shape = traffic::shape_of(query).unwrap_or_else(|| "(a statement with values that cannot be told apart)".into());
+    let shape =
+        traffic::shape_of(query).unwrap_or_else(|| "(a statement with values that cannot be told apart)".into());
     shape.chars().take(QUERY_CHARACTERS_MAX).collect()
 }
 
 fn late() -> String {
     "the server did not answer in time".into()
-}
-
-/// With what the server said, which `Display` of the error leaves out.
-fn told(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(error) => error.message().to_owned(),
-        None => error.to_string(),
-    }
 }

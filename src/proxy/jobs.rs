@@ -5,8 +5,8 @@
 
 use super::batches::{Course, settings};
 use super::conduct::{Outcome, Setting};
-use super::judge::{Parameters, Verdict};
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::judge::{Parameters, Verdict};
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
@@ -338,7 +338,10 @@ impl Session {
         policy: &Policy,
     ) -> Result<Verdict, Broken> {
         if place != Place::Alone {
-            let report = Report::error("25001", "lockkeeper: a job cannot be resumed inside a transaction block");
+            let report = Report::error(
+                "25001",
+                "lockkeeper: a job cannot be resumed inside a transaction block",
+            );
             return Ok(Verdict::Refused(report));
         }
         let (batches, parameters, facts) = match self.job_to_resume(id, call).await? {
@@ -391,7 +394,13 @@ impl Session {
         };
         match Access::of(&facts) {
             Access::Ready => {}
-            Access::Create => return wrong("42704", "there is no table lockkeeper.job here".into(), "Is this the right database?"),
+            Access::Create => {
+                return wrong(
+                    "42704",
+                    "there is no table lockkeeper.job here".into(),
+                    "Is this the right database?",
+                );
+            }
             Access::None(why) => return wrong("55000", why, "Jobs are kept by database."),
         }
         let job = match self.value(&jobs::read(id)).await? {
@@ -413,17 +422,28 @@ impl Session {
                 "Send its statement itself if it is to be done once more.",
             );
         }
-        let conforming = job.settings.get("standard_conforming_strings").is_none_or(|value| value == "on");
+        let conforming = job
+            .settings
+            .get("standard_conforming_strings")
+            .is_none_or(|value| value == "on");
         let statements = read(job.statement.as_bytes(), conforming).unwrap_or_default();
-        let (Some(kind), Some((types, values)), [statement]) = (Kind::of(&job.kind), job.parameters(), statements.as_slice())
+        let (Some(kind), Some((types, values)), [statement]) =
+            (Kind::of(&job.kind), job.parameters(), statements.as_slice())
         else {
-            return wrong("0A000", format!("job {id} is of a kind that cannot be resumed here"), "");
+            return wrong(
+                "0A000",
+                format!("job {id} is of a kind that cannot be resumed here"),
+                "",
+            );
         };
         let facts = match self.facts(statement, Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };
-        let target = Request::target(statement).relations.first().and_then(|name| facts.relation(name));
+        let target = Request::target(statement)
+            .relations
+            .first()
+            .and_then(|name| facts.relation(name));
         let Some(relation) = target.filter(|relation| relation.oid == job.relation) else {
             let path = job.settings.get("search_path").cloned().unwrap_or_default();
             return wrong(
@@ -434,7 +454,13 @@ impl Session {
         };
         let batches = match Batches::resumed(statement, relation, &facts, kind) {
             Ok(batches) => batches,
-            Err(why) => return wrong("55000", format!("job {id} cannot go on: {why}"), "Its rows up to the last key stay as they are."),
+            Err(why) => {
+                return wrong(
+                    "55000",
+                    format!("job {id} cannot go on: {why}"),
+                    "Its rows up to the last key stay as they are.",
+                );
+            }
         };
         let parameters = Parameters {
             types,
@@ -452,7 +478,10 @@ impl Session {
             let settings: Vec<&str> = batches.seen_by.keys().map(String::as_str).collect();
             return wrong(
                 "55000",
-                format!("job {id} was begun with other values of {}, by which row-level security shows other rows", settings.join(", ")),
+                format!(
+                    "job {id} was begun with other values of {}, by which row-level security shows other rows",
+                    settings.join(", ")
+                ),
                 "Set them as they were, or send the statement again in a session that has them.",
             );
         }

@@ -177,8 +177,8 @@ impl Session {
                     position_shift,
                 };
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
-                self.raced = matches!(verdict, Verdict::Refused(_))
-                    && run.steps.iter().any(|step| step.sql != statement.sql);
+                self.raced =
+                    matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
                 Ok(verdict)
             }
         }

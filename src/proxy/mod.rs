@@ -12,6 +12,7 @@ mod buffer;
 mod conduct;
 mod console;
 mod control;
+mod desk;
 mod dialogue;
 mod extended;
 mod gentle;
@@ -458,7 +459,11 @@ impl InProcess {
     pub fn connect(&self) -> io::Result<tokio::net::UnixStream> {
         let (client, served) = tokio::net::UnixStream::pair()?;
         let shared = Arc::clone(&self.0);
-        tokio::spawn(startup::serve_connection(Stream::Unix(served), "this process".into(), shared));
+        tokio::spawn(startup::serve_connection(
+            Stream::Unix(served),
+            "this process".into(),
+            shared,
+        ));
         Ok(client)
     }
 }
@@ -618,7 +623,11 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
         }
     }
     shared.live.set_reloaded(wrong.is_empty());
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
 }
 
 /// So that a plan can tell how long statements took before it.

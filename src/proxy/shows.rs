@@ -104,7 +104,10 @@ const fn integer(name: &'static str) -> Column {
 }
 
 const fn float(name: &'static str) -> Column {
-    Column { name, kind: Kind::Float }
+    Column {
+        name,
+        kind: Kind::Float,
+    }
 }
 
 const SHOWS: [Shown; 9] = [
@@ -243,7 +246,10 @@ fn unknown(sql: &str) -> Report {
     let names: Vec<&str> = SHOWS.iter().map(|shown| shown.name).collect();
     Report::error(
         "42601",
-        &format!("lockkeeper: the console does not know this command: {sql}; it has SHOW {} and RELOAD", names.join("|")),
+        &format!(
+            "lockkeeper: the console does not know this command: {sql}; it has SHOW {} and RELOAD",
+            names.join("|")
+        ),
     )
     .hint("This is lockkeeper's console, not a database: SHOW HELP explains its commands.")
 }
@@ -256,9 +262,7 @@ pub fn split(text: &str) -> Vec<String> {
     while let Some(c) = rest.next() {
         let statement = statements.last_mut();
         match (quote, c) {
-            (None, '-') if rest.peek() == Some(&'-') => {
-                while rest.next_if(|c| *c != '\n').is_some() {}
-            }
+            (None, '-') if rest.peek() == Some(&'-') => while rest.next_if(|c| *c != '\n').is_some() {},
             (None, ';') => statements.push(String::new()),
             _ => {
                 match quote {
@@ -279,7 +283,10 @@ pub fn split(text: &str) -> Vec<String> {
 /// None for a command without rows.
 pub fn columns(command: Command) -> &'static [Column] {
     let Command::Show(show) = command else { return &[] };
-    SHOWS.iter().find(|shown| shown.show == show).map_or(&[], |shown| shown.columns)
+    SHOWS
+        .iter()
+        .find(|shown| shown.show == show)
+        .map_or(&[], |shown| shown.columns)
 }
 
 pub async fn run(command: Command, shared: &Shared) -> Result<Reply, Report> {
@@ -316,7 +323,10 @@ async fn reload(shared: &Shared) -> Result<Reply, Report> {
     let asked = shared.reloads.send(answer).await.is_ok();
     match answered.await {
         Ok(Ok(())) if asked => Ok(Reply::tag("RELOAD")),
-        Ok(Err(wrong)) => Err(Report::error("F0000", &format!("lockkeeper: {wrong}; what was wrong stays as it was before"))),
+        Ok(Err(wrong)) => Err(Report::error(
+            "F0000",
+            &format!("lockkeeper: {wrong}; what was wrong stays as it was before"),
+        )),
         _ => Err(Report::error("57P01", super::session::SHUTTING_DOWN)),
     }
 }
@@ -386,7 +396,11 @@ async fn locks(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
         let pids: Vec<String> = lock.blocked_by.iter().map(i32::to_string).collect();
         vec![
             number(lock.pid),
-            if pids.is_empty() { Value::Null } else { string(pids.join(", ")) },
+            if pids.is_empty() {
+                Value::Null
+            } else {
+                string(pids.join(", "))
+            },
             maybe(lock.waits_for.as_deref(), string),
             maybe(lock.waited_ms, |ms| number(ms as i64)),
             maybe(lock.user.as_deref(), string),
@@ -405,19 +419,21 @@ async fn jobs(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
     let row = |job: &serde_json::Value| {
         let text = |key: &str| maybe(job[key].as_str(), string);
         let whole = |key: &str| maybe(job[key].as_i64(), number);
-        let done = job["keys_done"].as_f64().zip(job["keys_estimated"].as_f64().filter(|keys| *keys > 0.0));
         vec![
             whole("id"),
             text("state"),
             text("owner"),
-            text("relation_name"),
+            text("relation"),
             whole("rows_done"),
-            maybe(done, |(done, keys)| Value::Float((100.0 * done / keys).min(100.0))),
+            maybe(job["percent"].as_f64(), Value::Float),
             text("error"),
             maybe(job["statement"].as_str(), |sql| string(one_line(sql))),
         ]
     };
-    Ok(jobs.as_array().map(|jobs| jobs.iter().map(row).collect()).unwrap_or_default())
+    Ok(jobs
+        .as_array()
+        .map(|jobs| jobs.iter().map(row).collect())
+        .unwrap_or_default())
 }
 
 fn unknown_yet(why: &str) -> Report {
@@ -462,14 +478,20 @@ fn policy(shared: &Shared) -> Vec<Vec<Value>> {
         ("lock.timeout_ms", lock.timeout_ms.to_string()),
         ("lock.pause_ms", lock.pause_ms.to_string()),
         ("lock.give_up_after_s", (lock.give_up_after_ms / 1_000).to_string()),
-        ("lock.give_up_in_transaction_s", (lock.give_up_in_transaction_ms / 1_000).to_string()),
+        (
+            "lock.give_up_in_transaction_s",
+            (lock.give_up_in_transaction_ms / 1_000).to_string(),
+        ),
         ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
         ("table.small_bytes", policy.small_bytes.to_string()),
         ("backfill.rows_max", policy.backfill.rows_max.to_string()),
         ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),
         ("backfill.pause_ms", policy.backfill.pause_ms.to_string()),
     ];
-    pairs.into_iter().map(|(key, value)| vec![string(key), string(value)]).collect()
+    pairs
+        .into_iter()
+        .map(|(key, value)| vec![string(key), string(value)])
+        .collect()
 }
 
 fn stats(live: &Live) -> Vec<Vec<Value>> {
@@ -499,7 +521,9 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
 }
 
 fn help() -> Vec<Vec<Value>> {
-    let shows = SHOWS.iter().map(|shown| vec![string(format!("SHOW {}", shown.name)), string(shown.help)]);
+    let shows = SHOWS
+        .iter()
+        .map(|shown| vec![string(format!("SHOW {}", shown.name)), string(shown.help)]);
     let reload = vec![
         string("RELOAD"),
         string("reads the policy, TLS files and verifiers again and opens the audit log again, as SIGHUP does"),

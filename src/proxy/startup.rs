@@ -264,7 +264,10 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             return;
         }
     };
-    let console = shared.console.as_ref().filter(|console| console.database == parameters.database);
+    let console = shared
+        .console
+        .as_ref()
+        .filter(|console| console.database == parameters.database);
     let packet = match console {
         Some(console) => console::at_database(&packet, &console.auth_database),
         None => packet,
@@ -298,7 +301,12 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max, Arc::clone(&shared.live));
+    let mut relay = Relay::new(
+        client,
+        server,
+        shared.limits.statement_bytes_max,
+        Arc::clone(&shared.live),
+    );
     relay.replication = parameters.replication && console.is_none();
     if shared.verifiers.is_some() {
         relay.authenticated();
@@ -375,9 +383,12 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
         console::converse(&mut relay, shared).await
     } else {
         let mut out = BytesMut::new();
-        Report::fatal("42501", &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)))
-            .hint("--console-users names who may.")
-            .put_error(&mut out);
+        Report::fatal(
+            "42501",
+            &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)),
+        )
+        .hint("--console-users names who may.")
+        .put_error(&mut out);
         relay.tell(&out).await
     };
     if let Err(Broken::Protocol(what)) = ended {

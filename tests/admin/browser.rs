@@ -85,7 +85,8 @@ fn check_that_text_is_text(chrome: &mut Chrome) {
     // Whatever is open: no markup has come from the log.
     chrome.js("document.querySelectorAll('.statement details').forEach((d) => { d.open = true; })");
     chrome.until("document.querySelectorAll('.story').length === 4");
-    let made = chrome.js("[document.querySelectorAll('main script, main img, main b.nightly').length, document.images.length]");
+    let made = chrome
+        .js("[document.querySelectorAll('main script, main img, main b.nightly').length, document.images.length]");
     assert_eq!(made, json!([0, 0]));
     chrome.js("document.querySelectorAll('.statement details').forEach((d) => { d.open = false; })");
 }
@@ -101,10 +102,19 @@ fn check_filters(chrome: &mut Chrome, admin: &Admin) {
     let mut colleague = Chrome::start();
     colleague.open(admin.port, "/?action=reject&text=full_name");
     colleague.until("document.querySelectorAll('.statement').length === 1");
-    assert_eq!(colleague.js("document.querySelector('[name=action]').value"), json!("reject"));
-    assert!(colleague.js("document.getElementById('count').innerText").to_string().contains("filtered by"));
+    assert_eq!(
+        colleague.js("document.querySelector('[name=action]').value"),
+        json!("reject")
+    );
+    assert!(
+        colleague
+            .js("document.getElementById('count').innerText")
+            .to_string()
+            .contains("filtered by")
+    );
     colleague.open(admin.port, "/?since=nonsense");
-    let problem = colleague.until("!document.getElementById('problem').hidden && document.getElementById('problem').innerText");
+    let problem =
+        colleague.until("!document.getElementById('problem').hidden && document.getElementById('problem').innerText");
     assert!(problem.to_string().contains("since"), "{problem}");
     colleague.open(admin.port, "/?text=nothing-has-this");
     colleague.until("document.getElementById('count').innerText.includes('No statement matches')");
@@ -124,12 +134,17 @@ fn check_keyboard(chrome: &mut Chrome, admin: &Admin) {
     chrome.open(admin.port, "/?");
     chrome.until("document.querySelectorAll('.statement').length === 4");
     chrome.press("Tab");
-    assert_eq!(chrome.js("document.activeElement.innerText"), json!("Skip to the statements"));
+    assert_eq!(
+        chrome.js("document.activeElement.innerText"),
+        json!("Skip to the statements")
+    );
     chrome.press("Enter");
     chrome.until("document.activeElement.id === 'timeline'");
     for _ in 0..30 {
         chrome.press("Tab");
-        if chrome.js("document.activeElement.tagName === 'SUMMARY' && !!document.activeElement.closest('.statement')") == json!(true) {
+        if chrome.js("document.activeElement.tagName === 'SUMMARY' && !!document.activeElement.closest('.statement')")
+            == json!(true)
+        {
             break;
         }
     }
@@ -140,7 +155,10 @@ fn check_keyboard(chrome: &mut Chrome, admin: &Admin) {
     // It stays where it is over the next updates.
     chrome.js("window.seen = 0; window.before = document.activeElement; const f = window.fetch; window.fetch = (...a) => { window.seen += 1; return f(...a); }");
     chrome.until("window.seen >= 4");
-    assert_eq!(chrome.js("document.activeElement === window.before && window.before.isConnected"), json!(true));
+    assert_eq!(
+        chrome.js("document.activeElement === window.before && window.before.isConnected"),
+        json!(true)
+    );
     chrome.press("Enter");
     chrome.until("document.activeElement.parentElement.open === false");
     // Every control has a name.
@@ -187,20 +205,32 @@ fn what_runs_now_is_seen_running() {
     holder.query("BEGIN");
     holder.query("SELECT 'a secret' FROM users LIMIT 1");
     let mut client = crate::common::raw::Raw::connect(admin.stage.port, &admin.stage.database);
-    client.send(&crate::common::raw::frame(b'Q', b"ALTER TABLE users ADD COLUMN waits int\0"));
+    client.send(&crate::common::raw::frame(
+        b'Q',
+        b"ALTER TABLE users ADD COLUMN waits int\0",
+    ));
 
     let mut chrome = Chrome::start();
     chrome.size(1200, 900);
     chrome.open(admin.port, "/");
     chrome.until("document.getElementById('plans').innerText.includes('ALTER TABLE users ADD COLUMN waits')");
     let plans = chrome.until("/tries for the lock/.test(document.getElementById('plans').innerText) && document.getElementById('plans').innerText");
-    assert!(plans.to_string().contains("step 1 of 1") && plans.to_string().contains("ACCESS EXCLUSIVE on "), "{plans}");
+    assert!(
+        plans.to_string().contains("step 1 of 1") && plans.to_string().contains("ACCESS EXCLUSIVE on "),
+        "{plans}"
+    );
     // Who holds it and who waits, as a tree: the waiter below the holder.
     let tree = "document.querySelector('#locks .tree > li > ul > li')?.closest('.tree').innerText";
     let locks = chrome.until(tree);
     let locks = locks.as_str().expect("text");
-    assert!(locks.contains("holds") && locks.contains("waits for AccessExclusiveLock on "), "{locks}");
-    assert!(locks.contains("SELECT ? FROM users LIMIT ?") && !locks.contains("secret"), "{locks}");
+    assert!(
+        locks.contains("holds") && locks.contains("waits for AccessExclusiveLock on "),
+        "{locks}"
+    );
+    assert!(
+        locks.contains("SELECT ? FROM users LIMIT ?") && !locks.contains("secret"),
+        "{locks}"
+    );
     chrome.screenshot("now");
 
     holder.query("COMMIT");
@@ -220,7 +250,9 @@ fn the_token_is_asked_for_where_it_is_needed() {
     let arguments = ["--admin", &listen, "--admin-token-file", &token];
     let stage = Stage::on(cluster(crate::common::MAJOR), "token", QUICK, &arguments);
     stage.psql("CREATE TABLE t (id int)").ok();
-    until("it listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    until("it listens", || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     let mut chrome = Chrome::start();
     chrome.open(port, "/");
     chrome.until("document.getElementById('problem').innerText.includes('token')");
@@ -231,5 +263,8 @@ fn the_token_is_asked_for_where_it_is_needed() {
     chrome.press("Enter");
     chrome.until("document.getElementById('about').innerText.includes('in front of') && document.getElementById('problem').hidden");
     // It is nowhere that outlives the tab.
-    assert_eq!(chrome.js("document.cookie + JSON.stringify(localStorage) + location.href.includes('token')"), json!("{}false"));
+    assert_eq!(
+        chrome.js("document.cookie + JSON.stringify(localStorage) + location.href.includes('token')"),
+        json!("{}false")
+    );
 }

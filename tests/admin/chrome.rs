@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{BufReader, BufRead, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -50,8 +50,18 @@ impl Chrome {
         let (our_in, their_out) = pipe();
         let mut command = Command::new(program);
         command
-            .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-            .args(["--disable-extensions", "--disable-background-networking", "--remote-debugging-pipe"])
+            .args([
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-extensions",
+                "--disable-background-networking",
+                "--remote-debugging-pipe",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .stdin(Stdio::null())
@@ -62,7 +72,10 @@ impl Chrome {
         unsafe {
             command.pre_exec(move || {
                 // First out of the way, since one of them may be 3 or 4.
-                let (reads, writes) = (libc::fcntl(reads, libc::F_DUPFD, 10), libc::fcntl(writes, libc::F_DUPFD, 10));
+                let (reads, writes) = (
+                    libc::fcntl(reads, libc::F_DUPFD, 10),
+                    libc::fcntl(writes, libc::F_DUPFD, 10),
+                );
                 libc::dup2(reads, 3);
                 libc::dup2(writes, 4);
                 libc::close(reads);
@@ -100,7 +113,9 @@ impl Chrome {
         if let Some(session) = &self.session {
             message["sessionId"] = json!(session);
         }
-        self.to.write_all(format!("{message}\0").as_bytes()).expect("Chromium listens");
+        self.to
+            .write_all(format!("{message}\0").as_bytes())
+            .expect("Chromium listens");
         loop {
             let mut text = Vec::new();
             self.from.read_until(0, &mut text).expect("Chromium answers");
@@ -139,14 +154,20 @@ impl Chrome {
             }
             if Instant::now() > deadline {
                 let page = self.js("document.body.innerText");
-                panic!("not within 30 s: {expression}; {:?}; the page says:\n{page}", self.complaints);
+                panic!(
+                    "not within 30 s: {expression}; {:?}; the page says:\n{page}",
+                    self.complaints
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     pub fn open(&mut self, port: u16, path: &str) {
-        self.call("Page.navigate", json!({ "url": format!("http://127.0.0.1:{port}{path}") }));
+        self.call(
+            "Page.navigate",
+            json!({ "url": format!("http://127.0.0.1:{port}{path}") }),
+        );
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
@@ -173,7 +194,10 @@ impl Chrome {
         };
         let down = json!({ "type": "keyDown", "key": key, "text": text, "windowsVirtualKeyCode": code });
         self.call("Input.dispatchKeyEvent", down);
-        self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({ "type": "keyUp", "key": key, "windowsVirtualKeyCode": code }),
+        );
     }
 
     pub fn type_text(&mut self, text: &str) {
@@ -182,8 +206,13 @@ impl Chrome {
 
     /// To be looked at: LOCKKEEPER_SCREENSHOTS names a directory.
     pub fn screenshot(&mut self, name: &str) {
-        let Some(dir) = std::env::var_os("LOCKKEEPER_SCREENSHOTS") else { return };
-        let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }));
+        let Some(dir) = std::env::var_os("LOCKKEEPER_SCREENSHOTS") else {
+            return;
+        };
+        let answer = self.call(
+            "Page.captureScreenshot",
+            json!({ "format": "png", "captureBeyondViewport": true }),
+        );
         let encoded = answer["data"].as_str().expect("a picture");
         let picture = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, encoded).expect("base64");
         std::fs::write(std::path::Path::new(&dir).join(format!("{name}.png")), picture).expect("a file");

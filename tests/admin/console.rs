@@ -14,18 +14,33 @@ fn psql_shows_it_as_it_shows_any_table() {
     let admin = Admin::new("console");
     let version = concat!("lockkeeper ", env!("CARGO_PKG_VERSION"));
     for arguments in [&[][..], &["-x"], &["-At"], &["-H"]] {
-        let expect = admin.stage.direct_args(arguments, &format!("SELECT '{version}' AS version;")).ok();
-        assert_eq!(console(&admin.stage, arguments, "SHOW VERSION;").ok(), expect, "{arguments:?}");
+        let expect = admin
+            .stage
+            .direct_args(arguments, &format!("SELECT '{version}' AS version;"))
+            .ok();
+        assert_eq!(
+            console(&admin.stage, arguments, "SHOW VERSION;").ok(),
+            expect,
+            "{arguments:?}"
+        );
     }
     // Numbers stand at the right.
     let out = console(&admin.stage, &[], "SHOW STATS").ok();
     let line = out.lines().find(|line| line.contains("sessions")).expect("a line");
-    assert!(line.starts_with(" sessions ") && line.ends_with(|c: char| c.is_ascii_digit()), "{out}");
+    assert!(
+        line.starts_with(" sessions ") && line.ends_with(|c: char| c.is_ascii_digit()),
+        "{out}"
+    );
     let out = console(&admin.stage, &["-At"], "show rules; SHOW POLICY").ok();
-    assert!(out.contains("\ndrop-column|reject|ACCESS EXCLUSIVE|DROP COLUMN"), "{out}");
+    assert!(
+        out.contains("\ndrop-column|reject|ACCESS EXCLUSIVE|DROP COLUMN"),
+        "{out}"
+    );
     assert!(out.contains("\nlock.timeout_ms|50\n"), "{out}");
     let help = console(&admin.stage, &["-At"], "SHOW").ok();
-    for name in ["SESSIONS", "PLANS", "JOBS", "LOCKS", "RULES", "POLICY", "STATS", "VERSION", "HELP"] {
+    for name in [
+        "SESSIONS", "PLANS", "JOBS", "LOCKS", "RULES", "POLICY", "STATS", "VERSION", "HELP",
+    ] {
         assert!(help.contains(&format!("SHOW {name}|")), "{help}");
     }
     let wrong = console(&admin.stage, &["-v", "VERBOSITY=sqlstate"], "SELECT 1;\nSHOW VERSION");
@@ -41,7 +56,9 @@ fn sessions_are_seen_with_what_they_do() {
     raw.query("SELECT 1");
     let line = || {
         let out = console(&admin.stage, &["-At", "-F", ";"], "SHOW SESSIONS").ok();
-        let line = out.lines().find(|line| line.contains(&format!(";{};", admin.stage.database)));
+        let line = out
+            .lines()
+            .find(|line| line.contains(&format!(";{};", admin.stage.database)));
         line.map(str::to_owned).unwrap_or_default()
     };
     until("the session is seen", || line().contains(";idle in transaction;"));
@@ -49,7 +66,9 @@ fn sessions_are_seen_with_what_they_do() {
     let fields: Vec<&str> = line.split(';').collect();
     assert_eq!((fields[1], fields[8]), ("postgres", "2"), "{line}");
     let pid: i32 = fields[5].parse().expect("a process");
-    let asked = admin.stage.direct(&format!("SELECT datname FROM pg_stat_activity WHERE pid = {pid}"));
+    let asked = admin
+        .stage
+        .direct(&format!("SELECT datname FROM pg_stat_activity WHERE pid = {pid}"));
     assert_eq!(asked.trim(), admin.stage.database);
 }
 
@@ -97,9 +116,16 @@ fn reload_tells_what_came_of_it() {
     assert_eq!(good, "RELOAD\n");
     std::fs::write(admin.stage.policy_file(), "extends = \"standrad\"").expect("a policy");
     let bad = console(&admin.stage, &[], "RELOAD");
-    assert!(bad.stderr.contains("standrad") && bad.stderr.contains("stays as it was"), "{bad:?}");
+    assert!(
+        bad.stderr.contains("standrad") && bad.stderr.contains("stays as it was"),
+        "{bad:?}"
+    );
     assert!(admin.metrics().contains("lockkeeper_config_last_reload_successful 0"));
-    std::fs::write(admin.stage.policy_file(), "extends = \"standard\"\n[lock]\ntimeout_ms = 77\n").expect("a policy");
+    std::fs::write(
+        admin.stage.policy_file(),
+        "extends = \"standard\"\n[lock]\ntimeout_ms = 77\n",
+    )
+    .expect("a policy");
     let out = console(&admin.stage, &["-At"], "RELOAD; SHOW POLICY").ok();
     assert!(out.contains("lock.timeout_ms|77"), "{out}");
     assert!(admin.metrics().contains("lockkeeper_config_last_reload_successful 1"));
@@ -129,7 +155,11 @@ fn malformed_messages_end_only_their_session() {
         let answer = raw.query("SHOW VERSION");
         assert!(answer.iter().any(|message| message.0 == b'D'), "{answer:?}");
     }
-    assert!(console(&admin.stage, &["-At"], "SHOW VERSION").ok().starts_with("lockkeeper"));
+    assert!(
+        console(&admin.stage, &["-At"], "SHOW VERSION")
+            .ok()
+            .starts_with("lockkeeper")
+    );
 }
 
 const HBA: &str = "local all all trust
@@ -149,7 +179,9 @@ fn guarded() -> &'static Cluster {
         };
         let cluster = Cluster::start(&options).unwrap_or_else(|error| panic!("{error}"));
         let roles = "CREATE ROLE amy LOGIN PASSWORD 'secret'; CREATE ROLE bob LOGIN PASSWORD 'secret'";
-        cluster.psql("postgres", roles).unwrap_or_else(|error| panic!("{error}"));
+        cluster
+            .psql("postgres", roles)
+            .unwrap_or_else(|error| panic!("{error}"));
         cluster
     })
 }
@@ -161,12 +193,21 @@ fn check_who_is_let_in(stage: &Stage) {
     };
     assert!(enter("amy", "secret").ok().starts_with("lockkeeper "));
     let wrong = enter("amy", "wrong");
-    assert!(wrong.stderr.contains("password authentication failed for user \"amy\""), "{wrong:?}");
+    assert!(
+        wrong.stderr.contains("password authentication failed for user \"amy\""),
+        "{wrong:?}"
+    );
     let other = enter("bob", "secret");
-    assert!(other.stderr.contains("bob may not use the console") && other.stdout.is_empty(), "{other:?}");
+    assert!(
+        other.stderr.contains("bob may not use the console") && other.stdout.is_empty(),
+        "{other:?}"
+    );
     // Who is not in gets no word about who may.
     let other = enter("bob", "wrong");
-    assert!(other.stderr.contains("password authentication failed for user \"bob\""), "{other:?}");
+    assert!(
+        other.stderr.contains("password authentication failed for user \"bob\""),
+        "{other:?}"
+    );
 }
 
 #[test]
@@ -175,7 +216,10 @@ fn the_server_authenticates_the_console_s_users() {
     check_who_is_let_in(&stage);
     // Its connection is given back at once.
     until("no session is left", || {
-        stage.direct("SELECT count(*) FROM pg_stat_activity WHERE usename = 'amy'").trim() == "0"
+        stage
+            .direct("SELECT count(*) FROM pg_stat_activity WHERE usename = 'amy'")
+            .trim()
+            == "0"
     });
 }
 
@@ -185,7 +229,13 @@ fn the_proxy_authenticates_the_console_s_users() {
     let users = "SELECT format('\"%s\" \"%s\"', rolname, rolpassword) FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL";
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("users.txt");
-    std::fs::write(&file, cluster.psql("postgres", users).unwrap_or_else(|error| panic!("{error}"))).expect("a file");
+    std::fs::write(
+        &file,
+        cluster
+            .psql("postgres", users)
+            .unwrap_or_else(|error| panic!("{error}")),
+    )
+    .expect("a file");
     let file = file.display().to_string();
     let arguments = ["--console-users", "amy", "--auth", "scram", "--auth-file", &file];
     check_who_is_let_in(&Stage::on(cluster, "scram", QUICK, &arguments));
@@ -194,11 +244,18 @@ fn the_proxy_authenticates_the_console_s_users() {
 #[test]
 fn a_real_database_of_that_name_is_reached() {
     let shared = cluster(15);
-    shared.psql("postgres", "CREATE DATABASE lockkeeper TEMPLATE template0").unwrap_or_else(|error| panic!("{error}"));
+    shared
+        .psql("postgres", "CREATE DATABASE lockkeeper TEMPLATE template0")
+        .unwrap_or_else(|error| panic!("{error}"));
     let sql = "SELECT current_database()";
     let without = Stage::on(shared, "without", QUICK, &[]);
     assert_eq!(console(&without, &["-At"], sql).ok(), "lockkeeper\n");
-    let renamed = Stage::on(shared, "renamed", QUICK, &["--console-users", "postgres", "--console-database", "lk"]);
+    let renamed = Stage::on(
+        shared,
+        "renamed",
+        QUICK,
+        &["--console-users", "postgres", "--console-database", "lk"],
+    );
     assert_eq!(console(&renamed, &["-At"], sql).ok(), "lockkeeper\n");
     let out = renamed.psql_args(&["-At", "-d", "lk"], "SHOW VERSION").ok();
     assert!(out.starts_with("lockkeeper "), "{out}");

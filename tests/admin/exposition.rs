@@ -33,11 +33,16 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
                 kind: kind.to_owned(),
                 samples: Vec::new(),
             };
-            assert!(families.insert(current.clone(), family).is_none(), "{name} appears twice");
+            assert!(
+                families.insert(current.clone(), family).is_none(),
+                "{name} appears twice"
+            );
         } else {
             let (name, labels, value) = sample(line);
             let family = families.get_mut(&current).expect("TYPE comes before samples");
-            let suffix = name.strip_prefix(current.as_str()).unwrap_or_else(|| panic!("{name} is among {current}"));
+            let suffix = name
+                .strip_prefix(current.as_str())
+                .unwrap_or_else(|| panic!("{name} is among {current}"));
             match family.kind.as_str() {
                 "histogram" => assert!(["_bucket", "_sum", "_count"].contains(&suffix), "{line}"),
                 _ => assert_eq!(suffix, "", "{line}"),
@@ -85,7 +90,11 @@ fn sample(line: &str) -> (String, Labels, f64) {
         }
     }
     let value = rest.strip_prefix(' ').expect("a blank before the value");
-    (name.to_owned(), labels, value.parse().unwrap_or_else(|_| panic!("{value} is no number: {line}")))
+    (
+        name.to_owned(),
+        labels,
+        value.parse().unwrap_or_else(|_| panic!("{value} is no number: {line}")),
+    )
 }
 
 fn check_histograms(families: &BTreeMap<String, Family>) {
@@ -95,7 +104,10 @@ fn check_histograms(families: &BTreeMap<String, Family>) {
         for (sample, labels, value) in &family.samples {
             let mut labels = labels.clone();
             match labels.remove("le") {
-                Some(le) if sample.ends_with("_bucket") => series.entry(labels).or_default().push((le.parse().expect("a bound"), *value)),
+                Some(le) if sample.ends_with("_bucket") => series
+                    .entry(labels)
+                    .or_default()
+                    .push((le.parse().expect("a bound"), *value)),
                 None if sample.ends_with("_count") => drop(counts.insert(labels, *value)),
                 None if sample.ends_with("_sum") => {}
                 other => panic!("{sample} with le {other:?}"),
@@ -103,9 +115,20 @@ fn check_histograms(families: &BTreeMap<String, Family>) {
         }
         assert_eq!(series.len(), counts.len(), "{name}");
         for (labels, buckets) in series {
-            assert!(buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{name} {labels:?} {buckets:?}");
-            assert_eq!(buckets.last().map(|last| last.1), counts.get(&labels).copied(), "{name} {labels:?}");
-            assert_eq!(buckets.last().map(|last| last.0), Some(f64::INFINITY), "{name} {labels:?}");
+            assert!(
+                buckets.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1),
+                "{name} {labels:?} {buckets:?}"
+            );
+            assert_eq!(
+                buckets.last().map(|last| last.1),
+                counts.get(&labels).copied(),
+                "{name} {labels:?}"
+            );
+            assert_eq!(
+                buckets.last().map(|last| last.0),
+                Some(f64::INFINITY),
+                "{name} {labels:?}"
+            );
         }
     }
 }
@@ -113,7 +136,9 @@ fn check_histograms(families: &BTreeMap<String, Family>) {
 fn value(families: &BTreeMap<String, Family>, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
     let wanted: Labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
     let all = families.values().flat_map(|family| &family.samples);
-    all.clone().find(|(sample, labels, _)| sample == name && *labels == wanted).map(|(_, _, value)| *value)
+    all.clone()
+        .find(|(sample, labels, _)| sample == name && *labels == wanted)
+        .map(|(_, _, value)| *value)
 }
 
 #[test]
@@ -131,24 +156,55 @@ fn metrics_count_what_was_done() {
     let families = parse(&text);
     check_histograms(&families);
     for metric in &METRICS {
-        let family = families.get(metric.name).unwrap_or_else(|| panic!("{} is missing in\n{text}", metric.name));
+        let family = families
+            .get(metric.name)
+            .unwrap_or_else(|| panic!("{} is missing in\n{text}", metric.name));
         assert_eq!(family.kind, metric.kind.name());
         // Prometheus' own conventions.
-        assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+        assert_eq!(
+            metric.name.ends_with("_total"),
+            metric.kind == Kind::Counter,
+            "{}",
+            metric.name
+        );
         for (_, labels, _) in &family.samples {
             let named: BTreeSet<&str> = metric.labels.split(", ").filter(|label| !label.is_empty()).collect();
-            let found: BTreeSet<&str> = labels.keys().map(String::as_str).filter(|label| *label != "le").collect();
+            let found: BTreeSet<&str> = labels
+                .keys()
+                .map(String::as_str)
+                .filter(|label| *label != "le")
+                .collect();
             assert_eq!(found, named, "{}", metric.name);
         }
     }
     assert_eq!(families.len(), METRICS.len());
     let check = |name: &str, labels: &[(&str, &str)], expect: f64| {
-        assert_eq!(value(&families, name, labels), Some(expect), "{name} {labels:?} in\n{text}");
+        assert_eq!(
+            value(&families, name, labels),
+            Some(expect),
+            "{name} {labels:?} in\n{text}"
+        );
     };
-    check("lockkeeper_judged_statements_total", &[("action", "rewrite"), ("outcome", "done")], 2.0);
-    check("lockkeeper_judged_statements_total", &[("action", "reject"), ("outcome", "rejected")], 1.0);
-    check("lockkeeper_findings_total", &[("rule", "rename-column"), ("action", "reject")], 1.0);
-    check("lockkeeper_findings_total", &[("rule", "nonconcurrent-index"), ("action", "rewrite")], 1.0);
+    check(
+        "lockkeeper_judged_statements_total",
+        &[("action", "rewrite"), ("outcome", "done")],
+        2.0,
+    );
+    check(
+        "lockkeeper_judged_statements_total",
+        &[("action", "reject"), ("outcome", "rejected")],
+        1.0,
+    );
+    check(
+        "lockkeeper_findings_total",
+        &[("rule", "rename-column"), ("action", "reject")],
+        1.0,
+    );
+    check(
+        "lockkeeper_findings_total",
+        &[("rule", "nonconcurrent-index"), ("action", "rewrite")],
+        1.0,
+    );
     check("lockkeeper_plan_duration_seconds_count", &[("outcome", "done")], 2.0);
     check("lockkeeper_batch_rows_total", &[], 30_000.0);
     check("lockkeeper_batches_total", &[], 6.0);
@@ -167,8 +223,19 @@ fn metrics_count_what_was_done() {
 fn table() -> String {
     let mut out = "| metric | kind | labels | what |\n|---|---|---|---|\n".to_owned();
     for metric in &METRICS {
-        let labels: Vec<String> = metric.labels.split(", ").filter(|l| !l.is_empty()).map(|l| format!("`{l}`")).collect();
-        out.push_str(&format!("| `{}` | {} | {} | {} |\n", metric.name, metric.kind.name(), labels.join(", "), metric.help));
+        let labels: Vec<String> = metric
+            .labels
+            .split(", ")
+            .filter(|l| !l.is_empty())
+            .map(|l| format!("`{l}`"))
+            .collect();
+        out.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            metric.name,
+            metric.kind.name(),
+            labels.join(", "),
+            metric.help
+        ));
     }
     out
 }
@@ -182,12 +249,15 @@ fn the_docs_have_the_table_of_metrics() {
 
 #[test]
 fn the_dashboard_asks_for_metrics_that_exist() {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json")).expect("docs/grafana.json");
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json")).expect("docs/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known: BTreeSet<String> = METRICS
         .iter()
         .flat_map(|metric| match metric.kind {
-            Kind::Histogram => ["_bucket", "_sum", "_count"].map(|suffix| format!("{}{suffix}", metric.name)).to_vec(),
+            Kind::Histogram => ["_bucket", "_sum", "_count"]
+                .map(|suffix| format!("{}{suffix}", metric.name))
+                .to_vec(),
             _ => vec![metric.name.to_owned()],
         })
         .collect();
@@ -198,7 +268,9 @@ fn the_dashboard_asks_for_metrics_that_exist() {
         for target in targets {
             let query = target["expr"].as_str().expect("a query");
             let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let names: Vec<&str> = words.filter(|w| w.starts_with("lockkeeper_") || w.starts_with("process_")).collect();
+            let names: Vec<&str> = words
+                .filter(|w| w.starts_with("lockkeeper_") || w.starts_with("process_"))
+                .collect();
             assert!(!names.is_empty(), "{query}");
             for name in names {
                 assert!(known.contains(name), "{name} in {query} is no metric");

@@ -8,6 +8,7 @@ mod chrome;
 mod console;
 mod exposition;
 mod http;
+mod jobs;
 mod watching;
 
 use common::{QUICK, Stage, cluster};
@@ -31,7 +32,12 @@ impl Admin {
     }
 
     fn with(name: &str, policy: &str) -> Admin {
-        Admin::on(cluster(common::MAJOR), name, policy, &["--console-users", "postgres", "--control-dsn", WATCH])
+        Admin::on(
+            cluster(common::MAJOR),
+            name,
+            policy,
+            &["--console-users", "postgres", "--control-dsn", WATCH],
+        )
     }
 
     fn on(cluster: &'static Cluster, name: &str, policy: &str, more: &[&str]) -> Admin {
@@ -48,7 +54,9 @@ impl Admin {
             _dir: dir,
         };
         if more.contains(&"--control-dsn") {
-            until("the control connection is up", || admin.metrics().contains("lockkeeper_control_up 1"));
+            until("the control connection is up", || {
+                admin.metrics().contains("lockkeeper_control_up 1")
+            });
         }
         admin
     }

@@ -136,7 +136,7 @@ function whatIsLeft() {
     for (const name of event.after.not_valid || []) left.push({ id: event.id, text: `NOT VALID constraint ${name}` });
   }
   for (const job of (state.live.jobs && state.live.jobs.rows) || []) {
-    if (job.state === "paused" || job.state === "failed") left.push({ text: `job ${job.id} is ${job.state}: ${short(job.statement, 70)}` });
+    if (["paused", "failed", "interrupted"].includes(job.state)) left.push({ text: `job ${job.id} is ${job.state}: ${short(job.statement, 70)}` });
   }
   return left;
 }
@@ -185,7 +185,7 @@ function statement(event) {
   const time = new Date(event.time);
   const who = [event.user, event.application_name, event.database].filter(Boolean).join(" · ");
   const seen = waits(event);
-  const facts = [who, `took ${duration(event.duration_ms)}`];
+  const facts = event.ended ? [who, `took ${duration(event.duration_ms)}`] : [who];
   if (event.rows !== null && event.rows !== undefined) facts.push(plural(event.rows, "row"));
   const tried = (event.steps || []).reduce((ms, step) => ms + step.lock_wait_ms, 0);
   if (tried > 0) facts.push(`${duration(tried)} of it for locks`);
@@ -358,14 +358,13 @@ function jobsTable(jobs) {
     refresh();
   } }, name);
   const row = (job) => {
-    const done = job.keys_estimated ? Math.min(1, job.keys_done / job.keys_estimated) : null;
+    const done = job.percent === null ? null : job.percent / 100;
     return el("article", { class: "card" },
-      el("p", { class: "line" }, chip(job.state, { running: "note", done: "good", failed: "bad", paused: "note", cancelled: "" }[job.state]), ` job ${job.id} on ${job.relation_name} · ${job.owner} · ${plural(job.rows_done, "row")}`),
+      el("p", { class: "line" }, chip(job.state, { running: "note", done: "good", failed: "bad", paused: "note", interrupted: "bad" }[job.state]), ` job ${job.id} on ${job.relation} · ${job.owner} · ${plural(job.rows_done, "row")}`),
       el("p", { class: "line" }, el("code", {}, short(job.statement, 200))),
-      job.state === "done" || job.state === "cancelled" ? null : el("progress", { max: 1, value: done, "aria-label": `progress of job ${job.id}` }),
+      el("progress", { max: 1, value: done, "aria-label": `progress of job ${job.id}` }),
       job.error ? el("p", { class: "line bad" }, job.error) : null,
-      job.state === "running" || job.state === "paused" || job.state === "failed" || job.state === "waiting"
-        ? el("p", { class: "buttons" }, job.state === "running" ? steer(job, "pause", "Pause") : steer(job, "resume", "Resume"), steer(job, "cancel", "Cancel")) : null);
+      el("p", { class: "buttons" }, job.state === "running" ? steer(job, "pause", "Pause") : steer(job, "resume", "Resume"), steer(job, "cancel", "Cancel")));
   };
   return jobs.map(row);
 }
