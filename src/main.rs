@@ -272,7 +272,7 @@ fn serve(arguments: Serve) -> ExitCode {
     let log = settings.proxy.audit.iter().map(|sink| sink.path.clone()).collect();
     let admin = match settings
         .admin
-        .map(|admin| http::open(&admin, Some(&live), log))
+        .map(|admin| http::open(&admin, Some(&live), log, settings.proxy.reuse_port))
         .transpose()
     {
         Ok(admin) => admin,

@@ -88,7 +88,8 @@ impl Serve {
         }
         let admin = config::admin(Some(self.admin), self.admin_token_file, self.admin_host).map_err(wrong)?;
         let admin = admin.ok_or_else(|| wrong("--admin is empty"))?;
-        let (listener, site) = http::open(&admin, None, files).map_err(|(code, error)| Failure::Told(code, error))?;
+        let (listener, site) =
+            http::open(&admin, None, files, false).map_err(|(code, error)| Failure::Told(code, error))?;
         let address = listener.local_addr().map_err(|error| wrong(error.to_string()))?;
         writeln!(streams.out, "http://{address}/  (Ctrl-C ends it)")?;
         streams.out.flush()?;

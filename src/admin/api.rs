@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::SystemTime;
 
 const STATEMENTS: usize = 100;
-const STATEMENTS_MAX: usize = 5_000;
+const STATEMENTS_MAX: usize = 1_000;
 
 /// What goes on now.
 pub async fn live(site: &Site) -> Answer {

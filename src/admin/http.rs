@@ -324,6 +324,7 @@ pub fn open(
     admin: &Admin,
     live: Option<&Arc<Live>>,
     log: Vec<PathBuf>,
+    reuse_port: bool,
 ) -> Result<(std::net::TcpListener, Arc<Site>), (u8, String)> {
     let access = Access {
         loopback: is_loopback(&admin.listen),
@@ -335,16 +336,31 @@ pub fn open(
             .map_err(|error| (2, error))?,
         hosts: admin.hosts.clone(),
     };
-    let listener = bind(&admin.listen).map_err(|error| (1, error))?;
+    let listener = bind(&admin.listen, reuse_port).map_err(|error| (1, error))?;
     Ok((listener, Arc::new(Site::new(live.map(Arc::clone), log, access))))
 }
 
-fn bind(listen: &str) -> Result<std::net::TcpListener, String> {
-    let listener =
-        std::net::TcpListener::bind(listen).map_err(|error| format!("admin: cannot listen on {listen}: {error}"))?;
-    let nonblocking = listener.set_nonblocking(true);
-    nonblocking.map_err(|error| format!("admin: {listen}: {error}"))?;
-    Ok(listener)
+/// `reuse_port`: a new process may listen at the same address before the old one has ended.
+fn bind(listen: &str, reuse_port: bool) -> Result<std::net::TcpListener, String> {
+    use socket2::{Domain, Socket, Type};
+    use std::net::ToSocketAddrs;
+    let told = |error: std::io::Error| format!("admin: cannot listen on {listen}: {error}");
+    let mut failed = std::io::Error::from(std::io::ErrorKind::AddrNotAvailable);
+    for address in listen.to_socket_addrs().map_err(told)? {
+        let bound = Socket::new(Domain::for_address(address), Type::STREAM, None).and_then(|socket| {
+            socket.set_reuse_address(true)?;
+            socket.set_reuse_port(reuse_port)?;
+            socket.bind(&address.into())?;
+            socket.listen(CONNECTIONS_MAX as i32)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket.into())
+        });
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = error,
+        }
+    }
+    Err(told(failed))
 }
 
 /// Serves until the process ends.

@@ -31,8 +31,9 @@ pub struct Live {
     policy: Mutex<String>,
     /// Authenticated sessions that are open, by their number.
     seats: DashMap<u64, Arc<Seat>>,
-    /// What sessions that have ended had forwarded.
-    ended: Flow,
+    /// What sessions that have ended had forwarded. Locked while one ends and while all are summed, so that no sum is ever
+    /// less than the one before.
+    ended: Mutex<Flowed>,
     /// Judged statements; locked once per statement or step.
     ledger: Mutex<Ledger>,
     pub traffic: Traffic,
@@ -80,7 +81,7 @@ impl Default for Live {
             phase: AtomicU8::new(Phase::Starting as u8),
             policy: Mutex::default(),
             seats: DashMap::new(),
-            ended: Flow::default(),
+            ended: Mutex::default(),
             ledger: Mutex::default(),
             traffic: Traffic::default(),
             sessions: AtomicU64::new(0),
@@ -162,12 +163,6 @@ impl Flow {
             bytes_from_client: self.from_client.load(Ordering::Relaxed),
             bytes_from_server: self.from_server.load(Ordering::Relaxed),
         }
-    }
-
-    fn add(&self, flowed: Flowed) {
-        self.statements.fetch_add(flowed.statements, Ordering::Relaxed);
-        self.from_client.fetch_add(flowed.bytes_from_client, Ordering::Relaxed);
-        self.from_server.fetch_add(flowed.bytes_from_server, Ordering::Relaxed);
     }
 }
 
@@ -430,8 +425,9 @@ impl Seated {
 
 impl Drop for Seated {
     fn drop(&mut self) {
+        let mut ended = lock(&self.live.ended);
         self.live.seats.remove(&self.session);
-        self.live.ended.add(self.seat.flow.flowed());
+        *ended += self.seat.flow.flowed();
     }
 }
 
@@ -555,7 +551,8 @@ impl Live {
 
     /// Of all sessions, also of those that have ended.
     pub fn flowed(&self) -> Flowed {
-        let mut all = self.ended.flowed();
+        let ended = lock(&self.ended);
+        let mut all = *ended;
         self.seats.iter().for_each(|seat| all += seat.flow.flowed());
         all
     }

@@ -176,6 +176,17 @@ impl Traffic {
 }
 
 impl Snapshot {
+    /// Of these shapes alone.
+    pub fn of(&self, shapes: &[(u64, String)]) -> Snapshot {
+        let kept = shapes
+            .iter()
+            .filter_map(|(shape, _)| Some((*shape, *self.shapes.get(shape)?)));
+        Snapshot {
+            shapes: kept.collect(),
+            unplaced: self.unplaced,
+        }
+    }
+
     /// What was timed of a shape from `earlier` to here; None: nothing was.
     pub fn since(&self, earlier: &Snapshot, shape: u64) -> Option<Times> {
         let now = self.shapes.get(&shape)?;
@@ -200,11 +211,6 @@ impl Snapshot {
             p50_ms: percentile(0.5),
             p99_ms: percentile(0.99),
         })
-    }
-
-    /// Statements that were not timed between both, since the table was full.
-    pub fn unplaced_since(&self, earlier: &Snapshot) -> u64 {
-        self.unplaced.saturating_sub(earlier.unplaced)
     }
 }
 
@@ -318,7 +324,7 @@ impl Probe {
     }
 
     /// It takes another way, or failed.
-    pub fn drop(&mut self) {
+    pub fn give_up(&mut self) {
         self.running = None;
     }
 

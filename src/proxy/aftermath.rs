@@ -20,6 +20,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long statements are watched after a plan.
 const WATCHED_AFTER: Duration = Duration::from_secs(60);
 const STATEMENTS_MAX: usize = 5;
+/// Plans that are followed at the same time.
+const FOLLOWED_MAX: usize = 500;
 
 /// A plan that is being watched.
 pub(super) struct Watched {
@@ -73,11 +75,13 @@ impl Session {
         if let Some(left) = self.left(&oids, place).await? {
             (after.invalid, after.not_valid) = (Some(left.invalid), Some(left.not_valid));
         }
+        // Many plans may be followed at once: no more is kept than what concerns this one.
+        let shapes = self.shared.live.traffic.naming(&watched.names);
         let follow_up = FollowUp {
             names: watched.names,
-            before: watched.before,
-            begun: watched.begun,
-            ended,
+            before: watched.before.of(&shapes),
+            begun: watched.begun.of(&shapes),
+            ended: ended.of(&shapes),
             since: Instant::now(),
         };
         after.statements = follow_up.statements(&self.shared, None);
@@ -155,7 +159,11 @@ fn timed(times: &ShapeTimes) -> u64 {
 
 /// Writes, a minute later or when the proxy stops, how long statements take after the plan whose event this is.
 pub(super) fn follow_up(shared: &Arc<Shared>, mut event: Event, follow_up: FollowUp) {
-    shared.following.fetch_add(1, Ordering::Relaxed);
+    if shared.following.fetch_add(1, Ordering::Relaxed) >= FOLLOWED_MAX {
+        // A storm of changes: their own events have told the rest.
+        shared.following.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         let mut stop = shared.stop.subscribe();

@@ -187,7 +187,8 @@ async fn answer(
         Question::Locks(answer) => drop(answer.send(locks(client).await)),
         Question::Jobs(answer) => drop(answer.send(desk::list(shared, client).await)),
         Question::Steer(id, steer, answer) => {
-            drop(answer.send(desk::steer(shared, client, config, id, steer).await));
+            let steered = timeout(ANSWER_TIME, desk::steer(shared, client, config, id, steer)).await;
+            drop(answer.send(steered.unwrap_or_else(|_| Err(late()))));
         }
     }
     if client.is_closed() {

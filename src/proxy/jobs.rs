@@ -368,8 +368,8 @@ impl Session {
             tag: String::new(),
             why: Vec::new(),
         };
-        let mut entry = self.entry(call, &facts, &[]).planned(&run);
-        if let Err(report) = self.announce(&mut entry, policy).await? {
+        let entry = self.entry(call, &facts, &[]).planned(&run);
+        if let Err(report) = self.announce(&entry, policy).await? {
             return Ok(Verdict::Refused(report));
         }
         let setting = Setting {

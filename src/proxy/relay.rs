@@ -483,7 +483,7 @@ impl Relay {
                 }
                 Look::Wait => return Ok(None),
                 Look::Stop(event) => {
-                    self.probe.drop();
+                    self.probe.give_up();
                     return Ok(Some(event));
                 }
             }
@@ -652,7 +652,7 @@ impl Relay {
             } else {
                 if tag == b'E' {
                     self.failed = true;
-                    self.probe.drop();
+                    self.probe.give_up();
                 }
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
                 self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
@@ -708,7 +708,7 @@ impl Relay {
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
                 if tag == b'E' {
-                    self.probe.drop();
+                    self.probe.give_up();
                     self.failed = true;
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
