@@ -8,7 +8,7 @@ use crate::audit::{Event, Phase};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const FOLLOW_PAUSE: Duration = Duration::from_millis(200);
@@ -109,38 +109,47 @@ pub fn run(
 impl Rows {
     fn pick(&self, block: &Block) -> Picked {
         let mut picked = Picked::default();
+        let mut begun = Vec::new();
         for (_, line) in block.lines() {
-            let (kind, id) = kind_and_id(line);
-            let wanted = match kind {
-                LineKind::Event(Phase::Statement) => {
+            match kind_and_id(line) {
+                (LineKind::Event(Phase::Statement), id) => {
                     if self.unfinished {
                         picked.ends.insert(id.to_vec());
                     }
-                    self.ended
+                    if self.ended
+                        && let Some(row) = self.selected(line, &mut picked.unreadable)
+                    {
+                        picked.text.extend_from_slice(row.as_bytes());
+                    }
                 }
-                LineKind::Event(Phase::Planned) => self.unfinished,
-                _ => false,
-            };
-            if !wanted {
-                continue;
-            }
-            match self.selector.select(line) {
-                Ok(None) => {}
-                Err(_) => picked.unreadable += 1,
-                Ok(Some(event)) if event.phase == Phase::Planned => {
-                    let event = Event {
-                        outcome: UNFINISHED.into(),
-                        ..event
-                    };
-                    picked.planned.push((id.to_vec(), self.row(&event, line)));
-                }
-                Ok(Some(event)) => picked.text.extend_from_slice(self.row(&event, line).as_bytes()),
+                (LineKind::Event(Phase::Planned), id) if self.unfinished => begun.push((id, line)),
+                _ => {}
             }
         }
-        // What begins and ends in the same block is nobody's concern.
-        let ends = &picked.ends;
-        picked.planned.retain(|(id, _)| !ends.contains(id));
+        // What begins and ends in the same block, as most do, need not be read.
+        for (id, line) in begun {
+            if !picked.ends.contains(id)
+                && let Some(row) = self.selected(line, &mut picked.unreadable)
+            {
+                picked.planned.push((id.to_vec(), row));
+            }
+        }
         picked
+    }
+
+    fn selected(&self, line: &[u8], unreadable: &mut u64) -> Option<String> {
+        match self.selector.select(line) {
+            Ok(event) => event.map(|mut event| {
+                if event.phase == Phase::Planned {
+                    event.outcome = UNFINISHED.into();
+                }
+                self.row(&event, line)
+            }),
+            Err(_) => {
+                *unreadable += 1;
+                None
+            }
+        }
     }
 
     fn row(&self, event: &Event, line: &[u8]) -> String {
@@ -152,7 +161,7 @@ impl Rows {
     }
 
     /// Until the reader goes away or the process is ended.
-    fn follow(&self, path: &PathBuf, streams: &mut Streams) -> Result<(), Failure> {
+    fn follow(&self, path: &Path, streams: &mut Streams) -> Result<(), Failure> {
         let unreadable = |error: io::Error| wrong(format!("cannot read {}: {error}", path.display()));
         let mut log = Follow::new(path).map_err(wrong)?;
         loop {
