@@ -3,6 +3,7 @@
 //! One struct, [`Options`], is the flags and the file alike, so a key is spelled as its flag: `connections-max`.
 //! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
 
+use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
 use crate::proxy::{Auth, ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
@@ -20,6 +21,7 @@ const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
 /// A day: nobody waits longer for a connection or a shutdown on purpose.
 const TIMEOUT_S_MAX: u64 = 86_400;
+const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// sockaddr_un's sun_path, less the NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -155,8 +157,46 @@ pub struct Options {
     pub policy: Option<String>,
 
     /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_AUDIT",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
     pub audit: Option<PathBuf>,
+
+    /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
+    /// statement goes on) [default: interval]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "LOCKKEEPER_AUDIT_FSYNC",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_fsync: Option<Fsync>,
+
+    /// Move the file away (FILE.20260301T120000Z) before it grows beyond so many bytes, and go on in a new one whose first
+    /// line names it; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_AUDIT_ROTATE_BYTES",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_bytes: Option<u64>,
+
+    /// The same when its first line is so many seconds old and one more is to be written; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUDIT_ROTATE_S",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_s: Option<u64>,
 
     /// How log lines on stderr look [default: text]
     #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT", hide_env_values = true)]
@@ -315,6 +355,9 @@ impl Options {
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
+            audit_fsync: self.audit_fsync.or(below.audit_fsync),
+            audit_rotate_bytes: self.audit_rotate_bytes.or(below.audit_rotate_bytes),
+            audit_rotate_s: self.audit_rotate_s.or(below.audit_rotate_s),
             client_tls: self.client_tls.or(below.client_tls),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
@@ -368,6 +411,12 @@ impl Options {
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
         let auth = auth(self.auth, self.auth_file)?;
+        let audit = audit(
+            self.audit,
+            self.audit_fsync,
+            self.audit_rotate_bytes,
+            self.audit_rotate_s,
+        )?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -400,7 +449,7 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
                 upstream: server.upstream(),
-                audit: self.audit,
+                audit,
                 client_tls,
                 upstream_tls,
                 auth,
@@ -546,6 +595,33 @@ fn auth(mode: Option<AuthMode>, file: Option<PathBuf>) -> Result<Auth, String> {
         (Some(AuthMode::Scram), None) => Err("auth-file is not set: auth scram needs the users' verifiers".into()),
         (None, Some(_)) => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
         (None | Some(AuthMode::Passthrough), _) => Ok(Auth::PassThrough),
+    }
+}
+
+fn audit(
+    path: Option<PathBuf>,
+    fsync: Option<Fsync>,
+    bytes: Option<u64>,
+    seconds: Option<u64>,
+) -> Result<Option<Sink>, String> {
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    if let Some(bytes) = bytes.filter(|bytes| *bytes < AUDIT_ROTATE_BYTES_MIN) {
+        return Err(format!(
+            "audit-rotate-bytes: {bytes} is less than a few lines need; give {AUDIT_ROTATE_BYTES_MIN} at least, or 0 for never"
+        ));
+    }
+    let seconds = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    match path {
+        Some(path) => Ok(Some(Sink {
+            path,
+            fsync: fsync.unwrap_or_default(),
+            rotate_bytes: bytes,
+            rotate_after: seconds,
+        })),
+        None if fsync.is_some() || bytes.is_some() || seconds.is_some() => {
+            Err("audit is not set: audit-fsync and audit-rotate-… are about the file that it names".into())
+        }
+        None => Ok(None),
     }
 }
 
@@ -837,7 +913,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 23);
+        assert_eq!(keys().len(), 26);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);

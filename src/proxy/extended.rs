@@ -171,7 +171,10 @@ impl Session {
         };
         match portal.held.what {
             HeldKind::Rewritten => {
-                let entry = self.entry_rewritten(&portal.held.text);
+                let entry = self.entry_rewritten(&portal.held.text, &portal.bind);
+                if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                    return self.refuse_extended(len, report).await;
+                }
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
@@ -181,6 +184,9 @@ impl Session {
                 match self.unparsed(&portal.held.text, &unreadable).await? {
                     Verdict::Refused(report) => self.refuse_extended(len, report).await,
                     Verdict::Forward(Some(entry)) => {
+                        if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                            return self.refuse_extended(len, report).await;
+                        }
                         self.relay.capture = true;
                         self.relay.pass_frame(len);
                         self.observe(entry).await
@@ -232,7 +238,13 @@ impl Session {
             values,
         };
         let shift = characters(&held.text[..statement.offset]);
-        match self.verdict(statement, place, &parameters, closing, shift).await? {
+        let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
+        if let Verdict::Forward(Some(entry)) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_extended(len, report).await;
+        }
+        match verdict {
             Verdict::Forward(entry) => {
                 if matches!(statement.kind, Kind::Write) {
                     self.quiet(&portal.statement, &held.text);
