@@ -25,6 +25,8 @@ const ADMIN_PORT: u16 = 6433;
 /// A day: nobody waits longer for a connection or a shutdown on purpose.
 const TIMEOUT_S_MAX: u64 = 86_400;
 const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
+/// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
+const PIPELINE_LEAST: u64 = 10_000;
 /// As PgBouncer's default: an expired password is none.
 const AUTH_QUERY_DEFAULT: &str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END \
     FROM pg_catalog.pg_authid WHERE rolname = $1";
@@ -355,6 +357,27 @@ pub struct Options {
     )]
     pub statement_bytes_max: Option<u64>,
 
+    /// What the prepared statements and bound parameters of one session may take that are judged when they are executed,
+    /// in bytes; what comes on top is refused [default: 67108864]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_HELD_BYTES_MAX",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub held_bytes_max: Option<u64>,
+
+    /// Messages that a client may be ahead of the server's answers; one that is further ahead waits [default: 100000]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LOCKKEEPER_PIPELINE_MAX",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub pipeline_max: Option<u64>,
+
     /// Seconds until a client must have sent its startup packet [default: 15]
     #[arg(
         long,
@@ -384,6 +407,27 @@ pub struct Options {
         help_heading = "Limits"
     )]
     pub connect_timeout_s: Option<u64>,
+
+    /// Seconds to pass a cancel request on to the server [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_CANCEL_TIMEOUT_S",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub cancel_timeout_s: Option<u64>,
+
+    /// Seconds of silence until client and server are asked, by TCP, whether they are still there; after a minute without
+    /// an answer their sessions end [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_KEEPALIVE_S",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub keepalive_s: Option<u64>,
 
     /// Seconds that SIGTERM waits for sessions in the middle of something [default: 60]
     #[arg(
@@ -516,9 +560,13 @@ impl Options {
             log_level: self.log_level.or(below.log_level),
             connections_max: self.connections_max.or(below.connections_max),
             statement_bytes_max: self.statement_bytes_max.or(below.statement_bytes_max),
+            held_bytes_max: self.held_bytes_max.or(below.held_bytes_max),
+            pipeline_max: self.pipeline_max.or(below.pipeline_max),
             startup_timeout_s: self.startup_timeout_s.or(below.startup_timeout_s),
             authentication_timeout_s: self.authentication_timeout_s.or(below.authentication_timeout_s),
             connect_timeout_s: self.connect_timeout_s.or(below.connect_timeout_s),
+            cancel_timeout_s: self.cancel_timeout_s.or(below.cancel_timeout_s),
+            keepalive_s: self.keepalive_s.or(below.keepalive_s),
             drain_timeout_s: self.drain_timeout_s.or(below.drain_timeout_s),
             threads: self.threads.or(below.threads),
         }
@@ -585,6 +633,20 @@ impl Options {
                 1 << 30,
                 default.statement_bytes_max,
             )?,
+            held_bytes_max: count(
+                "held-bytes-max",
+                self.held_bytes_max,
+                1 << 10,
+                1 << 40,
+                default.held_bytes_max,
+            )?,
+            pipeline_max: count(
+                "pipeline-max",
+                self.pipeline_max,
+                PIPELINE_LEAST,
+                1_000_000_000,
+                default.pipeline_max,
+            )?,
             startup_timeout: timeout("startup-timeout-s", self.startup_timeout_s, 1, default.startup_timeout)?,
             authentication_timeout: timeout(
                 "authentication-timeout-s",
@@ -593,6 +655,8 @@ impl Options {
                 default.authentication_timeout,
             )?,
             connect_timeout: timeout("connect-timeout-s", self.connect_timeout_s, 1, default.connect_timeout)?,
+            cancel_timeout: timeout("cancel-timeout-s", self.cancel_timeout_s, 1, default.cancel_timeout)?,
+            keepalive: timeout("keepalive-s", self.keepalive_s, 1, default.keepalive)?,
             drain_timeout: timeout("drain-timeout-s", self.drain_timeout_s, 0, default.drain_timeout)?,
             threads: count("threads", self.threads, 0, 1_024, default.threads)?,
         };
@@ -1200,12 +1264,45 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 37);
+        assert_eq!(keys().len(), 41);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
             assert!(!error.contains("unknown key"), "{error}");
         }
+    }
+
+    /// The help says what the defaults are, and each setting from the file arrives in its place.
+    #[test]
+    fn every_limit_has_its_default_and_can_be_set() {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            options: Options,
+        }
+        let limits = |text: &str| {
+            let text = format!("upstream = \"db\"\n{text}");
+            Options::parse(&text).unwrap().resolve().unwrap().proxy.limits
+        };
+        let seconds = |time: Duration| time.as_secs() as usize;
+        let check = |key: &str, of: &dyn Fn(&Limits) -> usize, default: usize| {
+            assert_eq!(of(&limits("")), default, "{key}");
+            assert_eq!(of(&limits(&format!("{key} = 12345"))), 12_345, "{key}");
+            let flags = Flags::command();
+            let flag = flags.get_arguments().find(|flag| flag.get_long() == Some(key));
+            let help = flag.and_then(|flag| flag.get_help()).unwrap().to_string();
+            assert!(help.ends_with(&format!("[default: {default}]")), "{key}: {help}");
+        };
+        check("connections-max", &|l| l.connections_max, 10_000);
+        check("statement-bytes-max", &|l| l.statement_bytes_max, 16 << 20);
+        check("held-bytes-max", &|l| l.held_bytes_max, 64 << 20);
+        check("pipeline-max", &|l| l.pipeline_max, 100_000);
+        check("startup-timeout-s", &|l| seconds(l.startup_timeout), 15);
+        check("authentication-timeout-s", &|l| seconds(l.authentication_timeout), 60);
+        check("connect-timeout-s", &|l| seconds(l.connect_timeout), 15);
+        check("cancel-timeout-s", &|l| seconds(l.cancel_timeout), 10);
+        check("keepalive-s", &|l| seconds(l.keepalive), 60);
+        check("drain-timeout-s", &|l| seconds(l.drain_timeout), 60);
     }
 
     #[test]
@@ -1231,6 +1328,9 @@ mod tests {
             "connections-max: 0 is out of range; it goes from 1 to 1000000",
         );
         check(|o| o.statement_bytes_max = Some(1), "statement-bytes-max: 1 ");
+        check(|o| o.held_bytes_max = Some(1), "held-bytes-max: 1 ");
+        check(|o| o.pipeline_max = Some(9_999), "pipeline-max: 9999 ");
+        check(|o| o.keepalive_s = Some(0), "keepalive-s: 0 ");
         check(|o| o.connect_timeout_s = Some(0), "connect-timeout-s: 0 ");
         check(|o| o.drain_timeout_s = Some(u64::MAX), "drain-timeout-s: ");
         check(

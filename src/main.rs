@@ -61,16 +61,27 @@ ends the old one, and no connection is refused. systemd is told of all that thro
 Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 
 const CHECK_HELP: &str = "\
-A table that the file itself creates is new and may be changed freely; with IF NOT EXISTS it may
-be an old one. Every other table is taken to exist and to be large. Between BEGIN and COMMIT
-statements are judged as within a transaction. Lines for psql itself (\\set, \\i) and the rows
-after COPY … FROM stdin are skipped.
+A table that the files themselves create is new and may be changed freely, also by a later file;
+with IF NOT EXISTS it may be an old one. What they prove (NOT VALID, then VALIDATE) is proven for
+what follows. Every other table is taken to exist and to be large, unless --dsn lets a server tell.
+It is asked in a read-only transaction, and nothing is changed.
+
+A directory is run as its tool would run it: in the order of its versions, each file in one
+transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
+between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
+(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are skipped.
+
+A comment in front of a statement lets it through, as the proxy does, and says why:
+  /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
 
 Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
-rewritten or rejected, 2 an input could not be read.
+rewritten or rejected, 2 an input or the server could not be read.
 
 Examples:
-  lockkeeper check migrations/
+  lockkeeper check --from 0042 migrations/         what has not run yet, in order
+  git diff --name-only main | lockkeeper check --changed - --format github migrations/
+  lockkeeper check --dsn \"service=shop\" --format sarif migrations/ > lockkeeper.sarif
   lockkeeper check --format json --server-version 15 migrations/0042_users.sql
   pg_dump --schema-only mydb | lockkeeper check -
 
@@ -125,7 +136,7 @@ enum Command {
     /// Run the proxy in front of a PostgreSQL server
     #[command(after_help = SERVE_HELP)]
     Serve(Box<Serve>),
-    /// Say what would happen to the statements of SQL files, without a server
+    /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
     Check(check::Arguments),
     /// List the rules, or show one of them
@@ -229,7 +240,9 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
 }
 
 fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !no_colour && !dumb
 }
 
 fn review_audit(arguments: review::Arguments) -> ExitCode {

@@ -89,6 +89,8 @@ pub struct FindingRecord {
     pub action: String,
     /// The reason that was given with the override, where one let the statement through.
     pub overridden: Option<String>,
+    /// What let it through: `lockkeeper.override`, `comment`, or the policy's block.
+    pub overridden_by: Option<String>,
 }
 
 impl From<&Finding> for FindingRecord {
@@ -105,7 +107,8 @@ impl From<&Finding> for FindingRecord {
             message: finding.message.clone(),
             hint: finding.hint.clone(),
             action: action.to_string(),
-            overridden: finding.overridden.clone(),
+            overridden: finding.overridden.as_ref().map(|overridden| overridden.reason.clone()),
+            overridden_by: finding.overridden.as_ref().map(|overridden| overridden.by.clone()),
         }
     }
 }

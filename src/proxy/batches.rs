@@ -10,6 +10,7 @@ use super::jobs::Begun;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{self, Report};
+use crate::plan::Place;
 use crate::plan::batches::{Batches, Key, Move, Range};
 use crate::plan::jobs;
 use crate::plan::policy::Backfill;
@@ -238,7 +239,7 @@ impl Session {
             }
             // Where nothing was changed there is nothing for others to keep up with.
             let pause_ms = if course.rows == rows_before { 0 } else { policy.pause_ms };
-            if let Err(report) = self.pause(Duration::from_millis(pause_ms)).await? {
+            if let Err(report) = self.pause(Duration::from_millis(pause_ms), Place::Alone).await? {
                 return Ok(Err(report));
             }
         }
@@ -276,7 +277,7 @@ impl Session {
             if setting.policy.backfill.batch_target_ms > 0 {
                 course.size = (course.size / 2).max(SIZE_MIN.min(course.size));
             }
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await? {
                 return Ok(Err(report));
             }
         }

@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 /// How a part of a plan ended: what it gave, or the error that the client hears.
 pub(super) type Outcome<T> = Result<Result<T, Report>, Broken>;
 
+/// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
+const SLEEP_MAX: Duration = Duration::from_millis(200);
+
 /// What is the same for all steps of a plan.
 #[derive(Clone, Copy)]
 pub(super) struct Setting<'a> {
@@ -239,7 +242,7 @@ impl Session {
                 told = Instant::now();
                 self.relay.notice(&waiting(step, tries, started)).await?;
             }
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms)).await? {
+            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), setting.place).await? {
                 return Ok(Err(report));
             }
             patient &= !impatient;
@@ -420,7 +423,10 @@ impl Session {
             {
                 return Ok(Err(report));
             }
-            if let Err(report) = self.pause(Duration::from_millis(setting.policy.lock.pause_ms)).await? {
+            if let Err(report) = self
+                .pause(Duration::from_millis(setting.policy.lock.pause_ms), Place::Alone)
+                .await?
+            {
                 return Ok(Err(report));
             }
         }
@@ -517,9 +523,40 @@ impl Session {
 
     // --- waiting --------------------------------------------------------------------------------------------------
 
+    /// As [`Session::pause`], where a cancel request may come to another process, which knows nothing of this session and only passes it
+    /// on: an idle server process would ignore it, one that sleeps ends its sleep.
+    async fn pause_on_server(&mut self, pause: Duration) -> Outcome<()> {
+        let until = Instant::now() + pause;
+        loop {
+            if self.cancel.take() {
+                return Ok(Err(cancelled()));
+            }
+            if *self.shared.stop.subscribe().borrow() == Stop::Now {
+                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
+            }
+            if self.relay.client_gone() {
+                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let left = until.saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+            if left.is_zero() {
+                return Ok(Ok(()));
+            }
+            let asks = [
+                Ask::set_local("statement_timeout", "0"),
+                Ask::new(format!("SELECT pg_catalog.pg_sleep({})", left.as_secs_f64())),
+            ];
+            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
     /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
     /// the session.
-    pub(super) async fn pause(&mut self, pause: Duration) -> Outcome<()> {
+    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
+        if self.shared.has_successors && place == Place::Alone {
+            return self.pause_on_server(pause).await;
+        }
         let until = tokio::time::Instant::now() + pause;
         let mut stop = self.shared.stop.subscribe();
         loop {

@@ -7,7 +7,7 @@ use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
 use crate::plan::splice::quote_literal;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 pub struct Ask {
     pub sql: String,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
-    pub types: Vec<u8>,
-    pub parameters: Vec<u8>,
+    pub types: Bytes,
+    pub parameters: Bytes,
     pub delivers: Option<Deliver>,
 }
 
@@ -191,8 +191,15 @@ impl Relay {
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {
             self.responses.skip_to_sync();
+            self.unclosed = true;
             return Ok(());
         }
+        self.close_reserved().await
+    }
+
+    /// Only where a Sync harms nothing.
+    pub async fn close_reserved(&mut self) -> Result<(), Broken> {
+        self.unclosed = false;
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_close(&mut out, b'P', &self.reserved);

@@ -3,6 +3,7 @@
 use super::conduct::Outcome;
 use super::dialogue::{Ask, Closing, Hears};
 use super::session::Session;
+use crate::plan::Place;
 use crate::plan::policy::Backfill;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,7 +45,7 @@ impl Session {
                 let job = job.map(|id| format!("job {id}")).unwrap_or("the next batch".into());
                 self.relay.notice(&format!("{job} waits: {reason}")).await?;
             }
-            if let Err(report) = self.pause(WAIT).await? {
+            if let Err(report) = self.pause(WAIT, Place::Alone).await? {
                 return Ok(Err(report));
             }
             gentle.looked = None;

@@ -11,7 +11,7 @@ use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Policy;
@@ -188,7 +188,7 @@ impl Session {
                     ))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN).await? {
+            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
                 return Ok(Err(report));
             }
         }
@@ -440,11 +440,7 @@ impl Session {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };
-        let target = Request::target(statement)
-            .relations
-            .first()
-            .and_then(|name| facts.relation(name));
-        let Some(relation) = target.filter(|relation| relation.oid == job.relation) else {
+        let Some(relation) = facts.target(statement).filter(|relation| relation.oid == job.relation) else {
             let path = job.settings.get("search_path").cloned().unwrap_or_default();
             return wrong(
                 "42P01",
@@ -463,8 +459,8 @@ impl Session {
             }
         };
         let parameters = Parameters {
-            types,
-            values,
+            types: types.into(),
+            values: values.into(),
             ..Parameters::default()
         };
         let identity = jobs::identity(

@@ -16,6 +16,7 @@ mod desk;
 mod dialogue;
 mod extended;
 mod gentle;
+mod held;
 mod jobs;
 mod journal;
 mod judge;
@@ -30,7 +31,7 @@ mod shapes;
 mod shows;
 mod startup;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod unread;
 mod verifiers;
 mod wire;
@@ -225,9 +226,17 @@ pub struct Limits {
     pub connections_max: usize,
     /// A Query or Parse that is held to be judged, in bytes.
     pub statement_bytes_max: usize,
+    /// What a session has prepared and bound to be judged when it is executed, in bytes.
+    pub held_bytes_max: usize,
+    /// Messages of a client that the server has not answered yet.
+    pub pipeline_max: usize,
     pub startup_timeout: Duration,
     pub authentication_timeout: Duration,
     pub connect_timeout: Duration,
+    /// How long a cancel request may take to be passed on.
+    pub cancel_timeout: Duration,
+    /// After so long a silence a TCP peer is asked whether it is still there.
+    pub keepalive: Duration,
     /// How long SIGTERM waits for sessions in the middle of something.
     pub drain_timeout: Duration,
     /// Worker threads, each with a runtime of its own; 0 = one per processor.
@@ -239,9 +248,13 @@ impl Default for Limits {
         Limits {
             connections_max: 10_000,
             statement_bytes_max: 16 << 20,
+            held_bytes_max: 64 << 20,
+            pipeline_max: 100_000,
             startup_timeout: Duration::from_secs(15),
             authentication_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(15),
+            cancel_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(60),
             threads: 0,
         }
@@ -263,6 +276,8 @@ pub(crate) struct Shared {
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
+    /// Another process may listen at the same address, and get the cancel requests for sessions here.
+    has_successors: bool,
     verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
@@ -284,7 +299,7 @@ impl Shared {
 
     /// A connection to the server, encrypted as the settings say.
     async fn connect(&self) -> Result<Stream, String> {
-        Stream::connect(&self.upstream, self.connector.as_ref(), self.limits.connect_timeout).await
+        Stream::connect(&self.upstream, self.connector.as_ref(), &self.limits).await
     }
 }
 
@@ -389,6 +404,7 @@ pub fn serve(
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
+        has_successors: config.reuse_port,
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
@@ -445,6 +461,7 @@ impl InProcess {
             policy: Current::new(policy),
             acceptor: None,
             connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
+            has_successors: false,
             verifiers: None,
             following: AtomicUsize::new(0),
             cancels: DashMap::new(),
@@ -750,7 +767,7 @@ async fn work(mut arriving: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Share
     while let Some(connection) = arriving.recv().await {
         let (stream, address) = match connection {
             Accepted::Tcp(stream, address) => (
-                tokio::net::TcpStream::from_std(stream).and_then(Stream::tcp),
+                tokio::net::TcpStream::from_std(stream).and_then(|stream| Stream::tcp(stream, &shared.limits)),
                 address.to_string(),
             ),
             Accepted::Unix(stream) => (

@@ -456,12 +456,12 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
         database: "",
         role: "",
         application_name: "",
-        table: None,
+        tables: &[],
     };
     let row = |rule: &crate::plan::rules::Rule| {
         vec![
             string(rule.name),
-            string(action_name(policy.action(rule.name, &anybody))),
+            string(action_name(policy.decision(rule.name, &anybody).0)),
             string(rule.lock.name()),
             string(rule.what),
         ]

@@ -26,7 +26,6 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
@@ -238,7 +237,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
         server.close().await;
         Ok::<(), String>(())
     };
-    match timeout(CANCEL_TIMEOUT, send).await {
+    match timeout(shared.limits.cancel_timeout, send).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error, "a cancel request was not passed on"),
         Err(_) => tracing::warn!("a cancel request took too long"),
@@ -301,19 +300,14 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(
-        client,
-        server,
-        shared.limits.statement_bytes_max,
-        Arc::clone(&shared.live),
-    );
+    let mut relay = Relay::new(client, server, &shared.limits, Arc::clone(&shared.live));
     relay.replication = parameters.replication && console.is_none();
     if shared.verifiers.is_some() {
         relay.authenticated();
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
             tracing::warn!(
                 session = id,
                 client = address,

@@ -1,7 +1,7 @@
 //! One byte stream, to a client or to the server: TCP or Unix socket, or TLS over TCP.
 
-use super::Upstream;
 use super::tls::Connector;
+use super::{Limits, Upstream};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -24,11 +24,13 @@ impl Stream {
     pub async fn connect(
         upstream: &Upstream,
         connector: Option<&Connector>,
-        within: Duration,
+        limits: &Limits,
     ) -> Result<Stream, String> {
         let connect = async {
             let stream = match upstream {
-                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.and_then(Stream::tcp),
+                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port))
+                    .await
+                    .and_then(|stream| Stream::tcp(stream, limits)),
                 Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
             };
             match (stream.map_err(|error| error.to_string())?, connector) {
@@ -36,6 +38,7 @@ impl Stream {
                 (stream, _) => Ok::<_, String>(stream),
             }
         };
+        let within = limits.connect_timeout;
         match tokio::time::timeout(within, connect).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("could not connect to {upstream}: {error}")),
@@ -43,11 +46,11 @@ impl Stream {
         }
     }
 
-    /// Sets what every TCP connection here has: no delay, and keepalive so that a dead peer is noticed.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
+    /// Sets what every TCP connection here has: no delay, and keepalive so that a dead peer is noticed after a silence and a minute.
+    pub fn tcp(stream: TcpStream, limits: &Limits) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
+            .with_time(limits.keepalive)
             .with_interval(Duration::from_secs(10))
             .with_retries(6);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;

@@ -24,6 +24,17 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 pub const MAJOR: u32 = 18;
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Each of these functions of a major version is a test on 15 and one on 18.
+#[allow(unused_macros)]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
+        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use on_both;
+
 /// A short pause between batches and tries, else the `standard` policy: tests should not sleep.
 pub const QUICK: &str = "extends = \"standard\"\n\n[backfill]\npause_ms = 1\n";
 
@@ -257,7 +268,16 @@ impl Stage {
             .bin("pg_dump")
             .expect("pg_dump is installed with postgresql-client");
         let mut command = Command::new(pg_dump);
-        command.args(["--schema-only", "--no-owner", "-U", "postgres", "-h", "127.0.0.1", "-p"]);
+        command.args([
+            "--schema-only",
+            "--exclude-schema=lockkeeper",
+            "--no-owner",
+            "-U",
+            "postgres",
+            "-h",
+            "127.0.0.1",
+            "-p",
+        ]);
         command.arg(self.cluster.port().to_string()).arg(&self.database);
         cluster::clean_environment(&mut command);
         let dump = run(command, "").ok();
@@ -474,9 +494,9 @@ fn read_log_line(line: &str, database: &str) -> Option<Logged> {
     })
 }
 
-/// One line per column, constraint, index, trigger and view outside the system's schemas.
+/// One line per column, constraint, index, trigger and view outside the system's schemas and Lockkeeper's own.
 pub const SCHEMA: &str = "
-WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema')
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'lockkeeper'))
 SELECT line FROM (
   SELECT format('%s column %s %s%s%s%s', attrelid::regclass, attname, format_type(atttypid, atttypmod),
                 CASE WHEN attnotnull THEN ' NOT NULL' END, ' DEFAULT ' || pg_get_expr(adbin, adrelid),

@@ -8,6 +8,11 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
+super::common::on_both!(
+    a_restart_of_the_server_ends_its_sessions_and_nothing_else,
+    a_terminated_backend_is_told_to_its_client,
+);
+
 /// A proxy alone, in front of whatever `upstream` names.
 fn proxy(upstream: &str, arguments: &[&str]) -> (tempfile::TempDir, Guarded, u16) {
     let dir = tempfile::tempdir().unwrap();
@@ -142,9 +147,8 @@ async fn an_unknown_database_is_the_server_s_own_error() {
     works(&stage);
 }
 
-#[test]
-fn a_restart_of_the_server_ends_its_sessions_and_nothing_else() {
-    let mut cluster = own_cluster(18, &[]);
+fn a_restart_of_the_server_ends_its_sessions_and_nothing_else(major: u32) {
+    let mut cluster = own_cluster(major, &[]);
     let (_dir, running, port) = proxy(&format!("127.0.0.1:{}", cluster.port()), &[]);
     cluster.psql("postgres", USERS).unwrap();
     let mut idle = session(port, "postgres", "idle");
@@ -181,10 +185,9 @@ fn a_restart_of_the_server_ends_its_sessions_and_nothing_else() {
     );
 }
 
-#[test]
-fn a_terminated_backend_is_told_to_its_client() {
+fn a_terminated_backend_is_told_to_its_client(major: u32) {
     let policy = "extends = \"standard\"\n[lock]\npause_ms = 30000\n";
-    let stage = Stage::on(cluster(18), "terminated", policy, &[]);
+    let stage = Stage::on(cluster(major), "terminated", policy, &[]);
     stage.direct(USERS);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
 

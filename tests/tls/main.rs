@@ -27,8 +27,10 @@ host all cleartext 127.0.0.1/32 password
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust
 ";
+const CERT_HBA: &str = "hostssl all client 127.0.0.1/32 cert\n";
 const ROLES: &str = "CREATE ROLE scram LOGIN PASSWORD 'secret';
 CREATE ROLE cleartext LOGIN PASSWORD 'secret';
+CREATE ROLE client LOGIN;
 SET password_encryption = 'md5';
 CREATE ROLE md5 LOGIN PASSWORD 'secret';";
 
@@ -37,7 +39,20 @@ fn tls_cluster(major: u32) -> &'static Cluster {
     static V15: OnceLock<Cluster> = OnceLock::new();
     static V18: OnceLock<Cluster> = OnceLock::new();
     let slot = if major == 15 { &V15 } else { &V18 };
-    slot.get_or_init(|| tls_server(major, &[("wal_level", "logical")], HBA, ROLES))
+    slot.get_or_init(|| {
+        let hba = format!("{CERT_HBA}{HBA}");
+        let cluster = tls_server(major, &[("wal_level", "logical")], &hba, ROLES);
+        cluster.write_data_file("root.crt", &PKI.ca).unwrap();
+        let set = "ALTER SYSTEM SET ssl_ca_file = 'root.crt'";
+        cluster.psql("postgres", set).unwrap();
+        cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
+        until("the server knows the CA", || {
+            cluster
+                .psql("postgres", "SHOW ssl_ca_file")
+                .is_ok_and(|file| file.trim() == "root.crt")
+        });
+        cluster
+    })
 }
 
 /// Both legs encrypted.
@@ -943,4 +958,81 @@ fn connections_end_orderly_and_an_abrupt_end_is_an_end_too() {
         stage.server_log()
     );
     assert!(!stage.proxy_log().contains("ERROR"), "{}", stage.proxy_log());
+}
+
+// --- lockkeeper check ---------------------------------------------------------------------------------------------
+
+/// `lockkeeper check --dsn` logs in as libpq would with the same string: what it says on stderr, nothing if it worked.
+fn checked(files: &Files, dsn: &str, environment: &[(&str, &str)]) -> String {
+    let sql = files.put("a.sql", "DROP TABLE IF EXISTS nowhere;");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command.env("HOME", files.path("")).envs(environment.iter().copied());
+    let output = command.args(["check", "--dsn", dsn, &sql]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(if told.is_empty() { 0 } else { 2 }),
+        "{dsn}: {told}"
+    );
+    told
+}
+
+#[test]
+fn check_logs_in_as_libpq_does() {
+    for major in [15, 18] {
+        let port = tls_cluster(major).port();
+        let files = Files::new();
+        let (ca, other_ca) = (files.put("ca.crt", &PKI.ca), files.put("other.crt", &PKI.other_ca));
+        let (cert, key) = (
+            files.put("client.crt", &PKI.client.cert),
+            files.put("client.key", &PKI.client.key),
+        );
+        let pgpass = files.put("pgpass", "*:*:*:*:secret\n");
+        let good = |dsn: &str, environment: &[(&str, &str)]| {
+            let dsn = format!("host=localhost hostaddr=127.0.0.1 port={port} dbname=postgres {dsn}");
+            assert_eq!(checked(&files, &dsn, environment), "", "{dsn}");
+        };
+        for user in ["scram", "md5", "cleartext"] {
+            good(&format!("user={user} password=secret sslmode=require"), &[]);
+            good(&format!("user={user} sslmode=disable"), &[("PGPASSWORD", "secret")]);
+        }
+        good(
+            "user=scram",
+            &[
+                ("PGPASSFILE", &pgpass),
+                ("PGSSLMODE", "verify-full"),
+                ("PGSSLROOTCERT", &ca),
+            ],
+        );
+        good(
+            "user=scram password=secret sslmode=require channel_binding=require",
+            &[],
+        );
+        good(
+            &format!("user=client sslmode=verify-ca sslrootcert={ca} sslcert={cert} sslkey={key}"),
+            &[],
+        );
+        let bad = |dsn: &str, expect: &str| {
+            let told = checked(&files, &format!("port={port} dbname=postgres {dsn}"), &[]);
+            assert!(told.contains(expect) && !told.contains("wrong"), "{dsn}: {told}");
+        };
+        bad("host=127.0.0.1 user=scram password=wrong", "authentication failed");
+        bad("host=127.0.0.1 user=scram sslmode=disable", "password");
+        bad(
+            "host=127.0.0.1 user=scram password=secret sslmode=disable channel_binding=require",
+            "channel binding",
+        );
+        let full =
+            format!("host=localhost.example hostaddr=127.0.0.1 user=postgres sslmode=verify-full sslrootcert={ca}");
+        bad(&full, "certificate not valid for name");
+        // As libpq: with a file of roots `require` verifies too.
+        for sslmode in ["require", "verify-ca", "verify-full"] {
+            bad(
+                &format!("host=127.0.0.1 user=postgres sslmode={sslmode} sslrootcert={other_ca}"),
+                "certificate",
+            );
+        }
+        bad("host=127.0.0.1 user=client sslmode=require", "certificate");
+    }
 }

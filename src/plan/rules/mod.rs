@@ -22,7 +22,7 @@ mod rename_column;
 mod rename_table;
 mod rewriting_table;
 mod serial_column;
-mod set_not_null;
+pub(crate) mod set_not_null;
 mod steps;
 mod stored_generated_column;
 mod tree;
@@ -189,7 +189,8 @@ pub(super) struct Table<'a> {
 impl Table<'_> {
     /// "users (211 MB, about 2000000 rows)".
     pub fn described(&self) -> String {
-        let Some(relation) = self.known else {
+        // Offline a table may be known by what has been done to it, and its size is not.
+        let Some(relation) = self.known.filter(|relation| relation.bytes != u64::MAX) else {
             return self.sql.clone();
         };
         let size = match relation.bytes {

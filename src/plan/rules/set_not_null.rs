@@ -211,9 +211,14 @@ fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
     Some((constraint.name.clone(), ours))
 }
 
+/// The definition of the CHECK that proves it, as the server prints it.
+pub(crate) fn proof(column: &str) -> String {
+    format!("CHECK (({} IS NOT NULL))", steps::as_printed(column))
+}
+
 /// A validated CHECK that says exactly this lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
 fn proven(table: &Table, column: &str) -> bool {
-    let exactly = format!("CHECK (({} IS NOT NULL))", steps::as_printed(column));
+    let exactly = proof(column);
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
         let proves = |c: &crate::plan::facts::Constraint| {
