@@ -3,6 +3,7 @@
 //! One struct, [`Options`], is the flags and the file alike, so a key is spelled as its flag: `connections-max`.
 //! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
 
+use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
 use crate::proxy::{Auth, AuthQuery, ClientTls, Config, Limits, Secret, Upstream, UpstreamTls, Verify};
@@ -29,6 +30,7 @@ const AUTH_DBNAME_DEFAULT: &str = "postgres";
 const AUTH_CACHE_DEFAULT: Duration = Duration::from_secs(30);
 /// No flag and no key: arguments and configuration files are read by too many.
 const AUTH_PASSWORD_VARIABLE: &str = "LOCKKEEPER_AUTH_PASSWORD";
+const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// sockaddr_un's sun_path, less the NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -207,8 +209,46 @@ pub struct Options {
     pub policy: Option<String>,
 
     /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_AUDIT",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
     pub audit: Option<PathBuf>,
+
+    /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
+    /// statement goes on) [default: interval]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "LOCKKEEPER_AUDIT_FSYNC",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_fsync: Option<Fsync>,
+
+    /// Move the file away (FILE.20260301T120000Z) before it grows beyond so many bytes, and go on in a new one whose first
+    /// line names it; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_AUDIT_ROTATE_BYTES",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_bytes: Option<u64>,
+
+    /// The same when its first line is so many seconds old and one more is to be written; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUDIT_ROTATE_S",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_s: Option<u64>,
 
     /// How log lines on stderr look [default: text]
     #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT", hide_env_values = true)]
@@ -409,6 +449,9 @@ impl Options {
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
+            audit_fsync: self.audit_fsync.or(below.audit_fsync),
+            audit_rotate_bytes: self.audit_rotate_bytes.or(below.audit_rotate_bytes),
+            audit_rotate_s: self.audit_rotate_s.or(below.audit_rotate_s),
             client_tls: self.client_tls.or(below.client_tls),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
@@ -471,6 +514,12 @@ impl Options {
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
         let query = auth_query(self.auth_user, self.auth_query, self.auth_dbname, self.auth_cache_s)?;
         let auth = auth(self.auth, self.auth_file, query)?;
+        let audit = audit(
+            self.audit,
+            self.audit_fsync,
+            self.audit_rotate_bytes,
+            self.audit_rotate_s,
+        )?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -519,7 +568,7 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
                 upstream: server.upstream(),
-                audit: self.audit,
+                audit,
                 client_tls,
                 upstream_tls,
                 auth,
@@ -719,6 +768,33 @@ fn auth_password() -> Result<Option<Secret>, String> {
     let text = password.map(std::ffi::OsString::into_string).transpose();
     let text = text.map_err(|_| format!("{AUTH_PASSWORD_VARIABLE}: it is not UTF-8"))?;
     Ok(text.map(Secret::new))
+}
+
+fn audit(
+    path: Option<PathBuf>,
+    fsync: Option<Fsync>,
+    bytes: Option<u64>,
+    seconds: Option<u64>,
+) -> Result<Option<Sink>, String> {
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    if let Some(bytes) = bytes.filter(|bytes| *bytes < AUDIT_ROTATE_BYTES_MIN) {
+        return Err(format!(
+            "audit-rotate-bytes: {bytes} is less than a few lines need; give {AUDIT_ROTATE_BYTES_MIN} at least, or 0 for never"
+        ));
+    }
+    let seconds = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    match path {
+        Some(path) => Ok(Some(Sink {
+            path,
+            fsync: fsync.unwrap_or_default(),
+            rotate_bytes: bytes,
+            rotate_after: seconds,
+        })),
+        None if fsync.is_some() || bytes.is_some() || seconds.is_some() => {
+            Err("audit is not set: audit-fsync and audit-rotate-… are about the file that it names".into())
+        }
+        None => Ok(None),
+    }
 }
 
 fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) -> Result<usize, String> {
@@ -1009,7 +1085,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 31);
+        assert_eq!(keys().len(), 34);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);

@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
-use lockkeeper::{check, demo, rules_page};
+use lockkeeper::{check, demo, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +14,8 @@ Examples:
   psql -h 127.0.0.1 -p 6432 mydb          through the proxy, as if it were the server
   lockkeeper check migrations/            what would happen to these files
   lockkeeper rules drop-column            one rule, with bad and good SQL
+  lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
+                                          what happened last night
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const SERVE_HELP: &str = "\
@@ -116,6 +118,8 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Review audit logs: list, show, stats, verify
+    Audit(Box<review::Arguments>),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -147,6 +151,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => check_files(&arguments),
+        Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => match demo::run(demo::Options { rows, pg_bin, keep }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error),
@@ -186,12 +191,39 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         stdin: &mut std::io::stdin(),
         out: &mut BufWriter::new(std::io::stdout()),
         err: &mut std::io::stderr(),
-        colour,
+        colour: colour(),
     };
     match check::run(arguments, &policy, &mut streams) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
         Err(error) => fail(2, &format!("cannot write the output: {error}")),
+    }
+}
+
+fn colour() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn review_audit(arguments: review::Arguments) -> ExitCode {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let wanted = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+    let mut streams = review::Streams {
+        out: &mut out,
+        err: &mut std::io::stderr(),
+        colour: colour(),
+        width: terminal.or(wanted).filter(|width| *width > 0),
+    };
+    let reviewed = review::run(arguments, &mut streams);
+    match reviewed.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(review::Failure::Told(code, error)) => {
+            // What was found before it.
+            let _ = out.flush();
+            fail(code, &error)
+        }
+        Err(review::Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(review::Failure::Output(error)) => fail(2, &format!("cannot write the output: {error}")),
     }
 }
 

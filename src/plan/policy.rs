@@ -38,6 +38,14 @@ pub enum OnAuditFailure {
     Closed,
 }
 
+/// What the audit log keeps of constants in statements and of parameters. Passwords it never keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Literals {
+    Keep,
+    Redact,
+}
+
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// `standard`, or the file's path: for the audit log.
@@ -48,6 +56,7 @@ pub struct Policy {
     pub small_bytes: u64,
     pub backfill: Backfill,
     pub on_audit_failure: OnAuditFailure,
+    pub audit_literals: Literals,
     pub rules: Rules,
 }
 
@@ -161,6 +170,7 @@ struct BackfillTable {
 #[serde(deny_unknown_fields)]
 struct AuditTable {
     on_failure: Option<OnAuditFailure>,
+    literals: Option<Literals>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -340,6 +350,7 @@ impl File {
             },
             audit: AuditTable {
                 on_failure: self.audit.on_failure.or(base.audit.on_failure),
+                literals: self.audit.literals.or(base.audit.literals),
             },
             rules: base.rules.into_iter().chain(self.rules).collect(),
             overrides: self.overrides.into_iter().chain(base.overrides).collect(),
@@ -367,6 +378,7 @@ impl File {
                 notice_ms: self.backfill.notice_s? * 1000,
             },
             on_audit_failure: self.audit.on_failure?,
+            audit_literals: self.audit.literals?,
             rules: Rules {
                 default: self.defaults.rule?,
                 may_override: self.defaults.may_override?,

@@ -140,7 +140,7 @@ impl Session {
             return Ok(Verdict::Refused(report));
         }
         self.judged += 1;
-        let entry = self.entry(statement);
+        let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
             Plan::Forward { findings, notices } => {
                 for notice in &notices {
@@ -156,16 +156,19 @@ impl Session {
             }
             Plan::Run(run) => {
                 let mut entry = entry.planned(&run);
-                if let Err(report) = self.announce(&mut entry, &policy).await? {
+                if let [step] = run.steps.as_slice()
+                    && matches!(step.mode, StepMode::Rows)
+                {
+                    for notice in &run.notices {
+                        self.relay.notice(notice).await?;
+                    }
+                    return Ok(Verdict::Instead(step.sql.clone(), entry));
+                }
+                if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
-                }
-                if let [step] = run.steps.as_slice()
-                    && matches!(step.mode, StepMode::Rows)
-                {
-                    return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
                 let setting = Setting {
                     policy: &policy,

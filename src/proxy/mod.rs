@@ -5,6 +5,7 @@
 //! [`Shared`].
 
 mod auth_query;
+mod blockers;
 mod buffer;
 mod conduct;
 mod dialogue;
@@ -27,7 +28,7 @@ mod unread;
 mod verifiers;
 mod wire;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Sink};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
@@ -79,7 +80,7 @@ pub struct Config {
     /// Another process may listen at the same TCP addresses.
     pub reuse_port: bool,
     pub upstream: Upstream,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.
     pub client_tls: Option<ClientTls>,
     /// None: the server is reached without TLS. Never used over a Unix socket.
@@ -233,6 +234,8 @@ pub(crate) struct Shared {
     upstream: Upstream,
     limits: Limits,
     audit: Audit,
+    /// This process among all that write the same audit log, now and later: part of a statement's id there.
+    instance: String,
     policy: Current<Policy>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
@@ -336,7 +339,7 @@ impl Drop for Listener {
 pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
-        Some(path) => Audit::open(path)?,
+        Some(sink) => Audit::open(sink.clone())?,
         None => Audit::off(),
     };
     let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
@@ -344,6 +347,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
+        instance: instance()?,
         policy: Current::new(policy),
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
@@ -356,7 +360,24 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, load_policy, asked))
+    let audit = shared.audit.clone();
+    runtime.block_on(async {
+        let ended = run(config, shared, load_policy, asked).await;
+        audit.close().await;
+        ended
+    })
+}
+
+/// Eight characters that no other process is likely to have.
+fn instance() -> Result<String, String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(random
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

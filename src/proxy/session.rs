@@ -187,6 +187,11 @@ impl Session {
     }
 
     pub(super) async fn answer_query(&mut self, len: usize, verdict: Verdict) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_query(len, report).await;
+        }
         match verdict {
             Verdict::Forward(None) => self.relay.pass_frame(len),
             Verdict::Forward(Some(entry)) => {

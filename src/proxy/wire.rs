@@ -68,6 +68,44 @@ pub fn bind_parameters(frame: &[u8]) -> Option<&[u8]> {
     body.get(..at)
 }
 
+/// Of what [`bind_parameters`] gives, for people: text as it is, binary values in hexadecimal, long ones cut. Only the first
+/// hundred.
+pub fn bound_values(parameters: &[u8]) -> Vec<Option<String>> {
+    const VALUES_MAX: usize = 100;
+    const VALUE_BYTES_MAX: usize = 1_000;
+    let number = |at: usize| Some(u16::from_be_bytes([*parameters.get(at)?, *parameters.get(at + 1)?]));
+    let formats = number(0).unwrap_or(0) as usize;
+    let is_binary = |n: usize| match formats {
+        0 => false,
+        1 => number(2) == Some(1),
+        _ => number(2 + 2 * n) == Some(1),
+    };
+    let mut at = 2 + 2 * formats;
+    let count = number(at).unwrap_or(0) as usize;
+    at += 2;
+    let mut next = |n: usize| -> Option<Option<String>> {
+        let length = i32::from_be_bytes(parameters.get(at..at + 4)?.try_into().ok()?);
+        at += 4;
+        let Ok(length) = usize::try_from(length) else {
+            return Some(None);
+        };
+        let value = parameters.get(at..at + length)?;
+        at += length;
+        let shown = &value[..length.min(VALUE_BYTES_MAX)];
+        let mut text = match is_binary(n) {
+            true => shown
+                .iter()
+                .fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
+            false => String::from_utf8_lossy(shown).into_owned(),
+        };
+        if shown.len() < length {
+            text.push_str(&format!(" … [{length} bytes]"));
+        }
+        Some(Some(text))
+    };
+    (0..count.min(VALUES_MAX)).map_while(&mut next).collect()
+}
+
 /// The portal of an Execute, or the name after the kind byte of a Close or Describe.
 pub fn portal_name(frame: &[u8]) -> Option<&[u8]> {
     c_string(frame.get(HEADER..)?).map(|(name, _)| name)
