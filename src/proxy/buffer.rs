@@ -110,6 +110,12 @@ impl Buffer {
         self.wanted = len;
     }
 
+    /// What it holds of memory.
+    #[cfg(any(test, fuzzing))]
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn poll_write(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.start < self.forward {
             let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.start..self.forward]))?;

@@ -8,6 +8,8 @@ mod buffer;
 mod conduct;
 mod dialogue;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod journal;
 mod judge;
 mod login;
