@@ -85,6 +85,13 @@ impl Buffer {
         len - here
     }
 
+    /// What was to be written has nobody to go to.
+    pub fn give_up(&mut self) {
+        self.start = self.forward;
+        self.unflushed = false;
+        self.reset_if_empty();
+    }
+
     /// Removes one whole frame of `len` bytes from between judged and unjudged bytes.
     pub fn cut(&mut self, len: usize) {
         self.bytes.copy_within(self.forward + len..self.end, self.forward);

@@ -106,7 +106,7 @@ impl Relay {
             b"CCPBECC".iter().for_each(|tag| owed.sent(*tag));
         }
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let answered = self.collect(&mut owed, hears).await?;
         if answered.is_err() {
             self.after_error(closing).await?;
@@ -123,7 +123,7 @@ impl Relay {
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CPC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let answered = self.collect(&mut owed, Hears::Notices).await?.map(|_| ());
         if answered.is_err() {
             self.after_error(closing).await?;
@@ -136,7 +136,7 @@ impl Relay {
         self.responses.sent(b'S');
         let mut out = BytesMut::new();
         wire::put_sync(&mut out);
-        self.send(&out).await?;
+        self.send(&out).await;
         self.swallow_ready = true;
         let settled = self.settle().await;
         self.swallow_ready = false;
@@ -165,7 +165,7 @@ impl Relay {
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, Closing::Sync);
-        self.send(&out).await?;
+        self.send(&out).await;
         // Closing cannot fail.
         self.collect(&mut owed, Hears::Notices).await.map(|_| ())
     }

@@ -281,7 +281,7 @@ impl Session {
     pub(super) async fn bind_again(&mut self, portal: &HeldPortal) -> Result<(), Broken> {
         let mut out = BytesMut::from(portal.bind.as_slice());
         wire::put_flush(&mut out);
-        self.relay.send(&out).await?;
+        self.relay.send(&out).await;
         loop {
             let frame = self.relay.receive().await?;
             match frame[0] {

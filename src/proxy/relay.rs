@@ -190,6 +190,8 @@ pub struct Relay {
     /// The server has heard that the client sends nothing more.
     server_told: bool,
     server_eof: bool,
+    /// The server takes nothing any more. What it said before is still to be read, and ends with its end.
+    server_deaf: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
     /// What is left of a frame that is thrown away.
@@ -237,6 +239,7 @@ impl Relay {
             client_eof: false,
             server_told: false,
             server_eof: false,
+            server_deaf: false,
             discard_to_sync: false,
             discarding: 0,
         }
@@ -358,7 +361,10 @@ impl Relay {
             return Poll::Ready(Ok(Some(event)));
         }
         let pending = !self.up.written();
-        ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
+        ready!(self.poll_write_up(cx));
+        if self.server_deaf {
+            return Poll::Pending;
+        }
         if self.client_eof && reading && mode == Mode::Forward && !self.server_told {
             // An error means that the server is gone as well, which reading from it will show.
             let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
@@ -377,6 +383,17 @@ impl Relay {
         Poll::Ready(Ok(None))
     }
 
+    /// A server that has ended the session may have said why before: its end is told by reading, not by writing.
+    fn poll_write_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.server_deaf && ready!(self.up.poll_write(&mut self.server, cx)).is_err() {
+            self.server_deaf = true;
+        }
+        if self.server_deaf {
+            self.up.give_up();
+        }
+        Poll::Ready(())
+    }
+
     /// Server to client. Ready means that something moved.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let pending = !self.down.written();
@@ -384,9 +401,10 @@ impl Relay {
         if self.server_eof {
             return if pending { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
-        match self.down.poll_read(&mut self.server, cx).map_err(Broken::Server)? {
-            Poll::Ready(0) => self.server_eof = true,
-            Poll::Ready(_) => self.scan_down()?,
+        match self.down.poll_read(&mut self.server, cx) {
+            // A server that closes with something of ours unread resets the connection.
+            Poll::Ready(Ok(0) | Err(_)) => self.server_eof = true,
+            Poll::Ready(Ok(_)) => self.scan_down()?,
             Poll::Pending if !pending => return Poll::Pending,
             Poll::Pending => {}
         }
@@ -699,7 +717,7 @@ impl Relay {
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
-                self.send(&flush).await?;
+                self.send(&flush).await;
             }
             match self.run(Mode::Settle).await? {
                 Event::Quiescent => return Ok(()),
@@ -710,14 +728,14 @@ impl Relay {
         }
     }
 
-    /// Bytes of our own to the server, behind what was judged before.
-    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    /// Bytes of our own to the server, behind what was judged before. If it is gone, what is read next tells so.
+    pub async fn send(&mut self, bytes: &[u8]) {
         use tokio::io::AsyncWriteExt;
-        std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
-            .await
-            .map_err(Broken::Server)?;
-        self.server.write_all(bytes).await.map_err(Broken::Server)?;
-        self.server.flush().await.map_err(Broken::Server)
+        std::future::poll_fn(|cx| self.poll_write_up(cx)).await;
+        if !self.server_deaf {
+            let written = self.server.write_all(bytes).await;
+            self.server_deaf = written.is_err() || self.server.flush().await.is_err();
+        }
     }
 
     /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.

@@ -190,10 +190,8 @@ impl Session {
         self.relay.position_shift = shift;
         self.relay.capture = true;
         self.relay.responses.sent(b'Q');
-        let result = match self.relay.send(&frame).await {
-            Ok(()) => self.relay.settle().await,
-            Err(broken) => Err(broken),
-        };
+        self.relay.send(&frame).await;
+        let result = self.relay.settle().await;
         self.relay.swallow_ready = false;
         self.relay.position_shift = 0;
         self.relay.capture = false;
