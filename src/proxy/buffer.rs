@@ -1,6 +1,7 @@
 //! One direction's bytes: judged ones that are still to be written, and those behind them that are not judged yet.
 
 use super::stream::Stream;
+use super::wire;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -71,6 +72,19 @@ impl Buffer {
         self.forward += here;
         self.body -= here;
         self.body == 0
+    }
+
+    /// Lets rows pass, as many as are here as a whole: of DataRow and CopyData, most of what a server says, nothing is of
+    /// interest but where they end.
+    pub fn pass_rows(&mut self) {
+        let mut rest = &self.bytes[self.forward..self.end];
+        while let [b'D' | b'd', ..] = rest
+            && let Some(len) = rest.first_chunk().and_then(wire::frame_len)
+            && let Some(after) = rest.get(len..)
+        {
+            rest = after;
+        }
+        self.forward = self.end - rest.len();
     }
 
     /// Throws away `len` bytes from the front of what is not judged, as much as is here; returns what is still to be thrown away.

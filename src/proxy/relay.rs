@@ -558,6 +558,7 @@ impl Relay {
             if !self.down.at_frame() && !self.down.pass_body() {
                 return Ok(());
             }
+            self.down.pass_rows();
             let here = self.down.unjudged();
             let Some(header) = here.first_chunk::<HEADER>() else {
                 return Ok(());
