@@ -33,7 +33,7 @@ const TEXTS: [&[u8]; 12] = [
 ];
 
 /// Of both streams together, so that no input takes long.
-const STREAMS_BYTES_MAX: usize = 1 << 20;
+const STREAMS_BYTES_MAX: usize = 300_000;
 
 pub fn check(data: &[u8]) {
     let mut input = Input::new(data);
@@ -254,7 +254,7 @@ impl Play<'_> {
                 // A session would wait for ever.
                 Poll::Pending if self.mode == Mode::Settle && stuck > 3 => self.mode = Mode::Forward,
                 // Both sides have sent what they had, but one is not read.
-                Poll::Pending if stuck > 2_100 => return true,
+                Poll::Pending if stuck > 600 => return true,
                 Poll::Pending => {}
                 Poll::Ready(Err(Broken::Protocol(what))) => {
                     self.is_violation(&what);

@@ -5,7 +5,7 @@ use std::io;
 use std::task::Poll;
 use tokio::io::ReadBuf;
 
-const PIECES_MAX: usize = 2_000;
+const PIECES_MAX: usize = 500;
 
 #[derive(Debug, Default)]
 pub struct Memory {
