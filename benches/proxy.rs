@@ -270,7 +270,7 @@ fn print_line(what: &str, all: &[Vec<Measured>; 3]) {
 
 /// A session that is ready.
 fn open(port: u16) -> Result<TcpStream, String> {
-    let open = || {
+    let open = || -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         let body = b"\0\x03\0\0user\0postgres\0database\0bench\0\0";
         stream.write_all(&[&(body.len() as u32 + 4).to_be_bytes()[..], body].concat())?;
