@@ -74,17 +74,9 @@ impl Buffer {
         self.body == 0
     }
 
-    /// Lets rows pass, as many as are here as a whole: of DataRow and CopyData, most of what a server says, nothing is of
-    /// interest but where they end.
+    /// Lets rows pass, as many as are here as a whole.
     pub fn pass_rows(&mut self) {
-        let mut rest = &self.bytes[self.forward..self.end];
-        while let [b'D' | b'd', ..] = rest
-            && let Some(len) = rest.first_chunk().and_then(wire::frame_len)
-            && let Some(after) = rest.get(len..)
-        {
-            rest = after;
-        }
-        self.forward = self.end - rest.len();
+        self.forward += wire::rows_len(self.unjudged());
     }
 
     /// Throws away `len` bytes from the front of what is not judged, as much as is here; returns what is still to be thrown away.

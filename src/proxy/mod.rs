@@ -25,7 +25,7 @@ mod stream;
 mod tls;
 mod unread;
 mod verifiers;
-mod wire;
+pub mod wire;
 
 use crate::audit::Audit;
 use crate::plan::policy::Policy;
