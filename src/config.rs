@@ -5,7 +5,7 @@
 
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Auth, ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
+use crate::proxy::{Auth, AuthQuery, ClientTls, Config, Limits, Secret, Upstream, UpstreamTls, Verify};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -20,6 +20,13 @@ const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
 /// A day: nobody waits longer for a connection or a shutdown on purpose.
 const TIMEOUT_S_MAX: u64 = 86_400;
+/// As PgBouncer's default: an expired password is none.
+const AUTH_QUERY_DEFAULT: &str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END \
+    FROM pg_catalog.pg_authid WHERE rolname = $1";
+const AUTH_DBNAME_DEFAULT: &str = "postgres";
+const AUTH_CACHE_DEFAULT: Duration = Duration::from_secs(30);
+/// No flag and no key: arguments and configuration files are read by too many.
+const AUTH_PASSWORD_VARIABLE: &str = "LOCKKEEPER_AUTH_PASSWORD";
 /// sockaddr_un's sun_path, less the NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -129,7 +136,7 @@ pub struct Options {
     pub upstream_tls_name: Option<String>,
 
     /// Who authenticates clients: passthrough (the server; all messages are relayed) or scram (the proxy, from the
-    /// verifiers of --auth-file; it logs in to the server with what the client has proven) [default: passthrough]
+    /// verifiers of --auth-file or --auth-user; it logs in to the server with what the client has proven) [default: passthrough]
     #[arg(
         long,
         value_name = "MODE",
@@ -139,7 +146,8 @@ pub struct Options {
     )]
     pub auth: Option<AuthMode>,
 
-    /// For --auth scram: lines "user" "SCRAM-SHA-256$…" as in PgBouncer's auth_file; SIGHUP reads it again
+    /// For --auth scram: lines "user" "SCRAM-SHA-256$…" as in PgBouncer's auth_file; SIGHUP reads it again. A line
+    /// "user" "password" is allowed for --auth-user alone
     #[arg(
         long,
         value_name = "FILE",
@@ -148,6 +156,48 @@ pub struct Options {
         help_heading = "Authentication"
     )]
     pub auth_file: Option<PathBuf>,
+
+    /// For --auth scram: as this role the proxy asks the server for the verifiers of users that are not in --auth-file.
+    /// Its password, if the server wants one, is LOCKKEEPER_AUTH_PASSWORD in the environment or stands in --auth-file
+    #[arg(
+        long,
+        value_name = "ROLE",
+        env = "LOCKKEEPER_AUTH_USER",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_user: Option<String>,
+
+    /// What --auth-user asks with the name as $1; one row of two columns, the name and pg_authid.rolpassword, or none. A
+    /// role that is no superuser needs a SECURITY DEFINER function: "SELECT * FROM user_lookup($1)" [default: pg_authid]
+    #[arg(
+        long,
+        value_name = "SQL",
+        env = "LOCKKEEPER_AUTH_QUERY",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_query: Option<String>,
+
+    /// The database in which --auth-user asks [default: postgres]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKKEEPER_AUTH_DBNAME",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_dbname: Option<String>,
+
+    /// Seconds that an answer is used again; a password that changes meanwhile is noticed at once [default: 30]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUTH_CACHE_S",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_cache_s: Option<u64>,
 
     /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
     /// [default: standard]
@@ -324,6 +374,10 @@ impl Options {
             upstream_tls_name: self.upstream_tls_name.or(below.upstream_tls_name),
             auth: self.auth.or(below.auth),
             auth_file: self.auth_file.or(below.auth_file),
+            auth_user: self.auth_user.or(below.auth_user),
+            auth_query: self.auth_query.or(below.auth_query),
+            auth_dbname: self.auth_dbname.or(below.auth_dbname),
+            auth_cache_s: self.auth_cache_s.or(below.auth_cache_s),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
             connections_max: self.connections_max.or(below.connections_max),
@@ -367,7 +421,8 @@ impl Options {
         }
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
-        let auth = auth(self.auth, self.auth_file)?;
+        let query = auth_query(self.auth_user, self.auth_query, self.auth_dbname, self.auth_cache_s)?;
+        let auth = auth(self.auth, self.auth_file, query)?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -540,13 +595,66 @@ fn upstream_tls(
     }
 }
 
-fn auth(mode: Option<AuthMode>, file: Option<PathBuf>) -> Result<Auth, String> {
-    match (mode, file) {
-        (Some(AuthMode::Scram), Some(file)) => Ok(Auth::Scram(file)),
-        (Some(AuthMode::Scram), None) => Err("auth-file is not set: auth scram needs the users' verifiers".into()),
-        (None, Some(_)) => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
-        (None | Some(AuthMode::Passthrough), _) => Ok(Auth::PassThrough),
+fn auth(mode: Option<AuthMode>, file: Option<PathBuf>, query: Option<AuthQuery>) -> Result<Auth, String> {
+    match mode {
+        Some(AuthMode::Scram) if file.is_none() && query.is_none() => Err(
+            "auth-file is not set: auth scram needs the users' verifiers; give --auth-file, or --auth-user to ask the server for \
+             them"
+                .into(),
+        ),
+        Some(AuthMode::Scram) => Ok(Auth::Scram { file, query }),
+        None if file.is_some() => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
+        None if query.is_some() => Err("auth-user is set, but not looked at without auth scram: give --auth scram too".into()),
+        None | Some(AuthMode::Passthrough) => Ok(Auth::PassThrough),
     }
+}
+
+fn auth_query(
+    user: Option<String>,
+    sql: Option<String>,
+    database: Option<String>,
+    cache_s: Option<u64>,
+) -> Result<Option<AuthQuery>, String> {
+    let Some(user) = user else {
+        let given = [
+            (sql.is_some(), "auth-query"),
+            (database.is_some(), "auth-dbname"),
+            (cache_s.is_some(), "auth-cache-s"),
+        ];
+        return match given.iter().find(|(given, _)| *given) {
+            Some((_, name)) => Err(format!(
+                "{name} is set without auth-user: give --auth-user, the role that asks"
+            )),
+            None => Ok(None),
+        };
+    };
+    let query = AuthQuery {
+        user,
+        sql: sql.unwrap_or_else(|| AUTH_QUERY_DEFAULT.into()),
+        database: database.unwrap_or_else(|| AUTH_DBNAME_DEFAULT.into()),
+        cache_time: timeout("auth-cache-s", cache_s, 0, AUTH_CACHE_DEFAULT)?,
+        password: auth_password()?,
+    };
+    for (name, text) in [
+        ("auth-user", &query.user),
+        ("auth-query", &query.sql),
+        ("auth-dbname", &query.database),
+    ] {
+        if text.is_empty() || text.contains('\0') {
+            return Err(format!("{name}: it is empty, or has a NUL byte in it"));
+        }
+    }
+    if !query.sql.contains("$1") {
+        return Err("auth-query: it has no $1, which stands for the name that is asked for".into());
+    }
+    Ok(Some(query))
+}
+
+fn auth_password() -> Result<Option<Secret>, String> {
+    let password = std::env::var_os(AUTH_PASSWORD_VARIABLE).filter(|password| !password.is_empty());
+    let text = password.map(std::ffi::OsString::into_string).transpose();
+    let text = text.map_err(|_| format!("{AUTH_PASSWORD_VARIABLE}: it is not UTF-8"))?;
+    Ok(text.map(Secret::new))
 }
 
 fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) -> Result<usize, String> {
@@ -837,7 +945,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 23);
+        assert_eq!(keys().len(), 27);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
@@ -928,9 +1036,62 @@ mod tests {
         };
         assert_eq!(resolve(""), Ok(Auth::PassThrough));
         assert_eq!(resolve("auth = 'passthrough'; auth-file = 'f'"), Ok(Auth::PassThrough));
-        assert_eq!(resolve("auth = 'scram'; auth-file = 'f'"), Ok(Auth::Scram("f".into())));
-        assert!(resolve("auth = 'scram'").is_err_and(|error| error.contains("auth-file is not set")));
-        assert!(resolve("auth-file = 'f'").is_err_and(|error| error.contains("--auth scram")));
+        let file = Some("f".into());
+        assert_eq!(
+            resolve("auth = 'scram'; auth-file = 'f'"),
+            Ok(Auth::Scram { file, query: None })
+        );
+        let query = |sql: &str, database: &str, cache_s| AuthQuery {
+            user: "asker".into(),
+            sql: sql.into(),
+            database: database.into(),
+            cache_time: Duration::from_secs(cache_s),
+            password: None,
+        };
+        let scram = |file, query| {
+            Ok(Auth::Scram {
+                file,
+                query: Some(query),
+            })
+        };
+        assert_eq!(
+            resolve("auth = 'scram'; auth-user = 'asker'"),
+            scram(None, query(AUTH_QUERY_DEFAULT, "postgres", 30))
+        );
+        let all = "auth-file = 'f'; auth-user = 'asker'; auth-query = 'SELECT * FROM f($1)'; auth-dbname = 'd'; auth-cache-s = 0";
+        assert_eq!(
+            resolve(&format!("auth = 'scram'; {all}")),
+            scram(Some("f".into()), query("SELECT * FROM f($1)", "d", 0))
+        );
+        assert_eq!(resolve(&format!("auth = 'passthrough'; {all}")), Ok(Auth::PassThrough));
+        let wrong = |text: &str, expect: &str| {
+            let error = resolve(text).expect_err(text);
+            assert!(error.contains(expect), "{error}");
+        };
+        wrong("auth = 'scram'", "auth-file is not set");
+        wrong("auth-file = 'f'", "--auth scram");
+        wrong("auth-user = 'asker'", "--auth scram");
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-query = 'SELECT $1'",
+            "auth-query is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-dbname = 'd'",
+            "auth-dbname is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-cache-s = 1",
+            "auth-cache-s is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-user = 'a'; auth-query = 'SELECT 1'",
+            "it has no $1",
+        );
+        wrong("auth = 'scram'; auth-user = ''", "auth-user: it is empty");
+        wrong(
+            "auth = 'scram'; auth-user = 'a'; auth-cache-s = 86401",
+            "auth-cache-s: 86401 is out of range",
+        );
     }
 
     #[test]

@@ -43,6 +43,9 @@ fetched again when a password changes:
     SELECT format('\\\"%s\\\" \\\"%s\\\"', replace(rolname, '\\\"', '\\\"\\\"'), rolpassword)
     FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256%'\"
 
+With --auth-user no file is needed: as that role the proxy asks the server for whoever is not in it,
+by --auth-query. Its password is LOCKKEEPER_AUTH_PASSWORD, or stands in the file.
+
 SIGHUP reads the policy, the TLS files and the auth file again (keeping the old ones when the new
 ones are wrong) and opens the audit log again. SIGTERM ends idle sessions, waits for what is in the
 middle of something, and ends. With --reuse-port a new process may be started first; then SIGTERM

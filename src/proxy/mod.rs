@@ -4,6 +4,7 @@
 //! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
 //! [`Shared`].
 
+mod auth_query;
 mod buffer;
 mod conduct;
 mod dialogue;
@@ -42,7 +43,7 @@ use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use verifiers::AuthFile;
+use verifiers::Verifiers;
 
 /// How long sessions that are ended in the middle of something have to say so.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -93,12 +94,12 @@ impl Config {
     pub fn check_files(&self) -> Result<(), String> {
         self.client_tls.as_ref().map(Acceptor::load).transpose()?;
         self.connector()?;
-        self.auth.load()?;
+        self.auth.load(mpsc::channel(1).0)?;
         Ok(())
     }
 
     fn connector(&self) -> Result<Option<Connector>, String> {
-        let binds = matches!(self.auth, Auth::Scram(_));
+        let binds = matches!(self.auth, Auth::Scram { .. });
         let tls = self.upstream_tls.as_ref();
         tls.map(|tls| Connector::load(tls, binds)).transpose()
     }
@@ -110,15 +111,52 @@ pub enum Auth {
     /// The server: the messages are relayed.
     #[default]
     PassThrough,
-    /// The proxy, with the SCRAM verifiers of this file; what the client proves then logs in to the server.
-    Scram(PathBuf),
+    /// The proxy, with SCRAM verifiers of the file, else of the query; what the client proves then logs in to the server.
+    Scram {
+        file: Option<PathBuf>,
+        query: Option<AuthQuery>,
+    },
+}
+
+/// How to ask the server for the verifiers of its users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthQuery {
+    /// Who asks.
+    pub user: String,
+    /// With the name as $1; it gives name and verifier.
+    pub sql: String,
+    pub database: String,
+    /// How long an answer is used, if nothing speaks against it.
+    pub cache_time: Duration,
+    /// Of `user`. None: it stands in the file, or the server needs none.
+    pub password: Option<Secret>,
+}
+
+/// A password, which is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Auth {
-    fn load(&self) -> Result<Option<AuthFile>, String> {
+    fn load(&self, asks: mpsc::Sender<auth_query::Ask>) -> Result<Option<Verifiers>, String> {
         match self {
             Auth::PassThrough => Ok(None),
-            Auth::Scram(path) => AuthFile::load(path).map(Some),
+            Auth::Scram { file, query } => Verifiers::load(file.as_deref(), query.as_ref(), asks).map(Some),
         }
     }
 }
@@ -188,7 +226,7 @@ pub(crate) struct Shared {
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
-    auth_file: Option<AuthFile>,
+    verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
@@ -288,6 +326,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         Some(path) => Audit::open(path)?,
         None => Audit::off(),
     };
+    let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
@@ -295,7 +334,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         policy: Current::new(policy),
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
-        auth_file: config.auth.load()?,
+        verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -303,7 +342,7 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, load_policy))
+    runtime.block_on(run(config, shared, load_policy, asked))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -317,6 +356,7 @@ async fn run(
     config: Config,
     shared: Arc<Shared>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
+    asked: mpsc::Receiver<auth_query::Ask>,
 ) -> Result<(), String> {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(signal)
@@ -336,6 +376,7 @@ async fn run(
     }
     drop(accepted);
     let workers = workers(&shared)?;
+    tokio::spawn(auth_query::answer(Arc::clone(&shared), asked));
     readiness::ready();
     let mut turn = 0;
     let deadline = async |shared: Arc<Shared>| {
@@ -428,7 +469,7 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
             Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
         }
     }
-    match shared.auth_file.as_ref().map(AuthFile::reload) {
+    match shared.verifiers.as_ref().map(Verifiers::reload) {
         None => {}
         Some(Ok(())) => tracing::info!("auth file read again"),
         Some(Err(error)) => tracing::error!(error, "the auth file is wrong, the old verifiers stay"),

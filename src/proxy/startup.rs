@@ -272,13 +272,12 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         return;
     }
     let deadline = Instant::now() + shared.limits.authentication_timeout;
-    if let Some(file) = &shared.auth_file {
+    if let Some(verifiers) = &shared.verifiers {
         let user = User {
             name: user_name(&packet),
-            users: file.get(),
             end_point,
         };
-        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user)).await;
+        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user, verifiers)).await;
         let late = |_| {
             let seconds = shared.limits.authentication_timeout.as_secs();
             let message = format!("lockkeeper: authentication was not finished within {seconds} s");
@@ -295,7 +294,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
     let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
     relay.replication = parameters.replication;
-    if shared.auth_file.is_some() {
+    if shared.verifiers.is_some() {
         relay.authenticated();
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {

@@ -313,6 +313,11 @@ fn create_database(cluster: &Cluster, name: &str) {
 
 /// A proxy on a free port; `dir` holds policy.toml and gets audit.jsonl and proxy.log.
 pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, u16) {
+    start_proxy_in(dir, upstream, arguments, &[])
+}
+
+/// With these variables in its environment.
+pub fn start_proxy_in(dir: &Path, upstream: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Guarded, u16) {
     for _ in 0..20 {
         let port = cluster::free_port().expect("a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
@@ -330,6 +335,7 @@ pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, 
             .arg(dir.join("audit.jsonl"))
             .args(arguments);
         cluster::clean_environment(&mut command);
+        command.envs(environment.iter().copied());
         let proxy = Guarded::spawn(&command, &dir.join("proxy.log")).unwrap_or_else(|e| panic!("{e}"));
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {
@@ -365,6 +371,23 @@ fn psql_at(cluster: &Cluster, port: u16, database: &str, arguments: &[&str], std
         ])
         .args(arguments);
     run(command, stdin)
+}
+
+/// Waits for a condition, and fails the test if it never holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the backend sleeps in pg_sleep.
+#[track_caller]
+pub fn until_asleep(stage: &Stage, pid: u32) {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
+    until("the backend sleeps", || stage.direct(&sql) == "1");
 }
 
 /// Runs a program to its end with that input.

@@ -23,9 +23,9 @@ pub struct Pki {
     pub ca: String,
     /// Signs nothing that the servers have.
     pub other_ca: String,
-    /// The server's, for localhost and 127.0.0.1.
+    /// The server's, for localhost and its addresses.
     pub server: Pair,
-    /// Two of the proxy's, for localhost and 127.0.0.1.
+    /// Two of the proxy's, for the same names.
     pub proxy: Pair,
     pub proxy_renewed: Pair,
     /// Signed by `ca`, and by `other_ca`.
@@ -74,7 +74,7 @@ pub static PKI: LazyLock<Pki> = LazyLock::new(|| {
     }
 });
 
-const HERE: &[&str] = &["localhost", "127.0.0.1"];
+const HERE: &[&str] = &["localhost", "127.0.0.1", "::1"];
 
 fn parameters(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<String> = hosts.iter().map(|host| host.to_string()).collect();
