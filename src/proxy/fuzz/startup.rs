@@ -95,7 +95,7 @@ fn expect(bytes: &[u8], boundaries: &[usize], offers_tls: bool, ends: bool) -> E
             return (Some(Ok(First::Nothing)), answered);
         }
         let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
-        if length < 8 || length > 10_000 {
+        if !(8..=10_000).contains(&length) {
             return (refused("invalid length of startup packet"), answered);
         }
         let Some(packet) = rest.get(..length) else {
