@@ -18,6 +18,8 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod lex;
 pub mod plan;
 pub mod proxy;

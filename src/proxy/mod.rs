@@ -10,6 +10,8 @@ mod buffer;
 mod conduct;
 mod dialogue;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod held;
 mod journal;
 mod judge;
@@ -26,7 +28,7 @@ mod stream;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;
-mod wire;
+pub mod wire;
 
 use crate::audit::{Audit, Sink};
 use crate::plan::policy::Policy;
