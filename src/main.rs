@@ -184,9 +184,6 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return fail(2, &error),
     };
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = std::io::stdout().is_terminal() && !no_colour && !dumb;
     let mut streams = check::Streams {
         stdin: &mut std::io::stdin(),
         out: &mut BufWriter::new(std::io::stdout()),
@@ -201,7 +198,9 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
 }
 
 fn colour() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !no_colour && !dumb
 }
 
 fn review_audit(arguments: review::Arguments) -> ExitCode {

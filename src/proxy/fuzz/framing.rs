@@ -1,7 +1,9 @@
 //! A relay between two streams that are cut anywhere, against a plain reader of the whole streams: every frame is seen once,
 //! whole and in order, what needs a look never passes without, all else passes as it is, and no more is held than may be.
 
-use super::super::relay::{Broken, Event, Held, HeldKind, Mode, Relay};
+use super::super::Limits;
+use super::super::held;
+use super::super::relay::{Broken, Event, Mode, Relay};
 use super::super::stream::Stream;
 use super::super::wire::{self, HEADER};
 use super::memory::Memory;
@@ -10,6 +12,8 @@ use crate::plan::statement::{Gate, gate, may_use_prepared};
 use std::task::{Context, Poll, Waker};
 
 const STATEMENT_BYTES_MAX: usize = 100_000;
+/// Of what is prepared and bound.
+const HELD_BYTES_MAX: usize = 5_000;
 /// As in the relay: longer messages of the server are not read.
 const READ_MAX: usize = 60 << 10;
 const AUTHENTICATION_MAX: usize = 65_535;
@@ -49,7 +53,12 @@ pub fn check(data: &[u8]) {
     };
     let client = stream(&up, &client_cuts, flags & 1 != 0, &rooms[0]);
     let server = stream(&down, &server_cuts, flags & 2 != 0, &rooms[1]);
-    let mut relay = Relay::new(client, server, STATEMENT_BYTES_MAX);
+    let limits = Limits {
+        statement_bytes_max: STATEMENT_BYTES_MAX,
+        held_bytes_max: HELD_BYTES_MAX,
+        ..Limits::default()
+    };
+    let mut relay = Relay::new(client, server, &limits);
     relay.capture = flags & 4 != 0;
     let mut play = Play {
         relay,
@@ -321,12 +330,12 @@ impl Play<'_> {
 
     /// Whether a frame may not pass unseen, as far as the frame and the names that are held tell.
     fn needs_a_look(&self, tag: u8, bytes: &[u8], whole: bool) -> bool {
-        let held = |name: &[u8]| self.relay.statements.contains_key(name);
+        let held = |name: &[u8]| self.relay.held.statement(name).is_some();
         let strings: Vec<&[u8]> = bytes[HEADER..].split(|byte| *byte == 0).collect();
         // Behind the last NUL is no string.
         let strings = &strings[..strings.len() - 1];
         let dangerous =
-            |text: &[u8]| gate(text) == Gate::Read || (!self.relay.statements.is_empty() && may_use_prepared(text));
+            |text: &[u8]| gate(text) == Gate::Read || (self.relay.held.has_statements() && may_use_prepared(text));
         match tag {
             b'Q' | b'P' if self.may_skip => false,
             b'Q' | b'P' if !whole => true,
@@ -360,7 +369,10 @@ impl Play<'_> {
         assert_eq!((tag, Some(frame.start + length)), (frame.tag, frame.end));
         match event {
             Event::TooLarge(..) => {
-                assert!(length > STATEMENT_BYTES_MAX && matches!(tag, b'Q' | b'P'));
+                match tag {
+                    b'B' => assert!(!self.relay.held.fits(length)),
+                    _ => assert!(length > STATEMENT_BYTES_MAX && matches!(tag, b'Q' | b'P')),
+                }
                 let some = here.len().min(bytes.len());
                 assert_eq!(here[..some], bytes[..some]);
             }
@@ -403,15 +415,18 @@ impl Play<'_> {
         self.fates.push(Fate::Passed);
         match choice {
             3 => self.mode = Mode::Settle,
-            4 => self.relay.statements.clear(),
+            4 => self.relay.held.forget_statements(),
             _ => {
-                let held = Held {
-                    text: Vec::new(),
-                    types: Vec::new(),
-                    what: HeldKind::Judge,
+                let statement = held::Statement {
+                    text: bytes::Bytes::new(),
+                    types: bytes::Bytes::new(),
+                    reading: None,
+                    what: held::Kind::Judge,
                     quiet_until: None,
                 };
-                self.relay.statements.extend(name.map(|name| (name, held)));
+                if let Some(name) = name {
+                    self.relay.held.prepare(&name, statement);
+                }
             }
         }
     }
@@ -436,7 +451,7 @@ impl Play<'_> {
         };
         let (bytes, _) = self.bytes(frame);
         let length = frame.end.map(|end| end - frame.start);
-        let held = !self.relay.statements.is_empty();
+        let held = self.relay.held.has_statements();
         let violates = match (self.mode, frame.tag, length) {
             (_, _, None) => true,
             (Mode::Settle, _, _) if self.relay.responses.lost() => true,
@@ -478,7 +493,7 @@ impl Play<'_> {
 
     /// Only a frame that is not whole may still wait.
     fn nothing_waits(&self) {
-        let held = !self.relay.statements.is_empty();
+        let held = self.relay.held.has_statements();
         if let Some(frame) = self.next() {
             let (bytes, whole) = self.bytes(frame);
             let waits = matches!(frame.tag, b'Q' | b'P') || (held && matches!(frame.tag, b'B' | b'E' | b'C'));
