@@ -21,6 +21,8 @@ pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;

@@ -114,6 +114,7 @@ fn an_event_is_one_line_with_every_key() {
         hint: "CREATE INDEX CONCURRENTLY".into(),
         action: Action::Rewrite,
         overridden: None,
+        span: 0..0,
     };
     let mut event = event("CREATE INDEX\n\"ü\u{2028}\\\" ON t (a)");
     event.findings.push(FindingRecord::from(&finding));

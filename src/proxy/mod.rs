@@ -15,6 +15,8 @@ mod control;
 mod desk;
 mod dialogue;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gentle;
 mod held;
 mod jobs;
@@ -34,7 +36,7 @@ mod stream;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;
-mod wire;
+pub mod wire;
 
 use crate::audit::{Audit, Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;

@@ -386,6 +386,10 @@ impl Relay {
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
             }
+            if mode == Mode::Settle && self.responses.lost() {
+                let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
+                return Poll::Ready(Err(Broken::Protocol(what.into())));
+            }
             if mode != Mode::Forward && self.settled() {
                 return Poll::Ready(Ok(Event::Quiescent));
             }
@@ -649,6 +653,7 @@ impl Relay {
             if !self.down.at_frame() && !self.down.pass_body() {
                 return Ok(());
             }
+            self.down.pass_rows();
             let here = self.down.unjudged();
             let Some(header) = here.first_chunk::<HEADER>() else {
                 return Ok(());

@@ -32,7 +32,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const HANDSHAKE: u8 = 0x16;
 
 /// What a client says first, apart from requests for encryption that are declined.
-enum First {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
     Startup(Vec<u8>),
     Cancel(Vec<u8>),
     /// It asked for TLS and was told to go ahead.
@@ -144,7 +145,7 @@ async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<(Stream, Option<
             let (encrypted, end_point) = acceptor.accept(plain).await?;
             Ok((Stream::Tls(Box::new(encrypted)), end_point))
         }
-        Stream::Unix(_) | Stream::Tls(_) => Err("a request for encryption where there can be none".into()),
+        _ => Err("a request for encryption where there can be none".into()),
     }
 }
 
@@ -157,7 +158,7 @@ async fn first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, St
     first
 }
 
-async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
+pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
     let mut negotiated = (client.is_tls(), client.is_tls());
     loop {
         let mut head = [0; 4];
@@ -195,7 +196,7 @@ async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<Firs
                     // Somebody in between could have put it there, to be taken for what was encrypted later.
                     return Err("received unencrypted data after a request for encryption".into());
                 }
-                let yes = code == SSL_REQUEST && offers_tls && matches!(client, Stream::Tcp(_));
+                let yes = code == SSL_REQUEST && offers_tls && !matches!(client, Stream::Unix(_));
                 let answer = if yes { b"S" } else { b"N" };
                 client.write_all(answer).await.map_err(|error| error.to_string())?;
                 if yes {
@@ -421,15 +422,15 @@ async fn end_broken(session: &mut Session, broken: &Broken) {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Parameters {
-    user: String,
-    database: String,
-    application_name: String,
-    replication: bool,
+pub(super) struct Parameters {
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) application_name: String,
+    pub(super) replication: bool,
 }
 
 /// What the session needs to know of the startup packet, which goes to the server as it is.
-fn startup_parameters(packet: &[u8]) -> Parameters {
+pub(super) fn startup_parameters(packet: &[u8]) -> Parameters {
     let mut found = Parameters::default();
     let mut rest = packet.get(8..).unwrap_or_default();
     while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
@@ -458,7 +459,7 @@ fn startup_parameters(packet: &[u8]) -> Parameters {
 }
 
 /// The user as the server sees it: bytes, the last of several, cut as every name is.
-fn user_name(packet: &[u8]) -> Vec<u8> {
+pub(super) fn user_name(packet: &[u8]) -> Vec<u8> {
     const NAME_BYTES_MAX: usize = 63;
     let mut rest = packet.get(8..).unwrap_or_default();
     let mut user = &[][..];

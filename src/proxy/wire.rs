@@ -17,6 +17,19 @@ pub fn frame_len(bytes: &[u8; HEADER]) -> Option<usize> {
     (len >= 4).then(|| len as usize + 1)
 }
 
+/// The length of the whole DataRow and CopyData messages that come first: of these, most of what a server says, nothing is
+/// of interest but where they end.
+pub fn rows_len(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'D' | b'd', ..] = rest
+        && let Some(len) = rest.first_chunk().and_then(frame_len)
+        && let Some(after) = rest.get(len..)
+    {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
 /// The bytes before the first NUL and those after it.
 pub fn c_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let nul = memchr::memchr(0, bytes)?;
@@ -508,6 +521,19 @@ mod tests {
             let [a, b, c, d] = len.to_be_bytes();
             assert_eq!(frame_len(&[b'Q', a, b, c, d]), None);
         }
+    }
+
+    #[test]
+    fn rows_end_where_something_else_begins() {
+        let check = |bytes: &[u8], expect: usize| assert_eq!(rows_len(bytes), expect, "{}", bytes.escape_ascii());
+        check(b"", 0);
+        check(b"D\0\0\0\x06\0\0", 7);
+        check(b"D\0\0\0\x04d\0\0\0\x05xC\0\0\0\x04", 11);
+        check(b"D\0\0\0\x04D\0\0\0\x05", 5);
+        check(b"D\0\0\0\x04D\0\0", 5);
+        check(b"D\0\0\0\x03D\0\0\0\x04", 0);
+        check(b"D\xff\xff\xff\xff", 0);
+        check(b"Z\0\0\0\x05I", 0);
     }
 
     #[test]
