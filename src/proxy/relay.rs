@@ -367,7 +367,7 @@ impl Relay {
         std::future::poll_fn(|cx| self.poll(cx, mode)).await
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
         let polled = self.poll_both(cx, mode);
         let flowed = Flowed {
             statements: self.executed,
