@@ -1,7 +1,7 @@
 //! What framing and judging cost: the walk over a server's rows and a client's query, the gate's look at the bytes, the shape of a point update, and reading DDL with the full grammar.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lockkeeper::plan::batches::shape;
+use lockkeeper::plan::batches::shape::shape;
 use lockkeeper::plan::facts::Facts;
 use lockkeeper::plan::policy::Policy;
 use lockkeeper::plan::rules::RULES;

@@ -15,7 +15,7 @@ mod script;
 mod text;
 mod tool;
 
-use crate::plan::batches::{expected_rows, wants_estimate};
+use crate::plan::batches::{Target, expected_rows, target};
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::policy::{Action, Policy, Subject};
@@ -314,10 +314,10 @@ impl Checker<'_, '_> {
         if facts.offline {
             return self.known.may_be_large(statement, small_bytes);
         }
-        let wants = |relation| wants_estimate(statement, relation, small_bytes);
+        let wants = |relation| target(statement, relation, small_bytes) == Target::Unknown;
         facts.estimated_rows.is_none()
             && matches!(statement.kind, Kind::Write)
-            && facts.relations.first().is_some_and(wants)
+            && facts.target(statement).is_some_and(wants)
     }
 
     fn facts(&mut self, statement: &Statement) -> Result<Facts, String> {
@@ -330,8 +330,8 @@ impl Checker<'_, '_> {
         let mut facts = self.known.facts(statement, base);
         if let Some(live) = &mut self.live
             && matches!(statement.kind, Kind::Write)
-            && let Some(relation) = facts.relations.first()
-            && wants_estimate(statement, relation, self.policy.small_bytes)
+            && let Some(relation) = facts.target(statement)
+            && target(statement, relation, self.policy.small_bytes) == Target::Unknown
         {
             let planned = live.planned_rows(statement)?;
             facts.estimated_rows = planned.map(|planned| expected_rows(statement, relation, planned));

@@ -2,11 +2,14 @@
 //! line, a setting or an input is wrong.
 
 use clap::{Args, Parser, Subcommand};
+use lockkeeper::admin::http::{self, Site};
 use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
-use lockkeeper::{check, demo, review, rules_page};
+use lockkeeper::live::Live;
+use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -16,6 +19,7 @@ Examples:
   lockkeeper rules drop-column            one rule, with bad and good SQL
   lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
                                           what happened last night
+  lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const SERVE_HELP: &str = "\
@@ -83,6 +87,32 @@ Examples:
 
 Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
 
+const INIT_HELP: &str = "\
+Once for each database, by a superuser or the database's owner; again does no harm. The proxy does it
+by itself for such a role. Every role may then keep jobs of its own and sees no others (row-level
+security). Without the table, statements that must not be repeated (SET n = n + 1) are refused when
+they are large, and others cannot be resumed where they stopped.
+
+Example:
+  lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'
+
+Next: lockkeeper jobs --dsn … list";
+
+const JOBS_HELP: &str = "\
+A large UPDATE or DELETE that was interrupted goes on where it stopped when the same statement is sent
+again through Lockkeeper, or by `resume`; every row is changed exactly once. `interrupted` in the list
+means that the session of a running job has died. A superuser sees all jobs, others see their own.
+
+Examples:
+  lockkeeper jobs --dsn dbname=shop list
+  lockkeeper jobs --dsn postgres://app@db.internal/shop pause 7
+  lockkeeper jobs --dsn postgres://app@db.internal/shop resume 7
+  lockkeeper jobs --dsn dbname=shop --format json list --all
+
+Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as `resume`.
+
+Exit code: 0 done, 1 not done (the error says why).";
+
 const DEMO_HELP: &str = "\
 It starts its own servers on free ports of this machine and leaves nothing behind. With the default
 2 million rows it takes some minutes; --rows 100000 is enough to see what happens.
@@ -120,6 +150,12 @@ enum Command {
     },
     /// Review audit logs: list, show, stats, verify
     Audit(Box<review::Arguments>),
+    /// Create the table lockkeeper.job, where batches keep their progress
+    #[command(after_help = INIT_HELP)]
+    Init(jobs::Server),
+    /// Look at batches that run or were interrupted: list, show, pause, resume, cancel
+    #[command(after_help = JOBS_HELP)]
+    Jobs(jobs::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -152,16 +188,22 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => check_files(&arguments),
         Command::Audit(arguments) => review_audit(*arguments),
-        Command::Demo(Demo { rows, pg_bin, keep }) => match demo::run(demo::Options { rows, pg_bin, keep }) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(1, &error),
-        },
+        Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
+        Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
+        Command::Jobs(arguments) => ended(jobs::run(&arguments, &mut std::io::stdout())),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
         Command::Rules { name: None, .. } => print(&rules_page::list()),
         Command::Rules { name: Some(name), .. } => match rules_page::page(&name) {
             Ok(page) => print(&page),
             Err(error) => fail(2, &error),
         },
+    }
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
     }
 }
 
@@ -239,11 +281,41 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = settings.proxy.check_files() {
         return fail(2, &error);
     }
+    let live = Arc::new(Live::default());
+    let log = settings.proxy.audit.iter().map(|sink| sink.path.clone()).collect();
+    let admin = match settings
+        .admin
+        .map(|admin| http::open(&admin, Some(&live), log, settings.proxy.reuse_port))
+        .transpose()
+    {
+        Ok(admin) => admin,
+        Err((code, error)) => return fail(code, &error),
+    };
     start_log(settings.log_format, &settings.log_level);
+    if let Some((listener, site)) = admin {
+        start_admin(listener, site);
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, Box::new(move || load_policy(&policy))) {
+    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
+    }
+}
+
+/// On a thread of its own, which ends with the process.
+fn start_admin(listener: std::net::TcpListener, site: Arc<Site>) {
+    let listen = listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let started = std::thread::Builder::new().name("admin".into()).spawn(move || {
+        if let Err(error) = http::serve(listener, site) {
+            tracing::error!(error, "the admin address is not served");
+        }
+    });
+    match started {
+        Ok(_) => tracing::info!(listen, "review page and metrics"),
+        Err(error) => tracing::error!(%error, "the admin thread cannot be started"),
     }
 }
 

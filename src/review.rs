@@ -6,10 +6,11 @@ mod show;
 mod stats;
 mod table;
 
+use crate::admin::http;
 use crate::audit::filter::Filter;
 use crate::audit::verify::{Expect, Fault, verify};
 use crate::audit::{chain, read, time};
-use crate::config::{did_you_mean, rule_names};
+use crate::config::{self, did_you_mean, rule_names};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -57,6 +58,43 @@ enum Command {
     Verify(Verify),
     /// Counts by rule, action, outcome, user, application and table; the slowest and the refused
     Stats(Stats),
+    /// Show them in a browser: the page of `serve --admin`, over files alone
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Audit logs, also rotated ones; those that one goes on from are found beside it
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// HOST:PORT; other than on a loopback address a token is needed
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6433")]
+    admin: String,
+    /// A file with one line, which whoever looks must know
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
+    /// A name by which the address is reached, besides localhost and IP addresses; may be given several times
+    #[arg(long, value_name = "NAME")]
+    admin_host: Vec<String>,
+}
+
+impl Serve {
+    /// Until the process ends.
+    fn run(self, streams: &mut Streams) -> Result<(), Failure> {
+        let mut files = read::in_order(&self.files).map_err(wrong)?;
+        files.reverse();
+        for file in &files {
+            std::fs::File::open(file).map_err(|error| wrong(format!("cannot read {}: {error}", file.display())))?;
+        }
+        let admin = config::admin(Some(self.admin), self.admin_token_file, self.admin_host).map_err(wrong)?;
+        let admin = admin.ok_or_else(|| wrong("--admin is empty"))?;
+        let (listener, site) =
+            http::open(&admin, None, files, false).map_err(|(code, error)| Failure::Told(code, error))?;
+        let address = listener.local_addr().map_err(|error| wrong(error.to_string()))?;
+        writeln!(streams.out, "http://{address}/  (Ctrl-C ends it)")?;
+        streams.out.flush()?;
+        http::serve(listener, site).map_err(|error| Failure::Told(1, error))
+    }
 }
 
 #[derive(Args)]
@@ -195,6 +233,7 @@ pub fn run(arguments: Arguments, streams: &mut Streams) -> Result<(), Failure> {
             let files = read::in_order(&show.files).map_err(wrong)?;
             show::run(&show.id, &files, show.format == ShowFormat::Json, streams)
         }
+        Command::Serve(serve) => serve.run(streams),
         Command::Verify(arguments) => run_verify(arguments, streams),
         Command::Stats(stats) => {
             let files = read::in_order(&stats.files).map_err(wrong)?;

@@ -16,8 +16,7 @@ END $$;
 CREATE TRIGGER count_up BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION count_up();
 INSERT INTO users (id) SELECT * FROM generate_series(1, 3000);
 VACUUM ANALYZE users;";
-const QUICK: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\npause_ms = 1\n";
+const QUICK: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 1\n";
 
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
@@ -324,7 +323,7 @@ const { Client } = require('pg');
     let batches = stage
         .received()
         .iter()
-        .filter(|sql| sql.starts_with("WITH lockkeeper_keys"))
+        .filter(|sql| sql.starts_with("WITH lockkeeper_changed"))
         .count();
     assert_eq!(batches, 18);
 }

@@ -4,6 +4,7 @@
 //! never decides what a failure means: the policy does, in the session. Passwords are masked here, so nobody has to
 //! remember to. Start at [`Event`] for the format (docs/audit.md explains every key), at [`read`] to read logs.
 
+pub mod after;
 pub mod chain;
 mod file;
 pub mod filter;
@@ -58,6 +59,8 @@ pub enum Phase {
     Step,
     /// The result, before the client hears it.
     Statement,
+    /// A minute after a plan: the same again, with how long statements take now.
+    After,
 }
 
 /// Who sent the statement.
@@ -209,6 +212,16 @@ pub struct Event {
     /// Statements that lead back to the schema before, in the order to run them.
     #[serde(default)]
     pub rollback_plan: Vec<String>,
+    /// What a plan left and what others noticed of it.
+    #[serde(default)]
+    pub after: Option<after::After>,
+}
+
+impl Event {
+    /// The client's text as the log has it.
+    pub fn shown_statement(&self, literals: Literals) -> String {
+        Mask::of(&self.statement, &self.parameters, literals).sql(&self.statement)
+    }
 }
 
 impl Event {

@@ -33,6 +33,7 @@ fn event(statement: &str) -> Event {
         duration_ms: 1.5,
         lock_tries: 1,
         lock_wait_ms: 0.0,
+        after: None,
         rollback_plan: Vec::new(),
     }
 }
@@ -134,7 +135,7 @@ fn an_event_is_one_line_with_every_key() {
     assert_eq!(value["findings"][0]["lock"], "SHARE");
     assert_eq!(value["findings"][0]["action"], "rewrite");
     assert_eq!(value["sqlstate"], serde_json::Value::Null);
-    assert_eq!(value.as_object().map(|object| object.len()), Some(27));
+    assert_eq!(value.as_object().map(|object| object.len()), Some(28));
     assert_eq!(
         serde_json::from_str::<Event>(&line).expect("read back"),
         event.masked(Literals::Keep)

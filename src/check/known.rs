@@ -4,7 +4,7 @@
 use super::effects;
 use super::tool::Transaction;
 use crate::plan::Place;
-use crate::plan::batches::wants_estimate;
+use crate::plan::batches::{Target, target};
 use crate::plan::facts::{Facts, Name, Relation, Request};
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
@@ -152,7 +152,7 @@ impl Known {
             return false;
         };
         let old = effects::old_relation(&name, &self.schema(&name));
-        !self.is_new(&name) && wants_estimate(statement, &old, small_bytes)
+        !self.is_new(&name) && target(statement, &old, small_bytes) == Target::Unknown
     }
 
     /// The statement has run; `facts` are those that it was judged by.

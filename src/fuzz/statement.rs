@@ -1,6 +1,6 @@
 //! SQL text: the gate against the server's own grammar, what is read against the text, splices against what they may change.
 
-use crate::plan::batches::shape;
+use crate::plan::batches::shape::shape;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;

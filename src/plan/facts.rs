@@ -3,11 +3,13 @@
 //! [`Request::of`] collects the names, [`Request::sql`] is a query with one row and one json column that cannot raise an
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
+use super::mentions::Mentions;
 use super::splice::quote_literal;
 use super::statement::{Kind, Statement};
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
@@ -50,6 +52,17 @@ impl Request {
         request
     }
 
+    /// Only the target of an UPDATE or DELETE.
+    pub fn target(statement: &Statement) -> Request {
+        let mut request = Request::default();
+        match &statement.node {
+            NodeEnum::UpdateStmt(update) => request.range(&update.relation),
+            NodeEnum::DeleteStmt(delete) => request.range(&delete.relation),
+            _ => {}
+        }
+        request
+    }
+
     /// One row, one json column.
     ///
     /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
@@ -73,6 +86,8 @@ impl Request {
             ("{relations}", rows(&self.relations)),
             ("{functions}", rows(&self.functions)),
             ("{types}", rows(&self.types)),
+            ("{names}", names.to_owned()),
+            ("{names}", names.to_owned()),
             ("{names}", names.to_owned()),
             ("{names}", names.to_owned()),
             ("{names}", names.to_owned()),
@@ -150,8 +165,8 @@ impl Request {
     fn statement(&mut self, node: &NodeEnum) {
         use NodeEnum as N;
         match node {
-            N::UpdateStmt(update) => self.range(&update.relation),
-            N::DeleteStmt(delete) => self.range(&delete.relation),
+            N::UpdateStmt(update) => self.written(&update.relation, node),
+            N::DeleteStmt(delete) => self.written(&delete.relation, node),
             N::AlterTableStmt(alter) => {
                 self.range(&alter.relation);
                 let table = alter.relation.as_ref().map(Name::of);
@@ -210,6 +225,20 @@ impl Request {
             N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
             N::SecLabelStmt(label) => self.commented(label.objtype(), &label.object),
             _ => {}
+        }
+    }
+
+    /// The target first, then what the rest of the statement reads and calls.
+    fn written(&mut self, target: &Option<RangeVar>, node: &NodeEnum) {
+        self.range(target);
+        let mentions = Mentions::of(node);
+        for name in mentions.relations {
+            self.relation(name);
+        }
+        for name in mentions.functions {
+            if !self.functions.contains(&name) {
+                self.functions.push(name);
+            }
         }
     }
 
@@ -453,12 +482,21 @@ pub struct Facts {
     /// Milliseconds, 0 = off.
     pub lock_timeout_ms: u64,
     pub statement_timeout_ms: u64,
+    /// The table `lockkeeper.job`, where there is one.
+    #[serde(default)]
+    pub jobs: Option<JobTable>,
+    /// The role may create it so that others trust it: a superuser or the database's owner.
+    #[serde(default)]
+    pub may_create_jobs: bool,
     pub relations: Vec<Relation>,
     pub functions: Vec<Function>,
     pub types: Vec<TypeFact>,
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
     pub estimated_rows: Option<f64>,
+    /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
+    #[serde(skip)]
+    pub open_job: Option<i64>,
     /// No server was asked (`lockkeeper check` without one): relations not listed exist and are large.
     #[serde(skip)]
     pub offline: bool,
@@ -485,6 +523,14 @@ pub struct Relation {
     pub created_here: bool,
     pub is_partition: bool,
     pub owner: String,
+    /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
+    pub tree: Vec<u32>,
+    /// CREATE RULE, other than a view's own.
+    pub rules: Vec<RewriteRule>,
+    /// None: every row is seen.
+    pub row_security: Option<RowSecurity>,
+    /// There is a table `lockkeeper.job` that the role may read; only in the light question's answer.
+    pub has_jobs: bool,
     /// For an index: the table it belongs to.
     pub table: Option<Name>,
     pub columns: Vec<Column>,
@@ -571,10 +617,43 @@ pub struct Trigger {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub struct RewriteRule {
+    pub name: String,
+    pub on_update: bool,
+    pub on_delete: bool,
+}
+
+/// The policies that decide which rows the role may see and change.
+#[derive(Clone, Debug, Deserialize)]
+pub struct RowSecurity {
+    /// The settings that the policies read, and what they are now.
+    pub settings: BTreeMap<String, String>,
+    /// They also ask functions or other tables, which may decide by something else of the session.
+    pub opaque: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct JobTable {
+    /// What tells its version.
+    pub comment: String,
+    pub owner: String,
+    /// It belongs to a superuser, to the database's owner or to the role itself: a trigger on it would be theirs.
+    pub trusted: bool,
+    /// The role may read and write it.
+    pub usable: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub struct Function {
     pub asked: Name,
     /// Any visible function of that name is VOLATILE. A name that was not found is not listed.
     pub volatile: bool,
+    /// All of them are IMMUTABLE.
+    #[serde(default)]
+    pub immutable: bool,
+    /// All of them are the server's own.
+    #[serde(default)]
+    pub built_in: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -590,16 +669,20 @@ pub struct TypeFact {
 /// read is not among them.
 pub fn planned_rows(json: &str) -> Option<f64> {
     let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children
-        .iter()
-        .filter(|child| {
-            child
-                .get("Parent Relationship")
-                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
-        })
-        .filter_map(|child| child.get("Plan Rows")?.as_f64())
-        .reduce(f64::max)
+    let rows = |plan: &serde_json::Value| {
+        let children = plan.get("Plan")?.get("Plans")?.as_array()?;
+        children
+            .iter()
+            .filter(|child| {
+                child
+                    .get("Parent Relationship")
+                    .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+            })
+            .filter_map(|child| child.get("Plan Rows")?.as_f64())
+            .reduce(f64::max)
+    };
+    // A rule (CREATE RULE) makes several of one.
+    value.as_array()?.iter().filter_map(rows).reduce(f64::max)
 }
 
 impl Facts {
@@ -615,6 +698,11 @@ impl Facts {
             offline: true,
             ..Facts::default()
         }
+    }
+
+    /// What an UPDATE or DELETE changes.
+    pub fn target(&self, statement: &Statement) -> Option<&Relation> {
+        self.relation(Request::target(statement).relations.first()?)
     }
 
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
@@ -690,7 +778,11 @@ mod tests {
         let check = |sql: &str, expect: &str| assert_eq!(list(&request(sql).relations), expect, "{sql:?}");
         check("select * from t", "");
         check("update only s.t set a = 1", "s.t");
-        check("delete from db.s.t as x using u", "s.t");
+        check("delete from db.s.t as x using u", "s.t u");
+        check(
+            "with c as (select 1 from s.a) update t set a = 1 from c where b in (select 1 from d)",
+            "t c d s.a",
+        );
         check("update t set a = 1 order by b limit 5", "t");
         check("alter table t add a int, add b int", "t");
         check("alter table s.t add foreign key (a) references r", "s.t r");
@@ -962,6 +1054,8 @@ mod tests {
         assert_eq!(planned_rows(json), Some(1234.0));
         let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
         assert_eq!(planned_rows(json), Some(3.0));
+        let json = r#"[{"Plan":{"Plans":[{"Plan Rows":3}]}},{"Plan":{"Plans":[{"Plan Rows":5}]}}]"#;
+        assert_eq!(planned_rows(json), Some(5.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }

@@ -90,6 +90,18 @@ SELECT pg_catalog.json_build_object(
   'application_name', pg_catalog.current_setting('application_name'),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
   'time_zone', pg_catalog.current_setting('TimeZone'),
+  'jobs', (SELECT pg_catalog.json_build_object(
+      'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
+      'owner', o.rolname,
+      'trusted', o.rolsuper OR o.rolname = current_user OR o.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
+      'usable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
+    WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'),
+  -- Whoever else made it would be trusted by nobody.
+  'may_create_jobs', (SELECT r.rolsuper OR r.oid = d.datdba FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
+    WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
   'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),
   'statement_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'statement_timeout'),
@@ -105,6 +117,25 @@ SELECT pg_catalog.json_build_object(
     'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
     'is_partition', f.relispartition,
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
+    -- Itself and what inherits from it: an UPDATE's other tables are compared with its target.
+    'tree', CASE WHEN {names} THEN '[]'::json ELSE (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t WHERE t.root = f.oid) END,
+    'rules', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
+      FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
+    -- What the rows that the role may see depend on. 3256 is pg_policy, 1255 pg_proc, 1259 pg_class.
+    'row_security', CASE WHEN NOT {names} AND f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (
+      SELECT pg_catalog.json_build_object(
+        'settings', coalesce(pg_catalog.json_object_agg(n.name, coalesce(pg_catalog.current_setting(n.name, true), '')) FILTER (WHERE n.name IS NOT NULL), '{}'::json),
+        'opaque', coalesce(pg_catalog.bool_or(n.name IS NULL), false))
+      FROM (
+        SELECT DISTINCT m.found[1] AS name
+        FROM pg_catalog.pg_policy p
+        CROSS JOIN LATERAL pg_catalog.regexp_matches(CASE WHEN f.is_busy THEN 'current_setting(' ELSE coalesce(pg_catalog.pg_get_expr(p.polqual, p.polrelid), '')
+          || ' ' || CASE WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid), '') END END, 'current_setting[(](?:''([a-zA-Z_0-9]+[.][^'']+)'')?', 'g') m(found)
+        WHERE p.polrelid = f.oid
+        UNION
+        SELECT NULL FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d ON d.classid = 3256 AND d.objid = p.oid
+        WHERE p.polrelid = f.oid AND (d.refclassid = 1255 OR (d.refclassid = 1259 AND d.refobjid <> f.oid))) n) END,
     'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
       FROM pg_catalog.pg_index i
       JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
@@ -187,8 +218,10 @@ SELECT pg_catalog.json_build_object(
         AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
     FROM found f), '[]'::json),
   'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile))
-    FROM (SELECT a.s, a.n, pg_catalog.bool_or(p.provolatile = 'v') AS volatile
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile, 'immutable', v.immutable, 'built_in', v.built_in))
+    FROM (SELECT a.s, a.n, pg_catalog.bool_or(p.provolatile = 'v') AS volatile, pg_catalog.bool_and(p.provolatile = 'i') AS immutable,
+        -- The server's own have the OIDs below FirstNormalObjectId.
+        pg_catalog.bool_and(p.oid < 16384) AS built_in
       FROM asked_functions a
       JOIN pg_catalog.pg_proc p ON p.proname = a.n
       JOIN pg_catalog.pg_namespace ns ON ns.oid = p.pronamespace

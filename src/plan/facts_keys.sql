@@ -1,5 +1,9 @@
 SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+  'oid', c.oid::pg_catalog.int8,
   'kind', c.relkind,
+  'has_jobs', EXISTS (SELECT FROM pg_catalog.pg_class j JOIN pg_catalog.pg_namespace n ON n.oid = j.relnamespace
+    WHERE n.nspname = 'lockkeeper' AND j.relname = 'job'
+      AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(j.oid, 'SELECT')),
   'persistence', c.relpersistence,
   -- The UPDATE or DELETE itself will wait for whatever makes pg_relation_size wait. With children, nobody calls it small.
   'bytes', CASE WHEN c.relkind = 'r' AND NOT c.relhassubclass THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) ELSE 9223372036854775807 END,

@@ -7,7 +7,9 @@
 pub mod batches;
 pub mod compose;
 pub mod facts;
+pub mod jobs;
 pub mod lock;
+pub mod mentions;
 mod overrides;
 pub mod policy;
 pub mod rules;

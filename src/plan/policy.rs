@@ -76,10 +76,24 @@ pub struct Lock {
 #[derive(Clone, Debug)]
 pub struct Backfill {
     pub rows_max: u64,
+    /// Keys of the first batch; later ones adapt.
     pub batch_rows: u64,
+    pub batch_rows_max: u64,
+    /// How long a batch should take; 0 = every batch has batch_rows.
+    pub batch_target_ms: u64,
     pub pause_ms: u64,
     /// How often a NOTICE tells the progress.
     pub notice_ms: u64,
+    /// Above it a statement with RETURNING is not split.
+    pub returning_rows_max: u64,
+    /// Batches wait while a replica is further behind; 0 = they do not look.
+    pub replica_lag_max_ms: u64,
+    /// Batches wait while the WAL since the last checkpoint is more than so much of max_wal_size; 0 = they do not look.
+    pub wal_max_percent: u64,
+    /// Batches wait while more sessions of the database wait for locks.
+    pub lock_waits_max: u64,
+    /// Batches wait while this file exists.
+    pub stop_file: Option<String>,
 }
 
 /// Rule actions and overrides, behind [`Policy::action`] and [`Policy::may_override`].
@@ -162,8 +176,15 @@ struct TableTable {
 struct BackfillTable {
     rows_max: Option<u64>,
     batch_rows: Option<u64>,
+    batch_rows_max: Option<u64>,
+    batch_target_ms: Option<u64>,
     pause_ms: Option<u64>,
     notice_s: Option<u64>,
+    returning_rows_max: Option<u64>,
+    replica_lag_max_ms: Option<u64>,
+    wal_max_percent: Option<u64>,
+    lock_waits_max: Option<u64>,
+    stop_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -345,8 +366,15 @@ impl File {
             backfill: BackfillTable {
                 rows_max: self.backfill.rows_max.or(base.backfill.rows_max),
                 batch_rows: self.backfill.batch_rows.or(base.backfill.batch_rows),
+                batch_rows_max: self.backfill.batch_rows_max.or(base.backfill.batch_rows_max),
+                batch_target_ms: self.backfill.batch_target_ms.or(base.backfill.batch_target_ms),
                 pause_ms: self.backfill.pause_ms.or(base.backfill.pause_ms),
                 notice_s: self.backfill.notice_s.or(base.backfill.notice_s),
+                returning_rows_max: self.backfill.returning_rows_max.or(base.backfill.returning_rows_max),
+                replica_lag_max_ms: self.backfill.replica_lag_max_ms.or(base.backfill.replica_lag_max_ms),
+                wal_max_percent: self.backfill.wal_max_percent.or(base.backfill.wal_max_percent),
+                lock_waits_max: self.backfill.lock_waits_max.or(base.backfill.lock_waits_max),
+                stop_file: self.backfill.stop_file.or(base.backfill.stop_file),
             },
             audit: AuditTable {
                 on_failure: self.audit.on_failure.or(base.audit.on_failure),
@@ -374,8 +402,15 @@ impl File {
             backfill: Backfill {
                 rows_max: self.backfill.rows_max?,
                 batch_rows: self.backfill.batch_rows?,
+                batch_rows_max: self.backfill.batch_rows_max?,
+                batch_target_ms: self.backfill.batch_target_ms?,
                 pause_ms: self.backfill.pause_ms?,
                 notice_ms: self.backfill.notice_s? * 1000,
+                returning_rows_max: self.backfill.returning_rows_max?,
+                replica_lag_max_ms: self.backfill.replica_lag_max_ms?,
+                wal_max_percent: self.backfill.wal_max_percent?,
+                lock_waits_max: self.backfill.lock_waits_max?,
+                stop_file: self.backfill.stop_file.filter(|file| !file.is_empty()),
             },
             on_audit_failure: self.audit.on_failure?,
             audit_literals: self.audit.literals?,
@@ -425,7 +460,8 @@ impl Source<'_> {
 
     /// Refuses what is not a useful number: a lock_timeout of 0 would wait without end, a batch of 0 rows never ends.
     fn check_numbers(&self, file: &File) -> Result<(), String> {
-        let numbers: [(&str, &str, Option<u64>, u64, u64); 10] = [
+        let backfill = &file.backfill;
+        let numbers: [(&str, &str, Option<u64>, u64, u64); 16] = [
             ("lock", "timeout_ms", file.lock.timeout_ms, 1, 60_000),
             ("lock", "pause_ms", file.lock.pause_ms, 1, 600_000),
             ("lock", "give_up_after_s", file.lock.give_up_after_s, 1, 604_800),
@@ -446,7 +482,25 @@ impl Source<'_> {
             ("table", "small_bytes", file.table.small_bytes, 0, 1 << 40),
             ("backfill", "rows_max", file.backfill.rows_max, 1, 1_000_000_000),
             ("backfill", "batch_rows", file.backfill.batch_rows, 1, 1_000_000),
-            ("backfill", "pause_ms", file.backfill.pause_ms, 0, 600_000),
+            ("backfill", "batch_rows_max", backfill.batch_rows_max, 1, 1_000_000),
+            ("backfill", "batch_target_ms", backfill.batch_target_ms, 0, 60_000),
+            (
+                "backfill",
+                "returning_rows_max",
+                backfill.returning_rows_max,
+                0,
+                1_000_000_000,
+            ),
+            (
+                "backfill",
+                "replica_lag_max_ms",
+                backfill.replica_lag_max_ms,
+                0,
+                86_400_000,
+            ),
+            ("backfill", "wal_max_percent", backfill.wal_max_percent, 0, 100_000),
+            ("backfill", "lock_waits_max", backfill.lock_waits_max, 0, 1_000_000),
+            ("backfill", "pause_ms", backfill.pause_ms, 0, 600_000),
             ("backfill", "notice_s", file.backfill.notice_s, 1, 3_600),
         ];
         for (table, key, value, min, max) in numbers {

@@ -204,16 +204,28 @@ fn first_word(text: &[u8]) -> Gate {
         Some(b'f') if is("fetch") => Gate::Forward,
         Some(b'm') if any(&["move", "merge"]) => Gate::Forward,
         Some(b'd') if any(&["declare", "discard", "deallocate"]) => Gate::Forward,
-        Some(b'c') if any(&["copy", "close", "call", "checkpoint"]) => Gate::Forward,
+        Some(b'c') if any(&["copy", "close", "checkpoint"]) => Gate::Forward,
+        // Ours: CALL lockkeeper.resume(7).
+        Some(b'c') if is("call") && !has_word(text, b"lockkeeper") => Gate::Forward,
         Some(b'l') if any(&["listen", "load"]) => Gate::Forward,
         Some(b'n') if is("notify") => Gate::Forward,
         Some(b'u') if is("unlisten") => Gate::Forward,
         Some(b'r') if any(&["reset", "release"]) => Gate::Forward,
         Some(b'e') if any(&["execute", "explain"]) => Gate::Forward,
-        Some(b'w') if is("with") => Gate::Forward,
+        Some(b'w') if is("with") && !has_word(text, b"update") && !has_word(text, b"delete") => Gate::Forward,
         Some(b'a') if any(&["analyze", "analyse"]) => Gate::Forward,
         _ => Gate::Read,
     }
+}
+
+/// In any case, and be it as a part of another word: then only the grammar can tell what it is.
+fn has_word(text: &[u8], word: &[u8]) -> bool {
+    let first = word[0];
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text).any(|at| {
+        text[at..]
+            .get(..word.len())
+            .is_some_and(|found| found.eq_ignore_ascii_case(word))
+    })
 }
 
 /// PREPARE TRANSACTION 'id' ends a transaction; PREPARE name AS … does not, and the name may well be `transaction`.
@@ -332,6 +344,8 @@ pub enum Kind {
     Write,
     /// `UPDATE … [ORDER BY …] LIMIT n`, which no PostgreSQL has. `node` is that of the statement without its ORDER BY and LIMIT.
     LimitedWrite(LimitedWrite),
+    /// `CALL lockkeeper.resume(7)`: the proxy goes on with that job.
+    Resume(i64),
     /// Anything that may lock or break something: judged by the rules.
     Ddl,
 }
@@ -775,6 +789,7 @@ mod tests {
             "copy t from stdin",
             "merge into t using s on true when matched then do nothing",
             "with a as (select 1) select 1",
+            "with a as (select up, date from dele_te) select 1",
             "explain analyze create table t as select 1",
             "analyze t",
             "checkpoint",
@@ -816,6 +831,10 @@ mod tests {
             check(text, Gate::End);
         }
         for text in [
+            "with a as (select 1) update t set b = 1",
+            "WITH a AS (select 1) DeLeTe from t",
+            "with a as (select 1) select 1 from b for update",
+            "call LockKeeper.resume(7)",
             "drop table t",
             "update t set a = 1",
             "delete from t",
@@ -868,8 +887,6 @@ mod tests {
         match node {
             N::TransactionStmt(transaction) => matches!(kind_of(node), Kind::Harmless) && transaction.kind != 0,
             N::VacuumStmt(vacuum) => !vacuum.is_vacuumcmd,
-            N::UpdateStmt(update) => update.with_clause.is_some(),
-            N::DeleteStmt(delete) => delete.with_clause.is_some(),
             N::SelectStmt(_)
             | N::InsertStmt(_)
             | N::MergeStmt(_)
@@ -1088,6 +1105,11 @@ mod tests {
         check(
             "delete from t where current of c",
             "0 Harmless delete from t where current of c",
+        );
+        check("call lockkeeper.resume(7)", "0 Resume(7) call lockkeeper.resume(7)");
+        check(
+            "call lockkeeper.resume(x => 7)",
+            "0 Harmless call lockkeeper.resume(x => 7)",
         );
         check("vacuum full t", "0 Ddl vacuum full t");
         check(

@@ -26,6 +26,8 @@ pub struct Buffer {
     /// The frame at `forward` is held until it has this length, which may exceed LARGE.
     wanted: usize,
     small_reads: u32,
+    /// Bytes that were read so far.
+    read: u64,
     /// Bytes were written that may still wait in the stream.
     unflushed: bool,
 }
@@ -40,8 +42,14 @@ impl Buffer {
             body: 0,
             wanted: 0,
             small_reads: 0,
+            read: 0,
             unflushed: false,
         }
+    }
+
+    /// Bytes that were read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.read
     }
 
     /// The bytes that are not judged yet, from the start of a frame.
@@ -154,6 +162,7 @@ impl Buffer {
         ready!(Pin::new(from).poll_read(cx, &mut room))?;
         let n = room.filled().len();
         self.end += n;
+        self.read += n as u64;
         if n == space && self.bytes.len() < LARGE {
             self.resize((self.bytes.len() * 4).min(LARGE));
             self.small_reads = 0;

@@ -12,7 +12,6 @@ use super::relay::Broken;
 use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
-use crate::plan::batches::{Batches, Progress};
 use crate::plan::policy::Policy;
 use crate::plan::splice::quote_literal;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
@@ -20,11 +19,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 /// How a part of a plan ended: what it gave, or the error that the client hears.
-type Outcome<T> = Result<Result<T, Report>, Broken>;
+pub(super) type Outcome<T> = Result<Result<T, Report>, Broken>;
 
-/// A row that FOR UPDATE waits for holds up the rows of its batch, but queues nobody behind a table lock: so it is given
-/// more time than a table lock.
-const ROW_LOCK_FACTOR: u64 = 10;
 /// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
 const SLEEP_MAX: Duration = Duration::from_millis(200);
 
@@ -41,14 +37,14 @@ pub(super) struct Setting<'a> {
 
 /// Tries for a lock so far, and what came of them.
 #[derive(Default)]
-struct Tries {
-    count: u32,
-    waited: Duration,
+pub(super) struct Tries {
+    pub count: u32,
+    pub waited: Duration,
     /// Who was seen holding the lock, so far and the last time.
     seen: Vec<Blocker>,
     blockers: Vec<Blocker>,
     /// Changed and committed, by batches.
-    rows: Option<u64>,
+    pub rows: Option<u64>,
 }
 
 impl Session {
@@ -58,6 +54,7 @@ impl Session {
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
             let mut tries = Tries::default();
+            self.seat.step_begins(n, step.lock.name(), &step.relation);
             let outcome = self.step(step, setting, &mut tries, (entry, n)).await;
             let record = entry.step(n);
             record.blockers = std::mem::take(&mut tries.seen);
@@ -213,6 +210,7 @@ impl Session {
         };
         loop {
             tries.count += 1;
+            self.seat.change(|plan| plan.lock_tries = tries.count);
             let report = match self.try_brief(step, then, setting, patience_ms).await? {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
@@ -359,6 +357,9 @@ impl Session {
                 .zip(&tries.blockers)
                 .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
         merge(&mut tries.seen, &now);
+        let told = held_by(&now);
+        self.seat
+            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
         tries.blockers = now;
         if !same {
             self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
@@ -520,119 +521,9 @@ impl Session {
         }
     }
 
-    // --- batches --------------------------------------------------------------------------------------------------
+    // --- waiting --------------------------------------------------------------------------------------------------
 
-    async fn batches(&mut self, batches: &Batches, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
-        let started = Instant::now();
-        let upper = match self
-            .relay
-            .ask(&[Ask::new(batches.bounds_sql())], Closing::Sync, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers
-                .into_iter()
-                .next()
-                .and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(interrupted(report, batches, &batches.start(None)))),
-        };
-        let upper: Option<Vec<String>> = upper.and_then(|row| row.into_iter().collect());
-        if let Some(report) = upper.as_ref().and_then(|key| self.garbled(key, batches)) {
-            return Ok(Err(report));
-        }
-        let mut progress = batches.start(upper);
-        let mut told = Instant::now();
-        while let Some(sql) = batches.next_sql(&progress, &setting.policy.backfill) {
-            let outcome = self.batch(batches, sql, &mut progress, setting, tries).await?;
-            let stopped = match outcome {
-                Ok(()) if self.cancel.take() => Some(cancelled()),
-                Ok(()) => progress.last.as_ref().and_then(|key| self.garbled(key, batches)),
-                Err(report) => Some(report),
-            };
-            if let Some(report) = stopped {
-                return Ok(Err(interrupted(report, batches, &progress)));
-            }
-            if told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms {
-                told = Instant::now();
-                self.relay.notice(&progress_text(batches, &progress, started)).await?;
-            }
-            if batches.next_sql(&progress, &setting.policy.backfill).is_some()
-                && let Err(report) = self
-                    .pause(Duration::from_millis(setting.policy.backfill.pause_ms), Place::Alone)
-                    .await?
-            {
-                return Ok(Err(interrupted(report, batches, &progress)));
-            }
-        }
-        self.relay.notice(&done_text(batches, &progress, started)).await?;
-        Ok(Ok(Done {
-            tag: Some(format!("{} {}", batches.verb, progress.rows)),
-        }))
-    }
-
-    /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
-    /// another key, and rows would be left out.
-    fn garbled(&self, key: &[String], batches: &Batches) -> Option<Report> {
-        let encoding = self.relay.reported.client_encoding.as_str();
-        let is_whole = |text: &String| match encoding {
-            "UTF8" | "UNICODE" | "SQL_ASCII" => !text.contains(char::REPLACEMENT_CHARACTER),
-            _ => text.is_ascii(),
-        };
-        (!key.iter().all(is_whole)).then(|| {
-            let message = format!(
-                "lockkeeper: a key of {} has characters that cannot be carried over from batch to batch in client_encoding {encoding}; set it to UTF8",
-                batches.relation
-            );
-            Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
-        })
-    }
-
-    /// One batch in a transaction of its own, again and again while others hold its rows.
-    async fn batch(
-        &mut self,
-        batches: &Batches,
-        sql: String,
-        progress: &mut Progress,
-        setting: Setting<'_>,
-        tries: &mut Tries,
-    ) -> Outcome<()> {
-        let lock = &setting.policy.lock;
-        let mut asks = vec![Ask::set_local(
-            "lock_timeout",
-            &format!("{}ms", lock.timeout_ms * ROW_LOCK_FACTOR),
-        )];
-        asks.extend(
-            batches
-                .settings()
-                .iter()
-                .map(|(name, value)| Ask::set_local(name, value)),
-        );
-        asks.push(setting.parameters.ask(sql));
-        let started = Instant::now();
-        loop {
-            tries.count += 1;
-            let report = match self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
-                Ok(answers) => {
-                    let row = answers
-                        .into_iter()
-                        .next_back()
-                        .and_then(|answer| answer.rows.into_iter().next());
-                    let taken = take_batch(batches, progress, row);
-                    tries.rows = Some(progress.rows);
-                    return Ok(taken);
-                }
-                Err(report) => report,
-            };
-            if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
-                return Ok(Err(report));
-            }
-            tries.waited += started.elapsed();
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await? {
-                return Ok(Err(report));
-            }
-        }
-    }
-
-    /// The same, where a cancel request may come to another process, which knows nothing of this session and only passes it
+    /// As [`Session::pause`], where a cancel request may come to another process, which knows nothing of this session and only passes it
     /// on: an idle server process would ignore it, one that sleeps ends its sleep.
     async fn pause_on_server(&mut self, pause: Duration) -> Outcome<()> {
         let until = Instant::now() + pause;
@@ -662,7 +553,7 @@ impl Session {
 
     /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
     /// the session.
-    async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
+    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
         if self.shared.has_successors && place == Place::Alone {
             return self.pause_on_server(pause).await;
         }
@@ -705,89 +596,12 @@ pub(super) struct Done {
 }
 
 /// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.
-fn is_lock_trouble(report: &Report) -> bool {
+pub(super) fn is_lock_trouble(report: &Report) -> bool {
     matches!(report.get(b'C'), Some(b"55P03" | b"40P01" | b"40001"))
 }
 
-fn cancelled() -> Report {
+pub(super) fn cancelled() -> Report {
     Report::error("57014", "canceling statement due to user request")
-}
-
-fn take_batch(batches: &Batches, progress: &mut Progress, row: Option<Vec<Option<String>>>) -> Result<(), Report> {
-    let mut columns = row.unwrap_or_default().into_iter();
-    let mut count = || columns.next().flatten()?.parse::<u64>().ok();
-    let (Some(changed), Some(taken)) = (count(), count()) else {
-        return Err(Report::error(
-            "XX000",
-            "lockkeeper: a batch answered without its counts",
-        ));
-    };
-    batches.took(progress, changed, taken, columns.collect::<Option<Vec<String>>>());
-    Ok(())
-}
-
-fn interrupted(mut report: Report, batches: &Batches, progress: &Progress) -> Report {
-    let relation = &batches.relation;
-    report.remove(b'P');
-    if report.sqlstate() == "42501" {
-        report.append(
-            b'H',
-            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
-        );
-    }
-    if progress.batches == 0 {
-        report.append(
-            b'D',
-            &format!("lockkeeper: this happened in the first batch; nothing in {relation} was changed."),
-        );
-        return report;
-    }
-    let up_to = match &progress.last {
-        Some(key) => format!(", keys up to ({})", key.join(", ")),
-        None => String::new(),
-    };
-    report.append(
-        b'D',
-        &format!(
-            "lockkeeper: {} rows of {relation} were changed and committed in {} batches{up_to}; the rest is as it was.",
-            progress.rows, progress.batches
-        ),
-    );
-    report.append(
-        b'H',
-        "lockkeeper: send the same statement again to go on with what is left.",
-    );
-    report
-}
-
-fn done_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
-    format!(
-        "{} {}: {} rows in {} batches, {:.0} rows/s",
-        batches.verb,
-        batches.relation,
-        progress.rows,
-        progress.batches,
-        rate(progress, started)
-    )
-}
-
-fn progress_text(batches: &Batches, progress: &Progress, started: Instant) -> String {
-    let mut text = done_text(batches, progress, started);
-    if let Some(expected) = batches
-        .estimated_rows
-        .filter(|expected| *expected > progress.rows as f64)
-    {
-        text.push_str(&format!(
-            ", about {:.0} % of {expected:.0}, about {:.0} s left",
-            100.0 * progress.rows as f64 / expected,
-            (expected - progress.rows as f64) / rate(progress, started).max(1.0)
-        ));
-    }
-    text
-}
-
-fn rate(progress: &Progress, started: Instant) -> f64 {
-    progress.rows as f64 / started.elapsed().as_secs_f64().max(0.001)
 }
 
 fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {

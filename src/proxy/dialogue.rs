@@ -6,6 +6,7 @@
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
@@ -17,6 +18,18 @@ pub struct Ask {
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
+    pub delivers: Option<Deliver>,
+}
+
+/// The rows of a statement are the client's: kept as they came, less our own columns at their end.
+#[derive(Clone, Debug, Default)]
+pub struct Deliver {
+    /// Columns that are not the client's.
+    pub cut: usize,
+    /// Result formats as in a Bind; empty: text.
+    pub formats: Vec<u8>,
+    /// RowDescription is wanted too.
+    pub described: bool,
 }
 
 impl Ask {
@@ -32,6 +45,19 @@ impl Ask {
         Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
     }
 
+    /// Several at once.
+    pub fn set_local_all(settings: &[(&str, String)]) -> Ask {
+        let set = |(name, value): &(&str, String)| {
+            format!(
+                "pg_catalog.set_config({}, {}, true)",
+                quote_literal(name),
+                quote_literal(value)
+            )
+        };
+        let all: Vec<String> = settings.iter().map(set).collect();
+        Ask::new(format!("SELECT {}", all.join(", ")))
+    }
+
     /// The same until it is set again.
     pub fn set_session(name: &str, value: &str) -> Ask {
         Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"))
@@ -42,6 +68,10 @@ impl Ask {
 pub struct Answer {
     pub rows: Vec<Vec<Option<String>>>,
     pub tag: String,
+    /// Of a statement that delivers: RowDescription, if wanted, and DataRows, ready for the client.
+    pub frames: BytesMut,
+    /// How many DataRows these are.
+    pub delivered: u64,
 }
 
 impl Answer {
@@ -94,20 +124,24 @@ impl Relay {
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
             wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
-            wire::put_bind(
-                &mut out,
-                self.reserved.as_bytes(),
-                self.reserved.as_bytes(),
-                &ask.parameters,
-            );
+            let name = self.reserved.as_bytes();
+            let delivers = ask.delivers.as_ref();
+            let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);
+            wire::put_bind(&mut out, name, name, &ask.parameters, formats);
+            let described = delivers.is_some_and(|deliver| deliver.described);
+            if described {
+                wire::put_describe_portal(&mut out, &self.reserved);
+            }
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
-            b"CCPBECC".iter().for_each(|tag| owed.sent(*tag));
+            let sent = if described { &b"CCPBDECC"[..] } else { b"CCPBECC" };
+            sent.iter().for_each(|tag| owed.sent(*tag));
         }
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
-        let answered = self.collect(&mut owed, hears).await?;
+        let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
+        let answered = self.collect(&mut owed, hears, &cuts).await?;
         if answered.is_err() {
             self.after_error(closing).await?;
         }
@@ -124,7 +158,7 @@ impl Relay {
         b"CPC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
-        let answered = self.collect(&mut owed, Hears::Notices).await?.map(|_| ());
+        let answered = self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ());
         if answered.is_err() {
             self.after_error(closing).await?;
         }
@@ -174,10 +208,16 @@ impl Relay {
         self.end(&mut out, &mut owed, Closing::Sync);
         self.send(&out).await;
         // Closing cannot fail.
-        self.collect(&mut owed, Hears::Notices).await.map(|_| ())
+        self.collect(&mut owed, Hears::Notices, &[]).await.map(|_| ())
     }
 
-    async fn collect(&mut self, owed: &mut Responses, hears: Hears<'_>) -> Result<Result<Vec<Answer>, Report>, Broken> {
+    /// `cuts`: for each statement whether its rows are the client's, and how many of their columns are not.
+    async fn collect(
+        &mut self,
+        owed: &mut Responses,
+        hears: Hears<'_>,
+        cuts: &[Option<usize>],
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         let started = Instant::now();
         let mut answers = Vec::new();
         let mut current = Answer::default();
@@ -195,8 +235,17 @@ impl Relay {
                 _ => self.receive().await?,
             };
             let tag = frame[0];
+            let cut = cuts.get(answers.len()).copied().flatten();
+            match (tag, cut) {
+                (b'D' | b'T', Some(cut)) => {
+                    current.delivered += u64::from(tag == b'D');
+                    wire::put_without_last_columns(&mut current.frames, &frame, cut)
+                        .ok_or_else(|| Broken::Protocol("the server sent a row that cannot be read".into()))?;
+                }
+                (b'D', None) => current.rows.extend(wire::data_row(&frame)),
+                _ => {}
+            }
             match tag {
-                b'D' => current.rows.extend(wire::data_row(&frame)),
                 b'C' => {
                     current.tag = wire::c_string(&frame[HEADER..])
                         .map(|(tag, _)| String::from_utf8_lossy(tag).into_owned())

@@ -170,7 +170,7 @@ impl Session {
                 && matches!(statement.kind, Kind::Write)
             {
                 let policy = self.shared.policy();
-                match self.pins_a_key(statement, &policy, Closing::Flush).await? {
+                match self.is_harmless(statement, &policy, Closing::Flush).await? {
                     Ok(true) => {
                         self.quiet(&name, &text);
                         self.relay.pass_frame(len);
@@ -309,6 +309,9 @@ impl Session {
             values: wire::bind_parameters(&portal.bind)
                 .map(|values| portal.bind.slice_ref(values))
                 .unwrap_or_default(),
+            extended: true,
+            results: wire::bind_results(&portal.bind).unwrap_or_default().to_vec(),
+            rows_max: wire::execute_rows(&self.relay.up.unjudged()[..len]).unwrap_or(0),
         };
         let shift = characters(&held.text[..statement.offset]);
         let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
@@ -340,7 +343,8 @@ impl Session {
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
                 wire::put_command_complete(&mut out, &tag);
-                self.relay.tell(&out).await
+                self.relay.tell(&out).await?;
+                self.job_is_answered().await
             }
             Verdict::Refused(report) => self.refuse_extended(len, report).await,
             Verdict::Instead(..) => {

@@ -3,6 +3,7 @@
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{Report, bind_parameters, bound_values};
+use crate::audit::after::After;
 use crate::audit::{Blocker, Event, FindingRecord, Phase, StepRecord};
 use crate::plan::facts::Facts;
 use crate::plan::policy::{OnAuditFailure, Policy};
@@ -49,6 +50,15 @@ impl Entry {
         self.event.rollback_plan = run.rollback_plan();
         self.event.steps = run.steps.iter().map(|step| step_record(step, "not run")).collect();
         self
+    }
+
+    /// As far as it is known.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    pub fn after(&mut self, after: After) {
+        self.event.after = Some(after);
     }
 
     /// How a step went; `n` counts from 0.
@@ -210,6 +220,7 @@ impl Session {
                 lock_tries: 0,
                 lock_wait_ms: 0.0,
                 rollback_plan: Vec::new(),
+                after: None,
             },
         }
     }
@@ -263,6 +274,7 @@ impl Session {
 
     /// Writes an event of something that has happened already. Where that fails, the client is told.
     pub(super) async fn record(&mut self, event: Event) {
+        self.shared.live.ledger().take(&event);
         let literals = self.shared.policy().audit_literals;
         if let Err(error) = self.shared.audit.write(&event, literals).await {
             // Should the client be gone too, the log has it: the audit writer logs its own failures.

@@ -1,15 +1,18 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
+use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
-use crate::plan::facts::{Facts, Request, planned_rows};
+use crate::plan::batches::{self, Target};
+use crate::plan::facts::{Facts, Relation, Request, planned_rows};
+use crate::plan::jobs;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
@@ -23,6 +26,12 @@ const FAR_BELOW: f64 = 10.0;
 pub(super) struct Parameters {
     pub types: Bytes,
     pub values: Bytes,
+    /// It came over the extended protocol, where the rows have been described already.
+    pub extended: bool,
+    /// Formats of the rows, as in its Bind.
+    pub results: Vec<u8>,
+    /// How many rows it wants at a time; 0 = all.
+    pub rows_max: i32,
 }
 
 impl Parameters {
@@ -31,6 +40,7 @@ impl Parameters {
             sql,
             types: self.types.clone(),
             parameters: self.values.clone(),
+            ..Ask::default()
         }
     }
 }
@@ -124,8 +134,11 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
+        if let Kind::Resume(job) = statement.kind {
+            return self.resume_job(job, statement, place, &policy).await;
+        }
         if matches!(statement.kind, Kind::Write) {
-            match self.pins_a_key(statement, &policy, closing).await? {
+            match self.is_harmless(statement, &policy, closing).await? {
                 Ok(true) => return Ok(Verdict::Forward(None)),
                 Ok(false) => {}
                 Err(report) => return Ok(Verdict::Refused(report)),
@@ -146,6 +159,9 @@ impl Session {
                 for notice in &notices {
                     self.relay.notice(notice).await?;
                 }
+                if findings.is_empty() && matches!(statement.kind, Kind::Ddl) {
+                    self.shared.live.ledger().passed();
+                }
                 Ok(Verdict::Forward(
                     (!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty())),
                 ))
@@ -155,7 +171,7 @@ impl Session {
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
-                let mut entry = entry.planned(&run);
+                let entry = entry.planned(&run);
                 if let [step] = run.steps.as_slice()
                     && matches!(step.mode, StepMode::Rows)
                 {
@@ -177,34 +193,62 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
-                match self.conduct(&run, setting, &mut entry).await {
-                    Ok(Ok(tag)) => {
-                        self.record(entry.done(&tag)).await;
-                        Ok(Verdict::Done(tag))
-                    }
-                    Ok(Err(report)) => {
-                        self.record(entry.failed(&report)).await;
-                        self.raced = run.steps.iter().any(|step| step.sql != statement.sql);
-                        Ok(Verdict::Refused(report))
-                    }
-                    Err(broken) => {
-                        self.record(entry.disconnected(&broken)).await;
-                        Err(broken)
-                    }
-                }
+                let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
+                self.raced =
+                    matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
+                Ok(verdict)
             }
         }
     }
 
+    /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
+    pub(super) async fn carry_out(
+        &mut self,
+        run: &Run,
+        relations: &[Relation],
+        setting: Setting<'_>,
+        mut entry: Entry,
+    ) -> Result<Verdict, Broken> {
+        self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
+        let watched = self.begin_watching(relations);
+        let conducted = match self.conduct(run, setting, &mut entry).await {
+            Ok(conducted) => conducted,
+            Err(broken) => {
+                self.seat.plan_ends();
+                self.record(entry.disconnected(&broken)).await;
+                return Err(broken);
+            }
+        };
+        // Should the session end right here, the statement was carried out all the same.
+        let after = self.end_watching(watched, setting.place).await;
+        self.seat.plan_ends();
+        let (follow_up, broken) = match after {
+            Ok((after, follow_up)) => {
+                entry.after(after);
+                (Some(follow_up), None)
+            }
+            Err(broken) => (None, Some(broken)),
+        };
+        let (event, verdict) = match conducted {
+            Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
+            Err(report) => (entry.failed(&report), Verdict::Refused(report)),
+        };
+        if let Some(follow_up) = follow_up {
+            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        }
+        self.record(event).await;
+        broken.map_or(Ok(verdict), Err)
+    }
+
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
     /// this moment (a cancel request, a timeout).
-    pub(super) async fn pins_a_key(
+    pub(super) async fn is_harmless(
         &mut self,
         statement: &Statement,
         policy: &Policy,
         closing: Closing,
     ) -> Result<Result<bool, Report>, Broken> {
-        let Some(sql) = Request::of(statement).keys_sql() else {
+        let Some(sql) = Request::target(statement).keys_sql() else {
             return Ok(Ok(false));
         };
         let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
@@ -213,7 +257,19 @@ impl Session {
         };
         let json = answers.first().and_then(Answer::value).unwrap_or("[]");
         let harmless = match Request::decode_keys(json.as_bytes()) {
-            Ok(Some(target)) => !batches::wants_estimate(statement, &target, policy.small_bytes),
+            Ok(Some(relation)) => match batches::target(statement, &relation, policy.small_bytes) {
+                Target::Pinned => true,
+                // The table may have become small while a job was at work on it: then the whole question is asked.
+                Target::Small if relation.has_jobs && relation.kind == 'r' => {
+                    let asked = [Ask::new(jobs::any_of(relation.oid))];
+                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
+                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
+                        Err(report) => return Ok(Err(report)),
+                    }
+                }
+                Target::Small => true,
+                Target::Unknown => false,
+            },
             // The server says itself that there is no such relation.
             Ok(None) => return Ok(Ok(true)),
             Err(error) => {
@@ -256,6 +312,7 @@ impl Session {
                 let level = facts.client_min_messages.as_str();
                 self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
                 self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
                 Ok(facts)
             }
             Err(error) => {
@@ -286,11 +343,27 @@ impl Session {
         if !matches!(statement.kind, Kind::Write) {
             return Ok(Ok(()));
         }
-        let Some(relation) = facts.relations.first() else {
+        let Some(relation) = facts.target(statement).cloned() else {
             return Ok(Ok(()));
         };
-        if !batches::wants_estimate(statement, relation, policy.small_bytes) {
-            return Ok(Ok(()));
+        match batches::target(statement, &relation, policy.small_bytes) {
+            Target::Pinned => return Ok(Ok(())),
+            _ if relation.invisible_to_others() => return Ok(Ok(())),
+            kind => {
+                if jobs::Access::of(facts) == jobs::Access::Ready {
+                    let closing = closing_at(place);
+                    match self
+                        .open_job(&identity(statement, &relation, parameters), closing)
+                        .await?
+                    {
+                        Ok(job) => facts.open_job = job,
+                        Err(report) => return Ok(Err(report)),
+                    }
+                }
+                if kind == Target::Small {
+                    return Ok(Ok(()));
+                }
+            }
         }
         let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
         let planned = match self.ask_harmlessly(explain, place).await? {
@@ -303,7 +376,7 @@ impl Session {
             Err(_) => None,
         };
         let Some(planned) = planned else { return Ok(Ok(())) };
-        let expected = batches::expected_rows(statement, relation, planned);
+        let expected = batches::expected_rows(statement, &relation, planned);
         facts.estimated_rows = Some(expected);
         // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
         if expected * FAR_BELOW < policy.backfill.rows_max as f64
@@ -319,11 +392,7 @@ impl Session {
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
         if place != Place::Block {
-            let closing = match place {
-                Place::Pipeline => Closing::Flush,
-                _ => Closing::Sync,
-            };
-            let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+            let answers = self.relay.ask(&[ask], closing_at(place), Hears::Nothing).await?;
             return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
         }
         let point = self.relay.reserved.clone();
@@ -338,6 +407,24 @@ impl Session {
         }
         Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
     }
+}
+
+fn closing_at(place: Place) -> Closing {
+    match place {
+        Place::Pipeline => Closing::Flush,
+        _ => Closing::Sync,
+    }
+}
+
+fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters) -> String {
+    let seen_by = relation.row_security.as_ref().map(|seen| seen.settings.clone());
+    jobs::identity(
+        &statement.sql,
+        relation.oid,
+        &parameters.types,
+        &parameters.values,
+        &seen_by.unwrap_or_default(),
+    )
 }
 
 /// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,

@@ -212,6 +212,7 @@ impl Session {
         self.relay.position_shift = shift;
         self.relay.capture = true;
         self.relay.responses.sent(b'Q');
+        self.relay.executed += 1;
         self.relay.send(&frame).await;
         let result = self.relay.settle().await;
         self.relay.swallow_ready = false;

@@ -10,6 +10,7 @@ use super::relay::{Broken, Event, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
+use crate::live::Seated;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
@@ -22,10 +23,14 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: Arc<CancelFlag>,
     pub(super) who: Who,
+    /// What others see of it.
+    pub(super) seat: Seated,
     /// Statements that were judged, for the audit events' ids.
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// A job that is done, and whose client is about to hear so.
+    pub(super) unanswered: Option<i64>,
 }
 
 impl Session {
@@ -215,6 +220,7 @@ impl Session {
                 wire::put_command_complete(&mut out, &tag);
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
+                self.job_is_answered().await?;
             }
             Verdict::Refused(report) => self.refuse_query(len, report).await?,
         }
@@ -298,5 +304,8 @@ pub(super) fn characters(text: &[u8]) -> usize {
 }
 
 pub(super) fn needs_judging(statement: &Statement) -> bool {
-    matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_))
+    matches!(
+        statement.kind,
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::Resume(_)
+    )
 }

@@ -63,7 +63,7 @@ impl Shapes {
             text = before.trim_ascii_end();
         }
         self.scratch.clear();
-        batches::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
+        batches::shape::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
     }
 }
 

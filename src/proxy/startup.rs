@@ -3,13 +3,14 @@
 //! Authentication is between the client and the server, and its messages are relayed; with `--auth scram` it is done in
 //! [`super::login`] before that. None of its messages is kept.
 
+use super::console;
 use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
 use super::tls::Acceptor;
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared, Stop};
+use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
 use std::io;
@@ -254,6 +255,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(client = address, error, "the server cannot be reached");
+            shared.live.ledger().upstream_error("connect");
             let report = Report::fatal(
                 "08001",
                 &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
@@ -261,6 +263,14 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             refuse(&mut client, &report).await;
             return;
         }
+    };
+    let console = shared
+        .console
+        .as_ref()
+        .filter(|console| console.database == parameters.database);
+    let packet = match console {
+        Some(console) => console::at_database(&packet, &console.auth_database),
+        None => packet,
     };
     if let Err(error) = send(&mut server, &packet).await {
         let report = Report::fatal(
@@ -291,8 +301,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, &shared.limits);
-    relay.replication = parameters.replication;
+    let mut relay = Relay::new(client, server, &shared.limits, Arc::clone(&shared.live));
+    relay.replication = parameters.replication && console.is_none();
     if shared.verifiers.is_some() {
         relay.authenticated();
     }
@@ -304,6 +314,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
                 client = address,
                 "the server closed the connection without a word"
             );
+            shared.live.ledger().upstream_error("closed");
             give_up(relay, &shared, "closed the connection during authentication").await;
             return;
         }
@@ -325,6 +336,9 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             return;
         }
     }
+    if let Some(console) = console {
+        return open_console(relay, &user_name(&packet), console, &shared).await;
+    }
     let key = relay.cancel_key.clone();
     let who = Who {
         session: id,
@@ -336,19 +350,48 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     };
     let cancel = Arc::new(CancelFlag::default());
     shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
         relay,
+        seat,
         shared: Arc::clone(&shared),
         cancel,
         who,
         judged: 0,
         raced: false,
+        unanswered: None,
     };
     if let Err(broken) = session.run().await {
         end_broken(&mut session, &broken).await;
     }
     shared.cancels.remove(&key);
     session.relay.close().await;
+}
+
+/// The server has let the user in, and is needed no more.
+async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: &Arc<Shared>) {
+    let mut terminate = BytesMut::new();
+    wire::put_frame(&mut terminate, b'X', |_| {});
+    relay.send(&terminate).await;
+    relay.server.close().await;
+    let ended = if console.users.iter().any(|known| known.as_bytes() == user) {
+        console::converse(&mut relay, shared).await
+    } else {
+        let mut out = BytesMut::new();
+        Report::fatal(
+            "42501",
+            &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)),
+        )
+        .hint("--console-users names who may.")
+        .put_error(&mut out);
+        relay.tell(&out).await
+    };
+    if let Err(Broken::Protocol(what)) = ended {
+        let mut out = BytesMut::new();
+        Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+        let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+    }
+    relay.client.close().await;
 }
 
 /// Authentication has not come to its end; `why` is about the server.

@@ -119,6 +119,19 @@ pub fn bound_values(parameters: &[u8]) -> Vec<Option<String>> {
     (0..count.min(VALUES_MAX)).map_while(&mut next).collect()
 }
 
+/// The result formats of a whole Bind frame as they were sent.
+pub fn bind_results(frame: &[u8]) -> Option<&[u8]> {
+    let (_, rest) = c_string(frame.get(HEADER..)?)?;
+    let (_, body) = c_string(rest)?;
+    body.get(bind_parameters(frame)?.len()..)
+}
+
+/// How many rows an Execute asks for; 0 = all.
+pub fn execute_rows(frame: &[u8]) -> Option<i32> {
+    let (_, rows) = c_string(frame.get(HEADER..)?)?;
+    Some(i32::from_be_bytes(*rows.first_chunk()?))
+}
+
 /// The portal of an Execute, or the name after the kind byte of a Close or Describe.
 pub fn portal_name(frame: &[u8]) -> Option<&[u8]> {
     c_string(frame.get(HEADER..)?).map(|(name, _)| name)
@@ -217,8 +230,8 @@ pub fn put_parse(out: &mut BytesMut, name: &[u8], text: &[u8], types: &[u8]) {
     });
 }
 
-/// `parameters` as [`bind_parameters`] gives them, or empty for none. The results come as text.
-pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters: &[u8]) {
+/// `parameters` as [`bind_parameters`] gives them, or empty for none; `results` as [`bind_results`], or empty for text.
+pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters: &[u8], results: &[u8]) {
     put_frame(out, b'B', |b| {
         put_c_string(b, portal);
         put_c_string(b, statement);
@@ -227,13 +240,56 @@ pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters:
         } else {
             parameters
         });
-        b.put_i16(0);
+        b.put_slice(if results.is_empty() { &[0, 0] } else { results });
     });
+}
+
+/// Result formats for as many more columns, which come as text unless one format is for all.
+pub fn with_more_columns(results: &[u8], more: usize) -> Vec<u8> {
+    let count = results
+        .first_chunk::<2>()
+        .map_or(0, |count| u16::from_be_bytes(*count) as usize);
+    if count <= 1 {
+        return results.to_vec();
+    }
+    let mut out = ((count + more) as u16).to_be_bytes().to_vec();
+    out.extend_from_slice(&results[2..]);
+    out.resize(out.len() + 2 * more, 0);
+    out
+}
+
+/// A whole RowDescription or DataRow without so many columns at its end. None if it has not so many or cannot be read.
+pub fn put_without_last_columns(out: &mut BytesMut, frame: &[u8], cut: usize) -> Option<()> {
+    let body = frame.get(HEADER..)?;
+    let count = u16::from_be_bytes(*body.first_chunk()?) as usize;
+    let kept = count.checked_sub(cut)?;
+    let mut rest = &body[2..];
+    for _ in 0..kept {
+        let len = match frame[0] {
+            // Table, column, type, its length, its modifier and the format follow the name.
+            b'T' => c_string(rest)?.0.len() + 1 + 18,
+            _ => 4 + usize::try_from(i32::from_be_bytes(*rest.first_chunk()?)).unwrap_or(0),
+        };
+        rest = rest.get(len..)?;
+    }
+    let end = body.len() - rest.len();
+    put_frame(out, frame[0], |b| {
+        b.put_u16(kept as u16);
+        b.put_slice(&body[2..end]);
+    });
+    Some(())
 }
 
 /// Encodes one of pgwire's own messages; those used here have a fixed form, so that encoding cannot fail.
 fn put(out: &mut BytesMut, message: impl Message) {
     message.encode(out).expect("a message of fixed form");
+}
+
+pub fn put_describe_portal(out: &mut BytesMut, portal: &str) {
+    put_frame(out, b'D', |b| {
+        b.put_u8(b'P');
+        put_c_string(b, portal.as_bytes());
+    });
 }
 
 pub fn put_execute(out: &mut BytesMut, portal: &str) {
@@ -430,7 +486,7 @@ mod tests {
             (Some("s"), "SELECT $1", &[23][..])
         );
 
-        put_bind(&mut out, b"p", b"s", &[0, 0, 0, 1, 0, 0, 0, 1, b'7']);
+        put_bind(&mut out, b"p", b"s", &[0, 0, 0, 1, 0, 0, 0, 1, b'7'], &[0, 1, 0, 1]);
         let frame = out.clone();
         let bind = Bind::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
         assert_eq!(
@@ -439,6 +495,7 @@ mod tests {
         );
         assert_eq!(bind_names(&frame), Some((&b"p"[..], &b"s"[..])));
         assert_eq!(bind_parameters(&frame), Some(&[0, 0, 0, 1, 0, 0, 0, 1, b'7'][..]));
+        assert_eq!(bind_results(&frame), Some(&[0, 1, 0, 1][..]));
 
         Report::error("55P03", "no\0t now")
             .detail("a")

@@ -2,6 +2,7 @@
 
 use super::table::{one_line, plain, span};
 use super::{Failure, Streams, UNFINISHED, wrong};
+use crate::audit::after::{After, Times};
 use crate::audit::read::story;
 use crate::audit::time::timestamp;
 use crate::audit::{Blocker, Event, Phase, StepRecord};
@@ -66,6 +67,7 @@ impl Story<'_> {
         self.found(&mut out);
         self.ran(&mut out);
         self.ended(&mut out);
+        self.after(&mut out);
         out
     }
 
@@ -287,6 +289,93 @@ impl Story<'_> {
             }
         }
     }
+}
+
+impl Story<'_> {
+    /// What was not measured is said to be unknown.
+    fn after(&self, out: &mut String) {
+        let later = self.events.iter().rev().find(|event| event.phase == Phase::After);
+        let Some(after) = later.unwrap_or(self.last).after.as_ref() else {
+            return;
+        };
+        out.push_str("\nAfterwards\n");
+        self.line(out, 2, "tables: ", &tables(after));
+        self.line(out, 2, "who waited: ", &waited(after));
+        self.line(out, 2, "left: ", &left(after));
+        if after.statements.is_empty() {
+            self.line(
+                out,
+                2,
+                "query times: ",
+                "unknown, no statement on these tables was timed",
+            );
+        }
+        for shape in &after.statements {
+            self.line(out, 2, "query: ", &shape.statement);
+            let times = [
+                ("before", shape.before),
+                ("while it ran", shape.during),
+                ("after", shape.after),
+            ];
+            let told = times.map(|(when, times)| format!("{when} {}", times.map_or("not seen".into(), p50_p99)));
+            self.line(out, 4, "p50/p99: ", &told.join(", "));
+        }
+    }
+}
+
+fn p50_p99(times: Times) -> String {
+    format!("{}/{} ({} timed)", span(times.p50_ms), span(times.p99_ms), times.timed)
+}
+
+fn tables(after: &After) -> String {
+    let told = after.tables.iter().map(|table| {
+        let size = table
+            .bytes
+            .map_or("size unknown".into(), |bytes| format!("{:.1} MB", bytes as f64 / 1e6));
+        let rows = table
+            .rows
+            .map_or("rows unknown".into(), |rows| format!("about {rows:.0} rows"));
+        format!("{} ({size}, {rows})", table.name)
+    });
+    match after.tables.is_empty() {
+        true => "unknown".into(),
+        false => told.collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn waited(after: &After) -> String {
+    match &after.waits {
+        None => "unknown, no control connection looked".into(),
+        Some(waits) if waits.behind_plan == 0 => {
+            format!(
+                "nobody was seen behind it in {} looks, {} behind others",
+                waits.looks, waits.waits
+            )
+        }
+        Some(waits) => format!(
+            "{} sessions behind it, the longest at least {}, in {} looks",
+            waits.behind_plan,
+            span(waits.longest_behind_plan_ms),
+            waits.looks
+        ),
+    }
+}
+
+fn left(after: &After) -> String {
+    let (Some(invalid), Some(not_valid)) = (&after.invalid, &after.not_valid) else {
+        return "unknown, the catalog could not be asked".into();
+    };
+    let names = |names: &[String]| match names {
+        [] => String::new(),
+        names => format!(" ({})", names.join(", ")),
+    };
+    format!(
+        "{} INVALID indexes{}, {} NOT VALID constraints{}",
+        invalid.len(),
+        names(invalid),
+        not_valid.len(),
+        names(not_valid)
+    )
 }
 
 fn held(blocker: &Blocker) -> String {

@@ -153,6 +153,16 @@ impl Stage {
         self.proxy = None;
     }
 
+    pub fn has_proxy(&self) -> bool {
+        self.proxy.is_some()
+    }
+
+    /// Starts a proxy whose server is at that port, which may be something between it and the real one.
+    pub fn start_proxy_at(&mut self, upstream: u16) {
+        let (proxy, port) = start_proxy(self.dir.path(), &format!("127.0.0.1:{upstream}"), &[]);
+        (self.proxy, self.port) = (Some(proxy), port);
+    }
+
     /// Starts a proxy again after [`Stage::kill_proxy`]; on another port, with the same policy file and audit log.
     pub fn start_proxy(&mut self, arguments: &[&str]) {
         let upstream = format!("127.0.0.1:{}", self.cluster.port());
@@ -258,7 +268,16 @@ impl Stage {
             .bin("pg_dump")
             .expect("pg_dump is installed with postgresql-client");
         let mut command = Command::new(pg_dump);
-        command.args(["--schema-only", "--no-owner", "-U", "postgres", "-h", "127.0.0.1", "-p"]);
+        command.args([
+            "--schema-only",
+            "--exclude-schema=lockkeeper",
+            "--no-owner",
+            "-U",
+            "postgres",
+            "-h",
+            "127.0.0.1",
+            "-p",
+        ]);
         command.arg(self.cluster.port().to_string()).arg(&self.database);
         cluster::clean_environment(&mut command);
         let dump = run(command, "").ok();
@@ -475,9 +494,9 @@ fn read_log_line(line: &str, database: &str) -> Option<Logged> {
     })
 }
 
-/// One line per column, constraint, index, trigger and view outside the system's schemas.
+/// One line per column, constraint, index, trigger and view outside the system's schemas and Lockkeeper's own.
 pub const SCHEMA: &str = "
-WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname <> 'information_schema')
+WITH own AS (SELECT oid FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('information_schema', 'lockkeeper'))
 SELECT line FROM (
   SELECT format('%s column %s %s%s%s%s', attrelid::regclass, attname, format_type(atttypid, atttypmod),
                 CASE WHEN attnotnull THEN ' NOT NULL' END, ' DEFAULT ' || pg_get_expr(adbin, adrelid),

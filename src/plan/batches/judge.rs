@@ -1,112 +1,12 @@
-//! Whether an UPDATE or DELETE may be split, and be sent once more after a crash in the middle, without changing any row
-//! twice or differently than in one statement. What is not known to be harmless is refused, with the reason.
+//! Whether an UPDATE or DELETE may be split without changing any row differently than in one statement, and whether it could
+//! be repeated without harm. What is not known to be harmless is refused, with the reason.
 
 use super::text::Tree;
-use crate::plan::facts::Relation;
+use crate::plan::facts::{Facts, Function, Name, Relation};
+use crate::plan::mentions::Mentions;
 use crate::plan::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{BoolExprType, Node, NullTestType};
-use serde_json::Value;
-
-/// Functions of pg_catalog that are IMMUTABLE or STABLE and return one value.
-const NOT_VOLATILE: &[&str] = &[
-    "abs",
-    "age",
-    "array_append",
-    "array_cat",
-    "array_length",
-    "array_position",
-    "array_prepend",
-    "array_remove",
-    "array_replace",
-    "array_to_string",
-    "ascii",
-    "btrim",
-    "cardinality",
-    "ceil",
-    "ceiling",
-    "char_length",
-    "chr",
-    "concat",
-    "concat_ws",
-    "date",
-    "date_part",
-    "date_trunc",
-    "decode",
-    "div",
-    "encode",
-    "exp",
-    "extract",
-    "floor",
-    "format",
-    "initcap",
-    "json_build_array",
-    "json_build_object",
-    "jsonb_array_length",
-    "jsonb_build_array",
-    "jsonb_build_object",
-    "jsonb_extract_path",
-    "jsonb_extract_path_text",
-    "jsonb_insert",
-    "jsonb_set",
-    "jsonb_strip_nulls",
-    "jsonb_typeof",
-    "left",
-    "length",
-    "like_escape",
-    "ln",
-    "log",
-    "lower",
-    "lpad",
-    "ltrim",
-    "make_date",
-    "make_interval",
-    "make_timestamp",
-    "make_timestamptz",
-    "md5",
-    "mod",
-    "now",
-    "octet_length",
-    "overlay",
-    "position",
-    "power",
-    "regexp_match",
-    "regexp_replace",
-    "repeat",
-    "replace",
-    "reverse",
-    "right",
-    "round",
-    "rpad",
-    "rtrim",
-    "sha224",
-    "sha256",
-    "sha384",
-    "sha512",
-    "sign",
-    "similar_to_escape",
-    "split_part",
-    "sqrt",
-    "starts_with",
-    "statement_timestamp",
-    "string_to_array",
-    "strpos",
-    "substr",
-    "substring",
-    "timezone",
-    "to_char",
-    "to_date",
-    "to_json",
-    "to_jsonb",
-    "to_number",
-    "to_timestamp",
-    "to_tsvector",
-    "transaction_timestamp",
-    "translate",
-    "trim",
-    "trunc",
-    "upper",
-];
 
 /// Never answer NULL.
 const NEVER_NULL: &[&str] = &[
@@ -129,12 +29,7 @@ const VERSION_COLUMNS: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax"];
 pub fn table(relation: &Relation, verb: &str) -> Result<(), String> {
     let name = format!("{}.{}", relation.schema, relation.name);
     match relation.kind {
-        'r' => {}
-        'p' => {
-            return Err(format!(
-                "{name} is partitioned: send the same {verb} for each of its partitions, one after the other"
-            ));
-        }
+        'r' | 'p' => {}
         'v' | 'm' => return Err(format!("{name} is a view: name the table behind it")),
         'f' => {
             return Err(format!(
@@ -142,6 +37,16 @@ pub fn table(relation: &Relation, verb: &str) -> Result<(), String> {
             ));
         }
         other => return Err(format!("{name} is no ordinary table (relkind {other})")),
+    }
+    let rule = relation.rules.iter().find(|rule| match verb {
+        "UPDATE" => rule.on_update,
+        _ => rule.on_delete,
+    });
+    if let Some(rule) = rule {
+        return Err(format!(
+            "the rule {} of {name} (CREATE RULE) rewrites each {verb}, and PostgreSQL takes no rule within a WITH, which batches are",
+            rule.name
+        ));
     }
     let fires = |t: &&crate::plan::facts::Trigger| if verb == "UPDATE" { t.on_update } else { t.on_delete };
     let per_statement = relation
@@ -160,63 +65,149 @@ pub fn table(relation: &Relation, verb: &str) -> Result<(), String> {
 }
 
 /// What the statement must be. `key` are the key columns that the batches walk along.
-pub fn statement(statement: &Statement, relation: &Relation, key: &[(String, String)]) -> Result<(), String> {
+pub fn statement(
+    statement: &Statement,
+    relation: &Relation,
+    facts: &Facts,
+    key: &[(String, String)],
+) -> Result<(), String> {
     let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be split into batches")?;
-    let verb = tree.verb;
-    if tree.has_with {
-        return Err("a WITH clause would be evaluated once for every batch".into());
-    }
-    if tree.joins {
-        let word = if verb == "UPDATE" { "FROM" } else { "USING" };
-        return Err(format!(
-            "{verb} … {word} joins other tables, which batches cannot keep still between them"
-        ));
-    }
-    if tree.has_returning {
-        return Err("RETURNING would deliver the rows of all batches as one result".into());
-    }
-    let wher = tree.condition.map(Mentions::of).unwrap_or_default();
-    wher.check("the WHERE clause")?;
-    if let Some(function) = wher.unknown_function() {
+    whole(&Mentions::of(&statement.node), relation, facts)?;
+    let condition = tree.condition.map(Mentions::within).unwrap_or_default();
+    if let Some(function) = unsteady(&condition, facts) {
         return Err(format!(
             "the WHERE clause calls {function}(), which may give another answer for each batch"
         ));
     }
-    let Some(targets) = tree.targets else { return Ok(()) };
-    let targets = assignments(targets).ok_or("the SET list could not be read")?;
-    for (column, value) in &targets {
+    for (place, part) in tree.sources() {
+        let part = Mentions::within(part);
+        if let Some(function) = unsteady(&part, facts) {
+            return Err(format!(
+                "{place} calls {function}(), which may give another answer for each batch"
+            ));
+        }
+    }
+    for (column, value) in assignments(tree.targets.unwrap_or_default()).ok_or("the SET list could not be read")? {
         if key.iter().any(|(name, _)| name == column) {
             return Err(format!(
                 "it changes {column}, by which the batches walk through the table"
             ));
         }
-        value.check("the SET list")?;
-    }
-    repeatable(&tree, relation, &targets)
-}
-
-/// Sent again after a crash in the middle, the UPDATE must leave the rows alone that are done, or do the same to them again.
-fn repeatable(tree: &Tree, relation: &Relation, targets: &[(&str, Mentions)]) -> Result<(), String> {
-    if done_rows_are_excluded(tree) {
-        return Ok(());
-    }
-    for (column, value) in targets {
-        let reads = targets.iter().find(|(name, _)| value.reads(name, tree));
-        let why = if let Some((name, _)) = reads {
-            format!("the new value of {column} depends on {name}, which it changes too")
-        } else if let Some(function) = value.unknown_function() {
-            format!("{function}(), the new value of {column}, may give another answer each time")
-        } else if value.default && volatile_default(relation, column) {
-            format!("the default of {column} may give another value each time")
-        } else {
-            continue;
-        };
-        return Err(format!(
-            "{why}: after an interruption in the middle, sending it again would change rows a second time (add a condition that \
-             excludes the rows already done, such as `WHERE {column} IS NULL`)"
-        ));
+        // A row is given its value once; but a function of one's own could read the table itself.
+        if let Some(function) = value.functions.iter().find(|f| !is_known(f, facts)) {
+            return Err(format!(
+                "the new value of {column} calls {}(), which is neither PostgreSQL's own nor IMMUTABLE: it could read the rows that \
+                 earlier batches changed",
+                function.name
+            ));
+        }
     }
     Ok(())
+}
+
+/// What no part of the statement may hold.
+fn whole(mentions: &Mentions, relation: &Relation, facts: &Facts) -> Result<(), String> {
+    let name = &relation.name;
+    let version_column = mentions
+        .columns
+        .iter()
+        .filter_map(|c| c.last())
+        .find(|c| VERSION_COLUMNS.contains(&c.as_str()));
+    if mentions.unreadable {
+        return Err("it could not be read".into());
+    } else if mentions.window {
+        return Err("it holds a window function, which needs all rows at once".into());
+    } else if mentions.current_of {
+        return Err("WHERE CURRENT OF names the row of a cursor".into());
+    } else if mentions.writes {
+        return Err("a part of it writes too, which every batch would do again".into());
+    } else if mentions.picks {
+        return Err(
+            "a query within it has a LIMIT, OFFSET, TABLESAMPLE or FOR UPDATE, by which each batch would pick other rows".into(),
+        );
+    } else if let Some(column) = version_column {
+        return Err(format!("it uses {column}, which changes whenever the row does"));
+    }
+    for asked in &mentions.relations {
+        let is_cte = asked.schema.is_none() && mentions.ctes.contains(&asked.name);
+        match facts.relation(asked) {
+            Some(other) if other.oid == relation.oid || other.tree.iter().any(|oid| relation.tree.contains(oid)) => {
+                return Err(format!(
+                    "it reads {name} itself (as {}), where it would see the rows that earlier batches changed",
+                    asked.name
+                ));
+            }
+            Some(other) if matches!(other.kind, 'r' | 'p' | 'm' | 'f') => {}
+            Some(other) if other.kind == 'v' => {
+                return Err(format!(
+                    "it reads the view {}, which may read {name} itself",
+                    other.name
+                ));
+            }
+            None if is_cte => {}
+            _ => return Err(format!("it reads {}, of which nothing is known", asked.name)),
+        }
+    }
+    Ok(())
+}
+
+/// A function that may answer differently in each batch.
+fn unsteady<'a>(mentions: &'a Mentions, facts: &Facts) -> Option<&'a str> {
+    let steady = |name: &&Name| match function(name, facts) {
+        Some(known) => known.immutable || (known.built_in && !known.volatile && is_known(name, facts)),
+        None => false,
+    };
+    let found = mentions.functions.iter().find(|name| !steady(name));
+    found.map(|name| name.name.as_str())
+}
+
+/// PostgreSQL's own, or IMMUTABLE: it reads no table. (Those that turn tables and queries into XML do.)
+fn is_known(name: &Name, facts: &Facts) -> bool {
+    let known = function(name, facts).is_some_and(|f| f.immutable || f.built_in);
+    known && !name.name.contains("_to_xml") && !name.name.starts_with("ts_stat")
+}
+
+fn function<'a>(name: &Name, facts: &'a Facts) -> Option<&'a Function> {
+    facts.functions.iter().find(|known| known.asked == *name)
+}
+
+/// Sent again after a crash in the middle, the statement leaves the rows alone that are done, or does the same to them again;
+/// and a row that is inserted meanwhile may be changed or not.
+pub fn repeatable(statement: &Statement, relation: &Relation, facts: &Facts) -> Result<(), String> {
+    let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be repeated")?;
+    let Some(targets) = tree.targets else { return Ok(()) };
+    if done_rows_are_excluded(&tree) {
+        return Ok(());
+    }
+    let targets = assignments(targets).ok_or("the SET list could not be read")?;
+    for (column, value) in &targets {
+        let reads = targets.iter().find(|(name, _)| reads(value, name, &tree, relation));
+        let unsteady = value
+            .functions
+            .iter()
+            .find(|name| function(name, facts).is_none_or(|f| f.volatile));
+        if let Some((name, _)) = reads {
+            return Err(format!(
+                "the new value of {column} depends on {name}, which it changes too"
+            ));
+        } else if let Some(function) = unsteady {
+            return Err(format!(
+                "{}(), the new value of {column}, may give another answer each time",
+                function.name
+            ));
+        } else if value.default && volatile_default(relation, column) {
+            return Err(format!("the default of {column} may give another value each time"));
+        }
+    }
+    Ok(())
+}
+
+/// Reads the column, itself or within the whole row.
+fn reads(value: &Mentions, column: &str, tree: &Tree, relation: &Relation) -> bool {
+    value.columns.iter().any(|words| {
+        let whole_row = words.len() == 1 && words[0] == tree.qualifier() && relation.column(&words[0]).is_none();
+        words.last().is_some_and(|last| last == column || last == "*") || whole_row
+    })
 }
 
 /// `SET c = <never NULL> … WHERE c IS NULL`.
@@ -307,7 +298,7 @@ fn volatile_default(relation: &Relation, column: &str) -> bool {
 
 fn assignments(targets: &[Node]) -> Option<Vec<(&str, Mentions)>> {
     let one = |target: &'_ Node| match target.node.as_ref() {
-        Some(NodeEnum::ResTarget(t)) => Some(t.val.as_deref().map(Mentions::of).unwrap_or_default()),
+        Some(NodeEnum::ResTarget(t)) => Some(t.val.as_deref().map(Mentions::within).unwrap_or_default()),
         _ => None,
     };
     targets
@@ -317,104 +308,4 @@ fn assignments(targets: &[Node]) -> Option<Vec<(&str, Mentions)>> {
             _ => None,
         })
         .collect()
-}
-
-/// Everything in an expression that matters here, found by walking the whole tree: no kind of node can hide from it.
-#[derive(Default)]
-struct Mentions {
-    /// Each column reference's words; `*` for a star.
-    columns: Vec<Vec<String>>,
-    /// Schema-qualified names have a dot.
-    functions: Vec<String>,
-    subselect: bool,
-    window: bool,
-    current_of: bool,
-    default: bool,
-    /// The tree could not be walked.
-    unreadable: bool,
-}
-
-impl Mentions {
-    fn of(node: &Node) -> Mentions {
-        let mut found = Mentions::default();
-        match serde_json::to_value(node) {
-            Ok(tree) => found.walk(&tree),
-            Err(_) => found.unreadable = true,
-        }
-        found
-    }
-
-    fn walk(&mut self, tree: &Value) {
-        match tree {
-            Value::Array(items) => items.iter().for_each(|item| self.walk(item)),
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    match name.as_str() {
-                        "ColumnRef" => self.columns.push(words(&value["fields"])),
-                        "FuncCall" => {
-                            let name = words(&value["funcname"]);
-                            self.functions.push(
-                                name.strip_prefix(&["pg_catalog".to_string()])
-                                    .unwrap_or(&name)
-                                    .join("."),
-                            );
-                            self.window |= !value["over"].is_null();
-                        }
-                        "SubLink" => self.subselect = true,
-                        "CurrentOfExpr" => self.current_of = true,
-                        "SetToDefault" => self.default = true,
-                        _ => {}
-                    }
-                    self.walk(value);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// What neither SET nor WHERE may hold.
-    fn check(&self, place: &str) -> Result<(), String> {
-        let version_column = self
-            .columns
-            .iter()
-            .filter_map(|c| c.last())
-            .find(|c| VERSION_COLUMNS.contains(&c.as_str()));
-        if self.unreadable {
-            Err(format!("{place} could not be read"))
-        } else if self.subselect {
-            Err(format!(
-                "{place} holds a sub-select, which could see the rows that earlier batches changed"
-            ))
-        } else if self.window {
-            Err(format!("{place} holds a window function, which needs all rows at once"))
-        } else if self.current_of {
-            Err("WHERE CURRENT OF names the row of a cursor".into())
-        } else if let Some(column) = version_column {
-            Err(format!("{place} uses {column}, which changes whenever the row does"))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn unknown_function(&self) -> Option<&str> {
-        self.functions
-            .iter()
-            .map(String::as_str)
-            .find(|name| !NOT_VOLATILE.contains(name))
-    }
-
-    /// Reads the column, itself or within the whole row.
-    fn reads(&self, column: &str, tree: &Tree) -> bool {
-        self.columns.iter().any(|words| {
-            words
-                .last()
-                .is_some_and(|last| last == column || last == "*" || (words.len() == 1 && last == tree.qualifier()))
-        })
-    }
-}
-
-/// The words of a list of String nodes, `*` for a star.
-fn words(list: &Value) -> Vec<String> {
-    let word = |item: &Value| item["node"]["String"]["sval"].as_str().unwrap_or("*").to_string();
-    list.as_array().into_iter().flatten().map(word).collect()
 }

@@ -7,7 +7,9 @@ use pg_query::protobuf::{Node, RangeVar, ScanToken, Token};
 
 /// Each part starts and ends with a token: no comment at its end can swallow what is put behind it.
 pub struct Parts {
-    /// `UPDATE ONLY t AS a SET x = 1` or `DELETE FROM t`: everything before WHERE and RETURNING.
+    /// The client's own CTEs, without the word WITH: `RECURSIVE a AS (…), b AS (…)`.
+    pub ctes: Option<String>,
+    /// `UPDATE ONLY t AS a SET x = 1 FROM u` or `DELETE FROM t`: everything before WHERE and RETURNING.
     pub head: String,
     /// `ONLY t AS a`, as it can stand behind FROM.
     pub relation: String,
@@ -29,6 +31,8 @@ pub struct Tree<'a> {
     pub has_with: bool,
     /// FROM or USING.
     pub joins: bool,
+    sources: &'a [Node],
+    ctes: &'a [Node],
     pub has_returning: bool,
 }
 
@@ -43,6 +47,8 @@ impl<'a> Tree<'a> {
                 condition: update.where_clause.as_deref(),
                 has_with: update.with_clause.is_some(),
                 joins: !update.from_clause.is_empty(),
+                sources: &update.from_clause,
+                ctes: update.with_clause.as_ref().map_or(&[], |with| &with.ctes),
                 has_returning: update.returning_clause.is_some(),
             }),
             NodeEnum::DeleteStmt(delete) => Some(Tree {
@@ -52,10 +58,19 @@ impl<'a> Tree<'a> {
                 condition: delete.where_clause.as_deref(),
                 has_with: delete.with_clause.is_some(),
                 joins: !delete.using_clause.is_empty(),
+                sources: &delete.using_clause,
+                ctes: delete.with_clause.as_ref().map_or(&[], |with| &with.ctes),
                 has_returning: delete.returning_clause.is_some(),
             }),
             _ => None,
         }
+    }
+
+    /// What else is read: the FROM or USING list and the CTEs, with words for messages.
+    pub fn sources(&self) -> impl Iterator<Item = (&'static str, &'a Node)> {
+        let word = if self.verb == "UPDATE" { "FROM" } else { "USING" };
+        let sources = self.sources.iter().map(move |node| (word, node));
+        sources.chain(self.ctes.iter().map(|node| ("WITH", node)))
     }
 
     pub fn qualifier(&self) -> &'a str {
@@ -66,7 +81,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// None if the text does not fall into these parts; for statements without WITH, FROM and USING it always does.
+/// None if the text does not fall into these parts, which it always should.
 pub fn parts(statement: &Statement) -> Option<Parts> {
     let tree = Tree::of(&statement.node)?;
     let mut sql = statement.sql.clone();
@@ -85,6 +100,15 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
     let top = top_level(&tokens);
     let first_after =
         |word: Token, start: usize| (start..tokens.len()).find(|i| top[*i] && tokens[*i].token == word as i32);
+    // A CTE may be called "update" too: the verb is the last one before its relation.
+    let verbs = [Token::Update as i32, Token::DeleteP as i32];
+    let verb = (0..tokens.len())
+        .take_while(|i| tokens[*i].start < tree.relation.location)
+        .filter(|i| top[*i] && verbs.contains(&tokens[*i].token))
+        .last()?;
+    if (verb > 0) != tree.has_with {
+        return None;
+    }
     // Where the relation's text starts, and the first token that is no more part of it.
     let (relation_start, relation_end) = if tree.verb == "UPDATE" {
         let first_target = match tree.targets?.first()?.node.as_ref()? {
@@ -96,10 +120,13 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
             .take_while(|i| tokens[*i].start < first_target)
             .filter(|i| tokens[*i].token == Token::Set as i32)
             .last()?;
-        (1, set)
+        (verb + 1, set)
     } else {
-        let end = first_after(Token::Where, 2).or(first_after(Token::Returning, 2));
-        (2, end.unwrap_or(tokens.len()))
+        let end = [Token::Using, Token::Where, Token::Returning]
+            .into_iter()
+            .filter_map(|word| first_after(word, verb + 2))
+            .min();
+        (verb + 2, end.unwrap_or(tokens.len()))
     };
     let wher = first_after(Token::Where, relation_end);
     let returning = first_after(Token::Returning, wher.unwrap_or(relation_end));
@@ -112,7 +139,11 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
         return None;
     }
     Some(Parts {
-        head: text(0, wher.unwrap_or(end))?,
+        ctes: match verb {
+            0 => None,
+            _ => Some(text(1, verb)?),
+        },
+        head: text(verb, wher.unwrap_or(end))?,
         relation: text(relation_start, relation_end)?,
         qualifier: tree.qualifier().to_string(),
         condition: match wher {

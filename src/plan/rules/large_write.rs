@@ -4,7 +4,7 @@ use super::{Found, Remedy, Rule, Subject, name_of, steps};
 use crate::plan::batches::Batches;
 use crate::plan::lock::LockMode;
 use crate::plan::statement::Kind;
-use crate::plan::{Mode, Place, Step};
+use crate::plan::{Mode, Place};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {
@@ -31,36 +31,59 @@ fn check(subject: &Subject) -> Option<Found> {
         NodeEnum::DeleteStmt(delete) => ("DELETE", delete.relation.as_ref()?),
         _ => return None,
     };
-    let rows = subject.facts.estimated_rows?;
-    if rows <= subject.policy.backfill.rows_max as f64 {
+    let asked = name_of(range);
+    // What an earlier run has begun is not done all at once, however little is left.
+    let job = subject.facts.open_job;
+    let rows = subject.facts.estimated_rows.unwrap_or_default();
+    if rows <= subject.policy.backfill.rows_max as f64 && job.is_none() {
         return None;
     }
-    let table = subject.large(&name_of(range))?;
+    let table = match job {
+        Some(_) => subject.table(&asked)?,
+        None => subject
+            .table(&asked)
+            .filter(|t| !t.small || t.kind() == 'v' || t.kind() == 'f')?,
+    };
     let relation = table.known?;
-    let message = format!(
-        "this {verb} would lock about {rows:.0} rows of {} until its one transaction ends",
-        table.described()
-    );
-    let hint = format!(
+    let message = match job {
+        Some(id) => format!(
+            "job {id} has done a part of this very {verb} of {} and is not finished",
+            table.described()
+        ),
+        None => format!(
+            "this {verb} would lock about {rows:.0} rows of {} until its one transaction ends",
+            table.described()
+        ),
+    };
+    let mut hint = format!(
         "Run it outside a transaction block, and it is done in batches; or write {verb} … LIMIT {} and repeat it, each time in a \
          transaction of its own, until fewer rows than that are affected.",
         subject.policy.backfill.batch_rows
     );
+    if let Some(id) = job {
+        hint = format!(
+            "Send it outside a transaction block, and it goes on where it stopped (or: lockkeeper jobs --dsn … resume {id}); to begin \
+             anew, give the job up first: lockkeeper jobs --dsn … cancel {id}."
+        );
+    }
     // Inside the client's transaction the rows could not be let go between the batches.
     let in_transaction = subject.place != Place::Alone;
-    let remedy = match Batches::new(subject.statement, relation) {
-        Ok(mut batches) => {
-            batches.estimated_rows = Some(rows);
+    let remedy = match Batches::new(subject.statement, relation, subject.facts) {
+        Ok(batches) if batches.returns && rows > subject.policy.backfill.returning_rows_max as f64 => {
+            Remedy::None(Some(format!(
+                "RETURNING would deliver about {rows:.0} rows, more than returning_rows_max = {} under [backfill] in the policy",
+                subject.policy.backfill.returning_rows_max
+            )))
+        }
+        Ok(batches) => {
             let mode = Mode::Batches(Box::new(batches));
-            Remedy::Steps(vec![Step {
-                ..steps::step(
-                    "change rows in batches",
-                    subject.statement.sql.clone(),
-                    mode,
-                    LockMode::RowExclusive,
-                    &table,
-                )
-            }])
+            Remedy::Steps(vec![steps::step(
+                "change rows in batches",
+                subject.statement.sql.clone(),
+                mode,
+                LockMode::RowExclusive,
+                &table,
+            )])
         }
         Err(reason) => Remedy::None(Some(reason)),
     };

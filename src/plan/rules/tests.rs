@@ -103,6 +103,8 @@ fn facts(version: u32) -> Facts {
     let function = |text: &str, volatile| Function {
         asked: name(text),
         volatile,
+        immutable: !volatile,
+        built_in: true,
     };
     let domain = |text: &str, constrained| TypeFact {
         asked: name(text),

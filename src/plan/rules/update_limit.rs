@@ -40,7 +40,7 @@ fn check(subject: &Subject) -> Option<Found> {
         sql: super::sql_name(&asked),
         small: false,
     };
-    let steps = batches::limited(subject.statement, relation).map(|sql| {
+    let steps = batches::limited::limited(subject.statement, relation).map(|sql| {
         vec![steps::step(
             "change a limited number of rows",
             sql,

@@ -3,7 +3,7 @@
 use super::Kind;
 use crate::plan::splice::is_false;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{TransactionStmt, TransactionStmtKind, VacuumStmt};
+use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
 
 /// What is not listed, and whatever a later grammar adds, is Ddl.
 pub(super) fn kind_of(node: &NodeEnum) -> Kind {
@@ -32,7 +32,8 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         | N::ConstraintsSetStmt(_)
         | N::LoadStmt(_) => Kind::Harmless,
         // Code: what it does inside is not seen.
-        N::CallStmt(_) | N::DoStmt(_) => Kind::Harmless,
+        N::CallStmt(call) => resumed(call).map_or(Kind::Harmless, Kind::Resume),
+        N::DoStmt(_) => Kind::Harmless,
         // The lock is what is asked for.
         N::LockStmt(_) => Kind::Harmless,
         // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
@@ -98,6 +99,30 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         // ALTER, DROP, RENAME, TRUNCATE, COMMENT, CREATE TABLE / INDEX / VIEW / TRIGGER / RULE / POLICY / STATISTICS, REINDEX, CLUSTER …
         _ => Kind::Ddl,
     }
+}
+
+/// `CALL lockkeeper.resume(7)`: there is no such procedure, the proxy itself does it.
+fn resumed(call: &CallStmt) -> Option<i64> {
+    let function = call.funccall.as_ref()?;
+    let words: Vec<&str> = function
+        .funcname
+        .iter()
+        .filter_map(|word| match word.node.as_ref() {
+            Some(NodeEnum::String(word)) => Some(word.sval.as_str()),
+            _ => None,
+        })
+        .collect();
+    let [argument] = &function.args[..] else { return None };
+    let number = match argument.node.as_ref()? {
+        NodeEnum::AConst(constant) => match constant.val.as_ref()? {
+            a_const::Val::Ival(number) => i64::from(number.ival),
+            // As large numbers are kept.
+            a_const::Val::Fval(number) => number.fval.parse().ok()?,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    (words == ["lockkeeper", "resume"]).then_some(number)
 }
 
 fn transaction_kind(transaction: &TransactionStmt) -> Kind {

@@ -58,7 +58,7 @@ pub fn check(data: &[u8]) {
         held_bytes_max: HELD_BYTES_MAX,
         ..Limits::default()
     };
-    let mut relay = Relay::new(client, server, &limits);
+    let mut relay = Relay::new(client, server, &limits, Default::default());
     relay.capture = flags & 4 != 0;
     let mut play = Play {
         relay,

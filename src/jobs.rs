@@ -1,0 +1,529 @@
+//! `lockkeeper init` and `lockkeeper jobs`: the table `lockkeeper.job` created, its rows listed, paused, given up, and gone on with.
+//!
+//! Both reach the server through a proxy within this process, so that a job is resumed by the very code that began it. Start at
+//! [`init`] and [`run`].
+
+use crate::plan::jobs;
+use crate::plan::policy::Policy;
+use crate::proxy::{InProcess, Upstream, UpstreamTls, Verify};
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Deserialize;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::DbError;
+use tokio_postgres::{AsyncMessage, Client, Config, NoTls, SimpleQueryMessage};
+
+/// Where the server is, and as whom to log in.
+#[derive(Args)]
+pub struct Server {
+    /// The database: "host=db.internal dbname=shop user=app" or postgres://app@db.internal/shop; sslmode=require for TLS. A
+    /// password may come from PGPASSWORD
+    #[arg(long, value_name = "DSN", env = "LOCKKEEPER_DSN", hide_env_values = true)]
+    dsn: String,
+
+    /// TLS, with the server's certificate verified by this PEM file and by its name
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    server: Server,
+
+    /// text for people, json for programs: one object a job and line
+    #[arg(long, value_name = "FORMAT", default_value = "text", global = true)]
+    format: Format,
+
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// List the jobs that are not finished
+    List {
+        /// And those that are done or were given up
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show one job
+    Show { id: i64 },
+    /// Stop a job after the batch that it is at; what is done stays done
+    Pause { id: i64 },
+    /// Go on with a job here, to its end; Ctrl-C pauses it
+    Resume {
+        id: i64,
+        /// observe, standard, strict, or a TOML file: the batches' size and pauses
+        #[arg(
+            long,
+            value_name = "NAME|FILE",
+            default_value = "standard",
+            env = "LOCKKEEPER_POLICY"
+        )]
+        policy: String,
+        /// Append what is done to this audit log
+        #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT")]
+        audit: Option<PathBuf>,
+    },
+    /// Give a job up: it cannot be resumed, what is done stays done, and its statement sent again begins anew
+    Cancel { id: i64 },
+}
+
+/// As `lockkeeper.job` has it, with what its lock tells.
+#[derive(Deserialize)]
+struct Row {
+    id: i64,
+    kind: String,
+    owner: String,
+    state: String,
+    relation: Option<String>,
+    rows_done: i64,
+    percent: Option<f64>,
+    batches: i64,
+    runs: i64,
+    key_columns: Option<Vec<String>>,
+    last_key: Option<Vec<String>>,
+    upper_key: Option<Vec<String>>,
+    backend_pid: Option<i64>,
+    application_name: Option<String>,
+    error: Option<String>,
+    created_at: String,
+    heartbeat_at: String,
+    finished_at: Option<String>,
+    statement: String,
+    settings: std::collections::BTreeMap<String, String>,
+}
+
+/// Creates the table where it is missing; says what it did.
+pub fn init(server: &Server, out: &mut dyn Write) -> Result<(), String> {
+    runtime()?.block_on(async {
+        let session = Session::open(server, quiet_policy()?, None).await?;
+        let version = session.rows(jobs::COMMENT_QUERY).await?;
+        let said = match version.first() {
+            Some(version) if jobs::is_current(version) => "is there already, in the version that this program needs",
+            Some(version) => {
+                return Err(format!(
+                    "lockkeeper.job is of another version (\"{version}\"); finish or cancel its jobs with the program that made it, drop \
+                     it, and try again"
+                ));
+            }
+            None => {
+                let mut sql = format!("BEGIN; {};", jobs::creation_lock());
+                for statement in jobs::create_statements() {
+                    sql.push_str(statement);
+                    sql.push(';');
+                }
+                sql.push_str("COMMIT");
+                session.rows(&sql).await?;
+                "is created; every role may keep its own jobs in it"
+            }
+        };
+        let database = session.rows("SELECT pg_catalog.current_database()").await?;
+        writeln!(out, "lockkeeper.job in database {} {said}", database.join("")).map_err(|error| error.to_string())
+    })
+}
+
+/// True: everything that was asked for was done.
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
+    runtime()?.block_on(async {
+        let server = &arguments.server;
+        let (policy, audit) = match &arguments.action {
+            Action::Resume { policy, audit, .. } => (crate::config::load_policy(policy)?, audit.as_deref()),
+            _ => (quiet_policy()?, None),
+        };
+        let session = Session::open(server, policy, audit).await?;
+        match &arguments.action {
+            Action::List { all } => {
+                let rows = session.jobs(None, *all).await?;
+                list(&rows, arguments.format, out)
+            }
+            Action::Show { id } => {
+                let rows = session.jobs(Some(*id), true).await?;
+                let row = rows.first().ok_or_else(|| unknown(*id))?;
+                show(row, arguments.format, out)
+            }
+            Action::Pause { id } => {
+                let rows = session.change(*id, &jobs::pause(*id), "paused").await?;
+                tell(
+                    out,
+                    &format!("job {id} is paused; {rows} rows are done. To go on: lockkeeper jobs --dsn … resume {id}"),
+                )
+            }
+            Action::Cancel { id } => {
+                let rows = session.change(*id, &jobs::cancel(*id), "cancelled").await?;
+                tell(
+                    out,
+                    &format!("job {id} is given up; {rows} rows were changed and stay so"),
+                )
+            }
+            Action::Resume { id, .. } => {
+                let tag = session.resume(*id).await?;
+                tell(out, &format!("job {id} is done: {tag} rows in all"))
+            }
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot be started: {error}"))
+}
+
+/// For what is not judged: our own statements.
+fn quiet_policy() -> Result<Policy, String> {
+    Policy::parse("[defaults]\nrule = \"allow\"\n", "jobs", &[])
+}
+
+fn unknown(id: i64) -> String {
+    format!(
+        "there is no job {id} here, or it belongs to a role whose jobs you may not see (lockkeeper jobs --dsn … list --all)"
+    )
+}
+
+fn tell(out: &mut dyn Write, text: &str) -> Result<(), String> {
+    writeln!(out, "{text}").map_err(|error| error.to_string())
+}
+
+/// A connection through a proxy of our own.
+struct Session {
+    client: Client,
+    proxy: InProcess,
+}
+
+impl Session {
+    async fn open(server: &Server, policy: Policy, audit: Option<&Path>) -> Result<Session, String> {
+        let (mut config, upstream, tls) = target(server)?;
+        let proxy = InProcess::new(upstream, tls.as_ref(), policy, audit)?;
+        // Encryption is between the proxy and the server.
+        config.ssl_mode(SslMode::Disable).application_name("lockkeeper jobs");
+        let stream = proxy.connect().map_err(|error| error.to_string())?;
+        let (client, mut connection) = config
+            .connect_raw(stream, NoTls)
+            .await
+            .map_err(|error| explain(&error))?;
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    // Nothing else to do where nobody reads.
+                    let _ = writeln!(io::stderr(), "{}", notice.message());
+                }
+            }
+        });
+        Ok(Session { client, proxy })
+    }
+
+    /// The first column of all rows.
+    async fn rows(&self, sql: &str) -> Result<Vec<String>, String> {
+        let messages = self.client.simple_query(sql).await.map_err(|error| explain(&error))?;
+        let first = |message: SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        };
+        Ok(messages.into_iter().filter_map(first).collect())
+    }
+
+    /// As JSON and decoded.
+    async fn jobs(&self, id: Option<i64>, all: bool) -> Result<Vec<(String, Row)>, String> {
+        let version = self.rows(jobs::COMMENT_QUERY).await?;
+        match version.first() {
+            None => return Err("there is no table lockkeeper.job in this database; lockkeeper init creates it".into()),
+            Some(version) if !jobs::is_current(version) => {
+                return Err(format!("lockkeeper.job is of another version (\"{version}\")"));
+            }
+            Some(_) => {}
+        }
+        let decode = |json: String| match serde_json::from_str(&json) {
+            Ok(row) => Ok((json, row)),
+            Err(error) => Err(format!("a row of lockkeeper.job cannot be read: {error}")),
+        };
+        self.rows(&jobs::listing(id, all))
+            .await?
+            .into_iter()
+            .map(decode)
+            .collect()
+    }
+
+    /// How many rows are done.
+    async fn change(&self, id: i64, sql: &str, state: &str) -> Result<String, String> {
+        let rows = self.jobs(Some(id), true).await?;
+        let (_, row) = rows.first().ok_or_else(|| unknown(id))?;
+        match self.rows(sql).await?.pop() {
+            Some(rows) => Ok(rows),
+            None => Err(format!("job {id} is {}, it cannot be {state}", row.state)),
+        }
+    }
+
+    async fn resume(&self, id: i64) -> Result<u64, String> {
+        let rows = self.jobs(Some(id), true).await?;
+        let (_, row) = rows.first().ok_or_else(|| unknown(id))?;
+        self.become_owner(id, &row.owner).await?;
+        for (name, value) in &row.settings {
+            let quote = crate::plan::splice::quote_literal;
+            // Where the value is the same already, the right to set it is not needed.
+            let sql = format!(
+                "SELECT pg_catalog.set_config(s.name, {value}, false) FROM pg_catalog.pg_settings s WHERE s.name = {name} \
+                 AND s.setting <> {value}",
+                name = quote(name),
+                value = quote(value)
+            );
+            self.rows(&sql).await?;
+        }
+        let cancel = self.client.cancel_token();
+        let sql = format!("CALL lockkeeper.resume({id})");
+        let mut running = std::pin::pin!(self.client.simple_query(&sql));
+        let messages = loop {
+            tokio::select! {
+                messages = &mut running => break messages.map_err(|error| explain(&error))?,
+                _ = tokio::signal::ctrl_c() => {
+                    let stream: UnixStream = self.proxy.connect().map_err(|error| error.to_string())?;
+                    cancel.cancel_query_raw(stream, NoTls).await.map_err(|error| explain(&error))?;
+                }
+            }
+        };
+        let count = messages.iter().rev().find_map(|message| match message {
+            SimpleQueryMessage::CommandComplete(count) => Some(*count),
+            _ => None,
+        });
+        Ok(count.unwrap_or_default())
+    }
+
+    /// A job is its owner's, and runs with the owner's rights. A trigger of the owner's could take back what SET ROLE gave up, so
+    /// that a superuser does not lend himself to a role that is none.
+    async fn become_owner(&self, id: i64, owner: &str) -> Result<(), String> {
+        let quoted = crate::plan::splice::quote_literal(owner);
+        let sql = format!(
+            "SELECT CASE WHEN current_user = {quoted} THEN 'same' WHEN (SELECT r.rolsuper FROM pg_catalog.pg_roles r \
+             WHERE r.rolname = session_user) AND NOT (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = {quoted}) \
+             THEN 'above' ELSE 'other' END"
+        );
+        match self.rows(&sql).await?.first().map(String::as_str) {
+            Some("same") => Ok(()),
+            Some("above") => Err(format!(
+                "job {id} belongs to {owner}: connect as {owner}, or as a member of {owner} that is no superuser; code of {owner}'s \
+                 would otherwise run in a superuser's session"
+            )),
+            _ => {
+                let sql = format!("SET ROLE {}", crate::plan::splice::quote_ident(owner));
+                self.rows(&sql).await.map(|_| ())
+            }
+        }
+    }
+}
+
+/// The server's words: message, DETAIL and HINT.
+fn explain(error: &tokio_postgres::Error) -> String {
+    let Some(report) = error.as_db_error() else {
+        return error.to_string();
+    };
+    let part = |name: &str, text: Option<&str>| text.map(|text| format!("\n{name}: {text}")).unwrap_or_default();
+    let message = report.message();
+    let message = message.strip_prefix("lockkeeper: ").unwrap_or(message);
+    format!(
+        "{message}{}{}",
+        part("DETAIL", DbError::detail(report)),
+        part("HINT", DbError::hint(report))
+    )
+}
+
+/// What the DSN says, in the proxy's terms.
+fn target(server: &Server) -> Result<(Config, Upstream, Option<UpstreamTls>), String> {
+    let mut config: Config = server.dsn.parse().map_err(|error| format!("--dsn: {error}"))?;
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if config.get_user().is_none() {
+        let user = variable("PGUSER").or_else(|| variable("USER"));
+        config.user(user.ok_or("--dsn: name a user (user=…)")?);
+    }
+    if config.get_password().is_none()
+        && let Some(password) = variable("PGPASSWORD")
+    {
+        config.password(password);
+    }
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let socket = |dir: &Path| Upstream::Unix(dir.join(format!(".s.PGSQL.{port}")));
+    let (upstream, name) = match config.get_hosts() {
+        [] => (socket(Path::new("/var/run/postgresql")), None),
+        [Host::Unix(dir)] => (socket(dir), None),
+        [Host::Tcp(host)] => (
+            Upstream::Tcp {
+                host: host.clone(),
+                port,
+            },
+            Some(host.clone()),
+        ),
+        _ => return Err("--dsn: name one host".into()),
+    };
+    let verify = match (&server.ca, config.get_ssl_mode()) {
+        (Some(ca), _) => Some(Verify::Full(ca.clone())),
+        (None, SslMode::Require) => Some(Verify::Nothing),
+        _ => None,
+    };
+    let tls = match (verify, name) {
+        (Some(verify), Some(name)) => Some(UpstreamTls { verify, name }),
+        (Some(_), None) => return Err("--dsn: TLS needs a host, not a socket directory".into()),
+        (None, _) => None,
+    };
+    Ok((config, upstream, tls))
+}
+
+fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(), String> {
+    let mut text = String::new();
+    if format == Format::Json {
+        rows.iter().for_each(|(json, _)| text.push_str(&format!("{json}\n")));
+    } else if rows.is_empty() {
+        text.push_str("no unfinished jobs (--all lists the others too)\n");
+    } else {
+        let mut lines = vec![
+            [
+                "ID",
+                "STATE",
+                "OWNER",
+                "TABLE",
+                "DONE",
+                "ROWS",
+                "LAST MOVED",
+                "STATEMENT",
+            ]
+            .map(String::from),
+        ];
+        lines.extend(rows.iter().map(|(_, row)| {
+            [
+                row.id.to_string(),
+                row.state.clone(),
+                row.owner.clone(),
+                row.relation.clone().unwrap_or_default(),
+                row.percent.map(|percent| format!("{percent:.0} %")).unwrap_or_default(),
+                row.rows_done.to_string(),
+                moment(&row.heartbeat_at),
+                shortened(&row.statement, 60),
+            ]
+        }));
+        for line in &lines {
+            let mut shown = String::new();
+            for (n, cell) in line.iter().enumerate() {
+                let width = lines
+                    .iter()
+                    .map(|line| line[n].chars().count())
+                    .max()
+                    .unwrap_or_default();
+                shown.push_str(&format!("{cell:<width$}  "));
+            }
+            text.push_str(shown.trim_end());
+            text.push('\n');
+        }
+    }
+    out.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Result<(), String> {
+    if format == Format::Json {
+        return tell(out, json);
+    }
+    let key = |key: &Option<Vec<String>>| key.as_ref().map(|key| format!("({})", key.join(", ")));
+    let done = match row.percent {
+        Some(percent) => format!(
+            "{} rows in {} batches and {} runs, about {percent:.0} %",
+            row.rows_done, row.batches, row.runs
+        ),
+        None => format!(
+            "{} rows in {} batches and {} runs",
+            row.rows_done, row.batches, row.runs
+        ),
+    };
+    let runner = match (row.state.as_str(), row.backend_pid) {
+        ("running", Some(pid)) => Some(format!(
+            "server process {pid} ({})",
+            row.application_name.as_deref().unwrap_or_default()
+        )),
+        _ => None,
+    };
+    let next = match row.state.as_str() {
+        "running" => Some(format!("lockkeeper jobs --dsn … pause {}", row.id)),
+        "done" | "cancelled" => None,
+        _ => Some(format!(
+            "send the statement again, or lockkeeper jobs --dsn … resume {id} (or cancel {id})",
+            id = row.id
+        )),
+    };
+    let lines = [
+        ("job", Some(format!("{} ({})", row.id, row.kind))),
+        ("state", Some(row.state.clone())),
+        ("owner", Some(row.owner.clone())),
+        ("table", row.relation.clone()),
+        ("key", row.key_columns.as_ref().map(|columns| columns.join(", "))),
+        ("done", Some(done)),
+        ("up to key", key(&row.last_key)),
+        ("last key", key(&row.upper_key)),
+        ("run by", runner),
+        ("error", row.error.clone()),
+        ("begun", Some(moment(&row.created_at))),
+        ("last moved", Some(moment(&row.heartbeat_at))),
+        ("ended", row.finished_at.as_deref().map(moment)),
+        ("statement", Some(row.statement.clone())),
+        ("next", next),
+    ];
+    let lines = lines
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name:<11} {}\n", value?)));
+    let text: String = lines.collect();
+    out.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// `2026-11-22 16:54:14+00` of what JSON has.
+fn moment(json: &str) -> String {
+    let (date, time) = json.split_once('T').unwrap_or((json, ""));
+    let seconds = time.split('.').next().unwrap_or_default();
+    let zone = time.rfind(['+', '-']).map(|at| &time[at..]).unwrap_or_default();
+    format!("{date} {seconds}{}", zone.strip_suffix(":00").unwrap_or(zone))
+}
+
+/// On one line, and not longer than that.
+fn shortened(text: &str, length: usize) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(length) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dsn_means() {
+        let of = |dsn: &str, ca: Option<&str>| {
+            let server = Server {
+                dsn: dsn.into(),
+                ca: ca.map(PathBuf::from),
+            };
+            target(&server).map(|(_, upstream, tls)| (upstream.to_string(), tls))
+        };
+        assert_eq!(of("host=db port=7 user=u", None).unwrap(), ("db:7".into(), None));
+        assert_eq!(of("host=/tmp user=u", None).unwrap().0, "/tmp/.s.PGSQL.5432");
+        let tls = of("postgres://u@db/shop?sslmode=require", None).unwrap().1.unwrap();
+        assert_eq!((tls.verify, tls.name.as_str()), (Verify::Nothing, "db"));
+        let tls = of("host=db user=u", Some("ca.pem")).unwrap().1.unwrap();
+        assert_eq!(tls.verify, Verify::Full("ca.pem".into()));
+        assert!(of("host=a,b user=u", None).is_err());
+        assert!(of("nonsense", None).is_err());
+    }
+
+    #[test]
+    fn cells_are_short() {
+        assert_eq!(moment("2026-11-22T16:54:14.093250+00:00"), "2026-11-22 16:54:14+00");
+        assert_eq!(moment("2026-11-22T16:54:14+05:45"), "2026-11-22 16:54:14+05:45");
+        assert_eq!(shortened("UPDATE t\n  SET a = 1", 60), "UPDATE t SET a = 1");
+        assert_eq!(shortened("UPDATE täglich", 9), "UPDATE tä…");
+    }
+}

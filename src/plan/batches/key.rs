@@ -1,0 +1,87 @@
+//! The key that batches walk along: which index orders it, how its values travel as text, and whether rows that are
+//! inserted later lie behind all that exist.
+
+use crate::plan::facts::Relation;
+
+/// A key whose index is in the order that `ORDER BY key` asks for and that `(key) > (…)` can start from.
+pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String> {
+    let name = format!("{}.{}", relation.schema, relation.name);
+    let key = relation.usable_key().ok_or_else(|| {
+        format!(
+            "{name} has no primary key and no unique index of NOT NULL columns, so that its rows cannot be told apart"
+        )
+    })?;
+    let names: Vec<Option<&str>> = key.iter().map(|(name, _)| Some(name.as_str())).collect();
+    let plain = |definition: &str| {
+        let keys = definition.split_once(" USING btree ").map_or("", |(_, keys)| keys);
+        ![" DESC", "_ops", " COLLATE ", " NULLS FIRST"]
+            .iter()
+            .any(|word| keys.contains(word))
+    };
+    let fits = relation.indexes.iter().any(|index| {
+        index.columns.iter().map(Option::as_deref).eq(names.iter().copied())
+            && index.unique
+            && index.valid
+            && index.ready
+            && !index.partial
+            && plain(&index.definition)
+    });
+    match fits {
+        true => Ok(key),
+        false => Err(format!(
+            "the key index of {name} has an order of its own (DESC, an operator class or a collation)"
+        )),
+    }
+}
+
+/// The value as text that reads back as the same value whatever the session's settings are; None if there is no such form.
+pub fn exact_text(value: &str, type_name: &str) -> Option<String> {
+    let base = match type_name.split_once('(') {
+        Some((base, rest)) => format!(
+            "{}{}",
+            base.trim_end(),
+            rest.split_once(')').map_or("", |(_, tail)| tail)
+        ),
+        None => type_name.to_string(),
+    };
+    match base.as_str() {
+        "smallint" | "integer" | "bigint" | "numeric" | "oid" | "uuid" | "text" | "character varying" | "character"
+        | "name" | "citext" | "public.citext" | "boolean" | "bytea" | "inet" | "cidr" | "macaddr" | "bit"
+        | "bit varying" => Some(format!("{value}::text")),
+        // JSON holds dates in ISO 8601 whatever DateStyle is.
+        "date" | "timestamp without time zone" | "timestamp with time zone" => {
+            Some(format!("to_json({value}) #>> '{{}}'"))
+        }
+        // real and double precision depend on extra_float_digits, interval on IntervalStyle, money on lc_monetary; of other
+        // types (enums, domains, arrays) nothing is known here.
+        _ => None,
+    }
+}
+
+/// Where new rows lie in the order of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewRows {
+    /// Behind all that exist: the key's first column takes its value from a sequence or from the time.
+    Behind,
+    /// A single whole number that the application gives: as a rule behind, but nothing makes sure of it.
+    AsGiven,
+    Anywhere,
+}
+
+pub fn new_rows(relation: &Relation, key: &[(String, String)]) -> NewRows {
+    let Some((first, type_name)) = key.first() else {
+        return NewRows::Anywhere;
+    };
+    let whole = matches!(type_name.as_str(), "smallint" | "integer" | "bigint");
+    let column = relation.column(first);
+    let default = column.and_then(|c| c.default.as_deref()).unwrap_or_default();
+    let fed = match type_name.as_str() {
+        "uuid" => default.starts_with("uuidv7("),
+        _ => whole && (default.starts_with("nextval(") || column.is_some_and(|c| !c.identity.trim().is_empty())),
+    };
+    match key.len() {
+        _ if fed => NewRows::Behind,
+        1 if whole => NewRows::AsGiven,
+        _ => NewRows::Anywhere,
+    }
+}

@@ -1,0 +1,428 @@
+//! The table `lockkeeper.job`, where work that outlives a session is kept: its definition, and the SQL about one job. Pure.
+//!
+//! A job's row is moved by the transaction that does the work, so that what it says is always what was done. Rows are their
+//! owner's alone (row-level security); whoever runs a job holds an advisory lock, which tells a running job from one whose
+//! session has died.
+
+use super::facts::{Facts, JobTable};
+use super::splice::quote_literal;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Of the table's definition; kept in its comment.
+const VERSION: &str = "lockkeeper jobs, version 1";
+
+/// The first half of a job's advisory lock: `lkjb`.
+pub const LOCK_CLASS: i32 = 0x6c6b_6a62;
+
+/// What the role can do about jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    Ready,
+    /// It is not there, and the role may create it.
+    Create,
+    /// Why not, and what to do.
+    None(String),
+}
+
+impl Access {
+    pub fn of(facts: &Facts) -> Access {
+        let database = &facts.database;
+        let init = format!("an administrator runs once: lockkeeper init --dsn 'dbname={database} …'");
+        match &facts.jobs {
+            None if facts.may_create_jobs => Access::Create,
+            None => Access::None(format!(
+                "there is no table lockkeeper.job to keep its progress in; {init}"
+            )),
+            Some(JobTable { comment, .. }) if comment != VERSION => Access::None(format!(
+                "lockkeeper.job is of another version of Lockkeeper (\"{comment}\", this one needs \"{VERSION}\"); finish or cancel \
+                 its jobs with that version, drop it, and {init}"
+            )),
+            Some(JobTable {
+                trusted: false, owner, ..
+            }) => Access::None(format!(
+                "lockkeeper.job belongs to {owner}, who is neither a superuser nor the database's owner nor you, so that its \
+                 triggers cannot be trusted; give it to the database's owner: ALTER TABLE lockkeeper.job OWNER TO …"
+            )),
+            Some(JobTable { usable: false, .. }) => Access::None(format!(
+                "the role {} has no right on lockkeeper.job; {init}",
+                facts.role
+            )),
+            Some(_) => Access::Ready,
+        }
+    }
+}
+
+/// The statements that create schema and table, in order, for one transaction.
+pub fn create_statements() -> Vec<&'static str> {
+    include_str!("jobs.sql")
+        .split(";\n")
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .collect()
+}
+
+/// Serializes those who create the table at once.
+pub fn creation_lock() -> String {
+    format!("SELECT pg_catalog.pg_advisory_xact_lock({LOCK_CLASS}, 0)")
+}
+
+/// One row with the comment, or none if the table is not there.
+pub const COMMENT_QUERY: &str = "SELECT coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), '') FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'";
+
+pub fn is_current(comment: &str) -> bool {
+    comment == VERSION
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The client's own UPDATE or DELETE.
+    Write,
+    /// One that a schema change of several steps has made.
+    Backfill,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Write => "write",
+            Kind::Backfill => "backfill",
+        }
+    }
+}
+
+/// What makes two statements the same: the text, its parameters as they were bound, its table, and what decides which of its
+/// rows are seen. Not the settings it runs under, which a job keeps.
+pub fn identity(text: &str, relation: u32, types: &[u8], values: &[u8], seen_by: &BTreeMap<String, String>) -> String {
+    let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut part = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    part(text.trim().as_bytes());
+    part(&relation.to_be_bytes());
+    let (types, values) = parameters(types, values);
+    part(types);
+    part(values);
+    for (name, value) in seen_by {
+        part(name.as_bytes());
+        part(value.as_bytes());
+    }
+    hash.finish().as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A statement without parameters is the same in the simple and in the extended protocol.
+pub fn parameters<'a>(types: &'a [u8], values: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+    let number = |at: usize| Some(u16::from_be_bytes([*values.get(at)?, *values.get(at + 1)?]) as usize);
+    // Format codes, then the number of values.
+    let count = number(0).and_then(|formats| number(2 + 2 * formats));
+    match count {
+        None | Some(0) => (&[], &[]),
+        Some(_) => (types, values),
+    }
+}
+
+/// States that the same statement, or `jobs resume`, continues.
+const UNFINISHED: &str = "state IN ('waiting', 'running', 'paused', 'failed')";
+
+/// The ID of the unfinished job of that statement, as one row or none.
+pub fn find(identity: &str) -> String {
+    format!(
+        "SELECT id FROM lockkeeper.job WHERE owner = current_user AND identity = {} AND {UNFINISHED} ORDER BY id LIMIT 1",
+        quote_literal(identity)
+    )
+}
+
+/// One boolean: whether the role has an unfinished job on that table.
+pub fn any_of(relation: u32) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM lockkeeper.job WHERE owner = current_user AND relation = {relation} AND {UNFINISHED})"
+    )
+}
+
+/// The last job of that statement that was done and whose client was perhaps never told: ID, rows, when.
+pub fn find_unanswered(identity: &str) -> String {
+    format!(
+        "SELECT id, rows_done, finished_at FROM lockkeeper.job WHERE owner = current_user AND identity = {} AND state = 'done' \
+         AND NOT answered ORDER BY id DESC LIMIT 1",
+        quote_literal(identity)
+    )
+}
+
+/// What a job begins with.
+#[derive(Debug)]
+pub struct New<'a> {
+    pub kind: Kind,
+    pub identity: &'a str,
+    pub statement: &'a str,
+    pub types: &'a [u8],
+    pub values: &'a [u8],
+    pub relation: u32,
+    pub relation_name: &'a str,
+    pub key_columns: Vec<&'a str>,
+    pub upper: &'a [String],
+    pub keys_estimated: Option<f64>,
+}
+
+/// Settings that decide what a statement's text means: a continued job has those that it began with.
+const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', \
+     'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', \
+     'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
+
+impl New<'_> {
+    /// Inserts the row and takes its lock: ID, and whether the lock was free. Fails with 23505 where another session was first.
+    pub fn sql(&self) -> String {
+        let New {
+            kind,
+            identity,
+            statement,
+            relation,
+            ..
+        } = self;
+        let (types, values) = parameters(self.types, self.values);
+        let estimated = self.keys_estimated.map_or("NULL".into(), |n| format!("{n:.0}"));
+        format!(
+            "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, parameter_types, parameters, settings, relation, \
+             relation_name, key_columns, upper_key, keys_estimated, backend_pid, application_name) SELECT {kind}, {identity}, 'running', \
+             {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s \
+             WHERE s.name IN ({KEPT_SETTINGS})), {relation}, {name}, {columns}, {upper}, {estimated}, pg_catalog.pg_backend_pid(), \
+             pg_catalog.current_setting('application_name') RETURNING id) \
+             SELECT id, pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, id::int4) FROM j",
+            kind = quote_literal(kind.name()),
+            identity = quote_literal(identity),
+            statement = quote_literal(statement),
+            types = bytes(types),
+            values = bytes(values),
+            name = quote_literal(self.relation_name),
+            columns = array(self.key_columns.iter().copied()),
+            upper = array(self.upper.iter().map(String::as_str)),
+        )
+    }
+}
+
+/// A job as it is taken up again.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Job {
+    pub id: i64,
+    pub kind: String,
+    pub identity: String,
+    pub state: String,
+    pub statement: String,
+    /// In hexadecimal.
+    pub parameter_types: String,
+    pub parameters: String,
+    pub settings: BTreeMap<String, String>,
+    pub relation: u32,
+    pub key_columns: Vec<String>,
+    pub upper_key: Vec<String>,
+    pub last_key: Option<Vec<String>>,
+    pub rows_done: u64,
+    pub keys_done: u64,
+    pub keys_estimated: Option<f64>,
+    pub batches: u64,
+    pub created_at: String,
+    pub backend_pid: Option<i32>,
+}
+
+impl Kind {
+    pub fn of(name: &str) -> Option<Kind> {
+        [Kind::Write, Kind::Backfill]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+    }
+}
+
+impl Job {
+    pub fn decode(json: &str) -> Result<Job, String> {
+        serde_json::from_str(json).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
+    }
+
+    /// The parameters as they were bound: types and values.
+    pub fn parameters(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        Some((unhex(&self.parameter_types)?, unhex(&self.parameters)?))
+    }
+}
+
+/// One row with one json column, or none: that job, whatever its state.
+pub fn read(id: i64) -> String {
+    format!(
+        "SELECT pg_catalog.json_build_object('id', id, 'kind', kind, 'identity', identity, 'state', state, 'statement', statement, \
+         'parameter_types', coalesce(pg_catalog.encode(parameter_types, 'hex'), ''), 'parameters', \
+         coalesce(pg_catalog.encode(parameters, 'hex'), ''), 'settings', settings, 'relation', relation::int8, 'key_columns', \
+         key_columns, 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
+         'keys_estimated', keys_estimated, 'batches', batches, 'created_at', pg_catalog.date_trunc('second', created_at)::text, \
+         'backend_pid', backend_pid) FROM lockkeeper.job WHERE id = {id} AND owner = current_user"
+    )
+}
+
+/// One boolean: whether this session holds the job's lock now.
+pub fn lock(id: i64) -> String {
+    format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, ({id})::int4)")
+}
+
+pub fn unlock(id: i64) -> String {
+    format!("SELECT pg_catalog.pg_advisory_unlock({LOCK_CLASS}, ({id})::int4)")
+}
+
+/// An unfinished job is running again, in this session.
+pub fn take_up(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'running', error = NULL, runs = runs + 1, backend_pid = pg_catalog.pg_backend_pid(), \
+         application_name = pg_catalog.current_setting('application_name'), started_at = pg_catalog.clock_timestamp(), \
+         heartbeat_at = pg_catalog.clock_timestamp() WHERE id = {id} AND owner = current_user AND {UNFINISHED}"
+    )
+}
+
+/// Takes the row for the rest of the transaction and tells its state and how many batches it counts.
+pub fn hold(id: i64) -> String {
+    format!("SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE")
+}
+
+/// True as long as the job is as this session left it; within a transaction that holds the row.
+pub fn is_at(id: i64, batches: u64) -> String {
+    format!(
+        "(SELECT j.state = 'running' AND j.batches = {batches} FROM lockkeeper.job j WHERE j.id = {id} AND j.owner = current_user)"
+    )
+}
+
+/// The body of a CTE that moves the row; `rows` is an expression.
+pub fn advance(id: i64, batches: u64, last: &[String], keys: u64, rows: &str, is_last: bool) -> String {
+    let end = match is_last {
+        true => ", state = 'done', finished_at = pg_catalog.clock_timestamp()",
+        false => "",
+    };
+    format!(
+        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done + {rows}, keys_done = keys_done + {keys}, \
+         batches = batches + 1, heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id = {id} AND owner = current_user \
+         AND state = 'running' AND batches = {batches}",
+        last = array(last.iter().map(String::as_str)),
+    )
+}
+
+/// The run has ended before the job was done.
+pub fn stop(id: i64, state: &str, error: &str) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = {}, error = {}, heartbeat_at = pg_catalog.clock_timestamp() \
+         WHERE id = {id} AND owner = current_user AND state = 'running'",
+        quote_literal(state),
+        quote_literal(error)
+    )
+}
+
+/// The client has been told.
+pub fn answered(id: i64) -> String {
+    format!("UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'")
+}
+
+/// Rows of JSON for people and programs, the newest last: all unfinished ones and, if asked, the others; or one.
+pub fn listing(id: Option<i64>, all: bool) -> String {
+    let which = match id {
+        Some(id) => format!("j.id = {id}"),
+        None if all => "true".into(),
+        None => UNFINISHED.replace("state", "j.state"),
+    };
+    format!(
+        "SELECT pg_catalog.row_to_json(x)::text FROM (SELECT j.id, j.kind, j.owner, CASE WHEN j.state = 'running' AND NOT EXISTS (\
+         SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS}::oid AND l.objid = j.id::oid \
+         AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
+         THEN 'interrupted' ELSE j.state END AS state, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
+         CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * j.keys_done / nullif(j.keys_estimated, 0))) END AS percent, \
+         j.batches, j.runs, j.key_columns, j.last_key, j.upper_key, j.backend_pid, j.application_name, j.error, j.answered, \
+         j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, j.statement, \
+         pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x"
+    )
+}
+
+/// Nobody runs it any further until it is resumed; a row if it was running.
+pub fn pause(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'paused', error = 'paused by ' || session_user WHERE id = {id} AND state IN ('waiting', \
+         'running') RETURNING rows_done"
+    )
+}
+
+/// It is given up: what is done stays done; a row if it was unfinished.
+pub fn cancel(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
+         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
+    )
+}
+
+fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let items: Vec<String> = items.map(quote_literal).collect();
+    format!("ARRAY[{}]::text[]", items.join(", "))
+}
+
+fn bytes(bytes: &[u8]) -> String {
+    match bytes {
+        [] => "NULL".into(),
+        _ => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            format!("pg_catalog.decode('{hex}', 'hex')")
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let pair = |i: usize| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_statement_has_the_same_identity() {
+        let of = |text: &str, relation, types: &[u8], values: &[u8]| {
+            identity(text, relation, types, values, &BTreeMap::new())
+        };
+        let simple = of("DELETE FROM t", 7, &[], &[]);
+        assert_eq!(simple, of(" DELETE FROM t ", 7, &[0, 0], &[0, 0, 0, 0]));
+        assert_ne!(simple, of("DELETE FROM t", 8, &[], &[]));
+        assert_ne!(
+            of("DELETE FROM t WHERE a = $1", 7, &[], &[0, 0, 0, 1, 0, 0, 0, 1, b'5']),
+            of("DELETE FROM t WHERE a = $1", 7, &[], &[0, 0, 0, 1, 0, 0, 0, 1, b'6'])
+        );
+        let tenant = BTreeMap::from([("app.tenant".to_string(), "1".to_string())]);
+        assert_ne!(simple, identity("DELETE FROM t", 7, &[], &[], &tenant));
+    }
+
+    #[test]
+    fn every_statement_of_the_definition_parses() {
+        let statements = create_statements();
+        assert!(statements.len() > 10);
+        for sql in statements {
+            let parsed = pg_query::parse(sql, pg_query::ParserOptions::default())
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            assert_eq!(parsed.protobuf.stmts.len(), 1, "{sql}");
+        }
+        assert!(create_statements().iter().any(|sql| sql.contains(VERSION)));
+    }
+
+    #[test]
+    fn who_may_keep_jobs() {
+        let check = |jobs: Option<(&str, bool, bool)>, may_create_jobs, expect: &str| {
+            let facts = Facts {
+                jobs: jobs.map(|(comment, trusted, usable)| JobTable {
+                    comment: comment.into(),
+                    owner: "o".into(),
+                    trusted,
+                    usable,
+                }),
+                may_create_jobs,
+                ..Facts::default()
+            };
+            let said = format!("{:?}", Access::of(&facts));
+            assert!(said.contains(expect), "{said}");
+        };
+        check(None, true, "Create");
+        check(None, false, "lockkeeper init");
+        check(Some((VERSION, true, true)), false, "Ready");
+        check(Some((VERSION, true, false)), false, "no right");
+        check(Some((VERSION, false, true)), true, "belongs to o");
+        check(Some(("lockkeeper jobs, version 0", true, true)), true, "version 0");
+    }
+}

@@ -1,0 +1,45 @@
+CREATE SCHEMA IF NOT EXISTS lockkeeper;
+CREATE TABLE lockkeeper.job (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  kind text NOT NULL,
+  owner name NOT NULL DEFAULT current_user,
+  identity text NOT NULL,
+  state text NOT NULL CONSTRAINT job_state CHECK (state IN ('waiting', 'running', 'paused', 'failed', 'done', 'cancelled')),
+  answered boolean NOT NULL DEFAULT false,
+  statement text NOT NULL,
+  parameter_types bytea,
+  parameters bytea,
+  settings jsonb NOT NULL DEFAULT '{}',
+  relation oid,
+  relation_name text,
+  details jsonb NOT NULL DEFAULT '{}',
+  key_columns text[],
+  upper_key text[],
+  last_key text[],
+  rows_done bigint NOT NULL DEFAULT 0,
+  keys_done bigint NOT NULL DEFAULT 0,
+  keys_estimated bigint,
+  batches bigint NOT NULL DEFAULT 0,
+  runs integer NOT NULL DEFAULT 1,
+  backend_pid integer,
+  application_name text,
+  error text,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  heartbeat_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  finished_at timestamptz
+) WITH (fillfactor = 50);
+CREATE UNIQUE INDEX job_unfinished ON lockkeeper.job (owner, identity) WHERE state IN ('waiting', 'running', 'paused', 'failed');
+CREATE INDEX job_identity ON lockkeeper.job (identity);
+ALTER TABLE lockkeeper.job ENABLE ROW LEVEL SECURITY;
+ALTER TABLE lockkeeper.job FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON lockkeeper.job USING (owner = current_user) WITH CHECK (owner = current_user);
+GRANT USAGE ON SCHEMA lockkeeper TO PUBLIC;
+GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.job TO PUBLIC;
+COMMENT ON COLUMN lockkeeper.job.kind IS 'write: an UPDATE or DELETE in batches; backfill: the same, as a step of a schema change';
+COMMENT ON COLUMN lockkeeper.job.identity IS 'the statement, its parameters and its table, as a hash: the same statement sent again continues the job';
+COMMENT ON COLUMN lockkeeper.job.state IS 'running without its advisory lock held means interrupted';
+COMMENT ON COLUMN lockkeeper.job.answered IS 'the client has been told that it is done';
+COMMENT ON COLUMN lockkeeper.job.parameters IS 'formats and values as in the Bind message';
+COMMENT ON COLUMN lockkeeper.job.last_key IS 'every row up to this key is done; moved in the transaction that changes the rows';
+COMMENT ON TABLE lockkeeper.job IS 'lockkeeper jobs, version 1';

@@ -1,0 +1,520 @@
+//! Rows of `lockkeeper.job` as the session meets them: found again, begun, taken over from a session that has died, answered.
+//!
+//! The SQL is [`crate::plan::jobs`]'s. A job is begun or taken over under its advisory lock, which the server lets go when the
+//! session ends, however it ends.
+
+use super::batches::{Course, settings};
+use super::conduct::{Outcome, Setting};
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::judge::{Parameters, Verdict};
+use super::relay::Broken;
+use super::session::Session;
+use super::wire::Report;
+use crate::plan::batches::{Batches, Key};
+use crate::plan::facts::Facts;
+use crate::plan::jobs::{self, Access, Job, Kind};
+use crate::plan::lock::LockMode;
+use crate::plan::policy::Policy;
+use crate::plan::statement::{Statement, read};
+use crate::plan::{Mode, Place, Run, Step};
+use std::time::{Duration, Instant};
+
+/// How often a session that waits for another one's job looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+pub(super) enum Begun {
+    At(Box<Course>),
+    /// The table is empty.
+    NothingThere,
+}
+
+/// What became of an unfinished job that was found.
+enum Taken {
+    At(Box<Course>),
+    /// It was finished or given up meanwhile.
+    Over,
+}
+
+impl Session {
+    /// Where the work begins: anew, or where an earlier run of the same statement has stopped.
+    pub(super) async fn begin_job(&mut self, batches: &Batches, setting: Setting<'_>) -> Outcome<Begun> {
+        match &batches.access {
+            Access::Ready => {}
+            Access::Create => {
+                if let Err(report) = self.create_job_table().await? {
+                    if let Err(why) = &batches.repeatable {
+                        return Ok(Err(report.hint(&format!(
+                            "lockkeeper: {why}, so that the progress must be kept in a table lockkeeper.job, which could not be \
+                             created; an administrator runs once: lockkeeper init --dsn …"
+                        ))));
+                    }
+                    return self.begin(batches, setting, None).await;
+                }
+            }
+            Access::None(_) => return self.begin(batches, setting, None).await,
+        }
+        let parameters = setting.parameters;
+        let identity = jobs::identity(
+            &batches.statement,
+            batches.relation_oid,
+            &parameters.types,
+            &parameters.values,
+            &batches.seen_by,
+        );
+        loop {
+            match self.value(&jobs::find(&identity)).await? {
+                Ok(Some(id)) => match self.take_over(&id, batches, setting).await? {
+                    Ok(Taken::At(course)) => return Ok(Ok(Begun::At(course))),
+                    Ok(Taken::Over) => {
+                        if let Err(report) = self.was_just_done(&identity, batches).await? {
+                            return Ok(Err(report));
+                        }
+                    }
+                    Err(report) => return Ok(Err(report)),
+                },
+                Ok(None) => {
+                    if let Err(report) = self.was_just_done(&identity, batches).await? {
+                        return Ok(Err(report));
+                    }
+                    match self.begin(batches, setting, Some(&identity)).await? {
+                        // unique_violation: another session has begun the same at the same moment.
+                        Err(report) if report.sqlstate() == "23505" => {}
+                        begun => return Ok(begun),
+                    }
+                }
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+    }
+
+    /// The work begins anew; with an identity, as a job.
+    async fn begin(&mut self, batches: &Batches, setting: Setting<'_>, identity: Option<&str>) -> Outcome<Begun> {
+        let policy = &setting.policy.backfill;
+        let mut course = Course::new(None, Vec::new(), policy);
+        let asks = [settings(batches, &course, None), Ask::new(batches.bounds_sql())];
+        let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
+            Err(report) => return Ok(Err(report)),
+        };
+        let upper: Option<Key> = upper.and_then(|row| row.into_iter().collect());
+        let Some(upper) = upper else {
+            return Ok(Ok(Begun::NothingThere));
+        };
+        if let Some(report) = self.garbled(&upper, batches) {
+            return Ok(Err(report));
+        }
+        course.upper = upper;
+        if let Some(told) = &batches.new_rows {
+            self.relay.notice(told).await?;
+        }
+        let Some(identity) = identity else {
+            return Ok(Ok(Begun::At(Box::new(course))));
+        };
+        let new = jobs::New {
+            kind: batches.kind,
+            identity,
+            statement: &batches.statement,
+            types: &setting.parameters.types,
+            values: &setting.parameters.values,
+            relation: batches.relation_oid,
+            relation_name: &batches.relation,
+            key_columns: batches.key_columns(),
+            upper: &course.upper,
+            keys_estimated: batches.keys_estimated,
+        };
+        let answer = match self
+            .relay
+            .ask(&[Ask::new(new.sql())], Closing::Sync, Hears::Nothing)
+            .await?
+        {
+            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
+            Err(report) => return Ok(Err(report)),
+        };
+        match answer.rows.first().map(Vec::as_slice) {
+            Some([Some(id), Some(locked)]) if locked == "t" => {
+                course.job = id.parse().ok();
+                Ok(Ok(Begun::At(Box::new(course))))
+            }
+            // Only somebody who takes such locks on purpose can have been first.
+            _ => Ok(Err(Report::error(
+                "55P03",
+                "lockkeeper: the advisory lock of a new job is held by another session",
+            ))),
+        }
+    }
+
+    /// Waits until nobody runs that job, and takes it up where it stands.
+    async fn take_over(&mut self, id: &str, batches: &Batches, setting: Setting<'_>) -> Outcome<Taken> {
+        let Ok(id) = id.parse::<i64>() else {
+            return Ok(Ok(Taken::Over));
+        };
+        if let Err(report) = self.wait_for_job(id, setting).await? {
+            return Ok(Err(report));
+        }
+        let taken = self.take_up(id, batches, setting).await?;
+        if !matches!(taken, Ok(Taken::At(_)))
+            && let Err(report) = self.value(&jobs::unlock(id)).await?
+        {
+            return Ok(Err(report));
+        }
+        Ok(taken)
+    }
+
+    async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
+        let started = Instant::now();
+        let mut told: Option<Instant> = None;
+        loop {
+            match self.value(&jobs::lock(id)).await? {
+                Ok(Some(locked)) if locked == "t" => return Ok(Ok(())),
+                Ok(_) => {}
+                Err(report) => return Ok(Err(report)),
+            }
+            let runner = format!("SELECT backend_pid FROM lockkeeper.job WHERE id = {id}");
+            let runner = self.value(&runner).await?.ok().flatten().unwrap_or_default();
+            if started.elapsed().as_millis() as u64 >= setting.policy.lock.give_up_after_ms {
+                let message = format!(
+                    "lockkeeper: the same statement is being run as job {id} by the server process {runner}; nothing was done here"
+                );
+                let hint = format!(
+                    "Wait for it (lockkeeper jobs --dsn … show {id}); once it is done, send the statement again if it is to be done once more."
+                );
+                return Ok(Err(Report::error("55P03", &message).hint(&hint)));
+            }
+            if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms) {
+                told = Some(Instant::now());
+                self.relay
+                    .notice(&format!(
+                        "the same statement is being run as job {id} by the server process {runner}: waiting for it"
+                    ))
+                    .await?;
+            }
+            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// The job's lock is held: nobody else moves its row.
+    async fn take_up(&mut self, id: i64, batches: &Batches, setting: Setting<'_>) -> Outcome<Taken> {
+        let json = match self.value(&jobs::read(id)).await? {
+            Ok(Some(json)) => json,
+            Ok(None) => return Ok(Ok(Taken::Over)),
+            Err(report) => return Ok(Err(report)),
+        };
+        let job = match Job::decode(&json) {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(Report::error("XX000", &format!("lockkeeper: {error}")))),
+        };
+        if matches!(job.state.as_str(), "done" | "cancelled") {
+            return Ok(Ok(Taken::Over));
+        }
+        if job.key_columns != batches.key_columns() {
+            let message = format!(
+                "lockkeeper: job {id} walks along the key ({}) of {}, which is now ({})",
+                job.key_columns.join(", "),
+                batches.relation,
+                batches.key_columns().join(", ")
+            );
+            let hint = format!(
+                "{} rows are done. Make that key again, or give the job up (lockkeeper jobs --dsn … cancel {id}) and see to the rest by hand.",
+                job.rows_done
+            );
+            return Ok(Err(Report::error("55000", &message).hint(&hint)));
+        }
+        let settings = match self.other_settings(&job).await? {
+            Ok(settings) => settings,
+            Err(report) => return Ok(Err(report)),
+        };
+        if let Err(report) = self.value(&jobs::take_up(id)).await? {
+            return Ok(Err(report));
+        }
+        let mut told = format!(
+            "{} {}: continues job {id}, which was begun at {}: {} rows are done already, and the count at the end includes them",
+            batches.verb, batches.relation, job.created_at, job.rows_done
+        );
+        if batches.returns && job.rows_done > 0 {
+            told.push_str("; RETURNING delivers the others only");
+        }
+        if !settings.is_empty() {
+            let settings: Vec<String> = settings
+                .iter()
+                .map(|(name, value)| format!("{name} = {value}"))
+                .collect();
+            told.push_str(&format!(
+                "; with the settings that it began with: {}",
+                settings.join(", ")
+            ));
+        }
+        self.relay.notice(&told).await?;
+        let mut course = Course::new(Some(id), job.upper_key, &setting.policy.backfill);
+        course.rows = job.rows_done;
+        course.keys = job.keys_done;
+        course.earlier = (job.rows_done, job.keys_done);
+        course.batches = job.batches;
+        course.last = job.last_key;
+        course.settings = settings;
+        Ok(Ok(Taken::At(Box::new(course))))
+    }
+
+    /// The settings that the job began with, where this session has others.
+    async fn other_settings(&mut self, job: &Job) -> Outcome<Vec<(String, String)>> {
+        let json = serde_json::to_string(&job.settings).unwrap_or_default();
+        let sql = format!(
+            "SELECT k.key, k.value FROM pg_catalog.jsonb_each_text({}::jsonb) k JOIN pg_catalog.pg_settings s ON s.name = k.key \
+             WHERE s.setting <> k.value",
+            crate::plan::splice::quote_literal(&json)
+        );
+        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        Ok(answers.map(|answers| {
+            let rows = answers.into_iter().next().unwrap_or_default().rows;
+            let pair = |row: Vec<Option<String>>| {
+                let mut row = row.into_iter();
+                Some((row.next()??, row.next()??))
+            };
+            rows.into_iter().filter_map(pair).collect()
+        }))
+    }
+
+    /// Where a statement must not be done twice: an error if a job for it was finished without anybody having been told.
+    async fn was_just_done(&mut self, identity: &str, batches: &Batches) -> Outcome<()> {
+        let Err(why) = &batches.repeatable else {
+            return Ok(Ok(()));
+        };
+        let asked = [Ask::new(jobs::find_unanswered(identity))];
+        let answer = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some([Some(id), Some(rows), Some(when)]) = answer.rows.first().map(Vec::as_slice) else {
+            return Ok(Ok(()));
+        };
+        let id: i64 = id.parse().unwrap_or_default();
+        if let Err(report) = self.value(&jobs::answered(id)).await? {
+            return Ok(Err(report));
+        }
+        let message = format!(
+            "lockkeeper: this very statement was done at {when} (job {id}, {rows} rows), and it is not known that its client has \
+             heard so; nothing was done now, since {why}"
+        );
+        Ok(Err(Report::error("55000", &message).hint(
+            "If it is to be done once more, send it again: you have been told now.",
+        )))
+    }
+
+    /// The client has been sent the answer of a job that is done. One that had gone before has not heard it.
+    pub(super) async fn job_is_answered(&mut self) -> Result<(), Broken> {
+        let Some(id) = self.unanswered.take() else {
+            return Ok(());
+        };
+        self.relay.watch_client().await;
+        let mut asks = vec![Ask::new(jobs::unlock(id))];
+        if !self.relay.client_gone() {
+            asks.insert(0, Ask::new(jobs::answered(id)));
+        }
+        if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            tracing::warn!(
+                session = self.who.session,
+                job = id,
+                error = report.message(),
+                "a job's answer was not noted"
+            );
+        }
+        Ok(())
+    }
+
+    /// The ID of an unfinished job for that statement, if the role can keep jobs.
+    pub(super) async fn open_job(&mut self, identity: &str, closing: Closing) -> Outcome<Option<i64>> {
+        let asked = [Ask::new(jobs::find(identity))];
+        let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
+        Ok(answers.map(|answers| answers.first().and_then(Answer::value)?.parse().ok()))
+    }
+
+    /// `CALL lockkeeper.resume(7)`: the job's own statement with its own parameters, as if it had been sent again.
+    pub(super) async fn resume_job(
+        &mut self,
+        id: i64,
+        call: &Statement,
+        place: Place,
+        policy: &Policy,
+    ) -> Result<Verdict, Broken> {
+        if place != Place::Alone {
+            let report = Report::error(
+                "25001",
+                "lockkeeper: a job cannot be resumed inside a transaction block",
+            );
+            return Ok(Verdict::Refused(report));
+        }
+        let (batches, parameters, facts) = match self.job_to_resume(id, call).await? {
+            Ok(found) => found,
+            Err(report) => return Ok(Verdict::Refused(report)),
+        };
+        self.judged += 1;
+        let relation = batches.relation.clone();
+        let statement = batches.statement.clone();
+        let run = Run {
+            findings: Vec::new(),
+            notices: Vec::new(),
+            steps: vec![Step {
+                label: format!("go on with job {id}"),
+                sql: statement.clone(),
+                mode: Mode::Batches(Box::new(batches)),
+                lock: LockMode::RowExclusive,
+                relation,
+                done_when: None,
+                cleanup: None,
+                null_message: None,
+                rollback: None,
+            }],
+            tag: String::new(),
+            why: Vec::new(),
+        };
+        let entry = self.entry(call, &facts, &[]).planned(&run);
+        if let Err(report) = self.announce(&entry, policy).await? {
+            return Ok(Verdict::Refused(report));
+        }
+        let setting = Setting {
+            policy,
+            place,
+            parameters: &parameters,
+            statement: &statement,
+            position_shift: 0,
+        };
+        self.carry_out(&run, &facts.relations, setting, entry).await
+    }
+
+    /// The statement of a job that can go on here, judged anew.
+    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Outcome<(Batches, Parameters, Facts)> {
+        let wrong = |sqlstate, message: String, hint: &str| {
+            let report = Report::error(sqlstate, &format!("lockkeeper: {message}"));
+            Ok(Err(if hint.is_empty() { report } else { report.hint(hint) }))
+        };
+        let facts = match self.facts(call, Closing::Sync).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Err(report)),
+        };
+        match Access::of(&facts) {
+            Access::Ready => {}
+            Access::Create => {
+                return wrong(
+                    "42704",
+                    "there is no table lockkeeper.job here".into(),
+                    "Is this the right database?",
+                );
+            }
+            Access::None(why) => return wrong("55000", why, "Jobs are kept by database."),
+        }
+        let job = match self.value(&jobs::read(id)).await? {
+            Ok(Some(json)) => Job::decode(&json),
+            Ok(None) => {
+                let hint = "A job is resumed by the role that began it: SET ROLE first.";
+                return wrong("42704", format!("the role {} has no job {id}", facts.role), hint);
+            }
+            Err(report) => return Ok(Err(report)),
+        };
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => return wrong("XX000", error, ""),
+        };
+        if matches!(job.state.as_str(), "done" | "cancelled") {
+            return wrong(
+                "55000",
+                format!("job {id} is {}: {} rows", job.state, job.rows_done),
+                "Send its statement itself if it is to be done once more.",
+            );
+        }
+        let conforming = job
+            .settings
+            .get("standard_conforming_strings")
+            .is_none_or(|value| value == "on");
+        let statements = read(job.statement.as_bytes(), conforming).unwrap_or_default();
+        let (Some(kind), Some((types, values)), [statement]) =
+            (Kind::of(&job.kind), job.parameters(), statements.as_slice())
+        else {
+            return wrong(
+                "0A000",
+                format!("job {id} is of a kind that cannot be resumed here"),
+                "",
+            );
+        };
+        let facts = match self.facts(statement, Closing::Sync).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some(relation) = facts.target(statement).filter(|relation| relation.oid == job.relation) else {
+            let path = job.settings.get("search_path").cloned().unwrap_or_default();
+            return wrong(
+                "42P01",
+                format!("the table of job {id} is not found under its name any more, or another one is"),
+                &format!("It was begun with search_path = {path}."),
+            );
+        };
+        let batches = match Batches::resumed(statement, relation, &facts, kind) {
+            Ok(batches) => batches,
+            Err(why) => {
+                return wrong(
+                    "55000",
+                    format!("job {id} cannot go on: {why}"),
+                    "Its rows up to the last key stay as they are.",
+                );
+            }
+        };
+        let parameters = Parameters {
+            types: types.into(),
+            values: values.into(),
+            ..Parameters::default()
+        };
+        let identity = jobs::identity(
+            &batches.statement,
+            batches.relation_oid,
+            &parameters.types,
+            &parameters.values,
+            &batches.seen_by,
+        );
+        if identity != job.identity {
+            let settings: Vec<&str> = batches.seen_by.keys().map(String::as_str).collect();
+            return wrong(
+                "55000",
+                format!(
+                    "job {id} was begun with other values of {}, by which row-level security shows other rows",
+                    settings.join(", ")
+                ),
+                "Set them as they were, or send the statement again in a session that has them.",
+            );
+        }
+        Ok(Ok((batches, parameters, facts)))
+    }
+
+    /// Two sessions that do it at once do it one after the other.
+    async fn create_job_table(&mut self) -> Outcome<()> {
+        let begin = [
+            Ask::new("BEGIN"),
+            Ask::set_local("lock_timeout", "10s"),
+            Ask::new(jobs::creation_lock()),
+            Ask::new(jobs::COMMENT_QUERY),
+        ];
+        let created = match self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => match answers.last().and_then(Answer::value) {
+                Some(comment) if jobs::is_current(comment) => Ok(()),
+                Some(comment) => Err(Report::error(
+                    "55000",
+                    &format!("lockkeeper: lockkeeper.job is of another version (\"{comment}\")"),
+                )),
+                None => {
+                    let asks: Vec<Ask> = jobs::create_statements().into_iter().map(Ask::new).collect();
+                    let made = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+                    made.map(|_| ())
+                }
+            },
+            Err(report) => Err(report),
+        };
+        let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Nothing).await?;
+        Ok(created.and(ended.map(|_| ())))
+    }
+
+    /// The only column of the only row of a query of ours.
+    async fn value(&mut self, sql: &str) -> Outcome<Option<String>> {
+        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        Ok(answers.map(|answers| answers.first().and_then(Answer::value).map(str::to_owned)))
+    }
+}
