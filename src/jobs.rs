@@ -482,8 +482,8 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
 /// `2026-11-22 16:54:14+00` of what JSON has.
 fn moment(json: &str) -> String {
     let (date, time) = json.split_once('T').unwrap_or((json, ""));
-    let seconds = time.split('.').next().unwrap_or_default();
     let zone = time.rfind(['+', '-']).map(|at| &time[at..]).unwrap_or_default();
+    let seconds = time.get(..8).unwrap_or(time);
     format!("{date} {seconds}{}", zone.strip_suffix(":00").unwrap_or(zone))
 }
 

@@ -168,7 +168,7 @@ impl Run {
             extended: random.chance(50),
             returning: random.chance(25),
             writers: random.chance(30),
-            isolation: *random.one(ISOLATION),
+            isolation: ISOLATION[random.below(ISOLATION.len() as u64) as usize],
             at: random.below(1050),
             looks_first: random.chance(50),
         }

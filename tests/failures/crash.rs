@@ -18,7 +18,7 @@ const GATE: &str = "
         RETURN;
       END IF;
       PERFORM pg_advisory_lock(8);
-      WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 7
+      WHILE EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND objid = 7
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) LOOP
         PERFORM pg_sleep(0.005);
       END LOOP;
@@ -26,14 +26,14 @@ const GATE: &str = "
     END $$;
     CREATE EVENT TRIGGER gate ON ddl_command_start EXECUTE FUNCTION gate.wait();";
 
-const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 8
+const AT_GATE: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND objid = 8
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
 /// Everything that a plan could leave: the schema, its marks, and whether the rows have their values.
 fn state(stage: &Stage, check: &str) -> String {
     let schema = stage.schema();
     let own: Vec<&str> = schema.lines().filter(|line| !line.starts_with("gate.")).collect();
-    let marks = stage.direct("SELECT description FROM pg_description WHERE description LIKE 'lockkeeper%'");
+    let marks = stage.direct("SELECT description FROM pg_description WHERE description LIKE 'lockkeeper:%'");
     let checked = stage.direct(check);
     format!("{}\nmarks: {marks}\nrows: {checked}", own.join("\n"))
 }
@@ -235,7 +235,8 @@ fn killed_within_a_batch_run() {
     let mut again = Raw::connect(stage.port, &stage.database);
     assert_eq!(
         command_tags(&again.query("UPDATE users SET seen = false WHERE seen IS NULL")),
-        ["UPDATE 600"]
+        ["UPDATE 1000"],
+        "the count of both runs"
     );
     assert_eq!(stage.direct("SELECT count(*) FROM users WHERE seen IS NULL"), "0");
     // What was begun is in the audit log, although nobody could write its end.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// Every table counts as large, and nothing waits long.
 const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[lock]\npause_ms = 10\n\n\
-                     [backfill]\nrows_max = 50\nbatch_rows = 100\npause_ms = 1\n";
+                     [backfill]\nrows_max = 50\nbatch_rows = 100\nbatch_target_ms = 0\npause_ms = 1\n";
 
 const USERS: &str = "
     CREATE TABLE orgs (id int PRIMARY KEY);
