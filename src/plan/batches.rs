@@ -570,8 +570,6 @@ mod tests {
             ),
         };
         Relation {
-            taken_relations: Vec::new(),
-            taken_constraints: Vec::new(),
             asked: Name {
                 schema: None,
                 name: "t".into(),
@@ -582,15 +580,10 @@ mod tests {
             kind: 'r',
             persistence: 'p',
             bytes: 1 << 30,
-            rows: None,
-            created_here: false,
-            is_partition: false,
             owner: "o".into(),
-            table: None,
             columns,
             indexes: if key.is_empty() { vec![] } else { vec![index] },
-            constraints: vec![],
-            triggers: vec![],
+            ..Relation::default()
         }
     }
 

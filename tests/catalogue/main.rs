@@ -191,6 +191,7 @@ impl<'a> Worker<'a> {
         for sql in case.session.iter().filter(|sql| *sql != "BEGIN") {
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
+        let scans = measure::scans(&client).await.expect("the measuring");
         let mark = measure::log_length(&self.ground.log());
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         if error.as_ref().is_some_and(|e| e.code == "25001") && case.session.is_empty() {
@@ -200,7 +201,7 @@ impl<'a> Worker<'a> {
         }
         let mut costs = Vec::new();
         if error.is_none() {
-            let mut cost = measure::in_transaction(&client).await.expect("the measuring");
+            let mut cost = measure::in_transaction(&client, &scans).await.expect("the measuring");
             for sent in measure::sent(&self.ground.log(), mark, &copy.name) {
                 cost.touched.extend(sent.touched);
             }

@@ -13,6 +13,7 @@ pub struct Sent {
     pub sql: String,
     /// Tables that were scanned, rewritten or index-built; [`FOREIGN_KEY`] for both tables of one.
     pub touched: Vec<(String, String)>,
+    pub failed: bool,
 }
 
 pub const FOREIGN_KEY: &str = "(foreign key)";
@@ -86,7 +87,10 @@ pub fn sent(log: &Path, from: u64, database: &str) -> Vec<Sent> {
                 vxid: vxid.to_owned(),
                 sql: sql.to_owned(),
                 touched: Vec::new(),
+                failed: false,
             });
+        } else if severity == "ERROR" {
+            all.last_mut().into_iter().for_each(|last| last.failed = true);
         } else if let (Some(event), Some(last)) = (event(message).filter(|_| severity == "DEBUG"), all.last_mut()) {
             last.touched.push(event);
             // The log's own order is the order of events, and a statement of several transactions has its last one's number here.
@@ -110,36 +114,42 @@ fn event(message: &str) -> Option<(String, String)> {
     (!table.starts_with("pg_toast")).then(|| (table, message.to_owned()))
 }
 
-/// What this transaction has done so far, read in itself.
-pub async fn in_transaction(client: &Client) -> Result<Cost, tokio_postgres::Error> {
-    let locks = "SELECT format('%s %s %s', l.mode, c.relkind, c.relname) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
-        WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted AND c.oid >= 16384 AND c.relkind IN ('r', 'p', 'm', 'v', 'f')
-          AND c.relnamespace <> 'watch'::regnamespace";
-    let scanned = "SELECT relname::text FROM pg_stat_xact_user_tables WHERE seq_scan > 0 AND schemaname <> 'watch'";
+/// How often each table was scanned; PostgreSQL counts on through the transactions of a session.
+pub type Scans = BTreeMap<String, u64>;
+
+pub async fn scans(client: &Client) -> Result<Scans, tokio_postgres::Error> {
+    let text: String = client.query_one("SELECT scans FROM watch.scans", &[]).await?.get(0);
+    Ok(serde_json::from_str(&text).expect("names and counts"))
+}
+
+fn scanned(before: &Scans, after: &Scans) -> impl Iterator<Item = (String, String)> {
+    let more = |(table, n): (&String, &u64)| (before.get(table).unwrap_or(&0) < n).then(|| (table.clone(), format!("sequential scan of {table}")));
+    after.iter().filter_map(more).collect::<Vec<_>>().into_iter()
+}
+
+/// What this transaction has done since the look at its scans, read in itself.
+pub async fn in_transaction(client: &Client, before: &Scans) -> Result<Cost, tokio_postgres::Error> {
     let mut cost = Cost::default();
-    for row in client.query(locks, &[]).await? {
+    for row in client.query("SELECT lock FROM watch.locks", &[]).await? {
         cost.locks.insert(row.get(0));
     }
-    for row in client.query(scanned, &[]).await? {
-        let table: String = row.get(0);
-        cost.touched.push((table.clone(), format!("sequential scan of {table}")));
-    }
+    cost.touched.extend(scanned(before, &scans(client).await?));
     Ok(cost)
 }
 
-/// What the event trigger saw, transaction by transaction, and the log's events with it. The inner error: something was done that
+/// What the event triggers saw, transaction by transaction, and the log's events with it. The inner error: something was done that
 /// nobody watched.
 pub async fn by_transaction(watch: &Client, sent: &[Sent], known: &str) -> Result<BTreeMap<String, Cost>, String> {
-    let rows = watch
-        .query("SELECT vxid, coalesce(locks, '{}'), coalesce(scanned, '{}') FROM watch.ddl ORDER BY n", &[])
-        .await
-        .map_err(|e| e.to_string())?;
+    let rows = watch.query("SELECT vxid, locks, scans FROM watch.ddl ORDER BY n", &[]).await.map_err(|e| e.to_string())?;
     let mut costs: BTreeMap<String, Cost> = BTreeMap::new();
+    let mut begun: BTreeMap<String, Scans> = BTreeMap::new();
     for row in rows {
-        let (vxid, locks, scanned): (String, Vec<String>, Vec<String>) = (row.get(0), row.get(1), row.get(2));
-        let cost = costs.entry(vxid).or_default();
+        let (vxid, locks, scans): (String, Vec<String>, String) = (row.get(0), row.get(1), row.get(2));
+        let scans: Scans = serde_json::from_str(&scans).expect("names and counts");
+        let cost = costs.entry(vxid.clone()).or_default();
         cost.locks.extend(locks);
-        cost.touched.extend(scanned.into_iter().map(|t| (t.clone(), format!("sequential scan of {t}"))));
+        let before = begun.entry(vxid).or_insert_with(|| scans.clone());
+        cost.touched.extend(scanned(before, &scans));
     }
     for statement in sent.iter().filter(|s| !s.touched.is_empty()) {
         match costs.get_mut(&statement.vxid) {
@@ -148,6 +158,8 @@ pub async fn by_transaction(watch: &Client, sent: &[Sent], known: &str) -> Resul
             None if statement.sql.to_ascii_uppercase().contains("CONCURRENTLY") => {}
             // No event trigger knows it; what it costs was measured straight.
             None if statement.sql == known => {}
+            // What was rolled back has left no trace of its locks.
+            None if statement.failed => {}
             None => return Err(format!("nobody watched what this did ({:?}): {}", statement.touched, statement.sql)),
         }
     }

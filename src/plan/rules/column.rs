@@ -466,6 +466,7 @@ fn as_table_constraint(piece: &Piece, column: &str) -> Option<String> {
             let words = match piece.kind {
                 ConstrType::ConstrPrimary => "PRIMARY KEY",
                 _ if piece.constraint.nulls_not_distinct => "UNIQUE NULLS NOT DISTINCT",
+                _ if upper.starts_with("UNIQUE NULLS DISTINCT") => "UNIQUE NULLS DISTINCT",
                 _ => "UNIQUE",
             };
             let rest = upper.starts_with(words).then(|| &text[words.len()..])?;

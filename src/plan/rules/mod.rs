@@ -8,6 +8,7 @@ mod change_type;
 mod column;
 pub(super) mod concurrent_in_transaction;
 mod constrained_domain;
+mod domain_constraint;
 mod drop_column;
 mod drop_table;
 mod exclusion_constraint;
@@ -19,11 +20,14 @@ pub(super) mod nonconcurrent_index;
 mod nonconcurrent_reindex;
 mod partition_lock;
 mod rename_column;
+mod rename_enum_value;
 mod rename_table;
 mod rewriting_table;
+mod scan_under_lock;
 mod serial_column;
+mod set_expression;
 mod set_not_null;
-mod steps;
+pub(super) mod steps;
 mod stored_generated_column;
 mod tree;
 mod truncate;
@@ -43,7 +47,7 @@ use super::splice;
 use super::statement::Statement;
 use super::{Place, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, Constraint, RangeVar};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
 
 /// One danger, as data: the linter, `lockkeeper rules` and the README print it, plan() calls `check`.
 pub struct Rule {
@@ -150,9 +154,13 @@ pub static RULES: &[Rule] = &[
     validating_foreign_key::RULE,
     unique_constraint::RULE,
     exclusion_constraint::RULE,
+    scan_under_lock::RULE,
+    domain_constraint::RULE,
     change_type::RULE,
+    set_expression::RULE,
     rename_column::RULE,
     rename_table::RULE,
+    rename_enum_value::RULE,
     drop_column::RULE,
     drop_table::RULE,
     truncate::RULE,
@@ -227,27 +235,30 @@ impl Table<'_> {
     }
 }
 
+/// The name that the server will give to the unnamed constraint that this action adds.
+pub(super) fn name_to_be(facts: &Facts, table: Option<&Name>, command: &AlterTableCmd) -> Option<String> {
+    let relation = facts.relation(table?)?;
+    let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|d| d.node.as_ref()) else {
+        return None;
+    };
+    match constraint.contype() {
+        _ if !constraint.conname.is_empty() => Some(constraint.conname.clone()),
+        ConstrType::ConstrCheck => names::check(relation, constraint),
+        ConstrType::ConstrForeign => Some(names::foreign_key(relation, &tree::names(&constraint.fk_attrs))),
+        _ => None,
+    }
+}
+
 /// A relation of that name of which nothing is known.
 fn unknown(asked: &Name) -> Relation {
     Relation {
         asked: asked.clone(),
-        oid: 0,
         schema: asked.schema.clone().unwrap_or_else(|| "public".to_string()),
         name: asked.name.clone(),
         kind: 'r',
         persistence: 'p',
         bytes: u64::MAX,
-        rows: None,
-        created_here: false,
-        is_partition: false,
-        owner: String::new(),
-        table: None,
-        columns: Vec::new(),
-        indexes: Vec::new(),
-        constraints: Vec::new(),
-        triggers: Vec::new(),
-        taken_relations: Vec::new(),
-        taken_constraints: Vec::new(),
+        ..Relation::default()
     }
 }
 
@@ -294,6 +305,18 @@ impl<'a> Subject<'a> {
             NodeEnum::AlterTableStmt(alter) => alter.relation.as_ref().map(name_of),
             _ => None,
         }
+    }
+
+    /// All actions of the ALTER TABLE.
+    pub fn actions(&self) -> impl Iterator<Item = &'a AlterTableCmd> {
+        let commands = match &self.statement.node {
+            NodeEnum::AlterTableStmt(alter) => alter.cmds.as_slice(),
+            _ => &[],
+        };
+        commands.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
+            _ => None,
+        })
     }
 
     /// ALTER TABLE … ONLY.

@@ -108,6 +108,9 @@ fn facts(version: u32) -> Facts {
         asked: name(text),
         kind: 'd',
         constrained,
+        base: Some("integer".to_string()),
+        checks: if constrained { vec!["CHECK ((VALUE > 0))".to_string()] } else { Vec::new() },
+        ..TypeFact::default()
     };
     Facts {
         server_version: version * 10000,

@@ -5,7 +5,8 @@ use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
-use pg_query::protobuf::{ConstrType, Constraint};
+use pg_query::NodeEnum;
+use pg_query::protobuf::{ConstrType, Constraint, Node};
 
 pub(super) const RULE: Rule = Rule {
     name: "unique-constraint",
@@ -39,8 +40,11 @@ fn check(subject: &Subject) -> Option<Found> {
         );
         // ONLY on a partitioned table makes the parent's entry alone, as pg_dump writes it: no partition is looked at.
         let entry_only = table.kind() == 'p' && subject.only();
-        if !builds || !constraint.indexname.is_empty() || entry_only {
+        if !builds || entry_only {
             return None;
+        }
+        if !constraint.indexname.is_empty() {
+            return not_null_first(subject, &table, &asked, &action, constraint);
         }
         sequence(subject, &table, &asked, &action, constraint)
     };
@@ -57,6 +61,29 @@ fn check(subject: &Subject) -> Option<Found> {
     ))
 }
 
+/// PRIMARY KEY USING INDEX makes its columns NOT NULL by a scan under ACCESS EXCLUSIVE, where they are not.
+fn not_null_first(subject: &Subject, table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Option<Found> {
+    if constraint.contype() != ConstrType::ConstrPrimary {
+        return None;
+    }
+    let index = table.known?.index(&constraint.indexname)?;
+    let nullable: Vec<&String> = index.columns.iter().flatten().filter(|key| !set_not_null::is_not_null(table, key)).collect();
+    if nullable.is_empty() {
+        return None;
+    }
+    let mut all: Vec<Step> = nullable
+        .iter()
+        .flat_map(|key| set_not_null::sequence(subject, table, asked, action.head, key, None))
+        .collect();
+    let sql = format!("{} {}", action.head, action.text);
+    all.push(steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table));
+    let message = format!(
+        "PRIMARY KEY USING INDEX scans {} for null values under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
+    Some(Found::steps(message, "make its columns NOT NULL first", Ok(all), ""))
+}
+
 pub(super) fn sequence(
     subject: &Subject,
     table: &Table,
@@ -71,9 +98,10 @@ pub(super) fn sequence(
                 .to_string(),
         );
     }
-    if constraint.without_overlaps || !constraint.options.is_empty() {
-        return Err("WITHOUT OVERLAPS and WITH (…) are not rewritten".to_string());
+    if constraint.without_overlaps {
+        return Err("WITHOUT OVERLAPS is an exclusion constraint, which PostgreSQL cannot add concurrently".to_string());
     }
+    let options = options(&constraint.options).ok_or("these options of the index are not known")?;
     let primary = constraint.contype() == ConstrType::ConstrPrimary;
     let keys = tree::names(&constraint.keys);
     let including = tree::names(&constraint.including);
@@ -88,7 +116,7 @@ pub(super) fn sequence(
             steps.extend(set_not_null::sequence(subject, table, asked, action.head, key, None));
         }
     }
-    steps.push(build(table, constraint, &name, &keys, &including));
+    steps.push(build(table, constraint, &name, &keys, &including, &options));
     let mut sql = format!(
         "{} ADD CONSTRAINT {} {} USING INDEX {}",
         action.head,
@@ -113,7 +141,28 @@ pub(super) fn sequence(
     Ok(steps)
 }
 
-fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String]) -> Step {
+/// `fillfactor=80, …`, as given.
+fn options(given: &[Node]) -> Option<String> {
+    let option = |node: &Node| {
+        let Some(NodeEnum::DefElem(option)) = &node.node else {
+            return None;
+        };
+        let value = match option.arg.as_ref().map(|arg| arg.node.as_ref()) {
+            None => None,
+            Some(Some(NodeEnum::Integer(number))) => Some(number.ival.to_string()),
+            Some(Some(NodeEnum::String(text))) => Some(text.sval.clone()),
+            Some(Some(NodeEnum::Float(number))) => Some(number.fval.clone()),
+            Some(Some(NodeEnum::TypeName(word))) => tree::names(&word.names).pop(),
+            Some(_) => return None,
+        };
+        let name = quote_ident(&option.defname);
+        Some(value.map_or(name.clone(), |value| format!("{name}={value}")))
+    };
+    let all: Option<Vec<String>> = given.iter().map(option).collect();
+    all.map(|all| all.join(", "))
+}
+
+fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String], options: &str) -> Step {
     let tail = |quote: fn(&str) -> String| {
         let list = |columns: &[String]| columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ");
         let mut tail = format!("({})", list(keys));
@@ -129,8 +178,9 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         "" => String::new(),
         space => format!(" TABLESPACE {}", quote_ident(space)),
     };
+    let with = if options.is_empty() { String::new() } else { format!(" WITH ({options})") };
     let sql = format!(
-        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{tablespace}",
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{with}{tablespace}",
         quote_ident(name),
         table.sql,
         tail(quote_ident)
@@ -144,6 +194,10 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
             steps::as_printed(&relation.name),
             tail(steps::as_printed)
         );
+        let printed = match options {
+            "" => printed,
+            some => format!("{printed} WITH ({})", printed_options(some)),
+        };
         format!(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = {}::pg_catalog.oid AND i.indisvalid \
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u')) \
@@ -165,4 +219,13 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         )),
         ..steps::concurrent("build unique index concurrently", sql, table)
     }
+}
+
+/// As pg_get_indexdef prints them: `fillfactor='80'`.
+fn printed_options(options: &str) -> String {
+    let printed = |option: &str| match option.split_once('=') {
+        Some((name, value)) => format!("{name}='{value}'"),
+        None => format!("{option}='true'"),
+    };
+    options.split(", ").map(printed).collect::<Vec<_>>().join(", ")
 }
