@@ -524,11 +524,14 @@ pub struct Relation {
     pub taken_constraints: Vec<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Column {
     pub name: String,
     /// format_type, with typmod: `character varying(10)`.
     pub type_name: String,
+    /// Of a domain: the type below all domains.
+    #[serde(default)]
+    pub base_type: Option<String>,
     /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
     /// Of a generated column its expression. Empty where it could not be asked for a lock.

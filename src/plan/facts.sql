@@ -149,6 +149,12 @@ SELECT pg_catalog.json_build_object(
     'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname,
       'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      -- Of a domain the type below all domains.
+      'base_type', (WITH RECURSIVE b(oid, modifier, is_domain) AS (
+          SELECT y.typbasetype, y.typtypmod, true FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid AND y.typtype = 'd'
+          UNION ALL
+          SELECT y.typbasetype, y.typtypmod, true FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid AND y.typtype = 'd')
+        SELECT pg_catalog.format_type(b.oid, b.modifier) FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid WHERE y.typtype <> 'd'),
       -- Since PostgreSQL 18 attnotnull is set for a NOT VALID constraint too.
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),

@@ -79,21 +79,21 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     let Some(relation) = table.known else {
         return REWRITE;
     };
-    let Some(old) = relation.column(name).and_then(|c| Type::parse(&c.type_name)) else {
+    let stored = |c: &crate::plan::facts::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
+    let Some(old) = relation.column(name).and_then(stored) else {
         return REWRITE;
     };
     let Some(new) = definition.type_name.as_ref().and_then(Type::of) else {
         return REWRITE;
     };
-    let (old, new) = match (below(subject, old), below(subject, new)) {
-        (Some(old), Some(new)) => (old, new),
-        _ => return REWRITE,
+    let Some(new) = below(subject, new) else {
+        return REWRITE;
     };
     let same_values = definition.raw_default.as_deref().is_none_or(|using| is_plain(using, name, definition));
-    if !same_values || new.constrained || !fits(&old.stored, &new.stored, subject) {
+    if !same_values || new.constrained || !fits(&old, &new.stored, subject) {
         return REWRITE;
     }
-    let (old, new) = (old.stored, new.stored);
+    let new = new.stored;
     let own_index = |i: &&crate::plan::facts::Index| {
         i.mentions.iter().any(|m| m == name) || i.columns.iter().flatten().any(|c| c == name)
     };

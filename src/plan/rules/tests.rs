@@ -18,11 +18,8 @@ fn column(text: &str, type_name: &str, not_null: bool) -> Column {
         name: text.to_string(),
         type_name: type_name.to_string(),
         not_null,
-        default: None,
-        identity: String::new(),
-        generated: String::new(),
-        comment: None,
         analyzed: true,
+        ..Column::default()
     }
 }
 
