@@ -562,6 +562,7 @@ mod tests {
             method: "btree".into(),
             columns: key.iter().map(|k| Some(k.to_string())).collect(),
             mentions: vec![],
+            parent: None,
             constraint: None,
             bytes: 0,
             definition: format!(

@@ -565,6 +565,8 @@ pub struct Index {
     pub columns: Vec<Option<String>>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
+    /// The partitioned index that it is a part of.
+    pub parent: Option<String>,
     /// The constraint that it backs.
     pub constraint: Option<String>,
     pub bytes: u64,

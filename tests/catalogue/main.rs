@@ -125,6 +125,8 @@ struct Went {
     costs: Vec<Cost>,
     /// What the server was sent meanwhile.
     sent: Vec<String>,
+    /// The tables with rows, at its end.
+    with_rows: Option<BTreeSet<String>>,
 }
 
 struct Error {
@@ -191,7 +193,7 @@ impl<'a> Worker<'a> {
         for sql in case.session.iter().filter(|sql| *sql != "BEGIN") {
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
-        let scans = measure::scans(&client).await.expect("the measuring");
+        let (scans, files) = (measure::scans(&client).await.expect("scans"), measure::files(&client).await.expect("files"));
         let mark = measure::log_length(&self.ground.log());
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         if error.as_ref().is_some_and(|e| e.code == "25001") && case.session.is_empty() {
@@ -199,13 +201,14 @@ impl<'a> Worker<'a> {
             self.straight = Some(copy);
             return self.straight_alone(case).await;
         }
-        let mut costs = Vec::new();
+        let (mut costs, mut rows_after) = (Vec::new(), None);
         if error.is_none() {
-            let mut cost = measure::in_transaction(&client, &scans).await.expect("the measuring");
+            let mut cost = measure::in_transaction(&client, &scans, &files).await.expect("the measuring");
             for sent in measure::sent(&self.ground.log(), mark, &copy.name) {
                 cost.touched.extend(sent.touched);
             }
             costs.push(cost);
+            rows_after = Some(with_rows(&client).await);
         }
         client.batch_execute("ROLLBACK").await.unwrap();
         drop(client);
@@ -218,6 +221,7 @@ impl<'a> Worker<'a> {
             error,
             costs,
             sent: Vec::new(),
+            with_rows: rows_after,
         }
     }
 
@@ -246,6 +250,7 @@ impl<'a> Worker<'a> {
             error,
             costs,
             sent: Vec::new(),
+            with_rows: None,
         }
     }
 
@@ -271,6 +276,7 @@ impl<'a> Worker<'a> {
         let sent = measure::sent(&log, mark, &copy.name);
         let costs = measure::by_transaction(&copy.watch, &sent, &case.sql).await;
         drop(client);
+        let rows_after = with_rows(&copy.watch).await;
         self.proxied = Some(copy);
         let costs = costs?.into_values().collect();
         Ok((
@@ -278,6 +284,7 @@ impl<'a> Worker<'a> {
                 error,
                 costs,
                 sent: sent.into_iter().map(|s| s.sql).collect(),
+                with_rows: Some(rows_after),
             },
             event,
         ))
@@ -323,15 +330,25 @@ impl<'a> Worker<'a> {
         if outcome != case.expect {
             return Err(format!("{outcome:?}, not {:?}; {}{}", case.expect, shown(&through.error), steps()));
         }
-        let straight_danger = straight.costs.iter().find_map(|cost| cost.danger(with_rows));
+        // What was emptied has nothing to scan or write anew.
+        let danger = |went: &Went| {
+            let full = |name: &&String| went.with_rows.as_ref().is_none_or(|after| after.contains(*name));
+            let with_rows = with_rows.iter().filter(full).cloned().collect();
+            went.costs.iter().find_map(|cost| cost.danger(&with_rows))
+        };
+        let straight_danger = danger(straight);
         // What no event trigger sees is what it was straight.
         let same_text = matches!(outcome, Expect::Brief | Expect::Forward);
-        let danger = through.costs.iter().find_map(|cost| cost.danger(with_rows)).or(straight_danger.clone().filter(|_| same_text));
+        let danger = danger(through).or(straight_danger.clone().filter(|_| same_text));
         if let Some(danger) = danger {
             return Err(format!("through the proxy: {danger}{}", steps()));
         }
         let rules: Vec<String> = rules_of(event);
-        let about_cost = !rules.iter().any(|rule| NOT_ABOUT_COST.contains(&rule.as_str()));
+        let one_concurrent = event.is_some_and(|e| {
+            let concurrent = |sql: &serde_json::Value| sql.as_str().is_some_and(|sql| sql.contains("CONCURRENTLY"));
+            e["steps"].as_array().is_some_and(|steps| steps.len() == 1 && concurrent(&steps[0]["sql"]))
+        });
+        let about_cost = !one_concurrent && !rules.iter().any(|rule| NOT_ABOUT_COST.contains(&rule.as_str()));
         if straight.error.is_none() && straight_danger.is_none() && about_cost && matches!(outcome, Expect::Steps | Expect::Refuse(_)) {
             return Err(format!("a false alarm: straight it is brief ({:?}){}", straight.costs, steps()));
         }

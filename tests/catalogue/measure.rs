@@ -43,8 +43,15 @@ impl Cost {
                 blocks && with_rows.contains(name) && (table == FOREIGN_KEY || table == name)
             })
         };
+        // Between an empty table and another there is nothing to compare.
+        let empty = |lock: &String| {
+            let name = lock.splitn(3, ' ').nth(2).unwrap_or_default();
+            lock.starts_with("ShareRowExclusiveLock") && !with_rows.contains(name)
+        };
+        let nothing_to_compare = self.locks.iter().any(empty);
         self.touched
             .iter()
+            .filter(|(table, _)| table != FOREIGN_KEY || !nothing_to_compare)
             .find_map(|(table, what)| blocking(table).map(|lock| format!("{what} under {lock}")))
     }
 }
@@ -127,9 +134,22 @@ fn scanned(before: &Scans, after: &Scans) -> impl Iterator<Item = (String, Strin
     after.iter().filter_map(more).collect::<Vec<_>>().into_iter()
 }
 
-/// What this transaction has done since the look at its scans, read in itself.
-pub async fn in_transaction(client: &Client, before: &Scans) -> Result<Cost, tokio_postgres::Error> {
+/// The file of each table and materialized view.
+pub type Files = BTreeMap<String, u32>;
+
+pub async fn files(client: &Client) -> Result<Files, tokio_postgres::Error> {
+    let sql = "SELECT relname::text, pg_relation_filenode(oid) FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'm') AND relnamespace <> 'watch'::regnamespace";
+    Ok(client.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// What this transaction has done since these looks, read in itself.
+pub async fn in_transaction(client: &Client, before: &Scans, files_before: &Files) -> Result<Cost, tokio_postgres::Error> {
     let mut cost = Cost::default();
+    for (table, file) in files(client).await? {
+        if files_before.get(&table).is_some_and(|before| *before != file) {
+            cost.touched.push((table.clone(), format!("a new file for {table}")));
+        }
+    }
     for row in client.query("SELECT lock FROM watch.locks", &[]).await? {
         cost.locks.insert(row.get(0));
     }

@@ -19,6 +19,7 @@ pub(super) mod nonconcurrent_drop_index;
 pub(super) mod nonconcurrent_index;
 mod nonconcurrent_reindex;
 mod partition_lock;
+mod partitions;
 mod rename_column;
 mod rename_enum_value;
 mod rename_table;

@@ -39,7 +39,7 @@ fn index(oid: u32, text: &str, columns: &[&str], unique: bool, constraint: Optio
         mentions: columns.iter().map(|c| (*c).to_string()).collect(),
         constraint: constraint.map(str::to_string),
         bytes: 40 << 20,
-        definition: String::new(),
+        ..Index::default()
     }
 }
 

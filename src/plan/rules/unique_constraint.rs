@@ -1,6 +1,6 @@
 //! ADD CONSTRAINT … UNIQUE or PRIMARY KEY that builds its index.
 
-use super::{Action, Found, Rule, Subject, Table, column, names, set_not_null, steps, tree};
+use super::{Action, Found, Rule, Subject, Table, column, names, partitions, set_not_null, steps, tree};
 use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
@@ -45,6 +45,10 @@ fn check(subject: &Subject) -> Option<Found> {
         }
         if !constraint.indexname.is_empty() {
             return not_null_first(subject, &table, &asked, &action, constraint);
+        }
+        let keys = tree::names(&constraint.keys);
+        if table.known.is_some_and(|r| r.kind == 'p' && !partitions::key_fits(subject, r, &keys)) {
+            return None;
         }
         sequence(subject, &table, &asked, &action, constraint)
     };
@@ -91,17 +95,9 @@ pub(super) fn sequence(
     action: &Action,
     constraint: &Constraint,
 ) -> Result<Vec<Step>, String> {
-    if table.kind() == 'p' {
-        return Err(
-            "a partitioned table has no concurrent way: give every partition the index concurrently, make it the \
-                    partition's constraint by USING INDEX, and then add the constraint to the parent, which is instant"
-                .to_string(),
-        );
-    }
     if constraint.without_overlaps {
         return Err("WITHOUT OVERLAPS is an exclusion constraint, which PostgreSQL cannot add concurrently".to_string());
     }
-    let options = options(&constraint.options).ok_or("these options of the index are not known")?;
     let primary = constraint.contype() == ConstrType::ConstrPrimary;
     let keys = tree::names(&constraint.keys);
     let including = tree::names(&constraint.including);
@@ -110,19 +106,29 @@ pub(super) fn sequence(
         "" => names::unique(&table.named(asked), &all, primary),
         given => given.to_string(),
     };
+    if let Some(parent) = table.known.filter(|r| r.kind == 'p') {
+        return partitions::unique(subject, parent, asked, action, constraint, &name);
+    }
     let mut steps = Vec::new();
     if primary {
         for key in keys.iter().filter(|key| !set_not_null::is_not_null(table, key)) {
             steps.extend(set_not_null::sequence(subject, table, asked, action.head, key, None));
         }
     }
-    steps.push(build(table, constraint, &name, &keys, &including, &options));
+    steps.extend(by_index(table, action.head, constraint, &name)?);
+    Ok(steps)
+}
+
+/// The index, and the constraint that takes it over.
+pub(super) fn by_index(table: &Table, head: &str, constraint: &Constraint, name: &str) -> Result<Vec<Step>, String> {
+    let options = options(&constraint.options).ok_or("these options of the index are not known")?;
+    let primary = constraint.contype() == ConstrType::ConstrPrimary;
+    let (keys, including) = (tree::names(&constraint.keys), tree::names(&constraint.including));
     let mut sql = format!(
-        "{} ADD CONSTRAINT {} {} USING INDEX {}",
-        action.head,
-        quote_ident(&name),
+        "{head} ADD CONSTRAINT {} {} USING INDEX {}",
+        quote_ident(name),
         if primary { "PRIMARY KEY" } else { "UNIQUE" },
-        quote_ident(&name)
+        quote_ident(name)
     );
     if constraint.deferrable {
         sql.push_str(" DEFERRABLE");
@@ -130,15 +136,15 @@ pub(super) fn sequence(
     if constraint.initdeferred {
         sql.push_str(" INITIALLY DEFERRED");
     }
-    steps.push(Step {
+    let add = Step {
         rollback: Some(format!(
             "ALTER TABLE {} DROP CONSTRAINT {}",
             table.sql,
-            quote_ident(&name)
+            quote_ident(name)
         )),
         ..steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table)
-    });
-    Ok(steps)
+    };
+    Ok(vec![build(table, constraint, name, &keys, &including, &options), add])
 }
 
 /// `fillfactor=80, …`, as given.
