@@ -3,6 +3,7 @@
 //! A rule says what a statement would do to a live table and how the same end state is reached safely. It never decides:
 //! what a finding means is the policy's, and how findings become one plan is [`super::compose`]'s.
 
+mod attach_partition;
 mod blocking_refresh;
 mod change_type;
 mod column;
@@ -168,6 +169,7 @@ pub static RULES: &[Rule] = &[
     rewriting_table::RULE,
     blocking_refresh::RULE,
     partition_lock::RULE,
+    attach_partition::RULE,
     large_write::RULE,
     update_limit::RULE,
     lock_queue::RULE,
