@@ -531,14 +531,11 @@ mod tests {
     /// (id, tenant, name, n, flag, created) with a primary key.
     fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
-            comment: None,
             analyzed: name != "flag",
             name: name.into(),
             type_name: type_name.into(),
             not_null: key.contains(&name),
-            default: None,
-            identity: String::new(),
-            generated: String::new(),
+            ..Column::default()
         };
         let columns = vec![
             column("id", "bigint"),

@@ -3,6 +3,7 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
+use super::body::{self, Body};
 use super::facts::{Facts, Name, Relation, Request};
 use super::lock::LockMode;
 use super::policy::{self, Action, InTransaction, Policy};
@@ -33,12 +34,60 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     if let Some(run) = nonconcurrent_index::repair(&whole) {
         return Plan::Run(run);
     }
+    if let Some(body) = body::of(&statement.node) {
+        return code(&whole, &body);
+    }
     let mut composer = Composer::new(&whole);
     match actions(statement) {
         Some((text, commands)) => composer.actions(&text, &commands),
         None => composer.part(&whole, 0),
     }
     composer.finish()
+}
+
+/// A DO block is as dangerous as the statements in it, which share its one transaction; it cannot be taken apart. A function only
+/// says what it would do.
+fn code(whole: &Subject, body: &Body) -> Plan {
+    let mut composer = Composer::new(whole);
+    composer.part(whole, 0);
+    if !composer.refusals.is_empty() {
+        return Plan::Reject(composer.rejection());
+    }
+    let is_block = matches!(whole.statement.node, NodeEnum::DoStmt(_));
+    let inside = if whole.place == Place::Alone { Place::Block } else { whole.place };
+    let mut brief = false;
+    for inner in &body.statements {
+        match plan(inner, whole.facts, whole.policy, inside) {
+            Plan::Reject(mut rejection) if is_block => {
+                rejection.message = format!("in the DO block: {}", rejection.message);
+                rejection.hint = format!("Take the statement out of the DO block.\n{}", rejection.hint);
+                return Plan::Reject(rejection);
+            }
+            Plan::Reject(rejection) => {
+                let notice = format!("nobody will judge what this function does when it is called: {}", rejection.message);
+                composer.notices.push(notice);
+                composer.findings.extend(rejection.findings.into_iter().map(|finding| Finding {
+                    action: Action::Warn,
+                    ..finding
+                }));
+            }
+            Plan::Run(run) if is_block => {
+                brief = true;
+                composer.findings.extend(run.findings);
+                composer.notices.extend(run.notices);
+            }
+            Plan::Forward { findings, notices } if is_block => {
+                composer.findings.extend(findings);
+                composer.notices.extend(notices);
+            }
+            _ => {}
+        }
+    }
+    if !brief || body.ends_transactions {
+        return forward(composer.findings, composer.notices);
+    }
+    let own = composer.own_step(whole.statement.sql.clone());
+    composer.run(vec![own])
 }
 
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
@@ -174,9 +223,12 @@ impl<'a> Composer<'a> {
     fn actions(&mut self, text: &AlterText, commands: &[&AlterTableCmd]) {
         let (statement, facts) = (self.whole.statement, self.whole.facts);
         self.head = text.head.clone();
-        if commands.len() < 2 {
-            let (head, text) = (text.head.as_str(), text.actions[0].as_str());
-            let action = Some(rules::Action { head, text, command: commands[0] });
+        if let ([command], [action]) = (commands, text.actions.as_slice()) {
+            let action = Some(rules::Action {
+                head: &text.head,
+                text: action,
+                command,
+            });
             self.part(&Subject { action, ..*self.whole }, 0);
             return;
         }
@@ -680,6 +732,7 @@ impl<'a> Overrides<'a> {
 fn strongest(statement: &Statement) -> LockMode {
     match &statement.node {
         NodeEnum::IndexStmt(_) => LockMode::Share,
+        NodeEnum::LockStmt(_) => LockMode::AccessExclusive,
         NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => {
             LockMode::ShareUpdateExclusive
         }

@@ -219,6 +219,11 @@ impl Request {
                     self.statement(element);
                 }
             }
+            N::DoStmt(_) | N::CreateFunctionStmt(_) => {
+                for inner in super::body::of(node).unwrap_or_default().statements {
+                    self.statement(&inner.node);
+                }
+            }
             N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
             N::SecLabelStmt(label) => self.commented(label.objtype(), &label.object),
             _ => {}

@@ -1,8 +1,8 @@
 //! ATTACH PARTITION, and CREATE TABLE … PARTITION OF beside a default partition.
 
-use super::{Found, Rule, Subject, Table, name_of, names, partitions, sql_name, steps};
+use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
 use crate::plan::Step;
-use crate::plan::facts::{Name, Relation};
+use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{self, qualified, quote_ident, quote_literal};
 use pg_query::NodeEnum;
@@ -61,7 +61,7 @@ fn check(subject: &Subject) -> Option<Found> {
         ),
     };
     let steps = match parent {
-        Some(parent) => sequence(subject, &attached, parent, child, default),
+        Some(parent) => sequence(&attached, parent, child, default),
         None => Err("the parent is not known".to_string()),
     };
     if steps.as_ref().is_ok_and(|steps| steps.len() == 1) {
@@ -123,7 +123,6 @@ fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
 }
 
 fn sequence(
-    subject: &Subject,
     attached: &Attached,
     parent: &Relation,
     child: Option<&Table>,
@@ -142,7 +141,7 @@ fn sequence(
         if !proven(relation, &inside) {
             then.push(prove(child, &inside, &mut all));
         }
-        completed(subject, parent, relation, &mut all)?;
+        completed(parent, relation, &mut all)?;
     }
     if let Some(default) = default {
         let table = partitions::table_of(default);
@@ -191,23 +190,19 @@ fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
 
 /// A CHECK of somebody else's that says the same as we would.
 fn proven(relation: &Relation, condition: &str) -> bool {
-    let wanted = stripped(&format!("CHECK ({condition})"));
-    let says = |definition: &str| wanted.is_some() && stripped(definition) == wanted;
+    let wanted = tree_of(&format!("CHECK ({condition})"));
+    let says = |definition: &str| wanted.is_some() && tree_of(definition) == wanted;
     let mut checks = relation.constraints.iter().filter(|c| c.kind == 'c' && c.validated && c.comment.is_none());
     checks.any(|c| says(&c.definition))
 }
 
-/// The tree of a CHECK without the casts of constants, which the server writes out.
-fn stripped(definition: &str) -> Option<String> {
-    let NodeEnum::AlterTableStmt(alter) = splice::one_statement(&format!("ALTER TABLE t ADD {definition}"))? else {
-        return None;
-    };
-    let text = splice::tree_text(&NodeEnum::AlterTableStmt(alter));
-    Some(text)
+/// The tree of a CHECK, in which parentheses and spaces do not count.
+fn tree_of(definition: &str) -> Option<String> {
+    splice::one_statement(&format!("ALTER TABLE t ADD {definition}")).map(|node| splice::tree_text(&node))
 }
 
 /// What the server would otherwise make under its lock: indexes of the parent that the new partition lacks, and foreign keys.
-fn completed(subject: &Subject, parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result<(), String> {
+fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result<(), String> {
     let own = partitions::table_of(child);
     for index in parent.indexes.iter().filter(|i| i.valid) {
         let Some(NodeEnum::IndexStmt(wanted)) = splice::one_statement(&index.definition) else {
@@ -238,7 +233,6 @@ fn completed(subject: &Subject, parent: &Relation, child: &Relation, all: &mut V
             ..steps::concurrent("build a missing index concurrently", sql, &own)
         });
     }
-    let _ = subject;
     for key in parent.constraints.iter().filter(|c| c.kind == 'f') {
         let there = child.constraints.iter().any(|c| c.kind == 'f' && c.definition == key.definition && c.validated);
         if !there {

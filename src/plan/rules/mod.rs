@@ -12,6 +12,7 @@ mod constrained_domain;
 mod domain_constraint;
 mod drop_column;
 mod drop_table;
+mod dynamic_sql;
 mod exclusion_constraint;
 mod large_write;
 pub(super) mod lock_queue;
@@ -170,6 +171,7 @@ pub static RULES: &[Rule] = &[
     blocking_refresh::RULE,
     partition_lock::RULE,
     attach_partition::RULE,
+    dynamic_sql::RULE,
     large_write::RULE,
     update_limit::RULE,
     lock_queue::RULE,
