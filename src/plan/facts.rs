@@ -509,6 +509,7 @@ pub struct Relation {
     pub partition_key: Option<String>,
     /// DETACH CONCURRENTLY was begun and not finished.
     pub detach_pending: bool,
+    pub comment: Option<String>,
     pub access_method: Option<String>,
     /// By name, the database's own too.
     pub tablespace: Option<String>,

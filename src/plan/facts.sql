@@ -139,6 +139,7 @@ SELECT pg_catalog.json_build_object(
       JOIN pg_catalog.pg_tablespace t ON t.oid = CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
         ELSE (SELECT d.dattablespace FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) END
       WHERE c.oid = f.oid),
+    'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
     'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
@@ -244,12 +245,15 @@ SELECT pg_catalog.json_build_object(
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
     'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- A domain's, so that no relation is opened, busy or not.
     'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)
       FROM domains d JOIN pg_catalog.pg_constraint c ON c.contypid = d.oid AND c.contype = 'c'
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n), '[]'::json),
     'used_by', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.format('%I.%I', ns.nspname, c.relname))
       FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
       WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n), '[]'::json),
-    'used_bytes', coalesce((SELECT pg_catalog.sum(coalesce(pg_catalog.pg_relation_size(t.oid), 0))
-      FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n AND u.oid NOT IN (SELECT b.oid FROM busy b)) t), 0)::pg_catalog.int8))
+    'used_bytes', coalesce((SELECT pg_catalog.sum(CASE WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
+        ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
+      FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
+      JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
     FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))

@@ -13,13 +13,14 @@ mod table;
 
 use common::{Stage, own_cluster};
 use lockkeeper::cluster::Cluster;
+use lockkeeper::plan::rules::RULES;
 use measure::Cost;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use table::{Case, Expect};
 use tokio_postgres::{Client, NoTls};
 
@@ -54,6 +55,9 @@ const NOT_ABOUT_COST: &[&str] = &[
 
 const WORKERS: usize = 3;
 
+/// Of the rules' own examples: two rows are less, two thousand are more.
+const SMALL_BYTES: i64 = 20_000;
+
 const HANGS_AFTER: Duration = Duration::from_secs(20);
 
 fn versions() -> Vec<u32> {
@@ -72,21 +76,25 @@ struct Ground {
     cluster: &'static Cluster,
     template: String,
     major: u32,
+    /// What is smaller does not count as a table with rows.
+    large_bytes: i64,
 }
 
 impl Ground {
-    fn new(major: u32, name: &str, fixture: &str, policy: &str) -> Ground {
+    fn new(major: u32, name: &str, fixture: &str, policy: &str, large_bytes: i64) -> Ground {
         let settings = [("log_min_messages", "debug1"), ("log_line_prefix", "%m [%p] %q%d/%a/%v "), ("autovacuum", "off")];
         let cluster: &'static Cluster = Box::leak(Box::new(own_cluster(major, &settings)));
         let stage = Stage::on(cluster, name, policy, &[]);
         let template = format!("{name}_template");
         stage.create_database(&template);
-        cluster.psql(&template, fixture).unwrap_or_else(|e| panic!("the fixture on {major}: {e}"));
+        let fixture = format!("{fixture}\n{}", include_str!("watch.sql"));
+        cluster.psql(&template, &fixture).unwrap_or_else(|e| panic!("the fixture on {major}: {e}"));
         Ground {
             stage,
             cluster,
             template,
             major,
+            large_bytes,
         }
     }
 
@@ -115,6 +123,8 @@ struct Worker<'a> {
     admin: Client,
     with_rows: BTreeSet<String>,
     straight: Option<Copy>,
+    /// A session in `straight` that measures one statement after the other and rolls each back.
+    session: Option<Client>,
     proxied: Option<Copy>,
 }
 
@@ -125,8 +135,9 @@ struct Went {
     costs: Vec<Cost>,
     /// What the server was sent meanwhile.
     sent: Vec<String>,
-    /// The tables with rows, at its end.
-    with_rows: Option<BTreeSet<String>>,
+    /// The tables with rows before and after it; None: not looked at.
+    rows_before: Option<BTreeSet<String>>,
+    rows_after: Option<BTreeSet<String>>,
 }
 
 struct Error {
@@ -158,10 +169,11 @@ impl<'a> Worker<'a> {
             admin,
             with_rows: BTreeSet::new(),
             straight: None,
+            session: None,
             proxied: None,
         };
         let copy = worker.copy().await;
-        worker.with_rows = with_rows(&copy.watch).await;
+        worker.with_rows = with_rows(&copy.watch, ground.large_bytes).await;
         worker.straight = Some(copy);
         worker
     }
@@ -183,12 +195,18 @@ impl<'a> Worker<'a> {
 
     /// Straight at the server, in a transaction that is rolled back; if the statement allows none, for good and in a copy of its own.
     async fn straight(&mut self, case: &Case) -> Went {
-        let copy = match self.straight.take().filter(|_| case.setup.is_empty()) {
+        let shared = if case.setup.is_empty() { self.straight.take() } else { None };
+        let copy = match shared {
             Some(copy) => copy,
             None => self.copy().await,
         };
         prepare(&copy, case).await;
-        let client = connect(self.ground.cluster.port(), &copy.name, "test").await;
+        let plain = case.setup.is_empty() && case.session.is_empty();
+        let kept = if plain { self.session.take() } else { None };
+        let client = match kept {
+            Some(client) => client,
+            None => connect(self.ground.cluster.port(), &copy.name, "test").await,
+        };
         client.batch_execute("BEGIN").await.unwrap();
         for sql in case.session.iter().filter(|sql| *sql != "BEGIN") {
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
@@ -198,7 +216,10 @@ impl<'a> Worker<'a> {
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         if error.as_ref().is_some_and(|e| e.code == "25001") && case.session.is_empty() {
             drop(client);
-            self.straight = Some(copy);
+            match case.setup.is_empty() {
+                true => self.straight = Some(copy),
+                false => self.drop_copy(copy).await,
+            }
             return self.straight_alone(case).await;
         }
         let (mut costs, mut rows_after) = (Vec::new(), None);
@@ -208,10 +229,12 @@ impl<'a> Worker<'a> {
                 cost.touched.extend(sent.touched);
             }
             costs.push(cost);
-            rows_after = Some(with_rows(&client).await);
+            rows_after = Some(with_rows(&client, self.ground.large_bytes).await);
         }
         client.batch_execute("ROLLBACK").await.unwrap();
-        drop(client);
+        if plain {
+            self.session = Some(client);
+        }
         if case.setup.is_empty() {
             self.straight = Some(copy);
         } else {
@@ -221,7 +244,8 @@ impl<'a> Worker<'a> {
             error,
             costs,
             sent: Vec::new(),
-            with_rows: rows_after,
+            rows_before: None,
+            rows_after,
         }
     }
 
@@ -250,7 +274,8 @@ impl<'a> Worker<'a> {
             error,
             costs,
             sent: Vec::new(),
-            with_rows: None,
+            rows_before: None,
+            rows_after: None,
         }
     }
 
@@ -261,6 +286,10 @@ impl<'a> Worker<'a> {
             None => self.copy().await,
         };
         prepare(&copy, case).await;
+        let rows_before = match case.setup.is_empty() {
+            true => None,
+            false => Some(with_rows(&copy.watch, self.ground.large_bytes).await),
+        };
         let client = connect(self.ground.stage.port, &copy.name, "test").await;
         let (log, audit) = (self.ground.log(), self.ground.stage.audit_file());
         for sql in &case.session {
@@ -269,14 +298,20 @@ impl<'a> Worker<'a> {
         copy.watch.batch_execute(if case.session.is_empty() { "TRUNCATE watch.ddl" } else { "SELECT" }).await.unwrap();
         let (mark, audited) = (measure::log_length(&log), measure::log_length(&audit));
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
-        let event = event(&audit, audited, &copy.name);
+        let mut event = event(&audit, audited, &copy.name);
+        // About what is forwarded with a warning the audit log hears when the answer has gone by.
+        let deadline = Instant::now() + HANGS_AFTER;
+        while event.is_none() && case.found_by.is_some_and(|(_, found)| found) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            event = self::event(&audit, audited, &copy.name);
+        }
         if case.session.iter().any(|sql| sql == "BEGIN") {
             client.batch_execute("COMMIT").await.unwrap();
         }
         let sent = measure::sent(&log, mark, &copy.name);
         let costs = measure::by_transaction(&copy.watch, &sent, &case.sql).await;
         drop(client);
-        let rows_after = with_rows(&copy.watch).await;
+        let rows_after = with_rows(&copy.watch, self.ground.large_bytes).await;
         self.proxied = Some(copy);
         let costs = costs?.into_values().collect();
         Ok((
@@ -284,22 +319,22 @@ impl<'a> Worker<'a> {
                 error,
                 costs,
                 sent: sent.into_iter().map(|s| s.sql).collect(),
-                with_rows: Some(rows_after),
+                rows_before,
+                rows_after: Some(rows_after),
             },
             event,
         ))
     }
 
     async fn one(&mut self, case: &Case) -> Result<(), String> {
-        let mut with_rows = self.with_rows.clone();
         let straight = self.straight(case).await;
         let went = self.through(case).await;
         let copy = self.proxied.take().expect("the copy that was used");
-        if !case.setup.is_empty() {
-            with_rows.extend(self::with_rows(&copy.watch).await);
-        }
         let result = match &went {
-            Ok((through, event)) => self.judge(case, &straight, through, event.as_ref(), &with_rows, &copy).await,
+            Ok((through, event)) => {
+                let with_rows = through.rows_before.as_ref().unwrap_or(&self.with_rows);
+                self.judge(case, &straight, through, event.as_ref(), with_rows, &copy).await
+            },
             Err(message) => Err(message.clone()),
         };
         let dirty = !case.setup.is_empty() || went.is_err() || went.is_ok_and(|(through, event)| {
@@ -327,12 +362,12 @@ impl<'a> Worker<'a> {
             steps.iter().map(|s| format!("\n    {} [{}]", s["sql"].as_str().unwrap_or_default(), s["outcome"].as_str().unwrap_or_default())).collect::<String>()
         };
         let shown = |error: &Option<Error>| error.as_ref().map(|e| format!("{} {}", e.code, e.text)).unwrap_or_default();
-        if outcome != case.expect {
+        if outcome != case.expect && case.expect != Expect::Anything {
             return Err(format!("{outcome:?}, not {:?}; {}{}", case.expect, shown(&through.error), steps()));
         }
         // What was emptied has nothing to scan or write anew.
         let danger = |went: &Went| {
-            let full = |name: &&String| went.with_rows.as_ref().is_none_or(|after| after.contains(*name));
+            let full = |name: &&String| went.rows_after.as_ref().is_none_or(|after| after.contains(*name));
             let with_rows = with_rows.iter().filter(full).cloned().collect();
             went.costs.iter().find_map(|cost| cost.danger(&with_rows))
         };
@@ -349,6 +384,9 @@ impl<'a> Worker<'a> {
             e["steps"].as_array().is_some_and(|steps| steps.len() == 1 && concurrent(&steps[0]["sql"]))
         });
         let about_cost = !one_concurrent && !rules.iter().any(|rule| NOT_ABOUT_COST.contains(&rule.as_str()));
+        if case.found_by.is_some_and(|(rule, found)| straight.error.is_none() && rules.iter().any(|r| r == rule) != found) {
+            return Err(format!("found by {rules:?}"));
+        }
         if straight.error.is_none() && straight_danger.is_none() && about_cost && matches!(outcome, Expect::Steps | Expect::Refuse(_)) {
             return Err(format!("a false alarm: straight it is brief ({:?}){}", straight.costs, steps()));
         }
@@ -365,6 +403,10 @@ impl<'a> Worker<'a> {
             },
             _ => {
                 if let Some(error) = &straight.error {
+                    // PostgreSQL has no such statement.
+                    if rules.iter().any(|rule| rule == "update-limit") && error.code == "42601" {
+                        return Ok(());
+                    }
                     return Err(format!("straight it fails: {} {}", error.code, error.text));
                 }
                 match outcome {
@@ -429,10 +471,10 @@ async fn prepare(copy: &Copy, case: &Case) {
     }
 }
 
-async fn with_rows(client: &Client) -> BTreeSet<String> {
+async fn with_rows(client: &Client, bytes: i64) -> BTreeSet<String> {
     let sql = "SELECT DISTINCT relname::text FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'm')
-        AND (relkind = 'p' OR pg_relation_size(oid) > 0)";
-    client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+        AND (relkind = 'p' OR pg_relation_size(oid) >= $1)";
+    client.query(sql, &[&bytes]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 /// The last event of the audit log about a statement in that database.
@@ -503,11 +545,11 @@ fn run(ground: &Ground, cases: &[Case]) -> Vec<String> {
                 runtime().block_on(async {
                     let mut worker = Worker::new(ground).await;
                     while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let begun = std::time::Instant::now();
+                        let begun = Instant::now();
                         let outcome = match tokio::time::timeout(HANGS_AFTER, worker.one(case)).await {
                             Ok(outcome) => outcome,
                             Err(_) => {
-                                (worker.straight, worker.proxied) = (None, None);
+                                (worker.straight, worker.session, worker.proxied) = (None, None, None);
                                 Err("it hangs".to_owned())
                             }
                         };
@@ -528,27 +570,60 @@ fn run(ground: &Ground, cases: &[Case]) -> Vec<String> {
     wrong.into_iter().map(|(_, text)| text).collect()
 }
 
+/// Fails with all that is wrong on any of the versions.
+#[track_caller]
+fn on_every_version(check: impl Fn(u32) -> (usize, Vec<String>) + Sync) {
+    let results: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = versions().into_iter().map(|major| (major, scope.spawn({ let check = &check; move || check(major) }))).collect();
+        threads.into_iter().map(|(major, thread)| thread.join().unwrap_or_else(|_| panic!("the thread of {major}"))).collect()
+    });
+    let wrong: Vec<&str> = results.iter().flat_map(|(_, wrong)| wrong).map(String::as_str).collect();
+    let all: usize = results.iter().map(|(cases, _)| cases).sum();
+    assert!(wrong.is_empty(), "{} of {all}:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 #[test]
 fn every_statement_goes_both_ways() {
     let only = std::env::var("LOCKKEEPER_CASES").unwrap_or_default();
-    let results: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = versions()
-            .into_iter()
-            .map(|major| {
-                let only = &only;
-                scope.spawn(move || {
-                    let ground = Ground::new(major, "catalogue", include_str!("fixture.sql"), POLICY);
-                    let mut cases = table::cases(include_str!("table.txt"), major);
-                    assert!(cases.len() >= 250, "only {} cases for {major}", cases.len());
-                    cases.retain(|case| case.sql.contains(only.as_str()) || case.group.contains(only.as_str()));
-                    (cases.len(), run(&ground, &cases))
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    let shared = std::env::var_os("LOCKKEEPER_VERSIONS").is_none();
+    on_every_version(|major| {
+        let ground = Ground::new(major, "catalogue", include_str!("fixture.sql"), POLICY, 1);
+        let mut cases = table::cases(include_str!("table.txt"), major);
+        // What is brief is brief on every version: unless asked otherwise, each of two versions takes its half.
+        cases.retain(|case| !shared || case.expect != Expect::Brief || (case.line % 2 == 0) == (major == 18));
+        assert!(cases.len() >= 250, "only {} cases for {major}", cases.len());
+        cases.retain(|case| case.sql.contains(only.as_str()) || case.group.contains(only.as_str()));
+        (cases.len(), run(&ground, &cases))
     });
-    let wrong: Vec<&String> = results.iter().flat_map(|(_, wrong)| wrong).collect();
-    let all: usize = results.iter().map(|(cases, _)| cases).sum();
-    let listed = wrong.iter().map(|w| w.as_str()).collect::<Vec<_>>().join("\n");
-    assert!(wrong.is_empty(), "{} of {all}:\n{listed}", wrong.len());
+}
+
+/// What each rule calls bad it finds, and what it calls good it leaves alone; both are safe.
+#[test]
+fn the_rules_own_examples_go_both_ways() {
+    let policy = POLICY.replace("small_bytes = 0", &format!("small_bytes = {SMALL_BYTES}"));
+    on_every_version(|major| {
+        let ground = Ground::new(major, "examples", include_str!("examples.sql"), &policy, SMALL_BYTES);
+        let mut cases = Vec::new();
+        for rule in RULES {
+            let examples = rule.bad.iter().map(|sql| (sql, true)).chain(rule.good.iter().map(|sql| (sql, false)));
+            // Databases are the server's, not the copy's.
+            for (sql, found) in examples.filter(|(sql, _)| !sql.starts_with("CREATE DATABASE")) {
+                let in_block = rule.name == "concurrent-in-transaction";
+                let setup = match sql.contains("users_org_off") && major >= 18 {
+                    true => vec!["ALTER TABLE users ADD CONSTRAINT users_org_off FOREIGN KEY (org_id) REFERENCES orgs NOT ENFORCED".to_owned()],
+                    false => Vec::new(),
+                };
+                cases.push(Case {
+                    line: cases.len() + 1,
+                    group: rule.name.to_owned(),
+                    expect: Expect::Anything,
+                    setup,
+                    session: if in_block { vec!["BEGIN".to_owned()] } else { Vec::new() },
+                    sql: (*sql).to_owned(),
+                    found_by: Some((rule.name, found)),
+                });
+            }
+        }
+        (cases.len(), run(&ground, &cases))
+    });
 }

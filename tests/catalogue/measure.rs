@@ -134,11 +134,11 @@ fn scanned(before: &Scans, after: &Scans) -> impl Iterator<Item = (String, Strin
     after.iter().filter_map(more).collect::<Vec<_>>().into_iter()
 }
 
-/// The file of each table and materialized view.
+/// The file of each table and materialized view, by `oid name`.
 pub type Files = BTreeMap<String, u32>;
 
 pub async fn files(client: &Client) -> Result<Files, tokio_postgres::Error> {
-    let sql = "SELECT relname::text, pg_relation_filenode(oid) FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'm') AND relnamespace <> 'watch'::regnamespace";
+    let sql = "SELECT oid::text || ' ' || relname, pg_relation_filenode(oid) FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'm') AND relnamespace <> 'watch'::regnamespace";
     Ok(client.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
@@ -147,7 +147,8 @@ pub async fn in_transaction(client: &Client, before: &Scans, files_before: &File
     let mut cost = Cost::default();
     for (table, file) in files(client).await? {
         if files_before.get(&table).is_some_and(|before| *before != file) {
-            cost.touched.push((table.clone(), format!("a new file for {table}")));
+            let name = table.split_once(' ').map_or(table.as_str(), |(_, name)| name);
+            cost.touched.push((name.to_owned(), format!("a new file for {name}")));
         }
     }
     for row in client.query("SELECT lock FROM watch.locks", &[]).await? {

@@ -16,6 +16,8 @@ pub enum Expect {
     Refuse(String),
     /// The server's own error, straight and through the proxy.
     Error(String),
+    /// Whatever it is, as long as it is safe: of the rules' own examples.
+    Anything,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Case {
     pub setup: Vec<String>,
     pub session: Vec<String>,
     pub sql: String,
+    /// A rule, and whether it has something to say.
+    pub found_by: Option<(&'static str, bool)>,
 }
 
 /// The cases of one version.
@@ -53,6 +57,7 @@ pub fn cases(text: &str, major: u32) -> Vec<Case> {
                     setup,
                     session,
                     sql: sql.trim().to_owned(),
+                    found_by: None,
                 });
             }
         }

@@ -40,7 +40,7 @@ fn check(subject: &Subject) -> Option<Found> {
         );
         // ONLY on a partitioned table makes the parent's entry alone, as pg_dump writes it: no partition is looked at.
         let entry_only = table.kind() == 'p' && subject.only();
-        if !builds || entry_only {
+        if !builds || entry_only || subject.name_is_taken(&table, constraint) {
             return None;
         }
         if !constraint.indexname.is_empty() {
