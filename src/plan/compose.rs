@@ -10,7 +10,7 @@ use super::policy::{self, Action, InTransaction, Policy};
 use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_index};
 use super::splice::{self, quote_literal};
 use super::statement::{self, AlterText, Kind, Statement};
-use super::{Finding, Mode, Place, Plan, Rejection, Run, Step};
+use super::{Cleanup, Finding, Mode, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 
@@ -583,6 +583,7 @@ fn one_after_the_other(groups: Vec<Group>) -> Vec<Step> {
 struct Progress {
     /// As SQL.
     table: String,
+    oid: u32,
     partitioned: bool,
     text: String,
     begun: bool,
@@ -595,6 +596,7 @@ impl Progress {
     fn of(relation: &Relation, statement: &Statement) -> Progress {
         let mut progress = Progress {
             table: rules::sql_name(&relation.asked),
+            oid: relation.oid,
             partitioned: relation.kind == 'p',
             text: statement.sql.clone(),
             begun: false,
@@ -639,6 +641,26 @@ impl Progress {
         }
     }
 
+    /// If nothing is done when the step has failed for good, there is nothing to remember.
+    fn forget_with(&self, step: &mut Step) {
+        match &mut step.cleanup {
+            Some(own) if own.brief => own.sql.push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
+            Some(_) => {}
+            None => {
+                step.cleanup = Some(Cleanup {
+                    when: format!(
+                        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {})",
+                        self.oid,
+                        quote_literal(Progress::NAME)
+                    ),
+                    sql: format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", self.table, Progress::NAME),
+                    brief: true,
+                    told: "nothing of the statement was done".to_string(),
+                })
+            }
+        }
+    }
+
     fn steps(&self, groups: Vec<Group>) -> Vec<Step> {
         let mut steps = Vec::new();
         let drop = format!("ALTER TABLE {} DROP CONSTRAINT {}", self.table, Progress::NAME);
@@ -655,7 +677,10 @@ impl Progress {
             });
         }
         let mut done = self.done.clone();
-        for group in groups {
+        for mut group in groups {
+            if !self.begun && done.is_empty() {
+                group.steps.iter_mut().for_each(|step| self.forget_with(step));
+            }
             done.extend(group.actions);
             steps.extend(group.steps);
             match steps.last_mut().map(|step| (step.done_when.is_some(), &mut step.mode)) {

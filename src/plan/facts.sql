@@ -226,7 +226,9 @@ SELECT pg_catalog.json_build_object(
         AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
     'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
       FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.connamespace
+      -- What a partition has from its parent is the parent's own.
       WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
+        AND NOT (c.coninhcount > 0 AND c.conrelid IN (SELECT h.inhrelid FROM pg_catalog.pg_inherits h))
         AND pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
         AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
     FROM found f), '[]'::json),

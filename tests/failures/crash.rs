@@ -173,7 +173,7 @@ fn killed_within_an_index_and_a_unique_constraint() {
 fn killed_within_a_split_alter_table() {
     for major in [15, 18] {
         let sql = "ALTER TABLE users ADD COLUMN a int DEFAULT 1, ADD CONSTRAINT users_email_check CHECK (email <> ''), \
-                   ADD CONSTRAINT users_email_key UNIQUE (email), ALTER COLUMN seen SET DEFAULT true, ADD CHECK (id > 0)";
+                   ADD CONSTRAINT users_email_key UNIQUE (email), ALTER COLUMN seen SET DEFAULT true, ADD CONSTRAINT users_id_check CHECK (id > 0)";
         killed_at_every_step(major, sql, NO_ROWS, 10);
     }
 }
@@ -201,7 +201,7 @@ const EVENTS: &str = "
 fn killed_within_an_index_of_a_partitioned_table() {
     for major in [15, 18] {
         killed_at_every_step_after(major, EVENTS, "CREATE INDEX events_note ON events (note)", NO_ROWS, 8);
-        killed_at_every_step_after(major, EVENTS, "CREATE INDEX ON events (lower(note))", NO_ROWS, 8);
+        killed_at_every_step_after(major, EVENTS, "CREATE INDEX events_lower ON events (lower(note))", NO_ROWS, 8);
     }
 }
 
@@ -209,7 +209,7 @@ fn killed_within_an_index_of_a_partitioned_table() {
 fn killed_within_a_foreign_key_of_a_partitioned_table() {
     for major in [15, 18] {
         let fixture = format!("{EVENTS} ALTER TABLE users ADD UNIQUE (id, email);");
-        killed_at_every_step_after(major, &fixture, "ALTER TABLE events ADD FOREIGN KEY (id) REFERENCES users (id)", NO_ROWS, 2);
+        killed_at_every_step_after(major, &fixture, "ALTER TABLE events ADD CONSTRAINT events_id_fkey FOREIGN KEY (id) REFERENCES users (id)", NO_ROWS, 2);
     }
 }
 

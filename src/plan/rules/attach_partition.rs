@@ -94,9 +94,13 @@ fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
         if parent.kind() == 'I' {
             return None;
         }
+        let child = subject.table(&name_of(command.name.as_ref()?))?;
+        if child.known.is_some_and(|r| r.is_partition) {
+            return None;
+        }
         return Some(Attached {
             parent,
-            child: Some(subject.table(&name_of(command.name.as_ref()?))?),
+            child: Some(child),
             bound: command.bound.as_ref()?,
             sql: format!("{} {}", action.head, action.text),
         });

@@ -63,7 +63,12 @@ pub(super) fn serial(column: &ColumnDef) -> Option<&'static str> {
 
 /// Whether the default may give each row another value, so that PostgreSQL has to rewrite the table.
 pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
-    tree::functions(expression).iter().any(|function| {
+    let functions = tree::functions(expression);
+    // Before PostgreSQL 15 one function called timezone is volatile, that of times with a zone: not the one of now().
+    let of_now = |f: &Vec<String>| f.last().is_some_and(|name| NOW.contains(&name.as_str()));
+    let is_timezone = |f: &Vec<String>| f.last().is_some_and(|name| name == "timezone");
+    let only_now = functions.iter().any(of_now) && functions.iter().all(|f| of_now(f) || is_timezone(f));
+    functions.iter().filter(|f| !(only_now && is_timezone(f))).any(|function| {
         let Some(name) = function.last() else {
             return true;
         };
@@ -75,6 +80,9 @@ pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
         }
     })
 }
+
+/// They give a timestamptz.
+const NOW: &[&str] = &["now", "transaction_timestamp", "statement_timestamp"];
 
 /// Functions of pg_catalog that are IMMUTABLE or STABLE, for where no server is asked.
 const STEADY: &[&str] = &[

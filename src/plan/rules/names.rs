@@ -71,7 +71,11 @@ pub(super) fn bounds_check(child: &Relation, partition_key: &str) -> Option<Stri
         [one] => one.as_str(),
         _ => "",
     };
-    Some(choose_constraint(child, column, "check"))
+    // A partition no more, it has the copy already.
+    match child.is_partition {
+        true => Some(choose_constraint(child, column, "check")),
+        false => Some(object(&child.name, column, "check")),
+    }
 }
 
 /// The columns of `RANGE (a, "B")`; None if one is an expression.

@@ -33,10 +33,13 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = subject.large(&subject.altered()?)?;
     let child = subject.facts.relation(&name_of(detach.name.as_ref()?));
+    let mark = steps::mark("to be detached", &format!("{} {}", action.head, action.text));
+    let begun = child.is_some_and(|c| c.comment.as_ref() == Some(&mark));
     if let Some(parent) = table.known {
         // The server itself says that it is no partition; and beside a default partition there is no concurrent way.
         let is_default = |r: &&Relation| r.bound.as_deref() == Some("DEFAULT");
-        if child.is_none_or(|c| !c.parents.contains(&parent.qualified())) || subject.facts.children(parent).iter().any(is_default) {
+        let attached = child.is_some_and(|c| c.parents.contains(&parent.qualified()));
+        if !(attached || begun) || subject.facts.children(parent).iter().any(is_default) {
             return None;
         }
     }
@@ -47,9 +50,23 @@ fn check(subject: &Subject) -> Option<Found> {
     );
     let pending = child.is_some_and(|c| c.detach_pending);
     let how = if pending { "FINALIZE" } else { "CONCURRENTLY" };
-    let sql = format!("{} DETACH PARTITION {partition} {how}", action.head);
-    let mut all = vec![steps::concurrent("detach partition concurrently", sql, &table)];
+    let mut all = Vec::new();
+    let unmarked = child.filter(|c| c.comment.is_none() || begun);
+    let comment = |text: &str| format!("COMMENT ON TABLE {partition} IS {text}");
+    // So that the same statement sent again knows whose the copy of the bounds is.
+    if unmarked.is_some() && !begun {
+        let note = comment(&quote_literal(&mark));
+        all.push(steps::brief("note what is to be detached", note, LockMode::ShareUpdateExclusive, &table));
+    }
+    if child.is_none_or(|c| c.is_partition) {
+        let sql = format!("{} DETACH PARTITION {partition} {how}", action.head);
+        all.push(steps::concurrent("detach partition concurrently", sql, &table));
+    }
     all.extend(child.zip(table.known).and_then(|(child, parent)| without_copy(child, parent, &partition)));
+    if unmarked.is_some() {
+        let sql = comment("NULL");
+        all.push(steps::brief("remove the note", sql, LockMode::ShareUpdateExclusive, &table));
+    }
     Some(Found::steps(
         message,
         "use DETACH PARTITION … CONCURRENTLY, outside a transaction block",

@@ -6,7 +6,7 @@ use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ConstrType, Constraint, Node};
+use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, Node};
 
 pub(super) const RULE: Rule = Rule {
     name: "unique-constraint",
@@ -40,7 +40,11 @@ fn check(subject: &Subject) -> Option<Found> {
         );
         // ONLY on a partitioned table makes the parent's entry alone, as pg_dump writes it: no partition is looked at.
         let entry_only = table.kind() == 'p' && subject.only();
-        if !builds || entry_only || subject.name_is_taken(&table, constraint) {
+        // A second primary key is refused at once.
+        let second = constraint.contype() == ConstrType::ConstrPrimary
+            && table.known.is_some_and(|r| r.constraints.iter().any(|c| c.kind == 'p'))
+            && !subject.actions().any(|c| c.subtype() == AlterTableType::AtDropConstraint);
+        if !builds || entry_only || second || subject.name_is_taken(&table, constraint) {
             return None;
         }
         if !constraint.indexname.is_empty() {
