@@ -1,22 +1,38 @@
-//! `lockkeeper check`: what the proxy would do to the statements of migration files, without a server.
+//! `lockkeeper check`: what the proxy would do to the statements of migration files, with or without a server.
 //!
-//! The same planner as the proxy's, with pessimistic facts: a table that the file did not create itself exists and is
-//! large. It never runs anything. Start at [`run`].
+//! The same planner as the proxy's. Without a server its facts are pessimistic: a table that the files did not create
+//! themselves exists and is large. It never runs anything. Start at [`run`].
 
+mod conninfo;
+mod effects;
+mod github;
+mod inputs;
 mod known;
+mod live;
+mod report;
+mod sarif;
 mod script;
+mod text;
+mod tool;
 
+use crate::plan::batches::{expected_rows, wants_estimate};
+use crate::plan::facts::Facts;
+use crate::plan::lock::LockMode;
 use crate::plan::policy::{Action, Policy, Subject};
 use crate::plan::rules;
-use crate::plan::statement::{Statement, Unreadable, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Place, Plan, Step, plan};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use inputs::{File, Group, Selection};
 use known::Known;
+use live::Live;
 use pg_query::NodeEnum;
+use report::{Format, Found, Remark, Report, Source, StepLine, Verdict};
 use script::{Piece, Script};
-use serde::Serialize;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
+use tool::{Part, Tool, Transaction};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -29,23 +45,43 @@ pub struct Arguments {
     )]
     pub policy: String,
 
-    /// text for people, json for programs: one object per statement and line
+    /// How the findings are written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 
-    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004)
-    #[arg(long, value_name = "N", default_value = "18", value_parser = server_version)]
-    server_version: u32,
+    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004) [default: 18, or the
+    /// server's]
+    #[arg(long, value_name = "N", value_parser = server_version, conflicts_with = "dsn")]
+    server_version: Option<u32>,
 
-    /// SQL files, directories (their *.sql files, sorted by name, subdirectories too), or - for standard input
+    /// Ask this server how large the tables are and what they look like; nothing is changed. A connection string of libpq:
+    /// "host=db dbname=shop sslmode=verify-full" or postgres://…; PG* variables, .pgpass and services count
+    #[arg(long, value_name = "CONNINFO", env = "LOCKKEEPER_DSN", hide_env_values = true)]
+    dsn: Option<String>,
+
+    /// The migration tool that runs the files [default: told by their names and the marks in them, else psql]
+    #[arg(long, value_name = "TOOL")]
+    tool: Option<Tool>,
+
+    /// What is one transaction [default: as the tool does it]
+    #[arg(long, value_name = "WHAT")]
+    transaction: Option<Transaction>,
+
+    /// Check the way back: down files and down parts, the newest first
+    #[arg(long)]
+    down: bool,
+
+    /// The first file that has not run yet, by its name or the beginning of it (0042): what those before it create is in use
+    #[arg(long, value_name = "FILE")]
+    from: Option<String>,
+
+    /// Check only the files that this list names, one a line, as `git diff --name-only main` prints it; - for standard input
+    #[arg(long, value_name = "LIST")]
+    changed: Option<PathBuf>,
+
+    /// SQL files, directories (their *.sql files, in the tool's order, subdirectories too), or - for standard input
     #[arg(value_name = "FILE", required = true)]
     inputs: Vec<PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// Where the results and the remarks go.
@@ -56,34 +92,52 @@ pub struct Streams<'a> {
     pub colour: bool,
 }
 
-/// The exit code: 0 if everything would be forwarded, 1 if something would be rewritten or rejected, 2 if an input could
-/// not be read; the others are checked all the same. An error is one of `streams.out`.
+/// Where no server says it.
+const VERSION: u32 = 180_000;
+
+/// The exit code: 0 if everything would be forwarded, 1 if something would be rewritten or rejected, 2 if an input or the
+/// server could not be read; the other inputs are checked all the same. An error is one of `streams.out`.
 pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io::Result<u8> {
-    let mut report = Report {
+    let mut report = Report::new(arguments.format, streams);
+    let live = match arguments.dsn.as_deref().map(Live::connect).transpose() {
+        Ok(live) => live,
+        Err(error) => {
+            report.remark(Remark::error(format!("cannot connect: {error}")))?;
+            return report.finish();
+        }
+    };
+    let stdin = std::path::Path::new("-");
+    if arguments.changed.as_deref() == Some(stdin) && arguments.inputs.iter().any(|input| input == stdin) {
+        let message = "standard input can be the SQL or the list of changed files, not both";
+        report.remark(Remark::error(message.to_string()))?;
+        return report.finish();
+    }
+    let selection = Selection {
+        tool: arguments.tool,
+        down: arguments.down,
+        from: arguments.from.as_deref(),
+        changed: arguments.changed.as_deref(),
+    };
+    let (groups, remarks) = inputs::collect(&arguments.inputs, &selection, report.stdin());
+    for remark in remarks {
+        report.remark(remark)?;
+    }
+    let schema = live
+        .as_ref()
+        .map(|live| live.schema.clone())
+        .filter(|schema| !schema.is_empty());
+    let mut checker = Checker {
         arguments,
         policy,
-        counts: Counts::default(),
+        live,
+        known: Known::new(schema.unwrap_or_else(|| "public".to_string())),
+        tool: Tool::Psql,
+        report,
     };
-    for input in &arguments.inputs {
-        let files = match files(input) {
-            Ok(files) => files,
-            Err(error) => {
-                report.unreadable(&error, streams)?;
-                continue;
-            }
-        };
-        for file in files {
-            match text(&file, streams.stdin) {
-                Ok(text) => report.file(&file.display().to_string(), &text, streams)?,
-                Err(error) => report.unreadable(&error, streams)?,
-            }
-        }
+    for group in groups {
+        checker.group(group)?;
     }
-    if arguments.format == Format::Text {
-        writeln!(streams.out, "{}", report.counts.summary())?;
-    }
-    streams.out.flush()?;
-    Ok(report.counts.exit_code())
+    checker.report.finish()
 }
 
 /// `18` and `180004` alike become 180000 and 180004.
@@ -102,267 +156,256 @@ fn server_version(text: &str) -> Result<u32, String> {
     }
 }
 
-/// The files that an argument stands for.
-fn files(input: &Path) -> Result<Vec<PathBuf>, String> {
-    if input != Path::new("-") && input.is_dir() {
-        let mut found = Vec::new();
-        sql_files(input, &mut found)?;
-        found.sort();
-        if found.is_empty() {
-            return Err(format!("{}: there is no *.sql file in this directory", input.display()));
-        }
-        return Ok(found);
-    }
-    Ok(vec![input.to_path_buf()])
-}
-
-/// Symbolic links to directories are not followed, since they can go round in circles.
-fn sql_files(directory: &Path, found: &mut Vec<PathBuf>) -> Result<(), String> {
-    let told = |error: io::Error| format!("{}: {error}", directory.display());
-    for entry in std::fs::read_dir(directory).map_err(told)? {
-        let entry = entry.map_err(told)?;
-        let path = entry.path();
-        if entry.file_type().map_err(told)?.is_dir() {
-            sql_files(&path, found)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("sql"))
-        {
-            found.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn text(file: &Path, stdin: &mut dyn Read) -> Result<String, String> {
-    let told = |error: io::Error| format!("{}: {error}", file.display());
-    let bytes = if file == Path::new("-") {
-        let mut bytes = Vec::new();
-        stdin.read_to_end(&mut bytes).map_err(told)?;
-        bytes
-    } else {
-        std::fs::read(file).map_err(told)?
-    };
-    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(format!("{}: it is UTF-16; save it as UTF-8", file.display()));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
-        format!("{}:{line}: it is not UTF-8; save it as UTF-8", file.display())
-    })?;
-    if let Some(at) = text.find('\0') {
-        let line = 1 + text[..at].matches('\n').count();
-        return Err(format!(
-            "{}:{line}: there is a NUL byte: is this a text file?",
-            file.display()
-        ));
-    }
-    // psql skips a byte order mark too.
-    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
-}
-
-#[derive(Default)]
-struct Counts {
-    statements: u64,
-    files: u64,
-    warned: u64,
-    rewritten: u64,
-    rejected: u64,
-    unreadable: u64,
-}
-
-impl Counts {
-    fn exit_code(&self) -> u8 {
-        if self.unreadable > 0 {
-            2
-        } else {
-            u8::from(self.rewritten + self.rejected > 0)
-        }
-    }
-
-    fn summary(&self) -> String {
-        let many = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-        let Counts {
-            warned,
-            rewritten,
-            rejected,
-            ..
-        } = self;
-        let forwarded = self.statements - warned - rewritten - rejected;
-        let mut summary = format!(
-            "{} in {}: {forwarded} forwarded, {warned} warned of, {rewritten} rewritten, {rejected} rejected",
-            many(self.statements, "statement"),
-            many(self.files, "file"),
-        );
-        if self.unreadable > 0 {
-            summary.push_str(&format!("; {} could not be read", many(self.unreadable, "input")));
-        }
-        summary
-    }
-}
-
-/// What is said of one statement; the JSON line.
-#[derive(Serialize)]
-struct Verdict<'a> {
-    file: &'a str,
-    line: usize,
-    statement: &'a str,
-    action: &'static str,
-    findings: Vec<FindingLine>,
-    steps: Vec<StepLine>,
-}
-
-#[derive(Serialize)]
-struct FindingLine {
-    rule: String,
-    lock: &'static str,
-    message: String,
-    hint: String,
-}
-
-#[derive(Serialize)]
-struct StepLine {
-    label: String,
-    sql: String,
-}
-
-struct Report<'a> {
+struct Checker<'a, 'b> {
     arguments: &'a Arguments,
     policy: &'a Policy,
-    counts: Counts,
+    live: Option<Live>,
+    known: Known,
+    /// Whose files these are.
+    tool: Tool,
+    report: Report<'a, 'b>,
 }
 
-impl Report<'_> {
-    fn unreadable(&mut self, error: &str, streams: &mut Streams) -> io::Result<()> {
-        self.counts.unreadable += 1;
-        writeln!(streams.err, "lockkeeper: cannot read {error}")
-    }
-
-    fn file(&mut self, name: &str, text: &str, streams: &mut Streams) -> io::Result<()> {
-        self.counts.files += 1;
-        let mut script = Script::new(text);
-        let mut known = Known::default();
-        let mut lines = Lines { text, at: 0, line: 1 };
-        while let Some(piece) = script.next_piece() {
-            for skipped in script.skipped.drain(..) {
-                // Of the piece's own lines, so before anything that comes after it.
-                let line = 1 + text.get(..skipped.offset).unwrap_or(text).matches('\n').count();
-                writeln!(
-                    streams.err,
-                    "{name}:{line}: note: {} is psql's, it is skipped",
-                    skipped.command
-                )?;
+impl Checker<'_, '_> {
+    fn group(&mut self, group: Group) -> io::Result<()> {
+        let Group {
+            tool,
+            guessed,
+            place,
+            files,
+        } = group;
+        self.tool = tool;
+        if guessed {
+            let message = format!("taken for files of {}; --tool says otherwise", tool.name());
+            let place = if place.is_empty() { "." } else { &place };
+            self.report.remark(Remark::note(place, None, message))?;
+        }
+        let all_pending = self.arguments.from.is_none() && self.arguments.changed.is_none();
+        if files.len() > 1 && all_pending && self.live.is_none() && tool != Tool::Rails {
+            let message = format!(
+                "all {} files are taken as not run yet, so that a table of one is new in the next; --from FILE or --changed \
+                 LIST says which ones are",
+                files.len()
+            );
+            self.report.remark(Remark::note(&place, None, message))?;
+        }
+        let mut other_direction = 0;
+        for file in files {
+            let part = tool.part(&file.text, self.arguments.down, &file.conf);
+            other_direction += usize::from(part.other_direction);
+            if file.pending {
+                self.file(file, part)?;
             }
-            if self.piece(name, &piece, &mut known, &mut lines, streams)? {
-                script.skip_copy_data();
-            }
+        }
+        self.known.end_group();
+        if other_direction > 0 {
+            let (which, how) = match self.arguments.down {
+                true => ("up", "without --down it is checked"),
+                false => ("down", "--down checks it instead"),
+            };
+            let files = if other_direction == 1 { "file" } else { "files" };
+            let message = format!("the {which} part of {other_direction} {files} is left out: {how}");
+            self.report.remark(Remark::note(&place, None, message))?;
         }
         Ok(())
     }
 
+    fn file(&mut self, file: File, part: Part) -> io::Result<()> {
+        self.report.counts.files += 1;
+        let transaction = self.arguments.transaction.unwrap_or(part.transaction);
+        let source = Source::new(file.name, file.text);
+        if let Some(remark) = part.remark {
+            self.report
+                .remark(Remark::note(&source.name, None, remark.to_string()))?;
+        }
+        let text = &source.text[part.range.clone()];
+        self.known.start_file(transaction, several(text));
+        let mut script = Script::new(text);
+        while let Some(piece) = script.next_piece() {
+            for skipped in script.skipped.drain(..) {
+                // Of the piece's own lines, so before anything that comes after it.
+                let line = source.place(part.range.start + skipped.offset).line;
+                self.report
+                    .remark(Remark::note(&source.name, Some(line), skipped.told()))?;
+            }
+            let piece = Piece {
+                offset: piece.offset + part.range.start,
+                ..piece
+            };
+            if self.piece(&source, &piece)? {
+                script.skip_copy_data();
+            }
+        }
+        self.known.end_file(transaction);
+        Ok(())
+    }
+
     /// True if rows follow the statement (COPY … FROM stdin).
-    fn piece(
-        &mut self,
-        name: &str,
-        piece: &Piece,
-        known: &mut Known,
-        lines: &mut Lines,
-        streams: &mut Streams,
-    ) -> io::Result<bool> {
+    fn piece(&mut self, source: &Source, piece: &Piece) -> io::Result<bool> {
         let statements = match read(piece.sql.as_bytes(), true) {
             Ok(statements) => statements,
             Err(error) => {
-                let (line, sql) = lines.first(piece.offset, &piece.sql);
-                let (action, finding) = unparsed(&error, sql, self.policy);
-                let findings = vec![finding];
-                let steps = Vec::new();
-                self.tell(
-                    Verdict {
-                        file: name,
-                        line,
-                        statement: sql,
-                        action,
-                        findings,
-                        steps,
-                    },
-                    streams,
-                )?;
-                return Ok(false);
+                let start = first_token(&piece.sql);
+                let sql = piece.sql[start..].trim_end();
+                let start = piece.offset + start;
+                let (action, found) = unparsed(&error, source, sql, start, self.policy);
+                let verdict = Verdict {
+                    file: &source.name,
+                    line: source.place(start).line,
+                    statement: sql,
+                    action,
+                    findings: vec![found],
+                    steps: Vec::new(),
+                };
+                self.report.tell(source, verdict)?;
+                return Ok(script::copies_from_stdin(sql));
             }
         };
         let mut rows_follow = false;
         for statement in &statements {
-            let (line, sql) = lines.first(piece.offset + statement.offset, &statement.sql);
-            let facts = known.facts(statement, self.arguments.server_version);
-            let (mut action, mut findings, steps) =
-                judged(statement, plan(statement, &facts, self.policy, known.place()));
-            if action == "forward"
-                && findings.is_empty()
-                && known.may_be_large(statement, self.policy.small_bytes)
-                && let Some(finding) = large_write(self.policy, known.place())
-            {
-                action = "warn";
-                findings.push(finding);
-            }
-            known.ran(statement);
+            let start = piece.offset + statement.offset;
+            let facts = match self.facts(statement) {
+                Ok(facts) => facts,
+                Err(error) => {
+                    let line = source.place(start).line;
+                    let message = format!("{}:{line}: the server was asked and answers: {error}", source.name);
+                    self.report.remark(Remark::error(message))?;
+                    continue;
+                }
+            };
+            self.statement(source, statement, start, &facts)?;
+            self.known.ran(statement, &facts);
             rows_follow |= copies_from_stdin(statement);
-            self.tell(
-                Verdict {
-                    file: name,
-                    line,
-                    statement: sql,
-                    action,
-                    findings,
-                    steps,
-                },
-                streams,
-            )?;
         }
         Ok(rows_follow)
     }
 
-    fn tell(&mut self, verdict: Verdict, streams: &mut Streams) -> io::Result<()> {
-        self.counts.statements += 1;
-        match verdict.action {
-            "warn" => self.counts.warned += 1,
-            "rewrite" => self.counts.rewritten += 1,
-            "reject" => self.counts.rejected += 1,
-            _ => {}
+    fn statement(&mut self, source: &Source, statement: &Statement, start: usize, facts: &Facts) -> io::Result<()> {
+        let place = self.known.place();
+        let at = Spot {
+            source,
+            start,
+            statement,
+        };
+        let (mut action, mut findings, steps) = judged(&at, plan(statement, facts, self.policy, place), self.tool);
+        if action == "forward"
+            && findings.is_empty()
+            && self.may_be_large(statement, facts)
+            && let Some(found) = large_write(&at, self.policy, place)
+        {
+            action = "warn";
+            findings.push(found);
         }
-        match self.arguments.format {
-            Format::Json => {
-                serde_json::to_writer(&mut *streams.out, &verdict)?;
-                writeln!(streams.out)
-            }
-            Format::Text if verdict.action == "forward" => Ok(()),
-            Format::Text => tell_text(&verdict, streams),
+        let token = first_token(&statement.sql);
+        let verdict = Verdict {
+            file: &source.name,
+            line: source.place(start + token).line,
+            statement: statement.sql[token..].trim_end(),
+            action,
+            findings,
+            steps,
+        };
+        self.report.tell(source, verdict)
+    }
+
+    /// An UPDATE or DELETE of which nobody can say how many rows it touches.
+    fn may_be_large(&self, statement: &Statement, facts: &Facts) -> bool {
+        let small_bytes = self.policy.small_bytes;
+        if facts.offline {
+            return self.known.may_be_large(statement, small_bytes);
         }
+        let wants = |relation| wants_estimate(statement, relation, small_bytes);
+        facts.estimated_rows.is_none()
+            && matches!(statement.kind, Kind::Write)
+            && facts.relations.first().is_some_and(wants)
+    }
+
+    fn facts(&mut self, statement: &Statement) -> Result<Facts, String> {
+        let judged = matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_));
+        let offline = || Facts::offline(self.arguments.server_version.unwrap_or(VERSION));
+        let base = match &mut self.live {
+            Some(live) if judged => live.facts(statement, self.known.search_path())?,
+            _ => offline(),
+        };
+        let mut facts = self.known.facts(statement, base);
+        if let Some(live) = &mut self.live
+            && matches!(statement.kind, Kind::Write)
+            && let Some(relation) = facts.relations.first()
+            && wants_estimate(statement, relation, self.policy.small_bytes)
+        {
+            let planned = live.planned_rows(statement)?;
+            facts.estimated_rows = planned.map(|planned| expected_rows(statement, relation, planned));
+        }
+        Ok(facts)
+    }
+}
+
+/// More than one statement, as far as semicolons tell.
+fn several(text: &str) -> bool {
+    let mut script = Script::new(text);
+    let mut statements = 0;
+    while let Some(piece) = script.next_piece() {
+        statements += usize::from(first_token(&piece.sql) < piece.sql.len());
+        if statements > 1 {
+            return true;
+        }
+    }
+    false
+}
+
+/// A statement, and where it starts in its file.
+struct Spot<'a> {
+    source: &'a Source,
+    start: usize,
+    statement: &'a Statement,
+}
+
+impl Spot<'_> {
+    /// The statement without the comments before it.
+    fn whole(&self) -> Range<usize> {
+        let sql = &self.statement.sql;
+        self.start + first_token(sql)..self.start + sql.trim_end().len()
+    }
+
+    fn found(&self, finding: Finding) -> Found {
+        let span = self.start + finding.span.start..self.start + finding.span.end;
+        let Finding {
+            rule,
+            lock,
+            message,
+            hint,
+            overridden,
+            ..
+        } = finding;
+        Found::new(self.source, span, rule, lock, message, hint).overridden(overridden.as_ref())
     }
 }
 
 /// The proxy asks the server how many rows it would be; here it can only be said what follows if they are many.
-fn large_write(policy: &Policy, place: Place) -> Option<FindingLine> {
+fn large_write(at: &Spot, policy: &Policy, place: Place) -> Option<Found> {
     let rule = rules::find("large-write")?;
     let anybody = Subject {
         database: "",
         role: "",
         application_name: "",
-        table: None,
+        tables: &[],
     };
     let rows = policy.backfill.rows_max;
-    let follows = match (policy.action(rule.name, &anybody), place) {
+    let follows = match (policy.decision(rule.name, &anybody).0, place) {
         (Action::Allow, _) => return None,
         (Action::Warn, _) => "warned of",
         (Action::Rewrite, Place::Alone) => "run in batches",
         _ => "refused",
     };
-    Some(FindingLine {
-        rule: rule.name.to_string(),
-        lock: rule.lock.name(),
-        message: format!("is {follows} if the server expects it to touch more than {rows} rows"),
-        hint: rule.safe.to_string(),
-    })
+    let message = format!("is {follows} if the server expects it to touch more than {rows} rows");
+    Some(Found::new(
+        at.source,
+        at.whole(),
+        rule.name,
+        rule.lock,
+        message,
+        rule.safe.to_string(),
+    ))
 }
 
 fn copies_from_stdin(statement: &Statement) -> bool {
@@ -373,7 +416,7 @@ fn copies_from_stdin(statement: &Statement) -> bool {
 }
 
 /// Text that the grammar refuses.
-fn unparsed(error: &Unreadable, sql: &str, policy: &Policy) -> (&'static str, FindingLine) {
+fn unparsed(error: &Unreadable, source: &Source, sql: &str, start: usize, policy: &Policy) -> (&'static str, Found) {
     let message = match error {
         Unreadable::Encoding => "is not valid UTF-8".to_string(),
         Unreadable::TooLarge => "is too large or too deeply nested to be judged".to_string(),
@@ -381,6 +424,8 @@ fn unparsed(error: &Unreadable, sql: &str, policy: &Policy) -> (&'static str, Fi
     };
     let hint = if has_psql_variable(sql) {
         "it has a psql variable (:name), whose value is not known here: check what psql would send"
+    } else if sql.contains("${") || sql.contains("{{") {
+        "it has a placeholder, whose value is not known here: check what the tool would send"
     } else {
         "correct the statement; what cannot be read cannot be judged, so the proxy refuses it where it may be a schema change"
     };
@@ -389,13 +434,11 @@ fn unparsed(error: &Unreadable, sql: &str, policy: &Policy) -> (&'static str, Fi
         Action::Warn => "warn",
         Action::Rewrite | Action::Reject => "reject",
     };
-    let finding = FindingLine {
-        rule: "unparsed".into(),
-        lock: crate::plan::lock::LockMode::None.name(),
-        message,
-        hint: hint.into(),
-    };
-    (action, finding)
+    let span = start..start + sql.len();
+    (
+        action,
+        Found::new(source, span, "unparsed", LockMode::None, message, hint.into()),
+    )
 }
 
 /// `:name`, `:'name'` or `:"name"`, and no `::type` or `:=`.
@@ -412,19 +455,25 @@ fn has_psql_variable(sql: &str) -> bool {
     false
 }
 
-fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>, Vec<StepLine>) {
+fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<StepLine>) {
     let warns = |findings: &[Finding]| findings.iter().any(|finding| finding.action == Action::Warn);
+    let all = |findings: Vec<Finding>| findings.into_iter().map(|finding| at.found(finding)).collect();
     match plan {
         Plan::Forward { findings, .. } => {
             let action = if warns(&findings) { "warn" } else { "forward" };
-            (action, finding_lines(findings), Vec::new())
+            (action, all(findings), Vec::new())
         }
         Plan::Run(run) => {
             let action = match run.steps.as_slice() {
-                [step] if is_unchanged(step, statement) && warns(&run.findings) => "warn",
-                [step] if is_unchanged(step, statement) => "forward",
+                [step] if is_unchanged(step, at.statement) && warns(&run.findings) => "warn",
+                [step] if is_unchanged(step, at.statement) => "forward",
                 _ => "rewrite",
             };
+            let mut findings = run.findings;
+            // With a danger beside it, that the rest is brief needs no word.
+            if action == "rewrite" && findings.iter().any(|finding| finding.rule != "lock-queue") {
+                findings.retain(|finding| finding.rule != "lock-queue" || finding.overridden.is_some());
+            }
             let step_line = |step: Step| StepLine {
                 label: match step.mode {
                     Mode::Rows => format!("{}, as if the key were id", step.label),
@@ -437,17 +486,26 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
                 },
             };
             let steps = run.steps.into_iter().map(step_line).collect();
-            (action, finding_lines(run.findings), steps)
+            (action, all(findings), steps)
         }
         Plan::Reject(rejection) => {
-            let mut findings = finding_lines(rejection.findings);
+            let mut findings: Vec<Found> = all(rejection.findings);
+            // What the server says of what is inside a transaction and must not be.
+            if rejection.sqlstate == "25001" {
+                for found in &mut findings {
+                    found.hint = format!("{}\n{}", tool.outside(), found.hint);
+                }
+            }
             if findings.is_empty() {
-                findings.push(FindingLine {
-                    rule: "rejected".into(),
-                    lock: crate::plan::lock::LockMode::None.name(),
-                    message: rejection.message,
-                    hint: rejection.hint,
-                });
+                let (message, hint) = (rejection.message, rejection.hint);
+                findings.push(Found::new(
+                    at.source,
+                    at.whole(),
+                    "override",
+                    LockMode::None,
+                    message,
+                    hint,
+                ));
             }
             ("reject", findings, Vec::new())
         }
@@ -457,73 +515,4 @@ fn judged(statement: &Statement, plan: Plan) -> (&'static str, Vec<FindingLine>,
 /// Only when and how often it is tried is the proxy's: the statement is the client's own.
 fn is_unchanged(step: &Step, statement: &Statement) -> bool {
     matches!(step.mode, Mode::Brief { .. } | Mode::Concurrent) && step.sql.trim() == statement.sql.trim()
-}
-
-fn finding_lines(findings: Vec<Finding>) -> Vec<FindingLine> {
-    let line = |finding: Finding| FindingLine {
-        rule: finding.rule.to_string(),
-        lock: finding.lock.name(),
-        message: finding.message,
-        hint: finding.hint,
-    };
-    findings.into_iter().map(line).collect()
-}
-
-fn tell_text(verdict: &Verdict, streams: &mut Streams) -> io::Result<()> {
-    let Verdict { file, line, action, .. } = verdict;
-    let (on, off) = match *action {
-        _ if !streams.colour => ("", ""),
-        "reject" => ("\x1b[1;31m", "\x1b[0m"),
-        "rewrite" => ("\x1b[1;36m", "\x1b[0m"),
-        _ => ("\x1b[1;33m", "\x1b[0m"),
-    };
-    let out = &mut *streams.out;
-    for finding in &verdict.findings {
-        writeln!(
-            out,
-            "{file}:{line}: {on}{action}{off} {}: {}",
-            finding.rule, finding.message
-        )?;
-    }
-    if verdict.findings.is_empty() {
-        writeln!(out, "{file}:{line}: {on}{action}{off}: would be run in another form")?;
-    }
-    let mut statement = verdict.statement.lines();
-    let first = statement.next().unwrap_or_default().trim_end();
-    writeln!(out, "    {first}{}", if statement.next().is_some() { " …" } else { "" })?;
-    for (number, step) in verdict.steps.iter().enumerate() {
-        writeln!(out, "    step {}, {}:", number + 1, step.label)?;
-        indented(out, &step.sql)?;
-    }
-    for finding in verdict.findings.iter().filter(|finding| !finding.hint.is_empty()) {
-        writeln!(out, "    hint:")?;
-        indented(out, &finding.hint)?;
-    }
-    Ok(())
-}
-
-fn indented(out: &mut dyn Write, text: &str) -> io::Result<()> {
-    for line in text.lines() {
-        writeln!(out, "      {}", line.trim_end())?;
-    }
-    Ok(())
-}
-
-/// Line numbers of offsets that only grow, each line being counted once.
-struct Lines<'a> {
-    text: &'a str,
-    at: usize,
-    line: usize,
-}
-
-impl Lines<'_> {
-    /// The line on which a statement at `offset` starts, and its text, without the comments before it.
-    fn first<'s>(&mut self, offset: usize, sql: &'s str) -> (usize, &'s str) {
-        let space = crate::lex::leading_space(sql);
-        let start = offset + space;
-        let passed = self.text.get(self.at..start).unwrap_or_default();
-        self.line += passed.matches('\n').count();
-        self.at = self.at.max(start);
-        (self.line, sql.get(space..).unwrap_or(sql).trim_end())
-    }
 }

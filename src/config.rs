@@ -3,9 +3,10 @@
 //! One struct, [`Options`], is the flags and the file alike, so a key is spelled as its flag: `connections-max`.
 //! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
 
+use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Auth, ClientTls, Config, Limits, Upstream, UpstreamTls, Verify};
+use crate::proxy::{Auth, AuthQuery, ClientTls, Config, Limits, Secret, Upstream, UpstreamTls, Verify};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -20,6 +21,16 @@ const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
 /// A day: nobody waits longer for a connection or a shutdown on purpose.
 const TIMEOUT_S_MAX: u64 = 86_400;
+/// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
+const PIPELINE_LEAST: u64 = 10_000;
+/// As PgBouncer's default: an expired password is none.
+const AUTH_QUERY_DEFAULT: &str = "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END \
+    FROM pg_catalog.pg_authid WHERE rolname = $1";
+const AUTH_DBNAME_DEFAULT: &str = "postgres";
+const AUTH_CACHE_DEFAULT: Duration = Duration::from_secs(30);
+/// No flag and no key: arguments and configuration files are read by too many.
+const AUTH_PASSWORD_VARIABLE: &str = "LOCKKEEPER_AUTH_PASSWORD";
+const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// sockaddr_un's sun_path, less the NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -129,7 +140,7 @@ pub struct Options {
     pub upstream_tls_name: Option<String>,
 
     /// Who authenticates clients: passthrough (the server; all messages are relayed) or scram (the proxy, from the
-    /// verifiers of --auth-file; it logs in to the server with what the client has proven) [default: passthrough]
+    /// verifiers of --auth-file or --auth-user; it logs in to the server with what the client has proven) [default: passthrough]
     #[arg(
         long,
         value_name = "MODE",
@@ -139,7 +150,8 @@ pub struct Options {
     )]
     pub auth: Option<AuthMode>,
 
-    /// For --auth scram: lines "user" "SCRAM-SHA-256$…" as in PgBouncer's auth_file; SIGHUP reads it again
+    /// For --auth scram: lines "user" "SCRAM-SHA-256$…" as in PgBouncer's auth_file; SIGHUP reads it again. A line
+    /// "user" "password" is allowed for --auth-user alone
     #[arg(
         long,
         value_name = "FILE",
@@ -149,14 +161,94 @@ pub struct Options {
     )]
     pub auth_file: Option<PathBuf>,
 
+    /// For --auth scram: as this role the proxy asks the server for the verifiers of users that are not in --auth-file.
+    /// Its password, if the server wants one, is LOCKKEEPER_AUTH_PASSWORD in the environment or stands in --auth-file
+    #[arg(
+        long,
+        value_name = "ROLE",
+        env = "LOCKKEEPER_AUTH_USER",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_user: Option<String>,
+
+    /// What --auth-user asks with the name as $1; one row of two columns, the name and pg_authid.rolpassword, or none. A
+    /// role that is no superuser needs a SECURITY DEFINER function: "SELECT * FROM user_lookup($1)" [default: pg_authid]
+    #[arg(
+        long,
+        value_name = "SQL",
+        env = "LOCKKEEPER_AUTH_QUERY",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_query: Option<String>,
+
+    /// The database in which --auth-user asks [default: postgres]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKKEEPER_AUTH_DBNAME",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_dbname: Option<String>,
+
+    /// Seconds that an answer is used again; a password that changes meanwhile is noticed at once [default: 30]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUTH_CACHE_S",
+        hide_env_values = true,
+        help_heading = "Authentication"
+    )]
+    pub auth_cache_s: Option<u64>,
+
     /// What is done about each danger: observe (warn only), standard, strict, or a TOML file; SIGHUP reads it again
     /// [default: standard]
     #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY", hide_env_values = true)]
     pub policy: Option<String>,
 
     /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_AUDIT",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
     pub audit: Option<PathBuf>,
+
+    /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
+    /// statement goes on) [default: interval]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "LOCKKEEPER_AUDIT_FSYNC",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_fsync: Option<Fsync>,
+
+    /// Move the file away (FILE.20260301T120000Z) before it grows beyond so many bytes, and go on in a new one whose first
+    /// line names it; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_AUDIT_ROTATE_BYTES",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_bytes: Option<u64>,
+
+    /// The same when its first line is so many seconds old and one more is to be written; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUDIT_ROTATE_S",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_s: Option<u64>,
 
     /// How log lines on stderr look [default: text]
     #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT", hide_env_values = true)]
@@ -185,6 +277,27 @@ pub struct Options {
         help_heading = "Limits"
     )]
     pub statement_bytes_max: Option<u64>,
+
+    /// What the prepared statements and bound parameters of one session may take that are judged when they are executed,
+    /// in bytes; what comes on top is refused [default: 67108864]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_HELD_BYTES_MAX",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub held_bytes_max: Option<u64>,
+
+    /// Messages that a client may be ahead of the server's answers; one that is further ahead waits [default: 100000]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "LOCKKEEPER_PIPELINE_MAX",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub pipeline_max: Option<u64>,
 
     /// Seconds until a client must have sent its startup packet [default: 15]
     #[arg(
@@ -215,6 +328,27 @@ pub struct Options {
         help_heading = "Limits"
     )]
     pub connect_timeout_s: Option<u64>,
+
+    /// Seconds to pass a cancel request on to the server [default: 10]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_CANCEL_TIMEOUT_S",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub cancel_timeout_s: Option<u64>,
+
+    /// Seconds of silence until client and server are asked, by TCP, whether they are still there; after a minute without
+    /// an answer their sessions end [default: 60]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_KEEPALIVE_S",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub keepalive_s: Option<u64>,
 
     /// Seconds that SIGTERM waits for sessions in the middle of something [default: 60]
     #[arg(
@@ -315,6 +449,9 @@ impl Options {
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
+            audit_fsync: self.audit_fsync.or(below.audit_fsync),
+            audit_rotate_bytes: self.audit_rotate_bytes.or(below.audit_rotate_bytes),
+            audit_rotate_s: self.audit_rotate_s.or(below.audit_rotate_s),
             client_tls: self.client_tls.or(below.client_tls),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
@@ -324,13 +461,21 @@ impl Options {
             upstream_tls_name: self.upstream_tls_name.or(below.upstream_tls_name),
             auth: self.auth.or(below.auth),
             auth_file: self.auth_file.or(below.auth_file),
+            auth_user: self.auth_user.or(below.auth_user),
+            auth_query: self.auth_query.or(below.auth_query),
+            auth_dbname: self.auth_dbname.or(below.auth_dbname),
+            auth_cache_s: self.auth_cache_s.or(below.auth_cache_s),
             log_format: self.log_format.or(below.log_format),
             log_level: self.log_level.or(below.log_level),
             connections_max: self.connections_max.or(below.connections_max),
             statement_bytes_max: self.statement_bytes_max.or(below.statement_bytes_max),
+            held_bytes_max: self.held_bytes_max.or(below.held_bytes_max),
+            pipeline_max: self.pipeline_max.or(below.pipeline_max),
             startup_timeout_s: self.startup_timeout_s.or(below.startup_timeout_s),
             authentication_timeout_s: self.authentication_timeout_s.or(below.authentication_timeout_s),
             connect_timeout_s: self.connect_timeout_s.or(below.connect_timeout_s),
+            cancel_timeout_s: self.cancel_timeout_s.or(below.cancel_timeout_s),
+            keepalive_s: self.keepalive_s.or(below.keepalive_s),
             drain_timeout_s: self.drain_timeout_s.or(below.drain_timeout_s),
             threads: self.threads.or(below.threads),
         }
@@ -367,7 +512,14 @@ impl Options {
         }
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
-        let auth = auth(self.auth, self.auth_file)?;
+        let query = auth_query(self.auth_user, self.auth_query, self.auth_dbname, self.auth_cache_s)?;
+        let auth = auth(self.auth, self.auth_file, query)?;
+        let audit = audit(
+            self.audit,
+            self.audit_fsync,
+            self.audit_rotate_bytes,
+            self.audit_rotate_s,
+        )?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -384,6 +536,20 @@ impl Options {
                 1 << 30,
                 default.statement_bytes_max,
             )?,
+            held_bytes_max: count(
+                "held-bytes-max",
+                self.held_bytes_max,
+                1 << 10,
+                1 << 40,
+                default.held_bytes_max,
+            )?,
+            pipeline_max: count(
+                "pipeline-max",
+                self.pipeline_max,
+                PIPELINE_LEAST,
+                1_000_000_000,
+                default.pipeline_max,
+            )?,
             startup_timeout: timeout("startup-timeout-s", self.startup_timeout_s, 1, default.startup_timeout)?,
             authentication_timeout: timeout(
                 "authentication-timeout-s",
@@ -392,6 +558,8 @@ impl Options {
                 default.authentication_timeout,
             )?,
             connect_timeout: timeout("connect-timeout-s", self.connect_timeout_s, 1, default.connect_timeout)?,
+            cancel_timeout: timeout("cancel-timeout-s", self.cancel_timeout_s, 1, default.cancel_timeout)?,
+            keepalive: timeout("keepalive-s", self.keepalive_s, 1, default.keepalive)?,
             drain_timeout: timeout("drain-timeout-s", self.drain_timeout_s, 0, default.drain_timeout)?,
             threads: count("threads", self.threads, 0, 1_024, default.threads)?,
         };
@@ -400,7 +568,7 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
                 upstream: server.upstream(),
-                audit: self.audit,
+                audit,
                 client_tls,
                 upstream_tls,
                 auth,
@@ -540,12 +708,92 @@ fn upstream_tls(
     }
 }
 
-fn auth(mode: Option<AuthMode>, file: Option<PathBuf>) -> Result<Auth, String> {
-    match (mode, file) {
-        (Some(AuthMode::Scram), Some(file)) => Ok(Auth::Scram(file)),
-        (Some(AuthMode::Scram), None) => Err("auth-file is not set: auth scram needs the users' verifiers".into()),
-        (None, Some(_)) => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
-        (None | Some(AuthMode::Passthrough), _) => Ok(Auth::PassThrough),
+fn auth(mode: Option<AuthMode>, file: Option<PathBuf>, query: Option<AuthQuery>) -> Result<Auth, String> {
+    match mode {
+        Some(AuthMode::Scram) if file.is_none() && query.is_none() => Err(
+            "auth-file is not set: auth scram needs the users' verifiers; give --auth-file, or --auth-user to ask the server for \
+             them"
+                .into(),
+        ),
+        Some(AuthMode::Scram) => Ok(Auth::Scram { file, query }),
+        None if file.is_some() => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
+        None if query.is_some() => Err("auth-user is set, but not looked at without auth scram: give --auth scram too".into()),
+        None | Some(AuthMode::Passthrough) => Ok(Auth::PassThrough),
+    }
+}
+
+fn auth_query(
+    user: Option<String>,
+    sql: Option<String>,
+    database: Option<String>,
+    cache_s: Option<u64>,
+) -> Result<Option<AuthQuery>, String> {
+    let Some(user) = user else {
+        let given = [
+            (sql.is_some(), "auth-query"),
+            (database.is_some(), "auth-dbname"),
+            (cache_s.is_some(), "auth-cache-s"),
+        ];
+        return match given.iter().find(|(given, _)| *given) {
+            Some((_, name)) => Err(format!(
+                "{name} is set without auth-user: give --auth-user, the role that asks"
+            )),
+            None => Ok(None),
+        };
+    };
+    let query = AuthQuery {
+        user,
+        sql: sql.unwrap_or_else(|| AUTH_QUERY_DEFAULT.into()),
+        database: database.unwrap_or_else(|| AUTH_DBNAME_DEFAULT.into()),
+        cache_time: timeout("auth-cache-s", cache_s, 0, AUTH_CACHE_DEFAULT)?,
+        password: auth_password()?,
+    };
+    for (name, text) in [
+        ("auth-user", &query.user),
+        ("auth-query", &query.sql),
+        ("auth-dbname", &query.database),
+    ] {
+        if text.is_empty() || text.contains('\0') {
+            return Err(format!("{name}: it is empty, or has a NUL byte in it"));
+        }
+    }
+    if !query.sql.contains("$1") {
+        return Err("auth-query: it has no $1, which stands for the name that is asked for".into());
+    }
+    Ok(Some(query))
+}
+
+fn auth_password() -> Result<Option<Secret>, String> {
+    let password = std::env::var_os(AUTH_PASSWORD_VARIABLE).filter(|password| !password.is_empty());
+    let text = password.map(std::ffi::OsString::into_string).transpose();
+    let text = text.map_err(|_| format!("{AUTH_PASSWORD_VARIABLE}: it is not UTF-8"))?;
+    Ok(text.map(Secret::new))
+}
+
+fn audit(
+    path: Option<PathBuf>,
+    fsync: Option<Fsync>,
+    bytes: Option<u64>,
+    seconds: Option<u64>,
+) -> Result<Option<Sink>, String> {
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    if let Some(bytes) = bytes.filter(|bytes| *bytes < AUDIT_ROTATE_BYTES_MIN) {
+        return Err(format!(
+            "audit-rotate-bytes: {bytes} is less than a few lines need; give {AUDIT_ROTATE_BYTES_MIN} at least, or 0 for never"
+        ));
+    }
+    let seconds = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    match path {
+        Some(path) => Ok(Some(Sink {
+            path,
+            fsync: fsync.unwrap_or_default(),
+            rotate_bytes: bytes,
+            rotate_after: seconds,
+        })),
+        None if fsync.is_some() || bytes.is_some() || seconds.is_some() => {
+            Err("audit is not set: audit-fsync and audit-rotate-… are about the file that it names".into())
+        }
+        None => Ok(None),
     }
 }
 
@@ -837,12 +1085,45 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 23);
+        assert_eq!(keys().len(), 34);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
             assert!(!error.contains("unknown key"), "{error}");
         }
+    }
+
+    /// The help says what the defaults are, and each setting from the file arrives in its place.
+    #[test]
+    fn every_limit_has_its_default_and_can_be_set() {
+        #[derive(Parser)]
+        struct Flags {
+            #[command(flatten)]
+            options: Options,
+        }
+        let limits = |text: &str| {
+            let text = format!("upstream = \"db\"\n{text}");
+            Options::parse(&text).unwrap().resolve().unwrap().proxy.limits
+        };
+        let seconds = |time: Duration| time.as_secs() as usize;
+        let check = |key: &str, of: &dyn Fn(&Limits) -> usize, default: usize| {
+            assert_eq!(of(&limits("")), default, "{key}");
+            assert_eq!(of(&limits(&format!("{key} = 12345"))), 12_345, "{key}");
+            let flags = Flags::command();
+            let flag = flags.get_arguments().find(|flag| flag.get_long() == Some(key));
+            let help = flag.and_then(|flag| flag.get_help()).unwrap().to_string();
+            assert!(help.ends_with(&format!("[default: {default}]")), "{key}: {help}");
+        };
+        check("connections-max", &|l| l.connections_max, 10_000);
+        check("statement-bytes-max", &|l| l.statement_bytes_max, 16 << 20);
+        check("held-bytes-max", &|l| l.held_bytes_max, 64 << 20);
+        check("pipeline-max", &|l| l.pipeline_max, 100_000);
+        check("startup-timeout-s", &|l| seconds(l.startup_timeout), 15);
+        check("authentication-timeout-s", &|l| seconds(l.authentication_timeout), 60);
+        check("connect-timeout-s", &|l| seconds(l.connect_timeout), 15);
+        check("cancel-timeout-s", &|l| seconds(l.cancel_timeout), 10);
+        check("keepalive-s", &|l| seconds(l.keepalive), 60);
+        check("drain-timeout-s", &|l| seconds(l.drain_timeout), 60);
     }
 
     #[test]
@@ -868,6 +1149,9 @@ mod tests {
             "connections-max: 0 is out of range; it goes from 1 to 1000000",
         );
         check(|o| o.statement_bytes_max = Some(1), "statement-bytes-max: 1 ");
+        check(|o| o.held_bytes_max = Some(1), "held-bytes-max: 1 ");
+        check(|o| o.pipeline_max = Some(9_999), "pipeline-max: 9999 ");
+        check(|o| o.keepalive_s = Some(0), "keepalive-s: 0 ");
         check(|o| o.connect_timeout_s = Some(0), "connect-timeout-s: 0 ");
         check(|o| o.drain_timeout_s = Some(u64::MAX), "drain-timeout-s: ");
         check(
@@ -928,9 +1212,62 @@ mod tests {
         };
         assert_eq!(resolve(""), Ok(Auth::PassThrough));
         assert_eq!(resolve("auth = 'passthrough'; auth-file = 'f'"), Ok(Auth::PassThrough));
-        assert_eq!(resolve("auth = 'scram'; auth-file = 'f'"), Ok(Auth::Scram("f".into())));
-        assert!(resolve("auth = 'scram'").is_err_and(|error| error.contains("auth-file is not set")));
-        assert!(resolve("auth-file = 'f'").is_err_and(|error| error.contains("--auth scram")));
+        let file = Some("f".into());
+        assert_eq!(
+            resolve("auth = 'scram'; auth-file = 'f'"),
+            Ok(Auth::Scram { file, query: None })
+        );
+        let query = |sql: &str, database: &str, cache_s| AuthQuery {
+            user: "asker".into(),
+            sql: sql.into(),
+            database: database.into(),
+            cache_time: Duration::from_secs(cache_s),
+            password: None,
+        };
+        let scram = |file, query| {
+            Ok(Auth::Scram {
+                file,
+                query: Some(query),
+            })
+        };
+        assert_eq!(
+            resolve("auth = 'scram'; auth-user = 'asker'"),
+            scram(None, query(AUTH_QUERY_DEFAULT, "postgres", 30))
+        );
+        let all = "auth-file = 'f'; auth-user = 'asker'; auth-query = 'SELECT * FROM f($1)'; auth-dbname = 'd'; auth-cache-s = 0";
+        assert_eq!(
+            resolve(&format!("auth = 'scram'; {all}")),
+            scram(Some("f".into()), query("SELECT * FROM f($1)", "d", 0))
+        );
+        assert_eq!(resolve(&format!("auth = 'passthrough'; {all}")), Ok(Auth::PassThrough));
+        let wrong = |text: &str, expect: &str| {
+            let error = resolve(text).expect_err(text);
+            assert!(error.contains(expect), "{error}");
+        };
+        wrong("auth = 'scram'", "auth-file is not set");
+        wrong("auth-file = 'f'", "--auth scram");
+        wrong("auth-user = 'asker'", "--auth scram");
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-query = 'SELECT $1'",
+            "auth-query is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-dbname = 'd'",
+            "auth-dbname is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-file = 'f'; auth-cache-s = 1",
+            "auth-cache-s is set without auth-user",
+        );
+        wrong(
+            "auth = 'scram'; auth-user = 'a'; auth-query = 'SELECT 1'",
+            "it has no $1",
+        );
+        wrong("auth = 'scram'; auth-user = ''", "auth-user: it is empty");
+        wrong(
+            "auth = 'scram'; auth-user = 'a'; auth-cache-s = 86401",
+            "auth-cache-s: 86401 is out of range",
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
-use lockkeeper::{check, demo, rules_page};
+use lockkeeper::{check, demo, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +14,8 @@ Examples:
   psql -h 127.0.0.1 -p 6432 mydb          through the proxy, as if it were the server
   lockkeeper check migrations/            what would happen to these files
   lockkeeper rules drop-column            one rule, with bad and good SQL
+  lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
+                                          what happened last night
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const SERVE_HELP: &str = "\
@@ -43,6 +45,9 @@ fetched again when a password changes:
     SELECT format('\\\"%s\\\" \\\"%s\\\"', replace(rolname, '\\\"', '\\\"\\\"'), rolpassword)
     FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256%'\"
 
+With --auth-user no file is needed: as that role the proxy asks the server for whoever is not in it,
+by --auth-query. Its password is LOCKKEEPER_AUTH_PASSWORD, or stands in the file.
+
 SIGHUP reads the policy, the TLS files and the auth file again (keeping the old ones when the new
 ones are wrong) and opens the audit log again. SIGTERM ends idle sessions, waits for what is in the
 middle of something, and ends. With --reuse-port a new process may be started first; then SIGTERM
@@ -52,16 +57,27 @@ ends the old one, and no connection is refused. systemd is told of all that thro
 Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 
 const CHECK_HELP: &str = "\
-A table that the file itself creates is new and may be changed freely; with IF NOT EXISTS it may
-be an old one. Every other table is taken to exist and to be large. Between BEGIN and COMMIT
-statements are judged as within a transaction. Lines for psql itself (\\set, \\i) and the rows
-after COPY … FROM stdin are skipped.
+A table that the files themselves create is new and may be changed freely, also by a later file;
+with IF NOT EXISTS it may be an old one. What they prove (NOT VALID, then VALIDATE) is proven for
+what follows. Every other table is taken to exist and to be large, unless --dsn lets a server tell.
+It is asked in a read-only transaction, and nothing is changed.
+
+A directory is run as its tool would run it: in the order of its versions, each file in one
+transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
+between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
+(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are skipped.
+
+A comment in front of a statement lets it through, as the proxy does, and says why:
+  /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
 
 Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
-rewritten or rejected, 2 an input could not be read.
+rewritten or rejected, 2 an input or the server could not be read.
 
 Examples:
-  lockkeeper check migrations/
+  lockkeeper check --from 0042 migrations/         what has not run yet, in order
+  git diff --name-only main | lockkeeper check --changed - --format github migrations/
+  lockkeeper check --dsn \"service=shop\" --format sarif migrations/ > lockkeeper.sarif
   lockkeeper check --format json --server-version 15 migrations/0042_users.sql
   pg_dump --schema-only mydb | lockkeeper check -
 
@@ -90,7 +106,7 @@ enum Command {
     /// Run the proxy in front of a PostgreSQL server
     #[command(after_help = SERVE_HELP)]
     Serve(Box<Serve>),
-    /// Say what would happen to the statements of SQL files, without a server
+    /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
     Check(check::Arguments),
     /// List the rules, or show one of them
@@ -102,6 +118,8 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Review audit logs: list, show, stats, verify
+    Audit(Box<review::Arguments>),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -133,6 +151,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => check_files(&arguments),
+        Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => match demo::run(demo::Options { rows, pg_bin, keep }) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(1, &error),
@@ -165,17 +184,45 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return fail(2, &error),
     };
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut streams = check::Streams {
         stdin: &mut std::io::stdin(),
         out: &mut BufWriter::new(std::io::stdout()),
         err: &mut std::io::stderr(),
-        colour,
+        colour: colour(),
     };
     match check::run(arguments, &policy, &mut streams) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
         Err(error) => fail(2, &format!("cannot write the output: {error}")),
+    }
+}
+
+fn colour() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !no_colour && !dumb
+}
+
+fn review_audit(arguments: review::Arguments) -> ExitCode {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let wanted = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+    let mut streams = review::Streams {
+        out: &mut out,
+        err: &mut std::io::stderr(),
+        colour: colour(),
+        width: terminal.or(wanted).filter(|width| *width > 0),
+    };
+    let reviewed = review::run(arguments, &mut streams);
+    match reviewed.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(review::Failure::Told(code, error)) => {
+            // What was found before it.
+            let _ = out.flush();
+            fail(code, &error)
+        }
+        Err(review::Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(review::Failure::Output(error)) => fail(2, &format!("cannot write the output: {error}")),
     }
 }
 

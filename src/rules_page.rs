@@ -43,6 +43,13 @@ fn of(rule: &Rule) -> String {
     ] {
         line(&mut text, &format!("\n  {label}: {value}"));
     }
+    line(
+        &mut text,
+        &format!(
+            "\n  Let through: /* lockkeeper: allow={} reason=\"…\" */ in front of the statement",
+            rule.name
+        ),
+    );
     for (label, examples) in [("Bad", rule.bad), ("Good", rule.good)] {
         if !examples.is_empty() {
             line(&mut text, &format!("\n  {label}:"));
@@ -108,6 +115,19 @@ mod tests {
             assert_eq!(bars, 5, "{row}");
         }
         assert!(table.starts_with(BEGIN) && table.trim_end().ends_with(END));
+    }
+
+    #[test]
+    fn every_rule_has_its_docs() {
+        for rule in RULES {
+            for text in [rule.what, rule.why, rule.safe] {
+                assert!(text.len() > 20 && text.ends_with('.'), "{}: {text}", rule.name);
+            }
+            let numbers = |text: &str| text.chars().any(|c| c.is_ascii_digit());
+            assert!(numbers(rule.versions), "{}: {}", rule.name, rule.versions);
+            assert!(!rule.bad.is_empty() && !rule.good.is_empty(), "{}", rule.name);
+            assert_ne!(rule.lock, crate::plan::lock::LockMode::None, "{}", rule.name);
+        }
     }
 
     #[test]

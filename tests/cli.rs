@@ -383,7 +383,25 @@ fn the_json_has_the_documented_keys() {
         .keys()
         .cloned()
         .collect();
-    assert_eq!(finding, ["hint", "lock", "message", "rule"]);
+    assert_eq!(
+        finding,
+        [
+            "end",
+            "hint",
+            "lock",
+            "message",
+            "overridden",
+            "overridden_by",
+            "rule",
+            "start"
+        ]
+    );
+    let place = |place: &serde_json::Value| (place["line"].as_u64(), place["column"].as_u64());
+    let finding = &verdict["findings"][0];
+    assert_eq!(
+        (place(&finding["start"]), place(&finding["end"])),
+        ((Some(1), Some(1)), (Some(1), Some(24)))
+    );
     assert_eq!(verdict["findings"][0]["lock"], "SHARE");
     let step: Vec<_> = verdict["steps"][0]
         .as_object()
@@ -407,12 +425,16 @@ fn the_text_names_the_place_and_sums_up() {
     );
     assert_eq!(result.code, 1);
     assert!(
-        result.out.contains("-:2: rewrite nonconcurrent-index: "),
+        result.out.contains("rewrite[nonconcurrent-index]: ") && result.out.contains(" --> -:2:1\n"),
         "{}",
         result.out
     );
-    assert!(result.out.contains("\n    CREATE INDEX i …\n"), "{}", result.out);
-    assert!(result.out.contains("-:4: reject drop-column: "), "{}", result.out);
+    assert!(result.out.contains("\n2 | CREATE INDEX i …\n"), "{}", result.out);
+    assert!(
+        result.out.contains("reject[drop-column]: ") && result.out.contains(" --> -:4:15\n"),
+        "{}",
+        result.out
+    );
     let last = result.out.lines().last().unwrap_or_default();
     assert_eq!(
         last,
@@ -425,10 +447,10 @@ fn the_text_names_the_place_and_sums_up() {
 fn policies_change_the_verdict() {
     let observe = check_text("ALTER TABLE t DROP COLUMN a", &["--policy", "observe"]);
     assert_eq!(observe.code, 0, "{}", observe.out);
-    assert!(observe.out.contains(": warn drop-column: "), "{}", observe.out);
+    assert!(observe.out.contains("warn[drop-column]: "), "{}", observe.out);
     let strict = check_text("CREATE INDEX i ON t (a)", &["--policy", "strict"]);
     assert_eq!(strict.code, 1);
-    assert!(strict.out.contains(": reject nonconcurrent-index: "), "{}", strict.out);
+    assert!(strict.out.contains("reject[nonconcurrent-index]: "), "{}", strict.out);
 }
 
 #[test]
@@ -457,7 +479,7 @@ fn psql_commands_and_copy_data_are_skipped() {
         notes,
         [
             "-:1: note: \\set is psql's, it is skipped",
-            "-:2: note: \\i is psql's, it is skipped"
+            "-:2: note: \\i is psql's, it is skipped: the file that it names is not read: check it too"
         ]
     );
     let result = check_text("SELECT 1;\n\\q", &[]);
@@ -478,7 +500,7 @@ fn directories_are_sorted_and_what_cannot_be_read_is_told() {
         .iter()
         .map(|verdict| verdict["file"].as_str().map(str::to_string))
         .collect();
-    let expect = ["10.sql", "2.sql", "more/3.SQL"].map(|name| Some(path(name).display().to_string()));
+    let expect = ["2.sql", "10.sql", "more/3.SQL"].map(|name| Some(path(name).display().to_string()));
     assert_eq!(files, expect);
     assert_eq!(all.code, 1);
 

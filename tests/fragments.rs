@@ -11,6 +11,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+common::on_both!(
+    what_is_not_judged_is_answered_as_by_the_server_alone,
+    no_disguise_drops_a_table,
+);
+
 /// splitmix64.
 struct Random(u64);
 
@@ -192,11 +197,10 @@ fn first_difference(proxied: &[Message], alone: &[Message]) -> String {
     format!("message {at}: {:?} instead of {:?}", shown(proxied), shown(alone))
 }
 
-#[test]
-fn what_is_not_judged_is_answered_as_by_the_server_alone() {
+fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
     let (mut random, seed) = Random::seeded();
-    let stage = Stage::new("proxied");
-    let direct = Stage::without_proxy(cluster(common::MAJOR), "direct");
+    let stage = Stage::with(major, "proxied", common::QUICK);
+    let direct = Stage::without_proxy(cluster(major), "direct");
     direct.direct(TABLES);
     // A copy has the same OIDs, which are in the answers.
     let copy = format!("{}_copy", direct.database);
@@ -401,11 +405,10 @@ fn attack(port: u16, database: &str, settings: &[&str], script: &[u8]) {
     while raw.receive().is_some() {}
 }
 
-#[test]
-fn no_disguise_drops_a_table() {
+fn no_disguise_drops_a_table(major: u32) {
     let (mut random, seed) = Random::seeded();
-    let stage = Stage::new("attacked");
-    let direct = Stage::without_proxy(cluster(common::MAJOR), "open");
+    let stage = Stage::with(major, "attacked", common::QUICK);
+    let direct = Stage::without_proxy(cluster(major), "open");
     let mut watches = [&stage, &direct].map(|s| {
         s.direct(TABLES);
         Raw::connect(s.cluster.port(), &s.database)

@@ -32,7 +32,7 @@ fn pgbench(major: u32) {
             &stage,
             stage.port,
             "pgbench",
-            &["-n", "-M", protocol, "-c", "4", "-j", "2", "-T", "1", &stage.database],
+            &["-n", "-M", protocol, "-c", "4", "-j", "2", "-t", "50", &stage.database],
         )
         .ok();
         assert!(out.contains("number of failed transactions: 0 "), "{out}");
@@ -42,9 +42,39 @@ fn pgbench(major: u32) {
         let processed: i64 = processed
             .and_then(|n| n.split('/').next()?.trim().parse().ok())
             .unwrap();
-        assert!(processed > 20, "{out}");
+        assert_eq!(processed, 200, "{out}");
         expected += processed;
         // Each transaction leaves one row of history, and the three sums agree.
+        assert_eq!(accounts("SELECT count(*) FROM pgbench_history"), expected, "{protocol}");
+    }
+    // Pipeline mode: a whole transaction before each Sync.
+    let script = stage.policy_file().with_file_name("pipeline.sql");
+    let text = "\\set aid random(1, 100000)\n\\startpipeline\nBEGIN;\n\
+                UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;\n\
+                UPDATE pgbench_tellers SET tbalance = tbalance + 1 WHERE tid = 1;\n\
+                UPDATE pgbench_branches SET bbalance = bbalance + 1 WHERE bid = 1;\n\
+                INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, 1, CURRENT_TIMESTAMP);\n\
+                SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\nEND;\n\\endpipeline\n";
+    std::fs::write(&script, text).unwrap();
+    for protocol in ["extended", "prepared"] {
+        let arguments = [
+            "-n",
+            "-M",
+            protocol,
+            "-c",
+            "4",
+            "-t",
+            "25",
+            "-f",
+            script.to_str().unwrap(),
+            &stage.database,
+        ];
+        let out = program(&stage, stage.port, "pgbench", &arguments).ok();
+        assert!(
+            out.contains("number of transactions actually processed: 100/100"),
+            "{out}"
+        );
+        expected += 100;
         assert_eq!(accounts("SELECT count(*) FROM pgbench_history"), expected, "{protocol}");
     }
     let sums = "SELECT count(DISTINCT s) FROM (SELECT sum(abalance) s FROM pgbench_accounts UNION ALL SELECT sum(tbalance) FROM pgbench_tellers

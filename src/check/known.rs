@@ -1,32 +1,92 @@
-//! What a file has said so far that a server would know when the next statement runs: the tables that it created itself,
-//! the override that it set, and whether a transaction is open.
+//! What the files have said so far that a server would know when the next statement runs: the tables that they created, what
+//! they changed on others, the override and the search_path that they set, and whether a transaction is open.
 
+use super::effects;
+use super::tool::Transaction;
 use crate::plan::Place;
 use crate::plan::batches::wants_estimate;
 use crate::plan::facts::{Facts, Name, Relation, Request};
-use crate::plan::statement::{Kind, Statement, tables_created};
+use crate::plan::splice::quote_literal;
+use crate::plan::statement::{Kind, Statement};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ObjectType, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val};
+use pg_query::protobuf::{TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val};
 
-/// Where a table without a schema is taken to be.
-const SCHEMA: &str = "public";
-
-#[derive(Default)]
 pub struct Known {
+    /// Where a name without a schema is taken to be.
+    default_schema: String,
     session: State,
     /// What a ROLLBACK goes back to; Some while a transaction block is open.
     before_block: Option<State>,
-    /// What COMMIT leaves of the override: SET LOCAL ends with the transaction.
-    lasting_override: Option<String>,
+    /// What COMMIT leaves of the override and the search_path: SET LOCAL ends with the transaction.
+    lasting: Settings,
+    /// One message of several statements: outside a block there is always an implicit transaction.
+    implicit: bool,
 }
 
 #[derive(Clone, Default)]
 struct State {
-    created: Vec<Relation>,
+    tables: Vec<Table>,
+    /// Schema and name of what was dropped or renamed.
+    gone: Vec<(String, String)>,
+    settings: Settings,
+}
+
+#[derive(Clone, Default)]
+struct Settings {
     override_: Option<String>,
+    /// As it stands behind `SET search_path =`, and its first schema.
+    search_path: Option<(String, String)>,
+}
+
+/// A relation that the files have created or changed.
+#[derive(Clone)]
+pub struct Table {
+    pub relation: Relation,
+    /// All its columns are listed. Else it is an old one that no server was asked about.
+    pub complete: bool,
 }
 
 impl Known {
+    pub fn new(default_schema: String) -> Known {
+        Known {
+            default_schema,
+            session: State::default(),
+            before_block: None,
+            lasting: Settings::default(),
+            implicit: false,
+        }
+    }
+
+    /// A file begins. `several`: it holds more than one statement.
+    pub fn start_file(&mut self, transaction: Transaction, several: bool) {
+        match transaction {
+            Transaction::Statement => {}
+            Transaction::Message => {
+                self.implicit = several;
+                if several {
+                    self.begin();
+                }
+            }
+            Transaction::File | Transaction::All => self.begin(),
+        }
+    }
+
+    /// Its session ends, or at least must not be counted on.
+    pub fn end_file(&mut self, transaction: Transaction) {
+        self.implicit = false;
+        match transaction {
+            Transaction::All => return,
+            Transaction::Statement => self.rollback(),
+            Transaction::Message | Transaction::File => self.commit(),
+        }
+        self.session.settings = Settings::default();
+    }
+
+    pub fn end_group(&mut self) {
+        self.commit();
+        self.session.settings = Settings::default();
+    }
+
     pub fn place(&self) -> Place {
         match self.before_block {
             Some(_) => Place::Block,
@@ -34,21 +94,54 @@ impl Known {
         }
     }
 
-    pub fn facts(&self, statement: &Statement, server_version: u32) -> Facts {
-        let mut facts = Facts::offline(server_version);
-        facts.override_ = self.session.override_.clone();
-        for asked in Request::of(statement).relations {
-            let found = self.session.created.iter().rev().find(|relation| is(relation, &asked));
-            facts
-                .relations
-                .extend(found.cloned().map(|relation| Relation { asked, ..relation }));
+    pub fn search_path(&self) -> Option<&str> {
+        self.session
+            .settings
+            .search_path
+            .as_ref()
+            .map(|(path, _)| path.as_str())
+    }
+
+    /// `base` is what the server says, or the offline facts.
+    pub fn facts(&self, statement: &Statement, base: Facts) -> Facts {
+        let mut facts = base;
+        if self.session.settings.override_.is_some() {
+            facts.override_.clone_from(&self.session.settings.override_);
+        }
+        let mut asked = Request::of(statement).relations;
+        let tables_of_indexes = asked.iter().filter_map(|name| self.find(name)?.relation.table.clone());
+        asked.extend(tables_of_indexes.collect::<Vec<_>>());
+        for name in asked {
+            let on_server = facts.relation(&name).map(|relation| relation.schema.clone());
+            let schema = on_server.unwrap_or_else(|| self.schema(&name));
+            let found = self
+                .session
+                .tables
+                .iter()
+                .rev()
+                .find(|table| table.is(&schema, &name.name));
+            if found.is_some() || self.session.gone.contains(&(schema, name.name.clone())) {
+                facts.relations.retain(|relation| relation.asked != name);
+            }
+            if let Some(table) = found {
+                let mut relation = table.relation.clone();
+                if !table.complete {
+                    effects::add_columns(&mut relation, statement);
+                }
+                relation.asked = name;
+                facts.relations.push(relation);
+            }
         }
         // Its form depends on the key, and with none it would be refused.
         let limited = match &statement.kind {
-            Kind::LimitedWrite(_) => written(statement).filter(|name| facts.relation(name).is_none()),
+            Kind::LimitedWrite(_) if facts.offline => written(statement)
+                .filter(|name| facts.relation(name).is_none_or(|relation| relation.indexes.is_empty())),
             _ => None,
         };
-        facts.relations.extend(limited.as_ref().and_then(old_relation));
+        if let Some(name) = limited.filter(|name| !self.is_new(name)) {
+            facts.relations.retain(|relation| relation.asked != name);
+            facts.relations.push(effects::old_relation(&name, &self.schema(&name)));
+        }
         facts
     }
 
@@ -58,114 +151,159 @@ impl Known {
         let Some(name) = written(statement).filter(|_| matches!(statement.kind, Kind::Write)) else {
             return false;
         };
-        let new = self.session.created.iter().any(|relation| is(relation, &name));
-        !new && old_relation(&name).is_some_and(|relation| wants_estimate(statement, &relation, small_bytes))
+        let old = effects::old_relation(&name, &self.schema(&name));
+        !self.is_new(&name) && wants_estimate(statement, &old, small_bytes)
     }
 
-    /// The statement has run.
-    pub fn ran(&mut self, statement: &Statement) {
+    /// The statement has run; `facts` are those that it was judged by.
+    pub fn ran(&mut self, statement: &Statement, facts: &Facts) {
         match &statement.kind {
             Kind::Begin { .. } => self.begin(),
             Kind::Commit { chain } => {
-                self.session.override_ = match self.before_block.take() {
-                    Some(_) => self.lasting_override.take(),
-                    None => self.session.override_.take(),
-                };
+                self.commit();
                 self.chain(*chain);
             }
             Kind::Rollback { chain } => {
-                if let Some(before) = self.before_block.take() {
-                    self.session = before;
-                }
+                self.rollback();
                 self.chain(*chain);
             }
-            _ => self.remember(statement),
+            _ => self.remember(statement, facts),
         }
     }
 
     fn begin(&mut self) {
         if self.before_block.is_none() {
             self.before_block = Some(self.session.clone());
-            self.lasting_override = self.session.override_.clone();
+            self.lasting = self.session.settings.clone();
+        }
+    }
+
+    fn commit(&mut self) {
+        if self.before_block.take().is_some() {
+            self.session.settings = std::mem::take(&mut self.lasting);
+        }
+    }
+
+    fn rollback(&mut self) {
+        if let Some(before) = self.before_block.take() {
+            self.session = before;
         }
     }
 
     fn chain(&mut self, chain: bool) {
-        if chain {
+        if chain || self.implicit {
             self.begin();
         }
     }
 
-    fn remember(&mut self, statement: &Statement) {
+    fn remember(&mut self, statement: &Statement, facts: &Facts) {
         match &statement.node {
             NodeEnum::TransactionStmt(transaction)
                 if transaction.kind == TransactionStmtKind::TransStmtRollbackTo as i32 =>
             {
-                // Savepoints are not followed: rather too little is taken for new.
-                if let Some(before) = &self.before_block {
-                    self.session.created.clone_from(&before.created);
+                // Savepoints are not followed: rather too little is taken for new, or for proven.
+                if let Some(before) = self.before_block.clone() {
+                    self.session.tables = before.tables;
+                    self.session.gone = before.gone;
                 }
             }
             NodeEnum::VariableSetStmt(set) => self.set(set),
-            NodeEnum::DiscardStmt(_) => self.session.override_ = None,
-            NodeEnum::IndexStmt(index) => {
-                let table = index.relation.as_ref().map(Name::of);
-                let Some(table) = table.filter(|table| self.session.created.iter().any(|relation| is(relation, table)))
-                else {
-                    return;
-                };
-                if !index.idxname.is_empty() && !index.if_not_exists {
-                    let name = Name {
-                        schema: table.schema.clone(),
-                        name: index.idxname.clone(),
-                    };
-                    let index = new_relation(&name, 'i', 'p').map(|index| Relation {
-                        table: Some(table),
-                        ..index
-                    });
-                    self.session.created.extend(index);
-                }
-            }
-            NodeEnum::RenameStmt(rename) if rename.rename_type == ObjectType::ObjectTable as i32 => {
-                let Some(old) = rename.relation.as_ref().map(Name::of) else {
-                    return;
-                };
-                for relation in self.session.created.iter_mut().filter(|relation| is(relation, &old)) {
-                    relation.name.clone_from(&rename.newname);
-                }
-            }
-            node if !may_exist_already(node) => {
-                let (kind, persistence) = kind_of(node);
-                let names = tables_created(statement);
-                let new = names.iter().filter_map(|name| new_relation(name, kind, persistence));
-                self.session.created.extend(new);
-            }
-            _ => {}
+            NodeEnum::DiscardStmt(_) => self.session.settings = Settings::default(),
+            _ => effects::apply(self, statement, facts),
         }
     }
 
+    fn is_new(&self, name: &Name) -> bool {
+        self.find(name).is_some_and(|table| table.relation.created_here)
+    }
+
+    pub fn schema(&self, name: &Name) -> String {
+        let of_path = self.session.settings.search_path.as_ref().map(|(_, first)| first);
+        name.schema.as_ref().or(of_path).unwrap_or(&self.default_schema).clone()
+    }
+
+    pub fn find(&self, name: &Name) -> Option<&Table> {
+        let schema = self.schema(name);
+        self.session
+            .tables
+            .iter()
+            .rev()
+            .find(|table| table.is(&schema, &name.name))
+    }
+
+    pub fn find_mut(&mut self, name: &Name) -> Option<&mut Table> {
+        let schema = self.schema(name);
+        self.session
+            .tables
+            .iter_mut()
+            .rev()
+            .find(|table| table.is(&schema, &name.name))
+    }
+
+    pub fn add(&mut self, table: Table) {
+        let relation = &table.relation;
+        let place = (relation.schema.clone(), relation.name.clone());
+        self.session.gone.retain(|gone| *gone != place);
+        self.session.tables.retain(|known| !known.is(&place.0, &place.1));
+        self.session.tables.push(table);
+    }
+
+    /// Dropped or renamed: also what a server still knows by this name.
+    pub fn remove(&mut self, schema: String, name: String) -> Option<Table> {
+        let at = self.session.tables.iter().rposition(|table| table.is(&schema, &name));
+        let table = at.map(|at| self.session.tables.remove(at));
+        self.session.gone.push((schema, name));
+        table
+    }
+
     fn set(&mut self, set: &VariableSetStmt) {
-        let named = set.name.eq_ignore_ascii_case("lockkeeper.override");
-        let value = match VariableSetKind::try_from(set.kind) {
-            Ok(VariableSetKind::VarSetValue) if named => set.args.first().and_then(|argument| match &argument.node {
-                Some(NodeEnum::AConst(constant)) => match &constant.val {
-                    Some(Val::Sval(text)) => Some(text.sval.clone()).filter(|text| !text.is_empty()),
-                    _ => None,
-                },
-                _ => None,
-            }),
-            Ok(VariableSetKind::VarSetDefault | VariableSetKind::VarReset) if named => None,
-            Ok(VariableSetKind::VarResetAll) => None,
-            _ => return,
-        };
         if set.is_local && self.before_block.is_none() {
             return;
         }
+        let kind = VariableSetKind::try_from(set.kind).unwrap_or(VariableSetKind::Undefined);
+        let change = |settings: &mut Settings| match (kind, set.name.to_ascii_lowercase().as_str()) {
+            (VariableSetKind::VarResetAll, _) => *settings = Settings::default(),
+            (VariableSetKind::VarSetValue, "lockkeeper.override") => {
+                settings.override_ = strings(set).into_iter().next().filter(|text| !text.is_empty());
+            }
+            (VariableSetKind::VarSetDefault | VariableSetKind::VarReset, "lockkeeper.override") => {
+                settings.override_ = None;
+            }
+            (VariableSetKind::VarSetValue, "search_path") => settings.search_path = search_path(&strings(set)),
+            (VariableSetKind::VarSetDefault | VariableSetKind::VarReset, "search_path") => settings.search_path = None,
+            _ => {}
+        };
         if !set.is_local {
-            self.lasting_override.clone_from(&value);
+            change(&mut self.lasting);
         }
-        self.session.override_ = value;
+        change(&mut self.session.settings);
     }
+}
+
+impl Table {
+    fn is(&self, schema: &str, name: &str) -> bool {
+        self.relation.schema == schema && self.relation.name == name
+    }
+}
+
+/// The text values of a SET.
+fn strings(set: &VariableSetStmt) -> Vec<String> {
+    let text = |argument: &pg_query::Node| match &argument.node {
+        Some(NodeEnum::AConst(constant)) => match &constant.val {
+            Some(Val::Sval(text)) => Some(text.sval.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    set.args.iter().filter_map(text).collect()
+}
+
+fn search_path(schemas: &[String]) -> Option<(String, String)> {
+    let first = schemas
+        .iter()
+        .find(|schema| !matches!(schema.as_str(), "$user" | "" | "pg_temp" | "pg_catalog"))?;
+    let list: Vec<String> = schemas.iter().map(|schema| quote_literal(schema)).collect();
+    Some((list.join(", "), first.clone()))
 }
 
 /// The table of an UPDATE or DELETE.
@@ -174,124 +312,5 @@ fn written(statement: &Statement) -> Option<Name> {
         NodeEnum::UpdateStmt(update) => update.relation.as_ref().map(Name::of),
         NodeEnum::DeleteStmt(delete) => delete.relation.as_ref().map(Name::of),
         _ => None,
-    }
-}
-
-/// A name without a schema is taken for the table in `public`, or for one that was created without a schema too.
-fn is(relation: &Relation, asked: &Name) -> bool {
-    let schema = asked.schema.as_deref().unwrap_or(SCHEMA);
-    relation.name == asked.name && relation.schema == schema
-}
-
-/// With IF NOT EXISTS the table may be an old and large one, so it is not taken for new.
-fn may_exist_already(node: &NodeEnum) -> bool {
-    match node {
-        NodeEnum::CreateStmt(create) => create.if_not_exists,
-        NodeEnum::CreateTableAsStmt(create) => create.if_not_exists,
-        NodeEnum::CreateForeignTableStmt(create) => create.base_stmt.as_ref().is_none_or(|base| base.if_not_exists),
-        _ => false,
-    }
-}
-
-/// pg_class.relkind and relpersistence.
-fn kind_of(node: &NodeEnum) -> (char, char) {
-    let persistence = |relation: Option<&pg_query::protobuf::RangeVar>| {
-        relation
-            .and_then(|relation| relation.relpersistence.chars().next())
-            .unwrap_or('p')
-    };
-    match node {
-        NodeEnum::CreateStmt(create) => {
-            let kind = if create.partspec.is_some() { 'p' } else { 'r' };
-            (kind, persistence(create.relation.as_ref()))
-        }
-        NodeEnum::CreateTableAsStmt(create) => {
-            let into = create.into.as_ref().and_then(|into| into.rel.as_ref());
-            let view = create.objtype == ObjectType::ObjectMatview as i32;
-            (if view { 'm' } else { 'r' }, persistence(into))
-        }
-        NodeEnum::CreateForeignTableStmt(_) => ('f', 'p'),
-        _ => ('r', 'p'),
-    }
-}
-
-/// Decoded as an answer of the server would be, so that what is not said here has the same meaning as there.
-fn new_relation(name: &Name, kind: char, persistence: char) -> Option<Relation> {
-    let empty: [(); 0] = [];
-    let answer = serde_json::json!({
-        "asked": { "schema": name.schema, "name": name.name },
-        "oid": 0,
-        "schema": name.schema.as_deref().unwrap_or(SCHEMA),
-        "name": name.name,
-        "kind": kind,
-        "persistence": persistence,
-        "bytes": 0,
-        "rows": 0.0,
-        "created_here": true,
-        "is_partition": false,
-        "owner": "",
-        "columns": empty,
-        "indexes": empty,
-        "constraints": empty,
-        "triggers": empty,
-    });
-    serde_json::from_value(answer).ok()
-}
-
-/// Large, with a primary key on `id`.
-fn old_relation(name: &Name) -> Option<Relation> {
-    let new = new_relation(name, 'r', 'p')?;
-    let key = serde_json::json!({
-        "oid": 0,
-        "schema": new.schema,
-        "name": format!("{}_pkey", new.name),
-        "valid": true,
-        "ready": true,
-        "unique": true,
-        "primary": true,
-        "immediate": true,
-        "partial": false,
-        "method": "btree",
-        "columns": ["id"],
-        "mentions": ["id"],
-        "bytes": u64::MAX,
-        "definition": "",
-    });
-    let column = serde_json::json!({
-        "name": "id",
-        "type_name": "bigint",
-        "not_null": true,
-        "identity": "",
-        "generated": "",
-    });
-    Some(Relation {
-        columns: vec![serde_json::from_value(column).ok()?],
-        created_here: false,
-        bytes: u64::MAX,
-        rows: None,
-        indexes: vec![serde_json::from_value(key).ok()?],
-        ..new
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_new_relation_is_complete() {
-        let name = Name {
-            schema: None,
-            name: "t".into(),
-        };
-        let relation = new_relation(&name, 'r', 't').expect("every field is there");
-        assert_eq!(
-            (relation.schema.as_str(), relation.kind, relation.persistence),
-            ("public", 'r', 't')
-        );
-        assert!(relation.created_here && relation.invisible_to_others());
-        assert!(is(&relation, &name));
-        let old = old_relation(&name).expect("every field is there");
-        assert!(!old.created_here && old.indexes.len() == 1);
     }
 }

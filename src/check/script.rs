@@ -17,6 +17,22 @@ pub struct Skipped<'a> {
     pub command: &'a str,
 }
 
+impl Skipped<'_> {
+    /// What is not known because it was left out.
+    pub fn told(&self) -> String {
+        let command = self.command;
+        let follows = match command.trim_end_matches('+') {
+            "\\i" | "\\ir" | "\\include" | "\\include_relative" => "the file that it names is not read: check it too",
+            "\\gexec" => "the SQL that the query makes is not known here, so it is not checked",
+            "\\if" | "\\elif" | "\\else" | "\\endif" => "both ways are checked",
+            "\\c" | "\\connect" => "what follows is for another connection, and is checked as if for the same",
+            "\\copy" => "it writes rows, and no schema",
+            _ => return format!("{command} is psql's, it is skipped"),
+        };
+        format!("{command} is psql's, it is skipped: {follows}")
+    }
+}
+
 /// One statement with the space and comments around it, without its semicolon. psql commands inside are blanked, so
 /// that offsets are those of the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +73,7 @@ impl<'a> Script<'a> {
             && let Some(token) = Token::first(rest)
         {
             let text = token.text(rest);
+            let before = self.at;
             if text == "\\" {
                 let (command, length) = meta_command(rest);
                 if command != "\\;" {
@@ -66,10 +83,13 @@ impl<'a> Script<'a> {
                     });
                 }
                 self.at += length;
+                if command == "\\copy" && copies_from_stdin(rest.get(..length).unwrap_or_default()) {
+                    self.skip_copy_data();
+                }
                 if command == "\\;" || SENDING.contains(&command) {
                     return Some(Piece { sql, offset });
                 }
-                sql.push_str(&" ".repeat(length));
+                sql.push_str(&" ".repeat(self.at - before));
                 continue;
             }
             self.at += token.length;
@@ -115,6 +135,19 @@ fn meta_command(rest: &str) -> (&str, usize) {
         .next()
         .unwrap_or(line);
     (word, line.len())
+}
+
+/// By its words, for what the grammar does not read: `COPY … FROM stdin`, `\copy … from stdin`.
+pub fn copies_from_stdin(sql: &str) -> bool {
+    let mut words = sql
+        .split(|c: char| c.is_whitespace() || c == ';')
+        .filter(|word| !word.is_empty());
+    let copy = words
+        .next()
+        .is_some_and(|word| word.trim_start_matches('\\').eq_ignore_ascii_case("copy"));
+    let words: Vec<&str> = words.collect();
+    let from = |pair: &[&str]| pair[0].eq_ignore_ascii_case("from") && pair[1].eq_ignore_ascii_case("stdin");
+    copy && words.windows(2).any(from)
 }
 
 /// What a semicolon does not end: parentheses (CREATE RULE) and the bodies of SQL-standard functions (BEGIN ATOMIC).
@@ -234,5 +267,8 @@ mod tests {
             &[],
         );
         check("COPY t FROM stdin;\nDROP TABLE t;", &["COPY t FROM stdin"], &[]);
+        check("\\copy t from stdin\n1;DROP TABLE t\n\\.\nc;", &["c"], &["\\copy"]);
+        check("\\copy t from x.csv\nc;", &["c"], &["\\copy"]);
+        assert!(copies_from_stdin("COPY :t FROM STDIN WITH CSV") && !copies_from_stdin("COPY t TO stdout"));
     }
 }

@@ -19,7 +19,9 @@ pub struct Body {
 }
 
 /// A text without any of these holds no schema change: most code is then not parsed.
-const WORDS: [&str; 9] = ["alter", "drop", "create", "truncate", "reindex", "cluster", "refresh", "comment", "execute"];
+const WORDS: [&str; 9] = [
+    "alter", "drop", "create", "truncate", "reindex", "cluster", "refresh", "comment", "execute",
+];
 
 /// None: no code, or none in which there could be a schema change.
 pub fn of(node: &NodeEnum) -> Option<Body> {
@@ -28,7 +30,9 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
         NodeEnum::CreateFunctionStmt(create) => (&create.options, true),
         _ => return None,
     };
-    let language = option(options, "language").and_then(string).unwrap_or_else(|| "plpgsql".to_string());
+    let language = option(options, "language")
+        .and_then(string)
+        .unwrap_or_else(|| "plpgsql".to_string());
     let text = match option(options, "as")? {
         Node {
             node: Some(NodeEnum::List(list)),
@@ -66,7 +70,10 @@ fn in_do(text: &str, is_function: bool) -> String {
     };
     for token in tokens.iter().rev() {
         let range = token.start as usize..token.end as usize;
-        if text.get(range.clone()).is_some_and(|word| word.eq_ignore_ascii_case("return")) {
+        if text
+            .get(range.clone())
+            .is_some_and(|word| word.eq_ignore_ascii_case("return"))
+        {
             out.replace_range(range, "PERFORM");
         }
     }
@@ -76,7 +83,9 @@ fn in_do(text: &str, is_function: bool) -> String {
 impl Body {
     fn take(&mut self, sql: &str) {
         match read(sql.as_bytes(), true) {
-            Ok(statements) => self.statements.extend(statements.into_iter().filter(|s| matches!(s.kind, Kind::Ddl))),
+            Ok(statements) => self
+                .statements
+                .extend(statements.into_iter().filter(|s| matches!(s.kind, Kind::Ddl))),
             Err(_) => self.dynamic = true,
         }
     }
@@ -93,11 +102,15 @@ fn walk(value: &Value, body: &mut Body) {
                             body.take(sql);
                         }
                     }
-                    "PLpgSQL_stmt_dynexecute" | "PLpgSQL_stmt_dynfors" => match query(&inner["query"]).and_then(literal) {
-                        Some(sql) => body.take(&sql),
-                        None => body.dynamic = true,
-                    },
-                    "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call" => body.ends_transactions = true,
+                    "PLpgSQL_stmt_dynexecute" | "PLpgSQL_stmt_dynfors" => {
+                        match query(&inner["query"]).and_then(literal) {
+                            Some(sql) => body.take(&sql),
+                            None => body.dynamic = true,
+                        }
+                    }
+                    "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call" => {
+                        body.ends_transactions = true
+                    }
                     _ => {}
                 }
                 walk(inner, body);
@@ -160,7 +173,11 @@ mod tests {
     #[test]
     fn schema_changes_inside_code() {
         check("DO $$ BEGIN PERFORM 1; END $$", &[], false);
-        check("DO $$ BEGIN ALTER TABLE t ADD a int; UPDATE t SET a = 1; END $$", &["ALTER TABLE t ADD a int"], false);
+        check(
+            "DO $$ BEGIN ALTER TABLE t ADD a int; UPDATE t SET a = 1; END $$",
+            &["ALTER TABLE t ADD a int"],
+            false,
+        );
         check(
             "DO $$ BEGIN IF true THEN DROP TABLE t; ELSE LOOP EXECUTE 'DROP TABLE u'; END LOOP; END IF; END $$",
             &["DROP TABLE u", "DROP TABLE t"],
@@ -175,7 +192,11 @@ mod tests {
             &["DROP TABLE t"],
             false,
         );
-        check("CREATE PROCEDURE p() LANGUAGE sql AS 'DROP TABLE t; SELECT 1'", &["DROP TABLE t"], false);
+        check(
+            "CREATE PROCEDURE p() LANGUAGE sql AS 'DROP TABLE t; SELECT 1'",
+            &["DROP TABLE t"],
+            false,
+        );
         check("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", &[], false);
     }
 }

@@ -6,13 +6,15 @@
 use super::body::{self, Body};
 use super::facts::{Facts, Name, Relation, Request};
 use super::lock::LockMode;
+use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_index};
 use super::splice::{self, quote_literal};
 use super::statement::{self, AlterText, Kind, Statement};
-use super::{Cleanup, Finding, Mode, Place, Plan, Rejection, Run, Step};
+use super::{Cleanup, Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
+use std::ops::Range;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
 const REJECTED: &str = "55000";
@@ -31,53 +33,79 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
         place,
         action: None,
     };
+    let mut composer = Composer::new(&whole);
+    if let Some(rejection) = composer.wrong_comment() {
+        return Plan::Reject(rejection);
+    }
     if let Some(run) = nonconcurrent_index::repair(&whole) {
         return Plan::Run(run);
     }
     if let Some(body) = body::of(&statement.node) {
-        return code(&whole, &body);
+        return code(composer, &body);
     }
-    let mut composer = Composer::new(&whole);
     match actions(statement) {
         Some((text, commands)) => composer.actions(&text, &commands),
-        None => composer.part(&whole, 0),
+        None => {
+            let span = composer.whole_span();
+            composer.part(&whole, 0, span);
+        }
     }
     composer.finish()
 }
 
 /// A DO block is as dangerous as the statements in it, which share its one transaction; it cannot be taken apart. A function only
 /// says what it would do.
-fn code(whole: &Subject, body: &Body) -> Plan {
-    let mut composer = Composer::new(whole);
-    composer.part(whole, 0);
+fn code(mut composer: Composer, body: &Body) -> Plan {
+    let (whole, span) = (composer.whole, composer.whole_span());
+    composer.part(whole, 0, span.clone());
     if !composer.refusals.is_empty() {
         return Plan::Reject(composer.rejection());
     }
     let is_block = matches!(whole.statement.node, NodeEnum::DoStmt(_));
-    let inside = if whole.place == Place::Alone { Place::Block } else { whole.place };
+    let inside = if whole.place == Place::Alone {
+        Place::Block
+    } else {
+        whole.place
+    };
     let mut brief = false;
     for inner in &body.statements {
         match plan(inner, whole.facts, whole.policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
+                rejection
+                    .findings
+                    .iter_mut()
+                    .for_each(|finding| finding.span = span.clone());
                 rejection.hint = format!("Take the statement out of the DO block.\n{}", rejection.hint);
                 return Plan::Reject(rejection);
             }
             Plan::Reject(rejection) => {
-                let notice = format!("nobody will judge what this function does when it is called: {}", rejection.message);
+                let notice = format!(
+                    "nobody will judge what this function does when it is called: {}",
+                    rejection.message
+                );
                 composer.notices.push(notice);
-                composer.findings.extend(rejection.findings.into_iter().map(|finding| Finding {
-                    action: Action::Warn,
-                    ..finding
-                }));
+                composer
+                    .findings
+                    .extend(rejection.findings.into_iter().map(|finding| Finding {
+                        action: Action::Warn,
+                        span: span.clone(),
+                        ..finding
+                    }));
             }
             Plan::Run(run) if is_block => {
                 brief = true;
-                composer.findings.extend(run.findings);
+                composer.findings.extend(run.findings.into_iter().map(|f| Finding {
+                    span: span.clone(),
+                    ..f
+                }));
                 composer.notices.extend(run.notices);
             }
             Plan::Forward { findings, notices } if is_block => {
-                composer.findings.extend(findings);
+                composer.findings.extend(findings.into_iter().map(|f| Finding {
+                    span: span.clone(),
+                    ..f
+                }));
                 composer.notices.extend(notices);
             }
             _ => {}
@@ -180,8 +208,8 @@ struct Refusal {
 
 struct Composer<'a> {
     whole: &'a Subject<'a>,
-    /// schema.name, for the policy.
-    table: Option<String>,
+    /// schema.name of each table that the statement is about, for the policy.
+    tables: Vec<String>,
     /// For messages: as the client names it.
     shown: String,
     overrides: Overrides<'a>,
@@ -197,18 +225,11 @@ struct Composer<'a> {
 impl<'a> Composer<'a> {
     fn new(whole: &'a Subject<'a>) -> Composer<'a> {
         let request = Request::of(whole.statement);
-        let first = request.relations.first();
-        let known = first.and_then(|name| whole.facts.relation(name));
-        let known = known.map(|r| match &r.table {
-            // An index is judged by its table.
-            Some(table) => whole.facts.relation(table).unwrap_or(r),
-            None => r,
-        });
         Composer {
             whole,
-            table: known.map(|r| format!("{}.{}", r.schema, r.name)),
-            shown: first.map(rules::sql_name).unwrap_or_default(),
-            overrides: Overrides::read(whole.facts.override_.as_deref()),
+            tables: tables(whole.statement, &request.relations, whole.facts),
+            shown: request.relations.first().map(rules::sql_name).unwrap_or_default(),
+            overrides: Overrides::of(whole.statement, whole.facts.override_.as_deref()),
             findings: Vec::new(),
             notices: Vec::new(),
             refusals: Vec::new(),
@@ -229,7 +250,8 @@ impl<'a> Composer<'a> {
                 text: action,
                 command,
             });
-            self.part(&Subject { action, ..*self.whole }, 0);
+            let span = text.spans[0].clone();
+            self.part(&Subject { action, ..*self.whole }, 0, span);
             return;
         }
         let asked = self.whole.altered();
@@ -247,10 +269,20 @@ impl<'a> Composer<'a> {
                 command: commands[i],
             });
             let facts = &later;
-            self.part(&Subject { action, facts, ..*self.whole }, i);
+            self.part(
+                &Subject {
+                    action,
+                    facts,
+                    ..*self.whole
+                },
+                i,
+                text.spans[i].clone(),
+            );
             let given = match self.parts.last().map(|part| &part.work) {
                 Some(Work::Steps(steps)) => steps.iter().filter_map(|step| given_name(&step.sql)).collect(),
-                _ => rules::name_to_be(&later, asked.as_ref(), commands[i]).into_iter().collect::<Vec<_>>(),
+                _ => rules::name_to_be(&later, asked.as_ref(), commands[i])
+                    .into_iter()
+                    .collect::<Vec<_>>(),
             };
             for relation in later.relations.iter_mut().filter(|r| Some(&r.asked) == asked.as_ref()) {
                 relation.taken_constraints.extend(given.iter().cloned());
@@ -259,24 +291,26 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn part(&mut self, subject: &Subject, action: usize) {
+    fn part(&mut self, subject: &Subject, action: usize, span: Range<usize>) {
         let mut remedy: Option<Vec<Step>> = None;
         for rule in rules::RULES {
             let Some(found) = (rule.check)(subject) else {
                 continue;
             };
-            if let Some(steps) = self.decide(rule, found) {
+            if let Some(steps) = self.decide(rule, found, span.clone()) {
                 remedy.get_or_insert(steps);
             }
         }
-        let own = subject.action.map_or(subject.statement.sql.as_str(), |action| action.text);
+        let own = subject
+            .action
+            .map_or(subject.statement.sql.as_str(), |action| action.text);
         self.why.extend(rules::why_instant(subject));
         let work = remedy.map_or_else(|| Work::Own(own.to_string()), Work::Steps);
         self.parts.push(Part { action, work });
     }
 
     /// Records the finding; the steps if they are to be run.
-    fn decide(&mut self, rule: &'static Rule, found: Found) -> Option<Vec<Step>> {
+    fn decide(&mut self, rule: &'static Rule, found: Found, span: Range<usize>) -> Option<Vec<Step>> {
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -285,6 +319,7 @@ impl<'a> Composer<'a> {
             hint: found.hint.clone(),
             action,
             overridden,
+            span,
         };
         let steps = match (action, found.remedy) {
             (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) => Some(steps),
@@ -293,9 +328,10 @@ impl<'a> Composer<'a> {
                 None
             }
             (Action::Rewrite, Remedy::Steps(_)) => {
+                finding.message = format!("{}, and the safe way cannot run inside a transaction", found.message);
                 self.refusals.push(Refusal {
                     sqlstate: IN_TRANSACTION,
-                    message: format!("{}, and the safe way cannot run inside a transaction", found.message),
+                    message: finding.message.clone(),
                     short: found.short,
                     hint: format!(
                         "{}\nBy hand:\n{}",
@@ -327,9 +363,7 @@ impl<'a> Composer<'a> {
         if finding.action == Action::Warn {
             self.notices.push(format!("{}: {}", finding.rule, finding.message));
         }
-        if let Some(reason) = &finding.overridden {
-            self.notices.push(format!("{} is overridden: {reason}", finding.rule));
-        }
+        self.notices.extend(told(finding.rule, &finding.overridden));
         if finding.action != Action::Allow || finding.overridden.is_some() {
             self.findings.push(finding);
         }
@@ -337,16 +371,40 @@ impl<'a> Composer<'a> {
     }
 
     /// What the policy says, unless an override that counts lets it through.
-    fn action(&self, rule: &str) -> (Action, Option<String>) {
-        let subject = self.policy_subject();
-        let action = self.whole.policy.action(rule, &subject);
+    fn action(&self, rule: &str) -> (Action, Option<Overridden>) {
+        let (policy, subject) = (self.whole.policy, self.policy_subject());
+        let (action, eased) = policy.decision(rule, &subject);
         if matches!(action, Action::Rewrite | Action::Reject)
-            && let Some(reason) = self.overrides.reason(rule)
-            && self.whole.policy.may_override(&subject)
+            && let Some(overridden) = self.overrides.lets_off(rule, policy.reason_required(&subject))
+            && policy.may_override(&subject)
         {
-            return (Action::Allow, Some(reason.to_string()));
+            return (Action::Allow, Some(overridden));
         }
-        (action, None)
+        (action, eased)
+    }
+
+    /// Without the comments before it.
+    fn whole_span(&self) -> Range<usize> {
+        let sql = &self.whole.statement.sql;
+        statement::first_token(sql)..sql.len()
+    }
+
+    /// A comment that is meant to override something and cannot: refused, unless what cannot be read is let through.
+    fn wrong_comment(&mut self) -> Option<Rejection> {
+        let wrong = self.overrides.wrong_comment.clone()?;
+        if matches!(self.whole.policy.unparsed, Action::Allow | Action::Warn) {
+            self.notices.push(wrong);
+            return None;
+        }
+        Some(Rejection {
+            // invalid_parameter_value
+            sqlstate: "22023".to_string(),
+            message: format!("{wrong}; the statement was not run"),
+            detail: String::new(),
+            hint: "`lockkeeper rules` lists the rules. Without the comment the statement is judged as every other."
+                .to_string(),
+            findings: Vec::new(),
+        })
     }
 
     fn policy_subject(&self) -> policy::Subject<'_> {
@@ -354,7 +412,7 @@ impl<'a> Composer<'a> {
             database: &self.whole.facts.database,
             role: &self.whole.facts.role,
             application_name: &self.whole.facts.application_name,
-            table: self.table.as_deref(),
+            tables: &self.tables,
         }
     }
 
@@ -442,6 +500,7 @@ impl<'a> Composer<'a> {
             }),
             _ => {}
         }
+        self.notices.extend(told(rule.name, &overridden));
         self.findings.push(Finding {
             rule: rule.name,
             lock: strongest(self.whole.statement),
@@ -449,6 +508,7 @@ impl<'a> Composer<'a> {
             hint: found.hint,
             action,
             overridden,
+            span: self.whole_span(),
         });
         action
     }
@@ -545,23 +605,29 @@ impl<'a> Composer<'a> {
     }
 
     fn override_hint(&self) -> String {
-        if !self.whole.policy.may_override(&self.policy_subject()) {
-            return match self.whole.facts.override_ {
-                Some(_) => format!(
-                    "lockkeeper.override is set, but the policy does not let {} use it.",
+        let (policy, subject) = (self.whole.policy, self.policy_subject());
+        if !policy.may_override(&subject) {
+            return match self.overrides.any() {
+                true => format!(
+                    "An override is given (lockkeeper.override, or the comment `lockkeeper: allow=…`), but the policy does not let {} use it.",
                     self.whole.facts.role
                 ),
-                None => String::new(),
+                false => String::new(),
             };
         }
-        if let Some(problem) = self.overrides.problem() {
+        if let Some(problem) = self.overrides.problem(policy.reason_required(&subject)) {
             return problem;
         }
-        let mut names: Vec<&str> = self.refusals.iter().map(|r| r.rule).collect();
-        names.dedup();
+        let mut names: Vec<&str> = Vec::new();
+        for refusal in &self.refusals {
+            if !names.contains(&refusal.rule) {
+                names.push(refusal.rule);
+            }
+        }
         format!(
-            "To run it as it is all the same: SET lockkeeper.override = '{}: <why>';",
-            names.join(", ")
+            "To run it as it is all the same: SET lockkeeper.override = '{}: <why>'; or in front of it /* lockkeeper: allow={} reason=\"<why>\" */",
+            names.join(", "),
+            names.join(",")
         )
     }
 }
@@ -605,8 +671,15 @@ impl Progress {
         let comment = relation.constraint(Progress::NAME).and_then(|c| c.comment.as_deref());
         if let Some(comment) = comment {
             // Actions that are done, in the words of `mark`; with another hash it is another statement's.
-            let listed = comment.strip_prefix("lockkeeper: done:").and_then(|rest| rest.split_once('(')).map(|p| p.0);
-            let done: Vec<usize> = listed.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect();
+            let listed = comment
+                .strip_prefix("lockkeeper: done:")
+                .and_then(|rest| rest.split_once('('))
+                .map(|p| p.0);
+            let done: Vec<usize> = listed
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect();
             progress.begun = progress.mark(&done) == comment;
             progress.done = if progress.begun { done } else { Vec::new() };
         }
@@ -644,7 +717,9 @@ impl Progress {
     /// If nothing is done when the step has failed for good, there is nothing to remember.
     fn forget_with(&self, step: &mut Step) {
         match &mut step.cleanup {
-            Some(own) if own.brief => own.sql.push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
+            Some(own) if own.brief => own
+                .sql
+                .push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
             Some(_) => {}
             None => {
                 step.cleanup = Some(Cleanup {
@@ -653,7 +728,11 @@ impl Progress {
                         self.oid,
                         quote_literal(Progress::NAME)
                     ),
-                    sql: format!("ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}", self.table, Progress::NAME),
+                    sql: format!(
+                        "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+                        self.table,
+                        Progress::NAME
+                    ),
                     brief: true,
                     told: "nothing of the statement was done".to_string(),
                 })
@@ -710,46 +789,45 @@ fn given_name(sql: &str) -> Option<String> {
     .filter(|name| !name.is_empty())
 }
 
-/// `lockkeeper.override` taken apart: `drop-column, truncate: ticket 42`.
-struct Overrides<'a> {
-    names: Vec<&'a str>,
-    reason: &'a str,
+/// For the client: that a rule was let off, by what, and why.
+fn told(rule: &str, overridden: &Option<Overridden>) -> Option<String> {
+    let Overridden { by, reason } = overridden.as_ref()?;
+    Some(match reason.as_str() {
+        "" => format!("{rule} is overridden by {by}"),
+        reason => format!("{rule} is overridden: {reason} (by {by})"),
+    })
 }
 
-impl<'a> Overrides<'a> {
-    fn read(setting: Option<&'a str>) -> Overrides<'a> {
-        let (names, reason) = match setting.unwrap_or_default().split_once(':') {
-            Some((names, reason)) => (names, reason.trim()),
-            None => (setting.unwrap_or_default(), ""),
+/// schema.name of the tables that a statement is about, an index standing for its table. All of them count: what the policy
+/// says of one is no answer for another. Those that nobody else can see are not asked about.
+fn tables(statement: &Statement, named: &[Name], facts: &Facts) -> Vec<String> {
+    let full = |name: &Name| format!("{}.{}", name.schema.as_deref().unwrap_or("public"), name.name);
+    let of_index = |relation: &Relation| relation.table.as_ref().map(full);
+    let mut tables: Vec<String> = Vec::new();
+    for (at, name) in named.iter().enumerate() {
+        let table = match facts.relation(name) {
+            Some(relation) if relation.invisible_to_others() => None,
+            Some(relation) => {
+                Some(of_index(relation).unwrap_or_else(|| format!("{}.{}", relation.schema, relation.name)))
+            }
+            // Offline a name may also be an index, whose table is not known.
+            None => (facts.offline && names_tables(statement, at)).then(|| full(name)),
         };
-        Overrides {
-            names: names.split(',').map(str::trim).filter(|n| !n.is_empty()).collect(),
-            reason,
-        }
+        tables.extend(table.filter(|table| !tables.contains(table)));
     }
+    tables
+}
 
-    fn reason(&self, rule: &str) -> Option<&'a str> {
-        (!self.reason.is_empty() && self.names.contains(&rule)).then_some(self.reason)
-    }
-
-    /// Why an override that is set did not help.
-    fn problem(&self) -> Option<String> {
-        let unknown = self.names.iter().find(|name| rules::find(name).is_none());
-        if let Some(name) = unknown {
-            let distance = |rule: &&Rule| strsim::damerau_levenshtein(rule.name, name);
-            let nearest = rules::RULES.iter().min_by_key(distance)?;
-            return Some(format!(
-                "lockkeeper.override names no rule `{name}`; the nearest is `{}`.",
-                nearest.name
-            ));
-        }
-        if !self.names.is_empty() && self.reason.is_empty() {
-            return Some(format!(
-                "lockkeeper.override needs a reason: SET lockkeeper.override = '{}: <why>';",
-                self.names.join(", ")
-            ));
-        }
-        None
+/// Whether the relation that a statement names at this place is a table or a view, as far as the grammar tells.
+fn names_tables(statement: &Statement, at: usize) -> bool {
+    use pg_query::protobuf::{ObjectType, ReindexObjectType};
+    match &statement.node {
+        NodeEnum::DropStmt(drop) => drop.remove_type() != ObjectType::ObjectIndex,
+        NodeEnum::ReindexStmt(reindex) => reindex.kind() == ReindexObjectType::ReindexObjectTable,
+        NodeEnum::AlterTableStmt(alter) => at == 0 && alter.objtype() != ObjectType::ObjectIndex,
+        NodeEnum::RenameStmt(rename) => at == 0 && rename.rename_type() != ObjectType::ObjectIndex,
+        NodeEnum::TruncateStmt(_) | NodeEnum::VacuumStmt(_) => true,
+        _ => at == 0,
     }
 }
 

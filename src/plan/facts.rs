@@ -631,6 +631,22 @@ pub struct TypeFact {
     pub used_bytes: u64,
 }
 
+/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
+/// read is not among them.
+pub fn planned_rows(json: &str) -> Option<f64> {
+    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
+    children
+        .iter()
+        .filter(|child| {
+            child
+                .get("Parent Relationship")
+                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
+        })
+        .filter_map(|child| child.get("Plan Rows")?.as_f64())
+        .reduce(f64::max)
+}
+
 impl Facts {
     /// Reads the answer of [`Request::sql`].
     pub fn decode(json: &[u8]) -> Result<Facts, String> {
@@ -1020,5 +1036,15 @@ mod tests {
         check(|r| email(r).columns.push(None), None);
         check(|r| email(r).columns.push(Some("org".into())), None);
         check(|r| email(r).method = "hash".into(), None);
+    }
+
+    #[test]
+    fn the_planner_s_estimate_is_read() {
+        let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
+        assert_eq!(planned_rows(json), Some(1234.0));
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
+        assert_eq!(planned_rows(json), Some(3.0));
+        assert_eq!(planned_rows("[]"), None);
+        assert_eq!(planned_rows("no json"), None);
     }
 }

@@ -9,6 +9,7 @@ pub mod body;
 pub mod compose;
 pub mod facts;
 pub mod lock;
+mod overrides;
 pub mod policy;
 pub mod rules;
 pub mod splice;
@@ -131,8 +132,19 @@ pub struct Finding {
     /// What to do instead: safe SQL for these very names, ready to copy.
     pub hint: String,
     pub action: policy::Action,
-    /// Set where an override let the statement through: the reason that was given.
-    pub overridden: Option<String>,
+    /// Set where an override let the statement through.
+    pub overridden: Option<Overridden>,
+    /// The part of the statement that was found, in bytes of [`Statement::sql`].
+    pub span: std::ops::Range<usize>,
+}
+
+/// What let a rule off, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// `lockkeeper.override`, `comment`, or the policy's block: `[[override]] role = "dba"`.
+    pub by: String,
+    /// Empty where none was given and the policy asks for none.
+    pub reason: String,
 }
 
 /// The error that the client gets instead of the statement's execution.

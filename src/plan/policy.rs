@@ -4,12 +4,14 @@
 //! map one to one onto the `*Table` structs below, which refuse unknown keys. What a file leaves out comes from the policy
 //! that it extends.
 
+use super::Overridden;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use toml::de::{DeTable, DeValue};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+/// From the mildest to the strictest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Allow,
@@ -36,6 +38,14 @@ pub enum OnAuditFailure {
     Closed,
 }
 
+/// What the audit log keeps of constants in statements and of parameters. Passwords it never keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Literals {
+    Keep,
+    Redact,
+}
+
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// `standard`, or the file's path: for the audit log.
@@ -46,6 +56,7 @@ pub struct Policy {
     pub small_bytes: u64,
     pub backfill: Backfill,
     pub on_audit_failure: OnAuditFailure,
+    pub audit_literals: Literals,
     pub rules: Rules,
 }
 
@@ -76,6 +87,7 @@ pub struct Backfill {
 pub struct Rules {
     default: Action,
     may_override: bool,
+    reason_required: bool,
     actions: BTreeMap<String, Action>,
     overrides: Vec<OverrideTable>,
 }
@@ -86,8 +98,8 @@ pub struct Subject<'a> {
     pub database: &'a str,
     pub role: &'a str,
     pub application_name: &'a str,
-    /// schema.name of the table, where known.
-    pub table: Option<&'a str>,
+    /// schema.name of each table that the statement is about, as far as they are known.
+    pub tables: &'a [String],
 }
 
 const STANDARD: &str = include_str!("../../policies/standard.toml");
@@ -126,6 +138,7 @@ struct DefaultsTable {
     unparsed: Option<Action>,
     in_transaction: Option<InTransaction>,
     may_override: Option<bool>,
+    reason_required: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -157,6 +170,7 @@ struct BackfillTable {
 #[serde(deny_unknown_fields)]
 struct AuditTable {
     on_failure: Option<OnAuditFailure>,
+    literals: Option<Literals>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -169,6 +183,9 @@ struct OverrideTable {
     #[serde(default)]
     rules: BTreeMap<String, Action>,
     may_override: Option<bool>,
+    reason_required: Option<bool>,
+    /// For the audit log and the NOTICE.
+    reason: Option<String>,
 }
 
 impl Policy {
@@ -187,36 +204,92 @@ impl Policy {
         Policy::parse(text, name, rule_names).ok()
     }
 
-    /// The action for a finding of `rule`: the first `[[override]]` that matches and names the rule, else `[rules]`, else `[defaults]`.
-    pub fn action(&self, rule: &str, subject: &Subject) -> Action {
+    /// The action for a finding of `rule`: for each table the first `[[override]]` that matches and names the rule, else
+    /// `[rules]`, else `[defaults]`; of several tables' the strictest. With it, which block has eased the action to one that
+    /// leaves the statement as it is.
+    pub fn decision(&self, rule: &str, subject: &Subject) -> (Action, Option<Overridden>) {
         let rules = &self.rules;
-        let special = rules
-            .overrides
-            .iter()
-            .filter(|o| o.matches(subject))
-            .find_map(|o| o.rules.get(rule));
-        *special.or_else(|| rules.actions.get(rule)).unwrap_or(&rules.default)
+        let usual = *rules.actions.get(rule).unwrap_or(&rules.default);
+        let of_table = |table: Option<&str>| match rules.first(subject, table, |block| block.rules.get(rule).copied()) {
+            Some((action, block)) => (action, Some(block)),
+            None => (usual, None),
+        };
+        let Some((action, block)) = subject.each(of_table).max_by_key(|(action, _)| *action) else {
+            return (usual, None);
+        };
+        let eased = action < usual && matches!(action, Action::Allow | Action::Warn);
+        (action, block.filter(|_| eased).map(OverrideTable::overridden))
     }
 
-    /// Whether `SET lockkeeper.override` counts for this subject: the first `[[override]]` that matches and says, else `[defaults]`.
+    /// Whether `SET lockkeeper.override` and the comment count for this subject: for each table the first `[[override]]` that
+    /// matches and says, else `[defaults]`.
     pub fn may_override(&self, subject: &Subject) -> bool {
         let rules = &self.rules;
-        let special = rules
-            .overrides
-            .iter()
-            .filter(|o| o.matches(subject))
-            .find_map(|o| o.may_override);
-        special.unwrap_or(rules.may_override)
+        let said = |table: Option<&str>| match rules.first(subject, table, |block| block.may_override) {
+            Some((may, _)) => may,
+            None => rules.may_override,
+        };
+        subject.each(said).all(|may| may)
+    }
+
+    /// Whether they must say why.
+    pub fn reason_required(&self, subject: &Subject) -> bool {
+        let rules = &self.rules;
+        let said = |table: Option<&str>| match rules.first(subject, table, |block| block.reason_required) {
+            Some((required, _)) => required,
+            None => rules.reason_required,
+        };
+        subject.each(said).any(|required| required)
+    }
+}
+
+impl Rules {
+    /// The first block that matches and answers, with its answer.
+    fn first<T>(
+        &self,
+        subject: &Subject,
+        table: Option<&str>,
+        answer: impl Fn(&OverrideTable) -> Option<T>,
+    ) -> Option<(T, &OverrideTable)> {
+        let mut matching = self.overrides.iter().filter(|block| block.matches(subject, table));
+        matching.find_map(|block| Some((answer(block)?, block)))
+    }
+}
+
+impl<'a> Subject<'a> {
+    /// Asked once a table; once without one where none is known.
+    fn each<T>(&self, ask: impl Fn(Option<&'a str>) -> T) -> impl Iterator<Item = T> {
+        let tables = self.tables;
+        let none = tables.is_empty().then_some(None);
+        tables.iter().map(|table| Some(table.as_str())).chain(none).map(ask)
     }
 }
 
 impl OverrideTable {
-    fn matches(&self, subject: &Subject) -> bool {
+    /// As the audit log names it: `[[override]] role = "dba", table = "scratch.*"`.
+    fn overridden(&self) -> Overridden {
+        let conditions = [
+            ("database", &self.database),
+            ("role", &self.role),
+            ("application_name", &self.application_name),
+            ("table", &self.table),
+        ];
+        let written: Vec<String> = conditions
+            .iter()
+            .filter_map(|(key, pattern)| pattern.as_ref().map(|pattern| format!("{key} = {pattern:?}")))
+            .collect();
+        Overridden {
+            by: format!("[[override]] {}", written.join(", ")),
+            reason: self.reason.clone().unwrap_or_default(),
+        }
+    }
+
+    fn matches(&self, subject: &Subject, table: Option<&str>) -> bool {
         let fits = |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|p| glob(p, value));
         fits(&self.role, subject.role)
             && fits(&self.database, subject.database)
             && fits(&self.application_name, subject.application_name)
-            && self.table.as_ref().is_none_or(|pattern| match subject.table {
+            && self.table.as_ref().is_none_or(|pattern| match table {
                 Some(table) if pattern.contains('.') => glob(pattern, table),
                 Some(table) => glob(pattern, table.rsplit_once('.').map_or(table, |(_, name)| name)),
                 None => false,
@@ -254,6 +327,7 @@ impl File {
                 unparsed: self.defaults.unparsed.or(base.defaults.unparsed),
                 in_transaction: self.defaults.in_transaction.or(base.defaults.in_transaction),
                 may_override: self.defaults.may_override.or(base.defaults.may_override),
+                reason_required: self.defaults.reason_required.or(base.defaults.reason_required),
             },
             lock: LockTable {
                 timeout_ms: self.lock.timeout_ms.or(base.lock.timeout_ms),
@@ -276,6 +350,7 @@ impl File {
             },
             audit: AuditTable {
                 on_failure: self.audit.on_failure.or(base.audit.on_failure),
+                literals: self.audit.literals.or(base.audit.literals),
             },
             rules: base.rules.into_iter().chain(self.rules).collect(),
             overrides: self.overrides.into_iter().chain(base.overrides).collect(),
@@ -303,9 +378,11 @@ impl File {
                 notice_ms: self.backfill.notice_s? * 1000,
             },
             on_audit_failure: self.audit.on_failure?,
+            audit_literals: self.audit.literals?,
             rules: Rules {
                 default: self.defaults.rule?,
                 may_override: self.defaults.may_override?,
+                reason_required: self.defaults.reason_required?,
                 actions: self.rules,
                 overrides: self.overrides,
             },
@@ -424,8 +501,8 @@ impl Source<'_> {
                                table: write it in [rules] and [defaults] instead";
                 return Err(self.at(&["override", &index], message));
             }
-            if special.rules.is_empty() && special.may_override.is_none() {
-                let message = "this [[override]] changes nothing: give it `rules` or `may_override`";
+            if special.rules.is_empty() && special.may_override.is_none() && special.reason_required.is_none() {
+                let message = "this [[override]] changes nothing: give it `rules`, `may_override` or `reason_required`";
                 return Err(self.at(&["override", &index], message));
             }
         }
@@ -588,8 +665,12 @@ mod tests {
         database: "shop",
         role: "app",
         application_name: "psql",
-        table: Some("public.users"),
+        tables: &[],
     };
+
+    fn action(policy: &Policy, rule: &str, subject: &Subject) -> Action {
+        policy.decision(rule, subject).0
+    }
 
     fn policy(text: &str) -> Policy {
         Policy::parse(text, "p.toml", &RULES).unwrap()
@@ -619,7 +700,7 @@ mod tests {
     fn embedded_policies_decide() {
         let actions = |name: &str| {
             let policy = Policy::embedded(name, &RULES).unwrap();
-            let action = |rule| policy.action(rule, &SOMEBODY);
+            let action = |rule| action(&policy, rule, &SOMEBODY);
             (
                 [
                     action("drop-column"),
@@ -652,7 +733,7 @@ mod tests {
             ([Warn; 4], true, OnAuditFailure::Open, InTransaction::Forward)
         );
         let observe = Policy::embedded("observe", &RULES).unwrap();
-        assert!(RULES.iter().all(|rule| observe.action(rule, &SOMEBODY) == Warn));
+        assert!(RULES.iter().all(|rule| action(&observe, rule, &SOMEBODY) == Warn));
         assert_eq!(observe.unparsed, Warn);
     }
 
@@ -660,13 +741,13 @@ mod tests {
     fn what_is_not_written_comes_from_the_extended_policy() {
         let p = policy("[lock]\ntimeout_ms = 20\n[rules]\ndrop-table = 'allow'");
         assert_eq!((p.lock.timeout_ms, p.lock.pause_ms), (20, 200));
-        assert_eq!(p.action("drop-table", &SOMEBODY), Action::Allow);
-        assert_eq!(p.action("drop-column", &SOMEBODY), Action::Reject);
-        assert_eq!(p.action("set-not-null", &SOMEBODY), Action::Rewrite);
+        assert_eq!(action(&p, "drop-table", &SOMEBODY), Action::Allow);
+        assert_eq!(action(&p, "drop-column", &SOMEBODY), Action::Reject);
+        assert_eq!(action(&p, "set-not-null", &SOMEBODY), Action::Rewrite);
         assert_eq!(p.name, "p.toml");
         let p = policy("extends = 'strict'\n[defaults]\nmay_override = true");
         assert_eq!(
-            (p.action("set-not-null", &SOMEBODY), p.may_override(&SOMEBODY)),
+            (action(&p, "set-not-null", &SOMEBODY), p.may_override(&SOMEBODY)),
             (Action::Reject, true)
         );
         assert_eq!(policy("").on_audit_failure, OnAuditFailure::Open);
@@ -685,10 +766,12 @@ mod tests {
              [[override]]
              role = 'dba'
              may_override = true
+             reason_required = false
              [[override]]
              role = 'd*'
              table = 'scratch.*'
              may_override = false
+             reason = 'nobody reads it'
              rules = { drop-table = 'allow' }
              [[override]]
              application_name = 'nightly-*-job'
@@ -696,40 +779,40 @@ mod tests {
              table = 'users'
              rules = { drop-table = 'warn' }",
         );
+        let of = |tables: &'static [&str]| -> Vec<String> { tables.iter().map(|table| table.to_string()).collect() };
+        let (scratch, users, users2) = (of(&["scratch.t"]), of(&["public.users"]), of(&["public.users2"]));
         let dba = Subject {
             role: "dba",
-            table: Some("scratch.t"),
+            tables: &scratch,
             ..SOMEBODY
         };
+        let decided = p.decision("drop-table", &dba);
+        let by = "[[override]] role = \"d*\", table = \"scratch.*\"".to_string();
+        let reason = "nobody reads it".to_string();
         assert_eq!(
-            (p.action("drop-table", &dba), p.may_override(&dba)),
-            (Action::Allow, true)
+            (decided, p.may_override(&dba)),
+            ((Action::Allow, Some(Overridden { by, reason })), true)
         );
         let dev = Subject { role: "dev", ..dba };
         assert_eq!(
-            (p.action("drop-table", &dev), p.may_override(&dev)),
+            (action(&p, "drop-table", &dev), p.may_override(&dev)),
             (Action::Allow, false)
         );
+        assert!(p.reason_required(&dev) && !p.reason_required(&dba));
         let nightly = Subject {
             application_name: "nightly-7-job",
+            tables: &users,
             ..SOMEBODY
         };
-        assert_eq!(p.action("drop-table", &nightly), Action::Warn);
-        assert_eq!(p.action("drop-column", &nightly), Action::Reject);
-        assert_eq!(
-            p.action("drop-table", &Subject { table: None, ..nightly }),
-            Action::Reject
-        );
-        assert_eq!(
-            p.action(
-                "drop-table",
-                &Subject {
-                    table: Some("public.users2"),
-                    ..nightly
-                }
-            ),
-            Action::Reject
-        );
+        assert_eq!(action(&p, "drop-table", &nightly), Action::Warn);
+        assert_eq!(action(&p, "drop-column", &nightly), Action::Reject);
+        for tables in [&[][..], &users2, &of(&["public.users", "public.users2"])] {
+            assert_eq!(action(&p, "drop-table", &Subject { tables, ..nightly }), Action::Reject);
+        }
+        // A table that is let off says nothing about the others, nor one that is guarded.
+        let both = of(&["scratch.t", "public.users"]);
+        let dba = Subject { tables: &both, ..dba };
+        assert_eq!(p.decision("drop-table", &dba), (Action::Reject, None));
         assert!(!p.may_override(&SOMEBODY));
     }
 
@@ -832,7 +915,7 @@ mod tests {
         );
         check_error(
             "[[override]]\nrole = 'a'\nmay_override = true\n[[override]]\nrole = 'b'",
-            "p.toml:4: this [[override]] changes nothing: give it `rules` or `may_override`",
+            "p.toml:4: this [[override]] changes nothing: give it `rules`, `may_override` or `reason_required`",
         );
         check_error(
             "[[override]]\nrole = ''\nmay_override = true",

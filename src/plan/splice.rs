@@ -109,7 +109,10 @@ pub fn index_on(sql: &str, index: &str, (schema, table): (&str, &str), only: boo
     };
     let on = text.find(Token::On)?;
     // Behind the table's name come USING or the columns.
-    let rest = text.tokens[on..].iter().position(|t| matches!(t.token(), Token::Using | Token::Ascii40))? + on;
+    let rest = text.tokens[on..]
+        .iter()
+        .position(|t| matches!(t.token(), Token::Using | Token::Ascii40))?
+        + on;
     expected.idxname = index.to_string();
     expected.concurrent = !only;
     expected.if_not_exists = false;

@@ -92,6 +92,38 @@ fn next_statement(text: &[u8], mut at: usize) -> Option<Option<usize>> {
     Some(None)
 }
 
+/// One of those that the server runs in a transaction with others. Of the rest, some run only alone (VACUUM, CREATE INDEX
+/// CONCURRENTLY).
+pub fn is_transactional(statement: &Statement) -> bool {
+    match &statement.node {
+        NodeEnum::IndexStmt(index) => !index.concurrent,
+        NodeEnum::DropStmt(drop) => !drop.concurrent,
+        NodeEnum::AlterTableStmt(alter) => !alter.cmds.iter().any(|node| {
+            let Some(NodeEnum::AlterTableCmd(command)) = &node.node else {
+                return false;
+            };
+            matches!(
+                command.subtype(),
+                pg_query::protobuf::AlterTableType::AtDetachPartition
+                    | pg_query::protobuf::AlterTableType::AtDetachPartitionFinalize
+            )
+        }),
+        NodeEnum::UpdateStmt(_)
+        | NodeEnum::DeleteStmt(_)
+        | NodeEnum::TruncateStmt(_)
+        | NodeEnum::RenameStmt(_)
+        | NodeEnum::AlterObjectSchemaStmt(_)
+        | NodeEnum::CommentStmt(_)
+        | NodeEnum::ViewStmt(_)
+        | NodeEnum::CreateTrigStmt(_)
+        | NodeEnum::RuleStmt(_)
+        | NodeEnum::CreatePolicyStmt(_)
+        | NodeEnum::CreateStmt(_)
+        | NodeEnum::CreateTableAsStmt(_) => true,
+        _ => false,
+    }
+}
+
 /// After this text a table's name may mean another table: `SET search_path`, `SET ROLE` (for `"$user"`), `DISCARD ALL` and the
 /// like. Too many texts are better than too few.
 pub fn may_move_names(text: &[u8]) -> bool {
@@ -568,6 +600,37 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
     }
 }
 
+/// The comments in front of a statement's first token, without their marks. The same bytes as the server's scanner skips, so
+/// that nothing of the statement itself is ever taken for one.
+pub(super) fn leading_comments(sql: &str) -> Vec<&str> {
+    let bytes = sql.as_bytes();
+    let (mut at, mut comments) = (0, Vec::new());
+    loop {
+        let (start, end, next) = match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(&byte), _) if is_space(byte) => {
+                at += 1;
+                continue;
+            }
+            (Some(b'-'), Some(b'-')) => {
+                let end = line_end(bytes, at);
+                (at + 2, end, end)
+            }
+            (Some(b'/'), Some(b'*')) => match block_comment_end(bytes, at) {
+                Some(end) => (at + 2, end - 2, end),
+                None => return comments,
+            },
+            _ => return comments,
+        };
+        comments.extend(sql.get(start..end));
+        at = next;
+    }
+}
+
+/// Without the space and comments in front, in bytes: where the first token is.
+pub fn first_token(sql: &str) -> usize {
+    skip_space(sql.as_bytes(), 0).unwrap_or(sql.len())
+}
+
 /// +1 for an opening, -1 for a closing parenthesis or bracket.
 pub(super) fn depth_change(token: &ScanToken) -> i32 {
     match token.token() {
@@ -584,6 +647,8 @@ pub struct AlterText {
     pub head: String,
     /// In the order of the tree's `cmds`.
     pub actions: Vec<String>,
+    /// Where each stands in the statement's text, in bytes.
+    pub spans: Vec<std::ops::Range<usize>>,
 }
 
 /// None if it is no ALTER TABLE, or could not be proven to come apart.
@@ -596,6 +661,7 @@ pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
     let body = alter_head(&tokens)?;
     let head = sql.get(tokens[0].start as usize..tokens[body - 1].end as usize)?;
     let mut actions = Vec::with_capacity(alter.cmds.len());
+    let mut spans = Vec::with_capacity(alter.cmds.len());
     let mut depth = 0;
     let mut first = body;
     for i in body..=tokens.len() {
@@ -608,7 +674,9 @@ pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
         };
         if end {
             let (from, to) = (tokens.get(first)?, tokens.get(i.checked_sub(1)?)?);
-            actions.push(sql.get(from.start as usize..to.end as usize)?.to_string());
+            let span = from.start as usize..to.end as usize;
+            actions.push(sql.get(span.clone())?.to_string());
+            spans.push(span);
             first = i + 1;
         }
     }
@@ -622,6 +690,7 @@ pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
     all.then(|| AlterText {
         head: head.to_string(),
         actions,
+        spans,
     })
 }
 
@@ -1216,7 +1285,12 @@ mod tests {
             let expect = expect.map(|(head, actions)| AlterText {
                 head: head.into(),
                 actions: actions.iter().map(|a| a.to_string()).collect(),
+                spans: got.as_ref().map(|got| got.spans.clone()).unwrap_or_default(),
             });
+            if let Some(text) = &got {
+                let at = |(span, action): (&std::ops::Range<usize>, &String)| sql[span.clone()] == **action;
+                assert!(text.spans.iter().zip(&text.actions).all(at), "{sql:?}");
+            }
             assert_eq!(got, expect, "{sql:?}");
         };
         check("alter table t add a int", Some(("alter table t", &["add a int"])));

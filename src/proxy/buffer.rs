@@ -1,6 +1,7 @@
 //! One direction's bytes: judged ones that are still to be written, and those behind them that are not judged yet.
 
 use super::stream::Stream;
+use super::wire;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -73,6 +74,11 @@ impl Buffer {
         self.body == 0
     }
 
+    /// Lets rows pass, as many as are here as a whole.
+    pub fn pass_rows(&mut self) {
+        self.forward += wire::rows_len(self.unjudged());
+    }
+
     /// Throws away `len` bytes from the front of what is not judged, as much as is here; returns what is still to be thrown away.
     /// Only when everything before was written.
     pub fn discard(&mut self, len: usize) -> usize {
@@ -83,6 +89,13 @@ impl Buffer {
         self.wanted = 0;
         self.reset_if_empty();
         len - here
+    }
+
+    /// What was to be written has nobody to go to.
+    pub fn give_up(&mut self) {
+        self.start = self.forward;
+        self.unflushed = false;
+        self.reset_if_empty();
     }
 
     /// Removes one whole frame of `len` bytes from between judged and unjudged bytes.
@@ -108,6 +121,12 @@ impl Buffer {
     /// The frame at the front must be here as a whole before it is judged.
     pub fn want(&mut self, len: usize) {
         self.wanted = len;
+    }
+
+    /// What it holds of memory.
+    #[cfg(any(test, fuzzing))]
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
     }
 
     pub fn poll_write(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -6,7 +6,7 @@
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 pub struct Ask {
     pub sql: String,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
-    pub types: Vec<u8>,
-    pub parameters: Vec<u8>,
+    pub types: Bytes,
+    pub parameters: Bytes,
 }
 
 impl Ask {
@@ -106,7 +106,7 @@ impl Relay {
             b"CCPBECC".iter().for_each(|tag| owed.sent(*tag));
         }
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let answered = self.collect(&mut owed, hears).await?;
         if answered.is_err() {
             self.after_error(closing).await?;
@@ -123,7 +123,7 @@ impl Relay {
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CPC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, closing);
-        self.send(&out).await?;
+        self.send(&out).await;
         let answered = self.collect(&mut owed, Hears::Notices).await?.map(|_| ());
         if answered.is_err() {
             self.after_error(closing).await?;
@@ -136,7 +136,7 @@ impl Relay {
         self.responses.sent(b'S');
         let mut out = BytesMut::new();
         wire::put_sync(&mut out);
-        self.send(&out).await?;
+        self.send(&out).await;
         self.swallow_ready = true;
         let settled = self.settle().await;
         self.swallow_ready = false;
@@ -157,15 +157,22 @@ impl Relay {
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {
             self.responses.skip_to_sync();
+            self.unclosed = true;
             return Ok(());
         }
+        self.close_reserved().await
+    }
+
+    /// Only where a Sync harms nothing.
+    pub async fn close_reserved(&mut self) -> Result<(), Broken> {
+        self.unclosed = false;
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_close(&mut out, b'P', &self.reserved);
         wire::put_close(&mut out, b'S', &self.reserved);
         b"CC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, Closing::Sync);
-        self.send(&out).await?;
+        self.send(&out).await;
         // Closing cannot fail.
         self.collect(&mut owed, Hears::Notices).await.map(|_| ())
     }

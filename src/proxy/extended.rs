@@ -2,18 +2,21 @@
 //! happens when they are.
 
 use super::dialogue::{Closing, Hears};
+use super::held;
 use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, Held, HeldKind, HeldPortal};
+use super::relay::{Broken, Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, unparsed_report};
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::statement::{Gate, Kind, Prepared, Statement, Unreadable, gate, may_use_prepared, prepared};
-use bytes::BytesMut;
+use crate::plan::statement::{
+    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_use_prepared, prepared,
+};
+use bytes::{Bytes, BytesMut};
 
 impl Session {
     pub(super) async fn on_parse(&mut self, len: usize) -> Result<(), Broken> {
-        let frame = self.relay.up.unjudged()[..len].to_vec();
+        let frame = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         let Some(parse) = wire::parse_message(&frame) else {
             self.relay.pass_frame(len);
             return Ok(());
@@ -23,35 +26,35 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        let uses_prepared = !self.relay.statements.is_empty() && may_use_prepared(parse.text);
+        let uses_prepared = self.relay.held.has_statements() && may_use_prepared(parse.text);
         if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
-        let held = |what| Held {
-            text: parse.text.to_vec(),
-            types: parse.types.to_vec(),
-            what,
-            quiet_until: None,
-        };
+        if let Some(report) = self.ask_reading(parse.text).await? {
+            return self.refuse_extended(len, report).await;
+        }
+        let reading = depends_on_reading(parse.text).then(|| self.relay.reading());
+        let held = |what| held_as(&frame, &parse, reading.clone(), what);
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
                 [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
-                    self.parse_limited(len, &parse, statement).await
+                    self.parse_limited(len, &parse, statement, held(held::Kind::Rewritten))
+                        .await
                 }
                 [statement] if needs_judging(statement) => {
-                    self.parse_as(len, parse.name, Some(held(HeldKind::Judge))).await
+                    self.parse_as(len, parse.name, Some(held(held::Kind::Judge))).await
                 }
                 [statement] if prepared(statement).is_some() => {
                     if let Some(report) = self.executes_held(&statements) {
                         return self.refuse_extended(len, report).await;
                     }
                     let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
-                    let held = forgets.then(|| held(HeldKind::Forgets));
+                    let held = forgets.then(|| held(held::Kind::Forgets));
                     self.parse_as(len, parse.name, held).await
                 }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
-                _ => self.parse_as(len, parse.name, Some(held(HeldKind::Unreadable))).await,
+                _ => self.parse_as(len, parse.name, Some(held(held::Kind::Unreadable))).await,
             },
             Err(unreadable) => match self.refusal_unread(parse.text, &unreadable) {
                 Some(report) => {
@@ -59,7 +62,7 @@ impl Session {
                     self.refuse_extended(len, report).await
                 }
                 None => {
-                    let held = may_be_ddl(parse.text).then(|| held(HeldKind::Unreadable));
+                    let held = may_be_ddl(parse.text).then(|| held(held::Kind::Unreadable));
                     self.parse_as(len, parse.name, held).await
                 }
             },
@@ -67,17 +70,21 @@ impl Session {
     }
 
     /// Forwards a Parse and, once the server has taken it, remembers what it holds.
-    pub(super) async fn parse_as(&mut self, len: usize, name: &[u8], held: Option<Held>) -> Result<(), Broken> {
+    pub(super) async fn parse_as(
+        &mut self,
+        len: usize,
+        name: &[u8],
+        held: Option<held::Statement>,
+    ) -> Result<(), Broken> {
+        if held.as_ref().is_some_and(|held| !self.relay.held.fits(held.size())) {
+            return self.refuse_to_hold(len).await;
+        }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
         if !self.relay.responses.skipping() {
             match held {
-                Some(held) => {
-                    self.relay.statements.insert(name.to_vec(), held);
-                }
-                None => {
-                    self.relay.statements.remove(name);
-                }
+                Some(held) => self.relay.held.prepare(name, held),
+                None => self.relay.held.forget_statement(name),
             }
         }
         Ok(())
@@ -88,7 +95,11 @@ impl Session {
         len: usize,
         parse: &wire::ParseMessage<'_>,
         statement: &Statement,
+        held: held::Statement,
     ) -> Result<(), Broken> {
+        if !self.relay.held.fits(held.size()) {
+            return self.refuse_to_hold(len).await;
+        }
         let place = self.relay.place();
         let shift = characters(&parse.text[..statement.offset]);
         match self
@@ -104,13 +115,7 @@ impl Session {
                 self.relay.hide_position = false;
                 settled?;
                 if !self.relay.responses.skipping() {
-                    let held = Held {
-                        text: parse.text.to_vec(),
-                        types: parse.types.to_vec(),
-                        what: HeldKind::Rewritten,
-                        quiet_until: None,
-                    };
-                    self.relay.statements.insert(parse.name.to_vec(), held);
+                    self.relay.held.prepare(parse.name, held);
                 }
                 Ok(())
             }
@@ -121,26 +126,78 @@ impl Session {
     }
 
     pub(super) async fn on_bind(&mut self, len: usize) -> Result<(), Broken> {
-        let frame = self.relay.up.unjudged()[..len].to_vec();
+        // The only copy: the portal, and what is asked with its parameters, share it.
+        let bind = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         self.relay.settle().await?;
         self.relay.pass_frame(len);
         self.relay.settle().await?;
-        if let Some((portal, statement)) = wire::bind_names(&frame)
+        if let Some((portal, name)) = wire::bind_names(&bind)
             && !self.relay.responses.skipping()
         {
-            match self.relay.statements.get(statement) {
-                Some(held) if self.relay.is_held(statement) => {
-                    let bound = HeldPortal {
-                        statement: statement.to_vec(),
-                        held: held.clone(),
-                        bind: frame.clone(),
+            match self.relay.held.statement(name).cloned() {
+                Some(statement) if self.relay.held.wants_look(name) => {
+                    let of = bind.slice_ref(name);
+                    let bound = held::Portal {
+                        of,
+                        statement,
+                        bind: bind.clone(),
                     };
-                    self.relay.portals.insert(portal.to_vec(), bound);
+                    self.relay.held.bind(portal, bound);
                 }
-                _ => drop(self.relay.portals.remove(portal)),
+                _ => self.relay.held.forget_portal(portal),
             }
         }
         Ok(())
+    }
+
+    /// A Bind that is too large to be held, as that of a large value: if its statement pins a key, no parameter can make it
+    /// harmful, and it passes unheld.
+    pub(super) async fn on_large_bind(&mut self, len: usize) -> Result<(), Broken> {
+        self.relay.settle().await?;
+        let front = self.relay.up.unjudged();
+        let Some((portal, name)) = wire::bind_names(front).map(|(p, s)| (p.to_vec(), s.to_vec())) else {
+            return Err(Broken::Protocol("a Bind message without a statement name".into()));
+        };
+        let failed = self.relay.responses.skipping() || self.relay.block_failed();
+        let text = self.relay.held.statement(&name).map(|held| held.text.clone());
+        // Should this Bind fail, the portal may be the one that is held; whether it fails is not heard before its end.
+        if let Some(text) = text.filter(|_| !failed && self.relay.held.portal(&portal).is_none()) {
+            if let Some(report) = self.ask_reading(&text).await? {
+                return self.refuse_extended(len, report).await;
+            }
+            let statements = self.read(&text).await.unwrap_or_default();
+            if let [statement] = statements.as_slice()
+                && matches!(statement.kind, Kind::Write)
+            {
+                let policy = self.shared.policy();
+                match self.pins_a_key(statement, &policy, Closing::Flush).await? {
+                    Ok(true) => {
+                        self.quiet(&name, &text);
+                        self.relay.pass_frame(len);
+                        return Ok(());
+                    }
+                    Ok(false) => {}
+                    Err(report) => return self.refuse_extended(len, report).await,
+                }
+            }
+        } else if failed {
+            // The server takes none of it.
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        self.refuse_to_hold(len).await
+    }
+
+    async fn refuse_to_hold(&mut self, len: usize) -> Result<(), Broken> {
+        let max = self.relay.held.bytes_max();
+        let report = Report::error(
+            "54000",
+            &format!(
+                "lockkeeper: with this message of {len} bytes, what the session has prepared and bound to be judged when it is executed is over the limit of {max} bytes, so it is refused"
+            ),
+        )
+        .hint("Close prepared statements that are not needed any more, send large values by statements that name a key, or raise --held-bytes-max.");
+        self.refuse_extended(len, report).await
     }
 
     pub(super) async fn on_close(&mut self, len: usize) -> Result<(), Broken> {
@@ -150,9 +207,9 @@ impl Session {
         self.relay.settle().await?;
         if !self.relay.responses.skipping() {
             match wire::close_target(&frame) {
-                Some((b'S', name)) => self.relay.statements.remove(name).map(|_| ()),
-                Some((_, name)) => self.relay.portals.remove(name).map(|_| ()),
-                None => None,
+                Some((b'S', name)) => self.relay.held.forget_statement(name),
+                Some((_, name)) => self.relay.held.forget_portal(name),
+                None => {}
             };
         }
         Ok(())
@@ -163,24 +220,32 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        let held = self.relay.portals.get(&name).cloned();
+        let held = self.relay.held.portal(&name).cloned();
         let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
             // A failed transaction, or a Bind that failed.
             self.relay.pass_frame(len);
             return Ok(());
         };
-        match portal.held.what {
-            HeldKind::Rewritten => {
-                let entry = self.entry_rewritten(&portal.held.text);
+        match portal.statement.what {
+            held::Kind::Rewritten => {
+                let entry = self.entry_rewritten(&portal.statement.text, &portal.bind);
+                if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                    return self.refuse_extended(len, report).await;
+                }
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
             }
-            HeldKind::Unreadable => {
-                let unreadable = Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into());
-                match self.unparsed(&portal.held.text, &unreadable).await? {
+            held::Kind::Unreadable => {
+                let unreadable = self.read(&portal.statement.text).await.err().unwrap_or_else(|| {
+                    Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into())
+                });
+                match self.unparsed(&portal.statement.text, &unreadable).await? {
                     Verdict::Refused(report) => self.refuse_extended(len, report).await,
                     Verdict::Forward(Some(entry)) => {
+                        if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                            return self.refuse_extended(len, report).await;
+                        }
                         self.relay.capture = true;
                         self.relay.pass_frame(len);
                         self.observe(entry).await
@@ -191,10 +256,10 @@ impl Session {
                     }
                 }
             }
-            HeldKind::Judge => self.execute_judged(len, portal).await,
-            HeldKind::Forgets => {
+            held::Kind::Judge => self.execute_judged(len, portal).await,
+            held::Kind::Forgets => {
                 self.relay.pass_frame(len);
-                match self.read(&portal.held.text).await.as_deref() {
+                match self.read(&portal.statement.text).await.as_deref() {
                     Ok([statement]) => self.forget_when_done(statement).await,
                     _ => Ok(()),
                 }
@@ -202,8 +267,19 @@ impl Session {
         }
     }
 
-    pub(super) async fn execute_judged(&mut self, len: usize, portal: HeldPortal) -> Result<(), Broken> {
-        let held = &portal.held;
+    pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
+        let held = &portal.statement;
+        if let Some(report) = self.ask_reading(&held.text).await? {
+            return self.refuse_extended(len, report).await;
+        }
+        if held.reading.as_ref().is_some_and(|then| *then != self.relay.reading()) {
+            // What would be judged, or run as a step, is not what the server has prepared.
+            let report = Report::error(
+                "0A000",
+                "lockkeeper: since this statement was prepared, client_encoding or standard_conforming_strings has changed, and it would now be read in another way; prepare it again",
+            );
+            return self.refuse_extended(len, report).await;
+        }
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
@@ -214,10 +290,12 @@ impl Session {
             let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
         }
         // A Sync of ours would end the portal, which can be bound again only while its statement is there.
-        let now = self.relay.statements.get(&portal.statement);
+        let now = self.relay.held.statement(&portal.of);
         let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
         let place = match self.relay.place() {
             Place::Alone if !lasts => Place::Pipeline,
+            // What follows in the group would be rolled back without it.
+            Place::Alone if is_transactional(statement) && !self.relay.ends_group(len).await? => Place::Pipeline,
             place => place,
         };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
@@ -226,16 +304,27 @@ impl Session {
         } else {
             Closing::Sync
         };
-        let values = wire::bind_parameters(&portal.bind).unwrap_or_default().to_vec();
         let parameters = Parameters {
             types: held.types.clone(),
-            values,
+            values: wire::bind_parameters(&portal.bind)
+                .map(|values| portal.bind.slice_ref(values))
+                .unwrap_or_default(),
         };
         let shift = characters(&held.text[..statement.offset]);
-        match self.verdict(statement, place, &parameters, closing, shift).await? {
+        let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
+        if let Verdict::Forward(Some(entry)) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_extended(len, report).await;
+        }
+        match verdict {
             Verdict::Forward(entry) => {
                 if matches!(statement.kind, Kind::Write) {
-                    self.quiet(&portal.statement, &held.text);
+                    self.quiet(&portal.of, &held.text);
+                    // What is left to execute of it, after a row limit, is the same statement.
+                    if let Some((name, _)) = wire::bind_names(&portal.bind) {
+                        self.relay.held.forget_portal(name);
+                    }
                 }
                 if place == Place::Alone && !self.relay.responses.skipping() {
                     self.bind_again(&portal).await?;
@@ -271,17 +360,18 @@ impl Session {
             return;
         };
         if name.is_empty() {
-            self.relay.statements.remove(name);
-        } else if let Some(held) = self.relay.statements.get_mut(name) {
-            held.quiet_until = Some(until);
+            self.relay.held.forget_statement(name);
+        } else {
+            self.relay.held.quiet(name, until);
         }
     }
 
     /// Our Sync ended the client's portal: it is made again from the client's own Bind.
-    pub(super) async fn bind_again(&mut self, portal: &HeldPortal) -> Result<(), Broken> {
-        let mut out = BytesMut::from(portal.bind.as_slice());
-        wire::put_flush(&mut out);
-        self.relay.send(&out).await?;
+    pub(super) async fn bind_again(&mut self, portal: &held::Portal) -> Result<(), Broken> {
+        let mut flush = BytesMut::new();
+        wire::put_flush(&mut flush);
+        self.relay.send(&portal.bind).await;
+        self.relay.send(&flush).await;
         loop {
             let frame = self.relay.receive().await?;
             match frame[0] {
@@ -310,5 +400,20 @@ impl Session {
         let mut out = BytesMut::new();
         report.put_error(&mut out);
         self.relay.tell(&out).await
+    }
+}
+
+fn held_as(
+    frame: &Bytes,
+    parse: &wire::ParseMessage<'_>,
+    reading: Option<Reading>,
+    what: held::Kind,
+) -> held::Statement {
+    held::Statement {
+        text: frame.slice_ref(parse.text),
+        types: frame.slice_ref(parse.types),
+        reading,
+        what,
+        quiet_until: None,
     }
 }

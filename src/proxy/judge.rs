@@ -3,13 +3,14 @@
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
-use super::relay::Broken;
+use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::{Facts, Request, planned_rows};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, batches};
+use bytes::Bytes;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -20,8 +21,8 @@ const FAR_BELOW: f64 = 10.0;
 /// The client's parameters of the statement that is being judged, for what is asked in its name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Parameters {
-    pub types: Vec<u8>,
-    pub values: Vec<u8>,
+    pub types: Bytes,
+    pub values: Bytes,
 }
 
 impl Parameters {
@@ -47,14 +48,10 @@ pub(super) enum Verdict {
 
 impl Session {
     pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
-        let conforming = self.relay.reported.standard_conforming_strings;
+        let reading = self.relay.reading();
+        let conforming = reading.conforming;
         // In some encodings a byte of a character can be a quote or a backslash.
-        if !text.is_ascii()
-            && !matches!(
-                self.relay.reported.client_encoding.as_str(),
-                "UTF8" | "UNICODE" | "SQL_ASCII"
-            )
-        {
+        if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
         if text.len() <= PARSE_INLINE_MAX {
@@ -64,6 +61,29 @@ impl Session {
         tokio::task::spawn_blocking(move || read(&text, conforming))
             .await
             .unwrap_or(Err(Unreadable::TooLarge))
+    }
+
+    /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
+    /// in a group that has failed with it.
+    pub(super) async fn ask_reading(&mut self, text: &[u8]) -> Result<Option<Report>, Broken> {
+        if !self.relay.may_read_otherwise(text) || self.relay.responses.skipping() {
+            return Ok(None);
+        }
+        let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
+        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Flush, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Some(report)),
+        };
+        if let [answer] = answers.as_slice()
+            && let [row] = answer.rows.as_slice()
+            && let [Some(conforming), Some(encoding)] = row.as_slice()
+        {
+            self.relay.reads(Reading {
+                conforming: conforming == "on",
+                encoding: encoding.clone(),
+            });
+        }
+        Ok(None)
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.
@@ -84,9 +104,6 @@ impl Session {
         if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
             return Ok(first);
         }
-        self.relay
-            .notice("another session has changed the same: looking at it again")
-            .await?;
         self.verdict_now(statement, place, parameters, closing, position_shift)
             .await
     }
@@ -123,7 +140,7 @@ impl Session {
             return Ok(Verdict::Refused(report));
         }
         self.judged += 1;
-        let entry = self.entry(statement);
+        let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
             Plan::Forward { findings, notices } => {
                 for notice in &notices {
@@ -139,16 +156,19 @@ impl Session {
             }
             Plan::Run(run) => {
                 let mut entry = entry.planned(&run);
-                if let Err(report) = self.announce(&mut entry, &policy).await? {
+                if let [step] = run.steps.as_slice()
+                    && matches!(step.mode, StepMode::Rows)
+                {
+                    for notice in &run.notices {
+                        self.relay.notice(notice).await?;
+                    }
+                    return Ok(Verdict::Instead(step.sql.clone(), entry));
+                }
+                if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
-                }
-                if let [step] = run.steps.as_slice()
-                    && matches!(step.mode, StepMode::Rows)
-                {
-                    return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
                 let setting = Setting {
                     policy: &policy,
@@ -328,22 +348,6 @@ fn is_of_the_moment(report: &Report) -> bool {
         .any(|class| report.sqlstate().starts_with(class))
 }
 
-/// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
-/// read is not among them.
-fn planned_rows(json: &str) -> Option<f64> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
-    let children = value.get(0)?.get("Plan")?.get("Plans")?.as_array()?;
-    children
-        .iter()
-        .filter(|child| {
-            child
-                .get("Parent Relationship")
-                .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
-        })
-        .filter_map(|child| child.get("Plan Rows")?.as_f64())
-        .reduce(f64::max)
-}
-
 /// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
 fn names_changed(report: &Report) -> bool {
     match report.get(b'C') {
@@ -362,19 +366,4 @@ pub(super) fn report_of(rejection: &Rejection) -> Report {
         report = report.hint(&rejection.hint);
     }
     report
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_planner_s_estimate_is_read() {
-        let json = r#"[{"Plan":{"Node Type":"ModifyTable","Plan Rows":0,"Plans":[{"Node Type":"Seq Scan","Plan Rows":1234}]}}]"#;
-        assert_eq!(planned_rows(json), Some(1234.0));
-        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
-        assert_eq!(planned_rows(json), Some(3.0));
-        assert_eq!(planned_rows("[]"), None);
-        assert_eq!(planned_rows("no json"), None);
-    }
 }

@@ -5,13 +5,12 @@
 //! protocol's version come to the client as they are. A client hears that it is in only when the server has let it in.
 
 use super::Upstream;
-use super::scram::{self, AwaitFirst, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
+use super::scram::{self, AwaitFirst, AwaitVerifier, Challenged, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use super::stream::Stream;
-use super::verifiers::Users;
+use super::verifiers::{Found, Source, Verifiers};
 use super::wire::{self, HEADER, Report};
 use bytes::BytesMut;
 use std::fmt;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// As PostgreSQL has it (PG_MAX_SASL_MESSAGE_LENGTH).
@@ -22,7 +21,6 @@ const SERVER_BYTES_MAX: usize = 60 << 10;
 /// Who wants to log in, and what with.
 pub struct User {
     pub name: Vec<u8>,
-    pub users: Arc<Users>,
     /// What a client with TLS can bind its login to.
     pub end_point: Option<Vec<u8>>,
 }
@@ -75,17 +73,38 @@ impl fmt::Display for Ended {
 }
 
 /// How the server wants the proxy to log in.
-enum Asked {
+pub enum Asked {
     Nothing,
     Sasl { plus: bool },
 }
 
 /// From the startup packet, which the server has got, up to and with AuthenticationOk, which the client has got then.
-pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User) -> Result<(), Ended> {
+pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User, verifiers: &Verifiers) -> Result<(), Ended> {
     let asked = asked(client, server).await?;
-    let proven = prove(client, user).await?;
-    if let Asked::Sasl { plus } = asked {
-        to_server(server, plus, &proven.keys).await?;
+    let await_verifier = begin_proof(client, user).await?;
+    // Only now, so that a client that comes without a password, to ask for one then, costs no more.
+    let challenged = match asked {
+        Asked::Sasl { plus } => Some(begin(server, plus).await?),
+        Asked::Nothing => None,
+    };
+    let shown = challenged.as_ref().map(|challenged| &challenged.salting);
+    let found = verifiers.find(&user.name, shown).await.map_err(Ended::Report)?;
+    let source = found.source;
+    let Some(proven) = end_proof(client, await_verifier, found).await? else {
+        verifiers.doubt(&user.name);
+        let mut report = Report::fatal("28P01", "");
+        // Also a name that is not UTF-8 comes back as it was.
+        report.set(
+            b'M',
+            &[b"password authentication failed for user \"", &user.name[..], b"\""].concat(),
+        );
+        return Err(Ended::Report(report));
+    };
+    if let Some(challenged) = challenged
+        && let Err(ended) = finish(server, challenged, &proven.keys).await
+    {
+        verifiers.doubt(&user.name);
+        return Err(explained(ended, source));
     }
     let mut out = BytesMut::new();
     wire::put_authentication(
@@ -97,6 +116,34 @@ pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User) -> Re
     tell(client, &out).await
 }
 
+/// The server refuses what has proven the password here.
+fn explained(ended: Ended, source: Source) -> Ended {
+    let Ended::Refused(frame) = ended else { return ended };
+    let mut report = Report::of_frame(&frame);
+    if report.sqlstate() != "28P01" {
+        return Ended::Refused(frame);
+    }
+    let (origin, remedy) = match source {
+        Source::Query => (
+            "from the auth_query",
+            "Let --auth-query give pg_authid.rolpassword of this very server.",
+        ),
+        Source::File | Source::Nowhere => (
+            "in --auth-file",
+            "Copy pg_authid.rolpassword into the file again (the same password set twice makes two verifiers), then send the \
+             proxy SIGHUP.",
+        ),
+    };
+    report.append(
+        b'H',
+        &format!(
+            "lockkeeper: the password is right for the verifier {origin}, but the server has another one, or the role's \
+             password has expired there. {remedy}"
+        ),
+    );
+    Ended::Report(report)
+}
+
 async fn asked(client: &mut Stream, server: &mut Stream) -> Result<Asked, Ended> {
     loop {
         let frame = from_server(server).await?;
@@ -105,32 +152,35 @@ async fn asked(client: &mut Stream, server: &mut Stream) -> Result<Asked, Ended>
             tell(client, &frame).await?;
             continue;
         }
-        let wants = match wire::authentication(&frame) {
-            Some(wire::AUTHENTICATION_OK) => return Ok(Asked::Nothing),
-            Some(wire::AUTHENTICATION_SASL) => {
-                let offered = wire::mechanisms(&frame);
-                let plus = offered.contains(&SCRAM_SHA_256_PLUS.as_bytes());
-                if plus || offered.contains(&SCRAM_SHA_256.as_bytes()) {
-                    return Ok(Asked::Sasl { plus });
-                }
-                "another SASL mechanism than SCRAM-SHA-256"
-            }
-            Some(wire::AUTHENTICATION_CLEARTEXT) => "the password in plain text",
-            Some(wire::AUTHENTICATION_MD5) => "an MD5 password",
-            _ => "neither a password nor trust",
-        };
-        let message =
-            format!("lockkeeper: the server asks for {wants}, and --auth scram can answer SCRAM-SHA-256 only");
-        return Err(Ended::Report(Report::fatal("28000", &message).hint(
-            "Let pg_hba.conf say scram-sha-256 for this user, and set the password again under password_encryption = \
-             'scram-sha-256'; or run the proxy with --auth passthrough.",
-        )));
+        return wanted(&frame).map_err(Ended::Report);
     }
 }
 
-/// The client proves its password.
-async fn prove(client: &mut Stream, user: &User) -> Result<scram::Proven, Ended> {
-    let (verifier, doomed) = user.users.find(&user.name);
+/// What the server's first message of authentication wants.
+pub fn wanted(frame: &[u8]) -> Result<Asked, Report> {
+    let wants = match wire::authentication(frame) {
+        Some(wire::AUTHENTICATION_OK) => return Ok(Asked::Nothing),
+        Some(wire::AUTHENTICATION_SASL) => {
+            let offered = wire::mechanisms(frame);
+            let plus = offered.contains(&SCRAM_SHA_256_PLUS.as_bytes());
+            if plus || offered.contains(&SCRAM_SHA_256.as_bytes()) {
+                return Ok(Asked::Sasl { plus });
+            }
+            "another SASL mechanism than SCRAM-SHA-256"
+        }
+        Some(wire::AUTHENTICATION_CLEARTEXT) => "the password in plain text",
+        Some(wire::AUTHENTICATION_MD5) => "an MD5 password",
+        _ => "neither a password nor trust",
+    };
+    let message = format!("lockkeeper: the server asks for {wants}, and --auth scram can answer SCRAM-SHA-256 only");
+    Err(Report::fatal("28000", &message).hint(
+        "Let pg_hba.conf say scram-sha-256 for this user, and set the password again under password_encryption = \
+         'scram-sha-256'; or run the proxy with --auth passthrough.",
+    ))
+}
+
+/// The client chooses a mechanism and begins to prove its password.
+async fn begin_proof(client: &mut Stream, user: &User) -> Result<AwaitVerifier, Ended> {
     let mut offer = Vec::new();
     let mechanisms = [SCRAM_SHA_256_PLUS, SCRAM_SHA_256];
     for mechanism in &mechanisms[usize::from(user.end_point.is_none())..] {
@@ -151,24 +201,23 @@ async fn prove(client: &mut Stream, user: &User) -> Result<scram::Proven, Ended>
         None => challenge(client, wire::AUTHENTICATION_SASL_CONTINUE, b"").await?,
     };
     let await_first = AwaitFirst {
-        verifier,
-        doomed,
         end_point: user.end_point.clone(),
         plus,
         nonce: scram::nonce().map_err(Ended::Server)?,
     };
-    let (await_proof, server_first) = await_first.step(&first).map_err(Ended::Report)?;
-    let last = challenge(client, wire::AUTHENTICATION_SASL_CONTINUE, server_first.as_bytes()).await?;
-    let proven = await_proof.step(&last).map_err(Ended::Report)?;
-    proven.ok_or_else(|| {
-        let name = String::from_utf8_lossy(&user.name);
-        let message = format!("password authentication failed for user \"{name}\"");
-        Ended::Report(Report::fatal("28P01", &message))
-    })
+    await_first.step(&first).map_err(Ended::Report)
 }
 
-/// Logs in to the server up to and with AuthenticationOk.
-async fn to_server(server: &mut Stream, plus: bool, keys: &Keys) -> Result<(), Ended> {
+/// None: it does not know the password.
+async fn end_proof(client: &mut Stream, next: AwaitVerifier, found: Found) -> Result<Option<scram::Proven>, Ended> {
+    let doomed = matches!(found.source, Source::Nowhere);
+    let (await_proof, server_first) = next.step(found.verifier, doomed);
+    let last = challenge(client, wire::AUTHENTICATION_SASL_CONTINUE, server_first.as_bytes()).await?;
+    await_proof.step(&last).map_err(Ended::Report)
+}
+
+/// Begins to log in to the server, up to its challenge.
+pub async fn begin(server: &mut Stream, plus: bool) -> Result<Challenged, Ended> {
     let end_point = server.peer_end_point();
     let nonce = scram::nonce().map_err(Ended::Server)?;
     let login = Login::new(end_point.as_deref(), plus, nonce);
@@ -176,8 +225,13 @@ async fn to_server(server: &mut Stream, plus: bool, keys: &Keys) -> Result<(), E
     wire::put_sasl_initial_response(&mut out, login.mechanism(), login.first.as_bytes());
     send_server(server, &out).await?;
     let server_first = sasl(server, wire::AUTHENTICATION_SASL_CONTINUE).await?;
-    let (signature, client_final) = login.step(&server_first, keys).map_err(Ended::Server)?;
-    out.clear();
+    login.step(&server_first).map_err(Ended::Server)
+}
+
+/// Up to and with AuthenticationOk.
+pub async fn finish(server: &mut Stream, challenged: Challenged, keys: &Keys) -> Result<(), Ended> {
+    let (signature, client_final) = challenged.step(keys);
+    let mut out = BytesMut::new();
     wire::put_frame(&mut out, b'p', |b| b.extend_from_slice(client_final.as_bytes()));
     send_server(server, &out).await?;
     let server_final = sasl(server, wire::AUTHENTICATION_SASL_FINAL).await?;
@@ -189,30 +243,23 @@ async fn to_server(server: &mut Stream, plus: bool, keys: &Keys) -> Result<(), E
 
 /// The data of the server's next message, which must be this one of authentication.
 async fn sasl(server: &mut Stream, code: u32) -> Result<Vec<u8>, Ended> {
-    match from_server(server).await {
-        Ok(frame) if frame[0] == b'R' && wire::authentication(&frame) == Some(code) => {
-            Ok(frame.get(HEADER + 4..).unwrap_or_default().to_vec())
-        }
-        Ok(_) => Err(Ended::Server("it breaks off the SCRAM exchange".into())),
-        Err(Ended::Refused(frame)) => {
-            let mut report = Report::of_frame(&frame);
-            if report.sqlstate() != "28P01" {
-                return Err(Ended::Refused(frame));
-            }
-            report.append(
-                b'H',
-                "lockkeeper: the password is right for the verifier in --auth-file, but the server has another one, or the \
-                 role's password has expired there. Copy pg_authid.rolpassword into the file again (the same password set \
-                 twice makes two verifiers), then send the proxy SIGHUP.",
-            );
-            Err(Ended::Report(report))
-        }
-        Err(ended) => Err(ended),
+    let frame = from_server(server).await?;
+    if frame[0] != b'R' || wire::authentication(&frame) != Some(code) {
+        return Err(Ended::Server("it breaks off the SCRAM exchange".into()));
     }
+    Ok(frame.get(HEADER + 4..).unwrap_or_default().to_vec())
 }
 
 /// A whole message of the server's; an ErrorResponse is an end.
-async fn from_server(server: &mut Stream) -> Result<Vec<u8>, Ended> {
+pub async fn from_server(server: &mut Stream) -> Result<Vec<u8>, Ended> {
+    let frame = server_frame(server).await?;
+    match frame[0] {
+        b'E' => Err(Ended::Refused(frame)),
+        _ => Ok(frame),
+    }
+}
+
+pub async fn server_frame(server: &mut Stream) -> Result<Vec<u8>, Ended> {
     let gone = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => Ended::Server("it closed the connection".into()),
         _ => Ended::Server(error.to_string()),
@@ -225,13 +272,10 @@ async fn from_server(server: &mut Stream) -> Result<Vec<u8>, Ended> {
     let mut frame = header.to_vec();
     frame.resize(len, 0);
     server.read_exact(&mut frame[HEADER..]).await.map_err(gone)?;
-    match frame[0] {
-        b'E' => Err(Ended::Refused(frame)),
-        _ => Ok(frame),
-    }
+    Ok(frame)
 }
 
-async fn send_server(server: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
+pub async fn send_server(server: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
     let sent = async {
         server.write_all(bytes).await?;
         server.flush().await

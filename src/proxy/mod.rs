@@ -4,10 +4,15 @@
 //! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
 //! [`Shared`].
 
+mod auth_query;
+mod blockers;
 mod buffer;
 mod conduct;
 mod dialogue;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+mod held;
 mod journal;
 mod judge;
 mod login;
@@ -20,12 +25,12 @@ mod session;
 mod shapes;
 mod startup;
 mod stream;
-mod tls;
+pub(crate) mod tls;
 mod unread;
 mod verifiers;
-mod wire;
+pub mod wire;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Sink};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
@@ -40,7 +45,7 @@ use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use verifiers::AuthFile;
+use verifiers::Verifiers;
 
 /// How long sessions that are ended in the middle of something have to say so.
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
@@ -77,7 +82,7 @@ pub struct Config {
     /// Another process may listen at the same TCP addresses.
     pub reuse_port: bool,
     pub upstream: Upstream,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.
     pub client_tls: Option<ClientTls>,
     /// None: the server is reached without TLS. Never used over a Unix socket.
@@ -91,12 +96,12 @@ impl Config {
     pub fn check_files(&self) -> Result<(), String> {
         self.client_tls.as_ref().map(Acceptor::load).transpose()?;
         self.connector()?;
-        self.auth.load()?;
+        self.auth.load(mpsc::channel(1).0)?;
         Ok(())
     }
 
     fn connector(&self) -> Result<Option<Connector>, String> {
-        let binds = matches!(self.auth, Auth::Scram(_));
+        let binds = matches!(self.auth, Auth::Scram { .. });
         let tls = self.upstream_tls.as_ref();
         tls.map(|tls| Connector::load(tls, binds)).transpose()
     }
@@ -108,15 +113,52 @@ pub enum Auth {
     /// The server: the messages are relayed.
     #[default]
     PassThrough,
-    /// The proxy, with the SCRAM verifiers of this file; what the client proves then logs in to the server.
-    Scram(PathBuf),
+    /// The proxy, with SCRAM verifiers of the file, else of the query; what the client proves then logs in to the server.
+    Scram {
+        file: Option<PathBuf>,
+        query: Option<AuthQuery>,
+    },
+}
+
+/// How to ask the server for the verifiers of its users.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthQuery {
+    /// Who asks.
+    pub user: String,
+    /// With the name as $1; it gives name and verifier.
+    pub sql: String,
+    pub database: String,
+    /// How long an answer is used, if nothing speaks against it.
+    pub cache_time: Duration,
+    /// Of `user`. None: it stands in the file, or the server needs none.
+    pub password: Option<Secret>,
+}
+
+/// A password, which is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Secret {
+        Secret(text)
+    }
+
+    fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 impl Auth {
-    fn load(&self) -> Result<Option<AuthFile>, String> {
+    fn load(&self, asks: mpsc::Sender<auth_query::Ask>) -> Result<Option<Verifiers>, String> {
         match self {
             Auth::PassThrough => Ok(None),
-            Auth::Scram(path) => AuthFile::load(path).map(Some),
+            Auth::Scram { file, query } => Verifiers::load(file.as_deref(), query.as_ref(), asks).map(Some),
         }
     }
 }
@@ -154,9 +196,17 @@ pub struct Limits {
     pub connections_max: usize,
     /// A Query or Parse that is held to be judged, in bytes.
     pub statement_bytes_max: usize,
+    /// What a session has prepared and bound to be judged when it is executed, in bytes.
+    pub held_bytes_max: usize,
+    /// Messages of a client that the server has not answered yet.
+    pub pipeline_max: usize,
     pub startup_timeout: Duration,
     pub authentication_timeout: Duration,
     pub connect_timeout: Duration,
+    /// How long a cancel request may take to be passed on.
+    pub cancel_timeout: Duration,
+    /// After so long a silence a TCP peer is asked whether it is still there.
+    pub keepalive: Duration,
     /// How long SIGTERM waits for sessions in the middle of something.
     pub drain_timeout: Duration,
     /// Worker threads, each with a runtime of its own; 0 = one per processor.
@@ -168,9 +218,13 @@ impl Default for Limits {
         Limits {
             connections_max: 10_000,
             statement_bytes_max: 16 << 20,
+            held_bytes_max: 64 << 20,
+            pipeline_max: 100_000,
             startup_timeout: Duration::from_secs(15),
             authentication_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(15),
+            cancel_timeout: Duration::from_secs(10),
+            keepalive: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(60),
             threads: 0,
         }
@@ -182,11 +236,15 @@ pub(crate) struct Shared {
     upstream: Upstream,
     limits: Limits,
     audit: Audit,
+    /// This process among all that write the same audit log, now and later: part of a statement's id there.
+    instance: String,
     policy: Current<Policy>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
-    auth_file: Option<AuthFile>,
+    /// Another process may listen at the same address, and get the cancel requests for sessions here.
+    has_successors: bool,
+    verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
@@ -205,7 +263,7 @@ impl Shared {
 
     /// A connection to the server, encrypted as the settings say.
     async fn connect(&self) -> Result<Stream, String> {
-        Stream::connect(&self.upstream, self.connector.as_ref(), self.limits.connect_timeout).await
+        Stream::connect(&self.upstream, self.connector.as_ref(), &self.limits).await
     }
 }
 
@@ -283,17 +341,20 @@ impl Drop for Listener {
 pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
-        Some(path) => Audit::open(path)?,
+        Some(sink) => Audit::open(sink.clone())?,
         None => Audit::off(),
     };
+    let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
+        instance: instance()?,
         policy: Current::new(policy),
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
-        auth_file: config.auth.load()?,
+        has_successors: config.reuse_port,
+        verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -301,7 +362,24 @@ pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String>
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, load_policy))
+    let audit = shared.audit.clone();
+    runtime.block_on(async {
+        let ended = run(config, shared, load_policy, asked).await;
+        audit.close().await;
+        ended
+    })
+}
+
+/// Eight characters that no other process is likely to have.
+fn instance() -> Result<String, String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(random
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
@@ -315,6 +393,7 @@ async fn run(
     config: Config,
     shared: Arc<Shared>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
+    asked: mpsc::Receiver<auth_query::Ask>,
 ) -> Result<(), String> {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(signal)
@@ -334,6 +413,7 @@ async fn run(
     }
     drop(accepted);
     let workers = workers(&shared)?;
+    tokio::spawn(auth_query::answer(Arc::clone(&shared), asked));
     readiness::ready();
     let mut turn = 0;
     let deadline = async |shared: Arc<Shared>| {
@@ -426,7 +506,7 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
             Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
         }
     }
-    match shared.auth_file.as_ref().map(AuthFile::reload) {
+    match shared.verifiers.as_ref().map(Verifiers::reload) {
         None => {}
         Some(Ok(())) => tracing::info!("auth file read again"),
         Some(Err(error)) => tracing::error!(error, "the auth file is wrong, the old verifiers stay"),
@@ -544,7 +624,7 @@ async fn work(mut arriving: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Share
     while let Some(connection) = arriving.recv().await {
         let (stream, address) = match connection {
             Accepted::Tcp(stream, address) => (
-                tokio::net::TcpStream::from_std(stream).and_then(Stream::tcp),
+                tokio::net::TcpStream::from_std(stream).and_then(|stream| Stream::tcp(stream, &shared.limits)),
                 address.to_string(),
             ),
             Accepted::Unix(stream) => (

@@ -3,23 +3,21 @@
 //! [`Relay::poll`] forwards until a client's frame needs the session's attention. It knows what the server still owes
 //! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
 
+use super::Limits;
 use super::buffer::Buffer;
+use super::held::Held;
 use super::responses::{Expect, Responses};
 use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 use tokio::io::AsyncWrite;
 
-/// Bound of the responses that the server owes; above it the client is not read until some came.
-const RESPONSES_MAX: usize = 100_000;
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
@@ -59,7 +57,9 @@ pub enum Event {
     Bind(usize),
     Execute(usize),
     Close(usize),
-    /// A Query or Parse over the limit; only its front is here.
+    /// Behind which something of ours is to be closed.
+    Sync(usize),
+    /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// Nothing is owed and everything is written.
     Quiescent,
@@ -79,42 +79,12 @@ pub enum Mode {
     Settle,
 }
 
-/// A prepared statement that must not be executed without a look. Others are not kept.
-#[derive(Clone, Debug)]
-pub struct Held {
-    pub text: Vec<u8>,
-    /// Parameter types as the client sent them.
-    pub types: Vec<u8>,
-    pub what: HeldKind,
-    /// It was found harmless, whatever its parameters are, and is not looked at before then.
-    pub quiet_until: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldKind {
-    /// To be judged when it is executed.
-    Judge,
-    /// The server accepts it, the judge cannot read it.
-    Unreadable,
-    /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
-    Rewritten,
-    /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
-    Forgets,
-}
-
-#[derive(Clone, Debug)]
-pub struct HeldPortal {
-    pub statement: Vec<u8>,
-    /// What the statement was when it was bound: the server's portal outlives it.
-    pub held: Held,
-    /// The Bind frame as the client sent it.
-    pub bind: Vec<u8>,
-}
-
 /// The transaction state within an extended-query group, since the last ReadyForQuery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Group {
     executed: bool,
+    /// Portals that were made, also in place of others.
+    bound: u32,
     block: Block,
 }
 
@@ -140,6 +110,15 @@ enum ChannelBinding {
     Explain { offered: bool },
 }
 
+/// How the server reads a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// standard_conforming_strings: a backslash in a plain string is only a backslash.
+    pub conforming: bool,
+    /// client_encoding
+    pub encoding: String,
+}
+
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
 #[derive(Clone, Debug)]
 pub struct Reported {
@@ -158,15 +137,20 @@ pub struct Relay {
     /// Transaction status of the last ReadyForQuery; 0 before the first.
     pub status: u8,
     pub reported: Reported,
+    /// Something was executed since the last ReadyForQuery, with which the server reports what has changed.
+    unreported: bool,
+    /// What the server, asked since then, has said of itself.
+    asked: Option<Reading>,
     /// The server's process and cancel key, as the client got it.
     pub cancel_key: Vec<u8>,
-    pub statements: HashMap<Vec<u8>, Held>,
-    pub portals: HashMap<Vec<u8>, HeldPortal>,
+    pub held: Held,
     pub shapes: Shapes,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
     pub reserved: String,
+    /// A statement of ours failed in a group of the client's, and is to be closed behind the client's Sync.
+    pub unclosed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// The proxy is being stopped.
@@ -179,17 +163,24 @@ pub struct Relay {
     pub failed: bool,
     /// ReadyForQuery is kept from the client: a part of its simple query is being answered.
     pub swallow_ready: bool,
+    /// CommandComplete is kept back in `kept_tag`: it is the client's only when our COMMIT has succeeded.
+    pub keep_tag: bool,
+    pub kept_tag: Option<bytes::BytesMut>,
     /// How many characters of the client's text came before the part that the server was given.
     pub position_shift: usize,
     /// The server was given other text than the client's: a position in it would mislead.
     pub hide_position: bool,
     statement_bytes_max: usize,
+    /// So many answers may be owed; above it the client is not read until some came.
+    pipeline_max: usize,
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
     /// The server has heard that the client sends nothing more.
     server_told: bool,
     server_eof: bool,
+    /// The server takes nothing any more. What it said before is still to be read, and ends with its end.
+    server_deaf: bool,
     /// The client's messages are thrown away until its Sync: it was told of an error that the server knows nothing of.
     discard_to_sync: bool,
     /// What is left of a frame that is thrown away.
@@ -197,7 +188,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(client: Stream, server: Stream, statement_bytes_max: usize) -> Relay {
+    pub fn new(client: Stream, server: Stream, limits: &Limits) -> Relay {
         let channel_binding = match (client.is_tls(), server.is_tls()) {
             (_, false) => ChannelBinding::AsItIs,
             (false, true) => ChannelBinding::Strip,
@@ -216,12 +207,14 @@ impl Relay {
                 application_name: String::new(),
                 server_version: String::new(),
             },
+            unreported: false,
+            asked: None,
             cancel_key: Vec::new(),
-            statements: HashMap::new(),
-            portals: HashMap::new(),
+            held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
+            unclosed: false,
             hears_notices: true,
             stopping: false,
             capture: false,
@@ -229,14 +222,18 @@ impl Relay {
             last_error: None,
             failed: false,
             swallow_ready: false,
+            keep_tag: false,
+            kept_tag: None,
             position_shift: 0,
             hide_position: false,
-            statement_bytes_max,
+            statement_bytes_max: limits.statement_bytes_max,
+            pipeline_max: limits.pipeline_max,
             channel_binding,
             group: Group::default(),
             client_eof: false,
             server_told: false,
             server_eof: false,
+            server_deaf: false,
             discard_to_sync: false,
             discarding: 0,
         }
@@ -247,13 +244,31 @@ impl Relay {
         self.channel_binding = ChannelBinding::AsItIs;
     }
 
+    /// How the server would read a text now, if [`Relay::may_read_otherwise`] does not say that it has to be asked.
+    pub fn reading(&self) -> Reading {
+        self.asked.clone().unwrap_or_else(|| Reading {
+            conforming: self.reported.standard_conforming_strings,
+            encoding: self.reported.client_encoding.clone(),
+        })
+    }
+
+    /// Whether the server reads this text as [`Relay::reading`] says is not known.
+    pub fn may_read_otherwise(&self, text: &[u8]) -> bool {
+        self.unreported && self.asked.is_none() && depends_on_reading(text)
+    }
+
+    pub fn reads(&mut self, reading: Reading) {
+        self.asked = Some(reading);
+    }
+
     /// Where a statement executed now would run. Only meaningful when quiescent.
     pub fn place(&self) -> Place {
         match (self.group.block, self.status) {
             (Block::Begun, _) => Place::Block,
             (Block::Unknown, _) => Place::Pipeline,
             (Block::AsBefore, b'T') => Place::Block,
-            _ if self.group.executed => Place::Pipeline,
+            // A Sync would commit what was done, and end portals that are still to be executed.
+            _ if self.group.executed || self.group.bound > 1 => Place::Pipeline,
             _ => Place::Alone,
         }
     }
@@ -265,13 +280,13 @@ impl Relay {
 
     /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
     pub fn may_be_chained(&self) -> bool {
-        self.group.block == Block::Ended && !self.group.executed
+        self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
-        self.statements.values_mut().for_each(|held| held.quiet_until = None);
+        self.held.look_again();
     }
 
     pub fn client_gone(&self) -> bool {
@@ -281,6 +296,34 @@ impl Relay {
     /// The client heard of an error that the server does not know: its messages are dropped until Sync.
     pub fn discard_to_sync(&mut self) {
         self.discard_to_sync = true;
+    }
+
+    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close messages. Waits
+    /// for what it sends next; one that goes away or asks for the answer first has more to say.
+    pub async fn ends_group(&mut self, len: usize) -> Result<bool, Broken> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut rest = self.up.unjudged().get(len..).unwrap_or_default();
+                while let Some(header) = rest.first_chunk::<HEADER>().filter(|header| header[0] == b'C') {
+                    rest = wire::frame_len(header)
+                        .and_then(|len| rest.get(len..))
+                        .unwrap_or_default();
+                }
+                if let Some(tag) = rest.first().filter(|tag| **tag != b'C') {
+                    return Poll::Ready(Ok(*tag == b'S'));
+                }
+                if self.client_eof || self.server_eof || !self.up.has_room() {
+                    return Poll::Ready(Ok(false));
+                }
+                let down = self.poll_down(cx)?;
+                match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
+                    Poll::Ready(n) => self.client_eof = n == 0,
+                    Poll::Pending if down.is_pending() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+        })
+        .await
     }
 
     /// The frame at the front of `up`, of `len` bytes and not more than what is here, is not for the server.
@@ -313,20 +356,19 @@ impl Relay {
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
             }
+            if mode == Mode::Settle && self.responses.lost() {
+                let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
+                return Poll::Ready(Err(Broken::Protocol(what.into())));
+            }
             if mode != Mode::Forward && self.settled() {
                 return Poll::Ready(Ok(Event::Quiescent));
             }
             if self.server_eof && self.down.written() {
                 return Poll::Ready(Ok(Event::ServerGone));
             }
-            let client_gone = match mode {
-                // The server is told, answers what it has got, and ends the session.
-                Mode::Forward => false,
-                // Its queries wait here until it is authenticated.
-                Mode::Authenticate => self.up.unjudged().is_empty(),
-                Mode::Settle => self.responses.copy_in(),
-            };
-            if self.client_eof && self.up.written() && client_gone {
+            // Else the server is told, answers what it has got, and ends the session.
+            let client_gone = self.client_eof && mode == Mode::Settle && self.responses.copy_in();
+            if client_gone && self.up.written() {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
             if self.stopping && mode == Mode::Forward && self.idle() {
@@ -349,13 +391,18 @@ impl Relay {
 
     /// Client to server. Ready(None) means that something moved.
     fn poll_up(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Option<Event>, Broken>> {
-        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < RESPONSES_MAX;
+        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < self.pipeline_max;
         if reading && let Some(event) = self.scan_up(mode)? {
             return Poll::Ready(Ok(Some(event)));
         }
         let pending = !self.up.written();
-        ready!(self.up.poll_write(&mut self.server, cx)).map_err(Broken::Server)?;
-        if self.client_eof && reading && mode == Mode::Forward && !self.server_told {
+        ready!(self.poll_write_up(cx));
+        if self.server_deaf {
+            return Poll::Pending;
+        }
+        // Queries wait here until the client is authenticated.
+        let all_sent = mode == Mode::Forward || mode == Mode::Authenticate && self.up.unjudged().is_empty();
+        if self.client_eof && reading && all_sent && !self.server_told {
             // An error means that the server is gone as well, which reading from it will show.
             let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
             self.server_told = true;
@@ -373,6 +420,17 @@ impl Relay {
         Poll::Ready(Ok(None))
     }
 
+    /// A server that has ended the session may have said why before: its end is told by reading, not by writing.
+    fn poll_write_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.server_deaf && ready!(self.up.poll_write(&mut self.server, cx)).is_err() {
+            self.server_deaf = true;
+        }
+        if self.server_deaf {
+            self.up.give_up();
+        }
+        Poll::Ready(())
+    }
+
     /// Server to client. Ready means that something moved.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let pending = !self.down.written();
@@ -380,9 +438,10 @@ impl Relay {
         if self.server_eof {
             return if pending { Poll::Ready(Ok(())) } else { Poll::Pending };
         }
-        match self.down.poll_read(&mut self.server, cx).map_err(Broken::Server)? {
-            Poll::Ready(0) => self.server_eof = true,
-            Poll::Ready(_) => self.scan_down()?,
+        match self.down.poll_read(&mut self.server, cx) {
+            // A server that closes with something of ours unread resets the connection.
+            Poll::Ready(Ok(0) | Err(_)) => self.server_eof = true,
+            Poll::Ready(Ok(_)) => self.scan_down()?,
             Poll::Pending if !pending => return Poll::Pending,
             Poll::Pending => {}
         }
@@ -439,7 +498,7 @@ impl Relay {
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
         let here = self.up.unjudged();
-        let held = !(self.statements.is_empty() && self.portals.is_empty());
+        let held = !self.held.is_empty();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -454,10 +513,18 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.is_held(statement) && !self.portals.contains_key(portal) {
+                    if !self.held.wants_look(statement) && self.held.portal(portal).is_none() {
                         return Ok(Look::Pass);
                     }
-                    Ok(self.whole(len, Event::Bind(len)))
+                    if !self.held.fits(len) {
+                        return Ok(Look::Stop(Event::TooLarge(tag, len)));
+                    }
+                    // However long it is: its parameters are needed.
+                    if here.len() < len {
+                        self.up.want(len);
+                        return Ok(Look::Wait);
+                    }
+                    Ok(Look::Stop(Event::Bind(len)))
                 }
                 None if here.len() > NAMES_MAX || here.len() >= len => {
                     Err(Broken::Protocol("a Bind message without a statement name".into()))
@@ -470,33 +537,19 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.portals.contains_key(p)) => {
+            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) => {
                 Ok(Look::Stop(Event::Execute(len)))
             }
+            b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }
     }
 
-    /// The whole frame is needed, however long (a Bind's parameters).
-    fn whole(&mut self, len: usize, event: Event) -> Look {
-        if self.up.unjudged().len() < len {
-            self.up.want(len);
-            return Look::Wait;
-        }
-        Look::Stop(event)
-    }
-
-    /// A Bind of this statement makes a portal that must not be executed without a look.
-    pub fn is_held(&self, statement: &[u8]) -> bool {
-        let held = self.statements.get(statement);
-        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
-    }
-
     fn closes_held(&self, frame: &[u8]) -> bool {
         match wire::close_target(frame) {
-            Some((b'S', name)) => self.statements.contains_key(name),
-            Some((_, name)) => self.portals.contains_key(name),
+            Some((b'S', name)) => self.held.statement(name).is_some(),
+            Some((_, name)) => self.held.portal(name).is_some(),
             None => false,
         }
     }
@@ -514,8 +567,8 @@ impl Relay {
         let Some(text) = text else { return Look::Pass };
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
-        let held = name.is_some_and(|n| self.statements.contains_key(n))
-            || (!self.statements.is_empty() && may_use_prepared(text));
+        let held = name.is_some_and(|n| self.held.statement(n).is_some())
+            || (self.held.has_statements() && may_use_prepared(text));
         let pass = known && !held;
         if may_move_names(text) {
             self.names_moved();
@@ -536,6 +589,7 @@ impl Relay {
             if !self.down.at_frame() && !self.down.pass_body() {
                 return Ok(());
             }
+            self.down.pass_rows();
             let here = self.down.unjudged();
             let Some(header) = here.first_chunk::<HEADER>() else {
                 return Ok(());
@@ -570,7 +624,11 @@ impl Relay {
             } else {
                 self.failed |= tag == b'E';
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
-                self.group.executed |= tag == b's' && self.responses.front() == Some(Expect::Execute);
+                if tag == b's' && self.responses.front() == Some(Expect::Execute) {
+                    self.group.executed = true;
+                    (self.unreported, self.asked) = (true, None);
+                }
+                self.group.bound += u32::from(tag == b'2');
                 self.responses.received(tag);
             }
             self.down.pass(len);
@@ -595,12 +653,13 @@ impl Relay {
                 let body = &frame[HEADER..];
                 if self.responses.front() == Some(Expect::Execute) {
                     self.group.executed = true;
+                    (self.unreported, self.asked) = (true, None);
                     if body.starts_with(b"BEGIN\0") || body.starts_with(b"START TRANSACTION\0") {
                         self.group.block = Block::Begun;
                     } else if body.starts_with(b"COMMIT\0") || body.starts_with(b"PREPARE TRANSACTION\0") {
                         self.group = Group {
-                            executed: false,
                             block: Block::Ended,
+                            ..Group::default()
                         };
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
@@ -613,9 +672,14 @@ impl Relay {
                     self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
                 }
                 self.responses.received(tag);
+                if self.keep_tag {
+                    self.kept_tag = Some(frame.into());
+                    self.down.cut(len);
+                }
                 if moved {
                     self.names_moved();
                 }
+                return !self.keep_tag;
             }
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
@@ -680,12 +744,13 @@ impl Relay {
     fn ready_with(&mut self, status: Option<u8>) {
         self.status = status.unwrap_or(b'I');
         self.group = Group::default();
+        (self.unreported, self.asked) = (false, None);
         if self.status == b'I' {
             self.shapes.transaction_ended();
         }
         // Portals end with their transaction.
-        if self.status == b'I' && !self.portals.is_empty() {
-            self.portals.clear();
+        if self.status == b'I' {
+            self.held.forget_portals();
         }
     }
 
@@ -695,7 +760,7 @@ impl Relay {
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
-                self.send(&flush).await?;
+                self.send(&flush).await;
             }
             match self.run(Mode::Settle).await? {
                 Event::Quiescent => return Ok(()),
@@ -706,14 +771,14 @@ impl Relay {
         }
     }
 
-    /// Bytes of our own to the server, behind what was judged before.
-    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+    /// Bytes of our own to the server, behind what was judged before. If it is gone, what is read next tells so.
+    pub async fn send(&mut self, bytes: &[u8]) {
         use tokio::io::AsyncWriteExt;
-        std::future::poll_fn(|cx| self.up.poll_write(&mut self.server, cx))
-            .await
-            .map_err(Broken::Server)?;
-        self.server.write_all(bytes).await.map_err(Broken::Server)?;
-        self.server.flush().await.map_err(Broken::Server)
+        std::future::poll_fn(|cx| self.poll_write_up(cx)).await;
+        if !self.server_deaf {
+            let written = self.server.write_all(bytes).await;
+            self.server_deaf = written.is_err() || self.server.flush().await.is_err();
+        }
     }
 
     /// Bytes of our own to the client, behind what the server said before. The server may not be in the middle of a message.
@@ -767,6 +832,11 @@ impl Relay {
             }
         }
     }
+}
+
+/// Another reading may find other strings in it, or other characters.
+pub fn depends_on_reading(text: &[u8]) -> bool {
+    text.contains(&b'\\') || !text.is_ascii()
 }
 
 enum Look {

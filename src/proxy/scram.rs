@@ -8,7 +8,8 @@ use super::wire::Report;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::{digest, hmac};
+use ring::{digest, hmac, pbkdf2};
+use std::num::NonZeroU32;
 use subtle::ConstantTimeEq as _;
 
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
@@ -16,14 +17,34 @@ pub const SCRAM_SHA_256_PLUS: &str = "SCRAM-SHA-256-PLUS";
 /// The only channel-binding type that PostgreSQL knows.
 const END_POINT: &str = "p=tls-server-end-point,,";
 
+/// What is worked through for a password of our own, whatever number the server says: half a second, and no server needs more.
+const OWN_ITERATIONS_MAX: u32 = 1_000_000;
+
 type Key = [u8; 32];
+
+/// What makes a verifier of a password. A server shows it to everybody who wants to log in, and shows something made up,
+/// which is always the same for a name, where there is no verifier.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Salting {
+    pub salt: Vec<u8>,
+    pub iterations: u32,
+}
+
+impl Salting {
+    fn parse(salt: &str, iterations: &str) -> Option<Salting> {
+        Some(Salting {
+            salt: STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty())?,
+            // An int in PostgreSQL and in libpq.
+            iterations: iterations.parse().ok().filter(|n| (1..=i32::MAX as u32).contains(n))?,
+        })
+    }
+}
 
 /// What a server keeps of a password, as it stands in pg_authid.rolpassword:
 /// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
-    pub iterations: u32,
-    pub salt: Vec<u8>,
+    pub salting: Salting,
     pub stored_key: Key,
     pub server_key: Key,
 }
@@ -35,8 +56,7 @@ impl Verifier {
         let (stored_key, server_key) = keys.split_once(':')?;
         let key = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
         Some(Verifier {
-            iterations: iterations.parse().ok().filter(|n| *n > 0)?,
-            salt: STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty())?,
+            salting: Salting::parse(salt, iterations)?,
             stored_key: key(stored_key)?,
             server_key: key(server_key)?,
         })
@@ -48,6 +68,36 @@ pub struct Keys {
     client_key: Key,
     stored_key: Key,
     server_key: Key,
+}
+
+impl Keys {
+    /// Of a password of our own. Takes milliseconds on purpose, with many iterations much longer: not for a worker's thread.
+    pub fn of_password(password: &str, salting: &Salting) -> Result<Keys, String> {
+        let iterations = NonZeroU32::new(salting.iterations)
+            .filter(|iterations| iterations.get() <= OWN_ITERATIONS_MAX)
+            .ok_or_else(|| {
+                format!(
+                    "it asks for {} iterations of SCRAM, more than {OWN_ITERATIONS_MAX}",
+                    salting.iterations
+                )
+            })?;
+        // What cannot be prepared is taken as it is, as PostgreSQL does.
+        let prepared = stringprep::saslprep(password).unwrap_or(password.into());
+        let mut salted = Key::default();
+        pbkdf2::derive(
+            pbkdf2::PBKDF2_HMAC_SHA256,
+            iterations,
+            &salting.salt,
+            prepared.as_bytes(),
+            &mut salted,
+        );
+        let client_key = hmac_sha_256(&salted, b"Client Key");
+        Ok(Keys {
+            client_key,
+            stored_key: sha_256(&client_key),
+            server_key: hmac_sha_256(&salted, b"Server Key"),
+        })
+    }
 }
 
 /// A nonce for one exchange.
@@ -79,15 +129,20 @@ fn xor(mut a: Key, b: &Key) -> Key {
 
 /// Towards the client: the mechanism is chosen, its first message is still to come.
 pub struct AwaitFirst {
-    pub verifier: Verifier,
-    /// There is no such user: the exchange goes its usual way and fails in the end.
-    pub doomed: bool,
     /// The binding data of the client's TLS connection, where SCRAM-SHA-256-PLUS was offered.
     pub end_point: Option<Vec<u8>>,
     /// The client chose it.
     pub plus: bool,
     /// The server's part.
     pub nonce: String,
+}
+
+/// Towards the client: its first message is read, and what it is to be asked must be known now.
+pub struct AwaitVerifier {
+    binding: String,
+    plus: bool,
+    nonce: String,
+    bare: String,
 }
 
 /// Towards the client: it knows salt and iterations, and has to prove the password.
@@ -110,7 +165,7 @@ pub struct Proven {
 }
 
 impl AwaitFirst {
-    pub fn step(self, message: &[u8]) -> Result<(AwaitProof, String), Report> {
+    pub fn step(self, message: &[u8]) -> Result<AwaitVerifier, Report> {
         let message = text(message)?;
         let (gs2, bare) = self.read_header(message)?;
         if bare.starts_with('m') {
@@ -126,22 +181,16 @@ impl AwaitFirst {
         while !rest.is_empty() {
             any_attribute(&mut rest)?;
         }
-        let nonce = format!("{client_nonce}{}", self.nonce);
-        let salt = STANDARD.encode(&self.verifier.salt);
-        let server_first = format!("r={nonce},s={salt},i={}", self.verifier.iterations);
         let mut binding = gs2.as_bytes().to_vec();
         if self.plus {
             binding.extend(self.end_point.as_deref().unwrap_or_default());
         }
-        let next = AwaitProof {
-            verifier: self.verifier,
-            doomed: self.doomed,
+        Ok(AwaitVerifier {
             binding: STANDARD.encode(binding),
             plus: self.plus,
-            nonce,
-            messages: format!("{bare},{server_first}"),
-        };
-        Ok((next, server_first))
+            nonce: format!("{client_nonce}{}", self.nonce),
+            bare: bare.to_owned(),
+        })
     }
 
     /// Splits the GS2 header from the client-first-message-bare.
@@ -209,6 +258,23 @@ impl AwaitFirst {
     }
 }
 
+impl AwaitVerifier {
+    /// `doomed`: there is no such user; the exchange goes its usual way and fails in the end.
+    pub fn step(self, verifier: Verifier, doomed: bool) -> (AwaitProof, String) {
+        let salt = STANDARD.encode(&verifier.salting.salt);
+        let server_first = format!("r={},s={salt},i={}", self.nonce, verifier.salting.iterations);
+        let next = AwaitProof {
+            verifier,
+            doomed,
+            binding: self.binding,
+            plus: self.plus,
+            nonce: self.nonce,
+            messages: format!("{},{server_first}", self.bare),
+        };
+        (next, server_first)
+    }
+}
+
 impl AwaitProof {
     /// None: the proof is wrong, or there is no such user.
     pub fn step(self, message: &[u8]) -> Result<Option<Proven>, Report> {
@@ -271,6 +337,13 @@ pub struct Login {
     pub first: String,
 }
 
+/// Towards the server: it has shown what it keeps, and wants the proof.
+pub struct Challenged {
+    pub salting: Salting,
+    without_proof: String,
+    signed: String,
+}
+
 /// Towards the server: the proof is out, its signature must come.
 pub struct AwaitSignature {
     server_key: Key,
@@ -303,23 +376,35 @@ impl Login {
         }
     }
 
-    /// Salt and iterations are for those who have only the password.
-    pub fn step(self, server_first: &[u8], keys: &Keys) -> Result<(AwaitSignature, String), String> {
+    pub fn step(self, server_first: &[u8]) -> Result<Challenged, String> {
         let nonsense = || "its server-first-message cannot be read".to_owned();
         let server_first = std::str::from_utf8(server_first).map_err(|_| nonsense())?;
-        let nonce = server_first
-            .strip_prefix("r=")
-            .and_then(|rest| rest.split(',').next())
-            .ok_or_else(nonsense)?;
+        let mut attributes = server_first.split(',');
+        let mut value = |name| attributes.next().and_then(|attribute| attribute.strip_prefix(name));
+        let (nonce, salt, iterations) = (value("r="), value("s="), value("i="));
+        let nonce = nonce.ok_or_else(nonsense)?;
+        let salting = salt.zip(iterations).and_then(|(salt, n)| Salting::parse(salt, n));
         if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() {
             return Err("its nonce does not begin with the client's".into());
         }
         let without_proof = format!("c={},r={nonce}", STANDARD.encode(&self.binding));
-        let signed = format!("{},{server_first},{without_proof}", self.bare);
+        Ok(Challenged {
+            salting: salting.ok_or_else(nonsense)?,
+            signed: format!("{},{server_first},{without_proof}", self.bare),
+            without_proof,
+        })
+    }
+}
+
+impl Challenged {
+    pub fn step(self, keys: &Keys) -> (AwaitSignature, String) {
+        let Challenged {
+            without_proof, signed, ..
+        } = self;
         let proof = xor(keys.client_key, &hmac_sha_256(&keys.stored_key, signed.as_bytes()));
         let client_final = format!("{without_proof},p={}", STANDARD.encode(proof));
         let server_key = keys.server_key;
-        Ok((AwaitSignature { server_key, signed }, client_final))
+        (AwaitSignature { server_key, signed }, client_final)
     }
 }
 
@@ -395,31 +480,25 @@ mod tests {
     use super::*;
 
     /// As PostgreSQL makes one of a password.
-    fn verifier(password: &str, salt: &[u8], iterations: u32) -> (Verifier, Key) {
-        let mut salted = Key::default();
-        let rounds = std::num::NonZeroU32::new(iterations).unwrap();
-        ring::pbkdf2::derive(
-            ring::pbkdf2::PBKDF2_HMAC_SHA256,
-            rounds,
-            salt,
-            password.as_bytes(),
-            &mut salted,
-        );
-        let client_key = hmac_sha_256(&salted, b"Client Key");
+    fn verifier(password: &str, salt: &[u8], iterations: u32) -> (Verifier, Keys) {
+        let salt = salt.to_vec();
+        let salting = Salting { salt, iterations };
+        let keys = Keys::of_password(password, &salting).expect("few iterations");
         let verifier = Verifier {
-            iterations,
-            salt: salt.to_vec(),
-            stored_key: sha_256(&client_key),
-            server_key: hmac_sha_256(&salted, b"Server Key"),
+            salting,
+            stored_key: keys.stored_key,
+            server_key: keys.server_key,
         };
-        (verifier, client_key)
+        (verifier, keys)
+    }
+
+    fn pencil() -> (Verifier, Keys) {
+        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
+        verifier("pencil", &salt, 4096)
     }
 
     fn await_first(plus: bool, end_point: Option<&[u8]>) -> AwaitFirst {
-        let salt = STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap();
         AwaitFirst {
-            verifier: verifier("pencil", &salt, 4096).0,
-            doomed: false,
             end_point: end_point.map(<[u8]>::to_vec),
             plus,
             nonce: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".into(),
@@ -432,24 +511,22 @@ mod tests {
 
     #[test]
     fn the_example_of_rfc_7677() {
-        let (next, server_first) = await_first(false, None).step(FIRST).expect("a reply");
+        let (verifier, keys) = pencil();
+        let next = await_first(false, None).step(FIRST).expect("a first message");
+        let (next, server_first) = next.step(verifier, false);
         assert_eq!(
             server_first,
             "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
         );
         let proven = next.step(FINAL.as_bytes()).ok().flatten().expect("the right password");
         assert_eq!(proven.server_final, "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
-        let expected = verifier("pencil", &STANDARD.decode("W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(), 4096).1;
-        assert!(proven.keys.client_key == expected);
+        assert!(proven.keys.client_key == keys.client_key);
     }
 
     #[test]
     fn a_user_that_is_not_there_fails_even_with_a_right_proof() {
-        let doomed = AwaitFirst {
-            doomed: true,
-            ..await_first(false, None)
-        };
-        let (next, _) = doomed.step(FIRST).expect("a reply");
+        let next = await_first(false, None).step(FIRST).expect("a first message");
+        let (next, _) = next.step(pencil().0, true);
         assert!(next.step(FINAL.as_bytes()).expect("no error").is_none());
     }
 
@@ -457,15 +534,8 @@ mod tests {
     #[test]
     fn the_recovered_keys_log_in() {
         for (end_point, plus) in [(None, false), (Some(&b"hash"[..]), true), (Some(&b"hash"[..]), false)] {
-            let (verifier, client_key) = verifier("secret", b"other salt", 2);
-            let keys = Keys {
-                client_key,
-                stored_key: verifier.stored_key,
-                server_key: verifier.server_key,
-            };
+            let (verifier, keys) = verifier("secret", b"other salt", 2);
             let server = AwaitFirst {
-                verifier,
-                doomed: false,
                 // With `y` the server offered none.
                 end_point: end_point.filter(|_| plus).map(<[u8]>::to_vec),
                 plus,
@@ -473,25 +543,33 @@ mod tests {
             };
             let login = Login::new(end_point, plus, "ours".into());
             assert_eq!(login.mechanism().ends_with("-PLUS"), plus);
-            let (proof, first) = server.step(login.first.as_bytes()).expect("a reply");
-            let (signature, last) = login.step(first.as_bytes(), &keys).expect("a proof");
+            let server = server.step(login.first.as_bytes()).expect("a first message");
+            let (proof, first) = server.step(verifier.clone(), false);
+            let challenged = login.step(first.as_bytes()).expect("a challenge");
+            assert!(challenged.salting == verifier.salting);
+            let (signature, last) = challenged.step(&keys);
             let proven = proof.step(last.as_bytes()).ok().flatten().expect("a right proof");
-            assert!(proven.keys.client_key == client_key);
+            assert!(proven.keys.client_key == keys.client_key);
             assert_eq!(signature.step(proven.server_final.as_bytes()), Ok(()));
         }
     }
 
     #[test]
     fn a_server_that_does_not_know_the_verifier_is_refused() {
-        let (verifier, client_key) = verifier("secret", b"salt", 2);
-        let keys = Keys {
-            client_key,
-            stored_key: verifier.stored_key,
-            server_key: verifier.server_key,
-        };
+        let (_, keys) = verifier("secret", b"salt", 2);
         let login = || Login::new(None, false, "ours".into());
-        for first in ["", "r=", "r=ours,s=,i=1", "r=other,s=,i=1", "e=no"] {
-            assert!(login().step(first.as_bytes(), &keys).is_err(), "{first}");
+        for first in [
+            "",
+            "r=",
+            "r=ours,s=c2FsdA==,i=1",
+            "r=other,s=c2FsdA==,i=1",
+            "r=ours+,s=,i=1",
+            "r=ours+,s=c2FsdA==,i=0",
+            "r=ours+,s=c2FsdA==,i=2147483648",
+            "r=ours+,s=c2FsdA==",
+            "e=no",
+        ] {
+            assert!(login().step(first.as_bytes()).is_err(), "{first}");
         }
         for last in [
             "",
@@ -500,7 +578,8 @@ mod tests {
             "e=other-error",
             "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
         ] {
-            let (signature, _) = login().step(b"r=ours+theirs,s=c2FsdA==,i=2", &keys).expect("a proof");
+            let challenged = login().step(b"r=ours+theirs,s=c2FsdA==,i=2").expect("a challenge");
+            let (signature, _) = challenged.step(&keys);
             assert!(signature.step(last.as_bytes()).is_err(), "{last}");
         }
     }
@@ -567,7 +646,8 @@ mod tests {
     fn final_messages_are_refused_as_postgresql_does() {
         let step = |first: &str, plus: bool, last: &str| {
             let end_point = plus.then_some(&b"hash"[..]);
-            let (next, _) = await_first(plus, end_point).step(first.as_bytes()).expect("a reply");
+            let next = await_first(plus, end_point).step(first.as_bytes());
+            let (next, _) = next.expect("a first message").step(pencil().0, false);
             next.step(last.as_bytes())
         };
         let check = |last: &str, expect: &str| {
@@ -597,17 +677,33 @@ mod tests {
     }
 
     #[test]
+    fn passwords_of_our_own_are_prepared_and_the_work_is_bounded() {
+        let keys = |password: &str, iterations| {
+            let salt = b"salt".to_vec();
+            Keys::of_password(password, &Salting { salt, iterations })
+        };
+        let same = |a: &str, b: &str| keys(a, 2).expect("keys").client_key == keys(b, 2).expect("keys").client_key;
+        // RFC 4013 section 3, and what it forbids.
+        assert!(same("I\u{ad}X", "IX") && same("\u{2168}", "IX") && !same("user", "USER"));
+        assert!(same("a\u{7}", "a\u{7}") && !same("a\u{7}", "a"));
+        assert!(keys("secret", OWN_ITERATIONS_MAX + 1).is_err_and(|error| error.contains("1000001 iterations")));
+        assert!(keys("secret", 0).is_err());
+    }
+
+    #[test]
     fn verifiers_are_read() {
         let good = "SCRAM-SHA-256$4096:c2FsdA==$6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=:\
             dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         let verifier = Verifier::parse(good).expect("a verifier");
-        assert_eq!((verifier.iterations, verifier.salt.as_slice()), (4096, &b"salt"[..]));
+        let Salting { salt, iterations } = verifier.salting;
+        assert_eq!((iterations, salt.as_slice()), (4096, &b"salt"[..]));
         for bad in [
             "",
             "secret",
             "md51a79a4d60de6718e8e5b326e338ae533",
             "SCRAM-SHA-256$",
             &good.replace("4096", "0"),
+            &good.replace("4096", "2147483648"),
             &good.replace("4096", "many"),
             &good.replace("c2FsdA==", ""),
             &good.replace("c2FsdA==", "?"),

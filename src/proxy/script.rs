@@ -46,6 +46,10 @@ impl Session {
                     end += 1;
                 }
             }
+            if end == statements.len() && end - at > 1 && (open == Open::Implicit || self.relay.status == b'I') {
+                // Its command tag has to wait for our COMMIT.
+                end -= 1;
+            }
             let part = &statements[at..end];
             let last = end == statements.len();
             let rest = &text[part[0].offset..];
@@ -64,11 +68,12 @@ impl Session {
                 break;
             }
             failed = matches!(
-                self.run_part(text, part, at == 0 && last, &mut open).await?,
+                self.run_part(text, part, (at == 0, last), &mut open).await?,
                 Next::Failed
             );
             at = end;
         }
+        self.relay.keep_tag = false;
         if open == Open::Implicit {
             self.end_implicit(failed).await?;
         }
@@ -77,10 +82,17 @@ impl Session {
         self.relay.tell(&out).await
     }
 
-    async fn run_part(&mut self, text: &[u8], part: &[Statement], only: bool, open: &mut Open) -> Result<Next, Broken> {
+    /// `ends`: whether it is the first part, and the last.
+    async fn run_part(
+        &mut self,
+        text: &[u8],
+        part: &[Statement],
+        ends: (bool, bool),
+        open: &mut Open,
+    ) -> Result<Next, Broken> {
         let first = &part[0];
-        let last = &part[part.len() - 1];
-        let bytes = &text[first.offset..last.offset + last.sql.len()];
+        let end = &part[part.len() - 1];
+        let bytes = &text[first.offset..end.offset + end.sql.len()];
         let shift = characters(&text[..first.offset]);
         match &first.kind {
             Kind::Begin { plain } if *open == Open::Implicit => {
@@ -120,7 +132,7 @@ impl Session {
                 self.forward_part(bytes, shift).await
             }
             _ => {
-                if self.relay.status == b'I' && !only {
+                if self.relay.status == b'I' && ends != (true, true) {
                     if let Err(report) = self
                         .relay
                         .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
@@ -130,6 +142,7 @@ impl Session {
                     }
                     *open = Open::Implicit;
                 }
+                self.relay.keep_tag = ends.1 && *open == Open::Implicit;
                 if self.relay.status == b'E' || plain(first) {
                     return self.forward_part(bytes, shift).await;
                 }
@@ -150,10 +163,15 @@ impl Session {
         } else {
             Place::Alone
         };
-        match self
+        let verdict = self
             .verdict(statement, place, &Parameters::default(), Closing::Sync, shift)
-            .await?
+            .await?;
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
         {
+            return self.fail_part(report, open).await;
+        }
+        match verdict {
             Verdict::Forward(entry) => {
                 let next = self.forward_part(bytes, shift).await?;
                 if let Some(entry) = entry {
@@ -172,7 +190,11 @@ impl Session {
             Verdict::Done(tag) => {
                 let mut out = BytesMut::new();
                 wire::put_command_complete(&mut out, &tag);
-                self.relay.tell(&out).await?;
+                if self.relay.keep_tag {
+                    self.relay.kept_tag = Some(out);
+                } else {
+                    self.relay.tell(&out).await?;
+                }
                 Ok(Next::Go)
             }
             Verdict::Refused(report) => self.fail_part(report, open).await,
@@ -190,10 +212,8 @@ impl Session {
         self.relay.position_shift = shift;
         self.relay.capture = true;
         self.relay.responses.sent(b'Q');
-        let result = match self.relay.send(&frame).await {
-            Ok(()) => self.relay.settle().await,
-            Err(broken) => Err(broken),
-        };
+        self.relay.send(&frame).await;
+        let result = self.relay.settle().await;
         self.relay.swallow_ready = false;
         self.relay.position_shift = 0;
         self.relay.capture = false;
@@ -213,15 +233,18 @@ impl Session {
         Ok(Next::Failed)
     }
 
+    /// The server commits before it says that the last statement is complete, and so do we.
     async fn end_implicit(&mut self, failed: bool) -> Result<(), Broken> {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
-        if let Err(report) = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await? {
+        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+        let tag = self.relay.kept_tag.take();
+        let mut out = BytesMut::new();
+        match ended {
             // A deferred constraint, as it would at the end of the implicit transaction.
-            let mut out = BytesMut::new();
-            report.put_error(&mut out);
-            self.relay.tell(&out).await?;
+            Err(report) => report.put_error(&mut out),
+            Ok(_) => out = tag.unwrap_or(out),
         }
-        Ok(())
+        self.relay.tell(&out).await
     }
 }
 

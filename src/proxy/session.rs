@@ -3,9 +3,10 @@
 //! Start at [`Session::run`]. Everything else a client sends is forwarded by [`super::relay`] without coming here.
 
 use super::dialogue::{Ask, Closing, Hears};
+use super::held;
 use super::journal::Entry;
 use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, Event, HeldKind, Mode, Relay};
+use super::relay::{Broken, Event, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
@@ -48,12 +49,20 @@ impl Session {
                 Event::Bind(len) => self.on_bind(len).await?,
                 Event::Execute(len) => self.on_execute(len).await?,
                 Event::Close(len) => self.on_close(len).await?,
+                Event::Sync(len) => self.on_sync(len).await?,
+                Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
                 Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    async fn on_sync(&mut self, len: usize) -> Result<(), Broken> {
+        self.relay.pass_frame(len);
+        self.relay.settle().await?;
+        self.relay.close_reserved().await
     }
 
     /// Not into the middle of a message of the server's.
@@ -75,6 +84,11 @@ impl Session {
         if self.relay.responses.skipping() {
             self.relay.pass_frame(len);
             return Ok(());
+        }
+        if let Some(report) = self.ask_reading(&text).await? {
+            // The server skips to a Sync, which a client that sends a simple query need not send.
+            self.relay.end_group().await?;
+            return self.refuse_query(len, report).await;
         }
         let statements = self.read(&text).await;
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
@@ -127,14 +141,17 @@ impl Session {
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
     pub(super) fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
         let unjudged = |name: &str| {
-            let held = self.relay.statements.get(name.as_bytes())?;
+            let held = self.relay.held.statement(name.as_bytes())?;
             let sql = String::from_utf8_lossy(&held.text).into_owned();
             // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
-            let write = match read(&held.text, self.relay.reported.standard_conforming_strings) {
+            let write = match read(
+                &held.text,
+                held.reading.as_ref().is_none_or(|reading| reading.conforming),
+            ) {
                 Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
                 Err(_) => false,
             };
-            (held.what != HeldKind::Rewritten && held.what != HeldKind::Forgets && !write).then_some(sql)
+            (!matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) && !write).then_some(sql)
         };
         let sql = statements.iter().find_map(|statement| match prepared(statement)? {
             Prepared::Executes(name) => unjudged(name),
@@ -161,15 +178,20 @@ impl Session {
         self.relay.settle().await?;
         if !self.relay.failed {
             match forgets {
-                Prepared::Forgets(name) => drop(self.relay.statements.remove(name.as_bytes())),
+                Prepared::Forgets(name) => self.relay.held.forget_statement(name.as_bytes()),
                 // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
-                _ => self.relay.statements.clear(),
+                _ => self.relay.held.forget_statements(),
             }
         }
         Ok(())
     }
 
     pub(super) async fn answer_query(&mut self, len: usize, verdict: Verdict) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_query(len, report).await;
+        }
         match verdict {
             Verdict::Forward(None) => self.relay.pass_frame(len),
             Verdict::Forward(Some(entry)) => {

@@ -25,14 +25,14 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
 const HANDSHAKE: u8 = 0x16;
 
 /// What a client says first, apart from requests for encryption that are declined.
-enum First {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
     Startup(Vec<u8>),
     Cancel(Vec<u8>),
     /// It asked for TLS and was told to go ahead.
@@ -144,7 +144,7 @@ async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<(Stream, Option<
             let (encrypted, end_point) = acceptor.accept(plain).await?;
             Ok((Stream::Tls(Box::new(encrypted)), end_point))
         }
-        Stream::Unix(_) | Stream::Tls(_) => Err("a request for encryption where there can be none".into()),
+        _ => Err("a request for encryption where there can be none".into()),
     }
 }
 
@@ -157,7 +157,7 @@ async fn first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, St
     first
 }
 
-async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
+pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
     let mut negotiated = (client.is_tls(), client.is_tls());
     loop {
         let mut head = [0; 4];
@@ -195,7 +195,7 @@ async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<Firs
                     // Somebody in between could have put it there, to be taken for what was encrypted later.
                     return Err("received unencrypted data after a request for encryption".into());
                 }
-                let yes = code == SSL_REQUEST && offers_tls && matches!(client, Stream::Tcp(_));
+                let yes = code == SSL_REQUEST && offers_tls && !matches!(client, Stream::Unix(_));
                 let answer = if yes { b"S" } else { b"N" };
                 client.write_all(answer).await.map_err(|error| error.to_string())?;
                 if yes {
@@ -237,7 +237,7 @@ async fn cancel(packet: &[u8], shared: &Shared) {
         server.close().await;
         Ok::<(), String>(())
     };
-    match timeout(CANCEL_TIMEOUT, send).await {
+    match timeout(shared.limits.cancel_timeout, send).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error, "a cancel request was not passed on"),
         Err(_) => tracing::warn!("a cancel request took too long"),
@@ -271,13 +271,12 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         return;
     }
     let deadline = Instant::now() + shared.limits.authentication_timeout;
-    if let Some(file) = &shared.auth_file {
+    if let Some(verifiers) = &shared.verifiers {
         let user = User {
             name: user_name(&packet),
-            users: file.get(),
             end_point,
         };
-        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user)).await;
+        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user, verifiers)).await;
         let late = |_| {
             let seconds = shared.limits.authentication_timeout.as_secs();
             let message = format!("lockkeeper: authentication was not finished within {seconds} s");
@@ -292,14 +291,14 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, shared.limits.statement_bytes_max);
+    let mut relay = Relay::new(client, server, &shared.limits);
     relay.replication = parameters.replication;
-    if shared.auth_file.is_some() {
+    if shared.verifiers.is_some() {
         relay.authenticated();
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed => {
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
             tracing::warn!(
                 session = id,
                 client = address,
@@ -380,15 +379,15 @@ async fn end_broken(session: &mut Session, broken: &Broken) {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Parameters {
-    user: String,
-    database: String,
-    application_name: String,
-    replication: bool,
+pub(super) struct Parameters {
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) application_name: String,
+    pub(super) replication: bool,
 }
 
 /// What the session needs to know of the startup packet, which goes to the server as it is.
-fn startup_parameters(packet: &[u8]) -> Parameters {
+pub(super) fn startup_parameters(packet: &[u8]) -> Parameters {
     let mut found = Parameters::default();
     let mut rest = packet.get(8..).unwrap_or_default();
     while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
@@ -417,7 +416,7 @@ fn startup_parameters(packet: &[u8]) -> Parameters {
 }
 
 /// The user as the server sees it: bytes, the last of several, cut as every name is.
-fn user_name(packet: &[u8]) -> Vec<u8> {
+pub(super) fn user_name(packet: &[u8]) -> Vec<u8> {
     const NAME_BYTES_MAX: usize = 63;
     let mut rest = packet.get(8..).unwrap_or_default();
     let mut user = &[][..];

@@ -1,7 +1,7 @@
 //! One byte stream, to a client or to the server: TCP or Unix socket, or TLS over TCP.
 
-use super::Upstream;
 use super::tls::Connector;
+use super::{Limits, Upstream};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,6 +17,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed, since it is fifty times as large as the others.
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(any(test, fuzzing))]
+    Memory(super::fuzz::memory::Memory),
 }
 
 impl Stream {
@@ -24,11 +26,13 @@ impl Stream {
     pub async fn connect(
         upstream: &Upstream,
         connector: Option<&Connector>,
-        within: Duration,
+        limits: &Limits,
     ) -> Result<Stream, String> {
         let connect = async {
             let stream = match upstream {
-                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.and_then(Stream::tcp),
+                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port))
+                    .await
+                    .and_then(|stream| Stream::tcp(stream, limits)),
                 Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
             };
             match (stream.map_err(|error| error.to_string())?, connector) {
@@ -36,6 +40,7 @@ impl Stream {
                 (stream, _) => Ok::<_, String>(stream),
             }
         };
+        let within = limits.connect_timeout;
         match tokio::time::timeout(within, connect).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(format!("could not connect to {upstream}: {error}")),
@@ -43,11 +48,11 @@ impl Stream {
         }
     }
 
-    /// Sets what every TCP connection here has: no delay, and keepalive so that a dead peer is noticed.
-    pub fn tcp(stream: TcpStream) -> io::Result<Stream> {
+    /// Sets what every TCP connection here has: no delay, and keepalive so that a dead peer is noticed after a silence and a minute.
+    pub fn tcp(stream: TcpStream, limits: &Limits) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
         let keepalive = socket2::TcpKeepalive::new()
-            .with_time(Duration::from_secs(60))
+            .with_time(limits.keepalive)
             .with_interval(Duration::from_secs(10))
             .with_retries(6);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
@@ -65,6 +70,8 @@ impl Stream {
             Stream::Tcp(s) => socket2::SockRef::from(s).peek(&mut byte),
             Stream::Unix(s) => socket2::SockRef::from(s).peek(&mut byte),
             Stream::Tls(_) => Ok(0),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => Ok(usize::from(s.has_more())),
         };
         peeked.is_ok_and(|n| n > 0)
     }
@@ -80,6 +87,8 @@ impl AsyncRead for Stream {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 other => other,
             },
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => s.poll_read(buf),
         }
     }
 }
@@ -90,6 +99,8 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => s.poll_write(buf),
         }
     }
 
@@ -97,6 +108,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -105,6 +118,8 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 }

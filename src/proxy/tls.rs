@@ -86,12 +86,12 @@ impl Connector {
             settings: settings.clone(),
             name,
             binds,
-            config: Current::new(client_config(settings, binds)?),
+            config: Current::new(client_config(settings, binds, None)?),
         })
     }
 
     pub fn reload(&self) -> Result<(), String> {
-        self.config.set(client_config(&self.settings, self.binds)?);
+        self.config.set(client_config(&self.settings, self.binds, None)?);
         Ok(())
     }
 
@@ -134,7 +134,7 @@ impl Stream {
                 ParsedCertificate::try_from(certificate).ok()?;
                 server_end_point(certificate)
             }
-            Stream::Tcp(_) | Stream::Unix(_) => None,
+            _ => None,
         }
     }
 
@@ -149,7 +149,7 @@ impl Stream {
 
 /// The channel-binding data tls-server-end-point (RFC 5929 section 4.1): the certificate's hash with the algorithm of its
 /// own signature, SHA-256 in place of MD5 and SHA-1. None where the signature has no such hash (Ed25519).
-fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
     let (fields, _) = der(0x30, certificate)?;
     let (_, after) = der(0x30, fields)?;
@@ -237,7 +237,12 @@ fn server_config(settings: &ClientTls, chain: Vec<CertificateDer<'static>>) -> R
     Ok(config)
 }
 
-fn client_config(settings: &UpstreamTls, binds: bool) -> Result<ClientConfig, String> {
+/// `identity` is a certificate of our own, with its key, for a server that asks for one.
+pub(crate) fn client_config(
+    settings: &UpstreamTls,
+    binds: bool,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, String> {
     let trust = match &settings.verify {
         Verify::Nothing => Trust::Anybody,
         Verify::Ca(path) | Verify::Full(path) => {
@@ -255,12 +260,17 @@ fn client_config(settings: &UpstreamTls, binds: bool) -> Result<ClientConfig, St
         binds,
         provider: Arc::clone(&provider),
     };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some((chain, key)) => builder
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| error.to_string())?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(config)

@@ -106,7 +106,7 @@ impl Session {
             Unreadable::Encoding => {
                 // Only what may change the schema has to be read; bytes above 127 are letters in every encoding.
                 let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { b'x' }).collect();
-                match read(&ascii, self.relay.reported.standard_conforming_strings) {
+                match read(&ascii, self.relay.reading().conforming) {
                     Ok(statements)
                         if !statements
                             .iter()

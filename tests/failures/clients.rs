@@ -4,12 +4,21 @@ use super::common::raw::{Raw, error_field, frame, rows, startup, status, tags};
 use super::common::{Stage, cluster, own_cluster};
 use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-#[test]
-fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along() {
-    let stage = Stage::new("vanish");
+super::common::on_both!(
+    a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along,
+    a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing,
+    a_client_that_never_reads_costs_no_memory,
+    a_client_that_sends_no_startup_packet_is_let_go,
+    three_hundred_sessions_at_once,
+    more_than_connections_max_is_refused_until_one_ends,
+    large_objects_and_function_calls_pass,
+);
+
+fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along(major: u32) {
+    let stage = Stage::with(major, "vanish", super::common::QUICK);
     stage.direct("CREATE TABLE t (v text)");
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let scripts: [(&str, Vec<Vec<u8>>); 4] = [
@@ -38,9 +47,8 @@ fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along() {
     works(&stage);
 }
 
-#[test]
-fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing() {
-    let stage = large(18, "waiting");
+fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(major: u32) {
+    let stage = large(major, "waiting");
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut holder = Raw::connect(stage.cluster.port(), &stage.database);
     holder.query("BEGIN");
@@ -89,9 +97,8 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
     });
 }
 
-#[test]
-fn a_client_that_never_reads_costs_no_memory() {
-    let stage = Stage::new("unread");
+fn a_client_that_never_reads_costs_no_memory(major: u32) {
+    let stage = Stage::with(major, "unread", super::common::QUICK);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut many = session(stage.port, &stage.database, "many rows");
     many.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 500000)"));
@@ -124,9 +131,8 @@ fn end_of(stream: &mut TcpStream) -> (Vec<u8>, Duration) {
     (all, started.elapsed())
 }
 
-#[test]
-fn a_client_that_sends_no_startup_packet_is_let_go() {
-    let stage = Stage::on(cluster(18), "silent", LARGE, &["--startup-timeout-s", "1"]);
+fn a_client_that_sends_no_startup_packet_is_let_go(major: u32) {
+    let stage = Stage::on(cluster(major), "silent", LARGE, &["--startup-timeout-s", "1"]);
     for sent in [&b""[..], &[0, 0, 0, 50, 0, 3, 0, 0, b'u', b's']] {
         let mut stream = TcpStream::connect(("127.0.0.1", stage.port)).unwrap();
         stream.write_all(sent).unwrap();
@@ -140,32 +146,9 @@ fn a_client_that_sends_no_startup_packet_is_let_go() {
     works(&stage);
 }
 
-/// As `nc -N` does: it says that it will send no more. The session ends; it is not kept half open.
-#[test]
-fn a_half_closed_client_ends_its_session() {
-    let stage = Stage::new("half");
-    let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
-    let mut stream = TcpStream::connect(("127.0.0.1", stage.port)).unwrap();
-    stream
-        .write_all(&startup(&[
-            ("user", "postgres"),
-            ("database", &stage.database),
-            ("application_name", "half"),
-        ]))
-        .unwrap();
-    wait_for(
-        &mut watch,
-        "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'half'",
-    );
-    stream.shutdown(Shutdown::Write).unwrap();
-    end_of(&mut stream);
-    wait_for(&mut watch, &gone("half"));
-}
-
-#[test]
-fn three_hundred_sessions_at_once() {
+fn three_hundred_sessions_at_once(major: u32) {
     // A leaked cluster is stopped by its guardian when this process ends.
-    let server = Box::leak(Box::new(own_cluster(18, &[("max_connections", "350")])));
+    let server = Box::leak(Box::new(own_cluster(major, &[("max_connections", "350")])));
     let stage = Stage::on(server, "crowd", LARGE, &[]);
     stage.direct("CREATE TABLE t (id int)");
     let open = |_| {
@@ -203,9 +186,8 @@ fn three_hundred_sessions_at_once() {
     works(&stage);
 }
 
-#[test]
-fn more_than_connections_max_is_refused_until_one_ends() {
-    let stage = Stage::on(cluster(18), "full", LARGE, &["--connections-max", "3"]);
+fn more_than_connections_max_is_refused_until_one_ends(major: u32) {
+    let stage = Stage::on(cluster(major), "full", LARGE, &["--connections-max", "3"]);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut open: Vec<Raw> = (0..3).map(|_| session(stage.port, &stage.database, "in")).collect();
     let mut more = Raw::open(stage.port);
@@ -238,9 +220,8 @@ pub fn cancel(port: u16, key: &[u8]) {
 }
 
 /// Large objects: lo_import speaks FunctionCall, not SQL.
-#[test]
-fn large_objects_and_function_calls_pass() {
-    let stage = Stage::new("lo");
+fn large_objects_and_function_calls_pass(major: u32) {
+    let stage = Stage::with(major, "lo", super::common::QUICK);
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("in"), dir.path().join("out"));
     let data: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();

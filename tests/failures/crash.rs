@@ -116,9 +116,15 @@ fn killed_at_every_step_after(major: u32, more: &str, statement: &str, check: &s
         if again.status != 0 {
             assert!(
                 orphan == Orphan::Finishes
-                    && ["already exists", "does not exist", "is already a partition", "is not a partition", "multiple primary keys"]
-                        .iter()
-                        .any(|said| again.stderr.contains(said)),
+                    && [
+                        "already exists",
+                        "does not exist",
+                        "is already a partition",
+                        "is not a partition",
+                        "multiple primary keys"
+                    ]
+                    .iter()
+                    .any(|said| again.stderr.contains(said)),
                 "{what}: {again:?}"
             );
         }
@@ -182,7 +188,13 @@ fn killed_within_a_split_alter_table() {
 fn killed_within_a_drop_of_two_indexes() {
     for major in [15, 18] {
         let sql = "DROP INDEX users_one, users_two";
-        killed_at_every_step_after(major, "CREATE INDEX users_one ON users (email); CREATE INDEX users_two ON users (seen);", sql, NO_ROWS, 3);
+        killed_at_every_step_after(
+            major,
+            "CREATE INDEX users_one ON users (email); CREATE INDEX users_two ON users (seen);",
+            sql,
+            NO_ROWS,
+            3,
+        );
     }
 }
 
@@ -201,7 +213,13 @@ const EVENTS: &str = "
 fn killed_within_an_index_of_a_partitioned_table() {
     for major in [15, 18] {
         killed_at_every_step_after(major, EVENTS, "CREATE INDEX events_note ON events (note)", NO_ROWS, 8);
-        killed_at_every_step_after(major, EVENTS, "CREATE INDEX events_lower ON events (lower(note))", NO_ROWS, 8);
+        killed_at_every_step_after(
+            major,
+            EVENTS,
+            "CREATE INDEX events_lower ON events (lower(note))",
+            NO_ROWS,
+            8,
+        );
     }
 }
 
@@ -209,7 +227,13 @@ fn killed_within_an_index_of_a_partitioned_table() {
 fn killed_within_a_foreign_key_of_a_partitioned_table() {
     for major in [15, 18] {
         let fixture = format!("{EVENTS} ALTER TABLE users ADD UNIQUE (id, email);");
-        killed_at_every_step_after(major, &fixture, "ALTER TABLE events ADD CONSTRAINT events_id_fkey FOREIGN KEY (id) REFERENCES users (id)", NO_ROWS, 2);
+        killed_at_every_step_after(
+            major,
+            &fixture,
+            "ALTER TABLE events ADD CONSTRAINT events_id_fkey FOREIGN KEY (id) REFERENCES users (id)",
+            NO_ROWS,
+            2,
+        );
     }
 }
 
@@ -228,14 +252,21 @@ fn killed_within_attach_partition() {
 fn killed_within_detach_partition() {
     for major in [15, 18] {
         let fixture = format!("{EVENTS} DROP TABLE events_rest;");
-        killed_at_every_step_after(major, &fixture, "ALTER TABLE events DETACH PARTITION events_1", NO_ROWS, 1);
+        killed_at_every_step_after(
+            major,
+            &fixture,
+            "ALTER TABLE events DETACH PARTITION events_1",
+            NO_ROWS,
+            1,
+        );
     }
 }
 
 #[test]
 fn killed_within_a_primary_key() {
     for major in [15, 18] {
-        let bare = "CREATE TABLE bare (a int, b int); INSERT INTO bare SELECT n, n FROM generate_series(1, 300) n; ANALYZE;";
+        let bare =
+            "CREATE TABLE bare (a int, b int); INSERT INTO bare SELECT n, n FROM generate_series(1, 300) n; ANALYZE;";
         killed_at_every_step_after(major, bare, "ALTER TABLE bare ADD PRIMARY KEY (a)", NO_ROWS, 4);
         let key = "CREATE TABLE parts (a int, b int) PARTITION BY HASH (a);
             CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);

@@ -8,6 +8,12 @@ use lockkeeper::cluster::clean_environment;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+super::common::on_both!(
+    sigterm_ends_idle_sessions_and_lets_the_others_finish,
+    sigterm_during_a_batch_run_leaves_whole_batches_and_says_so,
+    a_notification_arrives_while_a_plan_runs,
+);
+
 #[test]
 fn a_policy_with_a_typo_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -159,9 +165,8 @@ fn an_audit_log_whose_directory_was_removed() {
     }
 }
 
-#[test]
-fn sigterm_ends_idle_sessions_and_lets_the_others_finish() {
-    let stage = large(18, "drain");
+fn sigterm_ends_idle_sessions_and_lets_the_others_finish(major: u32) {
+    let stage = large(major, "drain");
     let mut idle = session(stage.port, &stage.database, "idle");
     let mut block = session(stage.port, &stage.database, "block");
     block.query("BEGIN");
@@ -237,12 +242,11 @@ fn a_second_sigterm_ends_at_once() {
     assert_eq!(exit_status(&[libc::SIGTERM, libc::SIGTERM]), 0);
 }
 
-#[test]
-fn sigterm_during_a_batch_run_leaves_whole_batches_and_says_so() {
+fn sigterm_during_a_batch_run_leaves_whole_batches_and_says_so(major: u32) {
     let policy = LARGE
         .replace("pause_ms = 1\n", "pause_ms = 50\n")
         .replace("batch_rows = 100", "batch_rows = 10");
-    let stage = Stage::on(cluster(18), "drain_batches", &policy, &["--drain-timeout-s", "1"]);
+    let stage = Stage::on(cluster(major), "drain_batches", &policy, &["--drain-timeout-s", "1"]);
     stage.direct(USERS);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut raw = session(stage.port, &stage.database, "batches");
@@ -330,9 +334,8 @@ fn unix_sockets_and_ipv6_on_both_sides() {
     assert!(!socket.exists(), "the socket file is removed");
 }
 
-#[test]
-fn a_notification_arrives_while_a_plan_runs() {
-    let stage = large(18, "notify");
+fn a_notification_arrives_while_a_plan_runs(major: u32) {
+    let stage = large(major, "notify");
     let mut listener = session(stage.port, &stage.database, "listener");
     listener.query("LISTEN news");
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);

@@ -1,12 +1,17 @@
 //! The server cannot be reached, refuses, restarts, or ends a session.
 
-use super::common::raw::{Raw, error_field, rows, startup, tags};
+use super::common::raw::{Raw, error_field, parse, rows, startup, sync, tags};
 use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy};
 use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, wait_until, works};
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
+
+super::common::on_both!(
+    a_restart_of_the_server_ends_its_sessions_and_nothing_else,
+    a_terminated_backend_is_told_to_its_client,
+);
 
 /// A proxy alone, in front of whatever `upstream` names.
 fn proxy(upstream: &str, arguments: &[&str]) -> (tempfile::TempDir, Guarded, u16) {
@@ -142,9 +147,8 @@ async fn an_unknown_database_is_the_server_s_own_error() {
     works(&stage);
 }
 
-#[test]
-fn a_restart_of_the_server_ends_its_sessions_and_nothing_else() {
-    let mut cluster = own_cluster(18, &[]);
+fn a_restart_of_the_server_ends_its_sessions_and_nothing_else(major: u32) {
+    let mut cluster = own_cluster(major, &[]);
     let (_dir, running, port) = proxy(&format!("127.0.0.1:{}", cluster.port()), &[]);
     cluster.psql("postgres", USERS).unwrap();
     let mut idle = session(port, "postgres", "idle");
@@ -181,10 +185,9 @@ fn a_restart_of_the_server_ends_its_sessions_and_nothing_else() {
     );
 }
 
-#[test]
-fn a_terminated_backend_is_told_to_its_client() {
+fn a_terminated_backend_is_told_to_its_client(major: u32) {
     let policy = "extends = \"standard\"\n[lock]\npause_ms = 30000\n";
-    let stage = Stage::on(cluster(18), "terminated", policy, &[]);
+    let stage = Stage::on(cluster(major), "terminated", policy, &[]);
     stage.direct(USERS);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
 
@@ -224,4 +227,26 @@ fn a_terminated_backend_is_told_to_its_client() {
     wait_until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
+}
+
+/// Bytes that are written to a server that has closed are answered with a reset, and then writing fails.
+#[test]
+fn the_server_s_last_words_are_heard_though_writing_to_it_fails() {
+    for major in [15, 18] {
+        let stage = Stage::on(cluster(major), "last_words", LARGE, &[]);
+        stage.direct(USERS);
+        let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
+        let mut client = session(stage.port, &stage.database, "client");
+        let backend = pid_of(&client);
+        stage.proxy().signal(libc::SIGSTOP).unwrap();
+        // The first goes on, the second is judged, and for that the first must be answered.
+        let judged = parse("", "ALTER TABLE users ADD COLUMN later int");
+        client.send(&[parse("", "SELECT 1"), judged, sync()].concat());
+        watch.query(&format!("SELECT pg_terminate_backend({backend})"));
+        wait_for(&mut watch, &gone("client"));
+        stage.proxy().signal(libc::SIGCONT).unwrap();
+        let answer = client.until_ready();
+        assert_eq!(error_field(&answer, b'C').as_deref(), Some("57P01"), "{answer:?}");
+        assert!(client.receive().is_none());
+    }
 }

@@ -1,22 +1,27 @@
 //! `--auth scram`: the proxy ends SCRAM with the client, with psql and a raw client against PostgreSQL 15 and 18. What a
 //! client is told is compared with what the server itself would say.
 
+mod auth_query;
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../tls/pki.rs"]
+#[path = "../common/encrypted.rs"]
+mod encrypted;
+mod hostile;
+#[path = "../common/pki.rs"]
 #[allow(dead_code)]
 mod pki;
 
-use common::raw::{Message, Raw, c, error_field, frame, rows, startup, startup_version, tags};
-use common::{QUICK, Ran, Stage, own_cluster};
+use common::raw::{Raw, error_field, frame, startup, tags};
+use common::{QUICK, Stage, until};
+use encrypted::{check, hangup, login, stage_with, tls_server, words};
+use hostile::{Amy, begin};
 use lockkeeper::cluster::{Cluster, clean_environment};
-use pki::{Files, PKI, SSL_REQUEST, negotiated, shown, tcp};
-use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use pki::{Files, PKI, SSL_REQUEST, negotiated, shown};
+use postgres_protocol::authentication::sasl::ChannelBinding;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 const HBA: &str = "local all all trust
 host all trusted 127.0.0.1/32 trust
@@ -42,31 +47,7 @@ fn scram_cluster(major: u32) -> &'static Cluster {
     static V15: OnceLock<Cluster> = OnceLock::new();
     static V18: OnceLock<Cluster> = OnceLock::new();
     let slot = if major == 15 { &V15 } else { &V18 };
-    slot.get_or_init(|| {
-        let cluster = own_cluster(major, &[("log_connections", "on")]);
-        cluster.write_data_file("server.crt", &PKI.server.cert).unwrap();
-        cluster.write_data_file("server.key", &PKI.server.key).unwrap();
-        cluster.write_data_file("pg_hba.conf", HBA).unwrap();
-        cluster.psql("postgres", ROLES).unwrap();
-        cluster.psql("postgres", "ALTER SYSTEM SET ssl = on").unwrap();
-        cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
-        until("the server offers TLS", || {
-            let mut stream = tcp(cluster.port());
-            stream.write_all(&SSL_REQUEST).unwrap();
-            let mut answer = [0];
-            stream.read_exact(&mut answer).is_ok() && answer == *b"S"
-        });
-        cluster
-    })
-}
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    slot.get_or_init(|| tls_server(major, &[("log_connections", "on")], HBA, ROLES))
 }
 
 /// The users of the server; md5's verifier is amy's.
@@ -82,37 +63,12 @@ fn stage(major: u32, name: &str, upstream_tls: bool) -> (Stage, Files) {
     let files = Files::new();
     let mut arguments = files.offer(&PKI.proxy);
     let users = files.put("users.txt", &auth_file(cluster));
-    arguments.extend(["--auth", "scram", "--auth-file", &users].map(str::to_owned));
+    arguments.extend(words(&["--auth", "scram", "--auth-file", &users]));
     if upstream_tls {
         let ca = files.put("ca.crt", &PKI.ca);
-        arguments.extend(["--upstream-tls", "verify-full", "--upstream-ca", &ca].map(str::to_owned));
+        arguments.extend(words(&["--upstream-tls", "verify-full", "--upstream-ca", &ca]));
     }
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    (Stage::on(cluster, name, QUICK, &arguments), files)
-}
-
-fn login(stage: &Stage, user: &str, password: &str, more: &str) -> Ran {
-    let target = format!("dbname={} user={user} password={password} {more}", stage.database);
-    let sql = "\\conninfo\nSELECT current_user || ', server leg ' || CASE WHEN ssl THEN 'TLS' ELSE 'plain' END
-        FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    stage.psql_args(&["-At", "-d", &target], sql)
-}
-
-/// `expect`: what must be in the output, or what the error must say.
-#[track_caller]
-fn check(ran: Ran, cell: &str, client_tls: bool, expect: Result<&str, &str>) {
-    match expect {
-        Ok(works) => {
-            assert_eq!(ran.status, 0, "{cell}: {}", ran.stderr);
-            let encrypted = ran.stdout.contains("SSL connection (protocol: TLSv1.3");
-            assert_eq!(encrypted, client_tls, "{cell}: {}", ran.stdout);
-            assert!(ran.stdout.contains(works), "{cell}: {}", ran.stdout);
-        }
-        Err(text) => {
-            assert_eq!(ran.status, 2, "{cell}: {}", ran.stdout);
-            assert!(ran.stderr.contains(text), "{cell}: {}", ran.stderr);
-        }
-    }
+    (stage_with(cluster, name, &arguments), files)
 }
 
 // --- passwords and channel binding --------------------------------------------------------------------------------
@@ -339,7 +295,7 @@ fn every_kind_of_certificate_has_its_own_binding() {
         let files = Files::new();
         let mut arguments = files.offer(&pair);
         let users = files.put("users.txt", &auth_file(cluster));
-        arguments.extend(["--auth", "scram", "--auth-file", &users].map(str::to_owned));
+        arguments.extend(words(&["--auth", "scram", "--auth-file", &users]));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let stage = Stage::on(cluster, "kinds", QUICK, &arguments);
         let with = |binding: &str| {
@@ -379,377 +335,27 @@ fn end_point(client: &pki::Client) -> Vec<u8> {
     digest.as_ref().to_vec()
 }
 
-// --- the raw client -----------------------------------------------------------------------------------------------
-
-/// What a raw client says to be amy with the right password.
-struct Amy {
-    scram: ScramSha256,
-    plus: bool,
-}
-
-impl Amy {
-    fn new(binding: ChannelBinding, plus: bool) -> Amy {
-        Amy {
-            scram: ScramSha256::new(b"secret", binding),
-            plus,
-        }
-    }
-
-    fn plain() -> Amy {
-        Amy::new(ChannelBinding::unsupported(), false)
-    }
-
-    fn first(&self) -> Vec<u8> {
-        let mechanism = if self.plus {
-            "SCRAM-SHA-256-PLUS"
-        } else {
-            "SCRAM-SHA-256"
-        };
-        initial(mechanism, self.scram.message())
-    }
-
-    /// After [`Amy::first`] was sent.
-    fn last(&mut self, raw: &mut Raw) -> Vec<u8> {
-        let (tag, body) = raw.receive().expect("a challenge");
-        assert_eq!(
-            (tag, &body[..4]),
-            (b'R', &[0, 0, 0, 11][..]),
-            "{}",
-            String::from_utf8_lossy(&body)
-        );
-        self.scram.update(&body[4..]).expect("a challenge");
-        frame(b'p', self.scram.message())
-    }
-}
-
-fn initial(mechanism: &str, data: &[u8]) -> Vec<u8> {
-    frame(
-        b'p',
-        &[&c(mechanism), &(data.len() as u32).to_be_bytes()[..], data].concat(),
-    )
-}
-
-/// The startup packet is sent and the offer of mechanisms is here.
-fn begin(mut raw: Raw, user: &str, database: &str) -> (Raw, Vec<u8>) {
-    raw.send(&startup(&[("user", user), ("database", database)]));
-    let (tag, body) = raw.receive().expect("an offer");
-    assert_eq!((tag, &body[..4]), (b'R', &[0, 0, 0, 10][..]));
-    (raw, body[4..].to_vec())
-}
-
-const PLAIN_OFFER: &[u8] = b"SCRAM-SHA-256\0\0";
-const BOTH_OFFERED: &[u8] = b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0";
-
+/// On a Unix socket nobody is trusted more; and the server, which trusts everybody on its own, does not see the client.
 #[test]
-fn the_mechanisms_are_offered_as_postgresql_does() {
-    for upstream_tls in [false, true] {
-        let (stage, _files) = stage(18, "offer", upstream_tls);
-        for port in [stage.port, stage.cluster.port()] {
-            assert_eq!(begin(Raw::open(port), "amy", &stage.database).1, PLAIN_OFFER);
-            assert_eq!(
-                begin(Raw::over(negotiated(port)), "amy", &stage.database).1,
-                BOTH_OFFERED
-            );
-        }
-    }
-}
-
-/// Behind the login everything is the server's: its signature, a query sent ahead, the cancel key, the protocol's version.
-#[test]
-fn a_session_after_the_login_is_as_any_other() {
-    let (stage, _files) = stage(18, "session", true);
-    let mut raw = Raw::open(stage.port);
-    let parameters = [("user", "amy"), ("database", &stage.database), ("_pq_.nonsense", "1")];
-    raw.send(&startup_version((3 << 16) | 9999, &parameters));
-    assert_eq!(raw.receive().map(|message| message.0), Some(b'v'));
-    assert_eq!(raw.receive(), Some((b'R', [&[0, 0, 0, 10], PLAIN_OFFER].concat())));
-    let mut amy = Amy::plain();
-    raw.send(&amy.first());
-    let last = amy.last(&mut raw);
-    raw.send(&[last, frame(b'Q', &c("SELECT 7"))].concat());
-    let (tag, body) = raw.receive().expect("an end");
-    assert_eq!((tag, &body[..4]), (b'R', &[0, 0, 0, 12][..]));
-    amy.scram.finish(&body[4..]).expect("the server's signature");
-    let messages = raw.until_ready();
-    assert_eq!(messages[0], (b'R', vec![0; 4]));
-    let key = messages
-        .iter()
-        .find(|(tag, _)| *tag == b'K')
-        .expect("a cancel key")
-        .1
-        .clone();
-    assert_eq!(rows(&raw.until_ready()), ["7"]);
-
-    raw.send(&frame(b'Q', &c("SELECT pg_sleep(60)")));
-    let pid = u32::from_be_bytes(key[..4].try_into().unwrap());
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
-    until("the backend sleeps", || stage.direct(&sql) == "1");
-    let cancel = [
-        &(key.len() as u32 + 8).to_be_bytes()[..],
-        &80_877_102_u32.to_be_bytes(),
-        &key,
-    ]
-    .concat();
-    tcp(stage.port).write_all(&cancel).unwrap();
-    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("57014"));
-    // The proxy judges what such a session sends.
-    let ddl = raw.query("CREATE TEMP TABLE t (id int); ALTER TABLE t ADD COLUMN n int DEFAULT 1");
-    assert!(tags(&ddl).contains('C'), "{ddl:?}");
-}
-
-#[test]
-fn a_user_that_is_not_there_looks_like_one_that_is() {
-    let (mut stage, files) = stage(18, "mock", false);
-    let shape = |port: u16, user: &str| {
-        let (mut raw, offer) = begin(Raw::open(port), user, "postgres");
-        let mut amy = Amy::plain();
-        raw.send(&initial("SCRAM-SHA-256", amy.scram.message()));
-        let (_, challenge) = raw.receive().expect("a challenge");
-        amy.scram.update(&challenge[4..]).expect("a challenge");
-        // Another password than the right one.
-        let proof = String::from_utf8_lossy(amy.scram.message()).into_owned();
-        let (front, _) = proof.rsplit_once(",p=").unwrap();
-        raw.send(&frame(b'p', format!("{front},p={}=", "A".repeat(43)).as_bytes()));
-        let end = raw.until_ready();
-        let challenge = String::from_utf8_lossy(&challenge[4..]).into_owned();
-        let (_, salt) = challenge.split_once(",s=").expect("a salt");
-        let fields = [b'S', b'V', b'C', b'M', b'D', b'H'].map(|field| error_field(&end, field));
-        (offer, salt.to_owned(), tags(&end), fields)
-    };
-    let there = shape(stage.port, "amy");
-    let absent = shape(stage.port, "nobody");
-    assert_eq!((&there.0, &there.2), (&absent.0, &absent.2));
-    assert_eq!(there.1.len(), absent.1.len());
-    assert!(
-        there.1.ends_with("==,i=4096") && absent.1.ends_with("==,i=4096"),
-        "{there:?}"
-    );
-    assert!(shape(stage.port, "nobody").1 == absent.1, "the salt changes");
-    assert!(
-        shape(stage.port, "nobody2").1 != absent.1,
-        "everybody has the same salt"
-    );
-    assert_eq!(absent.3[2].as_deref(), Some("28P01"));
-    // As the server says it.
-    assert_eq!(shape(stage.cluster.port(), "amy").3, there.3);
-    assert_eq!(shape(stage.cluster.port(), "nobody").3, absent.3);
-    // Another process, the same salt: a restart does not tell who is there.
-    stage.kill_proxy();
-    let users = files.path("users.txt");
-    stage.start_proxy(&["--auth", "scram", "--auth-file", users.to_str().unwrap()]);
-    assert_eq!(shape(stage.port, "nobody"), absent);
-}
-
-// --- hostile clients ----------------------------------------------------------------------------------------------
-
-/// What the peer says to messages that no client should send, up to its end.
-fn said(mut raw: Raw, messages: &[Vec<u8>]) -> [Option<String>; 5] {
-    let mut answers: Vec<Message> = Vec::new();
-    for message in messages {
-        raw.send(message);
-        answers.extend(raw.receive());
-    }
-    answers.extend(raw.until_ready());
-    assert!(!tags(&answers).contains('Z'), "a login");
-    [b'S', b'V', b'C', b'M', b'D'].map(|field| error_field(&answers, field))
-}
-
-fn malformed(major: u32) {
-    let (stage, _files) = stage(major, "malformed", false);
-    let mut bystander = begin(Raw::open(stage.port), "amy", &stage.database).0;
-    let mut amy = Amy::plain();
-    bystander.send(&amy.first());
-    let last = amy.last(&mut bystander);
-
-    let scram = |data: &str| initial("SCRAM-SHA-256", data.as_bytes());
-    let plus = |data: &str| initial("SCRAM-SHA-256-PLUS", data.as_bytes());
-    let no_data = frame(b'p', &[&c("SCRAM-SHA-256")[..], &[0xff; 4]].concat());
-    let first = [
-        frame(b'Q', &c("SELECT 1")),
-        initial("SCRAM-SHA-1", b"n,,n=,r=a"),
-        plus("p=tls-server-end-point,,n=,r=a"),
-        frame(b'p', b"SCRAM-SHA-256"),
-        frame(b'p', b"SCRAM-SHA-256\0\0\0"),
-        frame(b'p', b"SCRAM-SHA-256\0\0\0\0\x09n"),
-        frame(b'p', b"SCRAM-SHA-256\0\0\0\0\x01nn"),
-        scram(""),
-        scram("n,,n=,r=a\0"),
-        scram("x,,n=,r=a"),
-        scram("n;"),
-        scram("n,a=root,n=,r=a"),
-        scram("n,x"),
-        scram("p=tls-server-end-point,,n=,r=a"),
-        scram("n,,m=1,n=,r=a"),
-        scram("n,,r=a"),
-        scram("n,,n,"),
-        scram("n,,n=amy"),
-        scram("n,,n=amy,r=a\u{1}"),
-        scram("n,,n=amy,r=a,1=2"),
-    ];
-    for message in &first {
-        let run = |port| {
-            said(
-                begin(Raw::open(port), "amy", &stage.database).0,
-                std::slice::from_ref(message),
-            )
-        };
-        let ours = run(stage.port);
-        assert_eq!(
-            ours,
-            run(stage.cluster.port()),
-            "{:?}",
-            String::from_utf8_lossy(message)
-        );
-        assert!(ours[2].is_some(), "{:?}", String::from_utf8_lossy(message));
-    }
-    for last in [
-        "",
-        "c=biws",
-        "c=biws,r=other,p=AAAA",
-        "c=biws,r=NONCE",
-        "c=biws,r=NONCE,p=!!!!",
-        "c=biws,r=NONCE,p=AAAA",
-        "c=biws,r=NONCE,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=,x=1",
-        "c=biws,r=other,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-        "c=eSws,r=NONCE,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-        "c=biws,r=NONCE,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
-        "r=NONCE,c=biws,p=AAAA",
-    ] {
-        // With the first message sent at once, and as the answer to an empty challenge.
-        for ahead in [true, false] {
-            let run = |port| {
-                let mut raw = begin(Raw::open(port), "amy", &stage.database).0;
-                if ahead {
-                    raw.send(&scram("n,,n=,r=abc"));
-                } else {
-                    raw.send(&no_data);
-                    assert_eq!(raw.receive(), Some((b'R', vec![0, 0, 0, 11])));
-                    raw.send(&frame(b'p', b"n,,n=,r=abc"));
-                }
-                let (_, challenge) = raw.receive().expect("a challenge");
-                let challenge = String::from_utf8_lossy(&challenge[4..]).into_owned();
-                let nonce = challenge.split(',').next().unwrap().trim_start_matches("r=").to_owned();
-                said(raw, &[frame(b'p', last.replace("NONCE", &nonce).as_bytes())])
-            };
-            let ours = run(stage.port);
-            assert_eq!(ours, run(stage.cluster.port()), "{last}");
-            assert!(ours[2].is_some(), "{last}");
-        }
-    }
-    // PostgreSQL ends these without a word.
-    for message in [
-        scram(&format!("n,,n=,r={}", "a".repeat(2_000))),
-        vec![b'p', 0x7f, 0xff, 0xff, 0xff],
-        vec![b'p', 0, 0, 0, 3],
-        vec![b'p', 0xff, 0xff, 0xff, 0xff],
-    ] {
-        let [.., sqlstate, told, _] = said(begin(Raw::open(stage.port), "amy", &stage.database).0, &[message]);
-        assert_eq!(
-            (sqlstate.as_deref(), told.as_deref()),
-            (Some("08P01"), Some("invalid message length"))
-        );
-    }
-    // Of all that nobody else has noticed anything.
-    bystander.send(&last);
-    let messages = tags(&bystander.until_ready());
-    assert!(messages.starts_with("RRS") && messages.ends_with("KZ"), "{messages}");
-    assert_eq!(rows(&bystander.query("SELECT 7")), ["7"]);
-    assert!(stage.proxy().is_alive());
-}
-
-#[test]
-fn malformed_messages_harm_only_their_session_18() {
-    malformed(18);
-}
-
-#[test]
-fn malformed_messages_harm_only_their_session_15() {
-    malformed(15);
-}
-
-#[test]
-fn tampering_with_channel_binding_is_refused_as_postgresql_does() {
-    let (stage, _files) = stage(18, "tampering", true);
-    let other = b"the hash of somebody's certificate".to_vec();
-    for (binding, plus, expect) in [
-        // Who sees no PLUS in the offer, and could do it, is told a lie by somebody in between.
-        (
-            ChannelBinding::unrequested(),
-            false,
-            "SCRAM channel binding negotiation error",
-        ),
-        (ChannelBinding::unsupported(), true, "malformed SCRAM message"),
-        (
-            ChannelBinding::tls_server_end_point(other.clone()),
-            false,
-            "malformed SCRAM message",
-        ),
-        (
-            ChannelBinding::tls_server_end_point(other),
-            true,
-            "SCRAM channel binding check failed",
-        ),
-    ] {
-        let first = Amy::new(binding, plus);
-        let run = |port| {
-            let raw = begin(Raw::over(negotiated(port)), "amy", &stage.database).0;
-            // Every run starts from the same first message; the challenge differs.
-            (raw, first.first())
-        };
-        let mut told = Vec::new();
-        for port in [stage.port, stage.cluster.port()] {
-            let (mut raw, message) = run(port);
-            raw.send(&message);
-            let (tag, body) = raw.receive().expect("an answer");
-            let messages = if tag == b'E' {
-                vec![(tag, body)]
-            } else {
-                let challenge = String::from_utf8_lossy(&body[4..]).into_owned();
-                let nonce = challenge.split(',').next().unwrap().to_owned();
-                raw.send(&frame(
-                    b'p',
-                    format!("c=cD10bHM=,{nonce},p={}=", "A".repeat(43)).as_bytes(),
-                ));
-                raw.until_ready()
-            };
-            told.push([b'C', b'M', b'D'].map(|field| error_field(&messages, field)));
-        }
-        assert_eq!(told[0], told[1]);
-        assert_eq!(told[0][1].as_deref(), Some(expect));
-    }
-    // The hash of the proxy's own certificate is what a client must send.
-    let encrypted = negotiated(stage.port);
-    let hash = end_point(&encrypted);
-    let mut raw = begin(Raw::over(encrypted), "amy", &stage.database).0;
-    let mut amy = Amy::new(ChannelBinding::tls_server_end_point(hash), true);
-    raw.send(&amy.first());
-    let last = amy.last(&mut raw);
-    raw.send(&last);
-    assert!(tags(&raw.until_ready()).ends_with('Z'));
-}
-
-#[test]
-fn a_client_that_does_not_answer_is_told() {
-    let files = Files::new();
+fn unix_sockets_on_both_sides() {
     let cluster = scram_cluster(18);
+    let files = Files::new();
+    std::fs::write(files.path("policy.toml"), QUICK).unwrap();
     let users = files.put("users.txt", &auth_file(cluster));
-    let arguments = [
-        "--auth",
-        "scram",
-        "--auth-file",
-        &users,
-        "--authentication-timeout-s",
-        "1",
-    ];
-    let stage = Stage::on(cluster, "slow", QUICK, &arguments);
-    let mut raw = begin(Raw::open(stage.port), "amy", &stage.database).0;
-    let messages = raw.until_ready();
-    assert_eq!(tags(&messages), "E");
-    let message = error_field(&messages, b'M').unwrap();
-    assert!(
-        message.contains("authentication was not finished within 1 s"),
-        "{message}"
-    );
+    let directory = files.path("").display().to_string();
+    let listen = format!("{}:7002", directory.trim_end_matches('/'));
+    let upstream = format!("{}:{}", cluster.socket_dir().display(), cluster.port());
+    let arguments = ["--auth", "scram", "--auth-file", &users, "--listen", &listen];
+    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let mut stage = Stage::without_proxy(cluster, "unix");
+    stage.port = port;
+    until("the socket is there", || files.path(".s.PGSQL.7002").exists());
+    for host in [&*format!("host={directory} port=7002"), "sslmode=disable"] {
+        let try_as = |user, password| login(&stage, user, password, host).status;
+        assert_eq!(try_as("amy", "secret"), 0, "{host}");
+        assert_eq!(try_as("amy", "wrong"), 2, "{host}");
+        assert_eq!(try_as("nobody", "secret"), 2, "{host}");
+    }
 }
 
 // --- the server's side --------------------------------------------------------------------------------------------
@@ -800,18 +406,13 @@ fn what_the_server_asks_for_instead() {
 fn a_verifier_that_is_not_the_servers_is_explained() {
     let (stage, files) = stage(18, "differs", false);
     stage.direct("CREATE ROLE bea LOGIN PASSWORD 'secret'");
-    let hangup = |told: &str| {
-        let before = stage.proxy_log().matches(told).count();
-        stage.proxy().signal(libc::SIGHUP).unwrap();
-        until(told, || stage.proxy_log().matches(told).count() > before);
-    };
     let wrong = Err("FATAL:  password authentication failed for user \"bea\"");
     let works = Ok("bea, server leg plain");
     let try_with = |password: &str| login(&stage, "bea", password, "sslmode=disable");
     // Not yet in the file that is in use.
     files.put("users.txt", &auth_file(stage.cluster));
     check(try_with("secret"), "before SIGHUP", false, wrong);
-    hangup("auth file read again");
+    hangup(&stage, "auth file read again");
     check(try_with("secret"), "after SIGHUP", false, works);
 
     stage.direct("ALTER ROLE bea PASSWORD 'secret'");
@@ -829,7 +430,7 @@ fn a_verifier_that_is_not_the_servers_is_explained() {
 
     // A wrong file changes nothing.
     files.put("users.txt", "\"bea\" \"hunter2\"\n");
-    hangup("the auth file is wrong, the old verifiers stay");
+    hangup(&stage, "the auth file is wrong, the old verifiers stay");
     assert!(
         stage
             .proxy_log()
@@ -846,7 +447,7 @@ fn a_verifier_that_is_not_the_servers_is_explained() {
         Ok("amy, server leg plain"),
     );
     files.put("users.txt", &auth_file(stage.cluster));
-    hangup("auth file read again");
+    hangup(&stage, "auth file read again");
     check(try_with("secret"), "copied again", false, works);
 }
 

@@ -1,6 +1,8 @@
 //! Every way to authenticate over every pairing of a plain or encrypted client leg and server leg.
 
-use crate::common::{QUICK, Ran, Stage};
+use crate::common::raw::{Raw, error_field, startup};
+use crate::common::{Ran, Stage};
+use crate::encrypted::{self, login, stage_with, words};
 use crate::pki::{Files, PKI, Pair};
 use crate::tls_cluster;
 
@@ -10,43 +12,25 @@ fn stage(major: u32, name: &str, upstream_tls: bool, pair: &Pair) -> (Stage, Fil
     let mut arguments = files.offer(pair);
     if upstream_tls {
         let ca = files.put("ca.crt", &PKI.ca);
-        arguments.extend(["--upstream-tls", "verify-full", "--upstream-ca", &ca].map(str::to_owned));
+        arguments.extend(words(&["--upstream-tls", "verify-full", "--upstream-ca", &ca]));
     }
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    (Stage::on(tls_cluster(major), name, QUICK, &arguments), files)
+    (stage_with(tls_cluster(major), name, &arguments), files)
 }
 
-fn login(stage: &Stage, user: &str, password: &str, sslmode: &str, channel_binding: &str) -> Ran {
-    let target = format!(
-        "dbname={} user={user} password={password} sslmode={sslmode} channel_binding={channel_binding}",
-        stage.database
-    );
-    let sql = "\\conninfo\nSELECT 'server leg ' || CASE WHEN ssl THEN 'TLS' ELSE 'plain' END FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
-    stage.psql_args(&["-At", "-d", &target], sql)
-}
-
-/// `works` as both legs must look then, or what the error must say.
+/// The client's and the server's leg as they must be, or what the error must say.
 #[track_caller]
 fn check(ran: Ran, cell: &str, expect: Result<(&str, &str), &str>) {
     match expect {
         Ok((client, server)) => {
-            assert_eq!(ran.status, 0, "{cell}: {}", ran.stderr);
-            let leg = match ran.stdout.contains("SSL connection (protocol: TLSv1.3") {
-                true => "TLS",
-                false => "plain",
-            };
-            assert_eq!(leg, client, "{cell}: {}", ran.stdout);
-            assert!(
-                ran.stdout.contains(&format!("server leg {server}")),
-                "{cell}: {}",
-                ran.stdout
-            );
+            let works = format!("server leg {server}");
+            encrypted::check(ran, cell, client == "TLS", Ok(&works));
         }
-        Err(text) => {
-            assert_eq!(ran.status, 2, "{cell}: {}", ran.stdout);
-            assert!(ran.stderr.contains(text), "{cell}: {}", ran.stderr);
-        }
+        Err(text) => encrypted::check(ran, cell, false, Err(text)),
     }
+}
+
+fn modes(sslmode: &str, channel_binding: &str) -> String {
+    format!("sslmode={sslmode} channel_binding={channel_binding}")
 }
 
 const NO_TLS: &str = "channel binding required, but SSL not in use";
@@ -106,13 +90,17 @@ fn scram_over_every_pairing(major: u32) {
     for (legs, stage, sslmode, cells) in table {
         for (channel_binding, expect) in ["prefer", "disable", "require"].into_iter().zip(cells) {
             let cell = format!("{major}: {legs}, {channel_binding}");
-            check(login(stage, "scram", "secret", sslmode, channel_binding), &cell, expect);
+            check(
+                login(stage, "scram", "secret", &modes(sslmode, channel_binding)),
+                &cell,
+                expect,
+            );
         }
-        let wrong = login(stage, "scram", "wrong", sslmode, "disable");
+        let wrong = login(stage, "scram", "wrong", &modes(sslmode, "disable"));
         assert!(!wrong.stderr.contains("HINT"), "{legs}: {}", wrong.stderr);
         check(wrong, legs, Err("password authentication failed for user \"scram\""));
     }
-    let failed = login(&both, "scram", "secret", "require", "prefer");
+    let failed = login(&both, "scram", "secret", &modes("require", "prefer"));
     for part in [
         "HINT:  lockkeeper: SCRAM channel binding",
         "channel_binding=disable",
@@ -142,13 +130,13 @@ fn md5_and_cleartext_passwords_and_trust_over_every_pairing() {
                 for (sslmode, client) in [("disable", "plain"), ("require", "TLS")] {
                     let cell = format!("{major}: {user}, {client} / {server}");
                     check(
-                        login(stage, user, "secret", sslmode, "prefer"),
+                        login(stage, user, "secret", &modes(sslmode, "prefer")),
                         &cell,
                         Ok((client, server)),
                     );
                     if user != "postgres" {
                         let refused = Err("password authentication failed");
-                        check(login(stage, user, "wrong", sslmode, "prefer"), &cell, refused);
+                        check(login(stage, user, "wrong", &modes(sslmode, "prefer")), &cell, refused);
                     }
                 }
             }
@@ -157,9 +145,30 @@ fn md5_and_cleartext_passwords_and_trust_over_every_pairing() {
 }
 
 #[test]
+fn a_client_that_does_not_answer_the_server_is_let_go() {
+    let stage = stage_with(tls_cluster(18), "silent", &words(&["--authentication-timeout-s", "1"]));
+    // Nothing, a part of a header, a header alone.
+    for sent in [&b""[..], b"p\0", b"p\0\0\0\x20"] {
+        let mut raw = Raw::open(stage.port);
+        raw.send(&startup(&[("user", "scram"), ("database", &stage.database)]));
+        assert_eq!(raw.receive().map(|message| message.0), Some(b'R'));
+        raw.send(sent);
+        let messages = raw.until_ready();
+        assert_eq!(error_field(&messages, b'C').as_deref(), Some("08006"));
+        let message = error_field(&messages, b'M').unwrap();
+        assert!(
+            message.contains("did not finish authentication within 1 s"),
+            "{message}"
+        );
+    }
+    let ready = login(&stage, "scram", "secret", "sslmode=disable");
+    check(ready, "another", Ok(("plain", "plain")));
+}
+
+#[test]
 fn a_role_that_is_not_there_gets_no_hint_about_channel_binding() {
     let (both, _files) = stage(18, "no_role", true, &PKI.proxy);
-    let ran = login(&both, "nobody_by_this_name", "secret", "require", "prefer");
+    let ran = login(&both, "nobody_by_this_name", "secret", &modes("require", "prefer"));
     assert_eq!(ran.status, 2);
     assert!(
         ran.stderr.contains("role \"nobody_by_this_name\" does not exist"),

@@ -3,10 +3,14 @@
 mod authentication;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/encrypted.rs"]
+mod encrypted;
+#[path = "../common/pki.rs"]
 mod pki;
 
-use common::raw::{self, Raw, c, error_field, frame, rows, startup, startup_version, tags};
-use common::{QUICK, Stage, own_cluster};
+use common::raw::{self, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags};
+use common::{QUICK, Stage, until, until_asleep};
+use encrypted::{hangup, stage_with, tls_server, words};
 use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
 use pki::{Client, Files, PKI, Pair, SSL_REQUEST, der, handshake, negotiated, server_config, shown, tcp};
 use rustls::{ServerConnection, StreamOwned};
@@ -14,7 +18,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const HBA: &str = "local all all trust
 host all scram 127.0.0.1/32 scram-sha-256
@@ -23,8 +27,10 @@ host all cleartext 127.0.0.1/32 password
 host all all 127.0.0.1/32 trust
 host replication all 127.0.0.1/32 trust
 ";
+const CERT_HBA: &str = "hostssl all client 127.0.0.1/32 cert\n";
 const ROLES: &str = "CREATE ROLE scram LOGIN PASSWORD 'secret';
 CREATE ROLE cleartext LOGIN PASSWORD 'secret';
+CREATE ROLE client LOGIN;
 SET password_encryption = 'md5';
 CREATE ROLE md5 LOGIN PASSWORD 'secret';";
 
@@ -34,40 +40,19 @@ fn tls_cluster(major: u32) -> &'static Cluster {
     static V18: OnceLock<Cluster> = OnceLock::new();
     let slot = if major == 15 { &V15 } else { &V18 };
     slot.get_or_init(|| {
-        let cluster = own_cluster(major, &[("wal_level", "logical")]);
-        let put = |name, contents: &str| cluster.write_data_file(name, contents).unwrap();
-        put("server.crt", &PKI.server.cert);
-        put("server.key", &PKI.server.key);
-        put("pg_hba.conf", HBA);
-        cluster.psql("postgres", ROLES).unwrap();
-        cluster.psql("postgres", "ALTER SYSTEM SET ssl = on").unwrap();
+        let hba = format!("{CERT_HBA}{HBA}");
+        let cluster = tls_server(major, &[("wal_level", "logical")], &hba, ROLES);
+        cluster.write_data_file("root.crt", &PKI.ca).unwrap();
+        let set = "ALTER SYSTEM SET ssl_ca_file = 'root.crt'";
+        cluster.psql("postgres", set).unwrap();
         cluster.psql("postgres", "SELECT pg_reload_conf()").unwrap();
-        until("the server offers TLS", || {
-            let mut stream = tcp(cluster.port());
-            stream.write_all(&SSL_REQUEST).unwrap();
-            let mut answer = [0];
-            stream.read_exact(&mut answer).is_ok() && answer == *b"S"
+        until("the server knows the CA", || {
+            cluster
+                .psql("postgres", "SHOW ssl_ca_file")
+                .is_ok_and(|file| file.trim() == "root.crt")
         });
         cluster
     })
-}
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn stage_with(cluster: &'static Cluster, name: &str, arguments: &[String]) -> Stage {
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    Stage::on(cluster, name, QUICK, &arguments)
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| word.to_string()).collect()
 }
 
 /// Both legs encrypted.
@@ -92,11 +77,6 @@ fn session(stage: &Stage, client: Client) -> Raw {
 
 fn query(sql: &str) -> Vec<u8> {
     frame(b'Q', &c(sql))
-}
-
-fn cancel_request(key: &[u8]) -> Vec<u8> {
-    let len = key.len() as u32 + 8;
-    [&len.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), key].concat()
 }
 
 // --- the client leg -----------------------------------------------------------------------------------------------
@@ -241,20 +221,31 @@ fn plain_sessions_are_refused_where_tls_is_required_but_cancel_requests_are_not(
     let target = format!("host={} port=7001 dbname={}", directory.display(), stage.database);
     assert_eq!(stage.psql_args(&["-At", "-d", &target], "SELECT 7").ok(), "7\n");
 
+    // Nor is there TLS on it, for a client that asks all the same.
+    let open = || std::os::unix::net::UnixStream::connect(directory.join(".s.PGSQL.7001")).unwrap();
+    let mut socket = open();
+    socket.write_all(&SSL_REQUEST).unwrap();
+    let mut answer = [0];
+    socket.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"N");
+    let mut raw = Raw::over(socket);
+    raw.start(&startup(&[("user", "postgres"), ("database", &stage.database)]));
+    assert_eq!(rows(&raw.query("SELECT 7")), ["7"]);
+    let mut handshake = open();
+    handshake.write_all(&[0x16, 3, 1, 0, 100]).unwrap();
+    let mut rest = Vec::new();
+    // It may be reset, since it has said more than was read.
+    let _ = handshake.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
     let pid = u32::from_be_bytes(raw.key[..4].try_into().unwrap());
-    sleeping(&stage, pid);
+    until_asleep(&stage, pid);
     // libpq before 17 sends every cancel request in plain text.
     let mut cancel = tcp(stage.port);
     cancel.write_all(&cancel_request(&raw.key)).unwrap();
     assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("57014"));
-}
-
-/// Waits until that backend sleeps.
-fn sleeping(stage: &Stage, pid: u32) {
-    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'");
-    until("the backend sleeps", || stage.direct(&sql) == "1");
 }
 
 #[test]
@@ -291,23 +282,18 @@ fn client_certificates_are_verified() {
 #[test]
 fn sighup_reads_the_certificate_again_and_old_sessions_live_on() {
     let (stage, files) = offering("reload", &[]);
-    let hangup = |told: &str| {
-        let before = stage.proxy_log().matches(told).count();
-        stage.proxy().signal(libc::SIGHUP).unwrap();
-        until(told, || stage.proxy_log().matches(told).count() > before);
-    };
     let old = negotiated(stage.port);
     assert_eq!(shown(&old), der(&PKI.proxy));
     let mut old = session(&stage, old);
 
     files.offer(&PKI.proxy_renewed);
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy));
-    hangup("TLS files read again");
+    hangup(&stage, "TLS files read again");
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy_renewed));
     assert_eq!(rows(&old.query("SELECT 7")), ["7"]);
 
     files.put("tls.key", &PKI.proxy.key);
-    hangup("the TLS files are wrong, the old certificates stay");
+    hangup(&stage, "the TLS files are wrong, the old certificates stay");
     assert!(
         stage.proxy_log().contains("they do not belong together"),
         "{}",
@@ -315,10 +301,72 @@ fn sighup_reads_the_certificate_again_and_old_sessions_live_on() {
     );
     assert_eq!(shown(&negotiated(stage.port)), der(&PKI.proxy_renewed));
     files.put("tls.crt", "garbage");
-    hangup("the TLS files are wrong, the old certificates stay");
+    hangup(&stage, "the TLS files are wrong, the old certificates stay");
     let mut new = session(&stage, negotiated(stage.port));
     assert_eq!(rows(&new.query("SELECT 7")), ["7"]);
     assert_eq!(rows(&old.query("SELECT 7")), ["7"]);
+}
+
+/// What a new connection is accepted with, on each side, is what the files held at the last SIGHUP that found them good.
+#[test]
+fn sighup_reads_the_authorities_of_both_sides_again() {
+    let files = Files::new();
+    let client_ca = files.put("client-ca.crt", &PKI.ca);
+    let upstream_ca = files.put("upstream-ca.crt", &PKI.ca);
+    let mut arguments = files.offer(&PKI.proxy);
+    arguments.extend(words(&["--tls-client-ca", &client_ca, "--upstream-tls", "verify-full"]));
+    arguments.extend(words(&["--upstream-ca", &upstream_ca]));
+    let stage = stage_with(tls_cluster(18), "authorities", &arguments);
+    let connect = |pair: &Pair| {
+        let (cert, key) = (files.put("c.crt", &pair.cert), files.put("c.key", &pair.key));
+        let target = format!("dbname={} sslmode=require sslcert={cert} sslkey={key}", stage.database);
+        stage.psql_args(&["-At", "-d", &target], "SELECT 7")
+    };
+    let wrong = "the TLS files are wrong, the old certificates stay";
+    assert_eq!(connect(&PKI.client).ok(), "7\n");
+    files.put("client-ca.crt", &PKI.other_ca);
+    hangup(&stage, "TLS files read again");
+    assert!(connect(&PKI.client).stderr.contains("alert unknown ca"));
+    assert_eq!(connect(&PKI.other_client).ok(), "7\n");
+    files.put("client-ca.crt", "garbage");
+    hangup(&stage, wrong);
+    assert_eq!(connect(&PKI.other_client).ok(), "7\n");
+
+    files.put("client-ca.crt", &PKI.other_ca);
+    files.put("upstream-ca.crt", &PKI.other_ca);
+    hangup(&stage, "TLS files read again");
+    assert!(connect(&PKI.other_client).stderr.contains("UnknownIssuer"));
+    files.put("upstream-ca.crt", "garbage");
+    hangup(&stage, wrong);
+    assert!(connect(&PKI.other_client).stderr.contains("UnknownIssuer"));
+    files.put("upstream-ca.crt", &PKI.ca);
+    let before = stage.proxy_log().matches(wrong).count();
+    hangup(&stage, "TLS files read again");
+    until("the server is trusted again", || connect(&PKI.other_client).status == 0);
+    assert_eq!(stage.proxy_log().matches(wrong).count(), before);
+}
+
+#[test]
+fn a_handshake_that_does_not_go_on_is_let_go() {
+    let (stage, _files) = offering("loris", &["--startup-timeout-s", "1"]);
+    for hello in [&b""[..], &[0x16], &[0x16, 3, 1, 2, 0, 1, 0]] {
+        for asks in [true, false] {
+            let mut stream = tcp(stage.port);
+            if asks {
+                stream.write_all(&SSL_REQUEST).unwrap();
+                stream.read_exact(&mut [0]).unwrap();
+            }
+            stream.write_all(hello).unwrap();
+            let mut rest = Vec::new();
+            stream.read_to_end(&mut rest).expect("an end");
+        }
+    }
+    let mut silent = negotiated(stage.port);
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{rest:?}");
+    let mut raw = session(&stage, negotiated(stage.port));
+    assert_eq!(rows(&raw.query("SELECT 7")), ["7"]);
 }
 
 #[test]
@@ -435,6 +483,33 @@ fn the_server_s_certificate_is_verified_as_far_as_asked() {
         &["--upstream-tls", "verify-full", "--upstream-ca", &other],
         Err("UnknownIssuer"),
     );
+}
+
+/// Over IPv6, whose address the certificate has.
+#[test]
+fn a_server_is_verified_by_its_ipv6_address() {
+    // Some machines have no IPv6, and then there is nothing to test.
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        return;
+    };
+    let upstream = listener.local_addr().unwrap().to_string();
+    let server_port = tls_cluster(18).port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut server) = (client.unwrap(), tcp(server_port));
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut client, &mut server));
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+        }
+    });
+    let files = Files::new();
+    files.put("policy.toml", QUICK);
+    let ca = files.put("ca.crt", &PKI.ca);
+    let arguments = ["--upstream-tls", "verify-full", "--upstream-ca", &ca];
+    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let mut raw = Raw::connect(port, "postgres");
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(rows(&raw.query(sql)), ["t"]);
 }
 
 #[test]
@@ -577,7 +652,7 @@ fn a_cancel_request_over_tls_is_carried_out_and_ends_orderly() {
     let (stage, _files) = both("cancel");
     let mut raw = session(&stage, negotiated(stage.port));
     raw.send(&query("SELECT pg_sleep(60)"));
-    sleeping(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
+    until_asleep(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
     let mut cancel = negotiated(stage.port);
     cancel.write_all(&cancel_request(&raw.key)).unwrap();
     // Without close_notify this is an error.
@@ -713,21 +788,54 @@ fn schema_changes_are_made_safe_over_tls() {
     );
 }
 
+/// On 15, which knows no protocol but 3.0, and on 18: what the server answers to the startup packet comes as it is, and its
+/// cancel key works whatever its length.
 #[test]
-fn protocol_3_2_options_and_replication_work_over_tls() {
-    let (stage, _files) = both("startup");
-    let mut raw = Raw::over(negotiated(stage.port));
-    raw.start(&startup_version(
-        196_610,
-        &[
-            ("user", "postgres"),
-            ("database", &stage.database),
-            ("options", "-c statement_timeout=77s"),
-        ],
-    ));
-    assert_eq!(raw.key.len(), 36);
-    assert_eq!(rows(&raw.query("SHOW statement_timeout")), ["77s"]);
+fn every_protocol_is_negotiated_by_the_server_over_tls() {
+    let files = Files::new();
+    let arguments = [files.offer(&PKI.proxy), words(&["--upstream-tls", "require"])].concat();
+    for major in [15, 18] {
+        let stage = stage_with(tls_cluster(major), "protocols", &arguments);
+        for (version, option) in [
+            (196_608, "application_name"),
+            (196_610, "application_name"),
+            (196_608, "_pq_.wobble"),
+            (196_608 + 9_999, "_pq_.wobble"),
+        ] {
+            let packet = startup_version(
+                version,
+                &[
+                    ("user", "postgres"),
+                    ("database", &stage.database),
+                    (option, "1"),
+                    ("options", "-c statement_timeout=77s -c geqo=off"),
+                    ("DateStyle", "German"),
+                ],
+            );
+            let play = |port| {
+                let mut raw = Raw::over(negotiated(port));
+                let mut told = raw.start(&packet);
+                told.retain(|(tag, _)| *tag != b'K');
+                (raw, told)
+            };
+            let ((mut raw, told), (direct, expect)) = (play(stage.port), play(stage.cluster.port()));
+            assert_eq!(told, expect, "{major}, {version}, {option}");
+            assert_eq!(raw.key.len(), direct.key.len());
+            assert_eq!(raw.key.len(), if major == 18 && version > 196_608 { 36 } else { 8 });
+            assert_eq!(rows(&raw.query("SHOW statement_timeout")), ["77s"]);
+            assert_eq!(rows(&raw.query("SHOW DateStyle")), ["German, DMY"]);
+            raw.send(&query("SELECT pg_sleep(60)"));
+            until_asleep(&stage, u32::from_be_bytes(raw.key[..4].try_into().unwrap()));
+            let mut cancel = negotiated(stage.port);
+            cancel.write_all(&cancel_request(&raw.key)).unwrap();
+            assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("57014"));
+        }
+    }
+}
 
+#[test]
+fn replication_and_notifications_work_over_tls() {
+    let (stage, _files) = both("startup");
     let target = format!("dbname={} sslmode=require replication=database", stage.database);
     let ran = stage.psql_args(&["-At", "-d", &target], "IDENTIFY_SYSTEM");
     assert!(ran.ok().contains(&stage.database));
@@ -850,4 +958,81 @@ fn connections_end_orderly_and_an_abrupt_end_is_an_end_too() {
         stage.server_log()
     );
     assert!(!stage.proxy_log().contains("ERROR"), "{}", stage.proxy_log());
+}
+
+// --- lockkeeper check ---------------------------------------------------------------------------------------------
+
+/// `lockkeeper check --dsn` logs in as libpq would with the same string: what it says on stderr, nothing if it worked.
+fn checked(files: &Files, dsn: &str, environment: &[(&str, &str)]) -> String {
+    let sql = files.put("a.sql", "DROP TABLE IF EXISTS nowhere;");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command.env("HOME", files.path("")).envs(environment.iter().copied());
+    let output = command.args(["check", "--dsn", dsn, &sql]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(if told.is_empty() { 0 } else { 2 }),
+        "{dsn}: {told}"
+    );
+    told
+}
+
+#[test]
+fn check_logs_in_as_libpq_does() {
+    for major in [15, 18] {
+        let port = tls_cluster(major).port();
+        let files = Files::new();
+        let (ca, other_ca) = (files.put("ca.crt", &PKI.ca), files.put("other.crt", &PKI.other_ca));
+        let (cert, key) = (
+            files.put("client.crt", &PKI.client.cert),
+            files.put("client.key", &PKI.client.key),
+        );
+        let pgpass = files.put("pgpass", "*:*:*:*:secret\n");
+        let good = |dsn: &str, environment: &[(&str, &str)]| {
+            let dsn = format!("host=localhost hostaddr=127.0.0.1 port={port} dbname=postgres {dsn}");
+            assert_eq!(checked(&files, &dsn, environment), "", "{dsn}");
+        };
+        for user in ["scram", "md5", "cleartext"] {
+            good(&format!("user={user} password=secret sslmode=require"), &[]);
+            good(&format!("user={user} sslmode=disable"), &[("PGPASSWORD", "secret")]);
+        }
+        good(
+            "user=scram",
+            &[
+                ("PGPASSFILE", &pgpass),
+                ("PGSSLMODE", "verify-full"),
+                ("PGSSLROOTCERT", &ca),
+            ],
+        );
+        good(
+            "user=scram password=secret sslmode=require channel_binding=require",
+            &[],
+        );
+        good(
+            &format!("user=client sslmode=verify-ca sslrootcert={ca} sslcert={cert} sslkey={key}"),
+            &[],
+        );
+        let bad = |dsn: &str, expect: &str| {
+            let told = checked(&files, &format!("port={port} dbname=postgres {dsn}"), &[]);
+            assert!(told.contains(expect) && !told.contains("wrong"), "{dsn}: {told}");
+        };
+        bad("host=127.0.0.1 user=scram password=wrong", "authentication failed");
+        bad("host=127.0.0.1 user=scram sslmode=disable", "password");
+        bad(
+            "host=127.0.0.1 user=scram password=secret sslmode=disable channel_binding=require",
+            "channel binding",
+        );
+        let full =
+            format!("host=localhost.example hostaddr=127.0.0.1 user=postgres sslmode=verify-full sslrootcert={ca}");
+        bad(&full, "certificate not valid for name");
+        // As libpq: with a file of roots `require` verifies too.
+        for sslmode in ["require", "verify-ca", "verify-full"] {
+            bad(
+                &format!("host=127.0.0.1 user=postgres sslmode={sslmode} sslrootcert={other_ca}"),
+                "certificate",
+            );
+        }
+        bad("host=127.0.0.1 user=client sslmode=require", "certificate");
+    }
 }

@@ -48,7 +48,10 @@ fn check(subject: &Subject) -> Option<Found> {
     let (message, otherwise) = match (child, default) {
         (None, None) => return None,
         (Some(child), _) => (
-            format!("ATTACH PARTITION scans {} under ACCESS EXCLUSIVE, which blocks reads and writes", child.described()),
+            format!(
+                "ATTACH PARTITION scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+                child.described()
+            ),
             advice(&child.sql, &attached.parent.sql),
         ),
         (None, Some(default)) => (
@@ -172,13 +175,19 @@ fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
         rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
         ..steps::brief_then(
             "add the bounds as a check, not validated",
-            format!("ALTER TABLE {} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID", table.sql),
+            format!(
+                "ALTER TABLE {} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID",
+                table.sql
+            ),
             vec![steps::comment_on_constraint(&name, table, Some(&mark))],
             LockMode::AccessExclusive,
             table,
         )
     });
-    let told = format!("removed the constraint {name}: rows of {} do not fit the bounds", table.sql);
+    let told = format!(
+        "removed the constraint {name}: rows of {} do not fit the bounds",
+        table.sql
+    );
     all.push(Step {
         done_when: steps::constraint_marked(table, &name, &mark, " AND c.convalidated"),
         cleanup: steps::drop_half_made(table, &name, &mark, told),
@@ -196,7 +205,10 @@ fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
 fn proven(relation: &Relation, condition: &str) -> bool {
     let wanted = tree_of(&format!("CHECK ({condition})"));
     let says = |definition: &str| wanted.is_some() && tree_of(definition) == wanted;
-    let mut checks = relation.constraints.iter().filter(|c| c.kind == 'c' && c.validated && c.comment.is_none());
+    let mut checks = relation
+        .constraints
+        .iter()
+        .filter(|c| c.kind == 'c' && c.validated && c.comment.is_none());
     checks.any(|c| says(&c.definition))
 }
 
@@ -228,17 +240,24 @@ fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result
             idxname: String::new(),
             ..*wanted
         };
-        let name = names::index(&unnamed, child).ok_or("the name that PostgreSQL would choose for an index is not known")?;
+        let name =
+            names::index(&unnamed, child).ok_or("the name that PostgreSQL would choose for an index is not known")?;
         let sql = splice::index_on(&index.definition, &name, (&child.schema, &child.name), false)
             .ok_or("the text of an index could not be changed with certainty")?;
         all.push(Step {
             cleanup: steps::drop_invalid_index(&own, &name),
-            rollback: Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", qualified(&child.schema, &name))),
+            rollback: Some(format!(
+                "DROP INDEX CONCURRENTLY IF EXISTS {}",
+                qualified(&child.schema, &name)
+            )),
             ..steps::concurrent("build a missing index concurrently", sql, &own)
         });
     }
     for key in parent.constraints.iter().filter(|c| c.kind == 'f') {
-        let there = child.constraints.iter().any(|c| c.kind == 'f' && c.definition == key.definition && c.validated);
+        let there = child
+            .constraints
+            .iter()
+            .any(|c| c.kind == 'f' && c.definition == key.definition && c.validated);
         if !there {
             return Err(format!(
                 "{t} lacks the foreign key {n} of the parent: first ALTER TABLE {t} ADD CONSTRAINT {n} {}",
@@ -253,7 +272,10 @@ fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result
 
 /// The bounds as a condition that the server takes for a proof (manual, section 5.12.2.2): of these types and forms only.
 fn condition(parent: &Relation, bound: &PartitionBoundSpec) -> Result<String, String> {
-    let key = parent.partition_key.as_deref().ok_or("the partition key is not known")?;
+    let key = parent
+        .partition_key
+        .as_deref()
+        .ok_or("the partition key is not known")?;
     let columns = names::key_columns(key).ok_or("the partition key is an expression")?;
     if bound.is_default {
         return Err("what a default partition holds depends on all the others: give the table a CHECK with the bounds of none of them".to_string());
@@ -276,7 +298,8 @@ fn condition(parent: &Relation, bound: &PartitionBoundSpec) -> Result<String, St
         return Err(format!("of a key of type {} no proof was tried", known.type_name));
     }
     let c = quote_ident(column);
-    let value = |node: &Node| constant(node, &known.type_name).ok_or_else(|| "a bound is no plain constant".to_string());
+    let value =
+        |node: &Node| constant(node, &known.type_name).ok_or_else(|| "a bound is no plain constant".to_string());
     if bound.strategy == "l" {
         let values: Result<Vec<String>, String> = bound.listdatums.iter().map(value).collect();
         return Ok(match values?.as_slice() {

@@ -57,7 +57,10 @@ fn check(subject: &Subject) -> Option<Found> {
     let otherwise = format!(
         "CREATE UNIQUE INDEX CONCURRENTLY {i} ON {v} ({c});  -- once; the columns that tell its rows apart\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
         i = splice::quote_ident(&super::names::object(&view.bare(), "key", "")),
-        c = view.known.and_then(|r| r.columns.first()).map_or("…".to_string(), |c| splice::quote_ident(&c.name)),
+        c = view
+            .known
+            .and_then(|r| r.columns.first())
+            .map_or("…".to_string(), |c| splice::quote_ident(&c.name)),
         v = view.sql
     );
     Some(Found::steps(

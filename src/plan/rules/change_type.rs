@@ -89,7 +89,10 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     let Some(new) = below(subject, new) else {
         return REWRITE;
     };
-    let same_values = definition.raw_default.as_deref().is_none_or(|using| is_plain(using, name, definition));
+    let same_values = definition
+        .raw_default
+        .as_deref()
+        .is_none_or(|using| is_plain(using, name, definition));
     if !same_values || new.constrained || !fits(&old, &new.stored, subject) {
         return REWRITE;
     }
@@ -102,7 +105,11 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     let rebuilt =
         |i: &crate::plan::facts::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
     let operators = definition.coll_clause.is_some() || old.family() != new.family();
-    if with_children().flat_map(|r| &r.indexes).filter(own_index).any(|i| operators || rebuilt(i)) {
+    if with_children()
+        .flat_map(|r| &r.indexes)
+        .filter(own_index)
+        .any(|i| operators || rebuilt(i))
+    {
         return Some("rebuilds an index");
     }
     let mentions = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.columns.iter().any(|k| k == name);
@@ -117,7 +124,10 @@ fn is_plain(using: &Node, name: &str, definition: &ColumnDef) -> bool {
     match &using.node {
         Some(NodeEnum::ColumnRef(column)) => tree::names(&column.fields).last().is_some_and(|last| last == name),
         Some(NodeEnum::TypeCast(cast)) => {
-            let (wanted, given) = (definition.type_name.as_ref().and_then(Type::of), cast.type_name.as_ref().and_then(Type::of));
+            let (wanted, given) = (
+                definition.type_name.as_ref().and_then(Type::of),
+                cast.type_name.as_ref().and_then(Type::of),
+            );
             let inner = cast.arg.as_deref();
             wanted.is_some() && wanted == given && inner.is_some_and(|inner| is_plain(inner, name, definition))
         }
@@ -214,13 +224,27 @@ impl Type {
 }
 
 /// Zones in which a timestamp and a timestamptz are the same number.
-const ALWAYS_UTC: &[&str] = &["UTC", "Etc/UTC", "GMT", "Etc/GMT", "UCT", "Etc/UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal", "Greenwich"];
+const ALWAYS_UTC: &[&str] = &[
+    "UTC",
+    "Etc/UTC",
+    "GMT",
+    "Etc/GMT",
+    "UCT",
+    "Etc/UCT",
+    "Zulu",
+    "Etc/Zulu",
+    "Universal",
+    "Etc/Universal",
+    "Greenwich",
+];
 
 /// The modifiers are the fields (0x7FFF: all) and the precision, both or none.
 fn wider_interval(old: &[i32], new: &[i32]) -> bool {
     match (old, new) {
         (_, []) => true,
-        ([old_fields, old_precision], [new_fields, new_precision]) => old_fields == new_fields && new_precision >= old_precision,
+        ([old_fields, old_precision], [new_fields, new_precision]) => {
+            old_fields == new_fields && new_precision >= old_precision
+        }
         _ => false,
     }
 }

@@ -68,17 +68,20 @@ pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
     let of_now = |f: &Vec<String>| f.last().is_some_and(|name| NOW.contains(&name.as_str()));
     let is_timezone = |f: &Vec<String>| f.last().is_some_and(|name| name == "timezone");
     let only_now = functions.iter().any(of_now) && functions.iter().all(|f| of_now(f) || is_timezone(f));
-    functions.iter().filter(|f| !(only_now && is_timezone(f))).any(|function| {
-        let Some(name) = function.last() else {
-            return true;
-        };
-        let schema = (function.len() > 1).then(|| function[function.len() - 2].clone());
-        let asked = |f: &&crate::plan::facts::Function| f.asked.name == *name && f.asked.schema == schema;
-        match subject.facts.functions.iter().find(asked) {
-            Some(known) => known.volatile,
-            None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),
-        }
-    })
+    functions
+        .iter()
+        .filter(|f| !(only_now && is_timezone(f)))
+        .any(|function| {
+            let Some(name) = function.last() else {
+                return true;
+            };
+            let schema = (function.len() > 1).then(|| function[function.len() - 2].clone());
+            let asked = |f: &&crate::plan::facts::Function| f.asked.name == *name && f.asked.schema == schema;
+            match subject.facts.functions.iter().find(asked) {
+                Some(known) => known.volatile,
+                None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),
+            }
+        })
 }
 
 /// They give a timestamptz.

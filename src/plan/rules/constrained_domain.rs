@@ -46,7 +46,10 @@ fn check(subject: &Subject) -> Option<Found> {
         super::sql_name(&asked),
         table.described()
     );
-    let mut hint = format!("ALTER TABLE {t} ADD COLUMN {c} {};", domain.base.as_deref().unwrap_or("text"));
+    let mut hint = format!(
+        "ALTER TABLE {t} ADD COLUMN {c} {};",
+        domain.base.as_deref().unwrap_or("text")
+    );
     if let Some(default) = default(&added.constraints) {
         hint = format!("{}{default};", hint.trim_end_matches(';'));
     }
@@ -54,14 +57,17 @@ fn check(subject: &Subject) -> Option<Found> {
     for (n, condition) in domain.checks.iter().enumerate() {
         let name = if n == 0 { check.clone() } else { format!("{check}{n}") };
         // VALUE is a key word of domains' conditions; in the server's own text it stands in capitals.
-        let condition = with_column(condition, &c).unwrap_or_else(|| format!("CHECK (…)  /* as {condition} says of VALUE */"));
+        let condition =
+            with_column(condition, &c).unwrap_or_else(|| format!("CHECK (…)  /* as {condition} says of VALUE */"));
         hint.push_str(&format!(
             "\nALTER TABLE {t} ADD CONSTRAINT {name} {condition} NOT VALID;\nALTER TABLE {t} VALIDATE CONSTRAINT {name};",
             name = quote_ident(&name)
         ));
     }
     if domain.not_null {
-        hint.push_str(&format!("\nALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL;  -- once no row is without a value"));
+        hint.push_str(&format!(
+            "\nALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL;  -- once no row is without a value"
+        ));
     }
     Some(Found::advice(message, "use the base type and a CHECK constraint", hint))
 }

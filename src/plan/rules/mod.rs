@@ -29,7 +29,7 @@ mod rewriting_table;
 mod scan_under_lock;
 mod serial_column;
 mod set_expression;
-mod set_not_null;
+pub(crate) mod set_not_null;
 pub(super) mod steps;
 mod stored_generated_column;
 mod tree;
@@ -202,7 +202,8 @@ pub(super) struct Table<'a> {
 impl Table<'_> {
     /// "users (211 MB, about 2000000 rows)".
     pub fn described(&self) -> String {
-        let Some(relation) = self.known else {
+        // Offline a table may be known by what has been done to it, and its size is not.
+        let Some(relation) = self.known.filter(|relation| relation.bytes != u64::MAX) else {
             return self.sql.clone();
         };
         let size = match relation.bytes {
@@ -349,8 +350,10 @@ impl<'a> Subject<'a> {
     /// The table has a constraint of that name, and not as the trace of an unfinished run: the server says so at once.
     pub fn name_is_taken(&self, table: &Table, constraint: &Constraint) -> bool {
         let there = table.known.and_then(|r| r.constraint(&constraint.conname));
-        let dropped = |c: &AlterTableCmd| c.subtype() == AlterTableType::AtDropConstraint && c.name == constraint.conname;
-        there.is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "))) && !self.actions().any(dropped)
+        let dropped =
+            |c: &AlterTableCmd| c.subtype() == AlterTableType::AtDropConstraint && c.name == constraint.conname;
+        there.is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: ")))
+            && !self.actions().any(dropped)
     }
 
     /// The table constraint that an ADD CONSTRAINT action adds.

@@ -67,14 +67,20 @@ fn check(subject: &Subject) -> Option<Found> {
                 "REINDEX blocks writes to the table of {} and queries that use the index",
                 object.described()
             );
-            let exclusion = object.known.filter(|o| o.kind == 'i' && table.is_some_and(|t| excludes(t, o)));
+            let exclusion = object
+                .known
+                .filter(|o| o.kind == 'i' && table.is_some_and(|t| excludes(t, o)));
             if exclusion.is_some() {
                 let hint = format!(
                     "PostgreSQL cannot rebuild the index of an exclusion constraint concurrently. To remove its bloat: VACUUM {}; else choose a \
                      quiet hour and override.",
                     table.map_or(object.sql.clone(), |t| super::sql_name(&t.qualified()))
                 );
-                return Some(Found::advice(message, "the index of an exclusion constraint has no concurrent way", hint));
+                return Some(Found::advice(
+                    message,
+                    "the index of an exclusion constraint has no concurrent way",
+                    hint,
+                ));
             }
             let steps = concurrently.map(|sql| {
                 let mut all = leftovers(&object, reindex.kind() == ReindexObjectType::ReindexObjectIndex);

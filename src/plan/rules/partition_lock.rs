@@ -56,16 +56,30 @@ fn check(subject: &Subject) -> Option<Found> {
     // So that the same statement sent again knows whose the copy of the bounds is.
     if unmarked.is_some() && !begun {
         let note = comment(&quote_literal(&mark));
-        all.push(steps::brief("note what is to be detached", note, LockMode::ShareUpdateExclusive, &table));
+        all.push(steps::brief(
+            "note what is to be detached",
+            note,
+            LockMode::ShareUpdateExclusive,
+            &table,
+        ));
     }
     if child.is_none_or(|c| c.is_partition) {
         let sql = format!("{} DETACH PARTITION {partition} {how}", action.head);
         all.push(steps::concurrent("detach partition concurrently", sql, &table));
     }
-    all.extend(child.zip(table.known).and_then(|(child, parent)| without_copy(child, parent, &partition)));
+    all.extend(
+        child
+            .zip(table.known)
+            .and_then(|(child, parent)| without_copy(child, parent, &partition)),
+    );
     if unmarked.is_some() {
         let sql = comment("NULL");
-        all.push(steps::brief("remove the note", sql, LockMode::ShareUpdateExclusive, &table));
+        all.push(steps::brief(
+            "remove the note",
+            sql,
+            LockMode::ShareUpdateExclusive,
+            &table,
+        ));
     }
     Some(Found::steps(
         message,

@@ -43,7 +43,12 @@ fn limited(subject: &Subject, table: &Relation) -> Result<(), String> {
 // --- indexes ----------------------------------------------------------------------------------------------------------
 
 /// The parent's index without its partitions first, marked; then an index of each partition, attached as soon as it is there.
-pub(super) fn index(subject: &Subject, table: &Relation, statement: &IndexStmt, name: &str) -> Result<Vec<Step>, String> {
+pub(super) fn index(
+    subject: &Subject,
+    table: &Relation,
+    statement: &IndexStmt,
+    name: &str,
+) -> Result<Vec<Step>, String> {
     limited(subject, table)?;
     let text = subject.statement.sql.as_str();
     if names_a_table(statement) {
@@ -57,7 +62,12 @@ pub(super) fn index(subject: &Subject, table: &Relation, statement: &IndexStmt, 
     of_partitions(subject, table, statement, &parent, &mut all)?;
     let index = qualified(&table.schema, name);
     let finish = format!("COMMENT ON INDEX {index} IS NULL");
-    all.push(steps::brief("mark the index finished", finish, LockMode::ShareUpdateExclusive, &table_of(table)));
+    all.push(steps::brief(
+        "mark the index finished",
+        finish,
+        LockMode::ShareUpdateExclusive,
+        &table_of(table),
+    ));
     Ok(all)
 }
 
@@ -82,7 +92,13 @@ impl Parent {
                 quote_literal(&self.mark)
             )),
             rollback: Some(format!("DROP INDEX IF EXISTS {index}")),
-            ..steps::brief_then("create the parent's index, of no partition yet", sql, vec![comment], LockMode::Share, &table_of(table))
+            ..steps::brief_then(
+                "create the parent's index, of no partition yet",
+                sql,
+                vec![comment],
+                LockMode::Share,
+                &table_of(table),
+            )
         })
     }
 }
@@ -106,8 +122,9 @@ fn of_partitions(
         let found = fitting(child, statement)?;
         let name = match found {
             Some(index) => index.name.clone(),
-            None => names::index(statement, child)
-                .ok_or("the name that PostgreSQL would choose for this expression's index on a partition is not known")?,
+            None => names::index(statement, child).ok_or(
+                "the name that PostgreSQL would choose for this expression's index on a partition is not known",
+            )?,
         };
         let finished = found.is_some_and(|index| index.valid);
         if child.kind == 'p' && !finished {
@@ -121,14 +138,30 @@ fn of_partitions(
             let sql = splice::index_on(text, &name, (&child.schema, &child.name), false).ok_or(UNPROVEN)?;
             all.push(Step {
                 cleanup: steps::drop_invalid_index(&own, &name),
-                rollback: Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", qualified(&child.schema, &name))),
+                rollback: Some(format!(
+                    "DROP INDEX CONCURRENTLY IF EXISTS {}",
+                    qualified(&child.schema, &name)
+                )),
                 ..steps::concurrent("build a partition's index concurrently", sql, &own)
             });
         }
         let index = qualified(&child.schema, &name);
-        let sql = format!("ALTER INDEX {} ATTACH PARTITION {index}", qualified(&table.schema, &parent.index));
-        let unmark = if child.kind == 'p' { vec![format!("COMMENT ON INDEX {index} IS NULL")] } else { Vec::new() };
-        all.push(steps::brief_then("attach a partition's index", sql, unmark, LockMode::AccessExclusive, &own));
+        let sql = format!(
+            "ALTER INDEX {} ATTACH PARTITION {index}",
+            qualified(&table.schema, &parent.index)
+        );
+        let unmark = if child.kind == 'p' {
+            vec![format!("COMMENT ON INDEX {index} IS NULL")]
+        } else {
+            Vec::new()
+        };
+        all.push(steps::brief_then(
+            "attach a partition's index",
+            sql,
+            unmark,
+            LockMode::AccessExclusive,
+            &own,
+        ));
     }
     Ok(())
 }
@@ -189,7 +222,11 @@ fn alike(there: &IndexStmt, wanted: &IndexStmt) -> Alike {
     let expression = keys(&wanted.index_params).iter().any(|(name, ..)| name.is_empty());
     if expression || wanted.where_clause.is_some() {
         let parts = |index: &IndexStmt| splice::tree_text(&NodeEnum::IndexStmt(Box::new(bare(index))));
-        return if parts(there) == parts(wanted) { Alike::Yes } else { Alike::Perhaps };
+        return if parts(there) == parts(wanted) {
+            Alike::Yes
+        } else {
+            Alike::Perhaps
+        };
     }
     Alike::Yes
 }
@@ -243,12 +280,26 @@ pub(super) fn unique(
         }
         let own = table_of(leaf);
         let own_name = names::unique(leaf, &all_columns, primary);
-        all.extend(unique_constraint::by_index(&own, &format!("ALTER TABLE {}", own.sql), constraint, &own_name)?);
+        all.extend(unique_constraint::by_index(
+            &own,
+            &format!("ALTER TABLE {}", own.sql),
+            constraint,
+            &own_name,
+        )?);
     }
     let sql = named(&format!("{} {}", action.head, action.text), constraint, name)?;
     all.push(Step {
-        rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", whole.sql, quote_ident(name))),
-        ..steps::brief("add the parent's constraint over them", sql, LockMode::AccessExclusive, &whole)
+        rollback: Some(format!(
+            "ALTER TABLE {} DROP CONSTRAINT {}",
+            whole.sql,
+            quote_ident(name)
+        )),
+        ..steps::brief(
+            "add the parent's constraint over them",
+            sql,
+            LockMode::AccessExclusive,
+            &whole,
+        )
     });
     Ok(all)
 }
@@ -273,16 +324,25 @@ pub(super) fn foreign_key(
     limited(subject, table)?;
     let columns = tree::names(&constraint.fk_attrs);
     let mut all = Vec::new();
-    let leaves: Vec<&Relation> = subject.facts.descendants(table).into_iter().filter(|r| r.kind == 'r').collect();
+    let leaves: Vec<&Relation> = subject
+        .facts
+        .descendants(table)
+        .into_iter()
+        .filter(|r| r.kind == 'r')
+        .collect();
     let there = |leaf: &&Relation, name: &str| {
-        leaf.constraint(name).is_some_and(|c| c.kind == 'f' && c.columns == columns && c.validated && c.comment.is_none())
+        leaf.constraint(name)
+            .is_some_and(|c| c.kind == 'f' && c.columns == columns && c.validated && c.comment.is_none())
     };
     // An earlier run that was cut short has given its name away.
     let first = match constraint.conname.as_str() {
         "" => names::object(&table.name, &columns.join("_"), "fkey"),
         given => given.to_string(),
     };
-    let name = if leaves.iter().any(|leaf| leaf.constraint(&first).is_some_and(|c| c.kind == 'f' && c.columns == columns)) {
+    let name = if leaves.iter().any(|leaf| {
+        leaf.constraint(&first)
+            .is_some_and(|c| c.kind == 'f' && c.columns == columns)
+    }) {
         first
     } else {
         name.to_string()
@@ -301,13 +361,28 @@ pub(super) fn foreign_key(
             text: added,
             command: &command,
         };
-        all.extend(validating_check::not_valid_then_validate(&own, &action, constraint, &name, LockMode::ShareRowExclusive)?);
+        all.extend(validating_check::not_valid_then_validate(
+            &own,
+            &action,
+            constraint,
+            &name,
+            LockMode::ShareRowExclusive,
+        )?);
     }
     let whole = table_of(table);
     all.push(Step {
-        rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", whole.sql, quote_ident(&name))),
+        rollback: Some(format!(
+            "ALTER TABLE {} DROP CONSTRAINT {}",
+            whole.sql,
+            quote_ident(&name)
+        )),
         // The referenced table is locked too, and as strongly.
-        ..steps::brief("add the parent's constraint over them", text, LockMode::AccessExclusive, &whole)
+        ..steps::brief(
+            "add the parent's constraint over them",
+            text,
+            LockMode::AccessExclusive,
+            &whole,
+        )
     });
     Ok(all)
 }

@@ -30,12 +30,20 @@ fn check(subject: &Subject) -> Option<Found> {
         name: parts.pop()?,
         schema: parts.pop(),
     };
-    let (t, old, new) = (sql_name(&name), quote_literal(&alter.old_val), quote_literal(&alter.new_val));
+    let (t, old, new) = (
+        sql_name(&name),
+        quote_literal(&alter.old_val),
+        quote_literal(&alter.new_val),
+    );
     let message = format!("renaming {old} of {t} breaks every application that still uses the old label");
     let hint = format!(
         "ALTER TYPE {t} ADD VALUE {new} AFTER {old};  -- instant; in its own transaction\n\
          -- Deploy what reads both and writes {new}; change the rows that hold {old} (through Lockkeeper a large UPDATE runs in batches);\n\
          -- an enum's label cannot be dropped: leave {old} unused."
     );
-    Some(Found::advice(message, "add the new label and deploy, then change the rows", hint))
+    Some(Found::advice(
+        message,
+        "add the new label and deploy, then change the rows",
+        hint,
+    ))
 }

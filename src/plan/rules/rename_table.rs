@@ -41,11 +41,21 @@ fn check(subject: &Subject) -> Option<Found> {
         }
         NodeEnum::RenameStmt(rename) if NAMED.contains(&rename.rename_type()) => {
             let range = rename.relation.as_ref()?;
-            (range, format!("RENAME TO {}", quote_ident(&rename.newname)), range.schemaname.clone(), rename.newname.clone())
+            (
+                range,
+                format!("RENAME TO {}", quote_ident(&rename.newname)),
+                range.schemaname.clone(),
+                rename.newname.clone(),
+            )
         }
         NodeEnum::AlterObjectSchemaStmt(alter) if NAMED.contains(&alter.object_type()) => {
             let range = alter.relation.as_ref()?;
-            (range, format!("SET SCHEMA {}", quote_ident(&alter.newschema)), alter.newschema.clone(), range.relname.clone())
+            (
+                range,
+                format!("SET SCHEMA {}", quote_ident(&alter.newschema)),
+                alter.newschema.clone(),
+                range.relname.clone(),
+            )
         }
         _ => return None,
     };

@@ -34,7 +34,10 @@ fn check(subject: &Subject) -> Option<Found> {
     };
     let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
     let (vacuum, repack) = match tables.first() {
-        Some(table) => (format!("VACUUM {}", table.sql), format!("pg_repack --table={}", table.sql)),
+        Some(table) => (
+            format!("VACUUM {}", table.sql),
+            format!("pg_repack --table={}", table.sql),
+        ),
         None => ("VACUUM".to_string(), "pg_repack".to_string()),
     };
     let hint = format!(

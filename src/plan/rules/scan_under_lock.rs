@@ -51,7 +51,10 @@ fn check(subject: &Subject) -> Option<Found> {
             ..Found::advice(
                 message,
                 "commit first, then validate in a transaction of its own",
-                format!("COMMIT;\nALTER TABLE {} VALIDATE CONSTRAINT {quoted};\n{OUTSIDE}", table.sql),
+                format!(
+                    "COMMIT;\nALTER TABLE {} VALIDATE CONSTRAINT {quoted};\n{OUTSIDE}",
+                    table.sql
+                ),
             )
         });
     }

@@ -37,5 +37,9 @@ fn check(subject: &Subject) -> Option<Found> {
     if subject.version() >= 18 {
         hint.push_str("\n-- or, without storage: GENERATED ALWAYS AS (…) VIRTUAL, which is instant");
     }
-    Some(Found::advice(message, "use a new column that a trigger keeps up to date", hint))
+    Some(Found::advice(
+        message,
+        "use a new column that a trigger keeps up to date",
+        hint,
+    ))
 }

@@ -49,7 +49,12 @@ fn check(subject: &Subject) -> Option<Found> {
     );
     let steps = if proven(&table, &column, &[]) {
         let sql = format!("{head} ALTER COLUMN {} SET NOT NULL", quote_ident(&column));
-        Ok(vec![steps::brief("set not null", sql, LockMode::AccessExclusive, &table)])
+        Ok(vec![steps::brief(
+            "set not null",
+            sql,
+            LockMode::AccessExclusive,
+            &table,
+        )])
     } else if subject.only() && table.kind() == 'p' {
         Err("ONLY on a partitioned table is left to you".to_string())
     } else {
@@ -221,6 +226,11 @@ fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
     Some((constraint.name.clone(), ours))
 }
 
+/// The definition of a CHECK that proves it, as the server prints it.
+pub(crate) fn proof(column: &str) -> String {
+    format!("CHECK (({} IS NOT NULL))", steps::as_printed(column))
+}
+
 /// A validated CHECK of which this is a part lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
 fn proven(table: &Table, column: &str, dropped: &[&str]) -> bool {
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
@@ -237,7 +247,9 @@ fn proven(table: &Table, column: &str, dropped: &[&str]) -> bool {
 fn says_not_null(definition: &str, column: &str) -> bool {
     fn any(node: &Node, column: &str) -> bool {
         match &node.node {
-            Some(NodeEnum::BoolExpr(all)) if all.boolop() == BoolExprType::AndExpr => all.args.iter().any(|arg| any(arg, column)),
+            Some(NodeEnum::BoolExpr(all)) if all.boolop() == BoolExprType::AndExpr => {
+                all.args.iter().any(|arg| any(arg, column))
+            }
             Some(NodeEnum::NullTest(test)) if test.nulltesttype() == NullTestType::IsNotNull => {
                 match test.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
                     Some(NodeEnum::ColumnRef(reference)) => super::tree::names(&reference.fields) == [column],
@@ -249,7 +261,9 @@ fn says_not_null(definition: &str, column: &str) -> bool {
     }
     let added = super::column::parse_action(&format!("ALTER TABLE t ADD {definition}"));
     match added.and_then(|command| command.def?.node) {
-        Some(NodeEnum::Constraint(constraint)) => constraint.raw_expr.is_some_and(|expression| any(&expression, column)),
+        Some(NodeEnum::Constraint(constraint)) => {
+            constraint.raw_expr.is_some_and(|expression| any(&expression, column))
+        }
         _ => false,
     }
 }

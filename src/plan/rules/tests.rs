@@ -86,7 +86,13 @@ fn facts(version: u32) -> Facts {
     users.constraints = vec![
         constraint("users_proven", 'c', true, "proven", "CHECK ((proven IS NOT NULL))"),
         constraint("users_age_later", 'c', false, "age", "CHECK ((age > 1)) NOT VALID"),
-        constraint("users_org_off", 'f', false, "org_id", "FOREIGN KEY (org_id) REFERENCES orgs(id) NOT ENFORCED"),
+        constraint(
+            "users_org_off",
+            'f',
+            false,
+            "org_id",
+            "FOREIGN KEY (org_id) REFERENCES orgs(id) NOT ENFORCED",
+        ),
     ];
     let mut small = relation(2, "small", 'r', 8192);
     small.columns = vec![column("a", "integer", false), column("b", "integer", false)];
@@ -118,7 +124,11 @@ fn facts(version: u32) -> Facts {
         constrained,
         base: Some("integer".to_string()),
         used_bytes: if constrained { 0 } else { 200 << 20 },
-        checks: if constrained { vec!["CHECK ((VALUE > 0))".to_string()] } else { Vec::new() },
+        checks: if constrained {
+            vec!["CHECK ((VALUE > 0))".to_string()]
+        } else {
+            Vec::new()
+        },
         ..TypeFact::default()
     };
     Facts {
@@ -319,7 +329,10 @@ fn a_split_statement_goes_on_behind_the_actions_that_are_noted() {
          long ALTER TABLE users VALIDATE CONSTRAINT c + then + then\n\
          brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress"
     );
-    assert_eq!(noted("done: 0 2 1"), "brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress");
+    assert_eq!(
+        noted("done: 0 2 1"),
+        "brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress"
+    );
 }
 
 #[test]

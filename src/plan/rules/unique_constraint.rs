@@ -43,7 +43,9 @@ fn check(subject: &Subject) -> Option<Found> {
         // A second primary key is refused at once.
         let second = constraint.contype() == ConstrType::ConstrPrimary
             && table.known.is_some_and(|r| r.constraints.iter().any(|c| c.kind == 'p'))
-            && !subject.actions().any(|c| c.subtype() == AlterTableType::AtDropConstraint);
+            && !subject
+                .actions()
+                .any(|c| c.subtype() == AlterTableType::AtDropConstraint);
         if !builds || entry_only || second || subject.name_is_taken(&table, constraint) {
             return None;
         }
@@ -51,7 +53,10 @@ fn check(subject: &Subject) -> Option<Found> {
             return not_null_first(subject, &table, &asked, &action, constraint);
         }
         let keys = tree::names(&constraint.keys);
-        if table.known.is_some_and(|r| r.kind == 'p' && !partitions::key_fits(subject, r, &keys)) {
+        if table
+            .known
+            .is_some_and(|r| r.kind == 'p' && !partitions::key_fits(subject, r, &keys))
+        {
             return None;
         }
         sequence(subject, &table, &asked, &action, constraint)
@@ -70,12 +75,23 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 /// PRIMARY KEY USING INDEX makes its columns NOT NULL by a scan under ACCESS EXCLUSIVE, where they are not.
-fn not_null_first(subject: &Subject, table: &Table, asked: &Name, action: &Action, constraint: &Constraint) -> Option<Found> {
+fn not_null_first(
+    subject: &Subject,
+    table: &Table,
+    asked: &Name,
+    action: &Action,
+    constraint: &Constraint,
+) -> Option<Found> {
     if constraint.contype() != ConstrType::ConstrPrimary {
         return None;
     }
     let index = table.known?.index(&constraint.indexname)?;
-    let nullable: Vec<&String> = index.columns.iter().flatten().filter(|key| !set_not_null::is_not_null(table, key)).collect();
+    let nullable: Vec<&String> = index
+        .columns
+        .iter()
+        .flatten()
+        .filter(|key| !set_not_null::is_not_null(table, key))
+        .collect();
     if nullable.is_empty() {
         return None;
     }
@@ -84,7 +100,12 @@ fn not_null_first(subject: &Subject, table: &Table, asked: &Name, action: &Actio
         .flat_map(|key| set_not_null::sequence(subject, table, asked, action.head, key, None))
         .collect();
     let sql = format!("{} {}", action.head, action.text);
-    all.push(steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table));
+    all.push(steps::brief(
+        "add constraint using the index",
+        sql,
+        LockMode::AccessExclusive,
+        table,
+    ));
     let message = format!(
         "PRIMARY KEY USING INDEX scans {} for null values under ACCESS EXCLUSIVE, which blocks reads and writes",
         table.described()
@@ -100,7 +121,9 @@ pub(super) fn sequence(
     constraint: &Constraint,
 ) -> Result<Vec<Step>, String> {
     if constraint.without_overlaps {
-        return Err("WITHOUT OVERLAPS is an exclusion constraint, which PostgreSQL cannot add concurrently".to_string());
+        return Err(
+            "WITHOUT OVERLAPS is an exclusion constraint, which PostgreSQL cannot add concurrently".to_string(),
+        );
     }
     let primary = constraint.contype() == ConstrType::ConstrPrimary;
     let keys = tree::names(&constraint.keys);
@@ -172,7 +195,14 @@ fn options(given: &[Node]) -> Option<String> {
     all.map(|all| all.join(", "))
 }
 
-fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String], options: &str) -> Step {
+fn build(
+    table: &Table,
+    constraint: &Constraint,
+    name: &str,
+    keys: &[String],
+    including: &[String],
+    options: &str,
+) -> Step {
     let tail = |quote: fn(&str) -> String| {
         let list = |columns: &[String]| columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ");
         let mut tail = format!("({})", list(keys));
@@ -188,7 +218,11 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         "" => String::new(),
         space => format!(" TABLESPACE {}", quote_ident(space)),
     };
-    let with = if options.is_empty() { String::new() } else { format!(" WITH ({options})") };
+    let with = if options.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH ({options})")
+    };
     let sql = format!(
         "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{with}{tablespace}",
         quote_ident(name),

@@ -35,7 +35,10 @@ fn check(subject: &Subject) -> Option<Found> {
         column::sequence(subject, &table, &asked)
     } else {
         let (action, constraint) = subject.added_constraint()?;
-        if constraint.contype() != ConstrType::ConstrForeign || !validates(constraint) || subject.name_is_taken(&table, constraint) {
+        if constraint.contype() != ConstrType::ConstrForeign
+            || !validates(constraint)
+            || subject.name_is_taken(&table, constraint)
+        {
             return None;
         }
         referenced = constraint.pktable.as_ref().map(|r| sql_name(&name_of(r)));

@@ -1,0 +1,443 @@
+//! What a statement changes in the catalog, as far as later statements of the files are judged by it. What is not followed
+//! here stays as it was: rather too little is taken for new, or for proven.
+
+use super::known::{Known, Table};
+use crate::plan::facts::{Column, Constraint, Facts, Index, Name, Relation, Request};
+use crate::plan::rules::set_not_null::proof;
+use crate::plan::statement::{Statement, tables_created};
+use pg_query::NodeEnum;
+use pg_query::protobuf::{
+    AlterTableCmd, AlterTableType, ConstrType, Constraint as Added, DropStmt, IndexStmt, Node, NullTestType,
+    ObjectType, RenameStmt,
+};
+
+pub fn apply(known: &mut Known, statement: &Statement, facts: &Facts) {
+    match &statement.node {
+        NodeEnum::AlterTableStmt(alter) => {
+            let Some(name) = alter.relation.as_ref().map(Name::of) else {
+                return;
+            };
+            for command in &alter.cmds {
+                if let Some(NodeEnum::AlterTableCmd(command)) = &command.node {
+                    alter_table(known, &name, command, facts);
+                }
+            }
+        }
+        NodeEnum::IndexStmt(index) => create_index(known, index, facts),
+        NodeEnum::DropStmt(drop) => dropped(known, statement, drop, facts),
+        NodeEnum::RenameStmt(rename) => renamed(known, rename, facts),
+        NodeEnum::AlterObjectSchemaStmt(alter) => {
+            let Some(name) = alter.relation.as_ref().map(Name::of) else {
+                return;
+            };
+            if let Some(table) = known_or_found(known, &name, facts).cloned() {
+                known.remove(table.relation.schema.clone(), table.relation.name.clone());
+                known.add(moved(table, Some(&alter.newschema), None));
+            }
+        }
+        _ => created(known, statement, facts),
+    }
+}
+
+fn created(known: &mut Known, statement: &Statement, facts: &Facts) {
+    let (kind, persistence) = kind_of(&statement.node);
+    let mut names = tables_created(statement);
+    if let NodeEnum::ViewStmt(view) = &statement.node {
+        names.extend(view.view.as_ref().map(Name::of).filter(|_| !view.replace));
+    }
+    for name in names {
+        // With IF NOT EXISTS it may be an old and large one; a server knows.
+        if may_exist_already(&statement.node) && (facts.offline || facts.relation(&name).is_some()) {
+            continue;
+        }
+        let relation = new_relation(&name, &known.schema(&name), kind, persistence);
+        known.add(Table {
+            relation,
+            complete: true,
+        });
+    }
+}
+
+/// The relation as it is known so far: by the files, or by the server.
+fn known_or_found<'a>(known: &'a mut Known, name: &Name, facts: &Facts) -> Option<&'a mut Table> {
+    if known.find(name).is_none()
+        && let Some(relation) = facts.relation(name).filter(|_| !facts.offline)
+    {
+        known.add(Table {
+            relation: relation.clone(),
+            complete: true,
+        });
+        // A name that the server finds by its search_path.
+        let full = Name {
+            schema: Some(relation.schema.clone()),
+            name: relation.name.clone(),
+        };
+        return known.find_mut(&full);
+    }
+    known.find_mut(name)
+}
+
+fn alter_table(known: &mut Known, name: &Name, command: &AlterTableCmd, facts: &Facts) {
+    use AlterTableType as A;
+    let proves = matches!(
+        command.subtype(),
+        A::AtSetNotNull | A::AtDropNotNull | A::AtAddConstraint | A::AtValidateConstraint
+    );
+    if proves && facts.offline && known.find(name).is_none() {
+        let mut relation = new_relation(name, &known.schema(name), 'r', 'p');
+        (relation.created_here, relation.bytes) = (false, u64::MAX);
+        known.add(Table {
+            relation,
+            complete: false,
+        });
+    }
+    let Some(Table { relation, complete }) = known_or_found(known, name, facts) else {
+        return;
+    };
+    let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
+    let column = command.name.as_str();
+    match (command.subtype(), definition) {
+        (A::AtAddColumn, Some(NodeEnum::ColumnDef(added)))
+            if *complete && relation.column(&added.colname).is_none() =>
+        {
+            let not_null = added.constraints.iter().any(is_not_null);
+            relation.columns.push(unknown_column(&added.colname, not_null));
+        }
+        (A::AtDropColumn, _) => {
+            relation.columns.retain(|known| known.name != column);
+            relation
+                .constraints
+                .retain(|known| !known.columns.iter().any(|known| known == column));
+            relation
+                .indexes
+                .retain(|known| !known.mentions.iter().any(|known| known == column));
+        }
+        (A::AtSetNotNull, _) => set_not_null(relation, *complete, column, true),
+        (A::AtDropNotNull, _) => set_not_null(relation, *complete, column, false),
+        (A::AtAlterColumnType, _) => {
+            if let Some(known) = relation.columns.iter_mut().find(|known| known.name == column) {
+                known.type_name = String::new();
+            }
+        }
+        (A::AtAddConstraint, Some(NodeEnum::Constraint(added))) => {
+            relation.constraints.extend(constraint(added));
+            if added.contype() == ConstrType::ConstrNotnull && !added.skip_validation {
+                for column in strings(&added.keys) {
+                    set_not_null(relation, *complete, &column, true);
+                }
+            }
+        }
+        (A::AtValidateConstraint, _) => {
+            let validated = relation.constraints.iter_mut().find(|known| known.name == command.name);
+            let Some(constraint) = validated else { return };
+            constraint.validated = true;
+            if constraint.kind == 'n' {
+                for column in constraint.columns.clone() {
+                    set_not_null(relation, *complete, &column, true);
+                }
+            }
+        }
+        (A::AtDropConstraint, _) => relation.constraints.retain(|known| known.name != command.name),
+        _ => {}
+    }
+}
+
+fn set_not_null(relation: &mut Relation, complete: bool, column: &str, not_null: bool) {
+    match relation.columns.iter_mut().find(|known| known.name == column) {
+        Some(known) => known.not_null = not_null,
+        None if !complete => relation.columns.push(unknown_column(column, not_null)),
+        None => {}
+    }
+}
+
+fn is_not_null(constraint: &Node) -> bool {
+    match &constraint.node {
+        Some(NodeEnum::Constraint(constraint)) => {
+            matches!(
+                constraint.contype(),
+                ConstrType::ConstrNotnull | ConstrType::ConstrPrimary
+            )
+        }
+        _ => false,
+    }
+}
+
+/// Only what later statements are judged by: a CHECK that proves a column NOT NULL, and names that can be validated.
+fn constraint(added: &Added) -> Option<Constraint> {
+    let (kind, columns, definition) = match added.contype() {
+        ConstrType::ConstrCheck => match proves_not_null(added) {
+            Some(column) => ('c', vec![column.clone()], proof(&column)),
+            None => ('c', Vec::new(), String::new()),
+        },
+        ConstrType::ConstrForeign => ('f', strings(&added.fk_attrs), String::new()),
+        ConstrType::ConstrNotnull => ('n', strings(&added.keys), String::new()),
+        _ => return None,
+    };
+    Some(Constraint {
+        name: added.conname.clone(),
+        kind,
+        validated: !added.skip_validation && added.is_enforced,
+        columns,
+        definition,
+        references: added.pktable.as_ref().map(Name::of),
+        comment: None,
+    })
+}
+
+/// The column of `CHECK (column IS NOT NULL)`.
+fn proves_not_null(added: &Added) -> Option<String> {
+    let Some(NodeEnum::NullTest(test)) = added.raw_expr.as_ref()?.node.as_ref() else {
+        return None;
+    };
+    match test.arg.as_ref()?.node.as_ref()? {
+        NodeEnum::ColumnRef(column) if test.nulltesttype() == NullTestType::IsNotNull => {
+            match strings(&column.fields).as_slice() {
+                [column] => Some(column.clone()),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn create_index(known: &mut Known, index: &IndexStmt, facts: &Facts) {
+    let Some(name) = index.relation.as_ref().map(Name::of) else {
+        return;
+    };
+    let Some(table) = known_or_found(known, &name, facts) else {
+        return;
+    };
+    let relation = &mut table.relation;
+    if index.idxname.is_empty() || relation.index(&index.idxname).is_some() {
+        return;
+    }
+    let column = |node: &Node| match &node.node {
+        Some(NodeEnum::IndexElem(element)) => Some(element.name.clone()).filter(|name| !name.is_empty()),
+        _ => None,
+    };
+    let columns: Vec<Option<String>> = index.index_params.iter().map(column).collect();
+    relation.indexes.push(Index {
+        schema: relation.schema.clone(),
+        name: index.idxname.clone(),
+        valid: true,
+        ready: true,
+        unique: index.unique,
+        immediate: true,
+        partial: index.where_clause.is_some(),
+        method: index.access_method.clone(),
+        mentions: columns.iter().flatten().cloned().collect(),
+        columns,
+        ..Index::default()
+    });
+    let name = Name {
+        schema: Some(relation.schema.clone()),
+        name: index.idxname.clone(),
+    };
+    let of_index = Relation {
+        table: Some(Name {
+            schema: Some(relation.schema.clone()),
+            name: relation.name.clone(),
+        }),
+        created_here: relation.created_here,
+        bytes: relation.bytes,
+        ..new_relation(&name, &relation.schema, 'i', 'p')
+    };
+    known.add(Table {
+        relation: of_index,
+        complete: true,
+    });
+}
+
+fn dropped(known: &mut Known, statement: &Statement, drop: &DropStmt, facts: &Facts) {
+    use ObjectType as O;
+    if !matches!(
+        drop.remove_type(),
+        O::ObjectTable | O::ObjectIndex | O::ObjectView | O::ObjectMatview | O::ObjectSequence | O::ObjectForeignTable
+    ) {
+        return;
+    }
+    for name in Request::of(statement).relations {
+        let found = facts.relation(&name).map(|relation| relation.schema.clone());
+        let schema = found.unwrap_or_else(|| known.schema(&name));
+        if let Some(Table { relation, .. }) = known.remove(schema, name.name)
+            && let Some(table) = relation.table.as_ref().and_then(|table| known.find_mut(table))
+        {
+            table.relation.indexes.retain(|index| index.name != relation.name);
+        }
+    }
+}
+
+fn renamed(known: &mut Known, rename: &RenameStmt, facts: &Facts) {
+    use ObjectType as O;
+    let Some(name) = rename.relation.as_ref().map(Name::of) else {
+        return;
+    };
+    let Some(table) = known_or_found(known, &name, facts) else {
+        return;
+    };
+    match rename.rename_type() {
+        O::ObjectTable | O::ObjectView | O::ObjectMatview | O::ObjectIndex | O::ObjectForeignTable => {
+            let table = table.clone();
+            known.remove(table.relation.schema.clone(), table.relation.name.clone());
+            known.add(moved(table, None, Some(&rename.newname)));
+        }
+        O::ObjectColumn => {
+            let (old, new) = (&rename.subname, &rename.newname);
+            let relation = &mut table.relation;
+            let names = relation.columns.iter_mut().map(|column| &mut column.name);
+            let constrained = relation.constraints.iter_mut().flat_map(|constraint| {
+                if constraint.columns.contains(old) && constraint.kind == 'c' {
+                    // Its text would have to be written anew.
+                    constraint.definition = String::new();
+                }
+                &mut constraint.columns
+            });
+            for name in names.chain(constrained).filter(|name| *name == old) {
+                name.clone_from(new);
+            }
+        }
+        O::ObjectTabconstraint => {
+            for constraint in table
+                .relation
+                .constraints
+                .iter_mut()
+                .filter(|known| known.name == rename.subname)
+            {
+                constraint.name.clone_from(&rename.newname);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn moved(mut table: Table, schema: Option<&str>, name: Option<&str>) -> Table {
+    let relation = &mut table.relation;
+    relation.schema = schema.unwrap_or(&relation.schema).to_string();
+    relation.name = name.unwrap_or(&relation.name).to_string();
+    table
+}
+
+/// Of a table whose columns are not known, those that the statement names: that they are there has to be believed.
+pub fn add_columns(relation: &mut Relation, statement: &Statement) {
+    let names: Vec<String> = match &statement.node {
+        NodeEnum::AlterTableStmt(alter) => {
+            let commands = alter.cmds.iter().filter_map(|command| match &command.node {
+                Some(NodeEnum::AlterTableCmd(command)) if command.subtype() != AlterTableType::AtAddColumn => {
+                    Some(command)
+                }
+                _ => None,
+            });
+            commands
+                .flat_map(|command| match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+                    Some(NodeEnum::Constraint(constraint)) => strings(&constraint.keys),
+                    _ => vec![command.name.clone()],
+                })
+                .collect()
+        }
+        NodeEnum::RenameStmt(rename) => vec![rename.subname.clone()],
+        _ => Vec::new(),
+    };
+    for name in names.into_iter().filter(|name| !name.is_empty()) {
+        if relation.column(&name).is_none() {
+            relation.columns.push(unknown_column(&name, false));
+        }
+    }
+}
+
+fn unknown_column(name: &str, not_null: bool) -> Column {
+    Column {
+        name: name.to_string(),
+        type_name: String::new(),
+        not_null,
+        default: None,
+        identity: String::new(),
+        generated: String::new(),
+        comment: None,
+        base_type: None,
+        analyzed: false,
+    }
+}
+
+fn strings(nodes: &[Node]) -> Vec<String> {
+    let text = |node: &Node| match &node.node {
+        Some(NodeEnum::String(string)) => Some(string.sval.clone()),
+        _ => None,
+    };
+    nodes.iter().filter_map(text).collect()
+}
+
+/// With IF NOT EXISTS the table may be an old and large one, so it is not taken for new.
+fn may_exist_already(node: &NodeEnum) -> bool {
+    match node {
+        NodeEnum::CreateStmt(create) => create.if_not_exists,
+        NodeEnum::CreateTableAsStmt(create) => create.if_not_exists,
+        NodeEnum::CreateForeignTableStmt(create) => create.base_stmt.as_ref().is_none_or(|base| base.if_not_exists),
+        _ => false,
+    }
+}
+
+/// pg_class.relkind and relpersistence.
+fn kind_of(node: &NodeEnum) -> (char, char) {
+    let persistence = |relation: Option<&pg_query::protobuf::RangeVar>| {
+        relation
+            .and_then(|relation| relation.relpersistence.chars().next())
+            .unwrap_or('p')
+    };
+    match node {
+        NodeEnum::CreateStmt(create) => {
+            let kind = if create.partspec.is_some() { 'p' } else { 'r' };
+            (kind, persistence(create.relation.as_ref()))
+        }
+        NodeEnum::CreateTableAsStmt(create) => {
+            let into = create.into.as_ref().and_then(|into| into.rel.as_ref());
+            let view = create.objtype == ObjectType::ObjectMatview as i32;
+            (if view { 'm' } else { 'r' }, persistence(into))
+        }
+        NodeEnum::CreateForeignTableStmt(_) => ('f', 'p'),
+        _ => ('r', 'p'),
+    }
+}
+
+/// Empty, and of this transaction.
+fn new_relation(name: &Name, schema: &str, kind: char, persistence: char) -> Relation {
+    Relation {
+        asked: name.clone(),
+        schema: schema.to_string(),
+        name: name.name.clone(),
+        kind,
+        persistence,
+        created_here: true,
+        ..Relation::default()
+    }
+}
+
+/// Large, with a primary key on `id`.
+pub fn old_relation(name: &Name, schema: &str) -> Relation {
+    let new = new_relation(name, schema, 'r', 'p');
+    let key = Index {
+        schema: schema.to_string(),
+        name: format!("{}_pkey", name.name),
+        valid: true,
+        ready: true,
+        unique: true,
+        primary: true,
+        immediate: true,
+        method: "btree".to_string(),
+        columns: vec![Some("id".to_string())],
+        mentions: vec!["id".to_string()],
+        bytes: u64::MAX,
+        ..Index::default()
+    };
+    let column = Column {
+        type_name: "bigint".to_string(),
+        ..unknown_column("id", true)
+    };
+    Relation {
+        columns: vec![column],
+        created_here: false,
+        bytes: u64::MAX,
+        rows: None,
+        indexes: vec![key],
+        ..new
+    }
+}

@@ -1,0 +1,335 @@
+//! Which files are checked, in which order, and what of them is taken as having run already. Start at [`collect`].
+
+use super::report::Remark;
+use super::tool::Tool;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// A migration is no data file; a pipe without an end is no file at all.
+const BYTES_MAX: u64 = 64 << 20;
+/// Migrations that are programs.
+const PROGRAMS: [&str; 12] = [
+    "py", "rb", "js", "cjs", "mjs", "ts", "java", "kt", "go", "xml", "yaml", "yml",
+];
+
+pub struct Selection<'a> {
+    pub tool: Option<Tool>,
+    /// The way back is checked instead.
+    pub down: bool,
+    pub from: Option<&'a str>,
+    pub changed: Option<&'a Path>,
+}
+
+/// Files that one tool runs one after the other.
+pub struct Group {
+    pub tool: Tool,
+    /// Nobody has said which tool, and it is not just psql.
+    pub guessed: bool,
+    pub place: String,
+    pub files: Vec<File>,
+}
+
+pub struct File {
+    pub name: String,
+    pub text: String,
+    /// The text of its own settings: Flyway's `.conf`, diesel's `metadata.toml`.
+    pub conf: String,
+    /// False: it has run already, so what it creates is in use.
+    pub pending: bool,
+    path: PathBuf,
+}
+
+/// The files of all arguments, and what there is to say about those that are left out or cannot be read.
+pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) -> (Vec<Group>, Vec<Remark>) {
+    let mut remarks = Vec::new();
+    let mut groups = Vec::new();
+    for (paths, directory) in sets(inputs, &mut remarks) {
+        if let (true, Some(place)) = (paths.is_empty(), &directory) {
+            let message = format!(
+                "cannot read {}: there is no *.sql file in this directory",
+                place.display()
+            );
+            remarks.push(Remark::error(message));
+        }
+        let mut read = Vec::new();
+        for path in paths {
+            match text(&path, stdin) {
+                Ok(text) => read.push((path, text)),
+                Err(error) => remarks.push(Remark::error(format!("cannot read {error}"))),
+            }
+        }
+        groups.extend(group(read, directory.as_deref(), selection, &mut remarks));
+    }
+    if let Some(from) = selection.from {
+        start_at(from, &mut groups, &mut remarks);
+    }
+    if let Some(list) = selection.changed {
+        match text(list, stdin) {
+            Ok(list) => only(&list, &mut groups, &mut remarks),
+            Err(error) => remarks.push(Remark::error(format!("cannot read the list of changed files {error}"))),
+        }
+    }
+    (groups, remarks)
+}
+
+/// Each directory by itself; files named one after the other that lie in the same place belong together.
+fn sets(inputs: &[PathBuf], remarks: &mut Vec<Remark>) -> Vec<(Vec<PathBuf>, Option<PathBuf>)> {
+    let mut sets: Vec<(Vec<PathBuf>, Option<PathBuf>)> = Vec::new();
+    for input in inputs {
+        if input != Path::new("-") && input.is_dir() {
+            let (mut found, mut programs) = (Vec::new(), Vec::new());
+            if let Err(error) = walk(input, &mut found, &mut programs) {
+                remarks.push(Remark::error(format!("cannot read {error}")));
+            }
+            if let Some(first) = programs.first() {
+                remarks.push(Remark::note(
+                    &input.display().to_string(),
+                    None,
+                    format!(
+                        "{} no SQL and left out (such as {}): let the tool print its SQL, and check that",
+                        are(programs.len()),
+                        first.display()
+                    ),
+                ));
+            }
+            sets.push((found, Some(input.clone())));
+            continue;
+        }
+        match sets.last_mut() {
+            Some((files, None)) if files.last().is_some_and(|last| last.parent() == input.parent()) => {
+                files.push(input.clone());
+            }
+            _ => sets.push((vec![input.clone()], None)),
+        }
+    }
+    sets
+}
+
+fn are(count: usize) -> String {
+    match count {
+        1 => "1 file is".to_string(),
+        count => format!("{count} files are"),
+    }
+}
+
+/// Symbolic links to directories are not followed, since they can go round in circles.
+fn walk(directory: &Path, found: &mut Vec<PathBuf>, programs: &mut Vec<PathBuf>) -> Result<(), String> {
+    let told = |error: io::Error| format!("{}: {error}", directory.display());
+    let mut entries = std::fs::read_dir(directory)
+        .map_err(told)?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(told)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let extension = extension.unwrap_or_default().to_ascii_lowercase();
+        if entry.file_type().map_err(told)?.is_dir() {
+            walk(&path, found, programs)?;
+        } else if extension == "sql" {
+            found.push(path);
+        } else if PROGRAMS.contains(&extension.as_str()) && entry.file_name() != "__init__.py" {
+            programs.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn group(
+    mut read: Vec<(PathBuf, String)>,
+    directory: Option<&Path>,
+    selection: &Selection,
+    remarks: &mut Vec<Remark>,
+) -> Option<Group> {
+    let first = &read.first()?.0;
+    let parent = first.parent().filter(|parent| *parent != Path::new(""));
+    let place = directory.or(parent).unwrap_or(first).to_path_buf();
+    let texts: Vec<(&Path, &str)> = read
+        .iter()
+        .map(|(path, text)| (path.as_path(), text.as_str()))
+        .collect();
+    let tool = selection
+        .tool
+        .unwrap_or_else(|| Tool::detect(&texts, |file, word| mentioned(&place, file, word)));
+    // psql runs the files that it is given as they are given.
+    if directory.is_some() || tool != Tool::Psql {
+        let mut order: Vec<PathBuf> = read.iter().map(|(path, _)| path.clone()).collect();
+        tool.sort(&mut order);
+        read.sort_by_key(|(path, _)| order.iter().position(|ordered| ordered == path));
+    }
+    // One that is named alone is wanted, whichever way it goes.
+    if read.len() > 1 {
+        let all = read.len();
+        let kept: Vec<_> = read
+            .into_iter()
+            .filter(|(path, _)| !tool.is_down(path) || selection.down)
+            .collect();
+        let left_out = all - kept.len();
+        if left_out > 0 {
+            let message = format!(
+                "{} for the way back and left out: --down checks them instead",
+                are(left_out)
+            );
+            remarks.push(Remark::note(&place.display().to_string(), None, message));
+        }
+        read = kept;
+    }
+    if selection.down {
+        let any_down = read.iter().any(|(path, _)| tool.is_down(path));
+        read.retain(|(path, _)| !any_down || tool.is_down(path));
+        read.reverse();
+    }
+    let files = read.into_iter().map(|(path, text)| File {
+        name: path.display().to_string(),
+        conf: conf(&path),
+        pending: true,
+        text,
+        path,
+    });
+    Some(Group {
+        tool,
+        guessed: selection.tool.is_none() && tool != Tool::Psql,
+        place: place.display().to_string(),
+        files: files.collect(),
+    })
+}
+
+/// A project file beside the migrations, or in one of the two directories above, has this word.
+fn mentioned(place: &Path, file: &str, word: &str) -> bool {
+    // Of a file that lies here only its name is known.
+    let place = std::fs::canonicalize(if place.is_dir() { place } else { Path::new(".") });
+    let Ok(place) = place else { return false };
+    place.ancestors().take(3).any(|directory| {
+        let mut text = Vec::new();
+        let Ok(file) = std::fs::File::open(directory.join(file)) else {
+            return false;
+        };
+        let read = file.take(1 << 20).read_to_end(&mut text);
+        read.is_ok() && memchr::memmem::find(&text, word.as_bytes()).is_some()
+    })
+}
+
+fn conf(path: &Path) -> String {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".conf");
+    let metadata = path.with_file_name("metadata.toml");
+    std::fs::read_to_string(PathBuf::from(beside))
+        .or_else(|_| std::fs::read_to_string(metadata))
+        .unwrap_or_default()
+}
+
+fn start_at(from: &str, groups: &mut [Group], remarks: &mut Vec<Remark>) {
+    let is_it = |file: &File| {
+        let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let rest = name.strip_prefix(from);
+        file.path.ends_with(from) || rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+    };
+    let mut files = groups.iter_mut().flat_map(|group| &mut group.files);
+    let count = files.by_ref().take_while(|file| !is_it(file)).count();
+    let mut files = groups.iter_mut().flat_map(|group| &mut group.files);
+    if count == files.by_ref().count() {
+        remarks.push(Remark::error(format!(
+            "--from {from}: none of the files is called so, or begins so"
+        )));
+        return;
+    }
+    for file in groups.iter_mut().flat_map(|group| &mut group.files).take(count) {
+        file.pending = false;
+    }
+}
+
+/// Only the files of a list, one a line, as `git diff --name-only` prints it.
+fn only(list: &str, groups: &mut [Group], remarks: &mut Vec<Remark>) {
+    let lines = list.lines().map(str::trim).filter(|line| !line.is_empty());
+    let listed: Vec<PathBuf> = lines.map(unquoted).collect();
+    let mut any = false;
+    for file in groups.iter_mut().flat_map(|group| &mut group.files) {
+        // Paths of the list are the repository's, and this may run in a directory of it.
+        let full = std::fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
+        let is_listed = listed.iter().any(|listed| full.ends_with(listed));
+        file.pending &= is_listed;
+        any |= is_listed;
+    }
+    if !any {
+        let message = "none of the files is in the list of changed files: nothing is checked";
+        remarks.push(Remark::note("", None, message.to_string()));
+    }
+}
+
+/// git writes a name that is not plain ASCII as a C string: `"m/\303\251.sql"`.
+fn unquoted(line: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let Some(inner) = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')) else {
+        return PathBuf::from(line);
+    };
+    let mut bytes = Vec::new();
+    let mut rest = inner.as_bytes();
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), after)
+            }
+            (b'\\', [b't', after @ ..]) => (b'\t', after),
+            (b'\\', [b'n', after @ ..]) => (b'\n', after),
+            (b'\\', [escaped, after @ ..]) => (*escaped, after),
+            (byte, after) => (*byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+fn text(file: &Path, stdin: &mut dyn Read) -> Result<String, String> {
+    let told = |error: io::Error| format!("{}: {error}", file.display());
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        stdin.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(told)?;
+    } else {
+        let opened = std::fs::File::open(file).map_err(told)?;
+        opened.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(told)?;
+    }
+    if bytes.len() as u64 > BYTES_MAX {
+        return Err(format!(
+            "{}: it has more than {} MB; leave the data out (pg_dump --schema-only), or split it",
+            file.display(),
+            BYTES_MAX >> 20
+        ));
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(format!("{}: it is UTF-16; save it as UTF-8", file.display()));
+    }
+    if bytes.starts_with(b"PGDMP") {
+        return Err(format!(
+            "{}: it is an archive of pg_dump; pg_restore --schema-only -f - prints its SQL",
+            file.display()
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+        format!("{}:{line}: it is not UTF-8; save it as UTF-8", file.display())
+    })?;
+    if let Some(at) = text.find('\0') {
+        let line = 1 + text[..at].matches('\n').count();
+        return Err(format!(
+            "{}:{line}: there is a NUL byte: is this a text file?",
+            file.display()
+        ));
+    }
+    // psql skips a byte order mark too.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_git_writes_them() {
+        let check = |line: &str, expect: &str| assert_eq!(unquoted(line), Path::new(expect));
+        check("m/a b.sql", "m/a b.sql");
+        check("\"m/\\303\\251\\t\\\"\\\\.sql\"", "m/é\t\"\\.sql");
+        check("\"", "\"");
+    }
+}

@@ -1,0 +1,303 @@
+//! What is told of the statements, in the format that was asked for. Start at [`Report::tell`].
+
+use super::{Streams, github, sarif, text};
+use crate::plan::Overridden;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::io;
+use std::ops::Range;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people: the place underlined, and what to do instead
+    Text,
+    /// For programs: one object per statement and line
+    Json,
+    /// For code scanning: one SARIF 2.1.0 log
+    Sarif,
+    /// Annotations of a GitHub workflow
+    Github,
+}
+
+/// A text that is checked, and where its lines start.
+pub struct Source {
+    pub name: String,
+    pub text: String,
+    starts: Vec<usize>,
+}
+
+/// Counted from 1; the column in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// What is said of one statement; the JSON line.
+#[derive(Serialize)]
+pub struct Verdict<'a> {
+    pub file: &'a str,
+    pub line: usize,
+    pub statement: &'a str,
+    /// forward | warn | rewrite | reject
+    pub action: &'static str,
+    pub findings: Vec<Found>,
+    pub steps: Vec<StepLine>,
+}
+
+#[derive(Serialize)]
+pub struct Found {
+    pub rule: String,
+    /// The lock and what it blocks, as the manual says.
+    pub lock: &'static str,
+    #[serde(skip)]
+    pub blocks: &'static str,
+    pub message: String,
+    pub hint: String,
+    pub start: Place,
+    pub end: Place,
+    /// In bytes of the file.
+    #[serde(skip)]
+    pub span: Range<usize>,
+    pub overridden: Option<String>,
+    pub overridden_by: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct StepLine {
+    pub label: String,
+    pub sql: String,
+}
+
+/// Something that is no statement's: a file that cannot be read, a line that is skipped.
+pub struct Remark {
+    pub file: Option<String>,
+    pub line: Option<usize>,
+    pub message: String,
+    /// The input could not be checked.
+    pub is_error: bool,
+}
+
+#[derive(Default)]
+pub struct Counts {
+    pub statements: u64,
+    pub files: u64,
+    pub warned: u64,
+    pub rewritten: u64,
+    pub rejected: u64,
+    pub overridden: u64,
+    pub unreadable: u64,
+}
+
+pub struct Report<'a, 'b> {
+    pub format: Format,
+    pub counts: Counts,
+    streams: &'a mut Streams<'b>,
+    sarif: sarif::Log,
+}
+
+impl Source {
+    pub fn new(name: String, text: String) -> Source {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = [0].into_iter().chain(newlines.map(|(at, _)| at + 1)).collect();
+        Source { name, text, starts }
+    }
+
+    pub fn place(&self, offset: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= offset).max(1);
+        let before = self.text.get(self.starts[line - 1]..offset).unwrap_or_default();
+        Place {
+            line,
+            column: before.chars().count() + 1,
+        }
+    }
+
+    /// Without its end.
+    pub fn line(&self, line: usize) -> &str {
+        let start = self.starts.get(line - 1).copied().unwrap_or(self.text.len());
+        let rest = self.text.get(start..).unwrap_or_default();
+        rest.lines().next().unwrap_or_default()
+    }
+
+    /// Where a line starts, in bytes.
+    pub fn start_of(&self, line: usize) -> usize {
+        self.starts.get(line - 1).copied().unwrap_or(self.text.len())
+    }
+}
+
+impl Found {
+    pub fn new(
+        source: &Source,
+        span: Range<usize>,
+        rule: &str,
+        lock: crate::plan::lock::LockMode,
+        message: String,
+        hint: String,
+    ) -> Found {
+        Found {
+            rule: rule.to_string(),
+            lock: lock.name(),
+            blocks: lock.blocks(),
+            message,
+            hint,
+            start: source.place(span.start),
+            end: source.place(span.end),
+            span,
+            overridden: None,
+            overridden_by: None,
+        }
+    }
+
+    pub fn overridden(self, overridden: Option<&Overridden>) -> Found {
+        Found {
+            overridden: overridden.map(|overridden| overridden.reason.clone()),
+            overridden_by: overridden.map(|overridden| overridden.by.clone()),
+            ..self
+        }
+    }
+}
+
+impl Counts {
+    pub fn exit_code(&self) -> u8 {
+        if self.unreadable > 0 {
+            2
+        } else {
+            u8::from(self.rewritten + self.rejected > 0)
+        }
+    }
+
+    fn summary(&self) -> String {
+        let many = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let Counts {
+            warned,
+            rewritten,
+            rejected,
+            ..
+        } = self;
+        let forwarded = self.statements - warned - rewritten - rejected;
+        let mut summary = format!(
+            "{} in {}: {forwarded} forwarded, {warned} warned of, {rewritten} rewritten, {rejected} rejected",
+            many(self.statements, "statement"),
+            many(self.files, "file"),
+        );
+        if self.overridden > 0 {
+            summary.push_str(&format!("; {} overridden", many(self.overridden, "finding")));
+        }
+        if self.unreadable > 0 {
+            summary.push_str(&format!("; {} could not be read", many(self.unreadable, "input")));
+        }
+        summary
+    }
+}
+
+impl<'a, 'b> Report<'a, 'b> {
+    pub fn new(format: Format, streams: &'a mut Streams<'b>) -> Report<'a, 'b> {
+        Report {
+            format,
+            counts: Counts::default(),
+            streams,
+            sarif: sarif::Log::default(),
+        }
+    }
+
+    pub fn stdin(&mut self) -> &mut dyn io::Read {
+        self.streams.stdin
+    }
+
+    pub fn tell(&mut self, source: &Source, verdict: Verdict) -> io::Result<()> {
+        self.counts.statements += 1;
+        match verdict.action {
+            "warn" => self.counts.warned += 1,
+            "rewrite" => self.counts.rewritten += 1,
+            "reject" => self.counts.rejected += 1,
+            _ => {}
+        }
+        self.counts.overridden += verdict
+            .findings
+            .iter()
+            .filter(|found| found.overridden.is_some())
+            .count() as u64;
+        let out = &mut *self.streams.out;
+        match self.format {
+            Format::Json => {
+                serde_json::to_writer(&mut *out, &verdict)?;
+                writeln!(out)
+            }
+            Format::Text => text::tell(out, source, &verdict, self.streams.colour),
+            Format::Github => github::tell(out, &verdict),
+            Format::Sarif => {
+                self.sarif.add(&verdict);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn remark(&mut self, remark: Remark) -> io::Result<()> {
+        self.counts.unreadable += u64::from(remark.is_error);
+        match self.format {
+            Format::Github => github::remark(self.streams.out, &remark)?,
+            Format::Sarif => self.sarif.remark(&remark),
+            Format::Text | Format::Json => {}
+        }
+        // To see on the terminal, whatever reads the output. A workflow has it as an annotation.
+        match (&remark.file, remark.line) {
+            _ if self.format == Format::Github => Ok(()),
+            _ if remark.is_error => writeln!(self.streams.err, "lockkeeper: {}", remark.message),
+            (Some(file), Some(line)) => writeln!(self.streams.err, "{file}:{line}: note: {}", remark.message),
+            (Some(file), None) => writeln!(self.streams.err, "{file}: note: {}", remark.message),
+            (None, _) => writeln!(self.streams.err, "note: {}", remark.message),
+        }
+    }
+
+    pub fn finish(mut self) -> io::Result<u8> {
+        match self.format {
+            Format::Text | Format::Github => writeln!(self.streams.out, "{}", self.counts.summary())?,
+            Format::Sarif => self.sarif.write(self.streams.out, self.counts.unreadable == 0)?,
+            Format::Json => {}
+        }
+        self.streams.out.flush()?;
+        Ok(self.counts.exit_code())
+    }
+}
+
+impl Remark {
+    pub fn note(file: &str, line: Option<usize>, message: String) -> Remark {
+        Remark {
+            file: Some(file.to_string()).filter(|file| !file.is_empty()),
+            line,
+            message,
+            is_error: false,
+        }
+    }
+
+    /// `message` says which input it is.
+    pub fn error(message: String) -> Remark {
+        Remark {
+            file: None,
+            line: None,
+            message,
+            is_error: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_lines_and_characters() {
+        let source = Source::new("x".into(), "a\r\n\tüb\n\nlast".into());
+        let check = |offset: usize, line: usize, column: usize| {
+            assert_eq!(source.place(offset), Place { line, column }, "{offset}");
+        };
+        check(0, 1, 1);
+        check(3, 2, 1);
+        check(source.text.find('b').unwrap_or_default(), 2, 3);
+        check(source.text.len(), 4, 5);
+        assert_eq!(
+            (source.line(1), source.line(2), source.line(3), source.line(9)),
+            ("a", "\tüb", "", "")
+        );
+    }
+}

@@ -1,0 +1,209 @@
+//! The prepared statements and portals of a session that must not be executed without a look. Others are not kept.
+//!
+//! What a client has prepared lives as long as its session, so that all of it together has a bound. Pure.
+
+use super::relay::Reading;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// What an entry takes besides its texts, about.
+const OVERHEAD: usize = 256;
+
+#[derive(Clone, Debug)]
+pub struct Statement {
+    pub text: Bytes,
+    /// Parameter types as the client sent them.
+    pub types: Bytes,
+    /// How the server has read the text, where there are several ways.
+    pub reading: Option<Reading>,
+    pub what: Kind,
+    /// It was found harmless, whatever its parameters are, and is not looked at before then.
+    pub quiet_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// To be judged when it is executed.
+    Judge,
+    /// The server accepts it, the judge cannot read it.
+    Unreadable,
+    /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
+    Rewritten,
+    /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
+    Forgets,
+}
+
+#[derive(Clone, Debug)]
+pub struct Portal {
+    /// The name of its statement.
+    pub of: Bytes,
+    /// What the statement was when it was bound: the server's portal outlives it.
+    pub statement: Statement,
+    /// The Bind frame as the client sent it.
+    pub bind: Bytes,
+}
+
+pub struct Held {
+    statements: HashMap<Bytes, Statement>,
+    portals: HashMap<Bytes, Portal>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Statement {
+    pub fn size(&self) -> usize {
+        self.text.len() + self.types.len() + OVERHEAD
+    }
+}
+
+impl Portal {
+    /// With its statement's text, which may be nobody else's any more.
+    fn size(&self) -> usize {
+        self.bind.len() + self.statement.size()
+    }
+}
+
+impl Held {
+    pub fn new(bytes_max: usize) -> Held {
+        Held {
+            statements: HashMap::new(),
+            portals: HashMap::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// So many bytes more are within the bound.
+    pub fn fits(&self, more: usize) -> bool {
+        self.bytes + more <= self.bytes_max
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.statements.is_empty() && self.portals.is_empty()
+    }
+
+    pub fn has_statements(&self) -> bool {
+        !self.statements.is_empty()
+    }
+
+    pub fn statement(&self, name: &[u8]) -> Option<&Statement> {
+        self.statements.get(name)
+    }
+
+    pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
+        self.portals.get(name)
+    }
+
+    /// A Bind of this statement makes a portal that must not be executed without a look.
+    pub fn wants_look(&self, statement: &[u8]) -> bool {
+        let held = self.statements.get(statement);
+        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
+    }
+
+    pub fn prepare(&mut self, name: &[u8], statement: Statement) {
+        self.bytes += statement.size();
+        if let Some(before) = self.statements.insert(Bytes::copy_from_slice(name), statement) {
+            self.bytes -= before.size();
+        }
+    }
+
+    pub fn bind(&mut self, name: &[u8], portal: Portal) {
+        self.bytes += portal.size();
+        if let Some(before) = self.portals.insert(Bytes::copy_from_slice(name), portal) {
+            self.bytes -= before.size();
+        }
+    }
+
+    /// Not looked at before then.
+    pub fn quiet(&mut self, name: &[u8], until: Instant) {
+        if let Some(held) = self.statements.get_mut(name) {
+            held.quiet_until = Some(until);
+        }
+    }
+
+    /// What was found harmless is to be looked at again.
+    pub fn look_again(&mut self) {
+        self.statements.values_mut().for_each(|held| held.quiet_until = None);
+    }
+
+    pub fn forget_statement(&mut self, name: &[u8]) {
+        self.bytes -= self.statements.remove(name).map_or(0, |held| held.size());
+    }
+
+    pub fn forget_statements(&mut self) {
+        self.bytes -= self.statements.drain().map(|(_, held)| held.size()).sum::<usize>();
+    }
+
+    pub fn forget_portal(&mut self, name: &[u8]) {
+        self.bytes -= self.portals.remove(name).map_or(0, |held| held.size());
+    }
+
+    pub fn forget_portals(&mut self) {
+        if !self.portals.is_empty() {
+            self.bytes -= self.portals.drain().map(|(_, held)| held.size()).sum::<usize>();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(text: &'static str) -> Statement {
+        Statement {
+            text: Bytes::from_static(text.as_bytes()),
+            types: Bytes::new(),
+            reading: None,
+            what: Kind::Judge,
+            quiet_until: None,
+        }
+    }
+
+    fn portal(text: &'static str, bind: usize) -> Portal {
+        Portal {
+            of: Bytes::new(),
+            statement: statement(text),
+            bind: vec![0; bind].into(),
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_forgotten() {
+        let mut held = Held::new(10_000);
+        held.prepare(b"a", statement("DROP TABLE t"));
+        held.prepare(b"a", statement("DROP TABLE another"));
+        assert_eq!(held.bytes, OVERHEAD + 18);
+        held.bind(b"", portal("DROP TABLE t", 5_000));
+        held.bind(b"", portal("DROP TABLE t", 6_000));
+        held.bind(b"p", portal("DROP TABLE t", 1_000));
+        assert_eq!(held.bytes, 3 * OVERHEAD + 18 + 7_024);
+        assert!(held.fits(2_190) && !held.fits(2_191));
+        held.forget_portal(b"p");
+        held.forget_portal(b"p");
+        held.forget_statement(b"a");
+        held.forget_statement(b"nothing");
+        assert_eq!(held.bytes, OVERHEAD + 6_012);
+        held.prepare(b"b", statement("DROP TABLE t"));
+        held.forget_statements();
+        held.forget_portals();
+        assert!(held.bytes == 0 && held.is_empty());
+    }
+
+    #[test]
+    fn a_quiet_statement_is_looked_at_again_in_time() {
+        let mut held = Held::new(10_000);
+        held.prepare(b"u", statement("UPDATE t SET v = 1"));
+        assert!(held.wants_look(b"u") && !held.wants_look(b"v"));
+        held.quiet(b"u", Instant::now() + std::time::Duration::from_secs(60));
+        assert!(!held.wants_look(b"u"));
+        held.look_again();
+        assert!(held.wants_look(b"u"));
+        held.quiet(b"u", Instant::now());
+        assert!(held.wants_look(b"u"));
+    }
+}

@@ -1,0 +1,388 @@
+//! A rule fires in every place it can, and the client sees nothing of it but its effect.
+
+use super::common::raw::{Raw, bind, bind_with, close, describe, execute, flush, parse, rows, sync};
+use super::common::{QUICK, Stage, on_both};
+use super::{check, check_with, query};
+
+on_both!(
+    what_the_proxy_puts_in_between_is_not_seen,
+    settings_are_what_the_client_made_of_them,
+    statements_portals_and_cursors_outlive_an_injection,
+    errors_have_their_own_positions,
+    statements_of_ours_that_fail_leave_nothing_behind,
+);
+
+/// Every table counts as large, so that every rule fires.
+const LARGE: &str =
+    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 50\nbatch_rows = 30\n";
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);
+    INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i; ANALYZE t;";
+
+/// A rule fires in every place it can; the client's unnamed statement, portals and state are what they would have been.
+pub fn what_the_proxy_puts_in_between_is_not_seen(major: u32) {
+    let stage = Stage::with(major, "unseen", QUICK);
+    check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i",
+        &[
+            // A suspended portal and a prepared statement outlive DDL between them.
+            &[query("BEGIN")],
+            &[
+                parse("kept", "SELECT id FROM t ORDER BY id"),
+                bind("cursor", "kept"),
+                execute("cursor", 2),
+                sync(),
+            ],
+            &[
+                parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'x'"),
+                bind("", ""),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("SHOW lock_timeout")],
+            &[query("COMMIT")],
+            &[query("SHOW lock_timeout")],
+            &[query("SELECT name FROM pg_prepared_statements")],
+            // DDL prepared idle and run in a block, and the reverse; run twice; with a row limit.
+            &[parse("ddl", "ALTER TABLE t ALTER COLUMN v DROP DEFAULT"), sync()],
+            &[query("BEGIN")],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            &[bind("", "ddl"), execute("", 5), sync()],
+            &[query("COMMIT")],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            &[close(b'S', "ddl"), sync()],
+            &[bind("", "ddl"), execute("", 0), sync()],
+            // Pipelined behind an INSERT of the same implicit transaction, and in front of one.
+            &[
+                parse("", "INSERT INTO t VALUES (500, 'a')"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'y'"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "INSERT INTO t VALUES (501)"),
+                bind("", ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("SELECT v FROM t WHERE id >= 500 ORDER BY id")],
+            // BEGIN and DDL before any ReadyForQuery says T.
+            &[
+                parse("", "BEGIN"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "ALTER TABLE t ADD COLUMN w int"),
+                bind("", ""),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("ROLLBACK")],
+            &[query(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY 1",
+            )],
+            // Errors of DDL, in and out of a block, with their positions.
+            &[query("  ALTER TABLE t ADD COLUMN w wobbletype")],
+            &[query("SELECT 1; ALTER TABLE t ADD COLUMN é wobbletype; SELECT 2")],
+            &[query("SELECT 'é'; ALTER TABLE t ADD COLUMN w wobbletype; SELECT 2")],
+            &[
+                parse("", "ALTER TABLE t ADD COLUMN w wobbletype"),
+                bind("", ""),
+                execute("", 0),
+                parse("", "SELECT 1"),
+                sync(),
+            ],
+            &[query("BEGIN")],
+            &[query("ALTER TABLE t ADD COLUMN w wobbletype")],
+            &[query("SELECT 1")],
+            &[query("ROLLBACK")],
+            &[query("DISCARD ALL")],
+        ],
+    );
+}
+
+/// lock_timeout and statement_timeout by every way in which a client can have set them, looked at after every injection.
+pub fn settings_are_what_the_client_made_of_them(major: u32) {
+    let database =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET lock_timeout = ''7s''', current_database()); END $$;";
+    /// Its name, SQL before the session, parameters of its startup packet, its first messages.
+    type Origin = (
+        &'static str,
+        &'static str,
+        &'static [(&'static str, &'static str)],
+        Vec<Vec<u8>>,
+    );
+    let cases: [Origin; 5] = [
+        ("nowhere", "", &[], vec![]),
+        (
+            "set",
+            "",
+            &[],
+            vec![query("SET lock_timeout = '5s'; SET statement_timeout = '50s'")],
+        ),
+        ("database", database, &[], vec![]),
+        (
+            "options",
+            "",
+            &[("options", "-c lock_timeout=9s -c statement_timeout=90s")],
+            vec![],
+        ),
+        (
+            "both",
+            database,
+            &[("lock_timeout", "8s")],
+            vec![query("SET lock_timeout = '3s'"), query("RESET lock_timeout")],
+        ),
+    ];
+    for (name, setup, parameters, first) in cases {
+        let stage = Stage::with(major, name, LARGE);
+        let probe = || {
+            query(
+                "SELECT name, setting, reset_val FROM pg_settings
+                 WHERE name IN ('lock_timeout', 'statement_timeout', 'search_path') OR name LIKE 'lockkeeper%'",
+            )
+        };
+        let run = |sql: &str| [parse("", sql), bind("", ""), execute("", 0)].concat();
+        let mut parts: Vec<Vec<Vec<u8>>> = first.into_iter().map(|part| vec![part]).collect();
+        let mut and_look = |part: Vec<Vec<u8>>| {
+            parts.push(part);
+            parts.push(vec![probe()]);
+        };
+        and_look(vec![query("SET client_min_messages = warning")]);
+        // Alone, by steps of every kind, and each once more with an error.
+        and_look(vec![query("ALTER TABLE t ADD COLUMN a int")]);
+        and_look(vec![query("ALTER TABLE t ADD COLUMN a int")]);
+        and_look(vec![query("CREATE INDEX by_v ON t (v)")]);
+        and_look(vec![query("CREATE INDEX by_v ON t (v)")]);
+        and_look(vec![query("CREATE UNIQUE INDEX by_a ON t ((id / 50))")]);
+        and_look(vec![run("ALTER TABLE t ALTER COLUMN v SET NOT NULL"), sync()]);
+        and_look(vec![run("ALTER TABLE t ADD CHECK (id > 1)"), sync()]);
+        and_look(vec![query("UPDATE t SET v = 'w' WHERE id > 0")]);
+        and_look(vec![query("DROP INDEX by_v")]);
+        // In a pipeline.
+        for sql in [
+            "INSERT INTO t VALUES (500, 'x')",
+            "INSERT INTO t VALUES (501, 'x')",
+            "SET LOCAL lock_timeout = '2s'",
+        ] {
+            and_look(vec![
+                run(sql),
+                run("ALTER TABLE t ADD COLUMN b int"),
+                run("SHOW lock_timeout"),
+                sync(),
+            ]);
+        }
+        // In scripts.
+        and_look(vec![query(
+            "SET LOCAL lock_timeout = '2s'; ALTER TABLE t ADD COLUMN d int; SHOW lock_timeout",
+        )]);
+        and_look(vec![query(
+            "SELECT 1; ALTER TABLE t ADD COLUMN d int; SHOW lock_timeout",
+        )]);
+        // In blocks that end in every way.
+        and_look(vec![query("BEGIN")]);
+        and_look(vec![query("ALTER TABLE t ADD COLUMN e int")]);
+        and_look(vec![query("ROLLBACK")]);
+        for end in ["COMMIT", "ROLLBACK"] {
+            and_look(vec![query("BEGIN")]);
+            and_look(vec![query("SET LOCAL lock_timeout = '2s'")]);
+            and_look(vec![query("ALTER TABLE t ADD COLUMN e int")]);
+            and_look(vec![query("SAVEPOINT s")]);
+            and_look(vec![query("SET LOCAL lock_timeout = '4s'")]);
+            and_look(vec![run("ALTER TABLE t ADD COLUMN f int"), sync()]);
+            and_look(vec![query("SET statement_timeout = '44s'")]);
+            and_look(vec![query("ROLLBACK TO s")]);
+            and_look(vec![query("ALTER TABLE t ADD COLUMN f int")]);
+            and_look(vec![query("SET lock_timeout = '6s'")]);
+            and_look(vec![query("ALTER TABLE t ADD COLUMN g int")]);
+            and_look(vec![query("RELEASE s")]);
+            and_look(vec![query(end)]);
+            and_look(vec![query(
+                "BEGIN; SET LOCAL lock_timeout = '1s'; ALTER TABLE t ADD COLUMN a int",
+            )]);
+            and_look(vec![query("ROLLBACK")]);
+        }
+        let parts: Vec<&[Vec<u8>]> = parts.iter().map(Vec::as_slice).collect();
+        check_with(&stage, &format!("{TABLE}{setup}"), parameters, &parts);
+        assert!(stage.received().iter().any(|sql| sql.contains("CONCURRENTLY")));
+    }
+}
+
+pub fn statements_portals_and_cursors_outlive_an_injection(major: u32) {
+    let stage = Stage::with(major, "outlive", LARGE);
+    let prepared = || query("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name");
+    let cursors = || query("SELECT name, is_holdable FROM pg_cursors ORDER BY name");
+    let ddl = |n: u32| format!("ALTER TABLE t ADD COLUMN c{n} int");
+    let select = || parse("", "SELECT id FROM o ORDER BY id");
+    check(
+        &stage,
+        &format!("{TABLE} CREATE TABLE o (id int PRIMARY KEY); INSERT INTO o SELECT generate_series(1, 50)"),
+        &[
+            &[query("SET client_min_messages = warning")],
+            // The unnamed statement, alone and over groups.
+            &[parse("", "SELECT $1::text"), sync()],
+            &[
+                parse("d", &ddl(1)),
+                bind("d", "d"),
+                describe(b'P', "d"),
+                execute("d", 0),
+                sync(),
+            ],
+            &[bind_with("", "", &["still here"]), execute("", 0), sync()],
+            &[
+                parse("i", "CREATE INDEX by_v ON t (v)"),
+                bind("i", "i"),
+                execute("i", 0),
+                sync(),
+            ],
+            &[bind_with("", "", &["still here"]), execute("", 0), sync()],
+            &[
+                parse("u", "UPDATE t SET v = $1 WHERE id < 90"),
+                bind_with("u", "u", &["x"]),
+                execute("u", 0),
+                sync(),
+            ],
+            &[bind_with("", "", &["still here"]), execute("", 0), sync()],
+            &[prepared(), cursors()],
+            // A suspended unnamed portal, in one group and in a block.
+            &[
+                select(),
+                bind("", ""),
+                execute("", 2),
+                parse("e", &ddl(2)),
+                bind("e", "e"),
+                execute("e", 0),
+                execute("", 2),
+                sync(),
+            ],
+            &[query("BEGIN")],
+            &[select(), bind("", ""), execute("", 2), flush(), sync()],
+            &[parse("f", &ddl(3)), bind("f", "f"), execute("f", 0), sync()],
+            &[execute("", 2), bind_with("w", "u", &["y"]), sync()],
+            &[cursors()],
+            &[query("ROLLBACK")],
+            // Cursors of SQL.
+            &[query(
+                "BEGIN; DECLARE a CURSOR FOR SELECT id FROM o ORDER BY id; DECLARE b CURSOR WITH HOLD FOR SELECT id FROM o ORDER BY id DESC",
+            )],
+            &[query("FETCH 2 FROM a"), query("FETCH 2 FROM b")],
+            &[query(&ddl(4))],
+            &[query("FETCH 2 FROM a"), query("MOVE 3 FROM b"), cursors()],
+            &[query(&format!("FETCH 1 FROM a; {}; FETCH 1 FROM a", ddl(5)))],
+            &[query("COMMIT")],
+            &[
+                query("FETCH 2 FROM b"),
+                query(&ddl(6)),
+                query("CREATE INDEX by_id ON t (id)"),
+            ],
+            &[query("FETCH 2 FROM b"), cursors(), prepared()],
+            &[query("CLOSE b")],
+            // SQL's own PREPARE.
+            &[
+                query("PREPARE p AS SELECT 7"),
+                query(&ddl(7)),
+                query("EXECUTE p"),
+                prepared(),
+            ],
+            // Closed, closed twice, and by DEALLOCATE and DISCARD in each protocol.
+            &[close(b'S', "d"), close(b'S', "d"), close(b'P', "d"), sync()],
+            &[bind("", "d"), execute("", 0), sync()],
+            &[query("DEALLOCATE e"), bind("", "e"), execute("", 0), sync()],
+            &[
+                parse("", "DEALLOCATE f"),
+                bind("", ""),
+                execute("", 0),
+                bind("", "f"),
+                execute("", 0),
+                sync(),
+            ],
+            &[
+                query(&ddl(8)),
+                query("DISCARD ALL"),
+                query(&ddl(9)),
+                prepared(),
+                bind("", "u"),
+                execute("", 0),
+                sync(),
+            ],
+        ],
+    );
+}
+
+pub fn errors_have_their_own_positions(major: u32) {
+    let stage = Stage::with(major, "positions", LARGE);
+    let wrong = [
+        "ALTER TABLE t ADD COLUMN w wobbletype",
+        "/* é */ ALTER TABLE t ADD CONSTRAINT c CHECK (wobble > 0) NOT VALID",
+        "ALTER TABLE t ALTER COLUMN v SET DEFAULT wobble()",
+        "UPDATE t SET wobble = 1 WHERE id > 0",
+        "DELETE FROM t WHERE wobble > 0",
+        "CREATE VIEW w AS SELECT 'é', wobble FROM t",
+        "DELETE FROM nowhere WHERE id > 0",
+        "ALTER TABLE t ADD COLUMN",
+    ];
+    let mut parts: Vec<Vec<Vec<u8>>> = Vec::new();
+    for sql in wrong {
+        let run = || [parse("", sql), bind("", ""), execute("", 0)].concat();
+        let select = || [parse("", "SELECT 1"), bind("", ""), execute("", 0)].concat();
+        parts.push(vec![query(sql)]);
+        parts.push(vec![query(&format!("  SELECT 'ü'; {sql}; SELECT 3"))]);
+        parts.push(vec![run(), sync()]);
+        parts.push(vec![select(), run(), run(), sync()]);
+        parts.push(vec![query("BEGIN"), query(&format!("   {sql}")), query("ROLLBACK")]);
+        parts.push(vec![
+            query("BEGIN"),
+            run(),
+            sync(),
+            query("SELECT 1"),
+            query("ROLLBACK"),
+        ]);
+        parts.push(vec![
+            query("BEGIN; SAVEPOINT s"),
+            run(),
+            sync(),
+            query("ROLLBACK TO s"),
+            query("SELECT 1"),
+            query("COMMIT"),
+        ]);
+    }
+    let parts: Vec<&[Vec<u8>]> = parts.iter().map(Vec::as_slice).collect();
+    check(&stage, TABLE, &parts);
+}
+
+/// Our prepared statement and portal are the client's to see when they are not closed.
+pub fn statements_of_ours_that_fail_leave_nothing_behind(major: u32) {
+    let stage = Stage::with(major, "nothing_left", LARGE);
+    let run = |sql: &str| [parse("", sql), bind("", ""), execute("", 0)].concat();
+    let left = || query("SELECT name, statement FROM pg_prepared_statements");
+    let mut parts: Vec<Vec<Vec<u8>>> = Vec::new();
+    for sql in ["ALTER TABLE t ADD COLUMN v int", "UPDATE t SET wobble = 1 WHERE id > 0"] {
+        parts.push(vec![query(sql), left()]);
+        parts.push(vec![run("INSERT INTO t VALUES (500)"), run(sql), sync(), left()]);
+        parts.push(vec![run("BEGIN"), run(sql), sync(), query("ROLLBACK"), left()]);
+        parts.push(vec![query("BEGIN"), run(sql), sync(), query("ROLLBACK"), left()]);
+        parts.push(vec![query(&format!("SELECT 1; {sql}")), left()]);
+    }
+    let parts: Vec<&[Vec<u8>]> = parts.iter().map(Vec::as_slice).collect();
+    check(&stage, TABLE, &parts);
+    // What is refused, in the same places.
+    for sql in [
+        "ALTER TABLE t DROP COLUMN v",
+        "ALTER TABLE t ALTER COLUMN v TYPE int USING 1",
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for part in [
+            query(sql),
+            [run("INSERT INTO t VALUES (501)"), run(sql), sync()].concat(),
+            [run("BEGIN"), run(sql), sync()].concat(),
+            query("ROLLBACK"),
+            query(&format!("SELECT 1; {sql}")),
+        ] {
+            raw.send(&part);
+            raw.until_ready();
+            let left = raw.query("SELECT name FROM pg_prepared_statements");
+            assert!(rows(&left).is_empty(), "{sql}: {left:?}");
+        }
+    }
+}
