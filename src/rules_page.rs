@@ -128,7 +128,12 @@ mod tests {
             assert!(!rule.bad.is_empty() && !rule.good.is_empty(), "{}", rule.name);
             // These two are not about a lock: a label that programs know, and code whose locks nobody can tell.
             let lockless = ["rename-enum-value", "dynamic-sql"].contains(&rule.name);
-            assert_eq!(rule.lock == crate::plan::lock::LockMode::None, lockless, "{}", rule.name);
+            assert_eq!(
+                rule.lock == crate::plan::lock::LockMode::None,
+                lockless,
+                "{}",
+                rule.name
+            );
         }
     }
 

@@ -496,7 +496,7 @@ impl<'a> Worker<'a> {
                 }
                 match outcome {
                     Expect::Steps => self.same_dump(case, copy).await.map_err(|e| format!("{e}{}", steps())),
-                    _ if through.sent.iter().any(|sql| *sql == case.sql) => Ok(()),
+                    _ if through.sent.contains(&case.sql) => Ok(()),
                     _ => Err(format!("the server was sent another text: {:#?}", through.sent)),
                 }
             }
@@ -606,7 +606,7 @@ fn event(audit: &std::path::Path, from: u64, database: &str) -> Option<serde_jso
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     events
         .filter(|e| e["event"] == "statement" && e["database"] == database)
-        .last()
+        .next_back()
 }
 
 fn rules_of(event: Option<&serde_json::Value>) -> Vec<String> {
