@@ -601,12 +601,10 @@ async fn with_rows(client: &Client, bytes: i64) -> BTreeSet<String> {
 fn event(audit: &std::path::Path, from: u64, database: &str) -> Option<serde_json::Value> {
     let text = std::fs::read(audit).unwrap_or_default();
     let text = String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).into_owned();
-    let events = text
+    let mut events = text
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    events
-        .filter(|e| e["event"] == "statement" && e["database"] == database)
-        .next_back()
+    events.rfind(|e| e["event"] == "statement" && e["database"] == database)
 }
 
 fn rules_of(event: Option<&serde_json::Value>) -> Vec<String> {
