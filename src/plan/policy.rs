@@ -682,7 +682,7 @@ fn suggest(word: &str, known: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    const RULES: [&str; 24] = [
+    const RULES: [&str; 30] = [
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
         "nonconcurrent-reindex",
@@ -695,6 +695,12 @@ mod tests {
         "constrained-domain",
         "rename-column",
         "rename-table",
+        "rename-enum-value",
+        "set-expression",
+        "domain-constraint",
+        "scan-under-lock",
+        "attach-partition",
+        "dynamic-sql",
         "drop-column",
         "drop-table",
         "truncate",
