@@ -8,7 +8,7 @@ use common::{MAJOR, Stage};
 
 /// Small tables count as large, and nothing sleeps.
 const LARGE: &str =
-    "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\nbatch_rows = 33\n";
+    "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\nbatch_rows = 33\nbatch_target_ms = 0\n";
 const USERS: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, email text); \
                      INSERT INTO users SELECT i, 'n' || i, 'e' || i FROM generate_series(1, 1000) i; ANALYZE users";
 

@@ -151,7 +151,8 @@ SELECT pg_catalog.json_build_object(
       JOIN pg_catalog.pg_tablespace t ON t.oid = CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
         ELSE (SELECT d.dattablespace FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) END
       WHERE c.oid = f.oid),
-    'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
+    -- Of others' comments only that they are there: the client's encoding may not have their characters.
+    'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
     -- Itself and what inherits from it: an UPDATE's other tables are compared with its target.
@@ -193,7 +194,7 @@ SELECT pg_catalog.json_build_object(
       'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
       'identity', a.attidentity,
       'generated', a.attgenerated,
-      'comment', (SELECT x.description FROM pg_catalog.pg_description x
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
         WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum),
       'analyzed', {names} OR EXISTS (SELECT FROM pg_catalog.pg_stats p
         WHERE p.schemaname = f.nspname AND p.tablename = f.relname AND p.attname = a.attname)) ORDER BY a.attnum)
@@ -238,7 +239,7 @@ SELECT pg_catalog.json_build_object(
       'definition', CASE WHEN f.is_busy OR c.confrelid IN (SELECT b.oid FROM busy b) THEN '' ELSE coalesce(pg_catalog.pg_get_constraintdef(c.oid), '') END,
       'references', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', r.relname)
         FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace ns ON ns.oid = r.relnamespace WHERE r.oid = c.confrelid),
-      'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
       ORDER BY c.oid)
       FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid), '[]'::json),
     'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
