@@ -519,7 +519,7 @@ impl<'a> Worker<'a> {
         self.drop_copy(straight).await;
         let left = "SELECT coalesce(string_agg(what, ', '), '') FROM (
             SELECT 'INVALID ' || indexrelid::regclass FROM pg_index WHERE NOT indisvalid
-            UNION ALL SELECT description FROM pg_description WHERE description LIKE 'lockkeeper%'
+            UNION ALL SELECT description FROM pg_description WHERE description LIKE 'lockkeeper: %'
             UNION ALL SELECT relname FROM pg_class WHERE relname LIKE 'lockkeeper%') l (what)";
         let left: String = copy.watch.query_one(left, &[]).await.unwrap().get(0);
         same("what is left over", &left, "")?;
@@ -532,6 +532,8 @@ impl<'a> Worker<'a> {
         command.args([
             "--schema-only",
             "--exclude-schema=watch",
+            // The table of jobs, which an UPDATE in batches may have made.
+            "--exclude-schema=lockkeeper",
             "-U",
             "postgres",
             "-h",
