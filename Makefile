@@ -1,11 +1,12 @@
 # make demo    builds, and plays schema changes on a live table straight at PostgreSQL and through Lockkeeper
 # make test    runs every test against real servers
+# make test-versions   the catalogue of dangers on PostgreSQL 13 to 18, which it fetches
 # make bench   measures what forwarding costs beside HAProxy, and judging; on a quiet machine
 # Both install what the machine lacks, saying so.
 
 ROWS ?= 2000000
 
-.PHONY: demo test bench set-up set-up-test set-up-bench
+.PHONY: demo test test-versions bench set-up set-up-test set-up-bench
 
 demo: set-up
 	cargo build --release
@@ -13,6 +14,10 @@ demo: set-up
 
 test: set-up-test
 	cargo test
+
+test-versions: set-up-test
+	for major in 13 14 15 16 17 18; do scripts/fetch-postgres $$major || exit 1; done
+	LOCKKEEPER_VERSIONS=13,14,15,16,17,18 cargo test --test catalogue
 
 bench: set-up-bench
 	cargo bench
@@ -26,6 +31,7 @@ set-up-test:
 	scripts/fetch-postgres 18
 	test -x /usr/lib/postgresql/15/bin/postgres || scripts/fetch-postgres 15
 	scripts/fetch-clients
+	scripts/fetch-pg-dump
 
 set-up-bench:
 	scripts/set-up bench

@@ -1,4 +1,4 @@
-//! What judging costs: the gate's look at the bytes, the shape of a point update, and reading DDL with the full grammar.
+//! What framing and judging cost: the walk over a server's rows and a client's query, the gate's look at the bytes, the shape of a point update, and reading DDL with the full grammar.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lockkeeper::plan::batches::shape::shape;
@@ -7,6 +7,7 @@ use lockkeeper::plan::policy::Policy;
 use lockkeeper::plan::rules::RULES;
 use lockkeeper::plan::statement::{gate, read};
 use lockkeeper::plan::{Place, plan};
+use lockkeeper::proxy::wire;
 use std::hint::black_box;
 
 const POINT_UPDATE: &str = "UPDATE pgbench_accounts SET abalance = abalance + -4711 WHERE aid = 1234567;";
@@ -56,5 +57,36 @@ fn reading_and_planning(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, gate_of_statements, shape_of_an_update, reading_and_planning);
+fn framing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("framing");
+    for (name, bytes) in [("64 KB of rows of 1 B", 1), ("64 KB of rows of 1,000 B", 1_000)] {
+        let mut rows = bytes::BytesMut::new();
+        while rows.len() < 64 << 10 {
+            wire::put_frame(&mut rows, b'D', |b| b.extend_from_slice(&vec![b'x'; bytes]));
+        }
+        group.throughput(Throughput::Bytes(rows.len() as u64));
+        group.bench_function(name, |b| b.iter(|| wire::rows_len(black_box(&rows))));
+    }
+    let mut query = bytes::BytesMut::new();
+    wire::put_query(&mut query, POINT_SELECT.as_bytes());
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one query", |b| {
+        b.iter(|| {
+            let query = black_box(&query);
+            query
+                .first_chunk()
+                .and_then(wire::frame_len)
+                .zip(wire::query_text(query))
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    framing,
+    gate_of_statements,
+    shape_of_an_update,
+    reading_and_planning
+);
 criterion_main!(benches);

@@ -3,9 +3,12 @@
 //! One struct, [`Options`], is the flags and the file alike, so a key is spelled as its flag: `connections-max`.
 //! [`Options::resolve`] turns it into what the proxy takes; every error is one sentence that names the setting.
 
+use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Auth, AuthQuery, ClientTls, Config, Limits, Secret, Upstream, UpstreamTls, Verify};
+use crate::proxy::{
+    Auth, AuthQuery, ClientTls, Config, Console, Control, Limits, Secret, Upstream, UpstreamTls, Verify,
+};
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::io::ErrorKind;
@@ -18,8 +21,10 @@ pub const POLICIES: [&str; 3] = ["observe", "standard", "strict"];
 const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
 const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
+const ADMIN_PORT: u16 = 6433;
 /// A day: nobody waits longer for a connection or a shutdown on purpose.
 const TIMEOUT_S_MAX: u64 = 86_400;
+const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
 const PIPELINE_LEAST: u64 = 10_000;
 /// As PgBouncer's default: an expired password is none.
@@ -207,8 +212,122 @@ pub struct Options {
     pub policy: Option<String>,
 
     /// Append one JSON line per schema change and per step to this file; SIGHUP opens it again [default: none]
-    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_AUDIT",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
     pub audit: Option<PathBuf>,
+
+    /// Serve the review page, metrics (/metrics) and health (/healthz, /readyz) over HTTP at this HOST:PORT; other than
+    /// on a loopback address a token is needed [default: none]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKKEEPER_ADMIN",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub admin: Option<String>,
+
+    /// The token for what the admin address does not give to everybody: a file with one line
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_ADMIN_TOKEN_FILE",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// A name by which the admin address is reached, besides localhost and IP addresses. May be given several times
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKKEEPER_ADMIN_HOST",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = "Seeing what happens"
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub admin_host: Vec<String>,
+
+    /// Roles that may connect to the console, which is a database of its own for SHOW and RELOAD. May be given several
+    /// times [default: nobody, and there is no console]
+    #[arg(
+        long,
+        value_name = "ROLE",
+        env = "LOCKKEEPER_CONSOLE_USERS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = "Seeing what happens"
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub console_users: Vec<String>,
+
+    /// The console's name, where a real database is called lockkeeper [default: lockkeeper]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKKEEPER_CONSOLE_DATABASE",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub console_database: Option<String>,
+
+    /// The real database at which the server authenticates the console's users [default: postgres]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "LOCKKEEPER_CONSOLE_AUTH_DATABASE",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub console_auth_database: Option<String>,
+
+    /// A connection of the proxy's own, to see other sessions' locks while a plan runs: user, password and dbname, as
+    /// "user=lockkeeper_watch password=… dbname=app"; the host is the upstream's
+    #[arg(
+        long,
+        value_name = "DSN",
+        env = "LOCKKEEPER_CONTROL_DSN",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub control_dsn: Option<String>,
+    /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
+    /// statement goes on) [default: interval]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        env = "LOCKKEEPER_AUDIT_FSYNC",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_fsync: Option<Fsync>,
+
+    /// Move the file away (FILE.20260301T120000Z) before it grows beyond so many bytes, and go on in a new one whose first
+    /// line names it; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "LOCKKEEPER_AUDIT_ROTATE_BYTES",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_bytes: Option<u64>,
+
+    /// The same when its first line is so many seconds old and one more is to be written; 0 is never [default: 0]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_AUDIT_ROTATE_S",
+        hide_env_values = true,
+        help_heading = "Audit log"
+    )]
+    pub audit_rotate_s: Option<u64>,
 
     /// How log lines on stderr look [default: text]
     #[arg(long, value_name = "FORMAT", env = "LOCKKEEPER_LOG_FORMAT", hide_env_values = true)]
@@ -363,10 +482,19 @@ pub enum AuthMode {
     Scram,
 }
 
+/// The HTTP address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub listen: String,
+    pub token_file: Option<PathBuf>,
+    pub hosts: Vec<String>,
+}
+
 /// What `serve` runs with.
 #[derive(Debug)]
 pub struct Settings {
     pub proxy: Config,
+    pub admin: Option<Admin>,
     /// An embedded policy's name or a file, for [`load_policy`].
     pub policy: String,
     pub log_format: LogFormat,
@@ -400,15 +528,14 @@ impl Options {
     /// What is set here wins over `below`.
     pub fn over(self, below: Options) -> Options {
         Options {
-            listen: if self.listen.is_empty() {
-                below.listen
-            } else {
-                self.listen
-            },
+            listen: either(self.listen, below.listen),
             reuse_port: self.reuse_port.or(below.reuse_port),
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
+            audit_fsync: self.audit_fsync.or(below.audit_fsync),
+            audit_rotate_bytes: self.audit_rotate_bytes.or(below.audit_rotate_bytes),
+            audit_rotate_s: self.audit_rotate_s.or(below.audit_rotate_s),
             client_tls: self.client_tls.or(below.client_tls),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
@@ -418,6 +545,13 @@ impl Options {
             upstream_tls_name: self.upstream_tls_name.or(below.upstream_tls_name),
             auth: self.auth.or(below.auth),
             auth_file: self.auth_file.or(below.auth_file),
+            admin: self.admin.or(below.admin),
+            admin_token_file: self.admin_token_file.or(below.admin_token_file),
+            admin_host: either(self.admin_host, below.admin_host),
+            console_users: either(self.console_users, below.console_users),
+            console_database: self.console_database.or(below.console_database),
+            console_auth_database: self.console_auth_database.or(below.console_auth_database),
+            control_dsn: self.control_dsn.or(below.control_dsn),
             auth_user: self.auth_user.or(below.auth_user),
             auth_query: self.auth_query.or(below.auth_query),
             auth_dbname: self.auth_dbname.or(below.auth_dbname),
@@ -471,6 +605,18 @@ impl Options {
         let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
         let query = auth_query(self.auth_user, self.auth_query, self.auth_dbname, self.auth_cache_s)?;
         let auth = auth(self.auth, self.auth_file, query)?;
+        let admin = admin(self.admin, self.admin_token_file, self.admin_host)?;
+        if admin.as_ref().is_some_and(|admin| listen.contains(&admin.listen)) {
+            return Err("admin: the same address as in listen; give it a port of its own".into());
+        }
+        let console = console(self.console_users, self.console_database, self.console_auth_database)?;
+        let control = self.control_dsn.as_deref().map(control).transpose()?;
+        let audit = audit(
+            self.audit,
+            self.audit_fsync,
+            self.audit_rotate_bytes,
+            self.audit_rotate_s,
+        )?;
         let default = Limits::default();
         let limits = Limits {
             connections_max: count(
@@ -519,17 +665,24 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
                 upstream: server.upstream(),
-                audit: self.audit,
+                audit,
                 client_tls,
                 upstream_tls,
                 auth,
+                console,
+                control,
                 limits,
             },
+            admin,
             policy: self.policy.unwrap_or_else(|| "standard".into()),
             log_format: self.log_format.unwrap_or_default(),
             log_level: log_level(self.log_level)?,
         })
     }
+}
+
+fn either(these: Vec<String>, below: Vec<String>) -> Vec<String> {
+    if these.is_empty() { below } else { these }
 }
 
 /// An embedded policy by its name, else the file of that name.
@@ -586,7 +739,7 @@ fn keys() -> Vec<&'static str> {
 
 fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged, expecting = "an address or a list of addresses, as \"127.0.0.1:6432\"")]
+    #[serde(untagged, expecting = "a text or a list of texts, as [\"a\", \"b\"]")]
     enum Listen {
         One(String),
         Several(Vec<String>),
@@ -670,6 +823,108 @@ fn auth(mode: Option<AuthMode>, file: Option<PathBuf>, query: Option<AuthQuery>)
         None if file.is_some() => Err("auth-file is set, but not looked at without auth scram: give --auth scram too".into()),
         None if query.is_some() => Err("auth-user is set, but not looked at without auth scram: give --auth scram too".into()),
         None | Some(AuthMode::Passthrough) => Ok(Auth::PassThrough),
+    }
+}
+
+/// `audit serve` has these as well.
+pub fn admin(listen: Option<String>, token_file: Option<PathBuf>, hosts: Vec<String>) -> Result<Option<Admin>, String> {
+    let Some(listen) = listen else {
+        return match token_file {
+            Some(_) => Err("admin-token-file is set without an address: give --admin 127.0.0.1:6433 too".into()),
+            None if !hosts.is_empty() => Err("admin-host is set without an address: give --admin too".into()),
+            None => Ok(None),
+        };
+    };
+    let address = Address::parse("admin", &listen, ADMIN_PORT)?;
+    if matches!(address, Address::Unix { .. }) {
+        return Err("admin: browsers reach no Unix socket; give HOST:PORT".into());
+    }
+    let listen = address.text();
+    if token_file.is_none() && !is_loopback(&listen) {
+        return Err(format!(
+            "admin-token-file is not set: {listen} can be reached from other machines, so a token is needed; \
+             make one with: umask 077; openssl rand -hex 32 > token"
+        ));
+    }
+    Ok(Some(Admin {
+        listen,
+        token_file,
+        hosts,
+    }))
+}
+
+/// True if every address that the name stands for is this machine's own.
+pub fn is_loopback(listen: &str) -> bool {
+    use std::net::ToSocketAddrs;
+    let addresses: Vec<std::net::SocketAddr> = listen.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
+}
+
+fn console(
+    users: Vec<String>,
+    database: Option<String>,
+    auth_database: Option<String>,
+) -> Result<Option<Console>, String> {
+    if users.is_empty() {
+        return match database.or(auth_database) {
+            Some(_) => Err("console-users is not set: without it nobody may connect to the console".into()),
+            None => Ok(None),
+        };
+    }
+    let database = database.unwrap_or_else(|| "lockkeeper".into());
+    let auth_database = auth_database.unwrap_or_else(|| "postgres".into());
+    if database == auth_database {
+        return Err(format!(
+            "console-auth-database: {database} is the console itself; name a real database that its users may connect to"
+        ));
+    }
+    Ok(Some(Console {
+        users,
+        database,
+        auth_database,
+    }))
+}
+
+fn control(dsn: &str) -> Result<Control, String> {
+    let config: tokio_postgres::Config = dsn.parse().map_err(|error| {
+        // Its text may hold the password.
+        let _: tokio_postgres::Error = error;
+        "control-dsn: it cannot be read; write \"user=… password=… dbname=…\"".to_owned()
+    })?;
+    if !config.get_hosts().is_empty() || !config.get_ports().is_empty() {
+        return Err("control-dsn: leave host and port out; it is always the upstream's".into());
+    }
+    match (config.get_user(), config.get_dbname()) {
+        (None, _) => Err("control-dsn: user is missing".into()),
+        (_, None) => Err("control-dsn: dbname is missing".into()),
+        _ => Ok(Control(config)),
+    }
+}
+
+fn audit(
+    path: Option<PathBuf>,
+    fsync: Option<Fsync>,
+    bytes: Option<u64>,
+    seconds: Option<u64>,
+) -> Result<Option<Sink>, String> {
+    let bytes = bytes.filter(|bytes| *bytes > 0);
+    if let Some(bytes) = bytes.filter(|bytes| *bytes < AUDIT_ROTATE_BYTES_MIN) {
+        return Err(format!(
+            "audit-rotate-bytes: {bytes} is less than a few lines need; give {AUDIT_ROTATE_BYTES_MIN} at least, or 0 for never"
+        ));
+    }
+    let seconds = seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    match path {
+        Some(path) => Ok(Some(Sink {
+            path,
+            fsync: fsync.unwrap_or_default(),
+            rotate_bytes: bytes,
+            rotate_after: seconds,
+        })),
+        None if fsync.is_some() || bytes.is_some() || seconds.is_some() => {
+            Err("audit is not set: audit-fsync and audit-rotate-… are about the file that it names".into())
+        }
+        None => Ok(None),
     }
 }
 
@@ -1003,13 +1258,13 @@ mod tests {
         check("threads = -1", "1: invalid value: integer `-1`");
         check("a = 1\nlisten = ", "2: ");
         check("log-format = \"xml\"", "1: unknown variant `xml`");
-        check("listen = 1", "1: an address or a list of addresses");
+        check("listen = 1", "1: a text or a list of texts");
         check("threads = 1\nthreads = 2", "2: duplicate key");
     }
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 31);
+        assert_eq!(keys().len(), 41);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);

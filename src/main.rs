@@ -2,11 +2,14 @@
 //! line, a setting or an input is wrong.
 
 use clap::{Args, Parser, Subcommand};
+use lockkeeper::admin::http::{self, Site};
 use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
-use lockkeeper::{check, demo, jobs, rules_page};
+use lockkeeper::live::Live;
+use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -14,6 +17,8 @@ Examples:
   psql -h 127.0.0.1 -p 6432 mydb          through the proxy, as if it were the server
   lockkeeper check migrations/            what would happen to these files
   lockkeeper rules drop-column            one rule, with bad and good SQL
+  lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
+                                          what happened last night
   lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
@@ -143,6 +148,8 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+    /// Review audit logs: list, show, stats, verify
+    Audit(Box<review::Arguments>),
     /// Create the table lockkeeper.job, where batches keep their progress
     #[command(after_help = INIT_HELP)]
     Init(jobs::Server),
@@ -180,6 +187,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => check_files(&arguments),
+        Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
         Command::Jobs(arguments) => ended(jobs::run(&arguments, &mut std::io::stdout())),
@@ -218,19 +226,45 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         Ok(policy) => policy,
         Err(error) => return fail(2, &error),
     };
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let colour = std::io::stdout().is_terminal() && !no_colour && !dumb;
     let mut streams = check::Streams {
         stdin: &mut std::io::stdin(),
         out: &mut BufWriter::new(std::io::stdout()),
         err: &mut std::io::stderr(),
-        colour,
+        colour: colour(),
     };
     match check::run(arguments, &policy, &mut streams) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
         Err(error) => fail(2, &format!("cannot write the output: {error}")),
+    }
+}
+
+fn colour() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !no_colour && !dumb
+}
+
+fn review_audit(arguments: review::Arguments) -> ExitCode {
+    let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let wanted = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
+    let mut streams = review::Streams {
+        out: &mut out,
+        err: &mut std::io::stderr(),
+        colour: colour(),
+        width: terminal.or(wanted).filter(|width| *width > 0),
+    };
+    let reviewed = review::run(arguments, &mut streams);
+    match reviewed.and_then(|()| Ok(out.flush()?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(review::Failure::Told(code, error)) => {
+            // What was found before it.
+            let _ = out.flush();
+            fail(code, &error)
+        }
+        Err(review::Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(review::Failure::Output(error)) => fail(2, &format!("cannot write the output: {error}")),
     }
 }
 
@@ -247,11 +281,41 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Err(error) = settings.proxy.check_files() {
         return fail(2, &error);
     }
+    let live = Arc::new(Live::default());
+    let log = settings.proxy.audit.iter().map(|sink| sink.path.clone()).collect();
+    let admin = match settings
+        .admin
+        .map(|admin| http::open(&admin, Some(&live), log, settings.proxy.reuse_port))
+        .transpose()
+    {
+        Ok(admin) => admin,
+        Err((code, error)) => return fail(code, &error),
+    };
     start_log(settings.log_format, &settings.log_level);
+    if let Some((listener, site)) = admin {
+        start_admin(listener, site);
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, Box::new(move || load_policy(&policy))) {
+    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
+    }
+}
+
+/// On a thread of its own, which ends with the process.
+fn start_admin(listener: std::net::TcpListener, site: Arc<Site>) {
+    let listen = listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let started = std::thread::Builder::new().name("admin".into()).spawn(move || {
+        if let Err(error) = http::serve(listener, site) {
+            tracing::error!(error, "the admin address is not served");
+        }
+    });
+    match started {
+        Ok(_) => tracing::info!(listen, "review page and metrics"),
+        Err(error) => tracing::error!(%error, "the admin thread cannot be started"),
     }
 }
 

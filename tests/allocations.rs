@@ -81,6 +81,8 @@ fn serve(upstream: u16) -> u16 {
         },
         audit: None,
         auth: Auth::PassThrough,
+        console: None,
+        control: None,
         client_tls: None,
         upstream_tls: None,
         limits: Limits {
@@ -88,7 +90,9 @@ fn serve(upstream: u16) -> u16 {
             ..Limits::default()
         },
     };
-    std::thread::spawn(move || proxy::serve(config, Box::new(|| load_policy("standard"))).expect("it serves"));
+    std::thread::spawn(move || {
+        proxy::serve(config, Default::default(), Box::new(|| load_policy("standard"))).expect("it serves")
+    });
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < deadline, "the proxy does not listen");

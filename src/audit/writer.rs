@@ -1,245 +1,264 @@
 //! The thread that owns the audit file. Lines that arrive together go out in one write(2), and each sender hears whether
 //! its own line is whole in the file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use super::file::Log;
+use super::{LogEvent, Sink, What, chain};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Lines that wait for the disk; a sender waits when there are more.
-const QUEUE_LINES_MAX: usize = 1_024;
+/// Of lines that wait for the disk; a sender waits for room when there are more.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// What a line counts at least, for what is kept beside its text.
+const LINE_BYTES_MIN: usize = 1 << 10;
 /// Of one write(2), before the last line is added.
 const WRITE_BYTES_MAX: usize = 1 << 20;
+/// A disk that does not answer must not hold a session for ever: then its event counts as not written.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 const ERROR_LOG_PAUSE: Duration = Duration::from_secs(1);
 
 type Answer = oneshot::Sender<Result<(), String>>;
 
 enum Request {
-    Line(Vec<u8>, Answer),
+    /// Its room in the queue is given back with it.
+    Line(Vec<u8>, Answer, OwnedSemaphorePermit),
     /// Look at `State::reopen`.
     Wake,
+    Close(Answer),
 }
 
 struct State {
     healthy: AtomicBool,
     reopen: AtomicBool,
+    /// Events that are in no file, and that no line tells of yet.
+    lost: AtomicU64,
 }
 
 /// The sending side.
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    room: Arc<Semaphore>,
     state: Arc<State>,
 }
 
 impl Handle {
-    pub fn start(path: &Path) -> Result<Handle, String> {
-        let mut log = Log::new(path);
-        log.open().map_err(|error| log.told(&error))?;
-        let (requests, received) = mpsc::channel(QUEUE_LINES_MAX);
+    pub fn start(sink: Sink) -> Result<Handle, String> {
+        // A file that may not grow further is an error of write(2) like a full disk, not the end of the process.
+        // SAFETY: the signal's disposition is set to another of the system's own.
+        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let mut log = Log::new(sink);
+        let opened = log.start().map_err(|error| log.told(&error))?;
         let state = Arc::new(State {
-            healthy: AtomicBool::new(true),
+            healthy: AtomicBool::new(opened.error.is_none()),
             reopen: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
         });
+        if let Some(error) = &opened.error {
+            tracing::error!("{}", log.told(error));
+        }
+        let (requests, received) = mpsc::channel();
         let shared = Arc::clone(&state);
         std::thread::Builder::new()
             .name("audit".into())
-            .spawn(move || run(log, received, &shared))
+            .spawn(move || Writer::new(log, shared).run(&received))
             .map_err(|error| format!("cannot start the audit log's thread: {error}"))?;
-        Ok(Handle { requests, state })
+        Ok(Handle {
+            requests,
+            room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            state,
+        })
     }
 
     pub async fn write(&self, line: Vec<u8>) -> Result<(), String> {
-        let stopped = || "the audit log's thread has stopped; restart lockkeeper".to_string();
-        let (answer, answered) = oneshot::channel();
-        let request = Request::Line(line, answer);
-        self.requests.send(request).await.map_err(|_| stopped())?;
-        answered.await.map_err(|_| stopped())?
+        let mut queued = false;
+        let writing = async {
+            let bytes = line.len().clamp(LINE_BYTES_MIN, QUEUE_BYTES_MAX) as u32;
+            let room = Arc::clone(&self.room).acquire_many_owned(bytes).await;
+            let room = room.map_err(|_| stopped())?;
+            let (answer, answered) = oneshot::channel();
+            queued = true;
+            let request = Request::Line(line, answer, room);
+            self.requests.send(request).map_err(|_| stopped())?;
+            answered.await.map_err(|_| stopped())?
+        };
+        match tokio::time::timeout(ANSWER_WAIT, writing).await {
+            Ok(written) => written,
+            Err(_) => {
+                if !queued {
+                    self.state.lost.fetch_add(1, Ordering::AcqRel);
+                }
+                self.state.healthy.store(false, Ordering::Release);
+                let waited = ANSWER_WAIT.as_secs();
+                Err(format!(
+                    "the audit log's disk has not answered for {waited} s; look whether it hangs"
+                ))
+            }
+        }
     }
 
     pub fn reopen(&self) {
         self.state.reopen.store(true, Ordering::Release);
-        // With a full queue the thread is awake and looks at the flag anyway.
-        let _ = self.requests.try_send(Request::Wake);
+        // Without the thread there is nothing to reopen.
+        let _ = self.requests.send(Request::Wake);
+    }
+
+    /// Everything that was sent before is written and on the disk, and a line says that the log was closed.
+    pub async fn close(&self) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Close(answer)).map_err(|_| stopped())?;
+        match tokio::time::timeout(ANSWER_WAIT, answered).await {
+            Ok(closed) => closed.map_err(|_| stopped())?,
+            Err(_) => Err("the audit log's disk does not answer".into()),
+        }
     }
 
     pub fn healthy(&self) -> bool {
         self.state.healthy.load(Ordering::Acquire)
     }
+
+    pub fn lost(&self) -> u64 {
+        self.state.lost.load(Ordering::Acquire)
+    }
+
+    pub fn backlog_bytes(&self) -> usize {
+        QUEUE_BYTES_MAX - self.room.available_permits()
+    }
 }
 
-/// Ends when the last [`Handle`] is gone and everything is written.
-fn run(mut log: Log, mut requests: mpsc::Receiver<Request>, state: &State) {
-    let mut logged: Option<Instant> = None;
-    let mut complain = |error: &str| {
-        if logged.is_none_or(|at| at.elapsed() >= ERROR_LOG_PAUSE) {
-            logged = Some(Instant::now());
-            tracing::error!("{error}");
+fn stopped() -> String {
+    "the audit log's thread has stopped; restart lockkeeper".into()
+}
+
+struct Writer {
+    log: Log,
+    state: Arc<State>,
+    complained: Option<Instant>,
+    synced: Instant,
+}
+
+/// One write's lines and who waits for them.
+#[derive(Default)]
+struct Batch {
+    lines: Vec<Vec<u8>>,
+    answers: Vec<(Answer, OwnedSemaphorePermit)>,
+    bytes: usize,
+    close: Option<Answer>,
+}
+
+impl Writer {
+    fn new(log: Log, state: Arc<State>) -> Writer {
+        Writer {
+            log,
+            state,
+            complained: None,
+            synced: Instant::now(),
         }
-    };
-    while let Some(first) = requests.blocking_recv() {
-        let mut text = Vec::new();
-        let mut waiting = Vec::new();
-        let mut next = Some(first);
-        while let Some(request) = next {
-            if let Request::Line(line, answer) = request {
-                text.extend_from_slice(&line);
-                waiting.push((text.len(), answer));
-            }
-            next = if text.len() < WRITE_BYTES_MAX {
-                requests.try_recv().ok()
-            } else {
-                None
+    }
+
+    /// Ends when the last [`Handle`] is gone and everything is written.
+    fn run(mut self, requests: &mpsc::Receiver<Request>) {
+        loop {
+            let first = match self.log.interval_sync_due() {
+                true => requests.recv_timeout(SYNC_INTERVAL.saturating_sub(self.synced.elapsed())),
+                false => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
+            let mut batch = Batch::default();
+            let mut next = match first {
+                Ok(request) => Some(request),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            while let Some(request) = next {
+                batch.take(request);
+                let enough = batch.bytes >= WRITE_BYTES_MAX || batch.close.is_some();
+                next = if enough { None } else { requests.try_recv().ok() };
+            }
+            self.write(batch);
+            if self.log.interval_sync_due() && self.synced.elapsed() >= SYNC_INTERVAL {
+                self.sync();
+            }
         }
-        if state.reopen.swap(false, Ordering::AcqRel)
-            && let Err(error) = log.open()
+        self.sync();
+    }
+
+    fn write(&mut self, batch: Batch) {
+        if self.state.reopen.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.log.reopen()
         {
-            complain(&log.told(&error));
+            let error = self.log.told(&error);
+            self.complain(&error);
         }
-        if waiting.is_empty() {
-            continue;
+        if batch.close.is_some() {
+            let message = "lockkeeper was stopped and closed the log".into();
+            self.log.note(LogEvent::new(What::Closed, message));
         }
-        let (written, error) = log.append(&text);
-        let error = error.map(|error| log.told(&error));
+        if batch.lines.is_empty() && batch.close.is_none() {
+            return;
+        }
+        let lost = self.state.lost.load(Ordering::Acquire);
+        let appended = self.log.append(&batch.lines, lost);
+        let error = appended.error.as_ref().map(|error| self.log.told(error));
+        if appended.loss_told {
+            self.state.lost.fetch_sub(lost, Ordering::AcqRel);
+            tracing::warn!(
+                lost,
+                "the audit log is written again; a line in it says how many events are not"
+            );
+        }
         if let Some(error) = &error {
-            complain(error);
+            let unwritten = batch.lines.len() - appended.lines;
+            let lost = self.state.lost.fetch_add(unwritten as u64, Ordering::AcqRel) + unwritten as u64;
+            self.complain(&format!("{error} ({lost} events are lost so far)"));
         }
-        state.healthy.store(error.is_none(), Ordering::Release);
-        for (end, answer) in waiting {
+        self.state.healthy.store(error.is_none(), Ordering::Release);
+        for (n, (answer, _room)) in batch.answers.into_iter().enumerate() {
             let result = match &error {
-                Some(error) if end > written => Err(error.clone()),
+                Some(error) if n >= appended.lines || appended.unsynced => Err(error.clone()),
                 _ => Ok(()),
             };
             // A session that has gone does not listen; its line is written all the same.
             let _ = answer.send(result);
         }
+        if let Some(answer) = batch.close {
+            self.sync();
+            let link = self.log.link();
+            tracing::info!(
+                file = %self.log.path().display(), line = link.seq, hash = chain::hex(&link.hash), "the audit log is closed"
+            );
+            let _ = answer.send(error.map_or(Ok(()), Err));
+        }
+    }
+
+    fn sync(&mut self) {
+        self.synced = Instant::now();
+        if let Err(error) = self.log.sync() {
+            let error = self.log.told(&error);
+            self.complain(&error);
+            self.state.healthy.store(false, Ordering::Release);
+        }
+    }
+
+    fn complain(&mut self, error: &str) {
+        if self.complained.is_none_or(|at| at.elapsed() >= ERROR_LOG_PAUSE) {
+            self.complained = Some(Instant::now());
+            tracing::error!("{error}");
+        }
     }
 }
 
-/// The file by its name. Whatever goes wrong, the next append opens it again.
-struct Log {
-    path: PathBuf,
-    file: Option<File>,
-    /// The file's end is in the middle of a line, left by a crash or by a full disk.
-    torn: bool,
-}
-
-impl Log {
-    fn new(path: &Path) -> Log {
-        Log {
-            path: path.to_path_buf(),
-            file: None,
-            torn: false,
-        }
-    }
-
-    /// Keeps the file that is open where this fails.
-    fn open(&mut self) -> io::Result<()> {
-        let regular = match std::fs::metadata(&self.path) {
-            Ok(found) if found.is_dir() => return Err(io::Error::from_raw_os_error(libc::EISDIR)),
-            Ok(found) => found.is_file(),
-            Err(error) if error.kind() == ErrorKind::NotFound => true,
-            Err(error) => return Err(error),
-        };
-        let mut options = OpenOptions::new();
-        options.append(true);
-        if regular {
-            // Read too: its last byte tells whether its last line is whole.
-            options.read(true).create(true).mode(0o600);
-        } else {
-            // A pipe that nobody reads is an error (ENXIO) instead of a thread that waits for ever.
-            options.custom_flags(libc::O_NONBLOCK);
-        }
-        let file = options.open(&self.path)?;
-        if regular {
-            self.torn = ends_within_a_line(&file)?;
-        }
-        self.file = Some(file);
-        Ok(())
-    }
-
-    /// Appends whole lines. Gives how many bytes of `lines` are in the file, and the error that stopped it there.
-    fn append(&mut self, lines: &[u8]) -> (usize, Option<io::Error>) {
-        // A file that was removed is still there to write to, but nobody would ever read it.
-        let removed = self
-            .file
-            .as_ref()
-            .is_some_and(|file| file.metadata().is_ok_and(|found| found.nlink() == 0));
-        if (self.file.is_none() || removed)
-            && let Err(error) = self.open()
-        {
-            return (0, Some(error));
-        }
-        let Some(file) = self.file.as_mut() else {
-            return (0, Some(io::Error::from_raw_os_error(libc::EBADF)));
-        };
-        if self.torn {
-            if let (_, Some(error)) = write_some(file, b"\n") {
-                self.file = None;
-                return (0, Some(error));
+impl Batch {
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Line(line, answer, room) => {
+                self.bytes += line.len();
+                self.lines.push(line);
+                self.answers.push((answer, room));
             }
-            self.torn = false;
-        }
-        let (written, error) = write_some(file, lines);
-        if error.is_some() {
-            self.torn = written > 0 && lines.get(written - 1) != Some(&b'\n');
-            self.file = None;
-        }
-        (written, error)
-    }
-
-    fn told(&self, error: &io::Error) -> String {
-        let path = self.path.display();
-        let todo = match error.raw_os_error() {
-            Some(libc::ENOSPC | libc::EDQUOT) => "; make room on that file system, writing goes on by itself",
-            Some(libc::EACCES | libc::EPERM | libc::EROFS) => "; give lockkeeper's user the right to write there",
-            Some(libc::EISDIR) => "; name a file inside of it",
-            Some(libc::ENOENT) => "; create its directory",
-            Some(libc::ENXIO | libc::EAGAIN) => "; nobody reads that pipe",
-            _ => "",
-        };
-        format!("cannot write the audit log {path}: {error}{todo}")
-    }
-}
-
-fn ends_within_a_line(file: &File) -> io::Result<bool> {
-    let length = file.metadata()?.len();
-    if length == 0 {
-        return Ok(false);
-    }
-    let mut last = [0];
-    let read = file.read_at(&mut last, length - 1)?;
-    Ok(read == 1 && last != *b"\n")
-}
-
-/// As `write_all`, and tells how far it came.
-fn write_some(file: &mut File, bytes: &[u8]) -> (usize, Option<io::Error>) {
-    let mut written = 0;
-    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
-        match file.write(rest) {
-            Ok(0) => return (written, Some(ErrorKind::WriteZero.into())),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock && drains(file) => {}
-            Err(error) => return (written, Some(error)),
+            Request::Wake => {}
+            Request::Close(answer) => self.close = Some(answer),
         }
     }
-    (written, None)
-}
-
-/// Whether a full pipe or terminal takes bytes again within five seconds.
-fn drains(file: &File) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut poll = libc::pollfd {
-        fd: file.as_raw_fd(),
-        events: libc::POLLOUT,
-        revents: 0,
-    };
-    // SAFETY: one pollfd, of a file that is open for the whole call.
-    let ready = unsafe { libc::poll(&mut poll, 1, 5_000) };
-    ready == 1 && poll.revents & libc::POLLOUT != 0
 }

@@ -353,6 +353,7 @@ fn unknown_column(name: &str, not_null: bool) -> Column {
         identity: String::new(),
         generated: String::new(),
         comment: None,
+        base_type: None,
         analyzed: false,
     }
 }

@@ -397,14 +397,11 @@ mod tests {
     /// (id, tenant, name, n, flag, created) with a primary key.
     pub fn table(key: &[&str]) -> Relation {
         let column = |name: &str, type_name: &str| Column {
-            comment: None,
             analyzed: name != "flag",
             name: name.into(),
             type_name: type_name.into(),
             not_null: key.contains(&name),
-            default: None,
-            identity: String::new(),
-            generated: String::new(),
+            ..Column::default()
         };
         let columns = vec![
             column("id", "bigint"),
@@ -428,6 +425,7 @@ mod tests {
             method: "btree".into(),
             columns: key.iter().map(|k| Some(k.to_string())).collect(),
             mentions: vec![],
+            parent: None,
             constraint: None,
             bytes: 0,
             definition: format!(
@@ -436,8 +434,6 @@ mod tests {
             ),
         };
         Relation {
-            taken_relations: Vec::new(),
-            taken_constraints: Vec::new(),
             asked: Name {
                 schema: None,
                 name: "t".into(),
@@ -448,19 +444,11 @@ mod tests {
             kind: 'r',
             persistence: 'p',
             bytes: 1 << 30,
-            rows: None,
-            created_here: false,
             tree: vec![2],
-            rules: vec![],
-            row_security: None,
-            has_jobs: false,
-            is_partition: false,
             owner: "o".into(),
-            table: None,
             columns,
             indexes: if key.is_empty() { vec![] } else { vec![index] },
-            constraints: vec![],
-            triggers: vec![],
+            ..Relation::default()
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
+use super::body::{self, Body};
 use super::facts::{Facts, Name, Relation, Request};
 use super::jobs::Access;
 use super::lock::LockMode;
@@ -12,9 +13,9 @@ use super::outbox::{self, Deferral, New};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
-use super::splice;
+use super::splice::{self, quote_literal};
 use super::statement::{self, AlterText, Kind, Statement};
-use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
+use super::{Cleanup, Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::ops::Range;
@@ -43,32 +44,87 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     if let Some(run) = nonconcurrent_index::repair(&whole) {
         return Plan::Run(run);
     }
+    if let Some(body) = body::of(&statement.node) {
+        return code(composer, &body);
+    }
     match behind::met(&whole) {
         None => {}
         Some(Met::AllLater) => composer.all_later = true,
         Some(met) => return composer.meet(met),
     }
     match actions(statement) {
-        Some((text, commands)) => {
-            for i in order(&commands, facts, statement) {
-                let action = rules::Action {
-                    head: &text.head,
-                    text: &text.actions[i],
-                    command: commands[i],
-                };
-                let subject = Subject {
-                    action: Some(action),
-                    ..whole
-                };
-                composer.part(&subject, text.spans[i].clone());
-            }
-        }
+        Some((text, commands)) => composer.actions(&text, &commands),
         None => {
             let span = composer.whole_span();
-            composer.part(&whole, span);
+            composer.part(&whole, 0, span);
         }
     }
     composer.finish()
+}
+
+/// A DO block is as dangerous as the statements in it, which share its one transaction; it cannot be taken apart. A function only
+/// says what it would do.
+fn code(mut composer: Composer, body: &Body) -> Plan {
+    let (whole, span) = (composer.whole, composer.whole_span());
+    composer.part(whole, 0, span.clone());
+    if !composer.refusals.is_empty() {
+        return Plan::Reject(composer.rejection());
+    }
+    let is_block = matches!(whole.statement.node, NodeEnum::DoStmt(_));
+    let inside = if whole.place == Place::Alone {
+        Place::Block
+    } else {
+        whole.place
+    };
+    let mut brief = false;
+    for inner in &body.statements {
+        match plan(inner, whole.facts, whole.policy, inside) {
+            Plan::Reject(mut rejection) if is_block => {
+                rejection.message = format!("in the DO block: {}", rejection.message);
+                rejection
+                    .findings
+                    .iter_mut()
+                    .for_each(|finding| finding.span = span.clone());
+                rejection.hint = format!("Take the statement out of the DO block.\n{}", rejection.hint);
+                return Plan::Reject(rejection);
+            }
+            Plan::Reject(rejection) => {
+                let notice = format!(
+                    "nobody will judge what this function does when it is called: {}",
+                    rejection.message
+                );
+                composer.notices.push(notice);
+                composer
+                    .findings
+                    .extend(rejection.findings.into_iter().map(|finding| Finding {
+                        action: Action::Warn,
+                        span: span.clone(),
+                        ..finding
+                    }));
+            }
+            Plan::Run(run) if is_block => {
+                brief = true;
+                composer.findings.extend(run.findings.into_iter().map(|f| Finding {
+                    span: span.clone(),
+                    ..f
+                }));
+                composer.notices.extend(run.notices);
+            }
+            Plan::Forward { findings, notices } if is_block => {
+                composer.findings.extend(findings.into_iter().map(|f| Finding {
+                    span: span.clone(),
+                    ..f
+                }));
+                composer.notices.extend(notices);
+            }
+            _ => {}
+        }
+    }
+    if !brief || body.ends_transactions {
+        return forward(composer.findings, composer.notices);
+    }
+    let own = composer.own_step(whole.statement.sql.clone());
+    composer.run(vec![own])
 }
 
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
@@ -131,13 +187,22 @@ fn order(commands: &[&AlterTableCmd], facts: &Facts, statement: &Statement) -> V
     order
 }
 
-/// What becomes of one part of the statement.
-enum Part {
+/// What becomes of one part of the statement, and which of its actions that is.
+struct Part {
+    action: usize,
+    work: Work,
+}
+
+enum Work {
     /// The client's own text.
-    Own {
-        text: String,
-    },
+    Own(String),
     Steps(Vec<Step>),
+}
+
+/// Steps that belong together, and the actions that are done with the last of them.
+struct Group {
+    actions: Vec<usize>,
+    steps: Vec<Step>,
 }
 
 /// A finding that refuses the statement, with all that the error has to say.
@@ -167,6 +232,7 @@ struct Composer<'a> {
     later: Vec<Step>,
     trials: Vec<Trial>,
     all_later: bool,
+    progress: Option<Progress>,
 }
 
 impl<'a> Composer<'a> {
@@ -183,6 +249,7 @@ impl<'a> Composer<'a> {
             parts: Vec::new(),
             head: String::new(),
             why: Vec::new(),
+            progress: None,
             later: Vec::new(),
             trials: Vec::new(),
             all_later: false,
@@ -230,7 +297,62 @@ impl<'a> Composer<'a> {
         }
     }
 
-    fn part(&mut self, subject: &Subject, span: Range<usize>) {
+    /// Action by action, without those that an earlier run of the same statement has done.
+    fn actions(&mut self, text: &AlterText, commands: &[&AlterTableCmd]) {
+        let (statement, facts) = (self.whole.statement, self.whole.facts);
+        self.head = text.head.clone();
+        if let ([command], [action]) = (commands, text.actions.as_slice()) {
+            let action = Some(rules::Action {
+                head: &text.head,
+                text: action,
+                command,
+            });
+            let span = text.spans[0].clone();
+            self.part(&Subject { action, ..*self.whole }, 0, span);
+            return;
+        }
+        let asked = self.whole.altered();
+        let relation = asked.as_ref().and_then(|name| facts.relation(name));
+        self.progress = relation.map(|relation| Progress::of(relation, statement));
+        // The names that earlier actions have taken by then.
+        let mut later = facts.clone();
+        for i in order(commands, facts, statement) {
+            if self.progress.as_ref().is_some_and(|p| p.done.contains(&i)) {
+                continue;
+            }
+            let action = Some(rules::Action {
+                head: &text.head,
+                text: &text.actions[i],
+                command: commands[i],
+            });
+            let facts = &later;
+            let deferred = self.later.len();
+            self.part(
+                &Subject {
+                    action,
+                    facts,
+                    ..*self.whole
+                },
+                i,
+                text.spans[i].clone(),
+            );
+            let given = match self.parts.last().map(|part| &part.work) {
+                Some(Work::Steps(steps)) => {
+                    let all = steps.iter().chain(&self.later[deferred..]);
+                    all.filter_map(|step| given_name(&step.sql)).collect()
+                }
+                _ => rules::name_to_be(&later, asked.as_ref(), commands[i])
+                    .into_iter()
+                    .collect::<Vec<_>>(),
+            };
+            for relation in later.relations.iter_mut().filter(|r| Some(&r.asked) == asked.as_ref()) {
+                relation.taken_constraints.extend(given.iter().cloned());
+                relation.taken_relations.extend(given.iter().cloned());
+            }
+        }
+    }
+
+    fn part(&mut self, subject: &Subject, action: usize, span: Range<usize>) {
         let mut remedy: Option<Vec<Step>> = None;
         for rule in rules::RULES {
             let Some(found) = (rule.check)(subject) else {
@@ -240,15 +362,11 @@ impl<'a> Composer<'a> {
                 remedy.get_or_insert(steps);
             }
         }
-        let own = match subject.action {
-            Some(action) => {
-                self.head = action.head.to_string();
-                action.text.to_string()
-            }
-            None => subject.statement.sql.clone(),
-        };
+        let own = subject
+            .action
+            .map_or(subject.statement.sql.as_str(), |action| action.text);
         self.why.extend(rules::why_instant(subject));
-        self.parts.push(match remedy {
+        let work = match remedy {
             Some(mut steps) => {
                 if !self.runs_here(&steps) && self.may_defer() {
                     let later = later_of(&steps);
@@ -259,10 +377,11 @@ impl<'a> Composer<'a> {
                         self.later.extend(steps.split_off(first));
                     }
                 }
-                Part::Steps(steps)
+                Work::Steps(steps)
             }
-            None => Part::Own { text: own },
-        });
+            None => Work::Own(own.to_string()),
+        };
+        self.parts.push(Part { action, work });
     }
 
     /// Records the finding; the steps if they are to be run.
@@ -436,8 +555,8 @@ impl<'a> Composer<'a> {
         if !self.refusals.is_empty() {
             return Plan::Reject(self.rejection());
         }
-        let flagged = self.parts.iter().any(|part| matches!(part, Part::Steps(_)));
-        let own = self.parts.iter().any(|part| matches!(part, Part::Own { .. }));
+        let flagged = self.parts.iter().any(|part| matches!(part.work, Work::Steps(_)));
+        let own = self.parts.iter().any(|part| matches!(part.work, Work::Own(_)));
         let mut queue = Action::Allow;
         if own && matches!(self.whole.statement.kind, Kind::Ddl) && self.locks_others() {
             queue = self.judge_lock_queue();
@@ -445,18 +564,24 @@ impl<'a> Composer<'a> {
         if !self.refusals.is_empty() {
             return Plan::Reject(self.rejection());
         }
-        if !flagged && queue != Action::Rewrite {
+        let resumed = self.progress.as_ref().is_some_and(|p| p.begun);
+        if !flagged && !resumed && queue != Action::Rewrite {
             return forward(self.findings, self.notices);
         }
-        let steps = self.steps(flagged);
-        if !self.later.is_empty() {
-            return self.deferred(steps);
-        }
-        if self.whole.place != Place::Alone && steps.len() > 1 {
-            // Each part could run here, but together they are several transactions of which the first has let go its locks.
+        if !flagged && !resumed {
             let own = self.own_step(self.whole.statement.sql.clone());
             return self.run(vec![own]);
         }
+        let groups = self.groups();
+        let steps = match (&self.progress, self.whole.place) {
+            (Some(progress), Place::Alone) if groups.len() > 1 || resumed => progress.steps(groups),
+            (_, Place::Alone) => groups.into_iter().flat_map(|group| group.steps).collect(),
+            _ if !self.later.is_empty() => {
+                let now = groups.into_iter().flat_map(|group| group.steps).collect();
+                return self.deferred(now);
+            }
+            _ => one_after_the_other(groups),
+        };
         self.run(steps)
     }
 
@@ -571,36 +696,40 @@ impl<'a> Composer<'a> {
     }
 
     /// In order; neighbouring unflagged actions stay one statement.
-    fn steps(&mut self, flagged: bool) -> Vec<Step> {
-        if !flagged {
-            return vec![self.own_step(self.whole.statement.sql.clone())];
-        }
-        let mut steps = Vec::new();
-        let mut unflagged: Vec<String> = Vec::new();
+    fn groups(&mut self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        let mut own: (Vec<usize>, Vec<String>) = Default::default();
         for part in std::mem::take(&mut self.parts) {
-            match part {
-                Part::Own { text } => unflagged.push(text),
-                Part::Steps(more) => {
-                    if !unflagged.is_empty() {
-                        steps.push(self.joined(&mut unflagged));
-                    }
-                    match self.all_later {
-                        true => self.later.extend(more),
-                        false => steps.extend(more),
+            match part.work {
+                Work::Own(text) => {
+                    own.0.push(part.action);
+                    own.1.push(text);
+                }
+                Work::Steps(steps) => {
+                    groups.extend(self.joined(std::mem::take(&mut own)));
+                    if self.all_later {
+                        self.later.extend(steps);
+                    } else {
+                        groups.push(Group {
+                            actions: vec![part.action],
+                            steps,
+                        });
                     }
                 }
             }
         }
-        if !unflagged.is_empty() {
-            steps.push(self.joined(&mut unflagged));
-        }
-        steps
+        groups.extend(self.joined(own));
+        groups
     }
 
-    fn joined(&self, actions: &mut Vec<String>) -> Step {
-        let sql = format!("{} {}", self.head, actions.join(", "));
-        actions.clear();
-        self.own_step(sql)
+    fn joined(&self, (actions, texts): (Vec<usize>, Vec<String>)) -> Option<Group> {
+        let sql = match self.head.as_str() {
+            _ if texts.is_empty() => return None,
+            "" => texts.join(", "),
+            head => format!("{head} {}", texts.join(", ")),
+        };
+        let steps = vec![self.own_step(sql)];
+        Some(Group { actions, steps })
     }
 
     fn rejection(self) -> Rejection {
@@ -675,6 +804,163 @@ impl<'a> Composer<'a> {
     }
 }
 
+/// Inside the client's transaction only brief statements are left: one step, whose savepoint holds them all.
+fn one_after_the_other(groups: Vec<Group>) -> Vec<Step> {
+    let mut steps = groups.into_iter().flat_map(|group| group.steps);
+    let Some(mut first) = steps.next() else {
+        return Vec::new();
+    };
+    if let Mode::Brief { then } = &mut first.mode {
+        then.extend(steps.by_ref().map(|step| step.sql));
+    }
+    vec![first]
+}
+
+/// How far an ALTER TABLE that is split has come: a constraint that constrains nothing holds the numbers of the actions that are
+/// done, in its comment. Each is written in the transaction that does it, so that the same statement sent again goes on.
+struct Progress {
+    /// As SQL.
+    table: String,
+    oid: u32,
+    partitioned: bool,
+    text: String,
+    begun: bool,
+    done: Vec<usize>,
+}
+
+impl Progress {
+    const NAME: &str = "lockkeeper_progress";
+
+    fn of(relation: &Relation, statement: &Statement) -> Progress {
+        let mut progress = Progress {
+            table: rules::sql_name(&relation.asked),
+            oid: relation.oid,
+            partitioned: relation.kind == 'p',
+            text: statement.sql.clone(),
+            begun: false,
+            done: Vec::new(),
+        };
+        let comment = relation.constraint(Progress::NAME).and_then(|c| c.comment.as_deref());
+        if let Some(comment) = comment {
+            // Actions that are done, in the words of `mark`; with another hash it is another statement's.
+            let listed = comment
+                .strip_prefix("lockkeeper: done:")
+                .and_then(|rest| rest.split_once('('))
+                .map(|p| p.0);
+            let done: Vec<usize> = listed
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect();
+            progress.begun = progress.mark(&done) == comment;
+            progress.done = if progress.begun { done } else { Vec::new() };
+        }
+        progress
+    }
+
+    fn mark(&self, done: &[usize]) -> String {
+        let listed: String = done.iter().map(|n| format!(" {n}")).collect();
+        rules::steps::mark(&format!("done:{listed}"), &self.text)
+    }
+
+    fn note(&self, done: &[usize]) -> String {
+        format!(
+            "COMMENT ON CONSTRAINT {} ON {} IS {}",
+            Progress::NAME,
+            self.table,
+            quote_literal(&self.mark(done))
+        )
+    }
+
+    fn step(&self, label: &str, sql: String, then: Vec<String>) -> Step {
+        Step {
+            label: label.to_string(),
+            sql,
+            mode: Mode::Brief { then },
+            lock: LockMode::AccessExclusive,
+            relation: self.table.clone(),
+            done_when: None,
+            cleanup: None,
+            null_message: None,
+            rollback: None,
+        }
+    }
+
+    /// If nothing is done when the step has failed for good, there is nothing to remember.
+    fn forget_with(&self, step: &mut Step) {
+        match &mut step.cleanup {
+            Some(own) if own.brief => own
+                .sql
+                .push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
+            Some(_) => {}
+            None => {
+                step.cleanup = Some(Cleanup {
+                    when: format!(
+                        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {})",
+                        self.oid,
+                        quote_literal(Progress::NAME)
+                    ),
+                    sql: format!(
+                        "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+                        self.table,
+                        Progress::NAME
+                    ),
+                    brief: true,
+                    told: "nothing of the statement was done".to_string(),
+                })
+            }
+        }
+    }
+
+    fn steps(&self, groups: Vec<Group>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let drop = format!("ALTER TABLE {} DROP CONSTRAINT {}", self.table, Progress::NAME);
+        if !self.begun {
+            let scope = if self.partitioned { "" } else { " NO INHERIT" };
+            let add = format!(
+                "ALTER TABLE {} ADD CONSTRAINT {} CHECK (true){scope} NOT VALID",
+                self.table,
+                Progress::NAME
+            );
+            steps.push(Step {
+                rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
+                ..self.step("note what is done", add, vec![self.note(&[])])
+            });
+        }
+        let mut done = self.done.clone();
+        for mut group in groups {
+            if !self.begun && done.is_empty() {
+                group.steps.iter_mut().for_each(|step| self.forget_with(step));
+            }
+            done.extend(group.actions);
+            steps.extend(group.steps);
+            match steps.last_mut().map(|step| (step.done_when.is_some(), &mut step.mode)) {
+                Some((false, Mode::Brief { then } | Mode::Long { then })) => then.push(self.note(&done)),
+                _ => steps.push(self.step("note what is done", self.note(&done), Vec::new())),
+            }
+        }
+        steps.push(self.step("remove the note", drop, Vec::new()));
+        steps
+    }
+}
+
+/// The name that a step gives to a constraint, an index or a sequence.
+fn given_name(sql: &str) -> Option<String> {
+    match splice::one_statement(sql)? {
+        NodeEnum::IndexStmt(index) => Some(index.idxname),
+        NodeEnum::CreateSeqStmt(create) => create.sequence.map(|s| s.relname),
+        NodeEnum::AlterTableStmt(alter) => match alter.cmds.first()?.node.as_ref()? {
+            NodeEnum::AlterTableCmd(command) => match command.def.as_ref()?.node.as_ref()? {
+                NodeEnum::Constraint(constraint) => Some(constraint.conname.clone()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    }
+    .filter(|name| !name.is_empty())
+}
+
 /// For the client: that a rule was let off, by what, and why.
 fn told(rule: &str, overridden: &Option<Overridden>) -> Option<String> {
     let Overridden { by, reason } = overridden.as_ref()?;
@@ -727,6 +1013,7 @@ fn later_of(steps: &[Step]) -> &[Step] {
 fn strongest(statement: &Statement) -> LockMode {
     match &statement.node {
         NodeEnum::IndexStmt(_) => LockMode::Share,
+        NodeEnum::LockStmt(_) => LockMode::AccessExclusive,
         NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => {
             LockMode::ShareUpdateExclusive
         }

@@ -37,6 +37,8 @@ pub struct Request {
     pub types: Vec<Name>,
     /// Names may be generated for the statement: which ones are taken is asked too, which costs a look at every relation.
     pub names_may_collide: bool,
+    /// A domain is changed: which tables have columns of it is asked too.
+    pub domain_users: bool,
 }
 
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
@@ -84,10 +86,13 @@ impl Request {
         };
         // In one pass from left to right: a name may itself look like one of the marks.
         let names = if self.names_may_collide { "true" } else { "false" };
+        let domain_users = if self.domain_users { "true" } else { "false" };
         let parts = [
             ("{relations}", rows(&self.relations)),
             ("{functions}", rows(&self.functions)),
             ("{types}", rows(&self.types)),
+            ("{names}", names.to_owned()),
+            ("{domain_users}", domain_users.to_owned()),
             ("{names}", names.to_owned()),
             ("{names}", names.to_owned()),
             ("{names}", names.to_owned()),
@@ -212,6 +217,13 @@ impl Request {
             N::CreatePolicyStmt(policy) => self.range(&policy.table),
             N::AlterPolicyStmt(policy) => self.range(&policy.table),
             N::AlterSeqStmt(alter) => self.range(&alter.sequence),
+            N::AlterDomainStmt(alter) => {
+                self.domain_users = true;
+                if let Some(name) = listed_name(&alter.type_name) {
+                    self.types.push(name);
+                }
+            }
+            N::LockStmt(lock) => self.ranges(&lock.relations),
             N::ViewStmt(view) => self.range(&view.view),
             N::CreateStmt(create) => self.create_table(create),
             N::CreateForeignTableStmt(create) => {
@@ -222,6 +234,11 @@ impl Request {
             N::CreateSchemaStmt(schema) => {
                 for element in schema.schema_elts.iter().filter_map(|element| element.node.as_ref()) {
                     self.statement(element);
+                }
+            }
+            N::DoStmt(_) | N::CreateFunctionStmt(_) => {
+                for inner in super::body::of(node).unwrap_or_default().statements {
+                    self.statement(&inner.node);
                 }
             }
             N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
@@ -530,6 +547,20 @@ pub struct Relation {
     /// Created by the current transaction: nobody else can see it.
     pub created_here: bool,
     pub is_partition: bool,
+    /// What it inherits from, or is a partition of.
+    pub parents: Vec<Name>,
+    /// FOR VALUES … or DEFAULT; empty where it could not be asked for a lock.
+    pub bound: Option<String>,
+    /// `RANGE (day)`
+    pub partition_key: Option<String>,
+    /// DETACH CONCURRENTLY was begun and not finished.
+    pub detach_pending: bool,
+    pub comment: Option<String>,
+    pub access_method: Option<String>,
+    /// By name, the database's own too.
+    pub tablespace: Option<String>,
+    /// This session holds SHARE or a stronger lock on it.
+    pub held: bool,
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
     pub tree: Vec<u32>,
@@ -553,11 +584,14 @@ pub struct Relation {
     pub taken_constraints: Vec<String>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub struct Column {
     pub name: String,
     /// format_type, with typmod: `character varying(10)`.
     pub type_name: String,
+    /// Of a domain: the type below all domains.
+    #[serde(default)]
+    pub base_type: Option<String>,
     /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
     /// Of a generated column its expression. Empty where it could not be asked for a lock.
@@ -591,6 +625,8 @@ pub struct Index {
     pub columns: Vec<Option<String>>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
+    /// The partitioned index that it is a part of.
+    pub parent: Option<String>,
     /// The constraint that it backs.
     pub constraint: Option<String>,
     pub bytes: u64,
@@ -664,13 +700,22 @@ pub struct Function {
     pub built_in: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct TypeFact {
     pub asked: Name,
     /// typtype: b c d e p r m
     pub kind: char,
     /// A domain with a CHECK or NOT NULL, its own or of a domain below it.
     pub constrained: bool,
+    /// Of a domain: the type below all domains.
+    pub base: Option<String>,
+    pub not_null: bool,
+    /// pg_get_constraintdef: `CHECK ((VALUE > 0))`
+    pub checks: Vec<String>,
+    /// Tables with columns of it, qualified and quoted, and their size; only asked when the domain is changed.
+    pub used_by: Vec<String>,
+    pub used_bytes: u64,
 }
 
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
@@ -728,12 +773,48 @@ impl Facts {
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.iter().find(|r| &r.asked == name)
     }
+
+    /// The partitions and children right below it, in the order of their names.
+    pub fn children<'a>(&'a self, of: &'a Relation) -> Vec<&'a Relation> {
+        let parent = of.qualified();
+        let mut found: Vec<&Relation> = Vec::new();
+        for relation in self.relations.iter().filter(|r| r.parents.contains(&parent)) {
+            // Named in the statement too, it is there twice.
+            if !found.iter().any(|other| other.oid == relation.oid) {
+                found.push(relation);
+            }
+        }
+        found.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+        found
+    }
+
+    /// All that inherits from it, the nearest first.
+    pub fn descendants<'a>(&'a self, of: &'a Relation) -> Vec<&'a Relation> {
+        let mut all = self.children(of);
+        let mut at = 0;
+        while let Some(next) = all.get(at).copied() {
+            for child in self.children(next) {
+                if !all.iter().any(|other| other.oid == child.oid) {
+                    all.push(child);
+                }
+            }
+            at += 1;
+        }
+        all
+    }
 }
 
 impl Relation {
-    /// Smaller than the policy's `small_bytes`, so what is only slow on large tables does not matter.
+    /// Empty, or smaller than the policy's `small_bytes`, so what is only slow on large tables does not matter.
     pub fn is_small(&self, small_bytes: u64) -> bool {
-        self.bytes < small_bytes
+        self.bytes < small_bytes.max(1)
+    }
+
+    pub fn qualified(&self) -> Name {
+        Name {
+            schema: Some(self.schema.clone()),
+            name: self.name.clone(),
+        }
     }
 
     /// Nobody else can see it: created by this transaction, or temporary.
@@ -917,6 +998,7 @@ mod tests {
         ]);
         let full = Request {
             names_may_collide: true,
+            domain_users: true,
             relations: odd.clone(),
             functions: odd.clone(),
             types: odd,

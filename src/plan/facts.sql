@@ -6,11 +6,12 @@ asked_types(s, n) AS ({types}),
 mine(xid, xmax) AS MATERIALIZED (
   SELECT pg_catalog.pg_current_xact_id_if_assigned()::text::pg_catalog.int8,
          pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::pg_catalog.int8),
--- Whatever opens these relations (sizes, definitions) would wait.
-busy(oid) AS MATERIALIZED (
-  SELECT l.relation FROM pg_catalog.pg_locks l
-  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
+strong(oid, own, exclusive) AS MATERIALIZED (
+  SELECT l.relation, l.pid = pg_catalog.pg_backend_pid(), l.mode = 'AccessExclusiveLock' FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'relation' AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
+-- Whatever opens these relations (sizes, definitions) would wait.
+busy(oid) AS MATERIALIZED (SELECT s.oid FROM strong s WHERE s.exclusive AND NOT s.own),
 named(s, n, oid) AS MATERIALIZED (
   SELECT a.s, a.n, c.oid
   FROM asked a
@@ -19,9 +20,18 @@ named(s, n, oid) AS MATERIALIZED (
   WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
+-- What inherits from a relation, its partitions above all: a schema change means them too. Of a partition its parent.
+heirs(oid) AS (
+  SELECT h.inhrelid FROM named m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid WHERE {names}
+  UNION
+  SELECT h.inhrelid FROM heirs t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
 -- With an index comes its table: that tells what the index is for, and whose readers a lock stops.
 wanted(s, n, oid) AS (
   SELECT m.s, m.n, m.oid FROM named m
+  UNION ALL
+  SELECT ns.nspname::text, c.relname::text, c.oid
+  FROM heirs h JOIN pg_catalog.pg_class c ON c.oid = h.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'f')
   UNION ALL
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM (SELECT DISTINCT i.indrelid FROM named m JOIN pg_catalog.pg_index i ON i.indexrelid = m.oid) t
@@ -71,8 +81,8 @@ created(oid, here) AS MATERIALIZED (
       WHEN m.xid + g.age >= m.xmax THEN true
       ELSE pg_catalog.pg_xact_status((m.xid + g.age)::text::pg_catalog.xid8) = 'in progress' END, false))
   FROM aged g CROSS JOIN mine m GROUP BY g.oid),
-domains(s, n, oid, kind, base, constrained) AS (
-  SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c))
+domains(s, n, oid, kind, base, constrained, root) AS (
+  SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c)), true
   FROM asked_types a
   JOIN pg_catalog.pg_type y ON y.typname = a.n
   JOIN pg_catalog.pg_namespace ns ON ns.oid = y.typnamespace
@@ -80,8 +90,17 @@ domains(s, n, oid, kind, base, constrained) AS (
              WHEN a.s = 'pg_temp' THEN y.typnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END
   UNION
-  SELECT d.s, d.n, y.oid, d.kind, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c))
-  FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.base)
+  SELECT d.s, d.n, y.oid, d.kind, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c)), false
+  FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.base),
+-- The tables with columns of these domains, or of domains over them.
+over(s, n, oid) AS (
+  SELECT d.s, d.n, d.oid FROM domains d WHERE d.root AND d.kind = 'd' AND {domain_users}
+  UNION
+  SELECT o.s, o.n, y.oid FROM over o JOIN pg_catalog.pg_type y ON y.typbasetype = o.oid AND y.typtype = 'd'),
+users(s, n, oid) AS (
+  SELECT DISTINCT o.s, o.n, a.attrelid FROM over o
+  JOIN pg_catalog.pg_attribute a ON a.atttypid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm'))
 SELECT pg_catalog.json_build_object(
   'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
   'database', pg_catalog.current_database(),
@@ -116,6 +135,25 @@ SELECT pg_catalog.json_build_object(
     'rows', (SELECT z.tuples FROM sized z WHERE z.root = f.oid LIMIT 1),
     'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
     'is_partition', f.relispartition,
+    'parents', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname))
+      FROM pg_catalog.pg_inherits h
+      JOIN pg_catalog.pg_class c ON c.oid = h.inhparent
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE h.inhrelid = f.oid), '[]'::json),
+    'bound', (SELECT CASE WHEN f.is_busy THEN '' ELSE pg_catalog.pg_get_expr(c.relpartbound, c.oid) END
+      FROM pg_catalog.pg_class c WHERE c.oid = f.oid AND c.relpartbound IS NOT NULL),
+    'partition_key', CASE WHEN f.relkind = 'p' AND NOT f.is_busy THEN pg_catalog.pg_get_partkeydef(f.oid) END,
+    -- Since PostgreSQL 14.
+    'detach_pending', coalesce((SELECT pg_catalog.bool_or((pg_catalog.to_jsonb(h) ->> 'inhdetachpending')::bool)
+      FROM pg_catalog.pg_inherits h WHERE h.inhrelid = f.oid), false),
+    'access_method', (SELECT m.amname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = f.oid),
+    'tablespace', (SELECT t.spcname FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_tablespace t ON t.oid = CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
+        ELSE (SELECT d.dattablespace FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) END
+      WHERE c.oid = f.oid),
+    -- Of others' comments only that they are there: the client's encoding may not have their characters.
+    'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
+    'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
     -- Itself and what inherits from it: an UPDATE's other tables are compared with its target.
     'tree', CASE WHEN {names} THEN '[]'::json ELSE (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t WHERE t.root = f.oid) END,
@@ -144,13 +182,19 @@ SELECT pg_catalog.json_build_object(
     'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname,
       'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
+      -- Of a domain the type below all domains.
+      'base_type', (WITH RECURSIVE b(oid, modifier, is_domain) AS (
+          SELECT y.typbasetype, y.typtypmod, true FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid AND y.typtype = 'd'
+          UNION ALL
+          SELECT y.typbasetype, y.typtypmod, true FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid AND y.typtype = 'd')
+        SELECT pg_catalog.format_type(b.oid, b.modifier) FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid WHERE y.typtype <> 'd'),
       -- Since PostgreSQL 18 attnotnull is set for a NOT VALID constraint too.
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
       'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
       'identity', a.attidentity,
       'generated', a.attgenerated,
-      'comment', (SELECT x.description FROM pg_catalog.pg_description x
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
         WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum),
       'analyzed', {names} OR EXISTS (SELECT FROM pg_catalog.pg_stats p
         WHERE p.schemaname = f.nspname AND p.tablename = f.relname AND p.attname = a.attname)) ORDER BY a.attnum)
@@ -177,6 +221,7 @@ SELECT pg_catalog.json_build_object(
           -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
           SELECT FROM pg_catalog.pg_depend d
           WHERE d.classid = 1259 AND d.objid = i.indexrelid AND d.refclassid = 1259 AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
+      'parent', (SELECT p.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.indexrelid),
       'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
         WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
       'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
@@ -194,7 +239,7 @@ SELECT pg_catalog.json_build_object(
       'definition', CASE WHEN f.is_busy OR c.confrelid IN (SELECT b.oid FROM busy b) THEN '' ELSE coalesce(pg_catalog.pg_get_constraintdef(c.oid), '') END,
       'references', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', r.relname)
         FROM pg_catalog.pg_class r JOIN pg_catalog.pg_namespace ns ON ns.oid = r.relnamespace WHERE r.oid = c.confrelid),
-      'comment', (SELECT x.description FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
       ORDER BY c.oid)
       FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid), '[]'::json),
     'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
@@ -213,7 +258,9 @@ SELECT pg_catalog.json_build_object(
         AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
     'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
       FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.connamespace
+      -- What a partition has from its parent is the parent's own.
       WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
+        AND NOT (c.coninhcount > 0 AND c.conrelid IN (SELECT h.inhrelid FROM pg_catalog.pg_inherits h))
         AND pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
         AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
     FROM found f), '[]'::json),
@@ -228,5 +275,21 @@ SELECT pg_catalog.json_build_object(
       WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_function_is_visible(p.oid) ELSE ns.nspname = a.s END
       GROUP BY a.s, a.n) v), '[]'::json),
   'types', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained))
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained,
+    -- The type below all domains, with its modifier.
+    'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
+    'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- A domain's, so that no relation is opened, busy or not.
+    'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)
+      FROM domains d JOIN pg_catalog.pg_constraint c ON c.contypid = d.oid AND c.contype = 'c'
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n), '[]'::json),
+    'used_by', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.format('%I.%I', ns.nspname, c.relname))
+      FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n), '[]'::json),
+    'used_bytes', coalesce((SELECT pg_catalog.sum(CASE WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
+        ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
+      FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
+      JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
     FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))

@@ -32,6 +32,47 @@ impl LockMode {
         }
     }
 
+    /// As pg_locks writes it: `AccessExclusiveLock`.
+    pub fn pg_locks_name(self) -> String {
+        let words = self.name().split(' ').map(|word| {
+            let (first, rest) = word.split_at(word.len().min(1));
+            format!("{first}{}", rest.to_lowercase())
+        });
+        words.collect::<String>() + "Lock"
+    }
+
+    /// The modes that cannot be held together with this one by different transactions (manual table 13.2).
+    pub fn conflicts(self) -> &'static [LockMode] {
+        use LockMode::*;
+        const ALL: &[LockMode] = &[
+            AccessShare,
+            RowShare,
+            RowExclusive,
+            ShareUpdateExclusive,
+            Share,
+            ShareRowExclusive,
+            Exclusive,
+            AccessExclusive,
+        ];
+        match self {
+            None => &[],
+            AccessShare => &ALL[7..],
+            RowShare => &ALL[6..],
+            RowExclusive => &ALL[4..],
+            ShareUpdateExclusive => &ALL[3..],
+            Share => &[
+                RowExclusive,
+                ShareUpdateExclusive,
+                ShareRowExclusive,
+                Exclusive,
+                AccessExclusive,
+            ],
+            ShareRowExclusive => &ALL[2..],
+            Exclusive => &ALL[1..],
+            AccessExclusive => ALL,
+        }
+    }
+
     /// What other sessions cannot do meanwhile: "reads and writes", "writes", "other schema changes" or "nothing".
     pub fn blocks(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@
 //! means, and the result is one [`Plan`].
 
 pub mod batches;
+pub mod body;
 pub mod compose;
 pub mod facts;
 pub mod jobs;

@@ -258,6 +258,9 @@ pub struct Waiting {
     pub relation: u32,
     /// The table is there still.
     pub there: bool,
+    /// As the last VACUUM or ANALYZE left them: to ask for more would wait for the table's lock.
+    pub bytes: u64,
+    pub rows: Option<f64>,
     pub runs: i32,
     pub settings: BTreeMap<String, String>,
     pub details: Details,
@@ -279,6 +282,9 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
     format!(
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
          state, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
+         'bytes', coalesce((SELECT c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
+         WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
+         AND c.relpages > 0), \
          'settings', settings, 'details', details) ORDER BY id), '[]'::json) FROM lockkeeper.job WHERE owner = current_user \
          AND kind = 'deferred' AND {UNFINISHED}{which}"
     )

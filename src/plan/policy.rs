@@ -40,6 +40,14 @@ pub enum OnAuditFailure {
     Closed,
 }
 
+/// What the audit log keeps of constants in statements and of parameters. Passwords it never keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Literals {
+    Keep,
+    Redact,
+}
+
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// `standard`, or the file's path: for the audit log.
@@ -50,6 +58,7 @@ pub struct Policy {
     pub small_bytes: u64,
     pub backfill: Backfill,
     pub on_audit_failure: OnAuditFailure,
+    pub audit_literals: Literals,
     pub rules: Rules,
 }
 
@@ -184,6 +193,7 @@ struct BackfillTable {
 #[serde(deny_unknown_fields)]
 struct AuditTable {
     on_failure: Option<OnAuditFailure>,
+    literals: Option<Literals>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -370,6 +380,7 @@ impl File {
             },
             audit: AuditTable {
                 on_failure: self.audit.on_failure.or(base.audit.on_failure),
+                literals: self.audit.literals.or(base.audit.literals),
             },
             rules: base.rules.into_iter().chain(self.rules).collect(),
             overrides: self.overrides.into_iter().chain(base.overrides).collect(),
@@ -404,6 +415,7 @@ impl File {
                 stop_file: self.backfill.stop_file.filter(|file| !file.is_empty()),
             },
             on_audit_failure: self.audit.on_failure?,
+            audit_literals: self.audit.literals?,
             rules: Rules {
                 default: self.defaults.rule?,
                 may_override: self.defaults.may_override?,
@@ -672,7 +684,7 @@ fn suggest(word: &str, known: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    const RULES: [&str; 24] = [
+    const RULES: [&str; 30] = [
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
         "nonconcurrent-reindex",
@@ -685,6 +697,12 @@ mod tests {
         "constrained-domain",
         "rename-column",
         "rename-table",
+        "rename-enum-value",
+        "set-expression",
+        "domain-constraint",
+        "scan-under-lock",
+        "attach-partition",
+        "dynamic-sql",
         "drop-column",
         "drop-table",
         "truncate",

@@ -101,6 +101,39 @@ pub fn index_name(sql: &str, name: &str) -> Option<String> {
         .proven(NodeEnum::IndexStmt(index))
 }
 
+/// A `CREATE INDEX` of the same columns, under that name, on another table: of a partition, or (`only`) of the partitioned table alone.
+pub fn index_on(sql: &str, index: &str, (schema, table): (&str, &str), only: bool) -> Option<String> {
+    let text = Text::of(sql)?;
+    let NodeEnum::IndexStmt(mut expected) = text.node.clone() else {
+        return None;
+    };
+    let on = text.find(Token::On)?;
+    // Behind the table's name come USING or the columns.
+    let rest = text.tokens[on..]
+        .iter()
+        .position(|t| matches!(t.token(), Token::Using | Token::Ascii40))?
+        + on;
+    expected.idxname = index.to_string();
+    expected.concurrent = !only;
+    expected.if_not_exists = false;
+    let relation = expected.relation.as_mut()?;
+    relation.schemaname = schema.to_string();
+    relation.relname = table.to_string();
+    relation.catalogname = String::new();
+    relation.inh = !only;
+    let head = format!(
+        "CREATE {}INDEX {}{} ON {}{} ",
+        if expected.unique { "UNIQUE " } else { "" },
+        if only { "" } else { "CONCURRENTLY " },
+        quote_ident(index),
+        if only { "ONLY " } else { "" },
+        qualified(schema, table)
+    );
+    let (first, last) = (text.tokens.get(rest)?, text.tokens.last()?);
+    let sql = format!("{head}{}", text.sql.get(first.start as usize..last.end as usize)?);
+    Edit { sql, prefix: 0 }.proven(NodeEnum::IndexStmt(expected))
+}
+
 /// Appends NOT VALID to the one `ADD … CHECK` or `ADD … FOREIGN KEY` of an ALTER TABLE, or of an action's text (`ADD CHECK (…)`).
 pub fn not_valid(sql: &str) -> Option<String> {
     let text = Text::of_alter(sql)?;

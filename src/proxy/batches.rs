@@ -79,6 +79,18 @@ impl Course {
         (self.rows - self.earlier.0) as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
+    /// From 0 to 1, by keys that were passed.
+    fn done(&self, batches: &Batches) -> Option<f64> {
+        let all = batches.keys_estimated.filter(|all| *all > 0.0)?;
+        Some((self.keys as f64 / all).min(1.0))
+    }
+
+    fn left_s(&self, batches: &Batches) -> Option<f64> {
+        let all = batches.keys_estimated.filter(|all| *all > self.keys as f64)?;
+        let speed = (self.keys - self.earlier.1) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        Some((all - self.keys as f64) / speed.max(1.0))
+    }
+
     fn done_text(&self, batches: &Batches) -> String {
         let Batches { verb, relation, .. } = batches;
         let job = self.job.map(|id| format!(" (job {id})")).unwrap_or_default();
@@ -92,12 +104,12 @@ impl Course {
 
     fn progress_text(&self, batches: &Batches) -> String {
         let mut text = self.done_text(batches);
-        if let Some(all) = batches.keys_estimated.filter(|all| *all > self.keys as f64) {
-            let speed = (self.keys - self.earlier.1) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
+        if let (Some(done), Some(left_s), Some(all)) =
+            (self.done(batches), self.left_s(batches), batches.keys_estimated)
+        {
             text.push_str(&format!(
-                ", about {:.0} % of {all:.0}, about {:.0} s left",
-                100.0 * self.keys as f64 / all,
-                (all - self.keys as f64) / speed.max(1.0)
+                ", about {:.0} % of {all:.0}, about {left_s:.0} s left",
+                100.0 * done
             ));
         }
         text
@@ -142,6 +154,10 @@ impl Session {
             Err(report) => return Ok(Err(first_steps(report, batches))),
         };
         tries.rows = Some(course.rows);
+        self.seat.change(|plan| {
+            plan.rows = Some(course.rows);
+            plan.done = course.done(batches);
+        });
         let walked = self.walk(batches, setting, &mut course, tries).await;
         let ended = match walked {
             Ok(Ok(())) => {
@@ -204,6 +220,11 @@ impl Session {
                 Err(report) => return Ok(Err(report)),
             };
             tries.rows = Some(course.rows);
+            self.shared.live.ledger().batch(course.rows - rows_before);
+            self.seat.change(|plan| {
+                plan.rows = Some(course.rows);
+                (plan.done, plan.left_s) = (course.done(batches), course.left_s(batches));
+            });
             if course.last.as_ref() == Some(&course.upper) {
                 // A cancel that came now came too late.
                 return Ok(Ok(()));

@@ -1,6 +1,7 @@
 //! One direction's bytes: judged ones that are still to be written, and those behind them that are not judged yet.
 
 use super::stream::Stream;
+use super::wire;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,6 +26,8 @@ pub struct Buffer {
     /// The frame at `forward` is held until it has this length, which may exceed LARGE.
     wanted: usize,
     small_reads: u32,
+    /// Bytes that were read so far.
+    read: u64,
     /// Bytes were written that may still wait in the stream.
     unflushed: bool,
 }
@@ -39,8 +42,14 @@ impl Buffer {
             body: 0,
             wanted: 0,
             small_reads: 0,
+            read: 0,
             unflushed: false,
         }
+    }
+
+    /// Bytes that were read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.read
     }
 
     /// The bytes that are not judged yet, from the start of a frame.
@@ -71,6 +80,11 @@ impl Buffer {
         self.forward += here;
         self.body -= here;
         self.body == 0
+    }
+
+    /// Lets rows pass, as many as are here as a whole.
+    pub fn pass_rows(&mut self) {
+        self.forward += wire::rows_len(self.unjudged());
     }
 
     /// Throws away `len` bytes from the front of what is not judged, as much as is here; returns what is still to be thrown away.
@@ -117,6 +131,12 @@ impl Buffer {
         self.wanted = len;
     }
 
+    /// What it holds of memory.
+    #[cfg(any(test, fuzzing))]
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn poll_write(&mut self, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.start < self.forward {
             let n = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.start..self.forward]))?;
@@ -142,6 +162,7 @@ impl Buffer {
         ready!(Pin::new(from).poll_read(cx, &mut room))?;
         let n = room.filled().len();
         self.end += n;
+        self.read += n as u64;
         if n == space && self.bytes.len() < LARGE {
             self.resize((self.bytes.len() * 4).min(LARGE));
             self.small_reads = 0;

@@ -4,12 +4,14 @@
 //! every function means that the session itself is over.
 
 use super::Stop;
+use super::blockers::{held_by, merge};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::judge::Parameters;
 use super::relay::Broken;
 use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
+use crate::audit::Blocker;
 use crate::plan::policy::Policy;
 use crate::plan::splice::quote_literal;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
@@ -38,6 +40,9 @@ pub(super) struct Setting<'a> {
 pub(super) struct Tries {
     pub count: u32,
     pub waited: Duration,
+    /// Who was seen holding the lock, so far and the last time.
+    seen: Vec<Blocker>,
+    blockers: Vec<Blocker>,
     /// Changed and committed, by batches.
     pub rows: Option<u64>,
 }
@@ -49,8 +54,10 @@ impl Session {
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
             let mut tries = Tries::default();
-            let outcome = self.step(step, setting, &mut tries).await;
+            self.seat.step_begins(n, step.lock.name(), &step.relation);
+            let outcome = self.step(step, setting, &mut tries, (entry, n)).await;
             let record = entry.step(n);
+            record.blockers = std::mem::take(&mut tries.seen);
             record.duration_ms = started.elapsed().as_secs_f64() * 1e3;
             record.lock_tries = tries.count;
             record.lock_wait_ms = tries.waited.as_secs_f64() * 1e3;
@@ -149,7 +156,13 @@ impl Session {
     }
 
     /// None: its effect was there already.
-    pub(super) async fn step(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Option<Done>> {
+    pub(super) async fn step(
+        &mut self,
+        step: &Step,
+        setting: Setting<'_>,
+        tries: &mut Tries,
+        told: (&Entry, usize),
+    ) -> Outcome<Option<Done>> {
         if let Some(done_when) = &step.done_when {
             match self.is_true(done_when, setting.place).await? {
                 Ok(true) => return Ok(Ok(None)),
@@ -158,7 +171,7 @@ impl Session {
             }
         }
         let done = match &step.mode {
-            Mode::Brief { then } => self.brief(step, then, setting, tries).await?,
+            Mode::Brief { then } => self.brief(step, then, setting, tries, told).await?,
             Mode::Long { then } => self.long(step, then).await?,
             Mode::Concurrent => self.concurrent(step, setting, tries).await?,
             Mode::Batches(batches) => self.batches(batches, setting, tries).await?,
@@ -184,7 +197,14 @@ impl Session {
     // --- brief ----------------------------------------------------------------------------------------------------
 
     /// A very short lock_timeout and many tries: the queue behind us drains between them.
-    async fn brief(&mut self, step: &Step, then: &[String], setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
+    async fn brief(
+        &mut self,
+        step: &Step,
+        then: &[String],
+        setting: Setting<'_>,
+        tries: &mut Tries,
+        (entry, n): (&Entry, usize),
+    ) -> Outcome<Done> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut told = Instant::now();
@@ -197,6 +217,7 @@ impl Session {
         };
         loop {
             tries.count += 1;
+            self.seat.change(|plan| plan.lock_tries = tries.count);
             let report = match self.try_brief(step, then, setting, patience_ms).await? {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
@@ -208,27 +229,25 @@ impl Session {
             }
             tries.waited = started.elapsed();
             if tries.waited.as_millis() as u64 >= give_up_ms {
-                // In a block the transaction has failed, and no catalog can be asked.
-                let holders = if setting.place == Place::Alone {
-                    self.holders(&step.relation).await?
-                } else {
-                    None
-                };
-                return Ok(Err(gave_up(step, report, tries, setting, holders)));
+                // In a block the transaction has failed, and no catalog can be asked: those of the try before are told.
+                if setting.place == Place::Alone {
+                    self.look_for_blockers(step, tries, (entry, n)).await?;
+                }
+                return Ok(Err(gave_up(step, report, tries, setting)));
             }
             if setting.place == Place::Block
                 && let Err(report) = self.back_to_savepoint().await?
             {
                 return Ok(Err(report));
             }
-            if told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms) {
+            let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
+            // At once too, so that whoever held it briefly is known as well.
+            if due || tries.count == 1 {
+                self.look_for_blockers(step, tries, (entry, n)).await?;
+            }
+            if due {
                 told = Instant::now();
-                let holders = if setting.place == Place::Alone {
-                    self.holders(&step.relation).await?
-                } else {
-                    None
-                };
-                self.relay.notice(&waiting(step, tries, started, holders)).await?;
+                self.relay.notice(&waiting(step, tries, started)).await?;
             }
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), setting.place).await? {
                 return Ok(Err(report));
@@ -331,21 +350,28 @@ impl Session {
         Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }
 
-    /// Who holds a lock on the relation now, for people.
-    async fn holders(&mut self, relation: &str) -> Result<Option<String>, Broken> {
-        let sql = format!(
-            "SELECT pg_catalog.string_agg(pg_catalog.format('pid %s (%s%s, %s, for %s s)', a.pid, a.usename, \
-             CASE WHEN a.application_name <> '' THEN ' ' || a.application_name ELSE '' END, a.state, \
-             pg_catalog.round(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - COALESCE(a.xact_start, a.query_start)))), ', ') \
-             FROM (SELECT DISTINCT l.pid FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.granted \
-             AND l.relation = pg_catalog.to_regclass({})::oid AND l.pid <> pg_catalog.pg_backend_pid() LIMIT 3) h \
-             JOIN pg_catalog.pg_stat_activity a ON a.pid = h.pid",
-            quote_literal(relation)
-        );
-        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
-        Ok(answers
-            .ok()
-            .and_then(|answers| answers.first()?.value().map(str::to_owned)))
+    /// Who holds the lock now. The audit log hears of it when it is somebody else than before.
+    async fn look_for_blockers(
+        &mut self,
+        step: &Step,
+        tries: &mut Tries,
+        (entry, n): (&Entry, usize),
+    ) -> Result<(), Broken> {
+        let now = self.blockers(&step.relation, step.lock).await?;
+        let same = now.len() == tries.blockers.len()
+            && now
+                .iter()
+                .zip(&tries.blockers)
+                .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
+        merge(&mut tries.seen, &now);
+        let told = held_by(&now);
+        self.seat
+            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
+        tries.blockers = now;
+        if !same {
+            self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
+        }
+        Ok(())
     }
 
     // --- long and concurrent --------------------------------------------------------------------------------------
@@ -585,8 +611,8 @@ pub(super) fn cancelled() -> Report {
     Report::error("57014", "canceling statement due to user request")
 }
 
-fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>) -> String {
-    let held = holders.map(|h| format!("; held by {h}")).unwrap_or_default();
+fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {
+    let held = held_by(&tries.blockers);
     format!(
         "{}: waiting for {} on {}, try {}, {:.0} s{held}",
         step.label,
@@ -597,8 +623,8 @@ fn waiting(step: &Step, tries: &Tries, started: Instant, holders: Option<String>
     )
 }
 
-fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>, holders: Option<String>) -> Report {
-    let held = holders.map(|h| format!("; held by {h}")).unwrap_or_default();
+fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>) -> Report {
+    let held = held_by(&tries.blockers);
     report.set(
         b'M',
         format!(

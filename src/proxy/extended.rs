@@ -250,7 +250,10 @@ impl Session {
         };
         match portal.statement.what {
             held::Kind::Rewritten => {
-                let entry = self.entry_rewritten(&portal.statement.text);
+                let entry = self.entry_rewritten(&portal.statement.text, &portal.bind);
+                if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                    return self.refuse_extended(len, report).await;
+                }
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
                 self.observe(entry).await
@@ -262,6 +265,9 @@ impl Session {
                 match self.unparsed(&portal.statement.text, &unreadable).await? {
                     Verdict::Refused(report) => self.refuse_extended(len, report).await,
                     Verdict::Forward(Some(entry)) => {
+                        if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
+                            return self.refuse_extended(len, report).await;
+                        }
                         self.relay.capture = true;
                         self.relay.pass_frame(len);
                         self.observe(entry).await
@@ -330,7 +336,13 @@ impl Session {
             rows_max: wire::execute_rows(&self.relay.up.unjudged()[..len]).unwrap_or(0),
         };
         let shift = characters(&held.text[..statement.offset]);
-        match self.verdict(statement, place, &parameters, closing, shift).await? {
+        let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
+        if let Verdict::Forward(Some(entry)) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_extended(len, report).await;
+        }
+        match verdict {
             Verdict::Forward(entry) => {
                 if matches!(statement.kind, Kind::Write) {
                     self.quiet(&portal.of, &held.text);

@@ -11,6 +11,7 @@ use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
+use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Policy;
@@ -348,7 +349,7 @@ impl Session {
             Ok(false) => {}
             Err(report) => return Ok(Verdict::Refused(report)),
         }
-        let (batches, parameters) = match self.job_to_resume(id, call).await? {
+        let (batches, parameters, facts) = match self.job_to_resume(id, call).await? {
             Ok(found) => found,
             Err(report) => return Ok(Verdict::Refused(report)),
         };
@@ -373,8 +374,8 @@ impl Session {
             tag: String::new(),
             why: Vec::new(),
         };
-        let mut entry = self.entry(call).planned(&run);
-        if let Err(report) = self.announce(&mut entry, policy).await? {
+        let entry = self.entry(call, &facts, &[]).planned(&run);
+        if let Err(report) = self.announce(&entry, policy).await? {
             return Ok(Verdict::Refused(report));
         }
         let setting = Setting {
@@ -384,11 +385,11 @@ impl Session {
             statement: &statement,
             position_shift: 0,
         };
-        self.carry_out(&run, setting, entry).await
+        self.carry_out(&run, &facts.relations, setting, entry).await
     }
 
     /// The statement of a job that can go on here, judged anew.
-    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Outcome<(Batches, Parameters)> {
+    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Outcome<(Batches, Parameters, Facts)> {
         let wrong = |sqlstate, message: String, hint: &str| {
             let report = Report::error(sqlstate, &format!("lockkeeper: {message}"));
             Ok(Err(if hint.is_empty() { report } else { report.hint(hint) }))
@@ -486,7 +487,7 @@ impl Session {
                 "Set them as they were, or send the statement again in a session that has them.",
             );
         }
-        Ok(Ok((batches, parameters)))
+        Ok(Ok((batches, parameters, facts)))
     }
 
     /// Two sessions that do it at once do it one after the other.

@@ -2,13 +2,15 @@
 
 use super::relay::Broken;
 use super::session::Session;
-use super::wire::Report;
-use crate::audit::{Event, FindingRecord, Phase, StepRecord};
+use super::wire::{Report, bind_parameters, bound_values};
+use crate::audit::after::After;
+use crate::audit::{Blocker, Event, FindingRecord, Phase, StepRecord};
+use crate::plan::facts::Facts;
 use crate::plan::policy::{OnAuditFailure, Policy};
 use crate::plan::statement::Statement;
 use crate::plan::{Finding, Rejection, Run, Step};
 use bytes::BytesMut;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The event of one statement as it grows.
 pub struct Entry {
@@ -29,6 +31,8 @@ impl Entry {
         self.event.outcome = "rejected".into();
         self.event.sqlstate = Some(rejection.sqlstate.clone());
         self.event.error = Some(rejection.message.clone());
+        self.event.detail = said(&rejection.detail);
+        self.event.hint = said(&rejection.hint);
         self.finish()
     }
 
@@ -48,6 +52,15 @@ impl Entry {
         self
     }
 
+    /// As far as it is known.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    pub fn after(&mut self, after: After) {
+        self.event.after = Some(after);
+    }
+
     /// How a step went; `n` counts from 0.
     pub fn step(&mut self, n: usize) -> &mut StepRecord {
         &mut self.event.steps[n]
@@ -64,6 +77,8 @@ impl Entry {
         self.event.outcome = if sqlstate == "57014" { "cancelled" } else { "failed" }.into();
         self.event.sqlstate = Some(sqlstate);
         self.event.error = Some(report.message());
+        self.event.detail = said(&report.text(b'D'));
+        self.event.hint = said(&report.text(b'H'));
         self.finish()
     }
 
@@ -96,6 +111,7 @@ impl Entry {
         self.event.time = SystemTime::now();
         self.event.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.event.lock_tries = self.event.steps.iter().map(|step| step.lock_tries).sum();
+        self.event.lock_wait_ms = self.event.steps.iter().map(|step| step.lock_wait_ms).sum();
         if self.event.rows.is_none() {
             // What was committed before it was stopped.
             self.event.rows = self
@@ -120,28 +136,39 @@ pub fn step_record(step: &Step, outcome: &str) -> StepRecord {
     }
 }
 
+fn said(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 /// The count in `UPDATE 5`, `SELECT 5`, `INSERT 0 5`.
 fn rows_of_tag(tag: &str) -> Option<u64> {
     tag.rsplit_once(' ')?.1.parse().ok()
 }
 
 impl Session {
-    pub(super) fn entry(&self, statement: &Statement) -> Entry {
-        self.entry_of(&statement.sql)
+    pub(super) fn entry(&self, statement: &Statement, facts: &Facts, parameters: &[u8]) -> Entry {
+        let mut entry = self.entry_of(&statement.sql);
+        entry.event.parameters = bound_values(parameters);
+        let named = facts.relations.iter().filter(|relation| relation.oid != 0);
+        entry.event.relations = named
+            .map(|relation| format!("{}.{}", relation.schema, relation.name))
+            .collect();
+        entry.event.relations.dedup();
+        entry
     }
 
     /// For an `UPDATE … LIMIT` that was rewritten when it was parsed and is executed now.
-    pub(super) fn entry_rewritten(&mut self, text: &[u8]) -> Entry {
+    pub(super) fn entry_rewritten(&mut self, text: &[u8], bind: &[u8]) -> Entry {
         self.judged += 1;
         let mut entry = self.entry_of(&String::from_utf8_lossy(text));
+        entry.event.parameters = bound_values(bind_parameters(bind).unwrap_or_default());
         entry.event.action = "rewrite".into();
         entry.event.findings = vec![FindingRecord {
             rule: "update-limit".into(),
             lock: "ROW EXCLUSIVE".into(),
             message: "executed as it was rewritten when it was parsed".into(),
             action: "rewrite".into(),
-            overridden: None,
-            overridden_by: None,
+            ..FindingRecord::default()
         }];
         entry
     }
@@ -156,21 +183,29 @@ impl Session {
             lock: "unknown".into(),
             message: why.into(),
             action: action.into(),
-            overridden: None,
-            overridden_by: None,
+            ..FindingRecord::default()
         }];
         entry
     }
 
     pub(super) fn entry_of(&self, statement: &str) -> Entry {
+        let (policy, who) = (self.shared.policy(), self.who.clone());
         Entry {
             started: Instant::now(),
             event: Event {
                 time: SystemTime::now(),
                 phase: Phase::Statement,
-                id: format!("{}.{}", self.who.session, self.judged),
-                who: self.who.clone(),
+                id: format!("{}-{}.{}", self.shared.instance, who.session, self.judged),
+                session: who.session,
+                backend_pid: who.backend_pid,
+                user: who.user,
+                database: who.database,
+                application_name: who.application_name,
+                client: who.client,
+                policy: policy.name.clone(),
                 statement: statement.to_owned(),
+                parameters: Vec::new(),
+                relations: Vec::new(),
                 action: "forward".into(),
                 findings: Vec::new(),
                 why: Vec::new(),
@@ -178,19 +213,23 @@ impl Session {
                 outcome: String::new(),
                 sqlstate: None,
                 error: None,
+                detail: None,
+                hint: None,
                 rows: None,
                 duration_ms: 0.0,
                 lock_tries: 0,
+                lock_wait_ms: 0.0,
                 rollback_plan: Vec::new(),
+                after: None,
             },
         }
     }
 
     /// Writes what is about to be run. The inner error refuses the statement: the policy fails closed.
-    pub(super) async fn announce(&mut self, entry: &mut Entry, policy: &Policy) -> Result<Result<(), Report>, Broken> {
+    pub(super) async fn announce(&mut self, entry: &Entry, policy: &Policy) -> Result<Result<(), Report>, Broken> {
         let mut event = entry.event.clone();
         event.phase = Phase::Planned;
-        let Err(error) = self.shared.audit.write(&event).await else {
+        let Err(error) = self.shared.audit.write(&event, policy.audit_literals).await else {
             return Ok(Ok(()));
         };
         match policy.on_audit_failure {
@@ -215,12 +254,29 @@ impl Session {
         event.outcome.clone_from(&entry.event.steps[n].outcome);
         event.duration_ms = entry.event.steps[n].duration_ms;
         event.lock_tries = entry.event.steps[n].lock_tries;
+        event.lock_wait_ms = entry.event.steps[n].lock_wait_ms;
+        self.record(event).await;
+    }
+
+    /// A step waits for a lock that these hold.
+    pub(super) async fn record_waiting(&mut self, entry: &Entry, n: usize, waited: Duration, blockers: &[Blocker]) {
+        let mut event = entry.event.clone();
+        event.phase = Phase::Waiting;
+        event.time = SystemTime::now();
+        let mut step = event.steps.swap_remove(n);
+        step.outcome = String::new();
+        step.lock_wait_ms = waited.as_secs_f64() * 1e3;
+        step.blockers = blockers.to_vec();
+        event.lock_wait_ms = step.lock_wait_ms;
+        event.steps = vec![step];
         self.record(event).await;
     }
 
     /// Writes an event of something that has happened already. Where that fails, the client is told.
     pub(super) async fn record(&mut self, event: Event) {
-        if let Err(error) = self.shared.audit.write(&event).await {
+        self.shared.live.ledger().take(&event);
+        let literals = self.shared.policy().audit_literals;
+        if let Err(error) = self.shared.audit.write(&event, literals).await {
             // Should the client be gone too, the log has it: the audit writer logs its own failures.
             let _ = self.tell_audit_failure(&error).await;
         }

@@ -1,5 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
+use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
@@ -166,11 +167,14 @@ impl Session {
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
         self.judged += 1;
-        let entry = self.entry(statement);
+        let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
             Plan::Forward { findings, notices } => {
                 for notice in &notices {
                     self.relay.notice(notice).await?;
+                }
+                if findings.is_empty() && matches!(statement.kind, Kind::Ddl) {
+                    self.shared.live.ledger().passed();
                 }
                 Ok(Verdict::Forward(
                     (!findings.is_empty()).then(|| entry.forwarded(&findings, !notices.is_empty())),
@@ -181,17 +185,20 @@ impl Session {
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
-                let mut entry = entry.planned(&run);
-                if let Err(report) = self.announce(&mut entry, &policy).await? {
+                let entry = entry.planned(&run);
+                if let [step] = run.steps.as_slice()
+                    && matches!(step.mode, StepMode::Rows)
+                {
+                    for notice in &run.notices {
+                        self.relay.notice(notice).await?;
+                    }
+                    return Ok(Verdict::Instead(step.sql.clone(), entry));
+                }
+                if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
-                }
-                if let [step] = run.steps.as_slice()
-                    && matches!(step.mode, StepMode::Rows)
-                {
-                    return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
                 let setting = Setting {
                     policy: &policy,
@@ -203,7 +210,7 @@ impl Session {
                 if run.deferral.is_some() {
                     return self.defer(&run, setting, &facts.role, entry).await;
                 }
-                let verdict = self.carry_out(&run, setting, entry).await?;
+                let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
                 self.raced =
                     matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
                 Ok(verdict)
@@ -211,27 +218,43 @@ impl Session {
         }
     }
 
-    /// The plan's steps, and how they ended for the audit log.
+    /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
     pub(super) async fn carry_out(
         &mut self,
         run: &Run,
+        relations: &[Relation],
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
-        match self.conduct(run, setting, &mut entry).await {
-            Ok(Ok(tag)) => {
-                self.record(entry.done(&tag)).await;
-                Ok(Verdict::Done(tag))
-            }
-            Ok(Err(report)) => {
-                self.record(entry.failed(&report)).await;
-                Ok(Verdict::Refused(report))
-            }
+        self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
+        let watched = self.begin_watching(relations);
+        let conducted = match self.conduct(run, setting, &mut entry).await {
+            Ok(conducted) => conducted,
             Err(broken) => {
+                self.seat.plan_ends();
                 self.record(entry.disconnected(&broken)).await;
-                Err(broken)
+                return Err(broken);
             }
+        };
+        // Should the session end right here, the statement was carried out all the same.
+        let after = self.end_watching(watched, setting.place).await;
+        self.seat.plan_ends();
+        let (follow_up, broken) = match after {
+            Ok((after, follow_up)) => {
+                entry.after(after);
+                (Some(follow_up), None)
+            }
+            Err(broken) => (None, Some(broken)),
+        };
+        let (event, verdict) = match conducted {
+            Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
+            Err(report) => (entry.failed(&report), Verdict::Refused(report)),
+        };
+        if let Some(follow_up) = follow_up {
+            aftermath::follow_up(&self.shared, event.clone(), follow_up);
         }
+        self.record(event).await;
+        broken.map_or(Ok(verdict), Err)
     }
 
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
@@ -306,6 +329,7 @@ impl Session {
                 let level = facts.client_min_messages.as_str();
                 self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
                 self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
                 Ok(facts)
             }
             Err(error) => {

@@ -4,12 +4,19 @@
 //! own (measured to cost less per transaction than one runtime over all processors). Sessions share nothing but
 //! [`Shared`].
 
+mod aftermath;
 mod auth_query;
 mod batches;
+mod blockers;
 mod buffer;
 mod conduct;
+mod console;
+mod control;
+mod desk;
 mod dialogue;
 mod extended;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod gentle;
 mod held;
 mod jobs;
@@ -24,14 +31,17 @@ mod scram;
 mod script;
 mod session;
 mod shapes;
+mod shows;
 mod startup;
 mod stream;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;
-mod wire;
+pub mod wire;
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Fsync, Sink};
+use crate::live::traffic::SNAPSHOT_EVERY;
+use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use std::fmt;
@@ -45,7 +55,7 @@ use stream::Stream;
 use tls::{Acceptor, Connector};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use verifiers::Verifiers;
 
 /// How long sessions that are ended in the middle of something have to say so.
@@ -83,13 +93,35 @@ pub struct Config {
     /// Another process may listen at the same TCP addresses.
     pub reuse_port: bool,
     pub upstream: Upstream,
-    pub audit: Option<PathBuf>,
+    pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.
     pub client_tls: Option<ClientTls>,
     /// None: the server is reached without TLS. Never used over a Unix socket.
     pub upstream_tls: Option<UpstreamTls>,
     pub auth: Auth,
+    pub console: Option<Console>,
+    pub control: Option<Control>,
     pub limits: Limits,
+}
+
+/// A database that is not the server's: SHOW and RELOAD for people with psql.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Console {
+    pub database: String,
+    /// Who may.
+    pub users: Vec<String>,
+    /// Where the server authenticates them.
+    pub auth_database: String,
+}
+
+/// User, password and database of a connection of the proxy's own to the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Control(pub tokio_postgres::Config);
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Control({:?})", self.0.get_user())
+    }
 }
 
 impl Config {
@@ -237,7 +269,13 @@ pub(crate) struct Shared {
     upstream: Upstream,
     limits: Limits,
     audit: Audit,
+    live: Arc<Live>,
+    /// This process among all that write the same audit log, now and later: part of a statement's id there.
+    instance: String,
     policy: Current<Policy>,
+    console: Option<Console>,
+    /// The console asks for a reload and waits for what came of it.
+    reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
@@ -248,6 +286,8 @@ pub(crate) struct Shared {
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     /// Connections that are open now.
     connections: AtomicUsize,
+    /// Events that will be written a little after their plans.
+    following: AtomicUsize,
     /// Sessions so far.
     sessions: AtomicU64,
     /// Some connection has ended.
@@ -337,30 +377,64 @@ impl Drop for Listener {
 
 /// Serves until SIGTERM or SIGINT. SIGHUP calls `load_policy` again and keeps the old policy when that fails, reads the
 /// TLS files and the verifiers again in the same way, and opens the audit file anew.
-pub fn serve(config: Config, load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>) -> Result<(), String> {
+pub fn serve(
+    config: Config,
+    live: Arc<Live>,
+    load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
+) -> Result<(), String> {
     let policy = load_policy()?;
     let audit = match &config.audit {
-        Some(path) => Audit::open(path)?,
+        Some(sink) => Audit::open(sink.clone())?,
         None => Audit::off(),
     };
+    live.begin(About {
+        upstream: config.upstream.to_string(),
+        connections_max: config.limits.connections_max,
+        audit: audit.clone(),
+        audit_file: config.audit.as_ref().map(|sink| sink.path.clone()),
+    });
+    live.set_policy(&policy.name);
+    let (reloads, asked_reloads) = mpsc::channel(1);
     let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
         audit,
+        live,
+        instance: instance()?,
         policy: Current::new(policy),
+        console: config.console.clone(),
+        reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
         has_successors: config.reuse_port,
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         connections: AtomicUsize::new(0),
+        following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
     let runtime = runtime()?;
-    runtime.block_on(run(config, shared, load_policy, asked))
+    let audit = shared.audit.clone();
+    runtime.block_on(async {
+        let ended = run(config, shared, asked_reloads, load_policy, asked).await;
+        audit.close().await;
+        ended
+    })
+}
+
+/// Eight characters that no other process is likely to have.
+fn instance() -> Result<String, String> {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut random = [0; 8];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut random)
+        .map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(random
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))
+        .collect())
 }
 
 /// A proxy within this process, without a port: for commands that work through it.
@@ -373,15 +447,26 @@ impl InProcess {
         policy: Policy,
         audit: Option<&std::path::Path>,
     ) -> Result<InProcess, String> {
+        let sink = audit.map(|path| Sink {
+            path: path.to_path_buf(),
+            fsync: Fsync::default(),
+            rotate_bytes: None,
+            rotate_after: None,
+        });
         Ok(InProcess(Arc::new(Shared {
             upstream,
             limits: Limits::default(),
-            audit: audit.map_or_else(|| Ok(Audit::off()), Audit::open)?,
+            audit: sink.map_or_else(|| Ok(Audit::off()), Audit::open)?,
+            live: Arc::default(),
+            instance: instance()?,
+            console: None,
+            reloads: mpsc::channel(1).0,
             policy: Current::new(policy),
             acceptor: None,
             connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
             has_successors: false,
             verifiers: None,
+            following: AtomicUsize::new(0),
             cancels: DashMap::new(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
@@ -413,6 +498,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 async fn run(
     config: Config,
     shared: Arc<Shared>,
+    mut asked_reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
     asked: mpsc::Receiver<auth_query::Ask>,
 ) -> Result<(), String> {
@@ -434,6 +520,12 @@ async fn run(
     }
     drop(accepted);
     let workers = workers(&shared)?;
+    tokio::spawn(keep_traffic(Arc::clone(&shared)));
+    if let Some(Control(control)) = config.control.clone() {
+        let questions = shared.live.open_desk();
+        tokio::spawn(control::run(Arc::clone(&shared), control, questions));
+    }
+    shared.live.set_phase(Phase::Serving);
     tokio::spawn(auth_query::answer(Arc::clone(&shared), asked));
     readiness::ready();
     let mut turn = 0;
@@ -463,7 +555,14 @@ async fn run(
             }
             _ = hangup.recv() => {
                 readiness::reloading();
-                reload(&shared, &load_policy);
+                // The log has told what is wrong.
+                let _ = reload(&shared, &load_policy);
+                readiness::ready();
+            }
+            Some(answer) = asked_reloads.recv() => {
+                readiness::reloading();
+                // A console that has gone does not want to know.
+                let _ = answer.send(reload(&shared, &load_policy));
                 readiness::ready();
             }
             _ = terminate.recv() => {
@@ -487,9 +586,10 @@ async fn run(
     }
 }
 
-/// Waits until no connection is left, at most until then.
+/// Waits until no connection and no event is left, at most until then.
 async fn ended(shared: &Shared, until: tokio::time::Instant) {
-    while shared.connections.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < until {
+    let left = || shared.connections.load(Ordering::Relaxed) + shared.following.load(Ordering::Relaxed);
+    while left() > 0 && tokio::time::Instant::now() < until {
         let _ = tokio::time::timeout(Duration::from_millis(50), shared.ended.notified()).await;
     }
 }
@@ -497,6 +597,7 @@ async fn ended(shared: &Shared, until: tokio::time::Instant) {
 /// True if it was asked for a second time.
 fn stop(shared: &Shared) -> bool {
     let again = shared.stop.send_replace(Stop::Draining) != Stop::No;
+    shared.live.set_phase(Phase::Stopping);
     let sessions = shared.connections.load(Ordering::Relaxed);
     tracing::info!(
         sessions,
@@ -506,31 +607,55 @@ fn stop(shared: &Shared) -> bool {
     again
 }
 
-fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + Send)) {
+/// The error says what was wrong; what was right is in use all the same.
+fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + Send)) -> Result<(), String> {
     shared.audit.reopen();
+    let mut wrong = Vec::new();
     match load_policy() {
         Ok(policy) => {
             tracing::info!(policy = policy.name, "policy read again");
+            shared.live.set_policy(&policy.name);
             shared.policy.set(policy);
         }
-        Err(error) => tracing::error!(
-            error,
-            policy = shared.policy().name,
-            "the policy is wrong, the old one stays"
-        ),
+        Err(error) => {
+            let policy = shared.policy().name.clone();
+            tracing::error!(error, policy, "the policy is wrong, the old one stays");
+            wrong.push(error);
+        }
     }
     let client = shared.acceptor.as_ref().map(Acceptor::reload);
     let upstream = shared.connector.as_ref().map(Connector::reload);
     for reloaded in [client, upstream].into_iter().flatten() {
         match reloaded {
             Ok(()) => tracing::info!("TLS files read again"),
-            Err(error) => tracing::error!(error, "the TLS files are wrong, the old certificates stay"),
+            Err(error) => {
+                tracing::error!(error, "the TLS files are wrong, the old certificates stay");
+                wrong.push(error);
+            }
         }
     }
     match shared.verifiers.as_ref().map(Verifiers::reload) {
         None => {}
         Some(Ok(())) => tracing::info!("auth file read again"),
-        Some(Err(error)) => tracing::error!(error, "the auth file is wrong, the old verifiers stay"),
+        Some(Err(error)) => {
+            tracing::error!(error, "the auth file is wrong, the old verifiers stay");
+            wrong.push(error);
+        }
+    }
+    shared.live.set_reloaded(wrong.is_empty());
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("; "))
+    }
+}
+
+/// So that a plan can tell how long statements took before it.
+async fn keep_traffic(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(SNAPSHOT_EVERY);
+    loop {
+        every.tick().await;
+        shared.live.traffic.keep();
     }
 }
 

@@ -10,12 +10,15 @@ use super::responses::{Expect, Responses};
 use super::shapes::Shapes;
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
+use crate::live::traffic::Probe;
+use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
@@ -182,6 +185,12 @@ pub struct Relay {
     pub position_shift: usize,
     /// The server was given other text than the client's: a position in it would mislead.
     pub hide_position: bool,
+    /// What others see of this session's traffic.
+    pub flow: Arc<Flow>,
+    live: Arc<Live>,
+    probe: Probe,
+    /// Query and Execute messages that went on.
+    pub executed: u64,
     statement_bytes_max: usize,
     /// So many answers may be owed; above it the client is not read until some came.
     pipeline_max: usize,
@@ -200,7 +209,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub fn new(client: Stream, server: Stream, limits: &Limits) -> Relay {
+    pub fn new(client: Stream, server: Stream, limits: &Limits, live: Arc<Live>) -> Relay {
         let channel_binding = match (client.is_tls(), server.is_tls()) {
             (_, false) => ChannelBinding::AsItIs,
             (false, true) => ChannelBinding::Strip,
@@ -243,6 +252,10 @@ impl Relay {
             kept_tag: None,
             position_shift: 0,
             hide_position: false,
+            flow: Arc::default(),
+            live,
+            probe: Probe::default(),
+            executed: 0,
             statement_bytes_max: limits.statement_bytes_max,
             pipeline_max: limits.pipeline_max,
             channel_binding,
@@ -352,6 +365,10 @@ impl Relay {
     pub fn pass_frame(&mut self, len: usize) {
         if let Some(&tag) = self.up.unjudged().first() {
             self.responses.sent(tag);
+            if matches!(tag, b'Q' | b'E') {
+                self.executed += 1;
+                self.probe.executes();
+            }
             self.up.pass(len);
         }
     }
@@ -359,6 +376,7 @@ impl Relay {
     /// Other bytes go on in its place.
     pub fn replace_frame(&mut self, len: usize, frame: &[u8]) {
         self.responses.sent(frame[0]);
+        self.executed += 1;
         self.up.replace(len, frame);
     }
 
@@ -367,11 +385,27 @@ impl Relay {
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+        let polled = self.poll_both(cx, mode);
+        let flowed = Flowed {
+            statements: self.executed,
+            bytes_from_client: self.up.bytes_read(),
+            bytes_from_server: self.down.bytes_read(),
+        };
+        let idle = self.responses.quiescent() && self.down.written();
+        self.flow.publish(flowed, idle, self.status != b'I');
+        polled
+    }
+
+    fn poll_both(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
         loop {
             let up = self.poll_up(cx, mode)?;
             let down = self.poll_down(cx)?;
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
+            }
+            if mode == Mode::Settle && self.responses.lost() {
+                let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
+                return Poll::Ready(Err(Broken::Protocol(what.into())));
             }
             if mode != Mode::Forward && self.settled() {
                 return Poll::Ready(Ok(Event::Quiescent));
@@ -501,9 +535,15 @@ impl Relay {
                 self.discard_to_sync = false;
             }
             match self.look(tag, len)? {
-                Look::Pass => self.pass_frame(len),
+                Look::Pass => {
+                    self.time(tag, len);
+                    self.pass_frame(len);
+                }
                 Look::Wait => return Ok(None),
-                Look::Stop(event) => return Ok(Some(event)),
+                Look::Stop(event) => {
+                    self.probe.give_up();
+                    return Ok(Some(event));
+                }
             }
         }
     }
@@ -558,6 +598,34 @@ impl Relay {
             b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
+        }
+    }
+
+    /// A frame that passes may begin a statement that is timed. A Query or Parse is here as a whole.
+    fn time(&mut self, tag: u8, len: usize) {
+        if self.responses.skipping() {
+            return;
+        }
+        let alone = self.responses.quiescent();
+        let (probe, traffic) = (&mut self.probe, &self.live.traffic);
+        let here = self.up.unjudged();
+        match tag {
+            b'Q' if alone => {
+                if let Some(text) = wire::query_text(&here[..len.min(here.len())]) {
+                    probe.query(traffic, text);
+                }
+            }
+            b'P' => {
+                if let Some(parse) = wire::parse_message(&here[..len.min(here.len())]) {
+                    probe.parse(traffic, parse.name, parse.text, alone);
+                }
+            }
+            b'B' if alone && probe.is_due() => {
+                if let Some((_, statement)) = wire::bind_names(here) {
+                    probe.start(probe.of_prepared(traffic, statement));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -622,6 +690,7 @@ impl Relay {
             if !self.down.at_frame() && !self.down.pass_body() {
                 return Ok(());
             }
+            self.down.pass_rows();
             let here = self.down.unjudged();
             let Some(header) = here.first_chunk::<HEADER>() else {
                 return Ok(());
@@ -654,7 +723,10 @@ impl Relay {
                     continue;
                 }
             } else {
-                self.failed |= tag == b'E';
+                if tag == b'E' {
+                    self.failed = true;
+                    self.probe.give_up();
+                }
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
                 if tag == b's' && self.responses.front() == Some(Expect::Execute) {
                     self.group.executed = true;
@@ -675,6 +747,9 @@ impl Relay {
                 let status = frame.get(HEADER).copied();
                 self.ready_with(status);
                 self.responses.received(tag);
+                if self.responses.quiescent() {
+                    self.probe.done(&self.live.traffic);
+                }
                 if self.swallow_ready {
                     self.down.cut(len);
                     return false;
@@ -723,6 +798,7 @@ impl Relay {
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
                 if tag == b'E' {
+                    self.probe.give_up();
                     self.failed = true;
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
@@ -839,6 +915,29 @@ impl Relay {
     /// there is room, so that its going away is noticed.
     pub async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// The client's next whole message, where this proxy itself answers it. None: the client has gone.
+    pub async fn client_frame(&mut self, bytes_max: usize) -> Result<Option<Vec<u8>>, Broken> {
+        std::future::poll_fn(|cx| {
+            loop {
+                let here = self.up.unjudged();
+                if let Some(header) = here.first_chunk::<HEADER>() {
+                    let len = wire::frame_len(header).filter(|len| *len <= bytes_max);
+                    let len = len.ok_or_else(|| Broken::Protocol("a message of invalid length".into()))?;
+                    if here.len() >= len {
+                        let frame = here[..len].to_vec();
+                        self.up.discard(len);
+                        return Poll::Ready(Ok(Some(frame)));
+                    }
+                    self.up.want(len);
+                }
+                if ready!(self.up.poll_read(&mut self.client, cx)).map_err(Broken::Client)? == 0 {
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        })
+        .await
     }
 
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, Broken>> {

@@ -15,7 +15,8 @@ pub enum Expect {
     Query,
     Sync,
     FunctionCall,
-    /// Is not answered: the end of COPY data that the client sent before the server had asked for data.
+    /// These two are not answered. Sent before the server has asked for data: they belong to a COPY, if one comes.
+    CopyData,
     CopyEnd,
 }
 
@@ -25,6 +26,11 @@ pub struct Responses {
     queue: VecDeque<Expect>,
     skipping: bool,
     copy_in: bool,
+    /// Syncs among the data of the COPY that goes on. The server swallows them (manual section 55.2.6), unless the COPY
+    /// has failed before it came to them.
+    swallowed: usize,
+    /// A COPY has failed that may have swallowed some Syncs, and some not.
+    lost: bool,
 }
 
 impl Responses {
@@ -39,27 +45,38 @@ impl Responses {
             b'Q' => Expect::Query,
             b'F' => Expect::FunctionCall,
             b'S' => Expect::Sync,
-            b'c' | b'f' => {
-                if !std::mem::take(&mut self.copy_in) && !self.skipping && !self.queue.is_empty() {
-                    self.queue.push_back(Expect::CopyEnd);
-                }
-                return;
-            }
+            b'd' => Expect::CopyData,
+            b'c' | b'f' => Expect::CopyEnd,
             _ => return,
         };
-        // In COPY-in mode the server swallows Sync (manual section 55.2.6), and after an error all but Sync.
-        if self.copy_in && expect == Expect::Sync {
+        if self.lost {
             return;
         }
-        // Anything else makes the COPY fail: the error is on its way.
-        self.copy_in = false;
+        if self.copy_in {
+            match expect {
+                Expect::CopyData => return,
+                Expect::Sync => {
+                    self.swallowed += 1;
+                    return;
+                }
+                // Anything but the end makes the COPY fail: the error is on its way.
+                _ => self.copy_in = false,
+            }
+            if expect == Expect::CopyEnd {
+                return;
+            }
+        }
         if self.skipping {
             if expect != Expect::Sync {
                 return;
             }
             self.skipping = false;
         }
-        self.queue.push_back(expect);
+        match (expect, self.queue.back()) {
+            // No COPY can come, or it is known that there is data.
+            (Expect::CopyData | Expect::CopyEnd, None) | (Expect::CopyData, Some(Expect::CopyData)) => {}
+            _ => self.queue.push_back(expect),
+        }
     }
 
     /// A backend message of type `tag` came in.
@@ -70,43 +87,61 @@ impl Responses {
             | (b'2', Some(Expect::Bind))
             | (b'3', Some(Expect::Close))
             | (b'T' | b'n', Some(Expect::Describe))
-            | (b'C' | b'I' | b's', Some(Expect::Execute))
+            | (b'I' | b's', Some(Expect::Execute))
             | (b'Z', Some(Expect::Query | Expect::Sync | Expect::FunctionCall)) => {
                 self.queue.pop_front();
-                if tag == b'Z' || tag == b'C' {
-                    self.copy_in = false;
-                }
             }
+            (b'C', Some(Expect::Execute)) => {
+                self.queue.pop_front();
+                self.copy_ended();
+            }
+            (b'C', Some(Expect::Query)) => self.copy_ended(),
+            // Unexpected, and a server that says so skips nothing.
+            (b'Z', None) => self.skipping = false,
             (b'E', front) => self.failed(front),
-            (b'G', _) => self.copy_begins(),
+            (b'G', Some(Expect::Execute | Expect::Query)) => self.copy_begins(),
             _ => {}
         }
-        // There was no COPY: the server has ignored it.
-        while self.queue.front() == Some(&Expect::CopyEnd) {
+        // There was no COPY: the server has ignored them.
+        while let Some(Expect::CopyData | Expect::CopyEnd) = self.queue.front() {
             self.queue.pop_front();
         }
     }
 
-    /// What was pipelined behind the COPY: a Sync before the end of the data was swallowed, and what comes after the end
-    /// is answered after the COPY.
+    /// The server takes what was pipelined behind the front as the COPY's, up to the end of the data.
     fn copy_begins(&mut self) {
-        if self.queue.front() == Some(&Expect::Execute) {
-            while self.queue.get(1) == Some(&Expect::Sync) {
-                self.queue.remove(1);
+        self.copy_ended();
+        let mut data = false;
+        while let Some(next) = self.queue.get(1) {
+            match next {
+                Expect::Sync => self.swallowed += usize::from(data),
+                Expect::CopyData => data = true,
+                Expect::CopyEnd => {}
+                // Makes the COPY fail: the error is on its way.
+                _ => return,
+            }
+            if self.queue.remove(1) == Some(Expect::CopyEnd) {
+                return;
             }
         }
-        let end = self.queue.iter().position(|expect| *expect == Expect::CopyEnd);
-        // Anything else that was pipelined makes the COPY fail: the error is on its way.
-        self.copy_in = end.is_none() && self.queue.len() == 1;
-        if let Some(end) = end {
-            self.queue.remove(end);
-        }
+        self.copy_in = true;
+    }
+
+    fn copy_ended(&mut self) {
+        self.copy_in = false;
+        self.swallowed = 0;
     }
 
     fn failed(&mut self, front: Option<Expect>) {
-        self.copy_in = false;
+        if self.swallowed > 0 {
+            self.lost = true;
+            self.skipping = false;
+            self.queue.clear();
+        }
+        self.copy_ended();
         match front {
             None | Some(Expect::Query | Expect::Sync | Expect::FunctionCall) => {}
+            Some(_) if self.lost => {}
             Some(_) => {
                 while let Some(next) = self.queue.front() {
                     if *next == Expect::Sync {
@@ -121,7 +156,12 @@ impl Responses {
 
     /// Nothing is owed.
     pub fn quiescent(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.lost
+    }
+
+    /// What the server owes cannot be known any more: Syncs stood in the middle of the data of a COPY that has failed.
+    pub fn lost(&self) -> bool {
+        self.lost
     }
 
     /// A statement of ours failed behind a Flush.
@@ -149,8 +189,9 @@ impl Responses {
 
     /// The last answers wait in the server until it is asked to flush: no Sync or simple query is behind them.
     pub fn awaits_flush(&self) -> bool {
+        let answered = |expect: &&Expect| !matches!(expect, Expect::CopyData | Expect::CopyEnd);
         !matches!(
-            self.queue.back(),
+            self.queue.iter().rfind(answered),
             None | Some(Expect::Query | Expect::FunctionCall | Expect::Sync)
         )
     }
@@ -162,6 +203,11 @@ mod tests {
 
     /// Plays `>X` (sent) and `<X` (received) and tells what is left.
     fn check(script: &str, expect: (usize, bool)) {
+        let responses = played(script);
+        assert_eq!((responses.len(), responses.skipping()), expect, "{script}");
+    }
+
+    fn played(script: &str) -> Responses {
         let mut responses = Responses::default();
         for word in script.split_whitespace() {
             let (direction, tag) = (word.as_bytes()[0], word.as_bytes()[1]);
@@ -171,7 +217,7 @@ mod tests {
                 responses.received(tag)
             }
         }
-        assert_eq!((responses.len(), responses.skipping()), expect, "{script}");
+        responses
     }
 
     #[test]
@@ -208,11 +254,28 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_fails_among_syncs_leaves_nothing_known() {
+        let lost = |script: &str| {
+            let responses = played(script);
+            assert!(!responses.quiescent() && !responses.skipping(), "{script}");
+            responses.lost()
+        };
+        assert!(lost(">P >B >E <1 <2 <G >d >S >d <E"));
+        assert!(lost(">P >B >E >d >S >d >c >S <1 <2 <G <E <Z"));
+        // A Sync right behind the Execute is swallowed before there is data that could be wrong.
+        check(">P >B >E >S >d >c >S <1 <2 <G <E <Z", (0, false));
+        check(">P >B >E <1 <2 <G >d >S >c <C >S <Z", (0, false));
+    }
+
+    #[test]
     fn copy_in_swallows_sync() {
         check(">P >B >E <1 <2 <G >d >S >c >S <C <Z", (0, false));
         check(">P >B >E >S <1 <2 <G >d >c >S <C <Z", (0, false));
         check(">Q <G >d >c <C <Z", (0, false));
         check(">Q <G >d <E <Z", (0, false));
+        check(">Q <C >S <G >d >c <C <Z", (0, false));
+        check(">Q <G >d >c <C <G >c <C <Z", (0, false));
+        check(">Q >c >d >c <G <C <G <C <Z", (0, false));
         // Everything at once, before the server has said anything.
         check(">P >B >E >d >c >S <1 <2 <G <C", (1, false));
         check(">P >B >E >d >c >S <1 <2 <G <C <Z", (0, false));

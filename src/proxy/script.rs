@@ -169,10 +169,15 @@ impl Session {
         } else {
             Place::Alone
         };
-        match self
+        let verdict = self
             .verdict(statement, place, &Parameters::default(), Closing::Sync, shift)
-            .await?
+            .await?;
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
         {
+            return self.fail_part(report, open).await;
+        }
+        match verdict {
             Verdict::Forward(entry) => {
                 let next = self.forward_part(bytes, shift).await?;
                 if let Some(entry) = entry {
@@ -233,6 +238,7 @@ impl Session {
         self.relay.position_shift = shift;
         self.relay.capture = true;
         self.relay.responses.sent(b'Q');
+        self.relay.executed += 1;
         self.relay.send(&frame).await;
         let result = self.relay.settle().await;
         self.relay.swallow_ready = false;

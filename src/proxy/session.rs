@@ -11,6 +11,7 @@ use super::relay::{Broken, Event, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
+use crate::live::Seated;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
@@ -23,6 +24,8 @@ pub struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: Arc<CancelFlag>,
     pub(super) who: Who,
+    /// What others see of it.
+    pub(super) seat: Seated,
     /// Statements that were judged, for the audit events' ids.
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
@@ -224,6 +227,11 @@ impl Session {
     }
 
     pub(super) async fn answer_query(&mut self, len: usize, verdict: Verdict) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
+            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
+        {
+            return self.refuse_query(len, report).await;
+        }
         match verdict {
             Verdict::Forward(None) => self.relay.pass_frame(len),
             Verdict::Forward(Some(entry)) => {

@@ -3,13 +3,14 @@
 //! Authentication is between the client and the server, and its messages are relayed; with `--auth scram` it is done in
 //! [`super::login`] before that. None of its messages is kept.
 
+use super::console;
 use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
 use super::stream::Stream;
 use super::tls::Acceptor;
 use super::wire::{self, Report};
-use super::{CancelFlag, Shared, Stop};
+use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
 use std::io;
@@ -31,7 +32,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const HANDSHAKE: u8 = 0x16;
 
 /// What a client says first, apart from requests for encryption that are declined.
-enum First {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum First {
     Startup(Vec<u8>),
     Cancel(Vec<u8>),
     /// It asked for TLS and was told to go ahead.
@@ -143,7 +145,7 @@ async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<(Stream, Option<
             let (encrypted, end_point) = acceptor.accept(plain).await?;
             Ok((Stream::Tls(Box::new(encrypted)), end_point))
         }
-        Stream::Unix(_) | Stream::Tls(_) => Err("a request for encryption where there can be none".into()),
+        _ => Err("a request for encryption where there can be none".into()),
     }
 }
 
@@ -156,7 +158,7 @@ async fn first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, St
     first
 }
 
-async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
+pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
     let mut negotiated = (client.is_tls(), client.is_tls());
     loop {
         let mut head = [0; 4];
@@ -194,7 +196,7 @@ async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<Firs
                     // Somebody in between could have put it there, to be taken for what was encrypted later.
                     return Err("received unencrypted data after a request for encryption".into());
                 }
-                let yes = code == SSL_REQUEST && offers_tls && matches!(client, Stream::Tcp(_));
+                let yes = code == SSL_REQUEST && offers_tls && !matches!(client, Stream::Unix(_));
                 let answer = if yes { b"S" } else { b"N" };
                 client.write_all(answer).await.map_err(|error| error.to_string())?;
                 if yes {
@@ -253,6 +255,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         Ok(server) => server,
         Err(error) => {
             tracing::warn!(client = address, error, "the server cannot be reached");
+            shared.live.ledger().upstream_error("connect");
             let report = Report::fatal(
                 "08001",
                 &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
@@ -260,6 +263,14 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             refuse(&mut client, &report).await;
             return;
         }
+    };
+    let console = shared
+        .console
+        .as_ref()
+        .filter(|console| console.database == parameters.database);
+    let packet = match console {
+        Some(console) => console::at_database(&packet, &console.auth_database),
+        None => packet,
     };
     if let Err(error) = send(&mut server, &packet).await {
         let report = Report::fatal(
@@ -290,8 +301,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-    let mut relay = Relay::new(client, server, &shared.limits);
-    relay.replication = parameters.replication;
+    let mut relay = Relay::new(client, server, &shared.limits, Arc::clone(&shared.live));
+    relay.replication = parameters.replication && console.is_none();
     if shared.verifiers.is_some() {
         relay.authenticated();
     }
@@ -303,6 +314,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
                 client = address,
                 "the server closed the connection without a word"
             );
+            shared.live.ledger().upstream_error("closed");
             give_up(relay, &shared, "closed the connection during authentication").await;
             return;
         }
@@ -324,6 +336,9 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             return;
         }
     }
+    if let Some(console) = console {
+        return open_console(relay, &user_name(&packet), console, &shared).await;
+    }
     let key = relay.cancel_key.clone();
     let who = Who {
         session: id,
@@ -335,8 +350,10 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     };
     let cancel = Arc::new(CancelFlag::default());
     shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
         relay,
+        seat,
         shared: Arc::clone(&shared),
         cancel,
         who,
@@ -351,6 +368,32 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     shared.cancels.remove(&key);
     session.relay.close().await;
+}
+
+/// The server has let the user in, and is needed no more.
+async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: &Arc<Shared>) {
+    let mut terminate = BytesMut::new();
+    wire::put_frame(&mut terminate, b'X', |_| {});
+    relay.send(&terminate).await;
+    relay.server.close().await;
+    let ended = if console.users.iter().any(|known| known.as_bytes() == user) {
+        console::converse(&mut relay, shared).await
+    } else {
+        let mut out = BytesMut::new();
+        Report::fatal(
+            "42501",
+            &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)),
+        )
+        .hint("--console-users names who may.")
+        .put_error(&mut out);
+        relay.tell(&out).await
+    };
+    if let Err(Broken::Protocol(what)) = ended {
+        let mut out = BytesMut::new();
+        Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+        let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+    }
+    relay.client.close().await;
 }
 
 /// Authentication has not come to its end; `why` is about the server.
@@ -381,15 +424,15 @@ async fn end_broken(session: &mut Session, broken: &Broken) {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Parameters {
-    user: String,
-    database: String,
-    application_name: String,
-    replication: bool,
+pub(super) struct Parameters {
+    pub(super) user: String,
+    pub(super) database: String,
+    pub(super) application_name: String,
+    pub(super) replication: bool,
 }
 
 /// What the session needs to know of the startup packet, which goes to the server as it is.
-fn startup_parameters(packet: &[u8]) -> Parameters {
+pub(super) fn startup_parameters(packet: &[u8]) -> Parameters {
     let mut found = Parameters::default();
     let mut rest = packet.get(8..).unwrap_or_default();
     while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
@@ -418,7 +461,7 @@ fn startup_parameters(packet: &[u8]) -> Parameters {
 }
 
 /// The user as the server sees it: bytes, the last of several, cut as every name is.
-fn user_name(packet: &[u8]) -> Vec<u8> {
+pub(super) fn user_name(packet: &[u8]) -> Vec<u8> {
     const NAME_BYTES_MAX: usize = 63;
     let mut rest = packet.get(8..).unwrap_or_default();
     let mut user = &[][..];

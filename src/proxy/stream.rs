@@ -17,6 +17,8 @@ pub enum Stream {
     Unix(UnixStream),
     /// Boxed, since it is fifty times as large as the others.
     Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(any(test, fuzzing))]
+    Memory(super::fuzz::memory::Memory),
 }
 
 impl Stream {
@@ -68,6 +70,8 @@ impl Stream {
             Stream::Tcp(s) => socket2::SockRef::from(s).peek(&mut byte),
             Stream::Unix(s) => socket2::SockRef::from(s).peek(&mut byte),
             Stream::Tls(_) => Ok(0),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => Ok(usize::from(s.has_more())),
         };
         peeked.is_ok_and(|n| n > 0)
     }
@@ -83,6 +87,8 @@ impl AsyncRead for Stream {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 other => other,
             },
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => s.poll_read(buf),
         }
     }
 }
@@ -93,6 +99,8 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Unix(s) => Pin::new(s).poll_write(cx, buf),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_write(cx, buf),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(s) => s.poll_write(buf),
         }
     }
 
@@ -100,6 +108,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_flush(cx),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -108,6 +118,8 @@ impl AsyncWrite for Stream {
             Stream::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Unix(s) => Pin::new(s).poll_shutdown(cx),
             Stream::Tls(s) => Pin::new(s.as_mut()).poll_shutdown(cx),
+            #[cfg(any(test, fuzzing))]
+            Stream::Memory(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -134,7 +134,7 @@ impl Stream {
                 ParsedCertificate::try_from(certificate).ok()?;
                 server_end_point(certificate)
             }
-            Stream::Tcp(_) | Stream::Unix(_) => None,
+            _ => None,
         }
     }
 

@@ -17,6 +17,19 @@ pub fn frame_len(bytes: &[u8; HEADER]) -> Option<usize> {
     (len >= 4).then(|| len as usize + 1)
 }
 
+/// The length of the whole DataRow and CopyData messages that come first: of these, most of what a server says, nothing is
+/// of interest but where they end.
+pub fn rows_len(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let [b'D' | b'd', ..] = rest
+        && let Some(len) = rest.first_chunk().and_then(frame_len)
+        && let Some(after) = rest.get(len..)
+    {
+        rest = after;
+    }
+    bytes.len() - rest.len()
+}
+
 /// The bytes before the first NUL and those after it.
 pub fn c_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let nul = memchr::memchr(0, bytes)?;
@@ -66,6 +79,44 @@ pub fn bind_parameters(frame: &[u8]) -> Option<&[u8]> {
         at += 4 + usize::try_from(len).unwrap_or(0);
     }
     body.get(..at)
+}
+
+/// Of what [`bind_parameters`] gives, for people: text as it is, binary values in hexadecimal, long ones cut. Only the first
+/// hundred.
+pub fn bound_values(parameters: &[u8]) -> Vec<Option<String>> {
+    const VALUES_MAX: usize = 100;
+    const VALUE_BYTES_MAX: usize = 1_000;
+    let number = |at: usize| Some(u16::from_be_bytes([*parameters.get(at)?, *parameters.get(at + 1)?]));
+    let formats = number(0).unwrap_or(0) as usize;
+    let is_binary = |n: usize| match formats {
+        0 => false,
+        1 => number(2) == Some(1),
+        _ => number(2 + 2 * n) == Some(1),
+    };
+    let mut at = 2 + 2 * formats;
+    let count = number(at).unwrap_or(0) as usize;
+    at += 2;
+    let mut next = |n: usize| -> Option<Option<String>> {
+        let length = i32::from_be_bytes(parameters.get(at..at + 4)?.try_into().ok()?);
+        at += 4;
+        let Ok(length) = usize::try_from(length) else {
+            return Some(None);
+        };
+        let value = parameters.get(at..at + length)?;
+        at += length;
+        let shown = &value[..length.min(VALUE_BYTES_MAX)];
+        let mut text = match is_binary(n) {
+            true => shown
+                .iter()
+                .fold("\\x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
+            false => String::from_utf8_lossy(shown).into_owned(),
+        };
+        if shown.len() < length {
+            text.push_str(&format!(" … [{length} bytes]"));
+        }
+        Some(Some(text))
+    };
+    (0..count.min(VALUES_MAX)).map_while(&mut next).collect()
 }
 
 /// The result formats of a whole Bind frame as they were sent.
@@ -470,6 +521,19 @@ mod tests {
             let [a, b, c, d] = len.to_be_bytes();
             assert_eq!(frame_len(&[b'Q', a, b, c, d]), None);
         }
+    }
+
+    #[test]
+    fn rows_end_where_something_else_begins() {
+        let check = |bytes: &[u8], expect: usize| assert_eq!(rows_len(bytes), expect, "{}", bytes.escape_ascii());
+        check(b"", 0);
+        check(b"D\0\0\0\x06\0\0", 7);
+        check(b"D\0\0\0\x04d\0\0\0\x05xC\0\0\0\x04", 11);
+        check(b"D\0\0\0\x04D\0\0\0\x05", 5);
+        check(b"D\0\0\0\x04D\0\0", 5);
+        check(b"D\0\0\0\x03D\0\0\0\x04", 0);
+        check(b"D\xff\xff\xff\xff", 0);
+        check(b"Z\0\0\0\x05I", 0);
     }
 
     #[test]

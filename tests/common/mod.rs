@@ -216,7 +216,7 @@ impl Stage {
         self.dir.path().join("audit.jsonl")
     }
 
-    /// Every line of the audit log, which must all be whole JSON objects.
+    /// Every event of the audit log, whose lines must all be whole JSON objects; not those about the log itself.
     #[track_caller]
     pub fn audit_lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
@@ -226,6 +226,7 @@ impl Stage {
         );
         text.lines()
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line:?}")))
+            .filter(|line: &serde_json::Value| line["event"] != "log")
             .collect()
     }
 

@@ -56,8 +56,14 @@ enum Orphan {
 /// `gates` is how many DDL commands the plan has at least, so that nothing is tested by nothing.
 #[track_caller]
 fn killed_at_every_step(major: u32, statement: &str, check: &str, gates: u64) {
+    killed_at_every_step_after(major, "", statement, check, gates);
+}
+
+/// `more` is made after [`USERS`].
+#[track_caller]
+fn killed_at_every_step_after(major: u32, more: &str, statement: &str, check: &str, gates: u64) {
     let direct = Stage::without_proxy(cluster(major), "direct");
-    direct.direct(USERS);
+    direct.direct(&format!("{USERS} {more}"));
     direct.direct(statement);
     let wanted = state(&direct, check);
 
@@ -73,7 +79,7 @@ fn killed_at_every_step(major: u32, statement: &str, check: &str, gates: u64) {
         };
         stage.direct(&format!(
             "DROP SCHEMA public CASCADE; CREATE SCHEMA public; ALTER SEQUENCE gate.count RESTART; \
-                 UPDATE gate.at SET n = {n}; {USERS}"
+                 UPDATE gate.at SET n = {n}; {USERS} {more}"
         ));
         watch.query("SELECT pg_advisory_lock(7)");
         let mut doomed = doomed(&stage);
@@ -109,7 +115,16 @@ fn killed_at_every_step(major: u32, statement: &str, check: &str, gates: u64) {
         // An orphan that did all of it leaves nothing to do, which PostgreSQL itself calls an error.
         if again.status != 0 {
             assert!(
-                orphan == Orphan::Finishes && again.stderr.contains("already exists"),
+                orphan == Orphan::Finishes
+                    && [
+                        "already exists",
+                        "does not exist",
+                        "is already a partition",
+                        "is not a partition",
+                        "multiple primary keys"
+                    ]
+                    .iter()
+                    .any(|said| again.stderr.contains(said)),
                 "{what}: {again:?}"
             );
         }
@@ -156,6 +171,108 @@ fn killed_within_an_index_and_a_unique_constraint() {
     for major in [15, 18] {
         let sql = "ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE (email)";
         killed_at_every_step(major, sql, NO_ROWS, 2);
+    }
+}
+
+/// An ALTER TABLE that is split goes on behind the actions that it has done.
+#[test]
+fn killed_within_a_split_alter_table() {
+    for major in [15, 18] {
+        let sql = "ALTER TABLE users ADD COLUMN a int DEFAULT 1, ADD CONSTRAINT users_email_check CHECK (email <> ''), \
+                   ADD CONSTRAINT users_email_key UNIQUE (email), ALTER COLUMN seen SET DEFAULT true, ADD CONSTRAINT users_id_check CHECK (id > 0)";
+        killed_at_every_step(major, sql, NO_ROWS, 10);
+    }
+}
+
+#[test]
+fn killed_within_a_drop_of_two_indexes() {
+    for major in [15, 18] {
+        let sql = "DROP INDEX users_one, users_two";
+        killed_at_every_step_after(
+            major,
+            "CREATE INDEX users_one ON users (email); CREATE INDEX users_two ON users (seen);",
+            sql,
+            NO_ROWS,
+            3,
+        );
+    }
+}
+
+const EVENTS: &str = "
+    CREATE TABLE events (id bigint, day int, note text) PARTITION BY RANGE (day);
+    CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM (0) TO (10);
+    CREATE TABLE events_2 PARTITION OF events FOR VALUES FROM (10) TO (20) PARTITION BY LIST (id);
+    CREATE TABLE events_2_a PARTITION OF events_2 DEFAULT;
+    CREATE TABLE events_rest PARTITION OF events DEFAULT;
+    CREATE TABLE events_9 (id bigint, day int, note text);
+    INSERT INTO events SELECT 1 + n % 10, n % 30, 'x' FROM generate_series(1, 300) n;
+    INSERT INTO events_9 SELECT n, 95, 'x' FROM generate_series(1, 300) n;
+    ANALYZE;";
+
+#[test]
+fn killed_within_an_index_of_a_partitioned_table() {
+    for major in [15, 18] {
+        killed_at_every_step_after(major, EVENTS, "CREATE INDEX events_note ON events (note)", NO_ROWS, 8);
+        killed_at_every_step_after(
+            major,
+            EVENTS,
+            "CREATE INDEX events_lower ON events (lower(note))",
+            NO_ROWS,
+            8,
+        );
+    }
+}
+
+#[test]
+fn killed_within_a_foreign_key_of_a_partitioned_table() {
+    for major in [15, 18] {
+        let fixture = format!("{EVENTS} ALTER TABLE users ADD UNIQUE (id, email);");
+        killed_at_every_step_after(
+            major,
+            &fixture,
+            "ALTER TABLE events ADD CONSTRAINT events_id_fkey FOREIGN KEY (id) REFERENCES users (id)",
+            NO_ROWS,
+            2,
+        );
+    }
+}
+
+#[test]
+fn killed_within_attach_partition() {
+    for major in [15, 18] {
+        let sql = "ALTER TABLE events ATTACH PARTITION events_9 FOR VALUES FROM (90) TO (99)";
+        let fixture = format!("{EVENTS} CREATE INDEX events_id ON events (id);");
+        killed_at_every_step_after(major, &fixture, sql, NO_ROWS, 6);
+        let sql = "CREATE TABLE events_8 PARTITION OF events FOR VALUES FROM (80) TO (89)";
+        killed_at_every_step_after(major, EVENTS, sql, NO_ROWS, 3);
+    }
+}
+
+#[test]
+fn killed_within_detach_partition() {
+    for major in [15, 18] {
+        let fixture = format!("{EVENTS} DROP TABLE events_rest;");
+        killed_at_every_step_after(
+            major,
+            &fixture,
+            "ALTER TABLE events DETACH PARTITION events_1",
+            NO_ROWS,
+            1,
+        );
+    }
+}
+
+#[test]
+fn killed_within_a_primary_key() {
+    for major in [15, 18] {
+        let bare =
+            "CREATE TABLE bare (a int, b int); INSERT INTO bare SELECT n, n FROM generate_series(1, 300) n; ANALYZE;";
+        killed_at_every_step_after(major, bare, "ALTER TABLE bare ADD PRIMARY KEY (a)", NO_ROWS, 4);
+        let key = "CREATE TABLE parts (a int, b int) PARTITION BY HASH (a);
+            CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+            CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+            INSERT INTO parts SELECT n, n FROM generate_series(1, 300) n; ANALYZE;";
+        killed_at_every_step_after(major, key, "ALTER TABLE parts ADD PRIMARY KEY (a)", NO_ROWS, 7);
     }
 }
 

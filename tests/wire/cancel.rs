@@ -12,8 +12,7 @@ on_both!(
     a_concurrent_build_that_is_cancelled_leaves_no_invalid_index,
 );
 
-const LARGE: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 10\nbatch_rows = 50\n";
+const LARGE: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 10\nbatch_rows = 50\nbatch_target_ms = 0\n";
 const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i FROM generate_series(1, 200) i; ANALYZE t";
 

@@ -15,8 +15,7 @@ on_both!(
 
 const TABLE: &str =
     "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i FROM generate_series(1, 1000) i; ANALYZE t";
-const BATCHES: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 20\nrows_max = 10\nbatch_rows = 50\n";
+const BATCHES: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 20\nrows_max = 10\nbatch_rows = 50\nbatch_target_ms = 0\n";
 
 fn run(sql: &str) -> Vec<u8> {
     [parse("", sql), bind("", ""), execute("", 0)].concat()

@@ -13,8 +13,7 @@ on_both!(
 );
 
 /// Every table counts as large, so that every rule fires.
-const LARGE: &str =
-    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 50\nbatch_rows = 30\n";
+const LARGE: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 50\nbatch_rows = 30\nbatch_target_ms = 0\n";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i; ANALYZE t;";
 

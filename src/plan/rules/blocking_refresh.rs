@@ -55,7 +55,12 @@ fn check(subject: &Subject) -> Option<Found> {
         view.described()
     );
     let otherwise = format!(
-        "CREATE UNIQUE INDEX CONCURRENTLY ON {v} (<its key>);  -- once\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
+        "CREATE UNIQUE INDEX CONCURRENTLY {i} ON {v} ({c});  -- once; the columns that tell its rows apart\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
+        i = splice::quote_ident(&super::names::object(&view.bare(), "key", "")),
+        c = view
+            .known
+            .and_then(|r| r.columns.first())
+            .map_or("…".to_string(), |c| splice::quote_ident(&c.name)),
         v = view.sql
     );
     Some(Found::steps(

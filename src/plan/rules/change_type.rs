@@ -1,9 +1,10 @@
 //! ALTER COLUMN … TYPE.
 
 use super::{Found, Rule, Subject, Table, names, rename_column, tree};
+use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableType, ColumnDef, Node, TypeName};
+use pg_query::protobuf::{AlterTableType, ColumnDef, Node, Token, TypeName};
 
 pub(super) const RULE: Rule = Rule {
     name: "change-type",
@@ -40,8 +41,14 @@ fn check(subject: &Subject) -> Option<Found> {
         table.described()
     );
     let new = names::object(name, "new", "");
-    let new_type = written(&action, definition).unwrap_or_else(|| "<the new type>".to_string());
-    let hint = rename_column::steps(&table, name, &new, &new_type);
+    let hint = match written(&action) {
+        Some((new_type, rest)) if rest.is_empty() => rename_column::steps(&table, name, &new, &new_type),
+        Some((new_type, rest)) => format!(
+            "{}\nThe values of the new column, in the trigger and the backfill, are those of: {rest}",
+            rename_column::steps(&table, name, &new, &new_type)
+        ),
+        None => rename_column::steps(&table, name, &new, "…"),
+    };
     Some(Found::advice(
         message,
         "add a column of the new type, keep both in step, deploy, then drop the old one",
@@ -49,16 +56,21 @@ fn check(subject: &Subject) -> Option<Found> {
     ))
 }
 
-/// The new type as the client wrote it.
-fn written(action: &super::Action, definition: &ColumnDef) -> Option<String> {
+/// The new type as the client wrote it, and what came behind it.
+fn written(action: &super::Action) -> Option<(String, String)> {
     let text = format!("{} {}", action.head, action.text);
     let command = super::column::parse_action(&text)?;
     let NodeEnum::ColumnDef(again) = command.def?.node? else {
         return None;
     };
     let start = usize::try_from(again.type_name.as_ref()?.location).ok()?;
-    let plain = definition.raw_default.is_none() && definition.coll_clause.is_none();
-    plain.then(|| text.get(start..).map(|t| t.trim().to_string()))?
+    let rest = text.get(start..)?;
+    let tokens = pg_query::scan(rest).ok()?.tokens;
+    let end = tokens
+        .iter()
+        .find(|t| matches!(t.token(), Token::Using | Token::Collate))
+        .map_or(rest.len(), |t| t.start as usize);
+    Some((rest.get(..end)?.trim().to_string(), rest.get(end..)?.trim().to_string()))
 }
 
 /// What it costs; None if it is instant.
@@ -67,34 +79,88 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     let Some(relation) = table.known else {
         return REWRITE;
     };
-    let Some(old) = relation.column(name).and_then(|c| Type::parse(&c.type_name)) else {
+    let stored = |c: &crate::plan::facts::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
+    let Some(old) = relation.column(name).and_then(stored) else {
         return REWRITE;
     };
     let Some(new) = definition.type_name.as_ref().and_then(Type::of) else {
         return REWRITE;
     };
-    if definition.raw_default.is_some() || !fits(&old, &new, subject) {
+    let Some(new) = below(subject, new) else {
+        return REWRITE;
+    };
+    let same_values = definition
+        .raw_default
+        .as_deref()
+        .is_none_or(|using| is_plain(using, name, definition));
+    if !same_values || new.constrained || !fits(&old, &new.stored, subject) {
         return REWRITE;
     }
-    let own_index = |i: &crate::plan::facts::Index| {
+    let new = new.stored;
+    let own_index = |i: &&crate::plan::facts::Index| {
         i.mentions.iter().any(|m| m == name) || i.columns.iter().flatten().any(|c| c == name)
     };
-    let mut indexes = relation.indexes.iter().filter(|i| own_index(i));
+    let with_children = || std::iter::once(relation).chain(subject.facts.descendants(relation));
     // Expressions and predicates hide their types, and so are built anew; so is any index if the operators change.
     let rebuilt =
         |i: &crate::plan::facts::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
     let operators = definition.coll_clause.is_some() || old.family() != new.family();
-    if indexes.any(|i| operators || rebuilt(i)) {
+    if with_children()
+        .flat_map(|r| &r.indexes)
+        .filter(own_index)
+        .any(|i| operators || rebuilt(i))
+    {
         return Some("rebuilds an index");
     }
-    if relation
-        .constraints
-        .iter()
-        .any(|c| c.kind == 'c' && c.columns.iter().any(|k| k == name))
-    {
+    let mentions = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.columns.iter().any(|k| k == name);
+    if with_children().flat_map(|r| &r.constraints).any(mentions) {
         return Some("scans all rows for a CHECK constraint");
     }
     None
+}
+
+/// USING that says no more than the type does: `c`, `c::type`.
+fn is_plain(using: &Node, name: &str, definition: &ColumnDef) -> bool {
+    match &using.node {
+        Some(NodeEnum::ColumnRef(column)) => tree::names(&column.fields).last().is_some_and(|last| last == name),
+        Some(NodeEnum::TypeCast(cast)) => {
+            let (wanted, given) = (
+                definition.type_name.as_ref().and_then(Type::of),
+                cast.type_name.as_ref().and_then(Type::of),
+            );
+            let inner = cast.arg.as_deref();
+            wanted.is_some() && wanted == given && inner.is_some_and(|inner| is_plain(inner, name, definition))
+        }
+        _ => false,
+    }
+}
+
+/// A type as it is stored, without the domains over it.
+struct Below {
+    stored: Type,
+    constrained: bool,
+}
+
+/// None for a domain whose base is not known.
+fn below(subject: &Subject, given: Type) -> Option<Below> {
+    let asked = Name {
+        schema: given.schema.clone(),
+        name: given.name.clone(),
+    };
+    match subject.facts.types.iter().find(|t| t.asked == asked && t.kind == 'd') {
+        None => Some(Below {
+            stored: given,
+            constrained: false,
+        }),
+        Some(_) if given.array => Some(Below {
+            stored: given,
+            constrained: true,
+        }),
+        Some(domain) => Some(Below {
+            stored: Type::parse(domain.base.as_deref()?)?,
+            constrained: domain.constrained,
+        }),
+    }
 }
 
 /// As the grammar names it: `int4`, `varchar` with 10.
@@ -157,6 +223,32 @@ impl Type {
     }
 }
 
+/// Zones in which a timestamp and a timestamptz are the same number.
+const ALWAYS_UTC: &[&str] = &[
+    "UTC",
+    "Etc/UTC",
+    "GMT",
+    "Etc/GMT",
+    "UCT",
+    "Etc/UCT",
+    "Zulu",
+    "Etc/Zulu",
+    "Universal",
+    "Etc/Universal",
+    "Greenwich",
+];
+
+/// The modifiers are the fields (0x7FFF: all) and the precision, both or none.
+fn wider_interval(old: &[i32], new: &[i32]) -> bool {
+    match (old, new) {
+        (_, []) => true,
+        ([old_fields, old_precision], [new_fields, new_precision]) => {
+            old_fields == new_fields && new_precision >= old_precision
+        }
+        _ => false,
+    }
+}
+
 /// Whether every stored value is a value of the new type as it is: measured on servers 12 to 18, and nothing else is believed.
 fn fits(old: &Type, new: &Type, subject: &Subject) -> bool {
     if old.schema.is_some() || new.schema.is_some() {
@@ -180,6 +272,9 @@ fn fits(old: &Type, new: &Type, subject: &Subject) -> bool {
         | ("timestamptz", "timestamptz")
         | ("time", "time")
         | ("timetz", "timetz") => wider,
+        ("interval", "interval") => wider_interval(&old.modifiers, &new.modifiers),
+        // A bpchar without a length keeps all blanks, as does what it comes from.
+        ("varchar", "bpchar") => new.modifiers.is_empty(),
         ("numeric", "numeric") => match (old.modifiers.as_slice(), new.modifiers.as_slice()) {
             (_, []) => true,
             ([p, rest @ ..], [wide, wide_rest @ ..]) => {
@@ -189,9 +284,9 @@ fn fits(old: &Type, new: &Type, subject: &Subject) -> bool {
         },
         ("varchar", "text") | ("cidr", "inet") | ("xml", "text") => new.modifiers.is_empty(),
         ("text", "varchar") => new.modifiers.is_empty(),
-        ("int4", "oid") | ("oid", "int4") => true,
+        ("int4", "oid" | "regclass") | ("oid" | "regclass", "int4") | ("oid", "regclass") | ("regclass", "oid") => true,
         ("timestamp", "timestamptz") | ("timestamptz", "timestamp") => {
-            old.modifiers == new.modifiers && matches!(subject.facts.time_zone.as_str(), "UTC" | "Etc/UTC")
+            old.modifiers == new.modifiers && ALWAYS_UTC.contains(&subject.facts.time_zone.as_str())
         }
         _ => false,
     }

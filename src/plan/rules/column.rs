@@ -63,18 +63,29 @@ pub(super) fn serial(column: &ColumnDef) -> Option<&'static str> {
 
 /// Whether the default may give each row another value, so that PostgreSQL has to rewrite the table.
 pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
-    tree::functions(expression).iter().any(|function| {
-        let Some(name) = function.last() else {
-            return true;
-        };
-        let schema = (function.len() > 1).then(|| function[function.len() - 2].clone());
-        let asked = |f: &&crate::plan::facts::Function| f.asked.name == *name && f.asked.schema == schema;
-        match subject.facts.functions.iter().find(asked) {
-            Some(known) => known.volatile,
-            None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),
-        }
-    })
+    let functions = tree::functions(expression);
+    // Before PostgreSQL 15 one function called timezone is volatile, that of times with a zone: not the one of now().
+    let of_now = |f: &Vec<String>| f.last().is_some_and(|name| NOW.contains(&name.as_str()));
+    let is_timezone = |f: &Vec<String>| f.last().is_some_and(|name| name == "timezone");
+    let only_now = functions.iter().any(of_now) && functions.iter().all(|f| of_now(f) || is_timezone(f));
+    functions
+        .iter()
+        .filter(|f| !(only_now && is_timezone(f)))
+        .any(|function| {
+            let Some(name) = function.last() else {
+                return true;
+            };
+            let schema = (function.len() > 1).then(|| function[function.len() - 2].clone());
+            let asked = |f: &&crate::plan::facts::Function| f.asked.name == *name && f.asked.schema == schema;
+            match subject.facts.functions.iter().find(asked) {
+                Some(known) => known.volatile,
+                None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),
+            }
+        })
 }
+
+/// They give a timestamptz.
+const NOW: &[&str] = &["now", "transaction_timestamp", "statement_timestamp"];
 
 /// Functions of pg_catalog that are IMMUTABLE or STABLE, for where no server is asked.
 const STEADY: &[&str] = &[
@@ -466,6 +477,7 @@ fn as_table_constraint(piece: &Piece, column: &str) -> Option<String> {
             let words = match piece.kind {
                 ConstrType::ConstrPrimary => "PRIMARY KEY",
                 _ if piece.constraint.nulls_not_distinct => "UNIQUE NULLS NOT DISTINCT",
+                _ if upper.starts_with("UNIQUE NULLS DISTINCT") => "UNIQUE NULLS DISTINCT",
                 _ => "UNIQUE",
             };
             let rest = upper.starts_with(words).then(|| &text[words.len()..])?;

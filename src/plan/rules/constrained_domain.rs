@@ -1,9 +1,12 @@
 //! ADD COLUMN of a domain that has constraints.
 
-use super::{Found, Rule, Subject, column, tree};
+use super::{Found, Rule, Subject, column, names, tree};
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
-use crate::plan::splice::quote_ident;
+use crate::plan::splice::{quote_ident, quote_literal};
+use pg_query::NodeEnum;
+use pg_query::protobuf::a_const::Val;
+use pg_query::protobuf::{ConstrType, Node};
 
 pub(super) const RULE: Rule = Rule {
     name: "constrained-domain",
@@ -28,7 +31,9 @@ fn check(subject: &Subject) -> Option<Found> {
         schema: parts.pop(),
     };
     let domain = subject.facts.types.iter().find(|t| t.asked == asked)?;
-    if domain.kind != 'd' || !domain.constrained {
+    // An array of it is stored as it is.
+    let array = added.type_name.as_ref().is_some_and(|t| !t.array_bounds.is_empty());
+    if domain.kind != 'd' || !domain.constrained || array {
         return None;
     }
     let table = subject.large(&subject.altered()?)?;
@@ -41,11 +46,59 @@ fn check(subject: &Subject) -> Option<Found> {
         super::sql_name(&asked),
         table.described()
     );
-    let hint = format!(
-        "ALTER TABLE {t} ADD COLUMN {c} <the domain's base type>;\n\
-         ALTER TABLE {t} ADD CONSTRAINT {check} CHECK (<the domain's condition on {c}>) NOT VALID;\n\
-         ALTER TABLE {t} VALIDATE CONSTRAINT {check};",
-        check = quote_ident(&super::names::object(&table.bare(), &added.colname, "check"))
+    let mut hint = format!(
+        "ALTER TABLE {t} ADD COLUMN {c} {};",
+        domain.base.as_deref().unwrap_or("text")
     );
+    if let Some(default) = default(&added.constraints) {
+        hint = format!("{}{default};", hint.trim_end_matches(';'));
+    }
+    let check = names::object(&table.bare(), &added.colname, "check");
+    for (n, condition) in domain.checks.iter().enumerate() {
+        let name = if n == 0 { check.clone() } else { format!("{check}{n}") };
+        // VALUE is a key word of domains' conditions; in the server's own text it stands in capitals.
+        let condition =
+            with_column(condition, &c).unwrap_or_else(|| format!("CHECK (…)  /* as {condition} says of VALUE */"));
+        hint.push_str(&format!(
+            "\nALTER TABLE {t} ADD CONSTRAINT {name} {condition} NOT VALID;\nALTER TABLE {t} VALIDATE CONSTRAINT {name};",
+            name = quote_ident(&name)
+        ));
+    }
+    if domain.not_null {
+        hint.push_str(&format!(
+            "\nALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL;  -- once no row is without a value"
+        ));
+    }
     Some(Found::advice(message, "use the base type and a CHECK constraint", hint))
+}
+
+/// ` DEFAULT …`, if it is a plain constant.
+fn default(constraints: &[Node]) -> Option<String> {
+    let constant = constraints.iter().find_map(|node| match &node.node {
+        Some(NodeEnum::Constraint(c)) if c.contype() == ConstrType::ConstrDefault => c.raw_expr.as_ref()?.node.as_ref(),
+        _ => None,
+    })?;
+    let NodeEnum::AConst(constant) = constant else {
+        return None;
+    };
+    match constant.val.as_ref()? {
+        Val::Ival(number) => Some(format!(" DEFAULT {}", number.ival)),
+        Val::Sval(text) => Some(format!(" DEFAULT {}", quote_literal(&text.sval))),
+        _ => None,
+    }
+}
+
+/// The domain's condition with the column in the place of VALUE.
+fn with_column(condition: &str, column: &str) -> Option<String> {
+    let tokens = pg_query::scan(condition).ok()?.tokens;
+    let values: Vec<(usize, usize)> = tokens
+        .iter()
+        .map(|t| (t.start as usize, t.end as usize))
+        .filter(|(start, end)| condition.get(*start..*end) == Some("VALUE"))
+        .collect();
+    let mut text = condition.to_string();
+    for (start, end) in values.into_iter().rev() {
+        text.replace_range(start..end, column);
+    }
+    Some(text)
 }

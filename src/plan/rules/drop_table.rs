@@ -47,8 +47,12 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let mut hint = String::new();
     for table in tables.iter().filter(|t| t.known.is_some_and(|r| r.is_partition)) {
+        let parent = table
+            .known
+            .and_then(|r| r.parents.first())
+            .map_or("its parent".to_string(), sql_name);
         hint.push_str(&format!(
-            "{t} is a partition, and its parent would be locked: first ALTER TABLE <parent> DETACH PARTITION {t} CONCURRENTLY;\n",
+            "{t} is a partition, and its parent would be locked: first ALTER TABLE {parent} DETACH PARTITION {t} CONCURRENTLY;\n",
             t = table.sql
         ));
     }

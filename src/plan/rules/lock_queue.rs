@@ -101,7 +101,6 @@ pub(in crate::plan) fn locks(subject: &Subject) -> bool {
         | N::CreateTableAsStmt(_)
         | N::CreateEventTrigStmt(_)
         | N::AlterEventTrigStmt(_)
-        | N::LockStmt(_)
         | N::AlterEnumStmt(_) => false,
         // A rebuild of everything takes its locks table by table over a long time.
         N::ReindexStmt(reindex) => {

@@ -3,13 +3,16 @@
 //! A rule says what a statement would do to a live table and how the same end state is reached safely. It never decides:
 //! what a finding means is the policy's, and how findings become one plan is [`super::compose`]'s.
 
+mod attach_partition;
 mod blocking_refresh;
 mod change_type;
 mod column;
 pub(super) mod concurrent_in_transaction;
 mod constrained_domain;
+mod domain_constraint;
 mod drop_column;
 mod drop_table;
+mod dynamic_sql;
 mod exclusion_constraint;
 mod large_write;
 pub(super) mod lock_queue;
@@ -18,12 +21,16 @@ pub(super) mod nonconcurrent_drop_index;
 pub(super) mod nonconcurrent_index;
 mod nonconcurrent_reindex;
 mod partition_lock;
+mod partitions;
 mod rename_column;
+mod rename_enum_value;
 mod rename_table;
 mod rewriting_table;
+mod scan_under_lock;
 mod serial_column;
+mod set_expression;
 pub(crate) mod set_not_null;
-mod steps;
+pub(super) mod steps;
 mod stored_generated_column;
 pub(super) mod tree;
 mod truncate;
@@ -43,7 +50,7 @@ use super::splice;
 use super::statement::Statement;
 use super::{Place, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, Constraint, RangeVar};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
 
 /// One danger, as data: the linter, `lockkeeper rules` and the README print it, plan() calls `check`.
 pub struct Rule {
@@ -150,15 +157,21 @@ pub static RULES: &[Rule] = &[
     validating_foreign_key::RULE,
     unique_constraint::RULE,
     exclusion_constraint::RULE,
+    scan_under_lock::RULE,
+    domain_constraint::RULE,
     change_type::RULE,
+    set_expression::RULE,
     rename_column::RULE,
     rename_table::RULE,
+    rename_enum_value::RULE,
     drop_column::RULE,
     drop_table::RULE,
     truncate::RULE,
     rewriting_table::RULE,
     blocking_refresh::RULE,
     partition_lock::RULE,
+    attach_partition::RULE,
+    dynamic_sql::RULE,
     large_write::RULE,
     update_limit::RULE,
     lock_queue::RULE,
@@ -228,31 +241,30 @@ impl Table<'_> {
     }
 }
 
+/// The name that the server will give to the unnamed constraint that this action adds.
+pub(super) fn name_to_be(facts: &Facts, table: Option<&Name>, command: &AlterTableCmd) -> Option<String> {
+    let relation = facts.relation(table?)?;
+    let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|d| d.node.as_ref()) else {
+        return None;
+    };
+    match constraint.contype() {
+        _ if !constraint.conname.is_empty() => Some(constraint.conname.clone()),
+        ConstrType::ConstrCheck => names::check(relation, constraint),
+        ConstrType::ConstrForeign => Some(names::foreign_key(relation, &tree::names(&constraint.fk_attrs))),
+        _ => None,
+    }
+}
+
 /// A relation of that name of which nothing is known.
 fn unknown(asked: &Name) -> Relation {
     Relation {
         asked: asked.clone(),
-        oid: 0,
         schema: asked.schema.clone().unwrap_or_else(|| "public".to_string()),
         name: asked.name.clone(),
         kind: 'r',
         persistence: 'p',
         bytes: u64::MAX,
-        rows: None,
-        created_here: false,
-        tree: Vec::new(),
-        rules: Vec::new(),
-        row_security: None,
-        has_jobs: false,
-        is_partition: false,
-        owner: String::new(),
-        table: None,
-        columns: Vec::new(),
-        indexes: Vec::new(),
-        constraints: Vec::new(),
-        triggers: Vec::new(),
-        taken_relations: Vec::new(),
-        taken_constraints: Vec::new(),
+        ..Relation::default()
     }
 }
 
@@ -301,6 +313,18 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// All actions of the ALTER TABLE.
+    pub fn actions(&self) -> impl Iterator<Item = &'a AlterTableCmd> {
+        let commands = match &self.statement.node {
+            NodeEnum::AlterTableStmt(alter) => alter.cmds.as_slice(),
+            _ => &[],
+        };
+        commands.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
+            _ => None,
+        })
+    }
+
     /// ALTER TABLE … ONLY.
     pub fn only(&self) -> bool {
         match &self.statement.node {
@@ -321,6 +345,15 @@ impl<'a> Subject<'a> {
             NodeEnum::ColumnDef(column) => Some((action, column)),
             _ => None,
         }
+    }
+
+    /// The table has a constraint of that name, and not as the trace of an unfinished run: the server says so at once.
+    pub fn name_is_taken(&self, table: &Table, constraint: &Constraint) -> bool {
+        let there = table.known.and_then(|r| r.constraint(&constraint.conname));
+        let dropped =
+            |c: &AlterTableCmd| c.subtype() == AlterTableType::AtDropConstraint && c.name == constraint.conname;
+        there.is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: ")))
+            && !self.actions().any(dropped)
     }
 
     /// The table constraint that an ADD CONSTRAINT action adds.

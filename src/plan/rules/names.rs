@@ -64,6 +64,34 @@ pub(super) fn not_null(relation: &Relation, column: &str) -> String {
     choose_constraint(relation, column, "not_null")
 }
 
+/// The CHECK that DETACH PARTITION … CONCURRENTLY leaves on the partition; None if the key is not made of plain columns.
+pub(super) fn bounds_check(child: &Relation, partition_key: &str) -> Option<String> {
+    let columns = key_columns(partition_key)?;
+    let column = match columns.as_slice() {
+        [one] => one.as_str(),
+        _ => "",
+    };
+    // A partition no more, it has the copy already.
+    match child.is_partition {
+        true => Some(choose_constraint(child, column, "check")),
+        false => Some(object(&child.name, column, "check")),
+    }
+}
+
+/// The columns of `RANGE (a, "B")`; None if one is an expression.
+pub(super) fn key_columns(partition_key: &str) -> Option<Vec<String>> {
+    let (_, list) = partition_key.split_once('(')?;
+    let list = list.strip_suffix(')')?;
+    let NodeEnum::IndexStmt(index) = crate::plan::splice::one_statement(&format!("CREATE INDEX ON t ({list})"))? else {
+        return None;
+    };
+    let column = |node: &Node| match &node.node {
+        Some(NodeEnum::IndexElem(element)) if element.expr.is_none() => Some(element.name.clone()),
+        _ => None,
+    };
+    index.index_params.iter().map(column).collect()
+}
+
 pub(super) fn sequence(relation: &Relation, column: &str) -> String {
     choose_relation(relation, column, "seq", false)
 }

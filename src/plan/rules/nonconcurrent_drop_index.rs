@@ -36,6 +36,13 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     let names = dropped(drop);
+    // With several, those that are left when the run is cut short tell that the others were dropped by it.
+    let mark = steps::mark("to be dropped", &subject.statement.sql);
+    let begun = names
+        .iter()
+        .filter_map(|name| subject.facts.relation(name))
+        .any(|i| i.comment.as_ref() == Some(&mark));
+    let mut notes: Vec<String> = Vec::new();
     let mut steps = Ok(Vec::new());
     let mut tables = Vec::new();
     let mut large = false;
@@ -43,13 +50,20 @@ fn check(subject: &Subject) -> Option<Found> {
         let index = match subject.table(name) {
             Some(index) => index,
             // IF EXISTS: the server skips it, with a notice, whichever way it is dropped.
-            None if drop.missing_ok && !subject.facts.offline && subject.facts.relation(name).is_none() => continue,
+            None if (drop.missing_ok || begun) && !subject.facts.offline && subject.facts.relation(name).is_none() => {
+                continue;
+            }
             None => return None,
         };
         if index.kind() == 'I' || backs_constraint(subject, name) {
             return None;
         }
         large |= !index.small;
+        notes.push(format!(
+            "COMMENT ON INDEX {} IS {}",
+            index.sql,
+            splice::quote_literal(&mark)
+        ));
         tables.push(
             index
                 .known
@@ -61,6 +75,18 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     if tables.is_empty() || !large {
         return None;
+    }
+    if notes.len() > 1 {
+        let table = names.iter().find_map(|name| subject.table(name))?;
+        let first = notes.remove(0);
+        let note = steps::brief_then(
+            "note what is to be dropped",
+            first,
+            notes,
+            LockMode::ShareUpdateExclusive,
+            &table,
+        );
+        steps.iter_mut().for_each(|steps| steps.insert(0, note.clone()));
     }
     tables.dedup();
     let message = format!(

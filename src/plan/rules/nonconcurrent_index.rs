@@ -1,11 +1,12 @@
 //! CREATE INDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, Table, name_of, names, steps};
+use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
+use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
 use crate::plan::{Place, Run, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::IndexStmt;
+use pg_query::protobuf::{IndexStmt, Node};
 
 pub(super) const RULE: Rule = Rule {
     name: "nonconcurrent-index",
@@ -13,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     what: "CREATE INDEX without CONCURRENTLY on a table that is not small.",
     why: "SHARE is held for the whole build: every INSERT, UPDATE and DELETE on the table waits until the index is finished.",
     versions: "13–18",
-    safe: "CREATE INDEX CONCURRENTLY without lock_timeout, under the name that PostgreSQL itself would have chosen. What a failed build leaves is removed.",
+    safe: "CREATE INDEX CONCURRENTLY without lock_timeout, under the name that PostgreSQL itself would have chosen; of a partitioned table, partition by partition. What a failed build leaves is removed.",
     bad: &[
         "CREATE INDEX users_email_idx ON users (email)",
         "CREATE UNIQUE INDEX ON users (lower(email))",
@@ -46,14 +47,11 @@ fn check(subject: &Subject) -> Option<Found> {
         "CREATE INDEX blocks all writes to {} while it builds",
         table.described()
     );
-    if table.kind() == 'p' {
-        return Some(Found::advice(
-            message,
-            "build it partition by partition",
-            partitioned(&table, index),
-        ));
-    }
-    let built = concurrent(subject, &table, index);
+    let built = match table.known.filter(|r| r.kind == 'p') {
+        Some(parent) if index.unique && !partitions::key_fits(subject, parent, &columns(index)) => return None,
+        Some(parent) => partitioned(subject, parent, index),
+        None => concurrent(subject, &table, index),
+    };
     let otherwise = "CREATE INDEX CONCURRENTLY name ON table (…), outside a transaction block, with an explicit name.";
     Some(Found::steps(
         message,
@@ -130,16 +128,21 @@ fn on_table(subject: &Subject, index: &IndexStmt) -> Option<bool> {
     relation.index(&index.idxname).map(|i| i.valid)
 }
 
-fn partitioned(table: &Table, index: &IndexStmt) -> String {
-    let name = if index.idxname.is_empty() { "i" } else { &index.idxname };
-    let name = splice::quote_ident(name);
-    format!(
-        "CREATE INDEX {name} ON ONLY {table} (…);  -- the same columns; instant\n\
-         -- then for every partition p of {table}:\n\
-         CREATE INDEX CONCURRENTLY {part} ON p (…);\n\
-         ALTER INDEX {name} ATTACH PARTITION {part};\n\
-         -- The index becomes valid once every partition has one.",
-        table = table.sql,
-        part = splice::quote_ident(&names::object(name.trim_matches('"'), "p", "")),
-    )
+fn partitioned(subject: &Subject, parent: &Relation, index: &IndexStmt) -> Result<Vec<Step>, String> {
+    let name = if index.idxname.is_empty() {
+        names::index(index, parent)
+            .ok_or("the index has no name, and the one that PostgreSQL would choose for this expression is not known")?
+    } else {
+        index.idxname.clone()
+    };
+    partitions::index(subject, parent, index, &name)
+}
+
+/// The key columns; an expression is none.
+fn columns(index: &IndexStmt) -> Vec<String> {
+    let column = |node: &Node| match &node.node {
+        Some(NodeEnum::IndexElem(element)) => Some(element.name.clone()),
+        _ => None,
+    };
+    index.index_params.iter().filter_map(column).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::{Found, Rule, Subject, name_of, names, steps};
 use crate::plan::Step;
+use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
 use pg_query::NodeEnum;
@@ -66,6 +67,21 @@ fn check(subject: &Subject) -> Option<Found> {
                 "REINDEX blocks writes to the table of {} and queries that use the index",
                 object.described()
             );
+            let exclusion = object
+                .known
+                .filter(|o| o.kind == 'i' && table.is_some_and(|t| excludes(t, o)));
+            if exclusion.is_some() {
+                let hint = format!(
+                    "PostgreSQL cannot rebuild the index of an exclusion constraint concurrently. To remove its bloat: VACUUM {}; else choose a \
+                     quiet hour and override.",
+                    table.map_or(object.sql.clone(), |t| super::sql_name(&t.qualified()))
+                );
+                return Some(Found::advice(
+                    message,
+                    "the index of an exclusion constraint has no concurrent way",
+                    hint,
+                ));
+            }
             let steps = concurrently.map(|sql| {
                 let mut all = leftovers(&object, reindex.kind() == ReindexObjectType::ReindexObjectIndex);
                 all.push(steps::concurrent("rebuild index concurrently", sql, &object));
@@ -81,6 +97,10 @@ fn check(subject: &Subject) -> Option<Found> {
         steps,
         otherwise,
     ))
+}
+
+fn excludes(table: &Relation, index: &Relation) -> bool {
+    table.constraints.iter().any(|c| c.kind == 'x' && c.name == index.name)
 }
 
 /// Removal of the `_ccnew` indexes of an earlier failed REINDEX CONCURRENTLY, each skipped when it is not there (any more).

@@ -75,3 +75,15 @@ pub(super) fn steps(table: &Table, old: &str, new: &str, type_name: &str) -> Str
          5. Contract, once nothing uses {old}: DROP TRIGGER {function} ON {t}; DROP FUNCTION {function}(); ALTER TABLE {t} DROP COLUMN {old};"
     )
 }
+
+/// A column whose values the server would have computed: by a trigger instead.
+pub(super) fn filled_by_trigger(table: &Table, column: &str, type_name: &str) -> String {
+    let function = quote_ident(&names::object(&table.bare(), column, "fill"));
+    let (t, c) = (&table.sql, quote_ident(column));
+    format!(
+        "ALTER TABLE {t} ADD COLUMN {c} {type_name};  -- plain, instant\n\
+         CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.{c} := (…); RETURN NEW; END $$;  -- the expression\n\
+         CREATE TRIGGER {function} BEFORE INSERT OR UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}();\n\
+         UPDATE {t} SET {c} = (…) WHERE {c} IS NULL;  -- through Lockkeeper it runs in batches"
+    )
+}

@@ -3,7 +3,7 @@
 use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of};
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
-use pg_query::protobuf::AlterTableType;
+use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 
 pub(super) const RULE: Rule = Rule {
     name: "rewriting-table",
@@ -33,10 +33,16 @@ fn check(subject: &Subject) -> Option<Found> {
         some => some.iter().map(Table::described).collect::<Vec<_>>().join(", "),
     };
     let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
-    let name = tables.first().map_or("<table>", |t| t.sql.as_str());
+    let (vacuum, repack) = match tables.first() {
+        Some(table) => (
+            format!("VACUUM {}", table.sql),
+            format!("pg_repack --table={}", table.sql),
+        ),
+        None => ("VACUUM".to_string(), "pg_repack".to_string()),
+    };
     let hint = format!(
-        "To remove bloat: VACUUM {name};  -- blocks nobody\n\
-         To write the table anew while it is in use: pg_repack --table={name}, or the pg_squeeze extension.\n\
+        "To remove bloat: {vacuum};  -- blocks nobody\n\
+         To write a table anew while it is in use: {repack}, or the pg_squeeze extension.\n\
          SET LOGGED, SET TABLESPACE and SET ACCESS METHOD have no such way: choose a quiet hour and override."
     );
     Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
@@ -57,7 +63,11 @@ fn rewritten<'a>(subject: &Subject<'a>) -> Option<(&'static str, Vec<Table<'a>>)
             ("VACUUM FULL", relations.collect::<Vec<_>>())
         }
         NodeEnum::AlterTableStmt(_) => {
-            let what = match subject.action?.command.subtype() {
+            let command = subject.action?.command;
+            if already(subject, command) {
+                return None;
+            }
+            let what = match command.subtype() {
                 AlterTableType::AtSetLogged => "SET LOGGED",
                 AlterTableType::AtSetUnLogged => "SET UNLOGGED",
                 AlterTableType::AtSetTableSpace => "SET TABLESPACE",
@@ -78,4 +88,17 @@ fn rewritten<'a>(subject: &Subject<'a>) -> Option<(&'static str, Vec<Table<'a>>)
         return None;
     }
     Some((what, large))
+}
+
+/// The table is as the action wants it: the server does nothing.
+fn already(subject: &Subject, command: &AlterTableCmd) -> bool {
+    let relation = subject.altered().and_then(|name| subject.facts.relation(&name));
+    relation.is_some_and(|relation| match command.subtype() {
+        AlterTableType::AtSetLogged => relation.persistence == 'p',
+        AlterTableType::AtSetUnLogged => relation.persistence == 'u',
+        AlterTableType::AtSetTableSpace => relation.tablespace.as_ref() == Some(&command.name),
+        // DEFAULT is what default_table_access_method says.
+        AlterTableType::AtSetAccessMethod => relation.access_method.as_ref() == Some(&command.name),
+        _ => false,
+    })
 }

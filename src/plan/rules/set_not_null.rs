@@ -5,7 +5,8 @@ use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
 use crate::plan::{Mode, Step};
-use pg_query::protobuf::{AlterTableType, ConstrType};
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableType, BoolExprType, ConstrType, Node, NullTestType};
 
 pub(super) const RULE: Rule = Rule {
     name: "set-not-null",
@@ -30,17 +31,31 @@ fn check(subject: &Subject) -> Option<Found> {
     let (head, column, own_name) = wanted(subject)?;
     let asked = subject.altered()?;
     let table = subject.large(&asked)?;
-    if table.known.is_some_and(|r| r.column(&column).is_none())
-        || is_not_null(&table, &column)
-        || proven(&table, &column)
-    {
+    if table.known.is_some_and(|r| r.column(&column).is_none()) || is_not_null(&table, &column) {
+        return None;
+    }
+    // PostgreSQL carries out the drops of a statement first, and then nothing proves it any more.
+    let dropped: Vec<&str> = subject
+        .actions()
+        .filter(|c| c.subtype() == AlterTableType::AtDropConstraint)
+        .map(|c| c.name.as_str())
+        .collect();
+    if proven(&table, &column, &dropped) {
         return None;
     }
     let message = format!(
         "SET NOT NULL scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
         table.described()
     );
-    let steps = if subject.only() && table.kind() == 'p' {
+    let steps = if proven(&table, &column, &[]) {
+        let sql = format!("{head} ALTER COLUMN {} SET NOT NULL", quote_ident(&column));
+        Ok(vec![steps::brief(
+            "set not null",
+            sql,
+            LockMode::AccessExclusive,
+            &table,
+        )])
+    } else if subject.only() && table.kind() == 'p' {
         Err("ONLY on a partitioned table is left to you".to_string())
     } else {
         Ok(sequence(subject, &table, &asked, head, &column, own_name.as_deref()))
@@ -211,19 +226,44 @@ fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
     Some((constraint.name.clone(), ours))
 }
 
-/// The definition of the CHECK that proves it, as the server prints it.
+/// The definition of a CHECK that proves it, as the server prints it.
 pub(crate) fn proof(column: &str) -> String {
     format!("CHECK (({} IS NOT NULL))", steps::as_printed(column))
 }
 
-/// A validated CHECK that says exactly this lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
-fn proven(table: &Table, column: &str) -> bool {
-    let exactly = proof(column);
+/// A validated CHECK of which this is a part lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
+fn proven(table: &Table, column: &str, dropped: &[&str]) -> bool {
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
-        let proves = |c: &crate::plan::facts::Constraint| {
-            c.kind == 'c' && c.validated && c.definition == exactly && !ours(&c.comment)
-        };
-        relation.constraints.iter().any(proves)
+        relation.constraints.iter().any(|c| {
+            let counts = c.kind == 'c' && c.validated && !ours(&c.comment) && !dropped.contains(&c.name.as_str());
+            // With NO INHERIT it says nothing of the children.
+            counts && !c.definition.ends_with("NO INHERIT") && says_not_null(&c.definition, column)
+        })
     })
+}
+
+/// `CHECK ((c IS NOT NULL))`, or with more that is joined by AND.
+fn says_not_null(definition: &str, column: &str) -> bool {
+    fn any(node: &Node, column: &str) -> bool {
+        match &node.node {
+            Some(NodeEnum::BoolExpr(all)) if all.boolop() == BoolExprType::AndExpr => {
+                all.args.iter().any(|arg| any(arg, column))
+            }
+            Some(NodeEnum::NullTest(test)) if test.nulltesttype() == NullTestType::IsNotNull => {
+                match test.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+                    Some(NodeEnum::ColumnRef(reference)) => super::tree::names(&reference.fields) == [column],
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+    let added = super::column::parse_action(&format!("ALTER TABLE t ADD {definition}"));
+    match added.and_then(|command| command.def?.node) {
+        Some(NodeEnum::Constraint(constraint)) => {
+            constraint.raw_expr.is_some_and(|expression| any(&expression, column))
+        }
+        _ => false,
+    }
 }

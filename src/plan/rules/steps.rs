@@ -40,7 +40,7 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
 }
 
 /// The comment on what an unfinished statement has made so far.
-pub(super) fn mark(doing: &str, text: &str) -> String {
+pub(in crate::plan) fn mark(doing: &str, text: &str) -> String {
     // FNV-1a: stable between versions of this program, unlike the standard library's hasher.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)

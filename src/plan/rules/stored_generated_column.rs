@@ -2,7 +2,6 @@
 
 use super::{Found, Rule, Subject, column};
 use crate::plan::lock::LockMode;
-use crate::plan::splice::quote_ident;
 use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
@@ -27,12 +26,7 @@ fn check(subject: &Subject) -> Option<Found> {
     if column::skipped(subject, &table) {
         return None;
     }
-    let (t, c) = (&table.sql, quote_ident(&added.colname));
-    let mut hint = format!(
-        "ALTER TABLE {t} ADD COLUMN {c} …;  -- plain, instant\n\
-         -- a BEFORE INSERT OR UPDATE trigger that sets NEW.{c}\n\
-         UPDATE {t} SET {c} = (…) WHERE {c} IS NULL;  -- through Lockkeeper it runs in batches"
-    );
+    let mut hint = super::rename_column::filled_by_trigger(&table, &added.colname, "…");
     if subject.version() >= 18 {
         hint.push_str("\n-- or, without storage: GENERATED ALWAYS AS (…) VIRTUAL, which is instant");
     }

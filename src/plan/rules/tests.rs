@@ -18,11 +18,8 @@ fn column(text: &str, type_name: &str, not_null: bool) -> Column {
         name: text.to_string(),
         type_name: type_name.to_string(),
         not_null,
-        default: None,
-        identity: String::new(),
-        generated: String::new(),
-        comment: None,
         analyzed: true,
+        ..Column::default()
     }
 }
 
@@ -42,7 +39,7 @@ fn index(oid: u32, text: &str, columns: &[&str], unique: bool, constraint: Optio
         mentions: columns.iter().map(|c| (*c).to_string()).collect(),
         constraint: constraint.map(str::to_string),
         bytes: 40 << 20,
-        definition: String::new(),
+        ..Index::default()
     }
 }
 
@@ -67,21 +64,36 @@ fn facts(version: u32) -> Facts {
         column("org_id", "integer", false),
         column("label", "character varying(10)", false),
         column("proven", "integer", false),
+        Column {
+            generated: "s".to_string(),
+            ..column("doubled", "integer", false)
+        },
     ];
     users.indexes = vec![
         index(11, "users_pkey", &["id"], true, Some("users_pkey")),
         index(12, "users_name_idx", &["name"], false, None),
         index(13, "users_low_idx", &["name"], false, None),
     ];
-    users.constraints = vec![Constraint {
-        name: "users_proven".to_string(),
-        kind: 'c',
-        validated: true,
-        columns: vec!["proven".to_string()],
-        definition: "CHECK ((proven IS NOT NULL))".to_string(),
+    let constraint = |text: &str, kind, validated, on: &str, definition: &str| Constraint {
+        name: text.to_string(),
+        kind,
+        validated,
+        columns: vec![on.to_string()],
+        definition: definition.to_string(),
         references: None,
         comment: None,
-    }];
+    };
+    users.constraints = vec![
+        constraint("users_proven", 'c', true, "proven", "CHECK ((proven IS NOT NULL))"),
+        constraint("users_age_later", 'c', false, "age", "CHECK ((age > 1)) NOT VALID"),
+        constraint(
+            "users_org_off",
+            'f',
+            false,
+            "org_id",
+            "FOREIGN KEY (org_id) REFERENCES orgs(id) NOT ENFORCED",
+        ),
+    ];
     let mut small = relation(2, "small", 'r', 8192);
     small.columns = vec![column("a", "integer", false), column("b", "integer", false)];
     let mut fresh = relation(3, "fresh_here", 'r', 200 << 20);
@@ -97,7 +109,9 @@ fn facts(version: u32) -> Facts {
     relations.extend(indexes);
     relations.push(relation(5, "bare", 'm', 200 << 20));
     relations.push(relation(6, "parted", 'p', 200 << 20));
-    relations.push(relation(7, "parted_1", 'r', 200 << 20));
+    let mut partition = relation(7, "parted_1", 'r', 200 << 20);
+    partition.parents = vec![relations[relations.len() - 1].qualified()];
+    relations.push(partition);
     relations.push(relation(8, "orgs", 'r', 200 << 20));
     relations.push(relation(9, "v", 'v', 0));
     let function = |text: &str, volatile| Function {
@@ -110,6 +124,14 @@ fn facts(version: u32) -> Facts {
         asked: name(text),
         kind: 'd',
         constrained,
+        base: Some("integer".to_string()),
+        used_bytes: if constrained { 0 } else { 200 << 20 },
+        checks: if constrained {
+            vec!["CHECK ((VALUE > 0))".to_string()]
+        } else {
+            Vec::new()
+        },
+        ..TypeFact::default()
     };
     Facts {
         server_version: version * 10000,
@@ -265,9 +287,11 @@ fn unflagged_neighbours_stay_together() {
     check(
         15,
         "ALTER TABLE users ADD a int, ADD b int, ADD CONSTRAINT c CHECK (a > 0), ALTER label SET DEFAULT ''",
-        "brief ALTER TABLE users ADD a int, ADD b int, ALTER label SET DEFAULT ''\n\
+        "brief ALTER TABLE users ADD CONSTRAINT lockkeeper_progress CHECK (true) NO INHERIT NOT VALID + then\n\
+         brief ALTER TABLE users ADD a int, ADD b int, ALTER label SET DEFAULT '' + then\n\
          brief ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID + then\n\
-         long ALTER TABLE users VALIDATE CONSTRAINT c + then",
+         long ALTER TABLE users VALIDATE CONSTRAINT c + then + then\n\
+         brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress",
     );
 }
 
@@ -276,10 +300,40 @@ fn a_proving_check_is_dropped_after_the_proof() {
     check(
         15,
         "ALTER TABLE users DROP CONSTRAINT users_proven, ALTER proven SET NOT NULL, ADD UNIQUE (email)",
-        "brief ALTER TABLE users ALTER proven SET NOT NULL\n\
+        "brief ALTER TABLE users ADD CONSTRAINT lockkeeper_progress CHECK (true) NO INHERIT NOT VALID + then\n\
+         brief ALTER TABLE users ALTER COLUMN proven SET NOT NULL + then\n\
          concurrent CREATE UNIQUE INDEX CONCURRENTLY users_email_key ON users (email)\n\
-         brief ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE USING INDEX users_email_key\n\
-         brief ALTER TABLE users DROP CONSTRAINT users_proven",
+         brief ALTER TABLE users ADD CONSTRAINT users_email_key UNIQUE USING INDEX users_email_key + then\n\
+         brief ALTER TABLE users DROP CONSTRAINT users_proven + then\n\
+         brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress",
+    );
+}
+
+#[test]
+fn a_split_statement_goes_on_behind_the_actions_that_are_noted() {
+    let sql = "ALTER TABLE users ADD a int, ADD CONSTRAINT c CHECK (a > 0), ALTER label SET DEFAULT ''";
+    let noted = |done: &str| {
+        let mut facts = facts(15);
+        facts.relations[0].constraints.push(Constraint {
+            name: "lockkeeper_progress".to_string(),
+            kind: 'c',
+            validated: false,
+            columns: Vec::new(),
+            definition: "CHECK (true) NO INHERIT NOT VALID".to_string(),
+            references: None,
+            comment: Some(super::steps::mark(done, sql)),
+        });
+        rendered(&planned(sql, &facts, Place::Alone))
+    };
+    assert_eq!(
+        noted("done: 0 2"),
+        "brief ALTER TABLE users ADD CONSTRAINT c CHECK (a > 0) NOT VALID + then\n\
+         long ALTER TABLE users VALIDATE CONSTRAINT c + then + then\n\
+         brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress"
+    );
+    assert_eq!(
+        noted("done: 0 2 1"),
+        "brief ALTER TABLE users DROP CONSTRAINT lockkeeper_progress"
     );
 }
 

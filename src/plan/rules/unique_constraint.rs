@@ -1,11 +1,12 @@
 //! ADD CONSTRAINT … UNIQUE or PRIMARY KEY that builds its index.
 
-use super::{Action, Found, Rule, Subject, Table, column, names, set_not_null, steps, tree};
+use super::{Action, Found, Rule, Subject, Table, column, names, partitions, set_not_null, steps, tree};
 use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
-use pg_query::protobuf::{ConstrType, Constraint};
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, Node};
 
 pub(super) const RULE: Rule = Rule {
     name: "unique-constraint",
@@ -39,7 +40,23 @@ fn check(subject: &Subject) -> Option<Found> {
         );
         // ONLY on a partitioned table makes the parent's entry alone, as pg_dump writes it: no partition is looked at.
         let entry_only = table.kind() == 'p' && subject.only();
-        if !builds || !constraint.indexname.is_empty() || entry_only {
+        // A second primary key is refused at once.
+        let second = constraint.contype() == ConstrType::ConstrPrimary
+            && table.known.is_some_and(|r| r.constraints.iter().any(|c| c.kind == 'p'))
+            && !subject
+                .actions()
+                .any(|c| c.subtype() == AlterTableType::AtDropConstraint);
+        if !builds || entry_only || second || subject.name_is_taken(&table, constraint) {
+            return None;
+        }
+        if !constraint.indexname.is_empty() {
+            return not_null_first(subject, &table, &asked, &action, constraint);
+        }
+        let keys = tree::names(&constraint.keys);
+        if table
+            .known
+            .is_some_and(|r| r.kind == 'p' && !partitions::key_fits(subject, r, &keys))
+        {
             return None;
         }
         sequence(subject, &table, &asked, &action, constraint)
@@ -57,6 +74,45 @@ fn check(subject: &Subject) -> Option<Found> {
     ))
 }
 
+/// PRIMARY KEY USING INDEX makes its columns NOT NULL by a scan under ACCESS EXCLUSIVE, where they are not.
+fn not_null_first(
+    subject: &Subject,
+    table: &Table,
+    asked: &Name,
+    action: &Action,
+    constraint: &Constraint,
+) -> Option<Found> {
+    if constraint.contype() != ConstrType::ConstrPrimary {
+        return None;
+    }
+    let index = table.known?.index(&constraint.indexname)?;
+    let nullable: Vec<&String> = index
+        .columns
+        .iter()
+        .flatten()
+        .filter(|key| !set_not_null::is_not_null(table, key))
+        .collect();
+    if nullable.is_empty() {
+        return None;
+    }
+    let mut all: Vec<Step> = nullable
+        .iter()
+        .flat_map(|key| set_not_null::sequence(subject, table, asked, action.head, key, None))
+        .collect();
+    let sql = format!("{} {}", action.head, action.text);
+    all.push(steps::brief(
+        "add constraint using the index",
+        sql,
+        LockMode::AccessExclusive,
+        table,
+    ));
+    let message = format!(
+        "PRIMARY KEY USING INDEX scans {} for null values under ACCESS EXCLUSIVE, which blocks reads and writes",
+        table.described()
+    );
+    Some(Found::steps(message, "make its columns NOT NULL first", Ok(all), ""))
+}
+
 pub(super) fn sequence(
     subject: &Subject,
     table: &Table,
@@ -64,15 +120,10 @@ pub(super) fn sequence(
     action: &Action,
     constraint: &Constraint,
 ) -> Result<Vec<Step>, String> {
-    if table.kind() == 'p' {
+    if constraint.without_overlaps {
         return Err(
-            "a partitioned table has no concurrent way: give every partition the index concurrently, make it the \
-                    partition's constraint by USING INDEX, and then add the constraint to the parent, which is instant"
-                .to_string(),
+            "WITHOUT OVERLAPS is an exclusion constraint, which PostgreSQL cannot add concurrently".to_string(),
         );
-    }
-    if constraint.without_overlaps || !constraint.options.is_empty() {
-        return Err("WITHOUT OVERLAPS and WITH (…) are not rewritten".to_string());
     }
     let primary = constraint.contype() == ConstrType::ConstrPrimary;
     let keys = tree::names(&constraint.keys);
@@ -82,19 +133,29 @@ pub(super) fn sequence(
         "" => names::unique(&table.named(asked), &all, primary),
         given => given.to_string(),
     };
+    if let Some(parent) = table.known.filter(|r| r.kind == 'p') {
+        return partitions::unique(subject, parent, asked, action, constraint, &name);
+    }
     let mut steps = Vec::new();
     if primary {
         for key in keys.iter().filter(|key| !set_not_null::is_not_null(table, key)) {
             steps.extend(set_not_null::sequence(subject, table, asked, action.head, key, None));
         }
     }
-    steps.push(build(table, constraint, &name, &keys, &including));
+    steps.extend(by_index(table, action.head, constraint, &name)?);
+    Ok(steps)
+}
+
+/// The index, and the constraint that takes it over.
+pub(super) fn by_index(table: &Table, head: &str, constraint: &Constraint, name: &str) -> Result<Vec<Step>, String> {
+    let options = options(&constraint.options).ok_or("these options of the index are not known")?;
+    let primary = constraint.contype() == ConstrType::ConstrPrimary;
+    let (keys, including) = (tree::names(&constraint.keys), tree::names(&constraint.including));
     let mut sql = format!(
-        "{} ADD CONSTRAINT {} {} USING INDEX {}",
-        action.head,
-        quote_ident(&name),
+        "{head} ADD CONSTRAINT {} {} USING INDEX {}",
+        quote_ident(name),
         if primary { "PRIMARY KEY" } else { "UNIQUE" },
-        quote_ident(&name)
+        quote_ident(name)
     );
     if constraint.deferrable {
         sql.push_str(" DEFERRABLE");
@@ -102,18 +163,46 @@ pub(super) fn sequence(
     if constraint.initdeferred {
         sql.push_str(" INITIALLY DEFERRED");
     }
-    steps.push(Step {
+    let add = Step {
         rollback: Some(format!(
             "ALTER TABLE {} DROP CONSTRAINT {}",
             table.sql,
-            quote_ident(&name)
+            quote_ident(name)
         )),
         ..steps::brief("add constraint using the index", sql, LockMode::AccessExclusive, table)
-    });
-    Ok(steps)
+    };
+    Ok(vec![build(table, constraint, name, &keys, &including, &options), add])
 }
 
-fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], including: &[String]) -> Step {
+/// `fillfactor=80, …`, as given.
+fn options(given: &[Node]) -> Option<String> {
+    let option = |node: &Node| {
+        let Some(NodeEnum::DefElem(option)) = &node.node else {
+            return None;
+        };
+        let value = match option.arg.as_ref().map(|arg| arg.node.as_ref()) {
+            None => None,
+            Some(Some(NodeEnum::Integer(number))) => Some(number.ival.to_string()),
+            Some(Some(NodeEnum::String(text))) => Some(text.sval.clone()),
+            Some(Some(NodeEnum::Float(number))) => Some(number.fval.clone()),
+            Some(Some(NodeEnum::TypeName(word))) => tree::names(&word.names).pop(),
+            Some(_) => return None,
+        };
+        let name = quote_ident(&option.defname);
+        Some(value.map_or(name.clone(), |value| format!("{name}={value}")))
+    };
+    let all: Option<Vec<String>> = given.iter().map(option).collect();
+    all.map(|all| all.join(", "))
+}
+
+fn build(
+    table: &Table,
+    constraint: &Constraint,
+    name: &str,
+    keys: &[String],
+    including: &[String],
+    options: &str,
+) -> Step {
     let tail = |quote: fn(&str) -> String| {
         let list = |columns: &[String]| columns.iter().map(|c| quote(c)).collect::<Vec<_>>().join(", ");
         let mut tail = format!("({})", list(keys));
@@ -129,8 +218,13 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         "" => String::new(),
         space => format!(" TABLESPACE {}", quote_ident(space)),
     };
+    let with = if options.is_empty() {
+        String::new()
+    } else {
+        format!(" WITH ({options})")
+    };
     let sql = format!(
-        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{tablespace}",
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {}{with}{tablespace}",
         quote_ident(name),
         table.sql,
         tail(quote_ident)
@@ -144,6 +238,10 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
             steps::as_printed(&relation.name),
             tail(steps::as_printed)
         );
+        let printed = match options {
+            "" => printed,
+            some => format!("{printed} WITH ({})", printed_options(some)),
+        };
         format!(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = {}::pg_catalog.oid AND i.indisvalid \
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conindid = i.indexrelid AND c.contype IN ('p', 'u')) \
@@ -165,4 +263,13 @@ fn build(table: &Table, constraint: &Constraint, name: &str, keys: &[String], in
         )),
         ..steps::concurrent("build unique index concurrently", sql, table)
     }
+}
+
+/// As pg_get_indexdef prints them: `fillfactor='80'`.
+fn printed_options(options: &str) -> String {
+    let printed = |option: &str| match option.split_once('=') {
+        Some((name, value)) => format!("{name}='{value}'"),
+        None => format!("{option}='true'"),
+    };
+    options.split(", ").map(printed).collect::<Vec<_>>().join(", ")
 }

@@ -33,7 +33,10 @@ fn check(subject: &Subject) -> Option<Found> {
         column::sequence(subject, &table, &asked)
     } else {
         let (action, constraint) = subject.added_constraint()?;
-        if constraint.contype() != ConstrType::ConstrCheck || !validates(constraint) {
+        if constraint.contype() != ConstrType::ConstrCheck
+            || !validates(constraint)
+            || subject.name_is_taken(&table, constraint)
+        {
             return None;
         }
         sequence(&table, &asked, &action, constraint)

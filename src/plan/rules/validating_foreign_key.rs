@@ -1,7 +1,7 @@
 //! ADD CONSTRAINT … FOREIGN KEY that checks existing rows.
 
 use super::validating_check::{not_valid_then_validate, validates};
-use super::{Action, Found, Rule, Subject, Table, column, name_of, names, sql_name, tree};
+use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name, tree};
 use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     lock: LockMode::ShareRowExclusive,
     what: "ADD CONSTRAINT … FOREIGN KEY, or ADD COLUMN … DEFAULT … REFERENCES, on a table that is not small.",
     why: "SHARE ROW EXCLUSIVE on both tables blocks their writes until every existing row is checked.",
-    versions: "13–17: NOT VALID is refused on partitioned tables",
+    versions: "13–17: NOT VALID is refused on partitioned tables, so their partitions are given it one by one",
     safe: "ADD CONSTRAINT … NOT VALID, then VALIDATE CONSTRAINT in a transaction of its own.",
     bad: &[
         "ALTER TABLE users ADD CONSTRAINT users_org_fkey FOREIGN KEY (org_id) REFERENCES orgs (id)",
@@ -35,16 +35,20 @@ fn check(subject: &Subject) -> Option<Found> {
         column::sequence(subject, &table, &asked)
     } else {
         let (action, constraint) = subject.added_constraint()?;
-        if constraint.contype() != ConstrType::ConstrForeign || !validates(constraint) {
+        if constraint.contype() != ConstrType::ConstrForeign
+            || !validates(constraint)
+            || subject.name_is_taken(&table, constraint)
+        {
             return None;
         }
         referenced = constraint.pktable.as_ref().map(|r| sql_name(&name_of(r)));
-        if table.kind() == 'p' && subject.version() < 18 {
-            Err("before PostgreSQL 18 a partitioned table takes no NOT VALID foreign key: add it NOT VALID to every partition, \
-                 VALIDATE each, and then add it to the parent, which no longer scans"
-                .to_string())
-        } else {
-            sequence(&table, &asked, &action, constraint)
+        match table.known.filter(|r| r.kind == 'p' && subject.version() < 18) {
+            Some(_) if subject.only() => Err("ONLY on a partitioned table is left to you".to_string()),
+            Some(parent) => {
+                let name = name(&table, &asked, constraint);
+                partitions::foreign_key(subject, parent, &action, constraint, &name)
+            }
+            None => sequence(&table, &asked, &action, constraint),
         }
     };
     let message = format!(
@@ -67,10 +71,13 @@ pub(super) fn sequence(
     action: &Action,
     constraint: &Constraint,
 ) -> Result<Vec<Step>, String> {
-    let name = if constraint.conname.is_empty() {
-        names::foreign_key(&table.named(asked), &tree::names(&constraint.fk_attrs))
-    } else {
-        constraint.conname.clone()
-    };
+    let name = name(table, asked, constraint);
     not_valid_then_validate(table, action, constraint, &name, LockMode::ShareRowExclusive)
+}
+
+fn name(table: &Table, asked: &Name, constraint: &Constraint) -> String {
+    match constraint.conname.as_str() {
+        "" => names::foreign_key(&table.named(asked), &tree::names(&constraint.fk_attrs)),
+        given => given.to_string(),
+    }
 }

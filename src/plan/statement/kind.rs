@@ -1,9 +1,13 @@
 //! What is done with each statement of the grammar: the one place where that is decided.
 
 use super::Kind;
+use crate::plan::body;
 use crate::plan::splice::is_false;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
+
+/// As the server numbers its lock modes.
+const ACCESS_EXCLUSIVE: i32 = 8;
 
 /// What is not listed, and whatever a later grammar adds, is Ddl.
 pub(super) fn kind_of(node: &NodeEnum) -> Kind {
@@ -31,11 +35,12 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         | N::ClosePortalStmt(_)
         | N::ConstraintsSetStmt(_)
         | N::LoadStmt(_) => Kind::Harmless,
-        // Code: what it does inside is not seen.
+        // Code, as far as there is a schema change to be read in it. What a procedure does is not seen when it is called.
+        N::DoStmt(_) | N::CreateFunctionStmt(_) if body::of(node).is_some() => Kind::Ddl,
         N::CallStmt(call) => resumed(call).map_or(Kind::Harmless, Kind::Resume),
         N::DoStmt(_) => Kind::Harmless,
-        // The lock is what is asked for.
-        N::LockStmt(_) => Kind::Harmless,
+        // The lock is what is asked for; but behind the strongest, readers queue.
+        N::LockStmt(lock) if lock.mode != ACCESS_EXCLUSIVE || lock.nowait => Kind::Harmless,
         // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
         N::VacuumStmt(vacuum) if !is_vacuum_full(vacuum) => Kind::Harmless,
         N::CheckPointStmt(_) => Kind::Harmless,

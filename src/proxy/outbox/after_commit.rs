@@ -2,11 +2,12 @@
 
 use super::super::conduct::{Outcome, Setting};
 use super::super::dialogue::{Ask, Closing, Hears};
-use super::super::judge::Parameters;
+use super::super::judge::{Parameters, Verdict};
 use super::super::relay::Broken;
 use super::super::session::Session;
 use super::super::wire::{self, Report};
 use super::{Ending, LOOK_AGAIN, Pending};
+use crate::plan::facts::Relation;
 use crate::plan::outbox::{self, Waiting};
 use crate::plan::policy::Policy;
 use crate::plan::{Place, Run, jobs};
@@ -359,6 +360,15 @@ impl Session {
 
     async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
         let steps = &job.details.steps;
+        let relation = [Relation {
+            oid: job.relation,
+            schema: job.details.schema.clone(),
+            name: job.details.table.clone(),
+            kind: 'r',
+            bytes: job.bytes,
+            rows: job.rows,
+            ..Relation::default()
+        }];
         for (n, stored) in steps.iter().enumerate().skip(job.details.done) {
             match self.asks_true(&outbox::goes_on(job.id)).await? {
                 Ok(true) => {}
@@ -398,17 +408,9 @@ impl Session {
                 ))
                 .await?;
             self.judged += 1;
-            let mut entry = self.entry_of(&job.statement).planned(&run);
-            match self.conduct(&run, setting, &mut entry).await {
-                Ok(Ok(tag)) => self.record(entry.done(&tag)).await,
-                Ok(Err(report)) => {
-                    self.record(entry.failed(&report)).await;
-                    return Ok(Err(report));
-                }
-                Err(broken) => {
-                    self.record(entry.disconnected(&broken)).await;
-                    return Err(broken);
-                }
+            let entry = self.entry_of(&job.statement).planned(&run);
+            if let Verdict::Refused(report) = self.carry_out(&run, &relation, setting, entry).await? {
+                return Ok(Err(report));
             }
             if stored.is_concurrent()
                 && let Err(report) = self.value(&progress).await?

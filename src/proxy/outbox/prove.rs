@@ -47,7 +47,7 @@ impl Session {
             Ok(uniques) => uniques,
             Err(report) => return Ok(Err(report)),
         };
-        let definitions = match self.try_steps(run, new, setting).await? {
+        let definitions = match self.try_steps(run, new, setting, entry).await? {
             Ok(definitions) => definitions,
             Err(report) => return Ok(Err(report)),
         };
@@ -150,7 +150,13 @@ impl Session {
 
     /// The brief steps themselves, undone at once, with their locks: their errors are the server's, and the constraints that they
     /// make are read back from the catalog.
-    async fn try_steps(&mut self, run: &Run, new: &New, setting: Setting<'_>) -> Outcome<Vec<Definition>> {
+    async fn try_steps(
+        &mut self,
+        run: &Run,
+        new: &New,
+        setting: Setting<'_>,
+        entry: &Entry,
+    ) -> Outcome<Vec<Definition>> {
         if new.validates.is_empty() {
             return Ok(Ok(Vec::new()));
         }
@@ -159,7 +165,7 @@ impl Session {
             return Ok(Err(report));
         }
         for (n, step) in run.steps.iter().enumerate() {
-            if let Err(report) = self.step(step, setting, &mut Tries::default()).await? {
+            if let Err(report) = self.step(step, setting, &mut Tries::default(), (entry, n)).await? {
                 return Ok(Err(self.fail(run, n, report, setting).await?));
             }
         }

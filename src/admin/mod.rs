@@ -1,0 +1,6 @@
+//! What people see of a running proxy over HTTP: health, metrics, and the review page with its data. Start at [`http`].
+
+mod api;
+pub mod http;
+mod log;
+pub mod metrics;

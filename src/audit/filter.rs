@@ -1,0 +1,186 @@
+//! Which events of a log are wanted: told from the raw line where that is possible, since most lines are not wanted and
+//! reading JSON is what costs. Start at [`Filter`]; [`Selector::select`] takes a line.
+
+use super::time::{TIMESTAMP_BYTES, timestamp};
+use super::{Event, Phase};
+use memchr::memmem::{Finder, find};
+use std::time::{Duration, SystemTime};
+
+/// All that is given must match. Names are matched as they are, texts without regard to case.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// A statement's, or only its end: `7.3` of `k7f2m9qa-7.3`.
+    pub id: Option<String>,
+    pub action: Option<String>,
+    /// Of any of its findings.
+    pub rule: Option<String>,
+    pub user: Option<String>,
+    pub application_name: Option<String>,
+    pub database: Option<String>,
+    /// `users` or `public.users`.
+    pub table: Option<String>,
+    pub outcome: Option<String>,
+    /// From then on.
+    pub since: Option<SystemTime>,
+    /// Before then.
+    pub until: Option<SystemTime>,
+    pub longer_than: Option<Duration>,
+    /// In the statement, the steps, the messages, the reasons and the names.
+    pub text: Option<String>,
+}
+
+/// What a line is, by its raw text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    Event(Phase),
+    Log,
+    /// Torn, foreign, or of a later version.
+    Unknown,
+}
+
+/// A filter made ready to look at many lines.
+pub struct Selector {
+    filter: Filter,
+    /// Each must be in the line's text.
+    needles: Vec<Finder<'static>>,
+    outcome: Option<Finder<'static>>,
+    since: Option<String>,
+    until: Option<String>,
+    /// In lower case.
+    text: Option<String>,
+}
+
+/// The chain's keys and the time stand before the kind and the id.
+const HEAD_BYTES: usize = 320;
+
+/// A line's kind, and its id where it is an event.
+pub fn kind_and_id(line: &[u8]) -> (LineKind, &[u8]) {
+    let head = line.get(..HEAD_BYTES).unwrap_or(line);
+    let after = |key: &[u8]| find(head, key).and_then(|at| head.get(at + key.len()..));
+    let value = |key: &[u8]| {
+        let rest = after(key)?;
+        rest.get(..memchr::memchr(b'"', rest)?)
+    };
+    let phase = match value(b"\"event\":\"") {
+        Some(b"statement") => Phase::Statement,
+        Some(b"step") => Phase::Step,
+        Some(b"planned") => Phase::Planned,
+        Some(b"waiting") => Phase::Waiting,
+        Some(b"after") => Phase::After,
+        Some(b"log") => return (LineKind::Log, b""),
+        _ => return (LineKind::Unknown, b""),
+    };
+    (LineKind::Event(phase), value(b"\"id\":\"").unwrap_or_default())
+}
+
+/// The `time` of a line, as it is written.
+fn time_of(line: &[u8]) -> Option<&[u8]> {
+    let at = find(line.get(..HEAD_BYTES).unwrap_or(line), b"\"time\":\"")? + 8;
+    line.get(at..at + TIMESTAMP_BYTES)
+}
+
+impl Selector {
+    pub fn new(filter: Filter) -> Selector {
+        let mut needles = Vec::new();
+        let pair = |key: &str, value: &str| {
+            let value = serde_json::Value::from(value);
+            Finder::new(&format!("\"{key}\":{value}")).into_owned()
+        };
+        for (key, value) in [
+            ("action", &filter.action),
+            ("rule", &filter.rule),
+            ("user", &filter.user),
+            ("application_name", &filter.application_name),
+            ("database", &filter.database),
+        ] {
+            needles.extend(value.as_ref().map(|value| pair(key, value)));
+        }
+        for text in filter.table.iter().chain(&filter.id) {
+            let name = serde_json::Value::from(text.rsplit('.').next().unwrap_or(text)).to_string();
+            needles.push(Finder::new(name.trim_matches('"')).into_owned());
+        }
+        Selector {
+            needles,
+            outcome: filter.outcome.as_ref().map(|outcome| pair("outcome", outcome)),
+            since: filter.since.map(timestamp),
+            until: filter.until.map(timestamp),
+            text: filter.text.as_ref().map(|text| text.to_lowercase()),
+            filter,
+        }
+    }
+
+    /// The event of a line that is wanted. Err: it should be one, and cannot be read.
+    pub fn select(&self, line: &[u8]) -> Result<Option<Event>, serde_json::Error> {
+        if !self.may_match(line) {
+            return Ok(None);
+        }
+        let event: Event = serde_json::from_slice(line)?;
+        Ok(self.matches(&event).then_some(event))
+    }
+
+    /// What the raw text can tell: false is certain.
+    fn may_match(&self, line: &[u8]) -> bool {
+        if self.since.is_some() || self.until.is_some() {
+            let Some(time) = time_of(line) else { return false };
+            let early = self.since.as_ref().is_some_and(|since| time < since.as_bytes());
+            let late = self.until.as_ref().is_some_and(|until| time >= until.as_bytes());
+            if early || late {
+                return false;
+            }
+        }
+        self.needles
+            .iter()
+            .chain(&self.outcome)
+            .all(|needle| needle.find(line).is_some())
+    }
+
+    pub fn matches(&self, event: &Event) -> bool {
+        let filter = &self.filter;
+        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
+        is(&filter.action, &event.action)
+            && is(&filter.user, &event.user)
+            && is(&filter.application_name, &event.application_name)
+            && is(&filter.database, &event.database)
+            && is(&filter.outcome, &event.outcome)
+            && filter.id.as_ref().is_none_or(|id| has_id(&event.id, id))
+            && filter.since.is_none_or(|since| event.time >= since)
+            && filter.until.is_none_or(|until| event.time < until)
+            && filter
+                .longer_than
+                .is_none_or(|least| event.duration_ms > least.as_secs_f64() * 1e3)
+            && filter
+                .rule
+                .as_ref()
+                .is_none_or(|rule| event.findings.iter().any(|found| found.rule == *rule))
+            && filter.table.as_ref().is_none_or(|table| names_table(event, table))
+            && self.text.as_ref().is_none_or(|text| says(event, text))
+    }
+}
+
+fn has_id(id: &str, wanted: &str) -> bool {
+    id == wanted || id.strip_suffix(wanted).is_some_and(|before| before.ends_with('-'))
+}
+
+fn names_table(event: &Event, table: &str) -> bool {
+    let steps = event.steps.iter().map(|step| &step.relation);
+    event
+        .relations
+        .iter()
+        .chain(steps)
+        .any(|name| name == table || name.strip_suffix(table).is_some_and(|before| before.ends_with('.')))
+}
+
+fn says(event: &Event, text: &str) -> bool {
+    let findings = event.findings.iter();
+    let findings = findings.flat_map(|found| [Some(&found.rule), Some(&found.message), found.overridden.as_ref()]);
+    let steps = event.steps.iter();
+    let steps = steps.flat_map(|step| [Some(&step.label), Some(&step.sql), step.error.as_ref()]);
+    [Some(&event.statement), event.error.as_ref(), event.detail.as_ref()]
+        .into_iter()
+        .chain([Some(&event.user), Some(&event.application_name), Some(&event.database)])
+        .chain(findings)
+        .chain(steps)
+        .flatten()
+        .chain(&event.relations)
+        .any(|found| found.to_lowercase().contains(text))
+}

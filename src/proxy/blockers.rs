@@ -1,0 +1,188 @@
+//! Who holds the lock that a step waits for, asked on the client's own connection between two tries.
+
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::relay::Broken;
+use super::session::Session;
+use crate::audit::{Blocker, query_of_another};
+use crate::plan::lock::LockMode;
+use crate::plan::policy::Literals;
+use crate::plan::splice::quote_literal;
+
+/// Of a query, in a NOTICE and in the audit log.
+const QUERY_CHARACTERS_MAX: usize = 200;
+/// More would not help anybody.
+const BLOCKERS_MAX: usize = 5;
+
+impl Session {
+    /// Those that hold a lock on the relation, or on one that inherits from it, which conflicts with that mode; the oldest
+    /// transaction first. What the role may not see is left out. A failure of the question means that nobody is named.
+    pub(super) async fn blockers(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Blocker>, Broken> {
+        let answers = self
+            .relay
+            .ask(&[Ask::new(question(relation, wanted))], Closing::Sync, Hears::Nothing)
+            .await?;
+        let json = answers
+            .ok()
+            .and_then(|answers| answers.first().and_then(Answer::value).map(str::to_owned));
+        let mut blockers: Vec<Blocker> = json
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default();
+        let literals = self.shared.policy().audit_literals;
+        for blocker in &mut blockers {
+            blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
+            blocker.lock = mode_name(&blocker.lock);
+        }
+        Ok(blockers)
+    }
+}
+
+fn question(relation: &str, wanted: LockMode) -> String {
+    let modes: Vec<String> = wanted
+        .conflicts()
+        .iter()
+        .map(|mode| quote_literal(&mode.pg_locks_name()))
+        .collect();
+    // A prepared transaction has no process. Its locks keep the virtual transaction ID that its session had, and one of them
+    // is on its own transaction ID, by which pg_prepared_xacts knows it.
+    format!(
+        "SELECT pg_catalog.jsonb_agg(b.blocker ORDER BY b.age DESC NULLS LAST)::text FROM (\
+         SELECT pg_catalog.jsonb_build_object('pid', a.pid, 'prepared', p.gid, 'user', COALESCE(a.usename, p.owner), \
+         'application_name', a.application_name, 'client', a.client_addr::text, 'state', CASE WHEN p.gid IS NOT NULL THEN 'prepared' \
+         WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END, \
+         'age_s', pg_catalog.round(t.age::numeric, 1), 'lock', l.mode, 'query', NULLIF(a.query, '<insufficient privilege>')) AS blocker, t.age \
+         FROM (SELECT l.pid, l.virtualtransaction, (pg_catalog.array_agg(l.mode ORDER BY pg_catalog.array_position(\
+         ARRAY['AccessShareLock','RowShareLock','RowExclusiveLock','ShareUpdateExclusiveLock','ShareLock','ShareRowExclusiveLock',\
+         'ExclusiveLock','AccessExclusiveLock'], l.mode) DESC))[1] AS mode FROM pg_catalog.pg_locks l \
+         WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND l.mode IN ({}) \
+         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+         AND l.relation IN (SELECT r.oid FROM (SELECT pg_catalog.to_regclass({relation})::oid AS oid) r UNION ALL \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = pg_catalog.to_regclass({relation})::oid) \
+         GROUP BY l.pid, l.virtualtransaction) l \
+         LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
+         LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction IN (SELECT x.transactionid \
+         FROM pg_catalog.pg_locks x WHERE x.locktype = 'transactionid' AND x.pid IS NULL AND x.granted \
+         AND x.virtualtransaction = l.virtualtransaction) \
+         CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() \
+         - COALESCE(a.xact_start, a.query_start, p.prepared)) AS age) t \
+         WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL ORDER BY t.age DESC NULLS LAST LIMIT {BLOCKERS_MAX}) b",
+        modes.join(", "),
+        relation = quote_literal(relation),
+    )
+}
+
+/// One line, without passwords and, where the policy says so, without literals.
+fn shortened(query: &str, literals: Literals) -> Option<String> {
+    let text = query_of_another(query, literals);
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = text.char_indices().nth(QUERY_CHARACTERS_MAX).map(|(end, _)| end);
+    let short = match end {
+        Some(end) => format!("{} …", text.get(..end).unwrap_or_default()),
+        None => text,
+    };
+    (!short.is_empty()).then_some(short)
+}
+
+/// `AccessShareLock` as the manual writes it.
+fn mode_name(lock: &str) -> String {
+    let known = LockMode::AccessExclusive
+        .conflicts()
+        .iter()
+        .find(|mode| mode.pg_locks_name() == lock);
+    known.map_or_else(|| lock.to_owned(), |mode| mode.name().to_owned())
+}
+
+/// For a NOTICE or an error: `; held by …`, or nothing where nobody is known.
+pub(super) fn held_by(blockers: &[Blocker]) -> String {
+    if blockers.is_empty() {
+        return String::new();
+    }
+    let told: Vec<String> = blockers.iter().map(one).collect();
+    format!("; held by {}", told.join(" and "))
+}
+
+fn one(blocker: &Blocker) -> String {
+    let age = blocker.age_s.map(|age| format!(", for {age:.0} s")).unwrap_or_default();
+    let user = blocker.user.as_deref().unwrap_or("");
+    if let Some(gid) = &blocker.prepared {
+        return format!(
+            "the prepared transaction {} ({user}{age}; end it with ROLLBACK PREPARED)",
+            quote_literal(gid)
+        );
+    }
+    let mut who = vec![user.to_owned()];
+    who.extend(blocker.application_name.clone());
+    who.retain(|name| !name.is_empty());
+    let state = blocker.state.as_deref().unwrap_or("its state is hidden from this role");
+    let query = blocker
+        .query
+        .as_ref()
+        .map(|query| format!(": {query}"))
+        .unwrap_or_default();
+    let pid = blocker.pid.unwrap_or_default();
+    let who = who.join(" ");
+    let comma = if who.is_empty() { "" } else { ", " };
+    format!("pid {pid} ({who}{comma}{state}{age}, {}{query})", blocker.lock)
+}
+
+/// Adds those seen now to those seen before, with what is known of them now.
+pub(super) fn merge(seen: &mut Vec<Blocker>, now: &[Blocker]) {
+    for blocker in now {
+        let same = |other: &Blocker| other.pid == blocker.pid && other.prepared == blocker.prepared;
+        match seen.iter().position(same) {
+            Some(at) => seen[at].clone_from(blocker),
+            None if seen.len() < 2 * BLOCKERS_MAX => seen.push(blocker.clone()),
+            None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocker_is_told_in_one_phrase() {
+        let mut blocker = Blocker {
+            pid: Some(7),
+            user: Some("amy".into()),
+            application_name: Some("report".into()),
+            state: Some("idle in transaction".into()),
+            age_s: Some(12.4),
+            lock: "ACCESS SHARE".into(),
+            query: Some("SELECT 1".into()),
+            ..Blocker::default()
+        };
+        let check = |blocker: &Blocker, expect: &str| assert_eq!(held_by(std::slice::from_ref(blocker)), expect);
+        check(
+            &blocker,
+            "; held by pid 7 (amy report, idle in transaction, for 12 s, ACCESS SHARE: SELECT 1)",
+        );
+        (blocker.state, blocker.age_s, blocker.query) = (None, None, None);
+        check(
+            &blocker,
+            "; held by pid 7 (amy report, its state is hidden from this role, ACCESS SHARE)",
+        );
+        (blocker.pid, blocker.prepared) = (None, Some("x'y".into()));
+        check(
+            &blocker,
+            "; held by the prepared transaction 'x''y' (amy; end it with ROLLBACK PREPARED)",
+        );
+        assert_eq!(held_by(&[]), "");
+    }
+
+    #[test]
+    fn queries_are_short_and_hide_what_must_be_hidden() {
+        let long = format!("SELECT\n  '{}'", "é".repeat(300));
+        let short = shortened(&long, Literals::Keep).expect("text");
+        assert!(
+            short.starts_with("SELECT 'éé") && short.ends_with(" …") && short.chars().count() == 202,
+            "{short}"
+        );
+        let redacted = shortened("UPDATE t SET a = 'x' WHERE b = 12", Literals::Redact);
+        assert_eq!(redacted.as_deref(), Some("UPDATE t SET a = '?' WHERE b = ?"));
+        let masked = shortened("ALTER ROLE a PASSWORD 'x'", Literals::Keep);
+        assert_eq!(masked.as_deref(), Some("ALTER ROLE a PASSWORD '***'"));
+        assert_eq!(shortened("", Literals::Keep), None);
+        assert_eq!(mode_name("ShareUpdateExclusiveLock"), "SHARE UPDATE EXCLUSIVE");
+    }
+}

@@ -1,0 +1,165 @@
+//! What the review page and the console ask about jobs: the list, and pause, resume and cancel, with the control
+//! connection's role. Row-level security decides which jobs that role sees.
+
+use super::stream::Stream;
+use super::{Shared, startup};
+use crate::audit::query_of_another;
+use crate::live::Steer;
+use crate::plan::jobs;
+use crate::plan::splice::{quote_ident, quote_literal};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+/// How long a resumed job is waited for: one that cannot go on says so at once.
+const EARLY_END: Duration = Duration::from_secs(2);
+
+/// With what the server said, which `Display` of the error leaves out.
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(error) => match error.hint() {
+            Some(hint) => format!("{} ({hint})", error.message()),
+            None => error.message().to_owned(),
+        },
+        None => error.to_string(),
+    }
+}
+
+/// The first column of all rows.
+async fn values(client: &Client, sql: &str) -> Result<Vec<String>, String> {
+    let messages = client.simple_query(sql).await.map_err(|error| told(&error))?;
+    let first = |message: SimpleQueryMessage| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    };
+    Ok(messages.into_iter().filter_map(first).collect())
+}
+
+async fn rows(client: &Client, id: Option<i64>) -> Result<Vec<Value>, String> {
+    match values(client, jobs::COMMENT_QUERY).await?.first() {
+        None => return Err("there is no table lockkeeper.job in the control connection's database".into()),
+        Some(version) if !jobs::is_current(version) => {
+            return Err(format!("lockkeeper.job is of another version (\"{version}\")"));
+        }
+        Some(_) => {}
+    }
+    let rows = values(client, &jobs::listing(id, id.is_some())).await?;
+    rows.iter()
+        .map(|row| {
+            serde_json::from_str(row).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
+        })
+        .collect()
+}
+
+/// Those that are not finished.
+pub(super) async fn list(shared: &Shared, client: &Client) -> Result<Value, String> {
+    const SHOWN: [&str; 11] = [
+        "id",
+        "kind",
+        "owner",
+        "state",
+        "relation",
+        "rows_done",
+        "keys_done",
+        "keys_estimated",
+        "percent",
+        "error",
+        "started_at",
+    ];
+    let literals = shared.policy().audit_literals;
+    let shown = |row: Value| {
+        let mut job: serde_json::Map<String, Value> =
+            SHOWN.iter().map(|key| ((*key).to_owned(), row[*key].clone())).collect();
+        let statement = query_of_another(row["statement"].as_str().unwrap_or_default(), literals);
+        job.insert("statement".into(), json!(statement));
+        Value::Object(job)
+    };
+    Ok(rows(client, None).await?.into_iter().map(shown).collect())
+}
+
+/// What was done, in words.
+pub(super) async fn steer(
+    shared: &Arc<Shared>,
+    client: &Client,
+    config: &tokio_postgres::Config,
+    id: i64,
+    steer: Steer,
+) -> Result<String, String> {
+    let found = rows(client, Some(id)).await?;
+    let Some(job) = found.first() else {
+        return Err(format!(
+            "there is no job {id}, or the control connection's role may not see it: it needs to be a superuser, to have \
+             BYPASSRLS, or to be the job's owner"
+        ));
+    };
+    let state = job["state"].as_str().unwrap_or_default();
+    let (sql, done) = match steer {
+        Steer::Pause => (jobs::pause(id), "paused"),
+        Steer::Cancel => (jobs::cancel(id), "cancelled"),
+        Steer::Resume if state == "running" => return Err(format!("job {id} is running already")),
+        Steer::Resume => return resume(shared, config, id, job).await,
+    };
+    match values(client, &sql).await?.first() {
+        Some(rows) => Ok(format!("job {id} is {done}; {rows} rows are done")),
+        None => Err(format!("job {id} is {state}, it cannot be {done}")),
+    }
+}
+
+/// A superuser does not: code of the owner's, such as the table's triggers, could take its rights back with RESET ROLE.
+async fn become_owner(client: &Client, id: i64, owner: &str) -> Result<(), String> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = session_user AND r.rolsuper) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = {} AND r.rolsuper)",
+        quote_literal(owner)
+    );
+    if values(client, &sql).await?.first().is_none_or(|above| above != "f") {
+        return Err(format!(
+            "job {id} belongs to {owner}, whose code would run in a superuser's session; resume it as {owner}: \
+             lockkeeper jobs --dsn 'user={owner} …' resume {id}"
+        ));
+    }
+    let role = values(client, &format!("SET ROLE {}", quote_ident(owner))).await;
+    role.map(|_| ()).map_err(|why| {
+        format!(
+            "job {id} goes on as its owner {owner}, whom the control connection's role cannot be: {why}; \
+             resume it with: lockkeeper jobs --dsn 'user={owner} …' resume {id}"
+        )
+    })
+}
+
+/// In a session through this proxy, as the job's owner and with its settings, as if its statement had been sent again.
+async fn resume(shared: &Arc<Shared>, config: &tokio_postgres::Config, id: i64, job: &Value) -> Result<String, String> {
+    let (ours, served) = tokio::net::UnixStream::pair().map_err(|error| error.to_string())?;
+    tokio::spawn(startup::serve_connection(
+        Stream::Unix(served),
+        "this process".into(),
+        Arc::clone(shared),
+    ));
+    let mut config = config.clone();
+    config.ssl_mode(SslMode::Disable).application_name("lockkeeper admin");
+    let (client, connection) = config.connect_raw(ours, NoTls).await.map_err(|error| told(&error))?;
+    tokio::spawn(connection);
+    let owner = job["owner"].as_str().unwrap_or_default();
+    become_owner(&client, id, owner).await?;
+    let settings: BTreeMap<String, String> = serde_json::from_value(job["settings"].clone()).unwrap_or_default();
+    for (name, value) in &settings {
+        // Where the value is the same already, the right to set it is not needed.
+        let (name, value) = (quote_literal(name), quote_literal(value));
+        let sql = format!(
+            "SELECT pg_catalog.set_config(s.name, {value}, false) FROM pg_catalog.pg_settings s WHERE s.name = {name} \
+             AND s.setting <> {value}"
+        );
+        values(&client, &sql).await?;
+    }
+    let mut running = tokio::spawn(async move { values(&client, &format!("CALL lockkeeper.resume({id})")).await });
+    match tokio::time::timeout(EARLY_END, &mut running).await {
+        Ok(Ok(Ok(_))) => Ok(format!("job {id} is done")),
+        Ok(Ok(Err(why))) => Err(why),
+        Ok(Err(_)) => Err(format!("job {id}: the session ended; the log on stderr says why")),
+        // It runs on by itself; should it fail, its row says why.
+        Err(_) => Ok(format!("job {id} goes on")),
+    }
+}

@@ -1,0 +1,565 @@
+//! The console's commands: how they are written, which columns they answer with, and their rows.
+
+use super::Shared;
+use super::wire::Report;
+use crate::live::{Live, Question, SessionNow};
+use crate::plan::policy::{Action, Subject};
+use crate::plan::rules::RULES;
+use std::time::SystemTime;
+use tokio::sync::oneshot;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Show(Show),
+    Reload,
+    Begin,
+    Commit,
+    Rollback,
+    /// SET of whatever a driver sets when it connects: there is nothing that it could change.
+    Set,
+    Discard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    Sessions,
+    Plans,
+    Jobs,
+    Locks,
+    Rules,
+    Policy,
+    Stats,
+    Version,
+    Help,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    Integer,
+    Float,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: &'static str,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Null,
+    Text(String),
+    Integer(i64),
+    Float(f64),
+}
+
+impl Value {
+    pub fn text(&self) -> String {
+        match self {
+            Value::Null => String::new(),
+            Value::Text(text) => text.clone(),
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) if number.fract() == 0.0 => format!("{number}"),
+            Value::Float(number) => format!("{number:.1}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    /// None: only a tag.
+    pub columns: &'static [Column],
+    pub rows: Vec<Vec<Value>>,
+    pub tag: String,
+}
+
+impl Reply {
+    pub fn tag(tag: &str) -> Reply {
+        Reply {
+            columns: &[],
+            rows: Vec::new(),
+            tag: tag.into(),
+        }
+    }
+}
+
+/// Name, what it shows, its columns.
+struct Shown {
+    show: Show,
+    name: &'static str,
+    help: &'static str,
+    columns: &'static [Column],
+}
+
+const fn text(name: &'static str) -> Column {
+    Column { name, kind: Kind::Text }
+}
+
+const fn integer(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Integer,
+    }
+}
+
+const fn float(name: &'static str) -> Column {
+    Column {
+        name,
+        kind: Kind::Float,
+    }
+}
+
+const SHOWS: [Shown; 9] = [
+    Shown {
+        show: Show::Sessions,
+        name: "SESSIONS",
+        help: "who is connected, and what they do",
+        columns: &[
+            integer("session"),
+            text("user"),
+            text("database"),
+            text("application_name"),
+            text("client"),
+            integer("backend_pid"),
+            text("state"),
+            integer("since_s"),
+            integer("statements"),
+            integer("bytes_from_client"),
+            integer("bytes_from_server"),
+        ],
+    },
+    Shown {
+        show: Show::Plans,
+        name: "PLANS",
+        help: "statements that are being carried out in steps",
+        columns: &[
+            text("id"),
+            text("user"),
+            text("database"),
+            integer("backend_pid"),
+            integer("running_s"),
+            text("step"),
+            text("doing"),
+            text("relation"),
+            text("lock"),
+            integer("lock_tries"),
+            integer("rows"),
+            float("percent"),
+            integer("left_s"),
+            text("blocked_by"),
+            text("statement"),
+        ],
+    },
+    Shown {
+        show: Show::Jobs,
+        name: "JOBS",
+        help: "work that outlives a session (lockkeeper.job of the control connection's database)",
+        columns: &[
+            integer("id"),
+            text("state"),
+            text("owner"),
+            text("relation"),
+            integer("rows"),
+            float("percent"),
+            text("error"),
+            text("statement"),
+        ],
+    },
+    Shown {
+        show: Show::Locks,
+        name: "LOCKS",
+        help: "who waits for a lock, and for whom (needs --control-dsn)",
+        columns: &[
+            integer("pid"),
+            text("blocked_by"),
+            text("waits_for"),
+            integer("waited_ms"),
+            text("user"),
+            text("database"),
+            text("application_name"),
+            text("state"),
+            integer("transaction_s"),
+            text("query"),
+        ],
+    },
+    Shown {
+        show: Show::Rules,
+        name: "RULES",
+        help: "the rules, and what the policy does about each",
+        columns: &[text("rule"), text("action"), text("lock"), text("what")],
+    },
+    Shown {
+        show: Show::Policy,
+        name: "POLICY",
+        help: "the limits of the policy in force",
+        columns: &[text("key"), text("value")],
+    },
+    Shown {
+        show: Show::Stats,
+        name: "STATS",
+        help: "counts since the start",
+        columns: &[text("what"), text("which"), float("value")],
+    },
+    Shown {
+        show: Show::Version,
+        name: "VERSION",
+        help: "this program's version",
+        columns: &[text("version")],
+    },
+    Shown {
+        show: Show::Help,
+        name: "HELP",
+        help: "this list",
+        columns: &[text("command"), text("what")],
+    },
+];
+
+impl Command {
+    /// Words in any case, with or without a semicolon.
+    pub fn parse(sql: &str) -> Result<Command, Report> {
+        let words: Vec<String> = sql
+            .trim_end_matches([';', ' ', '\n', '\t', '\r'])
+            .split_whitespace()
+            .map(str::to_ascii_uppercase)
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["SHOW"] => Ok(Command::Show(Show::Help)),
+            ["SHOW", name] => match SHOWS.iter().find(|shown| shown.name == *name) {
+                Some(shown) => Ok(Command::Show(shown.show)),
+                None => Err(unknown(sql)),
+            },
+            ["RELOAD"] => Ok(Command::Reload),
+            ["BEGIN" | "START", ..] => Ok(Command::Begin),
+            ["COMMIT" | "END", ..] => Ok(Command::Commit),
+            ["ROLLBACK" | "ABORT", ..] => Ok(Command::Rollback),
+            ["DISCARD", "ALL"] | ["DEALLOCATE", ..] => Ok(Command::Discard),
+            ["SET", _, ..] => Ok(Command::Set),
+            _ => Err(unknown(sql)),
+        }
+    }
+}
+
+fn unknown(sql: &str) -> Report {
+    let sql: String = sql.chars().take(60).collect();
+    let names: Vec<&str> = SHOWS.iter().map(|shown| shown.name).collect();
+    Report::error(
+        "42601",
+        &format!(
+            "lockkeeper: the console does not know this command: {sql}; it has SHOW {} and RELOAD",
+            names.join("|")
+        ),
+    )
+    .hint("This is lockkeeper's console, not a database: SHOW HELP explains its commands.")
+}
+
+/// At semicolons outside of quotes, without comments and empty statements.
+pub fn split(text: &str) -> Vec<String> {
+    let mut statements = vec![String::new()];
+    let mut quote = None;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        let statement = statements.last_mut();
+        match (quote, c) {
+            (None, '-') if rest.peek() == Some(&'-') => while rest.next_if(|c| *c != '\n').is_some() {},
+            (None, ';') => statements.push(String::new()),
+            _ => {
+                match quote {
+                    Some(open) if open == c => quote = None,
+                    None if matches!(c, '\'' | '"') => quote = Some(c),
+                    _ => {}
+                }
+                if let Some(statement) = statement {
+                    statement.push(c);
+                }
+            }
+        }
+    }
+    let trimmed = statements.iter().map(|statement| statement.trim().to_owned());
+    trimmed.filter(|statement| !statement.is_empty()).collect()
+}
+
+/// None for a command without rows.
+pub fn columns(command: Command) -> &'static [Column] {
+    let Command::Show(show) = command else { return &[] };
+    SHOWS
+        .iter()
+        .find(|shown| shown.show == show)
+        .map_or(&[], |shown| shown.columns)
+}
+
+pub async fn run(command: Command, shared: &Shared) -> Result<Reply, Report> {
+    let show = match command {
+        Command::Show(show) => show,
+        Command::Reload => return reload(shared).await,
+        Command::Begin => return Ok(Reply::tag("BEGIN")),
+        Command::Commit => return Ok(Reply::tag("COMMIT")),
+        Command::Rollback => return Ok(Reply::tag("ROLLBACK")),
+        Command::Set => return Ok(Reply::tag("SET")),
+        Command::Discard => return Ok(Reply::tag("DISCARD ALL")),
+    };
+    let live = &shared.live;
+    let rows = match show {
+        Show::Sessions => live.sessions().iter().map(session).collect(),
+        Show::Plans => live.sessions().iter().filter_map(plan).collect(),
+        Show::Jobs => jobs(live).await?,
+        Show::Locks => locks(live).await?,
+        Show::Rules => rules(shared),
+        Show::Policy => policy(shared),
+        Show::Stats => stats(live),
+        Show::Version => vec![vec![string(concat!("lockkeeper ", env!("CARGO_PKG_VERSION")))]],
+        Show::Help => help(),
+    };
+    Ok(Reply {
+        columns: columns(command),
+        rows,
+        tag: "SHOW".into(),
+    })
+}
+
+async fn reload(shared: &Shared) -> Result<Reply, Report> {
+    let (answer, answered) = oneshot::channel();
+    let asked = shared.reloads.send(answer).await.is_ok();
+    match answered.await {
+        Ok(Ok(())) if asked => Ok(Reply::tag("RELOAD")),
+        Ok(Err(wrong)) => Err(Report::error(
+            "F0000",
+            &format!("lockkeeper: {wrong}; what was wrong stays as it was before"),
+        )),
+        _ => Err(Report::error("57P01", super::session::SHUTTING_DOWN)),
+    }
+}
+
+fn string(text: impl Into<String>) -> Value {
+    Value::Text(text.into())
+}
+
+fn number(number: impl TryInto<i64>) -> Value {
+    Value::Integer(number.try_into().unwrap_or(i64::MAX))
+}
+
+fn maybe<T>(value: Option<T>, show: impl FnOnce(T) -> Value) -> Value {
+    value.map_or(Value::Null, show)
+}
+
+fn seconds_since(time: SystemTime) -> Value {
+    number(time.elapsed().unwrap_or_default().as_secs())
+}
+
+fn session(session: &SessionNow) -> Vec<Value> {
+    vec![
+        number(session.session),
+        string(&session.user),
+        string(&session.database),
+        string(&session.application_name),
+        string(&session.client),
+        number(session.backend_pid),
+        string(session.state.name()),
+        seconds_since(session.since),
+        number(session.flowed.statements),
+        number(session.flowed.bytes_from_client),
+        number(session.flowed.bytes_from_server),
+    ]
+}
+
+fn plan(session: &SessionNow) -> Option<Vec<Value>> {
+    let plan = session.plan.as_ref()?;
+    Some(vec![
+        string(&plan.id),
+        string(&session.user),
+        string(&session.database),
+        number(session.backend_pid),
+        seconds_since(plan.since),
+        string(format!("{} of {}", plan.step + 1, plan.steps.len())),
+        string(plan.steps.get(plan.step).map_or("", String::as_str)),
+        string(&plan.relation),
+        string(&plan.lock),
+        number(plan.lock_tries),
+        maybe(plan.rows, number),
+        maybe(plan.done, |done| Value::Float(100.0 * done)),
+        maybe(plan.left_s, |left| number(left as i64)),
+        maybe(plan.blocked_by.as_deref(), string),
+        string(one_line(&plan.statement)),
+    ])
+}
+
+fn one_line(text: &str) -> String {
+    const CHARACTERS_MAX: usize = 200;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ").chars().take(CHARACTERS_MAX).collect()
+}
+
+async fn locks(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
+    let locks = live.ask(Question::Locks).await.map_err(|why| unknown_yet(&why))?;
+    let row = |lock: &crate::live::Blocked| {
+        let pids: Vec<String> = lock.blocked_by.iter().map(i32::to_string).collect();
+        vec![
+            number(lock.pid),
+            if pids.is_empty() {
+                Value::Null
+            } else {
+                string(pids.join(", "))
+            },
+            maybe(lock.waits_for.as_deref(), string),
+            maybe(lock.waited_ms, |ms| number(ms as i64)),
+            maybe(lock.user.as_deref(), string),
+            maybe(lock.database.as_deref(), string),
+            maybe(lock.application_name.as_deref(), string),
+            maybe(lock.state.as_deref(), string),
+            maybe(lock.age_s, |age| number(age as i64)),
+            maybe(lock.query.as_deref(), |query| string(one_line(query))),
+        ]
+    };
+    Ok(locks.iter().map(row).collect())
+}
+
+async fn jobs(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
+    let jobs = live.ask(Question::Jobs).await.map_err(|why| unknown_yet(&why))?;
+    let row = |job: &serde_json::Value| {
+        let text = |key: &str| maybe(job[key].as_str(), string);
+        let whole = |key: &str| maybe(job[key].as_i64(), number);
+        vec![
+            whole("id"),
+            text("state"),
+            text("owner"),
+            text("relation"),
+            whole("rows_done"),
+            maybe(job["percent"].as_f64(), Value::Float),
+            text("error"),
+            maybe(job["statement"].as_str(), |sql| string(one_line(sql))),
+        ]
+    };
+    Ok(jobs
+        .as_array()
+        .map(|jobs| jobs.iter().map(row).collect())
+        .unwrap_or_default())
+}
+
+fn unknown_yet(why: &str) -> Report {
+    Report::error("55000", &format!("lockkeeper: {why}"))
+}
+
+fn action_name(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Warn => "warn",
+        Action::Rewrite => "rewrite",
+        Action::Reject => "reject",
+    }
+}
+
+/// For nobody in particular: overrides by role, database or table are not in it.
+fn rules(shared: &Shared) -> Vec<Vec<Value>> {
+    let policy = shared.policy();
+    let anybody = Subject {
+        database: "",
+        role: "",
+        application_name: "",
+        tables: &[],
+    };
+    let row = |rule: &crate::plan::rules::Rule| {
+        vec![
+            string(rule.name),
+            string(action_name(policy.decision(rule.name, &anybody).0)),
+            string(rule.lock.name()),
+            string(rule.what),
+        ]
+    };
+    RULES.iter().map(row).collect()
+}
+
+fn policy(shared: &Shared) -> Vec<Vec<Value>> {
+    let policy = shared.policy();
+    let lock = &policy.lock;
+    let pairs = [
+        ("name", policy.name.clone()),
+        ("defaults.unparsed", action_name(policy.unparsed).to_owned()),
+        ("lock.timeout_ms", lock.timeout_ms.to_string()),
+        ("lock.pause_ms", lock.pause_ms.to_string()),
+        ("lock.give_up_after_s", (lock.give_up_after_ms / 1_000).to_string()),
+        (
+            "lock.give_up_in_transaction_s",
+            (lock.give_up_in_transaction_ms / 1_000).to_string(),
+        ),
+        ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
+        ("table.small_bytes", policy.small_bytes.to_string()),
+        ("backfill.rows_max", policy.backfill.rows_max.to_string()),
+        ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),
+        ("backfill.pause_ms", policy.backfill.pause_ms.to_string()),
+    ];
+    pairs
+        .into_iter()
+        .map(|(key, value)| vec![string(key), string(value)])
+        .collect()
+}
+
+fn stats(live: &Live) -> Vec<Vec<Value>> {
+    let flowed = live.flowed();
+    let ledger = live.ledger();
+    let row = |what: &str, which: String, value: f64| vec![string(what), string(which), Value::Float(value)];
+    let mut rows = vec![
+        row("uptime_s", String::new(), live.uptime().as_secs_f64()),
+        row("sessions", String::new(), live.sessions_total() as f64),
+        row("forwarded_statements", String::new(), flowed.statements as f64),
+        row("read_bytes", "client".into(), flowed.bytes_from_client as f64),
+        row("read_bytes", "server".into(), flowed.bytes_from_server as f64),
+    ];
+    for ((action, outcome), count) in &ledger.statements {
+        rows.push(row("judged_statements", format!("{action}, {outcome}"), *count as f64));
+    }
+    for ((rule, action), count) in &ledger.findings {
+        rows.push(row("findings", format!("{rule}, {action}"), *count as f64));
+    }
+    rows.push(row("lock_tries", String::new(), ledger.lock_tries as f64));
+    rows.push(row("batches", String::new(), ledger.batches as f64));
+    rows.push(row("batch_rows", String::new(), ledger.rows as f64));
+    for (kind, count) in &ledger.upstream_errors {
+        rows.push(row("upstream_errors", (*kind).into(), *count as f64));
+    }
+    rows
+}
+
+fn help() -> Vec<Vec<Value>> {
+    let shows = SHOWS
+        .iter()
+        .map(|shown| vec![string(format!("SHOW {}", shown.name)), string(shown.help)]);
+    let reload = vec![
+        string("RELOAD"),
+        string("reads the policy, TLS files and verifiers again and opens the audit log again, as SIGHUP does"),
+    ];
+    shows.chain([reload]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_read_in_any_case() {
+        let check = |sql: &str, expect: Option<Command>| assert_eq!(Command::parse(sql).ok(), expect, "{sql}");
+        check("show sessions;", Some(Command::Show(Show::Sessions)));
+        check("  SHOW\n Version ; ", Some(Command::Show(Show::Version)));
+        check("show", Some(Command::Show(Show::Help)));
+        check("RELOAD", Some(Command::Reload));
+        check("begin", Some(Command::Begin));
+        check("SET extra_float_digits = 3", Some(Command::Set));
+        check("SELECT 1", None);
+        check("SHOW transaction_isolation", None);
+        check("RELOAD now", None);
+    }
+
+    #[test]
+    fn statements_are_split_outside_of_quotes() {
+        assert_eq!(split("show help; -- a; b\nshow ';x' ;;"), ["show help", "show ';x'"]);
+        assert!(split(" ; -- nothing").is_empty());
+    }
+
+    #[test]
+    fn every_command_is_in_the_help_and_has_columns() {
+        assert_eq!(help().len(), SHOWS.len() + 1);
+        for shown in &SHOWS {
+            assert!(!columns(Command::Show(shown.show)).is_empty(), "{}", shown.name);
+        }
+    }
+}

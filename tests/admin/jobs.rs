@@ -1,0 +1,149 @@
+//! Jobs on the review page, in the console and over HTTP: seen, paused, gone on with and given up.
+
+use super::http::{ask, get};
+use super::{LARGE, TOKEN, until};
+use crate::common::raw::{Raw, error_field, frame, startup};
+use crate::common::{self, QUICK, Stage, cluster};
+use lockkeeper::cluster::free_port;
+use serde_json::{Value, json};
+
+/// So slow that it can be steered in the middle.
+const SLOW: &str = "extends = \"standard\"\n\n[backfill]\nbatch_rows = 100\nbatch_rows_max = 100\npause_ms = 300\n";
+
+struct Work {
+    stage: Stage,
+    port: u16,
+    owner: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Work {
+    /// A table of a role's own, and a control connection whose role may see its jobs and be it.
+    fn new(name: &str) -> Work {
+        let mut stage = Stage::without_proxy(cluster(common::MAJOR), name);
+        let (owner, watch) = (format!("{name}_owner"), format!("{name}_watch"));
+        stage.direct(&format!(
+            "CREATE ROLE {owner} LOGIN; CREATE ROLE {watch} LOGIN BYPASSRLS; GRANT pg_monitor, {owner} TO {watch};
+             {LARGE}; ALTER TABLE users OWNER TO {owner}"
+        ));
+        let init = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"))
+            .args(["init", "--dsn"])
+            .arg(format!(
+                "host=127.0.0.1 port={} user=postgres dbname={}",
+                stage.port, stage.database
+            ))
+            .output()
+            .expect("it runs");
+        assert!(init.status.success(), "{init:?}");
+        let dir = tempfile::tempdir().expect("a directory");
+        let token = dir.path().join("token");
+        std::fs::write(&token, TOKEN).expect("the token is written");
+        std::fs::write(stage.policy_file(), SLOW).expect("a policy");
+        let port = free_port().expect("a free port");
+        let (listen, token) = (format!("127.0.0.1:{port}"), token.display().to_string());
+        let dsn = format!("user={watch} dbname={}", stage.database);
+        let arguments = ["--admin", &listen, "--admin-token-file", &token, "--control-dsn", &dsn];
+        stage.start_proxy(&[&arguments[..], &["--console-users", "postgres"]].concat());
+        let work = Work {
+            stage,
+            port,
+            owner,
+            _dir: dir,
+        };
+        until("the control connection is up", || work.jobs()["known"] == true);
+        work
+    }
+
+    fn jobs(&self) -> Value {
+        get(self.port, "/api/live").json()["jobs"].clone()
+    }
+
+    fn job(&self) -> Value {
+        self.jobs()["rows"][0].clone()
+    }
+
+    #[track_caller]
+    fn steer(&self, what: &str, status: u16) -> String {
+        let id = self.job()["id"].as_i64().unwrap_or(4711);
+        let bearer = format!("Authorization: Bearer {TOKEN}");
+        let headers = ["Content-Type: application/json", "Content-Length: 0", &bearer];
+        let answer = ask(self.port, &format!("POST /api/jobs/{id}/{what}"), &headers);
+        assert_eq!(answer.status, status, "{what}: {answer:?}");
+        answer.body
+    }
+
+    /// The owner's session, which has sent an UPDATE that cannot be repeated.
+    fn begin(&self) -> Raw {
+        let mut raw = Raw::open(self.stage.port);
+        raw.start(&startup(&[("user", &self.owner), ("database", &self.stage.database)]));
+        raw.send(&frame(b'Q', b"UPDATE users SET name = name || '!'\0"));
+        until("it is under way", || self.job()["rows_done"].as_i64() > Some(0));
+        raw
+    }
+}
+
+#[test]
+fn a_job_is_paused_resumed_and_done_exactly_once() {
+    let work = Work::new("steered");
+    let mut raw = work.begin();
+    let job = work.job();
+    assert_eq!(
+        (&job["state"], &job["owner"]),
+        (&json!("running"), &json!(work.owner)),
+        "{job}"
+    );
+    assert!(job["parameters"].is_null() && job["settings"].is_null(), "{job}");
+    let console = work
+        .stage
+        .psql_args(&["-d", "lockkeeper", "-At", "-F", ";"], "SHOW JOBS")
+        .ok();
+    assert!(console.contains(&format!(";running;{};", work.owner)), "{console}");
+    let plan = get(work.port, "/api/live").json();
+    let plan = plan["sessions"]
+        .as_array()
+        .expect("sessions")
+        .iter()
+        .find(|session| !session["plan"].is_null());
+    assert!(
+        plan.is_some_and(|session| session["plan"]["done"].as_f64() > Some(0.0)),
+        "{plan:?}"
+    );
+
+    assert!(work.steer("pause", 200).contains("is paused"));
+    assert!(error_field(&raw.until_ready(), b'M').is_some(), "its client is told");
+    assert_eq!(work.job()["state"], "paused");
+    assert!(work.steer("pause", 409).contains("it cannot be paused"));
+    std::fs::write(work.stage.policy_file(), QUICK).expect("a policy");
+    work.stage.psql_args(&["-d", "lockkeeper"], "RELOAD").ok();
+    work.steer("resume", 200);
+    until("it is done", || work.jobs()["rows"] == json!([]));
+    let odd = work
+        .stage
+        .direct("SELECT count(*) FROM users WHERE name <> 'name ' || id || '!'");
+    assert_eq!(odd.trim(), "0", "every row is changed once");
+    work.steer("resume", 409);
+}
+
+#[test]
+fn a_job_is_given_up_in_the_browser() {
+    let work = Work::new("given_up");
+    let mut raw = work.begin();
+    let mut chrome = super::chrome::Chrome::start();
+    chrome.size(1000, 900);
+    chrome.open(work.port, "/");
+    chrome.until("document.querySelector('#jobs .card')?.innerText.includes('running')");
+    // Without the token the button asks for it.
+    let press = "[...document.querySelectorAll('#jobs button')].find((b) => b.innerText === 'Cancel').click()";
+    chrome.js(press);
+    chrome.until("document.querySelector('dialog').open");
+    chrome.type_text(TOKEN);
+    chrome.press("Enter");
+    chrome.until("document.getElementById('unlock').innerText === 'Token is set'");
+    chrome.screenshot("jobs");
+    chrome.js(press);
+    chrome.until("document.getElementById('jobs').innerText.includes('There is no job.')");
+    raw.until_ready();
+    let state = work.stage.direct("SELECT state FROM lockkeeper.job");
+    assert_eq!(state.trim(), "cancelled");
+    assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
+}

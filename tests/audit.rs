@@ -1,0 +1,615 @@
+//! The audit log of a real proxy in front of a real server, and its review by the program as people call it.
+
+mod common;
+
+use common::raw::{Raw, bind_with, command_tags, error_field, execute, parse, rows, startup, sync};
+use common::{Ran, Stage, cluster, own_cluster, run, start_proxy};
+use lockkeeper::cluster::{Guarded, clean_environment};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Every table counts as large, and nothing waits long.
+const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\npause_ms = 10\ngive_up_after_s = 1\n\
+                      [backfill]\nrows_max = 50\nbatch_rows = 100\npause_ms = 1\n";
+const PATIENT: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\npause_ms = 10\ngive_up_after_s = 60\n";
+const USERS: &str = "CREATE TABLE users (id bigint PRIMARY KEY, email text, seen boolean);
+    INSERT INTO users SELECT n, 'u' || n FROM generate_series(1, 500) n; ANALYZE users;";
+
+fn stage(major: u32, name: &str, policy: &str) -> Stage {
+    let stage = Stage::on(cluster(major), name, policy, &[]);
+    stage.direct(USERS);
+    stage
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn named(port: u16, database: &str, application_name: &str) -> Raw {
+    let mut raw = Raw::open(port);
+    raw.send(&startup(&[
+        ("user", "postgres"),
+        ("database", database),
+        ("application_name", application_name),
+    ]));
+    raw.until_ready();
+    raw
+}
+
+/// `lockkeeper audit …` as a user calls it.
+fn review(arguments: &[&str], file: &Path, stdin: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command.env_remove("COLUMNS").arg("audit").args(arguments).arg(file);
+    run(command, stdin)
+}
+
+/// The last hash, and what is remarked.
+#[track_caller]
+fn whole(file: &Path) -> String {
+    review(&["verify"], file, "").ok()
+}
+
+fn events(stage: &Stage, event: &str) -> Vec<Value> {
+    let lines = stage.audit_lines();
+    lines.into_iter().filter(|line| line["event"] == event).collect()
+}
+
+// --- who holds the lock ------------------------------------------------------------------------------------------------
+
+#[test]
+fn who_holds_the_lock_is_named_in_the_error_and_in_the_log() {
+    for major in [15, 18] {
+        let stage = stage(major, "gave_up", POLICY);
+        let mut holder = named(stage.cluster.port(), &stage.database, "nightly report");
+        let pid = rows(&holder.query("SELECT pg_backend_pid()"))[0].clone();
+        holder.query("BEGIN");
+        holder.query("SELECT count(*)\n  FROM users WHERE email = 'mango'");
+        let ran = stage.psql_args(&["-c", "ALTER TABLE users ADD COLUMN late int"], "");
+        let expect = format!(
+            "held by pid {pid} (postgres nightly report, idle in transaction, for 1 s, ACCESS SHARE: \
+             SELECT count(*) FROM users WHERE email = 'mango')"
+        );
+        // How long depends on how busy the machine is.
+        let without_age = |text: &str| {
+            let (before, after) = text.split_once(", for ").expect("an age");
+            let (_, after) = after.split_once(" s, ").expect("seconds");
+            format!("{before}{after}")
+        };
+        let error = ran
+            .stderr
+            .split("; ")
+            .find(|part| part.starts_with("held by"))
+            .expect(&ran.stderr);
+        assert_eq!(without_age(error), without_age(&expect), "{major}: {}", ran.stderr);
+        let waiting = events(&stage, "waiting");
+        assert_eq!(
+            waiting.len(),
+            1,
+            "{major}: told once as long as it is the same: {waiting:#?}"
+        );
+        let end = events(&stage, "statement").pop().expect("the end");
+        assert_eq!(end["outcome"], "failed");
+        for line in [&waiting[0], &end] {
+            let blocker = &line["steps"][0]["blockers"][0];
+            assert_eq!(blocker["pid"].to_string(), pid, "{major}");
+            assert_eq!(
+                ["user", "application_name", "state", "lock"].map(|key| blocker[key].as_str()),
+                [
+                    Some("postgres"),
+                    Some("nightly report"),
+                    Some("idle in transaction"),
+                    Some("ACCESS SHARE")
+                ]
+            );
+            assert!(blocker["age_s"].as_f64().is_some_and(|age| age >= 0.0));
+        }
+        assert!(
+            end["lock_wait_ms"].as_f64().is_some_and(|wait| wait >= 900.0),
+            "{end:#}"
+        );
+        assert_eq!(end["lock_wait_ms"], end["steps"][0]["lock_wait_ms"]);
+    }
+}
+
+#[test]
+fn who_held_the_lock_is_known_also_when_it_was_got_and_inside_a_transaction() {
+    let stage = stage(18, "got", PATIENT);
+    for block in [false, true] {
+        let mut holder = named(
+            stage.cluster.port(),
+            &stage.database,
+            if block { "second" } else { "first" },
+        );
+        // It reads, and CREATE TRIGGER lets readers through: it holds nobody up, so it is not named.
+        let mut bystander = named(stage.cluster.port(), &stage.database, "bystander");
+        bystander.query("BEGIN");
+        holder.query("BEGIN");
+        holder.query("UPDATE users SET seen = true WHERE id = 1");
+        bystander.query("SELECT FROM users LIMIT 1");
+        let mut raw = named(stage.port, &stage.database, "migration");
+        if block {
+            raw.query("BEGIN");
+        }
+        raw.send(&common::raw::frame(b'Q', &common::raw::c("CREATE TRIGGER t AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()")));
+        let count = 1 + usize::from(block);
+        wait_until("the log names a blocker", || events(&stage, "waiting").len() >= count);
+        holder.query("COMMIT");
+        let answer = raw.until_ready();
+        assert_eq!(command_tags(&answer), ["CREATE TRIGGER"], "{block}: {answer:?}");
+        raw.query("ROLLBACK");
+        bystander.query("COMMIT");
+        let end = events(&stage, "statement").pop().expect("the end");
+        let blockers = end["steps"][0]["blockers"].as_array().expect("blockers");
+        assert_eq!(blockers.len(), 1, "{end:#}");
+        assert_eq!(blockers[0]["application_name"], if block { "second" } else { "first" });
+        assert_eq!(blockers[0]["lock"], "ROW EXCLUSIVE");
+        if !block {
+            stage.direct("DROP TRIGGER t ON users");
+        }
+    }
+}
+
+#[test]
+fn a_prepared_transaction_is_named_with_the_way_to_end_it() {
+    for major in [15, 18] {
+        let server = own_cluster(major, &[("max_prepared_transactions", "2")]);
+        // The stage wants a server for as long as the tests run; this one ends with the process.
+        let server = Box::leak(Box::new(server));
+        let stage = Stage::on(server, "prepared", POLICY, &[]);
+        stage.direct(USERS);
+        stage.direct("BEGIN; UPDATE users SET seen = true WHERE id = 1; PREPARE TRANSACTION 'left behind'");
+        let ran = stage.psql_args(&["-c", "ALTER TABLE users ADD COLUMN late int"], "");
+        assert!(
+            ran.stderr
+                .contains("held by the prepared transaction 'left behind' (postgres, for "),
+            "{major}: {}",
+            ran.stderr
+        );
+        let end = events(&stage, "statement").pop().expect("the end");
+        let blocker = &end["steps"][0]["blockers"][0];
+        assert_eq!(
+            (blocker["prepared"].as_str(), &blocker["pid"]),
+            (Some("left behind"), &Value::Null)
+        );
+        assert_eq!(blocker["lock"], "ROW EXCLUSIVE");
+        stage.direct("ROLLBACK PREPARED 'left behind'");
+        stage.psql("ALTER TABLE users ADD COLUMN late int").ok();
+    }
+}
+
+// --- what is kept ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn parameters_are_kept_and_literals_are_redacted_when_the_policy_says_so() {
+    for redact in [false, true] {
+        let literals = if redact { "redact" } else { "keep" };
+        let stage = stage(18, "literals", &format!("{POLICY}[audit]\nliterals = \"{literals}\"\n"));
+        let mut holder = named(stage.cluster.port(), &stage.database, "holder");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("ALTER TABLE users ADD COLUMN fruit text DEFAULT 'mango'");
+        raw.send(
+            &[
+                parse("s", "UPDATE users SET fruit = $1 WHERE id > $2::int"),
+                bind_with("", "s", &["papaya", "1"]),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 499"]);
+        raw.query("ALTER TABLE users ALTER COLUMN fruit TYPE int USING fruit::int -- lime");
+        holder.query("BEGIN");
+        holder.query("SELECT FROM users WHERE fruit = 'kiwi'");
+        let notices = raw.query("ALTER TABLE users ADD COLUMN more text");
+        let error = error_field(&notices, b'M').expect("an error");
+        assert_eq!(error.contains("kiwi"), !redact, "{error}");
+        holder.query("ROLLBACK");
+        let log = std::fs::read_to_string(stage.audit_file()).expect("the log");
+        for fruit in ["mango", "papaya", "kiwi", "lime"] {
+            assert_eq!(log.contains(fruit), !redact, "{fruit}: {log}");
+        }
+        let ends = events(&stage, "statement");
+        let update = ends.iter().find(|line| {
+            line["statement"]
+                .as_str()
+                .is_some_and(|text| text.starts_with("UPDATE"))
+        });
+        let expect = if redact {
+            serde_json::json!([])
+        } else {
+            serde_json::json!(["papaya", "1"])
+        };
+        assert_eq!(update.expect("the UPDATE")["parameters"], expect);
+        whole(&stage.audit_file());
+    }
+}
+
+// --- the file ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn two_processes_hand_over_and_a_kill_in_the_middle_of_a_line_is_mended() {
+    let mut stage = stage(18, "hand_over", POLICY);
+    // A second proxy that writes the same file, by another name.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("policy.toml"), POLICY).unwrap();
+    std::os::unix::fs::symlink(stage.audit_file(), other.path().join("audit.jsonl")).unwrap();
+    let upstream = format!("127.0.0.1:{}", stage.cluster.port());
+    let (second, port) = start_proxy(other.path(), &upstream, &["--audit-fsync", "each"]);
+    let (mut one, mut two) = (
+        Raw::connect(stage.port, &stage.database),
+        Raw::connect(port, &stage.database),
+    );
+    for n in 0..5 {
+        assert_eq!(
+            command_tags(&one.query(&format!("ALTER TABLE users ADD COLUMN a{n} int"))),
+            ["ALTER TABLE"]
+        );
+        assert_eq!(
+            command_tags(&two.query(&format!("ALTER TABLE users ADD COLUMN b{n} int"))),
+            ["ALTER TABLE"]
+        );
+    }
+    let ids: std::collections::HashSet<String> = events(&stage, "statement")
+        .iter()
+        .map(|line| line["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 10, "no two statements have the same id");
+    whole(&stage.audit_file());
+    stage.kill_proxy();
+    let mut file = std::fs::File::options().append(true).open(stage.audit_file()).unwrap();
+    std::io::Write::write_all(&mut file, b"{\"v\":1,\"seq\":33,\"prev\":\"0123").unwrap();
+    let torn = review(&["verify"], &stage.audit_file(), "");
+    assert_eq!(torn.status, 1);
+    assert!(torn.stderr.contains("are no whole line"), "{torn:?}");
+    // The one that still runs mends it; so would the next start.
+    assert_eq!(
+        command_tags(&two.query("ALTER TABLE users ADD COLUMN c int")),
+        ["ALTER TABLE"]
+    );
+    assert!(whole(&stage.audit_file()).contains("a crash cut short"));
+    stage.start_proxy(&[]);
+    assert_eq!(
+        stage.psql("ALTER TABLE users ADD COLUMN d int").ok().trim(),
+        "ALTER TABLE"
+    );
+    second.signal(libc::SIGTERM).unwrap();
+    drop(two);
+    assert!(second.ends_within(Duration::from_secs(20)));
+    let last = std::fs::read_to_string(stage.audit_file()).unwrap();
+    assert!(last.lines().last().unwrap().contains("\"what\":\"closed\""), "{last}");
+    assert!(!whole(&stage.audit_file()).contains("does not close the log"));
+}
+
+/// The soft limit of the sizes of files that a process writes.
+fn limit_file_size(proxy: &Guarded, bytes: libc::rlim_t) {
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: the struct is only read; the old limit is not asked for.
+    let set = unsafe { libc::prlimit(proxy.pid(), libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_survived_and_what_is_lost_is_counted() {
+    for closed in [false, true] {
+        let on_failure = if closed { "closed" } else { "open" };
+        let stage = stage(
+            18,
+            "fsize",
+            &format!("{POLICY}[audit]\non_failure = \"{on_failure}\"\n"),
+        );
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        assert_eq!(
+            command_tags(&raw.query("ALTER TABLE users ADD COLUMN a int")),
+            ["ALTER TABLE"]
+        );
+        let length = std::fs::metadata(stage.audit_file()).unwrap().len();
+        limit_file_size(stage.proxy(), length + 100);
+        let answer = raw.query("ALTER TABLE users ADD COLUMN b int");
+        let sqlstate = error_field(&answer, b'C');
+        assert_eq!(sqlstate.as_deref(), closed.then_some("58030"), "{answer:?}");
+        assert_eq!(stage.schema().contains("users column b "), !closed);
+        // What is overridden runs as it was written, and is audited all the same.
+        raw.query("SET lockkeeper.override = 'drop-column: nobody reads it'");
+        let answer = raw.query("ALTER TABLE users DROP COLUMN a");
+        assert_eq!(
+            error_field(&answer, b'C').as_deref(),
+            closed.then_some("58030"),
+            "{answer:?}"
+        );
+        assert_eq!(rows(&raw.query("SELECT count(*) FROM users")), ["500"]);
+        assert_eq!(
+            command_tags(&raw.query("UPDATE users SET seen = true WHERE id = 7")),
+            ["UPDATE 1"]
+        );
+        // Of a line that did not fit nothing is left.
+        assert_eq!(std::fs::metadata(stage.audit_file()).unwrap().len(), length);
+        limit_file_size(stage.proxy(), libc::RLIM_INFINITY);
+        assert_eq!(
+            command_tags(&raw.query("ALTER TABLE users ADD COLUMN c int")),
+            ["ALTER TABLE"]
+        );
+        let remarks = whole(&stage.audit_file());
+        assert!(
+            remarks.contains("events could not be written before this line"),
+            "{remarks}"
+        );
+        let text = std::fs::read_to_string(stage.audit_file()).unwrap();
+        let lost = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .find(|line| line["what"] == "lost");
+        // Closed: only the two plans. Open: of each the plan, the step and the end.
+        assert_eq!(lost.expect("a line")["lost"], if closed { 2 } else { 6 });
+    }
+}
+
+#[test]
+fn a_proxy_rotates_its_log_and_the_review_reads_all_of_it() {
+    let stage = Stage::on(cluster(18), "rotate", POLICY, &["--audit-rotate-bytes", "20000"]);
+    stage.direct(USERS);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for n in 0..20 {
+        assert_eq!(
+            command_tags(&raw.query(&format!("ALTER TABLE users ADD COLUMN a{n} int"))),
+            ["ALTER TABLE"]
+        );
+    }
+    let directory = stage.audit_file().parent().unwrap().to_path_buf();
+    let names = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = names
+        .filter(|path| path.to_string_lossy().contains("audit.jsonl"))
+        .collect();
+    assert!(files.len() > 2, "{files:?}");
+    files.sort();
+    // The shell's order, in which the newest comes first.
+    let (last, others) = files.split_last().unwrap();
+    let others: Vec<&str> = others.iter().map(|path| path.to_str().unwrap()).collect();
+    let found = review(&[&["verify"], others.as_slice()].concat(), last, "").ok();
+    assert!(found.contains(&format!("lines in {} files", files.len())), "{found}");
+    let listed = review(&[&["list", "--format", "json"], others.as_slice()].concat(), last, "").ok();
+    let statements = listed
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["statement"].to_string());
+    let expect = (0..20).map(|n| format!("\"ALTER TABLE users ADD COLUMN a{n} int\""));
+    assert!(statements.eq(expect), "{listed}");
+}
+
+// --- review ------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_morning_after() {
+    let stage = stage(18, "review", POLICY);
+    for sql in [
+        "ALTER TABLE users DROP COLUMN email",
+        "CREATE INDEX users_email ON users (email)",
+        "ALTER TABLE users ADD COLUMN note text CHECK (note <> '=1+1')",
+        "ALTER TABLE users ALTER COLUMN seen SET NOT NULL",
+        "SET lockkeeper.override = 'drop-column: ticket 42';\nALTER TABLE users DROP COLUMN note",
+    ] {
+        stage.psql(sql);
+    }
+    let log = stage.audit_file();
+    let list = |arguments: &[&str]| review(&[&["list"], arguments].concat(), &log, "").ok();
+    let statements = |arguments: &[&str]| -> Vec<String> {
+        let json = list(&[&["--format", "json"], arguments].concat());
+        let lines = json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines
+            .map(|line| line["statement"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(statements(&[]).len(), 5);
+    let check = |arguments: &[&str], expect: &[&str]| {
+        let found = statements(arguments);
+        let begins = found.iter().zip(expect).all(|(found, expect)| found.contains(expect));
+        assert!(found.len() == expect.len() && begins, "{arguments:?}: {found:?}");
+    };
+    check(&["--action", "reject"], &["DROP COLUMN email"]);
+    check(&["--outcome", "failed"], &["SET NOT NULL"]);
+    check(&["--rule", "nonconcurrent-index"], &["users_email"]);
+    check(&["--rule", "drop-column"], &["DROP COLUMN email", "DROP COLUMN note"]);
+    check(&["--table", "users", "--outcome", "rejected"], &["DROP COLUMN email"]);
+    check(
+        &["--table", "public.users", "--outcome", "rejected"],
+        &["DROP COLUMN email"],
+    );
+    check(&["--table", "ers", "--outcome", "rejected"], &[]);
+    check(&["--user", "nobody"], &[]);
+    check(
+        &["--app", "psql", "--database", &stage.database, "--action", "reject"],
+        &["DROP COLUMN email"],
+    );
+    check(&["--grep", "TICKET 42"], &["DROP COLUMN note"]);
+    check(&["ticket 42"], &["DROP COLUMN note"]);
+    check(&["--since", "1h", "--action", "reject"], &["DROP COLUMN email"]);
+    check(&["--until", "1h"], &[]);
+    check(&["--longer-than", "1h"], &[]);
+    check(&["--outcome", "unfinished"], &[]);
+
+    // The table fits, and says what happened in each line.
+    let table = review_in_columns(80, &["list"], &log);
+    assert_eq!(table.lines().count(), 6, "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert!(table.lines().nth(1).unwrap().contains(" rejected "), "{table}");
+    let csv = list(&["--format", "csv"]);
+    assert!(csv.lines().count() == 6 && csv.starts_with("time,id,user,"), "{csv}");
+
+    // One statement's story.
+    let ids: Vec<String> = stage
+        .audit_lines()
+        .iter()
+        .filter(|line| line["event"] == "statement")
+        .map(|line| line["id"].as_str().unwrap().to_owned())
+        .collect();
+    let show = |id: &str| review(&["show", id], &log, "").ok();
+    let story = show(&ids[1]);
+    for expect in [
+        "rewrite, done",
+        "who       postgres with psql from 127.0.0.1:",
+        "about     public.users",
+        "CREATE INDEX users_email ON users (email)",
+        "nonconcurrent-index (as written: SHARE;",
+        "CREATE INDEX CONCURRENTLY",
+        "SHARE UPDATE EXCLUSIVE on ",
+        "The way back",
+        "DROP INDEX CONCURRENTLY",
+    ] {
+        assert!(story.contains(expect), "{expect}:\n{story}");
+    }
+    let failed = show(&ids[3]);
+    assert!(
+        failed.contains("23502") && failed.contains("removed the constraint"),
+        "{failed}"
+    );
+    let refused = show(&ids[0]);
+    assert!(
+        refused.contains("Nothing was run.") && refused.contains("instead: "),
+        "{refused}"
+    );
+    assert!(
+        show(&ids[4]).contains("let through by an override: ticket 42"),
+        "{}",
+        show(&ids[4])
+    );
+    let missing = review(&["show", "none-0.0"], &log, "");
+    assert_eq!(
+        (missing.status, missing.stderr.contains("no statement `none-0.0`")),
+        (1, true),
+        "{missing:?}"
+    );
+
+    let stats: Value = serde_json::from_str(&review(&["stats", "--format", "json"], &log, "").ok()).unwrap();
+    assert_eq!(stats["all"]["statements"], 5);
+    assert_eq!(stats["by_rule"]["drop-column"]["statements"], 2);
+    assert_eq!(stats["by_table"]["public.users"]["statements"], 5);
+    assert_eq!(stats["refused"][0]["id"], ids[0].as_str());
+    assert!(review(&["stats"], &log, "").ok().contains("refused, the latest last"));
+
+    // From a pipe it is the same.
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(review(&["list", "--format", "csv"], Path::new("-"), &text).ok(), csv);
+    assert!(review(&["verify"], Path::new("-"), &text).ok().contains("whole: "));
+}
+
+fn review_in_columns(columns: u32, arguments: &[&str], file: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command
+        .env("COLUMNS", columns.to_string())
+        .arg("audit")
+        .args(arguments)
+        .arg(file);
+    run(command, "").ok()
+}
+
+#[test]
+fn a_statement_whose_end_is_missing_is_listed_last_and_its_story_says_so() {
+    let mut stage = stage(18, "unfinished", PATIENT);
+    let mut holder = named(stage.cluster.port(), &stage.database, "holder");
+    holder.query("BEGIN");
+    holder.query("SELECT FROM users");
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(&common::raw::frame(
+        b'Q',
+        &common::raw::c("ALTER TABLE users ADD COLUMN a int"),
+    ));
+    wait_until("it waits", || !events(&stage, "waiting").is_empty());
+    stage.kill_proxy();
+    let listed = review(
+        &["list", "--outcome", "unfinished", "--format", "csv"],
+        &stage.audit_file(),
+        "",
+    )
+    .ok();
+    assert!(
+        listed.lines().count() == 2 && listed.contains("ADD COLUMN a int"),
+        "{listed}"
+    );
+    let id = events(&stage, "planned")[0]["id"].as_str().unwrap().to_owned();
+    let story = review(&["show", id.split_once('-').unwrap().1], &stage.audit_file(), "").ok();
+    assert!(
+        story.contains("unfinished") && story.contains(", holder, ") && story.contains("does not have its end"),
+        "{story}"
+    );
+}
+
+#[test]
+fn following_shows_what_comes_over_rotation() {
+    let stage = Stage::on(cluster(18), "follow", POLICY, &["--audit-rotate-bytes", "10000"]);
+    stage.direct(USERS);
+    let out = stage.audit_file().with_file_name("followed");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    clean_environment(&mut command);
+    command
+        .args(["audit", "list", "--follow", "--format", "json"])
+        .arg(stage.audit_file());
+    let _follower = Guarded::spawn(&command, &out).unwrap();
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for n in 0..12 {
+        raw.query(&format!("ALTER TABLE users ADD COLUMN a{n} int"));
+    }
+    let seen = || std::fs::read_to_string(&out).unwrap_or_default();
+    wait_until("the last one is seen", || {
+        seen().contains("ADD COLUMN a11 int") && seen().ends_with('\n')
+    });
+    assert_eq!(seen().lines().count(), 12);
+}
+
+#[test]
+fn what_cannot_be_reviewed_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("audit.jsonl");
+    std::fs::write(&file, "").unwrap();
+    let check = |arguments: &[&str], file: &Path, code: i32, expect: &str| {
+        let ran = review(arguments, file, "");
+        assert_eq!(ran.status, code, "{ran:?}");
+        assert!(ran.stderr.contains(expect), "{ran:?}");
+    };
+    check(
+        &["list", "--rule", "drop-colum"],
+        &file,
+        2,
+        "did you mean `drop-column`?",
+    );
+    check(
+        &["list", "--action", "refuse"],
+        &file,
+        2,
+        "--action: there is no `refuse`",
+    );
+    check(&["list", "--outcome", "don"], &file, 2, "did you mean `done`?");
+    check(
+        &["list", "--since", "yesterday"],
+        &file,
+        2,
+        "--since: `yesterday` is no time",
+    );
+    check(
+        &["list", "--longer-than", "5"],
+        &file,
+        2,
+        "--longer-than: `5` is no time",
+    );
+    check(&["list"], &dir.path().join("none"), 2, "none: No such file");
+    check(&["verify"], dir.path(), 2, "Is a directory");
+    check(&["verify", "--expect", "abc"], &file, 2, "`abc` is no hash");
+    check(
+        &["stats", "--outcome", "unfinished"],
+        &file,
+        2,
+        "stats counts what has ended",
+    );
+    std::fs::write(&file, "{\"event\":\"statement\"}\n").unwrap();
+    check(&["list"], &file, 0, "1 lines cannot be read");
+    check(&["verify"], &file, 1, "audit.jsonl:1: ");
+}
