@@ -76,9 +76,14 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     } else {
         whole.place
     };
+    // Nothing of it can be left for later: what comes behind it in the block would not wait.
+    let mut policy = whole.policy.clone();
+    if policy.in_transaction == InTransaction::Defer {
+        policy.in_transaction = InTransaction::Reject;
+    }
     let mut brief = false;
     for inner in &body.statements {
-        match plan(inner, whole.facts, whole.policy, inside) {
+        match plan(inner, whole.facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
