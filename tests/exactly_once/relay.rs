@@ -18,6 +18,9 @@ pub enum Harm {
     KillBackend,
 }
 
+/// Whether a message is one that counts.
+type Counts = fn(&[u8]) -> bool;
+
 #[derive(Default)]
 struct Plan {
     counted: u64,
@@ -36,7 +39,7 @@ impl Relay {
     }
 
     /// Only the messages of either side of which that is true.
-    pub fn counting(server: u16, counts: fn(&[u8]) -> bool) -> Relay {
+    pub fn counting(server: u16, counts: Counts) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the relay");
         let port = listener.local_addr().expect("its address").port();
         let plan = Arc::new(Mutex::new(Plan::default()));
@@ -69,12 +72,7 @@ impl Relay {
     }
 }
 
-fn carry(
-    mut client: TcpStream,
-    mut server: TcpStream,
-    plan: Arc<Mutex<Plan>>,
-    counts: fn(&[u8]) -> bool,
-) -> std::io::Result<()> {
+fn carry(mut client: TcpStream, mut server: TcpStream, plan: Arc<Mutex<Plan>>, counts: Counts) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     // The startup packet or a cancel request has no type byte.
@@ -95,7 +93,7 @@ fn carry(
 }
 
 /// Whole messages from one side to the other, until either ends.
-fn pass(mut from: TcpStream, mut to: TcpStream, (plan, counts): (&Mutex<Plan>, fn(&[u8]) -> bool), pid: &Mutex<i32>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, (plan, counts): (&Mutex<Plan>, Counts), pid: &Mutex<i32>) {
     let mut frame = Vec::new();
     while read_frame(&mut from, &mut frame).is_ok() {
         if frame[0] == b'K' && frame.len() >= 9 {

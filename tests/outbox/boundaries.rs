@@ -89,7 +89,7 @@ async fn every_boundary(major: u32, sql: &str) {
         at += 1;
         // Which of the eight comes where differs from statement to statement.
         let turn = at as usize + sql.len();
-        let one = [((turn + turn / 4) % 2 == 0, WAYS[turn % 4])];
+        let one = [((turn + turn / 4).is_multiple_of(2), WAYS[turn % 4])];
         let every = [true, false].map(|kill| WAYS.map(|way| (kill, way)));
         for (kill, way) in if thorough() { every.as_flattened() } else { &one } {
             if !cut(major, sql, &expect, at, *kill, way).await {
