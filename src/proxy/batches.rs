@@ -537,6 +537,7 @@ mod tests {
             wal_max_percent: 0,
             lock_waits_max: 0,
             stop_file: None,
+            in_transaction: crate::plan::policy::InTransaction::Reject,
         }
     }
 
