@@ -8,6 +8,8 @@ use super::outbox::Waiting;
 use super::splice::quote_literal;
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -44,6 +46,15 @@ pub struct Request {
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
 const CATALOG_QUERY: &str = include_str!("facts.sql");
 const KEYS_QUERY: &str = include_str!("facts_keys.sql");
+
+/// What encode(…, 'base64') gives, in lines. In a database in SQL_ASCII any bytes may be in it.
+fn json_of(answer: &str) -> Result<String, String> {
+    let lines: String = answer.split_ascii_whitespace().collect();
+    let bytes = STANDARD
+        .decode(lines)
+        .map_err(|error| format!("the catalog query's answer cannot be read: {error}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
@@ -130,8 +141,9 @@ impl Request {
     }
 
     /// The answer to [`Request::keys_sql`]: the target, with what that asks for, or None if there is no such relation.
-    pub fn decode_keys(json: &[u8]) -> Result<Option<Relation>, String> {
-        let relations: Vec<Relation> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    pub fn decode_keys(answer: Option<&str>) -> Result<Option<Relation>, String> {
+        let Some(answer) = answer else { return Ok(None) };
+        let relations: Vec<Relation> = serde_json::from_str(&json_of(answer)?).map_err(|error| error.to_string())?;
         Ok(relations.into_iter().next())
     }
 
@@ -740,8 +752,13 @@ pub fn planned_rows(json: &str) -> Option<f64> {
 
 impl Facts {
     /// Reads the answer of [`Request::sql`].
-    pub fn decode(json: &[u8]) -> Result<Facts, String> {
-        serde_json::from_slice(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
+    /// The answer to [`Request::sql`].
+    pub fn decode(answer: &str) -> Result<Facts, String> {
+        Facts::of_json(&json_of(answer)?)
+    }
+
+    fn of_json(json: &str) -> Result<Facts, String> {
+        serde_json::from_str(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
     }
 
     /// What is known without a server: nothing, so the rules assume that relations exist and are large.
@@ -1072,7 +1089,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_decoded() {
-        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let facts = Facts::of_json(ANSWER).unwrap();
         assert_eq!(
             (facts.server_version, facts.lock_timeout_ms, facts.override_.as_deref()),
             (180004, 70000, Some("x"))
@@ -1119,12 +1136,12 @@ mod tests {
                 .iter()
                 .any(|t| t.asked.name == "d3" && t.kind == 'd' && t.constrained)
         );
-        assert!(Facts::decode(b"{}").unwrap_err().contains("server_version"));
+        assert!(Facts::of_json("{}").unwrap_err().contains("server_version"));
     }
 
     #[test]
     fn keys_that_tell_rows_apart() {
-        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let facts = Facts::of_json(ANSWER).unwrap();
         let check = |change: fn(&mut Relation), expect: Option<&str>| {
             let mut users = facts.relations[0].clone();
             change(&mut users);

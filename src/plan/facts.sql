@@ -101,7 +101,8 @@ users(s, n, oid) AS (
   SELECT DISTINCT o.s, o.n, a.attrelid FROM over o
   JOIN pg_catalog.pg_attribute a ON a.atttypid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm'))
-SELECT pg_catalog.json_build_object(
+-- As ASCII: the client's encoding may lack characters of names that the client never wrote.
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
   'database', pg_catalog.current_database(),
   'role', current_user,
@@ -292,4 +293,5 @@ SELECT pg_catalog.json_build_object(
         ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
       FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
-    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))
+    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+  ELSE 'UTF8' END), 'base64')
