@@ -381,7 +381,7 @@ impl Session {
     }
 }
 
-/// Everything that is set for a transaction of ours, in one statement.
+/// Everything that is set for a transaction of ours, in one statement. One without a lock_timeout only reads keys, as exact text.
 pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Option<u64>) -> Ask {
     let kept = course
         .settings
@@ -391,8 +391,11 @@ pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Opti
         .settings()
         .iter()
         .map(|(name, value)| (*name, value.to_string()));
-    let lock = lock_timeout_ms.map(|ms| ("lock_timeout", format!("{ms}ms")));
-    let all: Vec<(&str, String)> = kept.chain(own).chain(lock).collect();
+    let last = match lock_timeout_ms {
+        Some(ms) => ("lock_timeout", format!("{ms}ms")),
+        None => ("extra_float_digits", "1".into()),
+    };
+    let all: Vec<(&str, String)> = kept.chain(own).chain([last]).collect();
     Ask::set_local_all(&all)
 }
 
