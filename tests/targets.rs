@@ -16,6 +16,7 @@ on_both!(
     views_that_are_refused,
     keys_of_other_types,
     comparisons_that_do_not_leak,
+    estimates_can_be_blind,
 );
 
 #[track_caller]
@@ -314,4 +315,44 @@ fn comparisons_that_do_not_leak(major: u32) {
         JOIN pg_amop o ON o.amopfamily = c.opcfamily AND o.amoplefttype = c.opcintype AND o.amoprighttype = c.opcintype
         JOIN pg_operator r ON r.oid = o.amopopr JOIN pg_proc p ON p.oid = r.oprcode WHERE NOT p.proleakproof";
     answers(&stage, leaking, "");
+}
+
+/// What the README says of estimates that are too low.
+fn estimates_can_be_blind(major: u32) {
+    let stage = Stage::with(major, "blind", POLICY);
+    stage.direct(
+        "CREATE TABLE t (id bigserial PRIMARY KEY, a integer DEFAULT 1, b integer DEFAULT 1, s text DEFAULT 'old', j jsonb DEFAULT '{\"k\": 1}')
+           WITH (autovacuum_enabled = off);
+         INSERT INTO t (id) SELECT generate_series(1, 10000); ANALYZE t;
+         CREATE TABLE never (LIKE t INCLUDING ALL) WITH (autovacuum_enabled = off); INSERT INTO never SELECT * FROM t",
+    );
+    let passes = |sql: &str, rows: u32| {
+        let before = batches(&stage).len();
+        assert_eq!(
+            stage.psql(&format!("{sql};\n")).ok(),
+            format!("UPDATE {rows}\n"),
+            "{sql}"
+        );
+        assert_eq!(batches(&stage).len(), before, "{sql}");
+        stage.direct("ANALYZE t");
+    };
+    for condition in ["a = b", "lower(s) = 'old'", "id % 2 < 5 AND j ->> 'k' = '1'"] {
+        passes(&format!("UPDATE t SET a = 1 WHERE {condition}"), 10_000);
+    }
+    passes("UPDATE never SET a = 1 WHERE s = 'old'", 10_000);
+    stage.direct("UPDATE t SET s = 'new'");
+    passes("UPDATE t SET a = 1 WHERE s = 'new'", 10_000);
+    // Known now; and of a column without statistics NULL is expected everywhere.
+    for (sql, rows) in [
+        ("UPDATE t SET a = 1 WHERE s = 'new'", 10_000),
+        ("UPDATE never SET a = 2 WHERE s IS NULL", 0),
+    ] {
+        let before = batches(&stage).len();
+        assert_eq!(
+            stage.psql(&format!("{sql};\n")).ok(),
+            format!("UPDATE {rows}\n"),
+            "{sql}"
+        );
+        assert!(batches(&stage).len() > before, "{sql}");
+    }
 }
