@@ -148,6 +148,8 @@ pub struct StepRecord {
     pub lock_wait_ms: f64,
     /// Who was seen holding it meanwhile.
     pub blockers: Vec<Blocker>,
+    /// Why nobody could be seen, where nobody looked.
+    pub blockers_unknown: Option<String>,
     pub rows: Option<u64>,
     /// done | skipped | failed | cancelled | not run
     pub outcome: String,

@@ -257,6 +257,7 @@ impl Session {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut contended = false;
+        let mut told = started;
         loop {
             let range = match self.next_range(batches, course).await? {
                 Ok(range) => range,
@@ -274,6 +275,17 @@ impl Session {
             }
             tries.waited += begun.elapsed();
             contended = true;
+            if told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms {
+                told = Instant::now();
+                let held = self.waits().told("; held by ", "; who holds them");
+                let Batches { verb, relation, .. } = batches;
+                let end = range.end.join(", ");
+                let text = format!(
+                    "{verb} {relation}: waiting for rows up to ({end}), try {}{held}",
+                    tries.count
+                );
+                self.relay.notice(&text).await?;
+            }
             if setting.policy.backfill.batch_target_ms > 0 {
                 course.size = (course.size / 2).max(SIZE_MIN.min(course.size));
             }
