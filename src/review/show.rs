@@ -275,7 +275,7 @@ impl Story<'_> {
             (None, None) if self.has_ended() => self.line(out, 2, "", &event.outcome),
             (None, None) => {}
         }
-        let not_run: Vec<String> = self
+        let not_run: Vec<_> = self
             .steps()
             .iter()
             .filter(|step| step.outcome == "not run")
