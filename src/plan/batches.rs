@@ -27,6 +27,8 @@ pub struct Batches {
     /// `UPDATE` or `DELETE`, for the command tag.
     pub verb: &'static str,
     pub relation: String,
+    /// Schema and table.
+    pub names: (String, String),
     pub relation_oid: u32,
     pub kind: jobs::Kind,
     /// The statement's own text.
@@ -40,6 +42,8 @@ pub struct Batches {
     /// What to tell of rows that others insert meanwhile, if anything.
     pub new_rows: Option<String>,
     pub access: jobs::Access,
+    /// It goes on with that job, and with no other.
+    pub resumes: Option<i64>,
     /// The client hears the rows that were changed.
     pub returns: bool,
     /// The key columns, qualified and quoted, with their types.
@@ -172,7 +176,7 @@ impl Batches {
         statement: &Statement,
         relation: &Relation,
         facts: &Facts,
-        kind: jobs::Kind,
+        (id, kind): (i64, jobs::Kind),
     ) -> Result<Batches, String> {
         let mut batches = match kind {
             jobs::Kind::Write => Batches::new(statement, relation, facts)?,
@@ -180,6 +184,7 @@ impl Batches {
         };
         batches.kind = kind;
         batches.access = jobs::Access::of(facts);
+        batches.resumes = Some(id);
         // Nobody is there to hear them.
         (batches.returns, batches.returning) = (false, None);
         Ok(batches)
@@ -206,6 +211,7 @@ impl Batches {
         Ok(Batches {
             verb: tree.verb,
             relation: qualified(&relation.schema, &relation.name),
+            names: (relation.schema.clone(), relation.name.clone()),
             relation_oid: relation.oid,
             kind: jobs::Kind::Write,
             statement: statement.sql.clone(),
@@ -214,6 +220,7 @@ impl Batches {
             repeatable: Ok(()),
             new_rows: None,
             access: jobs::Access::Ready,
+            resumes: None,
             returns: parts.returning.is_some(),
             key: key.ok_or("its key has no exact text")?,
             ctes: parts.ctes,

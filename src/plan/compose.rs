@@ -3,17 +3,22 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
+use super::batches::Batches;
 use super::body::{self, Body};
 use super::facts::{Facts, Name, Relation, Request};
+use super::jobs::Access;
 use super::lock::LockMode;
+use super::outbox::behind::{self, Met};
+use super::outbox::prove::Trial;
+use super::outbox::{self, Deferral, New};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
-use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_index};
+use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
 use super::splice::{self, quote_literal};
 use super::statement::{self, AlterText, Kind, Statement};
 use super::{Cleanup, Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::ops::Range;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
@@ -43,6 +48,11 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     if let Some(body) = body::of(&statement.node) {
         return code(composer, &body);
     }
+    match behind::met(&whole) {
+        None => {}
+        Some(Met::AllLater) => composer.all_later = true,
+        Some(met) => return composer.meet(met),
+    }
     match actions(statement) {
         Some((text, commands)) => composer.actions(&text, &commands),
         None => {
@@ -67,9 +77,14 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     } else {
         whole.place
     };
+    // Nothing of it can be left for later: what comes behind it in the block would not wait.
+    let mut policy = whole.policy.clone();
+    if policy.in_transaction == InTransaction::Defer {
+        policy.in_transaction = InTransaction::Reject;
+    }
     let mut brief = false;
     for inner in &body.statements {
-        match plan(inner, whole.facts, whole.policy, inside) {
+        match plan(inner, whole.facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
@@ -219,6 +234,10 @@ struct Composer<'a> {
     parts: Vec<Part>,
     head: String,
     why: Vec<String>,
+    /// Steps for after COMMIT, and how they are proven.
+    later: Vec<Step>,
+    trials: Vec<Trial>,
+    all_later: bool,
     progress: Option<Progress>,
 }
 
@@ -237,6 +256,50 @@ impl<'a> Composer<'a> {
             head: String::new(),
             why: Vec::new(),
             progress: None,
+            later: Vec::new(),
+            trials: Vec::new(),
+            all_later: false,
+        }
+    }
+
+    /// The statement meets what waits for COMMIT.
+    fn meet(mut self, met: Met) -> Plan {
+        let deferral = match met {
+            Met::Refuse(rejection) => return Plan::Reject(rejection),
+            Met::Skip(notice) => {
+                self.notices.push(notice);
+                return self.run(Vec::new());
+            }
+            Met::AllLater => return self.finish(),
+            Met::Same(job) => Deferral::Adopt(job.id),
+            Met::Withdraw(jobs) => Deferral::Withdraw(jobs.iter().map(|job| job.id).collect()),
+            Met::Behind(job) => {
+                let relation = Relation {
+                    oid: job.relation,
+                    schema: job.details.schema.clone(),
+                    name: job.details.table.clone(),
+                    ..Relation::default()
+                };
+                let own = Step {
+                    relation: splice::qualified(&relation.schema, &relation.name),
+                    ..self.own_step(self.whole.statement.sql.clone())
+                };
+                let statement = &self.whole.statement.sql;
+                Deferral::New(Box::new(New::of(
+                    statement,
+                    &relation,
+                    Access::Ready,
+                    vec![own],
+                    Vec::new(),
+                )))
+            }
+        };
+        match self.run(Vec::new()) {
+            Plan::Run(run) => Plan::Run(Run {
+                deferral: Some(deferral),
+                ..run
+            }),
+            other => other,
         }
     }
 
@@ -269,6 +332,7 @@ impl<'a> Composer<'a> {
                 command: commands[i],
             });
             let facts = &later;
+            let deferred = self.later.len();
             self.part(
                 &Subject {
                     action,
@@ -279,7 +343,10 @@ impl<'a> Composer<'a> {
                 text.spans[i].clone(),
             );
             let given = match self.parts.last().map(|part| &part.work) {
-                Some(Work::Steps(steps)) => steps.iter().filter_map(|step| given_name(&step.sql)).collect(),
+                Some(Work::Steps(steps)) => {
+                    let all = steps.iter().chain(&self.later[deferred..]);
+                    all.filter_map(|step| given_name(&step.sql)).collect()
+                }
                 _ => rules::name_to_be(&later, asked.as_ref(), commands[i])
                     .into_iter()
                     .collect::<Vec<_>>(),
@@ -297,7 +364,7 @@ impl<'a> Composer<'a> {
             let Some(found) = (rule.check)(subject) else {
                 continue;
             };
-            if let Some(steps) = self.decide(rule, found, span.clone()) {
+            if let Some(steps) = self.decide(rule, found, subject, span.clone()) {
                 remedy.get_or_insert(steps);
             }
         }
@@ -305,12 +372,32 @@ impl<'a> Composer<'a> {
             .action
             .map_or(subject.statement.sql.as_str(), |action| action.text);
         self.why.extend(rules::why_instant(subject));
-        let work = remedy.map_or_else(|| Work::Own(own.to_string()), Work::Steps);
+        let work = match remedy {
+            Some(mut steps) => {
+                if !self.runs_here(&steps) && self.may_defer() {
+                    let later = later_of(&steps);
+                    self.trials
+                        .extend(outbox::prove::trials(subject, later).unwrap_or_default());
+                    let first = steps.len() - later.len();
+                    if !self.all_later {
+                        self.later.extend(steps.split_off(first));
+                    }
+                }
+                Work::Steps(steps)
+            }
+            None => Work::Own(own.to_string()),
+        };
         self.parts.push(Part { action, work });
     }
 
     /// Records the finding; the steps if they are to be run.
-    fn decide(&mut self, rule: &'static Rule, found: Found, span: Range<usize>) -> Option<Vec<Step>> {
+    fn decide(
+        &mut self,
+        rule: &'static Rule,
+        found: Found,
+        subject: &Subject,
+        span: Range<usize>,
+    ) -> Option<Vec<Step>> {
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -322,20 +409,31 @@ impl<'a> Composer<'a> {
             span,
         };
         let steps = match (action, found.remedy) {
-            (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) => Some(steps),
-            (Action::Rewrite, Remedy::Steps(_)) if self.whole.policy.in_transaction == InTransaction::Forward => {
+            (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) && !self.all_later => Some(steps),
+            (Action::Rewrite, Remedy::Steps(steps)) if self.defers(subject, &steps) => Some(steps),
+            (Action::Rewrite, Remedy::Steps(_))
+                if self.in_transaction() == InTransaction::Forward && !self.all_later =>
+            {
                 finding.action = Action::Warn;
                 None
             }
-            (Action::Rewrite, Remedy::Steps(_)) => {
-                finding.message = format!("{}, and the safe way cannot run inside a transaction", found.message);
+            (Action::Rewrite, Remedy::Steps(steps)) => {
+                let (place, short) = match self.whole.place {
+                    Place::Pipeline => (
+                        "in a pipeline, which is one transaction",
+                        "send BEGIN before it, or a Sync right before and behind it".to_string(),
+                    ),
+                    _ => ("inside a transaction", found.short),
+                };
+                finding.message = format!("{}, and the safe way cannot run {place}", found.message);
                 self.refusals.push(Refusal {
                     sqlstate: IN_TRANSACTION,
                     message: finding.message.clone(),
-                    short: found.short,
+                    short,
                     hint: format!(
-                        "{}\nBy hand:\n{}",
-                        rules::concurrent_in_transaction::OUTSIDE,
+                        "{}{}\nBy hand:\n{}",
+                        self.why_not_deferred(&steps),
+                        rules::concurrent_in_transaction::outside(self.whole.facts),
                         found.hint
                     ),
                     rule: rule.name,
@@ -427,6 +525,93 @@ impl<'a> Composer<'a> {
         }
     }
 
+    /// Whether the steps can be divided: what is brief now, the rest after COMMIT. Rows that are filled in batches would be missed
+    /// by the statements in between.
+    fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
+        if !self.may_defer() || matches!(Access::of(self.whole.facts), Access::None(_)) {
+            return false;
+        }
+        if let Some(batches) = self.write_of(steps) {
+            return !batches.returns && self.whole.facts.open_job.is_none();
+        }
+        steps
+            .iter()
+            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+            && outbox::prove::trials(subject, later_of(steps)).is_some()
+    }
+
+    /// The client's own UPDATE or DELETE.
+    fn write_of<'s>(&self, steps: &'s [Step]) -> Option<&'s Batches> {
+        match steps {
+            [
+                Step {
+                    mode: Mode::Batches(batches),
+                    ..
+                },
+            ] if matches!(self.whole.statement.kind, Kind::Write) => Some(batches),
+            _ => None,
+        }
+    }
+
+    /// What the policy says of such a statement in the client's transaction.
+    fn in_transaction(&self) -> InTransaction {
+        match self.whole.statement.kind {
+            Kind::Write => self.whole.policy.backfill.in_transaction,
+            _ => self.whole.policy.in_transaction,
+        }
+    }
+
+    /// In a block, by the policy, and of a kind that is divided without harm: what REFRESH gives is perhaps read right behind it.
+    fn may_defer(&self) -> bool {
+        let divides = match &self.whole.statement.node {
+            NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
+            NodeEnum::DropStmt(drop) => drop.remove_type() == ObjectType::ObjectIndex,
+            _ => matches!(self.whole.statement.kind, Kind::Write),
+        };
+        divides
+            && self.whole.place == Place::Block
+            && self.in_transaction() == InTransaction::Defer
+            && self.relation().is_some()
+    }
+
+    /// The table that the job is about; of a dropped index its own.
+    fn relation(&self) -> Option<&'a Relation> {
+        let request = Request::of(self.whole.statement);
+        let facts = self.whole.facts;
+        request.relations.iter().filter_map(|name| facts.relation(name)).next()
+    }
+
+    /// What keeps it from being deferred, and what would not.
+    fn why_not_deferred(&self, steps: &[Step]) -> String {
+        let why = match (Access::of(self.whole.facts), self.write_of(steps)) {
+            _ if self.whole.place == Place::Pipeline => {
+                return match self.in_transaction() {
+                    InTransaction::Defer => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
+                                             BEGIN. Behind a BEGIN of their own, what is long is left for after COMMIT; sent alone, it runs at \
+                                             once.\n"
+                        .to_string(),
+                    _ => String::new(),
+                };
+            }
+            (_, Some(_)) if self.in_transaction() == InTransaction::Reject => {
+                return "The policy can let it wait: with in_transaction = \"defer\" under [backfill] it is carried out in batches right after \
+                        the COMMIT.\n"
+                    .to_string();
+            }
+            _ if !self.may_defer() => return String::new(),
+            (Access::None(why), _) => why,
+            (_, Some(batches)) if batches.returns => "RETURNING is answered at once".to_string(),
+            // Its finding says which job it is.
+            (_, Some(_)) => return String::new(),
+            _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
+                "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
+                    .to_string()
+            }
+            _ => return String::new(),
+        };
+        format!("It cannot be left for after COMMIT: {why}.\n")
+    }
+
     fn finish(mut self) -> Plan {
         if !self.refusals.is_empty() {
             return Plan::Reject(self.rejection());
@@ -452,13 +637,68 @@ impl<'a> Composer<'a> {
         let steps = match (&self.progress, self.whole.place) {
             (Some(progress), Place::Alone) if groups.len() > 1 || resumed => progress.steps(groups),
             (_, Place::Alone) => groups.into_iter().flat_map(|group| group.steps).collect(),
+            _ if !self.later.is_empty() => {
+                let now = groups.into_iter().flat_map(|group| group.steps).collect();
+                return self.deferred(now);
+            }
             _ => one_after_the_other(groups),
         };
         self.run(steps)
     }
 
+    /// The steps of now, and a job for the others.
+    fn deferred(mut self, steps: Vec<Step>) -> Plan {
+        let later = std::mem::take(&mut self.later);
+        let trials = std::mem::take(&mut self.trials);
+        if let Some(batches) = self.write_of(&later) {
+            let deferral = Some(Deferral::Write(Box::new(batches.clone())));
+            return match self.run(steps) {
+                Plan::Run(run) => Plan::Run(Run { deferral, ..run }),
+                other => other,
+            };
+        }
+        let Some(relation) = self.relation() else {
+            return self.run(steps);
+        };
+        let statement = self.whole.statement;
+        let mut new = New::of(&statement.sql, relation, Access::of(self.whole.facts), later, trials);
+        match &statement.node {
+            NodeEnum::DropStmt(drop) => {
+                let names = nonconcurrent_drop_index::dropped(drop);
+                for (step, name) in new.later.iter_mut().zip(&names) {
+                    let oid = self.whole.facts.relation(name).map_or(0, |index| index.oid);
+                    step.done_when = Some(outbox::is_gone(oid));
+                }
+                new.removes = names.into_iter().map(|name| name.name).collect();
+            }
+            NodeEnum::AlterTableStmt(alter) => {
+                new.adds_columns = alter.cmds.iter().any(|node| {
+                    matches!(&node.node, Some(NodeEnum::AlterTableCmd(c)) if c.subtype() == AlterTableType::AtAddColumn)
+                });
+            }
+            _ => {}
+        }
+        if self.all_later {
+            // What they are to be proven against waits as well; but for the rows of the table an index can be tried.
+            let waiting = &self.whole.facts.waiting;
+            new.rows_will_change = behind::write_on(waiting, new.relation).is_some();
+            if !new.rows_will_change || new.adds_columns {
+                new.trials.clear();
+            }
+            new.validates.clear();
+        }
+        match self.run(steps) {
+            Plan::Run(run) => Plan::Run(Run {
+                deferral: Some(Deferral::New(Box::new(new))),
+                ..run
+            }),
+            other => other,
+        }
+    }
+
     fn run(self, steps: Vec<Step>) -> Plan {
         Plan::Run(Run {
+            deferral: None,
             tag: tag(self.whole.statement).to_string(),
             findings: self.findings,
             notices: self.notices,
@@ -539,10 +779,14 @@ impl<'a> Composer<'a> {
                 }
                 Work::Steps(steps) => {
                     groups.extend(self.joined(std::mem::take(&mut own)));
-                    groups.push(Group {
-                        actions: vec![part.action],
-                        steps,
-                    });
+                    if self.all_later {
+                        self.later.extend(steps);
+                    } else {
+                        groups.push(Group {
+                            actions: vec![part.action],
+                            steps,
+                        });
+                    }
                 }
             }
         }
@@ -831,6 +1075,12 @@ fn names_tables(statement: &Statement, at: usize) -> bool {
     }
 }
 
+/// From the first step on that is more than brief.
+fn later_of(steps: &[Step]) -> &[Step] {
+    let first = steps.iter().position(|step| !matches!(step.mode, Mode::Brief { .. }));
+    &steps[first.unwrap_or(steps.len())..]
+}
+
 /// The strongest lock that the client's own text takes on what exists.
 fn strongest(statement: &Statement) -> LockMode {
     match &statement.node {
@@ -870,8 +1120,9 @@ fn tag(statement: &Statement) -> &'static str {
         NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
         NodeEnum::ReindexStmt(_) => "REINDEX",
         NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
-        NodeEnum::UpdateStmt(_) => "UPDATE",
-        NodeEnum::DeleteStmt(_) => "DELETE",
+        // Batches tell their own count.
+        NodeEnum::UpdateStmt(_) => "UPDATE 0",
+        NodeEnum::DeleteStmt(_) => "DELETE 0",
         NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
         _ => "",
     }

@@ -4,8 +4,10 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::mentions::Mentions;
+use super::outbox::Waiting;
 use super::splice::quote_literal;
 use super::statement::{Kind, Statement};
+use super::tool::Tool;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -507,6 +509,12 @@ pub struct Facts {
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,
+    /// What waits for COMMIT, or has been left unfinished after one; asked separately, and only for a schema change.
+    #[serde(skip)]
+    pub waiting: Vec<Waiting>,
+    /// The migration tool that the session was recognised as.
+    #[serde(skip)]
+    pub tool: Option<Tool>,
     /// No server was asked (`lockkeeper check` without one): relations not listed exist and are large.
     #[serde(skip)]
     pub offline: bool,
@@ -760,6 +768,18 @@ impl Facts {
             offline: true,
             ..Facts::default()
         }
+    }
+
+    /// Also the names that what waits will bring count as taken.
+    pub fn reserve(&mut self, waiting: Vec<Waiting>) {
+        for job in waiting.iter().filter(|job| job.there) {
+            let brings = &job.details.brings;
+            for relation in self.relations.iter_mut().filter(|r| r.schema == job.details.schema) {
+                relation.taken_relations.extend(brings.iter().cloned());
+                relation.taken_constraints.extend(brings.iter().cloned());
+            }
+        }
+        self.waiting = waiting;
     }
 
     /// What an UPDATE or DELETE changes.

@@ -36,7 +36,7 @@ ALTER TABLE lockkeeper.job FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON lockkeeper.job USING (owner = current_user) WITH CHECK (owner = current_user);
 GRANT USAGE ON SCHEMA lockkeeper TO PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.job TO PUBLIC;
-COMMENT ON COLUMN lockkeeper.job.kind IS 'write: an UPDATE or DELETE in batches; backfill: the same, as a step of a schema change';
+COMMENT ON COLUMN lockkeeper.job.kind IS 'write: an UPDATE or DELETE in batches; backfill: the same, as a step of a schema change; deferred: what a transaction has left for after its COMMIT';
 COMMENT ON COLUMN lockkeeper.job.identity IS 'the statement, its parameters and its table, as a hash: the same statement sent again continues the job';
 COMMENT ON COLUMN lockkeeper.job.state IS 'running without its advisory lock held means interrupted';
 COMMENT ON COLUMN lockkeeper.job.answered IS 'the client has been told that it is done';

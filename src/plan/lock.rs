@@ -1,7 +1,9 @@
 //! Table lock modes, as the manual names and orders them (section 13.3.1), and which conflict.
 
+use serde::{Deserialize, Serialize};
+
 /// Ordered from the weakest to the strongest. `None` is for statements that lock no table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LockMode {
     None,
     AccessShare,

@@ -11,15 +11,18 @@ pub mod facts;
 pub mod jobs;
 pub mod lock;
 pub mod mentions;
+pub mod outbox;
 mod overrides;
 pub mod policy;
 pub mod rules;
 pub mod splice;
 pub mod statement;
+pub mod tool;
 
 use batches::Batches;
 use facts::Facts;
 use lock::LockMode;
+use outbox::Deferral;
 use policy::Policy;
 use statement::Statement;
 
@@ -57,8 +60,10 @@ pub struct Run {
     pub findings: Vec<Finding>,
     /// Told to the client before the first step (warnings, and overrides that were used).
     pub notices: Vec<String>,
-    /// Never empty.
+    /// Empty only where everything is deferred.
     pub steps: Vec<Step>,
+    /// What is left for after the client's COMMIT.
+    pub deferral: Option<Deferral>,
     /// The command tag that the client sees at the end, such as `ALTER TABLE`. A [`Mode::Batches`] or [`Mode::Rows`] step
     /// answers with its own count instead.
     pub tag: String,

@@ -152,6 +152,35 @@ pub fn not_valid(sql: &str) -> Option<String> {
     text.insert_after(text.tokens.len() - 1, "NOT VALID").proven(expected)
 }
 
+/// `CREATE INDEX … ON t` or `ALTER TABLE t …` with the table of that name in `pg_temp` instead: the text, after how many of its
+/// characters it differs from the client's, and by how many.
+pub fn in_pg_temp(sql: &str) -> Option<(String, usize, isize)> {
+    let text = Text::of(sql)?;
+    let mut expected = text.node.clone();
+    let range = match &mut expected {
+        NodeEnum::IndexStmt(index) => index.relation.as_mut()?,
+        NodeEnum::AlterTableStmt(alter) => alter.relation.as_mut()?,
+        _ => return None,
+    };
+    let at = text.tokens.iter().position(|t| t.start == range.location)?;
+    let start = text.tokens[at].start as usize;
+    let end = match range.schemaname.as_str() {
+        "" => start,
+        _ => text.tokens[at].end as usize,
+    };
+    let words = if range.schemaname.is_empty() {
+        "pg_temp."
+    } else {
+        "pg_temp"
+    };
+    range.schemaname = "pg_temp".to_string();
+    range.catalogname = String::new();
+    let before = sql.get(start..end)?.chars().count();
+    let from = sql.get(..start)?.chars().count() + words.len();
+    let moved = text.replace(start..end, words).proven(expected)?;
+    Some((moved, from, words.len() as isize - before as isize))
+}
+
 /// Gives the one unnamed table constraint that an ALTER TABLE (or an action's text) adds a name.
 pub fn constraint_name(sql: &str, name: &str) -> Option<String> {
     let text = Text::of_alter(sql)?;
@@ -385,6 +414,21 @@ pub fn qualified(schema: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_s_clone_is_named_in_its_place() {
+        let check = |sql: &str, expect: Option<(&str, usize, isize)>| {
+            let found = in_pg_temp(sql);
+            let found = found.as_ref().map(|(text, from, moved)| (text.as_str(), *from, *moved));
+            assert_eq!(found, expect, "{sql:?}");
+        };
+        check("CREATE INDEX ON t (a)", Some(("CREATE INDEX ON pg_temp.t (a)", 24, 8)));
+        check(
+            "/* ü */ ALTER TABLE ONLY \"S\".\"T\" ADD UNIQUE (a)",
+            Some(("/* ü */ ALTER TABLE ONLY pg_temp.\"T\" ADD UNIQUE (a)", 32, 4)),
+        );
+        check("CREATE TABLE t (a int)", None);
+    }
 
     fn check(splice: impl Fn(&str) -> Option<String>, sql: &str, expect: Option<&str>) {
         assert_eq!(splice(sql).as_deref(), expect, "{sql:?}");

@@ -301,7 +301,7 @@ async fn ask(server: &mut Stream, sql: &str, user: &[u8], time: Duration) -> Res
     parameters.put_u32(user.len() as u32);
     parameters.put_slice(user);
     wire::put_parse(&mut out, b"", sql.as_bytes(), &[]);
-    wire::put_bind(&mut out, b"", b"", &parameters, &[]);
+    wire::put_bind(&mut out, b"", b"", &parameters, b"");
     wire::put_execute(&mut out, "");
     wire::put_sync(&mut out);
     exchange(server, &out, time + GRACE_TIME).await

@@ -98,9 +98,16 @@ impl Session {
     }
 
     /// Removes what the failed step left, and tells what the steps before it did.
-    async fn fail(&mut self, run: &Run, n: usize, mut report: Report, setting: Setting<'_>) -> Result<Report, Broken> {
+    pub(super) async fn fail(
+        &mut self,
+        run: &Run,
+        n: usize,
+        mut report: Report,
+        setting: Setting<'_>,
+    ) -> Result<Report, Broken> {
         let step = &run.steps[n];
-        if step.sql == setting.statement {
+        // What is added at the end of the client's text moves no position in it.
+        if step.sql.starts_with(setting.statement.trim_end()) {
             report.shift_position(setting.position_shift);
         } else {
             report.remove(b'P');
@@ -133,7 +140,7 @@ impl Session {
                 ),
             }
         }
-        if n > 0 {
+        if n > 0 && setting.place == Place::Alone {
             let done: Vec<&str> = run.steps[..n].iter().map(|step| step.label.as_str()).collect();
             report.append(b'D', &format!("lockkeeper: committed before it: {}.", done.join("; ")));
             let back: Vec<&str> = run.steps[..n]
@@ -155,7 +162,7 @@ impl Session {
     }
 
     /// None: its effect was there already.
-    async fn step(
+    pub(super) async fn step(
         &mut self,
         step: &Step,
         setting: Setting<'_>,
@@ -394,7 +401,7 @@ impl Session {
     fn progress<'a>(&self, what: &'a str, waits: &'a Waits) -> Hears<'a> {
         Hears::Progress {
             what,
-            waits,
+            waits: Some(waits),
             every: Duration::from_millis(self.shared.policy().backfill.notice_ms),
         }
     }

@@ -98,11 +98,11 @@ pub enum Hears<'a> {
     Nothing,
     /// The server's notices.
     Notices,
-    /// Also, about every so long, that `what` is still running, and whom it waits for.
+    /// Also, about every so long, that `what` is still running, and whom it waits for, if it takes a lock.
     Progress {
         what: &'a str,
         every: Duration,
-        waits: &'a Waits,
+        waits: Option<&'a Waits>,
     },
 }
 
@@ -232,7 +232,8 @@ impl Relay {
                 Hears::Progress { what, every, waits } => match tokio::time::timeout(every, self.receive()).await {
                     Ok(frame) => frame?,
                     Err(_) => {
-                        let waits = waits.told("; it waits for ", "; whether it waits for others");
+                        let waits = waits.map(|waits| waits.told("; it waits for ", "; whether it waits for others"));
+                        let waits = waits.unwrap_or_default();
                         self.notice(&format!("{what}: running for {} s{waits}", started.elapsed().as_secs()))
                             .await?;
                         continue;

@@ -27,6 +27,17 @@ impl Session {
             return Ok(());
         }
         let uses_prepared = self.relay.held.has_statements() && may_use_prepared(parse.text);
+        if self.relay.watch {
+            if let Err(report) = self.look_around(parse.text).await? {
+                return self.refuse_extended(len, report).await;
+            }
+            let text = if gate(parse.text) == Gate::End {
+                parse.text.to_vec()
+            } else {
+                Vec::new()
+            };
+            self.outbox.ending_statements.insert(parse.name.to_vec(), text);
+        }
         if gate(parse.text) != Gate::Read && !uses_prepared {
             return self.parse_as(len, parse.name, None).await;
         }
@@ -129,6 +140,17 @@ impl Session {
         // The only copy: the portal, and what is asked with its parameters, share it.
         let bind = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         self.relay.settle().await?;
+        if self.relay.watch
+            && let Some((portal, statement)) = wire::bind_names(&bind)
+        {
+            if let Err(report) = self.binds_pending_write(statement).await? {
+                return self.refuse_extended(len, report).await;
+            }
+            match self.ending_text(statement).await? {
+                Some(text) => self.outbox.ending_portals.insert(portal.to_vec(), text),
+                None => self.outbox.ending_portals.remove(portal),
+            };
+        }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
         if let Some((portal, name)) = wire::bind_names(&bind)
@@ -222,7 +244,10 @@ impl Session {
             .to_vec();
         let held = self.relay.held.portal(&name).cloned();
         let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
-            // A failed transaction, or a Bind that failed.
+            // Nothing to judge, a failed transaction, or a Bind that failed.
+            if self.relay.watch {
+                return self.execute_watched(len).await;
+            }
             self.relay.pass_frame(len);
             return Ok(());
         };

@@ -188,7 +188,7 @@ impl Session {
         entry
     }
 
-    fn entry_of(&self, statement: &str) -> Entry {
+    pub(super) fn entry_of(&self, statement: &str) -> Entry {
         let (policy, who) = (self.shared.policy(), self.who.clone());
         Entry {
             started: Instant::now(),

@@ -12,6 +12,7 @@ use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 
@@ -152,6 +153,20 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
+        let looks = match statement.kind {
+            Kind::Ddl => place != Place::Pipeline,
+            _ => place == Place::Block && facts.open_job.is_some(),
+        };
+        if looks && jobs::Access::of(&facts) == jobs::Access::Ready {
+            match self.waiting(None).await? {
+                Ok(waiting) => facts.reserve(waiting),
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
+        facts.tool = self
+            .relay
+            .tool
+            .or_else(|| Tool::of_application(&facts.application_name));
         self.judged += 1;
         let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
@@ -193,6 +208,9 @@ impl Session {
                     statement: &statement.sql,
                     position_shift,
                 };
+                if run.deferral.is_some() {
+                    return self.defer(&run, setting, &facts.role, entry).await;
+                }
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
                 self.raced =
                     matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);

@@ -23,6 +23,7 @@ mod jobs;
 mod journal;
 mod judge;
 mod login;
+mod outbox;
 mod readiness;
 mod relay;
 mod responses;

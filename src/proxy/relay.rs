@@ -14,6 +14,7 @@ use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
+use crate::plan::tool::Tool;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
@@ -23,6 +24,8 @@ use tokio::io::AsyncWrite;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
+/// A migration tool shows itself within so many statements of its session.
+const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
 const AUTHENTICATION_MAX: usize = 65_535;
 /// Statement and portal names of a Bind must come within so many bytes.
@@ -156,6 +159,15 @@ pub struct Relay {
     pub unclosed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
+    /// Something waits for the end of the client's transaction, so that every statement is looked at.
+    pub watch: bool,
+    /// The migration tool that the session is, as its first statements have shown.
+    pub tool: Option<Tool>,
+    /// How many more statements are looked at for that.
+    tool_looks: u8,
+    /// The answer to an Execute that ends the transaction is kept back, in `withheld`: its command tag.
+    pub withhold_end: bool,
+    pub withheld: Option<Vec<u8>>,
     /// The proxy is being stopped.
     pub stopping: bool,
     /// Note the command tag and the error of what is answered.
@@ -225,6 +237,11 @@ impl Relay {
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
             hears_notices: true,
+            watch: false,
+            tool: None,
+            tool_looks: TOOL_LOOKS,
+            withhold_end: false,
+            withheld: None,
             stopping: false,
             capture: false,
             last_tag: None,
@@ -534,7 +551,7 @@ impl Relay {
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
         let here = self.up.unjudged();
-        let held = !self.held.is_empty();
+        let held = self.watch || !self.held.is_empty();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -549,7 +566,7 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.held.wants_look(statement) && self.held.portal(portal).is_none() {
+                    if !self.watch && !self.held.wants_look(statement) && self.held.portal(portal).is_none() {
                         return Ok(Look::Pass);
                     }
                     if !self.held.fits(len) {
@@ -573,7 +590,9 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) => {
+            b'E' if self.watch
+                || held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) =>
+            {
                 Ok(Look::Stop(Event::Execute(len)))
             }
             b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
@@ -629,6 +648,24 @@ impl Relay {
             },
         };
         let Some(text) = text else { return Look::Pass };
+        if self.tool_looks > 0 {
+            self.tool_looks -= 1;
+            if let Some(tool) = Tool::of_text(text) {
+                (self.tool, self.tool_looks, self.watch) = (Some(tool), 0, true);
+                return Look::Stop(if tag == b'Q' {
+                    Event::Query(len)
+                } else {
+                    Event::Parse(len)
+                });
+            }
+        }
+        if self.watch {
+            return Look::Stop(if tag == b'Q' {
+                Event::Query(len)
+            } else {
+                Event::Parse(len)
+            });
+        }
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
@@ -741,6 +778,8 @@ impl Relay {
                 if self.capture {
                     self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
                 }
+                let ends = body.starts_with(b"COMMIT\0") || body.starts_with(b"ROLLBACK\0");
+                let withheld = (self.withhold_end && ends).then(|| body[..body.len() - 1].to_vec());
                 self.responses.received(tag);
                 if self.keep_tag {
                     self.kept_tag = Some(frame.into());
@@ -748,6 +787,11 @@ impl Relay {
                 }
                 if moved {
                     self.names_moved();
+                }
+                if withheld.is_some() {
+                    self.withheld = withheld;
+                    self.down.cut(len);
+                    return false;
                 }
                 return !self.keep_tag;
             }

@@ -3,6 +3,7 @@
 
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::{Parameters, Verdict};
+use super::outbox::{self, Ending};
 use super::relay::Broken;
 use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
@@ -129,7 +130,12 @@ impl Session {
                     self.relay.tell(&out).await?;
                     *open = Open::Client;
                 }
-                self.forward_part(bytes, shift).await
+                match outbox::ending(first) {
+                    Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
+                        self.end_part(first, ending, open).await
+                    }
+                    _ => self.forward_part(bytes, shift).await,
+                }
             }
             _ => {
                 if self.relay.status == b'I' && ends != (true, true) {
@@ -141,6 +147,13 @@ impl Session {
                         return self.fail_part(report, open).await;
                     }
                     *open = Open::Implicit;
+                }
+                // The message was looked at as a whole when nothing of it was waiting.
+                if self.outbox.is_awake()
+                    && self.relay.status == b'T'
+                    && let Err(report) = self.needs_what_waits(bytes).await?
+                {
+                    return self.fail_part(report, open).await;
                 }
                 self.relay.keep_tag = ends.1 && *open == Open::Implicit;
                 if self.relay.status == b'E' || plain(first) {
@@ -201,6 +214,26 @@ impl Session {
         }
     }
 
+    /// COMMIT within the message, with something left to do after it.
+    async fn end_part(&mut self, statement: &Statement, ending: Ending, open: &mut Open) -> Result<Next, Broken> {
+        if let Some(report) = self.refuses(&ending) {
+            return self.fail_part(report, open).await;
+        }
+        let mut out = BytesMut::new();
+        let next = match self.end_transaction(&statement.sql, ending).await? {
+            Ok(tag) => {
+                wire::put_command_complete(&mut out, &tag);
+                Next::Go
+            }
+            Err(report) => {
+                report.put_error(&mut out);
+                Next::Failed
+            }
+        };
+        self.relay.tell(&out).await?;
+        Ok(next)
+    }
+
     /// A part as a simple query of its own, its ReadyForQuery kept back and its error position moved.
     async fn forward_part(&mut self, sql: &[u8], shift: usize) -> Result<Next, Broken> {
         let mut frame = BytesMut::with_capacity(sql.len() + HEADER + 1);
@@ -237,7 +270,14 @@ impl Session {
     /// The server commits before it says that the last statement is complete, and so do we.
     async fn end_implicit(&mut self, failed: bool) -> Result<(), Broken> {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
-        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+        let ended = match failed {
+            true => {
+                let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+                self.rolled_back().await?;
+                ended.map(|_| ())
+            }
+            false => self.commit(end).await?.map(|_| ()),
+        };
         let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();
         match ended {

@@ -6,6 +6,7 @@ use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::journal::Entry;
 use super::judge::{Parameters, Verdict};
+use super::outbox::{self, Outbox};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
@@ -29,6 +30,10 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// It has been recognised as a migration tool's.
+    pub(super) looked: bool,
+    /// What waits for the client's COMMIT.
+    pub(super) outbox: Outbox,
     /// A job that is done, and whose client is about to hear so.
     pub(super) unanswered: Option<i64>,
 }
@@ -95,7 +100,25 @@ impl Session {
             self.relay.end_group().await?;
             return self.refuse_query(len, report).await;
         }
+        if self.relay.watch
+            && let Err(report) = self.look_around(&text).await?
+        {
+            return self.refuse_query(len, report).await;
+        }
         let statements = self.read(&text).await;
+        if self.outbox.is_awake() && self.relay.place() == Place::Block {
+            let ending = match statements.as_deref() {
+                Ok([statement]) => outbox::ending(statement).map(|ending| (statement.sql.clone(), ending)),
+                _ => None,
+            };
+            if let Some((sql, ending)) = ending {
+                return self.commit_query(len, &sql, ending).await;
+            }
+        }
+        let ends_within = self.outbox.is_awake()
+            && statements
+                .as_ref()
+                .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
         if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
             && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
@@ -107,7 +130,7 @@ impl Session {
             return self.refuse_query(len, report).await;
         }
         match statements {
-            Ok(statements) if !statements.iter().any(needs_judging) => {
+            Ok(statements) if !statements.iter().any(needs_judging) && !ends_within => {
                 self.relay.pass_frame(len);
                 if let [statement] = statements.as_slice() {
                     self.forget_when_done(statement).await?;
@@ -121,7 +144,7 @@ impl Session {
                 .hint("Send it over an ordinary connection.");
                 self.refuse_query(len, refused).await?;
             }
-            Ok(statements) if statements.len() == 1 => {
+            Ok(statements) if statements.len() == 1 && !ends_within => {
                 // In a failed transaction block the server refuses it itself.
                 if self.relay.block_failed() {
                     self.relay.pass_frame(len);
@@ -141,6 +164,18 @@ impl Session {
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
         Ok(())
+    }
+
+    /// Every statement comes by here while something waits for COMMIT, and the one that shows a migration tool.
+    pub(super) async fn look_around(&mut self, text: &[u8]) -> Result<Result<(), Report>, Broken> {
+        if self.relay.tool.is_some() && !self.looked {
+            (self.looked, self.outbox.look) = (true, true);
+        }
+        if let Err(report) = self.at_ease().await? {
+            return Ok(Err(report));
+        }
+        self.relay.watch = self.outbox.is_awake();
+        self.needs_what_waits(text).await
     }
 
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.

@@ -360,6 +360,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         judged: 0,
         raced: false,
         unanswered: None,
+        looked: false,
+        outbox: Default::default(),
     };
     if let Err(broken) = session.run().await {
         end_broken(&mut session, &broken).await;

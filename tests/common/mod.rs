@@ -455,7 +455,7 @@ pub async fn connect_at(port: u16, database: &str) -> Result<Connection, tokio_p
     Ok(Connection { client, notices })
 }
 
-fn cached(what: &str) -> PathBuf {
+pub fn cached(what: &str) -> PathBuf {
     let found = cluster::cache_dirs()
         .into_iter()
         .map(|dir| dir.join(what))

@@ -133,7 +133,11 @@ pub fn in_front_of_an_insert_without_a_sync_only_the_client_s_own_is_built(major
 }
 
 pub fn in_a_block_or_script_it_is_refused_and_the_transaction_fails(major: u32) {
-    let stage = stage(major, "block");
+    let mut stage = stage(major, "block");
+    let refusing = format!("{LARGE}\n[defaults]\nin_transaction = \"reject\"\n");
+    std::fs::write(stage.policy_file(), refusing).expect("the policy is written");
+    stage.kill_proxy();
+    stage.start_proxy(&[]);
     let mut raw = Raw::connect(stage.port, &stage.database);
     raw.query("BEGIN");
     raw.query("INSERT INTO t VALUES (500)");

@@ -22,9 +22,17 @@ pub(super) const RULE: Rule = Rule {
 };
 
 /// How the common migration tools are told to open no transaction.
-pub(in crate::plan) const OUTSIDE: &str = "Run it outside the transaction. Django: atomic = False; Rails: disable_ddl_transaction!; \
+const OUTSIDE: &str = "Run it outside the transaction. Django: atomic = False; Rails: disable_ddl_transaction!; \
     Alembic: with op.get_context().autocommit_block(); Flyway: executeInTransaction=false; Liquibase: runInTransaction=\"false\"; \
     Knex: config = { transaction: false }; goose: -- +goose NO TRANSACTION; psql: no BEGIN, no -1, one statement per -c.";
+
+/// In the words of the tool that the session was recognised as, if it was.
+pub(in crate::plan) fn outside(facts: &crate::plan::facts::Facts) -> String {
+    match facts.tool {
+        Some(tool) => format!("Run it outside the transaction. {}.", tool.outside()),
+        None => OUTSIDE.to_string(),
+    }
+}
 
 fn check(subject: &Subject) -> Option<Found> {
     let command = command(subject)?;
@@ -36,7 +44,7 @@ fn check(subject: &Subject) -> Option<Found> {
     Some(Found {
         message,
         short: String::new(),
-        hint: OUTSIDE.to_string(),
+        hint: outside(subject.facts),
         remedy: Remedy::None(None),
         sqlstate: Some("25001"),
     })

@@ -32,7 +32,7 @@ mod set_expression;
 pub(crate) mod set_not_null;
 pub(super) mod steps;
 mod stored_generated_column;
-mod tree;
+pub(super) mod tree;
 mod truncate;
 mod unique_constraint;
 mod update_limit;

@@ -98,6 +98,7 @@ pub(in crate::plan) fn repair(subject: &Subject) -> Option<Run> {
     }
     let table = subject.table(&name_of(index.relation.as_ref()?))?;
     Some(Run {
+        deferral: None,
         findings: Vec::new(),
         notices: Vec::new(),
         steps: concurrent(subject, &table, index).ok()?,

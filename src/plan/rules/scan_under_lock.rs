@@ -1,6 +1,6 @@
 //! VALIDATE CONSTRAINT that scans under a stronger lock than its own, and ALTER CONSTRAINT … ENFORCED, which has no weaker one.
 
-use super::{Found, Rule, Subject, Table, concurrent_in_transaction::OUTSIDE, steps};
+use super::{Found, Rule, Subject, Table, concurrent_in_transaction, steps};
 use crate::plan::Place;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
@@ -52,8 +52,9 @@ fn check(subject: &Subject) -> Option<Found> {
                 message,
                 "commit first, then validate in a transaction of its own",
                 format!(
-                    "COMMIT;\nALTER TABLE {} VALIDATE CONSTRAINT {quoted};\n{OUTSIDE}",
-                    table.sql
+                    "COMMIT;\nALTER TABLE {} VALIDATE CONSTRAINT {quoted};\n{}",
+                    table.sql,
+                    concurrent_in_transaction::outside(subject.facts)
                 ),
             )
         });

@@ -48,7 +48,7 @@ pub(super) fn functions(expression: &Node) -> Vec<Vec<String>> {
     names
 }
 
-pub(super) fn names(nodes: &[Node]) -> Vec<String> {
+pub(in crate::plan) fn names(nodes: &[Node]) -> Vec<String> {
     nodes
         .iter()
         .filter_map(|node| match &node.node {

@@ -1,0 +1,549 @@
+//! What the session leaves for after the client's COMMIT: written and proven in the client's own transaction, carried out on the
+//! same connection between the server's COMMIT and the client's hearing of it.
+//!
+//! Start at [`Session::defer`] for the one and at [`after_commit`](super::outbox::after_commit) for the other. The rows of
+//! `lockkeeper.job` are the truth; what is remembered here only tells when to look at them.
+
+pub(super) mod after_commit;
+mod prove;
+
+use super::conduct::{Outcome, Setting};
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::journal::Entry;
+use super::judge::Verdict;
+use super::relay::Broken;
+use super::session::Session;
+use super::wire::Report;
+use crate::plan::batches::Batches;
+use crate::plan::jobs::{self, Access};
+use crate::plan::outbox::behind::uses_rows;
+use crate::plan::outbox::prove::{Check, Unique};
+use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
+use crate::plan::policy::Policy;
+use crate::plan::statement::{Kind, Statement, read};
+use crate::plan::{Place, Run};
+use pg_query::NodeEnum;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+/// How often a session that waits for another one's lock looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often it looks whether that one waits for it in turn.
+const LOOK_FOR_CIRCLES: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Written, or taken up, by the transaction that is open.
+    pub pending: Vec<Pending>,
+    /// The session is a migration tool's: what an earlier run has left unfinished is to be done before anything else.
+    pub look: bool,
+    /// Prepared statements and portals that end a transaction, as far as they were met since there is something pending.
+    pub ending_statements: HashMap<Vec<u8>, Vec<u8>>,
+    pub ending_portals: HashMap<Vec<u8>, Vec<u8>>,
+    /// Tables whose advisory lock the session holds.
+    tables: Vec<u32>,
+}
+
+pub(super) struct Pending {
+    pub id: i64,
+    /// It runs with this role's rights.
+    role: String,
+    relation: u32,
+    /// Schema and name of the table.
+    table: (String, String),
+    /// The statement, to tell several of the same text apart.
+    statement: String,
+    /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
+    checks: Vec<Check>,
+    uniques: Vec<Unique>,
+    /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
+    write: bool,
+}
+
+impl Outbox {
+    pub fn is_awake(&self) -> bool {
+        !self.pending.is_empty() || self.look
+    }
+
+    /// An UPDATE or DELETE waits.
+    pub fn has_write(&self) -> bool {
+        self.pending.iter().any(|p| p.write)
+    }
+}
+
+impl Session {
+    /// The role's unfinished deferred jobs.
+    pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Outcome<Vec<Waiting>> {
+        let asked = [Ask::new(outbox::waiting(ids))];
+        let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
+        Ok(match outbox::decode(json) {
+            Ok(mut waiting) => {
+                for job in &mut waiting {
+                    job.pending = self.outbox.pending.iter().any(|p| p.id == job.id);
+                }
+                Ok(waiting)
+            }
+            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}"))),
+        })
+    }
+
+    /// Carries out what is brief of a plan and leaves the rest for after COMMIT.
+    pub(super) async fn defer(
+        &mut self,
+        run: &Run,
+        setting: Setting<'_>,
+        role: &str,
+        mut entry: Entry,
+    ) -> Result<Verdict, Broken> {
+        let outcome = match &run.deferral {
+            Some(Deferral::New(new)) => self.write_job(run, new, setting, role, &mut entry).await,
+            Some(Deferral::Write(batches)) => self.write_later(batches, setting, role).await,
+            Some(Deferral::Adopt(id)) => self.adopt(*id, role, setting).await,
+            Some(Deferral::Withdraw(ids)) => self.withdraw(ids).await,
+            None => Ok(Ok(())),
+        };
+        match outcome {
+            Ok(Ok(())) => {
+                self.record(entry.done(&run.tag)).await;
+                Ok(Verdict::Done(run.tag.clone()))
+            }
+            Ok(Err(report)) => {
+                self.record(entry.failed(&report)).await;
+                Ok(Verdict::Refused(report))
+            }
+            Err(broken) => {
+                self.record(entry.disconnected(&broken)).await;
+                Err(broken)
+            }
+        }
+    }
+
+    async fn write_job(
+        &mut self,
+        run: &Run,
+        new: &New,
+        setting: Setting<'_>,
+        role: &str,
+        entry: &mut Entry,
+    ) -> Outcome<()> {
+        if let Err(report) = self.refuse_read_only(&run.tag).await? {
+            return Ok(Err(report));
+        }
+        let holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+            Ok(holds) => holds,
+            Err(report) => return Ok(Err(report)),
+        };
+        let table = (new.relation, new.relation_name());
+        if let Err(report) = self
+            .take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?
+        {
+            return Ok(Err(report));
+        }
+        let proven = match self.carry_out_proven(run, new, setting, holds_locks, entry).await? {
+            Ok(proven) => proven,
+            Err(report) => return Ok(Err(report)),
+        };
+        let same = |p: &&Pending| p.statement == new.statement && p.relation == new.relation;
+        let identity = new.identity(self.outbox.pending.iter().filter(same).count());
+        let id = match self.insert_job(&new.access, new.sql(&identity), setting.policy).await? {
+            Ok(id) => id,
+            Err(report) => return Ok(Err(report)),
+        };
+        self.outbox.pending.push(Pending {
+            id,
+            role: role.to_string(),
+            relation: new.relation,
+            table: (new.schema.clone(), new.table.clone()),
+            statement: new.statement.clone(),
+            checks: match new.rows_will_change {
+                true => Vec::new(),
+                false => proven.iter().map(|(check, _)| check.clone()).collect(),
+            },
+            uniques: proven.into_iter().map(|(_, unique)| unique).collect(),
+            write: false,
+        });
+        self.relay.watch = true;
+        let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
+        let told = format!(
+            "after COMMIT, as job {id}: {} ({})",
+            labels.join(", "),
+            new.relation_name()
+        );
+        self.relay.notice(&told).await?;
+        Ok(Ok(()))
+    }
+
+    /// A large UPDATE or DELETE, which is a job like any other that is carried out in batches, but for when it begins.
+    async fn write_later(&mut self, batches: &Batches, setting: Setting<'_>, role: &str) -> Outcome<()> {
+        if let Err(report) = self.refuse_read_only(batches.verb).await? {
+            return Ok(Err(report));
+        }
+        let holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+            Ok(holds) => holds,
+            Err(report) => return Ok(Err(report)),
+        };
+        let table = (batches.relation_oid, batches.relation.clone());
+        if let Err(report) = self
+            .take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?
+        {
+            return Ok(Err(report));
+        }
+        let parameters = setting.parameters;
+        let (types, values) = (&parameters.types, &parameters.values);
+        let identity = jobs::identity(
+            &batches.statement,
+            batches.relation_oid,
+            types,
+            values,
+            &batches.seen_by,
+        );
+        let (schema, name) = batches.names.clone();
+        let details = Details {
+            write: true,
+            schema,
+            table: name,
+            ..Details::default()
+        };
+        let new = jobs::New {
+            kind: batches.kind,
+            identity: &identity,
+            statement: &batches.statement,
+            types,
+            values,
+            relation: batches.relation_oid,
+            relation_name: &batches.relation,
+            key_columns: batches.key_columns(),
+            upper: None,
+            details: &details,
+            keys_estimated: batches.keys_estimated,
+        };
+        let id = match self.insert_job(&batches.access, new.sql(), setting.policy).await? {
+            Ok(id) => id,
+            Err(report) => return Ok(Err(report)),
+        };
+        self.outbox.pending.push(Pending {
+            id,
+            role: role.to_string(),
+            relation: batches.relation_oid,
+            table: (details.schema, details.table),
+            statement: batches.statement.clone(),
+            checks: Vec::new(),
+            uniques: Vec::new(),
+            write: true,
+        });
+        self.relay.watch = true;
+        self.relay
+            .notice(&format!(
+                "after COMMIT, as job {id}: this {} of {} in batches; its rows change only then, and until then this transaction can neither \
+                 read nor write that table",
+                batches.verb, batches.relation
+            ))
+            .await?;
+        Ok(Ok(()))
+    }
+
+    /// Its ID.
+    async fn insert_job(&mut self, access: &Access, sql: String, policy: &Policy) -> Outcome<i64> {
+        if *access == Access::Create
+            && let Err(report) = self.create_job_table_within(policy).await?
+        {
+            let why = match report.sqlstate().as_str() {
+                "55P03" => {
+                    "which another session is creating in a transaction that is not over: try again later, or once and for all"
+                }
+                _ => "which could not be created;",
+            };
+            return Ok(Err(report.hint(&format!(
+                "lockkeeper: what is left for after COMMIT is kept in a table lockkeeper.job, {why} an administrator runs once: \
+                 lockkeeper init --dsn …"
+            ))));
+        }
+        Ok(match self.value(&sql).await? {
+            Ok(id) => Ok(id.and_then(|id| id.parse().ok()).unwrap_or_default()),
+            Err(report) if report.sqlstate() == "23505" => Err(Report::error(
+                "55000",
+                "lockkeeper: the same statement is an unfinished job already, which was paused",
+            )
+            .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")),
+            Err(report) => Err(report),
+        })
+    }
+
+    /// As the server says it of the statement itself.
+    async fn refuse_read_only(&mut self, tag: &str) -> Outcome<()> {
+        let read_only = "SELECT pg_catalog.current_setting('transaction_read_only') = 'on'";
+        Ok(match self.asks_true(read_only).await? {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Report::error(
+                "25006",
+                &format!("cannot execute {tag} in a read-only transaction"),
+            )),
+            Err(report) => Err(report),
+        })
+    }
+
+    /// It is a job of an earlier transaction's.
+    async fn adopt(&mut self, id: i64, role: &str, setting: Setting<'_>) -> Outcome<()> {
+        let pending = Pending {
+            id,
+            role: role.to_string(),
+            relation: 0,
+            table: Default::default(),
+            statement: String::new(),
+            checks: Vec::new(),
+            uniques: Vec::new(),
+            write: false,
+        };
+        if setting.place == Place::Alone {
+            return self.run_jobs(vec![pending], false).await;
+        }
+        self.relay
+            .notice(&format!("job {id} was left unfinished: it goes on after COMMIT"))
+            .await?;
+        self.outbox.pending.push(pending);
+        self.relay.watch = true;
+        Ok(Ok(()))
+    }
+
+    async fn withdraw(&mut self, ids: &[i64]) -> Outcome<()> {
+        if let Err(report) = self.value(&outbox::withdraw(ids)).await? {
+            return Ok(Err(report));
+        }
+        let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+        self.relay
+            .notice(&format!(
+                "job {} is taken back: it was waiting for COMMIT",
+                ids.join(", ")
+            ))
+            .await?;
+        Ok(Ok(()))
+    }
+
+    /// Nobody else defers anything on the table until this transaction has ended and its jobs are done.
+    async fn take_table_in_transaction(
+        &mut self,
+        (relation, name): &(u32, String),
+        policy: &Policy,
+        holds_locks: bool,
+    ) -> Outcome<()> {
+        let limit_ms = match holds_locks {
+            true => policy.lock.give_up_in_transaction_ms,
+            false => policy.lock.give_up_after_ms,
+        };
+        let sql = outbox::lock_table_for_transaction(*relation);
+        self.wait_for_table(&sql, *relation, name, policy, limit_ms).await
+    }
+
+    /// By looking again and again: whoever waited within a statement would have a snapshot, for whose end every concurrent build
+    /// waits. So the server does not see the wait, and that nobody waits in a circle has to be seen to here.
+    async fn wait_for_table(
+        &mut self,
+        sql: &str,
+        relation: u32,
+        name: &str,
+        policy: &Policy,
+        limit_ms: u64,
+    ) -> Outcome<()> {
+        let place = self.relay.place();
+        let started = Instant::now();
+        let (mut told, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
+        loop {
+            match self.asks_true(sql).await? {
+                Ok(true) => return Ok(Ok(())),
+                Ok(false) => {}
+                Err(report) => return Ok(Err(report)),
+            }
+            let holder = self.value(&outbox::table_lock_holder(relation)).await?.ok().flatten();
+            let holder = holder.unwrap_or_else(|| "another session".into());
+            if place == Place::Block && looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_CIRCLES) {
+                if looked.is_none()
+                    && let Err(report) = self.value(&outbox::say_that_it_waits(relation)).await?
+                {
+                    return Ok(Err(report));
+                }
+                looked = Some(Instant::now());
+                match self.asks_true(&outbox::is_waited_for(relation)).await? {
+                    Ok(true) => {
+                        let message = format!(
+                            "lockkeeper: {holder} is changing {name} in a migration of its own, and waits for a lock of this transaction, which waits \
+                             for it: this one gives way; nothing was done here, try again when the other is done"
+                        );
+                        return Ok(Err(Report::error("40P01", &message)));
+                    }
+                    Ok(false) => {}
+                    Err(report) => return Ok(Err(report)),
+                }
+            }
+            if started.elapsed().as_millis() as u64 >= limit_ms {
+                let message = format!(
+                    "lockkeeper: {holder} is changing {name} in a migration of its own, which is not done; nothing was done here, try again later"
+                );
+                return Ok(Err(Report::error("55P03", &message)));
+            }
+            if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= policy.backfill.notice_ms) {
+                told = Some(Instant::now());
+                self.relay
+                    .notice(&format!(
+                        "waiting for {holder}, which is changing {name} in a migration of its own"
+                    ))
+                    .await?;
+            }
+            if let Err(report) = self.pause(LOOK_AGAIN, place).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// In the client's transaction: if that is rolled back, the table is gone again.
+    async fn create_job_table_within(&mut self, policy: &Policy) -> Outcome<()> {
+        let before = match self.value("SELECT pg_catalog.current_setting('lock_timeout')").await? {
+            Ok(before) => before.unwrap_or_default(),
+            Err(report) => return Ok(Err(report)),
+        };
+        let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
+        let begin = [
+            Ask::set_local("lock_timeout", &limit),
+            Ask::new(jobs::creation_lock()),
+            Ask::new(jobs::COMMENT_QUERY),
+        ];
+        let there = match self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers.last().is_some_and(|answer| answer.value().is_some()),
+            Err(report) => return Ok(Err(report)),
+        };
+        let mut asks: Vec<Ask> = match there {
+            true => Vec::new(),
+            false => jobs::create_statements().into_iter().map(Ask::new).collect(),
+        };
+        asks.push(Ask::set_local("lock_timeout", &before));
+        Ok(self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+    }
+
+    async fn asks_true(&mut self, sql: &str) -> Outcome<bool> {
+        Ok(self.value(sql).await?.map(|value| value.as_deref() == Some("t")))
+    }
+
+    /// A statement that would run against what is not there yet.
+    pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Outcome<()> {
+        if let Err(report) = self.meets_pending_write(text).await? {
+            return Ok(Err(report));
+        }
+        Ok(self.conflicts_with_pending(text).await.map_or(Ok(()), Err))
+    }
+
+    /// What would read or write the rows of a table that an UPDATE or DELETE has still to change.
+    pub(super) async fn meets_pending_write(&mut self, text: &[u8]) -> Outcome<()> {
+        if !self.outbox.has_write() || self.relay.place() != Place::Block {
+            return Ok(Ok(()));
+        }
+        let Ok(statements) = read(text, self.relay.reported.standard_conforming_strings) else {
+            return Ok(Ok(()));
+        };
+        let uses = |p: &&Pending| p.write && statements.iter().any(|s| uses_rows(s, &p.table.0, &p.table.1));
+        let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
+            return Ok(Ok(()));
+        };
+        // ROLLBACK TO may have taken it away, and the table in which it was.
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other.map(|_| ())),
+        }
+        match self.waiting(Some(&[id])).await? {
+            Ok(there) if there.is_empty() => return Ok(Ok(())),
+            Ok(_) => {}
+            Err(report) => return Ok(Err(report)),
+        }
+        let message = format!(
+            "lockkeeper: an earlier UPDATE or DELETE of {table} waits for COMMIT, as job {id}, and this statement would meet rows that it has \
+             not changed yet: COMMIT first"
+        );
+        let hint = match self.relay.tool {
+            Some(tool) => format!(
+                "Put the UPDATE or DELETE into a migration of its own, before this one. {}.",
+                tool.outside()
+            ),
+            None => "Put the UPDATE or DELETE into a transaction of its own, before this one.".to_string(),
+        };
+        Ok(Err(Report::error("55000", &message).hint(&hint)))
+    }
+
+    /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
+    async fn conflicts_with_pending(&mut self, text: &[u8]) -> Option<Report> {
+        let uniques = self.outbox.pending.iter().any(|p| !p.uniques.is_empty());
+        let lower = text.to_ascii_lowercase();
+        if !uniques || memchr::memmem::find(&lower, b"conflict").is_none() {
+            return None;
+        }
+        let statements = read(text, self.relay.reported.standard_conforming_strings).ok()?;
+        let pending = statements.iter().find_map(|statement| {
+            let NodeEnum::InsertStmt(insert) = &statement.node else {
+                return None;
+            };
+            let range = insert.relation.as_ref()?;
+            let conflict = insert.on_conflict_clause.as_ref()?;
+            let keys: Option<Vec<String>> = conflict.infer.as_ref().map(|infer| {
+                let name = |node: &pg_query::Node| match &node.node {
+                    Some(NodeEnum::IndexElem(element)) => element.name.clone(),
+                    _ => String::new(),
+                };
+                infer.index_elems.iter().map(name).collect()
+            });
+            let named = conflict
+                .infer
+                .as_ref()
+                .map(|infer| infer.conname.clone())
+                .filter(|name| !name.is_empty());
+            self.outbox.pending.iter().find(|p| {
+                let same_table =
+                    p.table.1 == range.relname && (range.schemaname.is_empty() || range.schemaname == p.table.0);
+                let meant = match (&named, &keys) {
+                    (Some(name), _) => p.checks.iter().any(|check| check.name == *name),
+                    (None, Some(keys)) => p.uniques.iter().any(|unique| unique.is_on(keys)),
+                    (None, None) => !p.uniques.is_empty(),
+                };
+                same_table && meant
+            })
+        })?;
+        let message = format!(
+            "lockkeeper: ON CONFLICT would need the unique index that job {} builds after COMMIT: send this INSERT in a later transaction",
+            pending.id
+        );
+        Some(Report::error("55000", &message).hint(&self.outside_hint()))
+    }
+
+    fn outside_hint(&self) -> String {
+        match self.relay.tool {
+            Some(tool) => format!(
+                "Put the index into a migration of its own, before this one. {}.",
+                tool.outside()
+            ),
+            None => "Put the index into a migration of its own, before this one.".to_string(),
+        }
+    }
+}
+
+/// COMMIT or ROLLBACK of a transaction block, and whether it is one that jobs cannot follow.
+pub(super) enum Ending {
+    Commit,
+    Rollback,
+    Chained,
+    Prepared,
+}
+
+pub(super) fn ending(statement: &Statement) -> Option<Ending> {
+    use pg_query::protobuf::TransactionStmtKind as T;
+    match (&statement.kind, &statement.node) {
+        (Kind::Commit { .. }, NodeEnum::TransactionStmt(t)) if t.kind() == T::TransStmtPrepare => {
+            Some(Ending::Prepared)
+        }
+        (Kind::Commit { chain: true }, _) => Some(Ending::Chained),
+        (Kind::Commit { chain: false }, _) => Some(Ending::Commit),
+        (Kind::Rollback { chain: false }, _) => Some(Ending::Rollback),
+        _ => None,
+    }
+}

@@ -1,0 +1,730 @@
+//! The end of a transaction that has left something to do: the server commits, the jobs run, the client hears of both.
+
+use super::super::conduct::{Outcome, Setting};
+use super::super::dialogue::{Ask, Closing, Hears};
+use super::super::judge::{Parameters, Verdict};
+use super::super::relay::Broken;
+use super::super::session::Session;
+use super::super::wire::{self, Report};
+use super::{Ending, LOOK_AGAIN, Pending};
+use crate::plan::facts::Relation;
+use crate::plan::outbox::{self, Waiting};
+use crate::plan::policy::Policy;
+use crate::plan::{Place, Run, jobs};
+use bytes::BytesMut;
+use std::time::{Duration, Instant};
+
+impl Session {
+    /// Outside a transaction what was remembered is either done with or was missed; and a migration tool begins where its last
+    /// run has stopped.
+    pub(in super::super) async fn at_ease(&mut self) -> Outcome<()> {
+        if self.relay.place() != Place::Alone || self.relay.status != b'I' || self.relay.may_be_chained() {
+            return Ok(Ok(()));
+        }
+        let missed = std::mem::take(&mut self.outbox.pending);
+        if !missed.is_empty()
+            && let Err(report) = self.run_jobs(missed, true).await?
+        {
+            return Ok(Err(report));
+        }
+        if std::mem::take(&mut self.outbox.look)
+            && let Err(report) = self.go_on_with_unfinished().await?
+        {
+            return Ok(Err(report));
+        }
+        self.relay.watch = self.outbox.is_awake();
+        Ok(Ok(()))
+    }
+
+    async fn go_on_with_unfinished(&mut self) -> Outcome<()> {
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(report) => return Ok(Err(report)),
+        }
+        let jobs = match self.waiting(None).await? {
+            Ok(jobs) => jobs,
+            Err(report) => return Ok(Err(report)),
+        };
+        let jobs: Vec<Waiting> = jobs.into_iter().filter(|job| !job.is_paused()).collect();
+        if jobs.is_empty() {
+            return Ok(Ok(()));
+        }
+        self.relay
+            .notice(&format!(
+                "{} of an earlier migration is not finished: it goes on before anything else",
+                counted(jobs.len())
+            ))
+            .await?;
+        let failed = self.run_all(&jobs).await?;
+        self.let_go_tables().await?;
+        Ok(failed.map_err(|(n, report)| unfinished(&jobs[n], report, jobs.len() - n - 1)))
+    }
+
+    /// COMMIT, in place of the client's: its tag, once what it has left to do is done.
+    pub(in super::super) async fn commit(&mut self, sql: &str) -> Outcome<String> {
+        if let Err(report) = self.before_commit().await? {
+            // As a deferred constraint's violation would: the error, and the transaction is over.
+            let _ = self
+                .relay
+                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .await?;
+            self.rolled_back().await?;
+            return Ok(Err(report));
+        }
+        let tag = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
+            Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
+            Err(report) => {
+                self.rolled_back().await?;
+                return Ok(Err(report));
+            }
+        };
+        if tag != "COMMIT" {
+            self.rolled_back().await?;
+            return Ok(self.at_ease().await?.map(|()| tag));
+        }
+        Ok(self.committed().await?.map(|()| tag))
+    }
+
+    /// The server has committed.
+    pub(in super::super) async fn committed(&mut self) -> Outcome<()> {
+        let pending = std::mem::take(&mut self.outbox.pending);
+        if let Err(report) = self.run_jobs(pending, true).await? {
+            self.relay.watch = self.outbox.is_awake();
+            return Ok(Err(report));
+        }
+        self.at_ease().await
+    }
+
+    /// Nothing of it is there any more.
+    pub(in super::super) async fn rolled_back(&mut self) -> Result<(), Broken> {
+        self.outbox.pending.clear();
+        self.relay.watch = self.outbox.is_awake();
+        if self.relay.place() == Place::Alone && self.relay.status == b'I' {
+            self.let_go_tables().await?;
+        }
+        Ok(())
+    }
+
+    /// While the transaction can still fail: the rows that it has written itself since a unique index was left for later, and the
+    /// locks that keep others from beginning the same before the jobs are done.
+    pub(in super::super) async fn before_commit(&mut self) -> Outcome<()> {
+        let policy = self.shared.policy();
+        let pending = std::mem::take(&mut self.outbox.pending);
+        let outcome = self.look_at_pending(&pending, &policy).await;
+        self.outbox.pending = pending;
+        outcome
+    }
+
+    async fn look_at_pending(&mut self, pending: &[Pending], policy: &Policy) -> Outcome<()> {
+        let ids: Vec<i64> = pending.iter().map(|p| p.id).collect();
+        if ids.is_empty() {
+            return Ok(Ok(()));
+        }
+        // ROLLBACK TO may have taken the very table away in which they were.
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(report) => return Ok(Err(report)),
+        }
+        let there = match self.waiting(Some(&ids)).await? {
+            Ok(there) => there,
+            Err(report) => return Ok(Err(report)),
+        };
+        for job in there.iter().filter(|job| job.there) {
+            let Some(known) = pending.iter().find(|p| p.id == job.id) else {
+                continue;
+            };
+            if !known.checks.is_empty() {
+                let bounded = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+                    Ok(bounded) => bounded,
+                    Err(report) => return Ok(Err(report)),
+                };
+                match self.asks_true(&outbox::has_written(job.relation)).await? {
+                    Ok(true) => {
+                        for check in &known.checks {
+                            let names = (known.table.0.as_str(), known.table.1.as_str());
+                            if let Err(report) = self.check_rows(check, names, policy, bounded).await? {
+                                return Ok(Err(report));
+                            }
+                        }
+                    }
+                    Ok(false) => {}
+                    Err(report) => return Ok(Err(report)),
+                }
+            }
+            // The transaction holds it already, unless the job is an earlier one's.
+            if let Ok(true) = self.asks_true(&outbox::lock_table(job.relation)).await? {
+                self.outbox.tables.push(job.relation);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn let_go_tables(&mut self) -> Result<(), Broken> {
+        let tables = std::mem::take(&mut self.outbox.tables);
+        let asks: Vec<Ask> = tables
+            .iter()
+            .map(|table| Ask::new(outbox::unlock_table(*table)))
+            .collect();
+        if !asks.is_empty() {
+            // They go with the session at the latest.
+            let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        }
+        Ok(())
+    }
+
+    /// Those of the jobs that are there, each as the role that wrote it. `committed`: by the client's COMMIT, which it is told of.
+    pub(super) async fn run_jobs(&mut self, pending: Vec<Pending>, committed: bool) -> Outcome<()> {
+        let mut roles: Vec<String> = Vec::new();
+        for p in &pending {
+            if !roles.contains(&p.role) {
+                roles.push(p.role.clone());
+            }
+        }
+        let mut outcome = Ok(());
+        for role in roles {
+            let ids: Vec<i64> = pending.iter().filter(|p| p.role == role).map(|p| p.id).collect();
+            outcome = self.run_as(&role, &ids).await?;
+            if outcome.is_err() {
+                break;
+            }
+        }
+        self.let_go_tables().await?;
+        Ok(outcome.map_err(|failed| match failed {
+            Failed::Job(job, report, behind) if committed => after_the_commit(&job, report, behind),
+            Failed::Job(job, report, behind) => unfinished(&job, report, behind),
+            Failed::Role(report) => report.hint("lockkeeper: the transaction IS committed; what was left for after it waits: lockkeeper jobs --dsn … list"),
+        }))
+    }
+
+    async fn run_as(&mut self, role: &str, ids: &[i64]) -> Result<Result<(), Failed>, Broken> {
+        let asked = [Ask::new("SELECT current_user, pg_catalog.current_setting('role')")];
+        let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(Failed::Role(report))),
+        };
+        let row = answers.first().and_then(|answer| answer.rows.first());
+        let mut now = row.into_iter().flatten().map(|value| value.clone().unwrap_or_default());
+        let (user, setting) = (now.next().unwrap_or_default(), now.next().unwrap_or_default());
+        if user != role
+            && let Err(report) = self.value(&set_role(role)).await?
+        {
+            return Ok(Err(Failed::Role(report)));
+        }
+        let outcome = self.run_ids(ids).await?;
+        if user != role
+            && let Err(report) = self.value(&set_role(&setting)).await?
+        {
+            // The client must not go on with another role's rights.
+            return Err(Broken::Protocol(format!(
+                "the role could not be set back: {}",
+                report.message()
+            )));
+        }
+        Ok(outcome)
+    }
+
+    async fn run_ids(&mut self, ids: &[i64]) -> Result<Result<(), Failed>, Broken> {
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(())),
+            Err(report) => return Ok(Err(Failed::Role(report))),
+        }
+        let jobs = match self.waiting(Some(ids)).await? {
+            Ok(jobs) => jobs,
+            Err(report) => return Ok(Err(Failed::Role(report))),
+        };
+        let failed = self.run_all(&jobs).await?;
+        Ok(failed.map_err(|(n, report)| Failed::Job(Box::new(jobs[n].clone()), report, jobs.len() - n - 1)))
+    }
+
+    /// In order, up to the first that fails.
+    async fn run_all(&mut self, jobs: &[Waiting]) -> Result<Result<(), (usize, Report)>, Broken> {
+        let policy = self.shared.policy();
+        for (n, job) in jobs.iter().enumerate() {
+            if let Err(report) = self.run_one(job, &policy).await? {
+                return Ok(Err((n, report)));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// `CALL lockkeeper.resume(7)`: first what came before it on the same table and is not done. False: it is no such job.
+    pub(in super::super) async fn resume_deferred(&mut self, id: i64) -> Outcome<bool> {
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other),
+        }
+        let jobs = match self.waiting(None).await? {
+            Ok(jobs) => jobs,
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some(relation) = jobs.iter().find(|job| job.id == id).map(|job| job.relation) else {
+            return Ok(Ok(false));
+        };
+        let before = |job: &Waiting| job.id == id || (job.id < id && job.relation == relation && !job.is_paused());
+        let jobs: Vec<Waiting> = jobs.into_iter().filter(before).collect();
+        let failed = self.run_all(&jobs).await?;
+        self.let_go_tables().await?;
+        Ok(match failed {
+            Ok(()) => Ok(true),
+            Err((n, report)) => Err(unfinished(&jobs[n], report, jobs.len() - n - 1)),
+        })
+    }
+
+    async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Outcome<()> {
+        let name = format!("{}.{}", job.details.schema, job.details.table);
+        let held = self.outbox.tables.contains(&job.relation);
+        if !held {
+            let sql = outbox::lock_table(job.relation);
+            let limit = policy.lock.give_up_after_ms;
+            match self.asks_true(&sql).await? {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Whoever has it may wait for one of those: they are taken again when their next job comes.
+                    self.let_go_tables().await?;
+                    if let Err(report) = self.wait_for_table(&sql, job.relation, &name, policy, limit).await? {
+                        return Ok(Err(report));
+                    }
+                }
+                Err(report) => return Ok(Err(report)),
+            }
+            self.outbox.tables.push(job.relation);
+        }
+        let parameters = Parameters::default();
+        let setting = Setting {
+            policy,
+            place: Place::Alone,
+            parameters: &parameters,
+            statement: &job.statement,
+            position_shift: 0,
+        };
+        if let Err(report) = self.wait_for_job(job.id, setting).await? {
+            return Ok(Err(report));
+        }
+        let outcome = self.run_locked(job.id, setting).await;
+        let unlocked = self.value(&jobs::unlock(job.id)).await;
+        let outcome = outcome?;
+        // A lock that stays is let go with the session.
+        let _ = unlocked?;
+        Ok(outcome)
+    }
+
+    /// The job's lock is held: nobody else moves its row.
+    async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
+        let job = match self.waiting(Some(&[id])).await? {
+            Ok(mut jobs) => jobs.pop(),
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some(job) = job else {
+            // Another session has finished it, or somebody has given it up.
+            return Ok(Ok(()));
+        };
+        if !job.there {
+            let state = if job.details.removes.is_empty() {
+                "cancelled"
+            } else {
+                "done"
+            };
+            self.relay
+                .notice(&format!(
+                    "job {id}: {} is gone, so that nothing is left to do",
+                    job.details.table
+                ))
+                .await?;
+            return Ok(self.value(&outbox::finish(id, state)).await?.map(|_| ()));
+        }
+        if !job.details.write
+            && let Err(report) = self.value(&jobs::take_up(id)).await?
+        {
+            return Ok(Err(report));
+        }
+        let put_back = match self.apply_settings(&job).await? {
+            Ok(put_back) => put_back,
+            Err(report) => return self.job_failed(id, report).await,
+        };
+        let outcome = match job.details.write {
+            true => self.run_write(&job, setting).await?,
+            false => self.run_steps(&job, setting).await?,
+        };
+        if !put_back.is_empty()
+            && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
+        {
+            return Err(Broken::Protocol(format!(
+                "settings could not be put back: {}",
+                report.message()
+            )));
+        }
+        match outcome {
+            // Its row is moved by its batches.
+            outcome if job.details.write => Ok(outcome),
+            Ok(()) => {
+                self.relay.notice(&format!("job {id} is done")).await?;
+                Ok(self.value(&outbox::finish(id, "done")).await?.map(|_| ()))
+            }
+            Err(report) => self.job_failed(id, report).await,
+        }
+    }
+
+    async fn job_failed(&mut self, id: i64, report: Report) -> Outcome<()> {
+        // Should this fail too, the job counts as interrupted.
+        let _ = self.value(&jobs::stop(id, "failed", &report.message())).await?;
+        Ok(Err(report))
+    }
+
+    async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
+        let call = format!("CALL lockkeeper.resume({})", job.id);
+        let statements = self.read(call.as_bytes()).await.unwrap_or_default();
+        let Some(call) = statements.first() else {
+            return Ok(Ok(()));
+        };
+        let verdict = self.resume_write(job.id, call, setting.policy).await?;
+        self.job_is_answered().await?;
+        Ok(match verdict {
+            Verdict::Refused(report) => Err(report),
+            _ => Ok(()),
+        })
+    }
+
+    async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
+        let steps = &job.details.steps;
+        let relation = [Relation {
+            oid: job.relation,
+            schema: job.details.schema.clone(),
+            name: job.details.table.clone(),
+            kind: 'r',
+            bytes: job.bytes,
+            rows: job.rows,
+            ..Relation::default()
+        }];
+        for (n, stored) in steps.iter().enumerate().skip(job.details.done) {
+            match self.asks_true(&outbox::goes_on(job.id)).await? {
+                Ok(true) => {}
+                Ok(false) => {
+                    let message = format!("lockkeeper: job {} was paused or given up", job.id);
+                    return Ok(Err(Report::error("57014", &message)));
+                }
+                Err(report) => return Ok(Err(report)),
+            }
+            if stored.is_concurrent()
+                && let Err(report) = self
+                    .wait_for_idle_holders(job, stored.removes(), setting.policy)
+                    .await?
+            {
+                return Ok(Err(report));
+            }
+            let progress = outbox::progress(job.id, n + 1);
+            let run = Run {
+                deferral: None,
+                findings: Vec::new(),
+                notices: Vec::new(),
+                steps: vec![stored.step(&progress, job.runs > 0)],
+                tag: String::new(),
+                why: vec![format!(
+                    "job {}, step {} of {}, after COMMIT",
+                    job.id,
+                    n + 1,
+                    steps.len()
+                )],
+            };
+            let label = &run.steps[0].label;
+            self.relay
+                .notice(&format!(
+                    "job {}, step {} of {}: {label} ({})",
+                    job.id,
+                    n + 1,
+                    steps.len(),
+                    run.steps[0].relation
+                ))
+                .await?;
+            self.judged += 1;
+            let entry = self.entry_of(&job.statement).planned(&run);
+            if let Verdict::Refused(report) = self.carry_out(&run, &relation, setting, entry).await? {
+                return Ok(Err(report));
+            }
+            if stored.is_concurrent()
+                && let Err(report) = self.value(&progress).await?
+            {
+                return Ok(Err(report));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// A concurrent step waits for transactions that have used the table, without end. One that is idle, perhaps the tool's own second
+    /// connection, which waits for this very COMMIT, is named instead.
+    async fn wait_for_idle_holders(&mut self, job: &Waiting, removes: bool, policy: &Policy) -> Outcome<()> {
+        let started = Instant::now();
+        let mut told: Option<Instant> = None;
+        loop {
+            let asked = [Ask::new(outbox::idle_holders(job.relation, removes))];
+            let row = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
+                Ok(answers) => answers
+                    .into_iter()
+                    .next()
+                    .and_then(|answer| answer.rows.into_iter().next()),
+                Err(report) => return Ok(Err(report)),
+            };
+            let Some([Some(holders), locks]) = row.as_deref() else {
+                return Ok(Ok(()));
+            };
+            let table = &job.details.table;
+            // A report's snapshot may be kept for a while and then go.
+            let (what, limit_ms) = match locks.as_deref() {
+                Some("t") => (format!("the lock on {table}"), policy.lock.give_up_in_transaction_ms),
+                _ => ("the snapshot".to_string(), policy.lock.give_up_after_ms),
+            };
+            if started.elapsed().as_millis() as u64 >= limit_ms {
+                let message = format!("lockkeeper: job {} waits for {what} of {holders}", job.id);
+                return Ok(Err(Report::error("55P03", &message)));
+            }
+            if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
+                told = Some(Instant::now());
+                self.relay
+                    .notice(&format!("job {} waits for {what} of {holders}", job.id))
+                    .await?;
+            }
+            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
+                return Ok(Err(report));
+            }
+        }
+    }
+
+    /// The settings that the statement was written under; what puts the session's own back.
+    async fn apply_settings(&mut self, job: &Waiting) -> Outcome<Vec<Ask>> {
+        let json = serde_json::to_string(&job.settings).unwrap_or_default();
+        let sql = format!(
+            "SELECT k.key, k.value, s.setting, s.source = 'session' FROM pg_catalog.jsonb_each_text({}::jsonb) k \
+             JOIN pg_catalog.pg_settings s ON s.name = k.key WHERE s.setting <> k.value",
+            crate::plan::splice::quote_literal(&json)
+        );
+        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        let (mut set, mut put_back) = (Vec::new(), Vec::new());
+        let quote = crate::plan::splice::quote_literal;
+        let sets = |name: &str, value: &str| {
+            Ask::new(format!(
+                "SELECT pg_catalog.set_config({}, {}, false)",
+                quote(name),
+                quote(value)
+            ))
+        };
+        for row in answers.into_iter().next().unwrap_or_default().rows {
+            let [Some(name), Some(value), Some(before), session] = row.as_slice() else {
+                continue;
+            };
+            set.push(sets(name, value));
+            put_back.push(match session.as_deref() {
+                Some("t") => sets(name, before),
+                _ => Ask::new(format!("RESET {}", crate::plan::splice::quote_ident(name))),
+            });
+        }
+        if !set.is_empty()
+            && let Err(report) = self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?
+        {
+            return Ok(Err(report));
+        }
+        Ok(Ok(put_back))
+    }
+
+    // --- the shapes of COMMIT ---------------------------------------------------------------------------------------
+
+    /// A simple query that ends the transaction, of `len` bytes at the front of `up`.
+    pub(in super::super) async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), Broken> {
+        if let Some(report) = self.refuses(&ending) {
+            return self.refuse_query(len, report).await;
+        }
+        self.relay.drop_frame(len);
+        let mut out = BytesMut::new();
+        match self.end_transaction(sql, ending).await? {
+            Ok(tag) => wire::put_command_complete(&mut out, &tag),
+            Err(report) => report.put_error(&mut out),
+        }
+        wire::put_ready(&mut out, self.relay.status);
+        self.relay.tell(&out).await
+    }
+
+    pub(in super::super) async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Outcome<String> {
+        if matches!(ending, Ending::Rollback) {
+            let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
+                Ok(answers) => answers,
+                Err(report) => return Ok(Err(report)),
+            };
+            self.rolled_back().await?;
+            let tag = answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default();
+            return Ok(self.at_ease().await?.map(|()| tag));
+        }
+        self.commit(sql).await
+    }
+
+    /// What cannot be followed by jobs, if there are any.
+    pub(in super::super) fn refuses(&self, ending: &Ending) -> Option<Report> {
+        if self.outbox.pending.is_empty() {
+            return None;
+        }
+        let (what, why) = match ending {
+            Ending::Chained => ("COMMIT AND CHAIN", "begins another transaction at once"),
+            Ending::Prepared => ("PREPARE TRANSACTION", "leaves it to another session to commit"),
+            _ => return None,
+        };
+        let message = format!(
+            "lockkeeper: {what} {why}, and this transaction has left {} for after its COMMIT: send COMMIT instead",
+            counted(self.outbox.pending.len())
+        );
+        Some(Report::error("0A000", &message).hint("Send COMMIT, then go on."))
+    }
+
+    /// Execute of a portal that is not known to need a look, while something waits for COMMIT: the tag of its answer tells.
+    pub(in super::super) async fn execute_watched(&mut self, len: usize) -> Result<(), Broken> {
+        let portal = wire::portal_name(&self.relay.up.unjudged()[..len])
+            .unwrap_or_default()
+            .to_vec();
+        let text = self.outbox.ending_portals.get(&portal).cloned();
+        if let Some(text) = text
+            && self.relay.place() == Place::Block
+            && !self.relay.responses.skipping()
+        {
+            let statements = self.read(&text).await.unwrap_or_default();
+            let ending = match statements.as_slice() {
+                [statement] => super::ending(statement),
+                _ => None,
+            };
+            let refused = match &ending {
+                Some(Ending::Commit) => self.before_commit().await?.err(),
+                Some(ending) => self.refuses(ending),
+                None => None,
+            };
+            if let Some(report) = refused {
+                return self.refuse_extended(len, report).await;
+            }
+        }
+        self.relay.withhold_end = true;
+        self.relay.pass_frame(len);
+        let settled = self.relay.settle().await;
+        self.relay.withhold_end = false;
+        settled?;
+        let Some(answer) = self.relay.withheld.take() else {
+            return Ok(());
+        };
+        // Nothing is uncommitted, so that a Sync harms nothing.
+        let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+        let outcome = match answer.starts_with(b"COMMIT") {
+            true => self.committed().await?,
+            false => {
+                self.rolled_back().await?;
+                self.at_ease().await?
+            }
+        };
+        let mut out = BytesMut::new();
+        match outcome {
+            Ok(()) => wire::put_command_complete(&mut out, &String::from_utf8_lossy(&answer)),
+            Err(report) => {
+                self.relay.discard_to_sync();
+                report.put_error(&mut out);
+            }
+        }
+        self.relay.tell(&out).await
+    }
+
+    /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
+    pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Outcome<()> {
+        if !self.outbox.has_write() || self.relay.place() != Place::Block || self.relay.responses.skipping() {
+            return Ok(Ok(()));
+        }
+        let text = match self.relay.held.statement(name) {
+            Some(held) => held.text.to_vec(),
+            None => self.prepared_text(name).await?,
+        };
+        self.meets_pending_write(&text).await
+    }
+
+    /// Empty: it is not there.
+    async fn prepared_text(&mut self, name: &[u8]) -> Result<Vec<u8>, Broken> {
+        let sql = format!(
+            "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = {} AND NOT p.from_sql",
+            crate::plan::splice::quote_literal(&String::from_utf8_lossy(name))
+        );
+        Ok(self.value(&sql).await?.ok().flatten().unwrap_or_default().into_bytes())
+    }
+
+    /// The text of a named statement that was prepared before there was a reason to look, if it ends a transaction.
+    pub(in super::super) async fn ending_text(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+        if let Some(text) = self.outbox.ending_statements.get(name) {
+            return Ok(Some(text.clone()).filter(|text| !text.is_empty()));
+        }
+        let known = name.is_empty() || self.relay.held.statement(name).is_some();
+        if known || self.relay.place() != Place::Block || self.relay.responses.skipping() {
+            return Ok(None);
+        }
+        let text = self.prepared_text(name).await?;
+        let text = match crate::plan::statement::gate(&text) {
+            crate::plan::statement::Gate::End => text,
+            _ => Vec::new(),
+        };
+        self.outbox.ending_statements.insert(name.to_vec(), text.clone());
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+}
+
+enum Failed {
+    /// Which, why, and how many are behind it.
+    Job(Box<Waiting>, Report, usize),
+    Role(Report),
+}
+
+fn set_role(role: &str) -> String {
+    format!(
+        "SELECT pg_catalog.set_config('role', {}, false)",
+        crate::plan::splice::quote_literal(role)
+    )
+}
+
+fn counted(jobs: usize) -> String {
+    match jobs {
+        1 => "1 job".to_string(),
+        n => format!("{n} jobs"),
+    }
+}
+
+/// The client must not take it for a failure of its transaction, nor try that again.
+fn after_the_commit(job: &Waiting, report: Report, behind: usize) -> Report {
+    failure(job, report, behind, "the transaction IS committed; after it")
+}
+
+fn unfinished(job: &Waiting, report: Report, behind: usize) -> Report {
+    failure(job, report, behind, "of an earlier transaction, which is committed,")
+}
+
+fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Report {
+    let id = job.id;
+    let message = report.message();
+    let cause = message.strip_prefix("lockkeeper: ").unwrap_or(&message);
+    let text = format!(
+        "lockkeeper: {which} job {id} ({}) failed: {cause}; to go on: lockkeeper jobs --dsn … resume {id}",
+        job.statement.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
+    report.set(b'M', text.as_bytes());
+    if report.sqlstate().starts_with("40") {
+        // By these a client may take the liberty to run its transaction again.
+        report.set(b'C', b"55000");
+    }
+    report.remove(b'P');
+    report.remove(b'H');
+    if behind > 0 {
+        report.append(
+            b'D',
+            &format!("lockkeeper: {} behind it did not run yet.", counted(behind)),
+        );
+    }
+    report.append(
+        b'H',
+        &format!(
+            "Mend the cause. Then send the same statement again, or CALL lockkeeper.resume({id}) through Lockkeeper, or run lockkeeper jobs \
+             --dsn … resume {id}; the migration tool's next start goes on with it too. To give it up: lockkeeper jobs --dsn … cancel {id}."
+        ),
+    );
+    report
+}

@@ -1,0 +1,2 @@
+# $1: first | all
+exec node migrate.js "$1"

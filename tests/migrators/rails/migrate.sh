@@ -1,0 +1,2 @@
+# $1: first | all
+exec ruby migrate.rb "$1"
