@@ -355,6 +355,7 @@ fn unknown_column(name: &str, not_null: bool) -> Column {
         comment: None,
         base_type: None,
         analyzed: false,
+        is_enum: false,
     }
 }
 

@@ -98,26 +98,19 @@ impl Request {
         // In one pass from left to right: a name may itself look like one of the marks.
         let names = if self.names_may_collide { "true" } else { "false" };
         let domain_users = if self.domain_users { "true" } else { "false" };
-        let parts = [
+        let values = [
             ("{relations}", rows(&self.relations)),
             ("{functions}", rows(&self.functions)),
             ("{types}", rows(&self.types)),
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
         ];
         let mut rest = CATALOG_QUERY.trim_end();
         let mut sql = String::with_capacity(rest.len() + 256);
-        for (mark, value) in parts {
-            if let Some((before, after)) = rest.split_once(mark) {
-                sql.push_str(before);
-                sql.push_str(&value);
-                rest = after;
-            }
+        while let Some((at, (mark, value))) = values.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min() {
+            sql.push_str(&rest[..at]);
+            sql.push_str(value);
+            rest = &rest[at + mark.len()..];
         }
         sql.push_str(rest);
         sql
@@ -576,6 +569,10 @@ pub struct Relation {
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
     pub tree: Vec<u32>,
+    /// Of a partitioned table: the columns of unique keys that all its partitions have; only asked for an UPDATE or DELETE.
+    pub leaf_keys: Vec<Vec<String>>,
+    /// Of a view; only asked for an UPDATE or DELETE.
+    pub view: Option<View>,
     /// CREATE RULE, other than a view's own.
     pub rules: Vec<RewriteRule>,
     /// None: every row is seen.
@@ -604,6 +601,8 @@ pub struct Column {
     /// Of a domain: the type below all domains.
     #[serde(default)]
     pub base_type: Option<String>,
+    #[serde(default)]
+    pub is_enum: bool,
     /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
     /// Of a generated column its expression. Empty where it could not be asked for a lock.
@@ -677,6 +676,24 @@ pub struct RewriteRule {
     pub name: String,
     pub on_update: bool,
     pub on_delete: bool,
+}
+
+/// What a view is made of, as far as it decides whether an UPDATE or DELETE through it can be split.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct View {
+    /// The only relation that it reads.
+    pub base: Option<u32>,
+    /// pg_relation_is_updatable without triggers: 4 is UPDATE, 16 DELETE. 0 where it could not be asked for a lock.
+    pub writes: i32,
+    /// Its columns that are plain columns of the base: their names here and there.
+    pub columns: Vec<(String, String)>,
+    /// security_barrier
+    pub barrier: bool,
+    pub subselect: bool,
+    /// A function that it calls which may answer otherwise from batch to batch.
+    pub unsteady: Option<String>,
+    /// Which rows it shows may depend on the session, not only on the role.
+    pub opaque: bool,
 }
 
 /// The policies that decide which rows the role may see and change.
@@ -851,8 +868,8 @@ impl Relation {
         self.constraints.iter().find(|c| c.name == name)
     }
 
-    /// Columns (name, type) by which every row can be told apart and walked in order: the primary key, else a unique,
-    /// valid, immediate, whole-table btree index of NOT NULL columns.
+    /// Columns (name, type below all domains) by which every row can be told apart and walked in order: the primary key, else
+    /// a unique, valid, immediate, whole-table btree index of NOT NULL columns.
     pub fn usable_key(&self) -> Option<Vec<(String, String)>> {
         let usable = |i: &&Index| i.unique && i.valid && i.ready && i.immediate && !i.partial && i.method == "btree";
         let primary_first = self
@@ -861,17 +878,35 @@ impl Relation {
             .filter(|i| i.primary)
             .chain(self.indexes.iter().filter(|i| !i.primary));
         primary_first.filter(usable).find_map(|index| {
-            let of = |name: &Option<String>| {
-                let column = self.column(name.as_deref()?)?;
-                column.not_null.then(|| (column.name.clone(), column.type_name.clone()))
-            };
-            index
+            let not_null = |name: &str| self.column(name).is_some_and(|column| column.not_null);
+            let names = index
                 .columns
                 .iter()
-                .map(of)
-                .collect::<Option<Vec<_>>>()
-                .filter(|key| !key.is_empty())
+                .map(|name| name.as_deref().filter(|name| not_null(name)));
+            self.typed(&names.collect::<Option<Vec<_>>>()?)
         })
+    }
+
+    /// The same, or of a partitioned table without one a key that each of its partitions has: a row of another partition
+    /// may have the same.
+    pub fn walking_key(&self) -> Option<Vec<(String, String)>> {
+        let of = |key: &Vec<String>| self.typed(&key.iter().map(String::as_str).collect::<Vec<_>>());
+        self.usable_key().or_else(|| self.leaf_keys.first().and_then(of))
+    }
+
+    fn typed(&self, names: &[&str]) -> Option<Vec<(String, String)>> {
+        let of = |name: &&str| {
+            let column = self.column(name)?;
+            Some((
+                column.name.clone(),
+                column.base_type.as_ref().unwrap_or(&column.type_name).clone(),
+            ))
+        };
+        names
+            .iter()
+            .map(of)
+            .collect::<Option<Vec<_>>>()
+            .filter(|key| !key.is_empty())
     }
 }
 
@@ -1043,6 +1078,7 @@ mod tests {
             "pg_get_expr(",
             "pg_get_indexdef(",
             "pg_get_constraintdef(",
+            "pg_relation_is_updatable(",
         ] {
             let guarded = CATALOG_QUERY.lines().collect::<Vec<_>>();
             let uses: Vec<_> = (0..guarded.len()).filter(|&i| guarded[i].contains(function)).collect();
