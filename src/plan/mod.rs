@@ -14,6 +14,7 @@ pub mod mentions;
 pub mod outbox;
 mod overrides;
 pub mod policy;
+mod progress;
 pub mod rules;
 pub mod splice;
 pub mod statement;
