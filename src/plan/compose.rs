@@ -687,6 +687,7 @@ impl<'a> Composer<'a> {
             cleanup: None,
             null_message: None,
             rollback: None,
+            contract: None,
         }
     }
 
@@ -918,6 +919,7 @@ fn tag(statement: &Statement) -> &'static str {
         NodeEnum::UpdateStmt(_) => "UPDATE",
         NodeEnum::DeleteStmt(_) => "DELETE",
         NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
+        NodeEnum::RenameStmt(rename) if rename.relation_type() == ObjectType::ObjectTable => "ALTER TABLE",
         _ => "",
     }
 }

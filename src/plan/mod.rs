@@ -77,6 +77,11 @@ impl Run {
     pub fn rollback_plan(&self) -> Vec<String> {
         self.steps.iter().rev().filter_map(|s| s.rollback.clone()).collect()
     }
+
+    /// What the plan leaves to be done by hand, on a later day.
+    pub fn contract(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|s| s.contract.as_deref())
+    }
 }
 
 /// One statement of the plan and how it is to be run.
@@ -97,6 +102,8 @@ pub struct Step {
     pub null_message: Option<String>,
     /// The statement that takes the step's effect back on a later day, for the rollback plan.
     pub rollback: Option<String>,
+    /// What is left to do by hand once the step is done: a script whose comment says when.
+    pub contract: Option<String>,
 }
 
 /// Removal of what a step may have left behind, before a retry or before the error is told.

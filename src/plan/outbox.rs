@@ -240,6 +240,7 @@ impl Stored {
             }),
             null_message: self.null_message.clone(),
             rollback: self.rollback.clone(),
+            contract: None,
         }
     }
 

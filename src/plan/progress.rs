@@ -79,6 +79,7 @@ impl Progress {
             cleanup: None,
             null_message: None,
             rollback: None,
+            contract: None,
         }
     }
 

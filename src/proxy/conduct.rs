@@ -88,6 +88,11 @@ impl Session {
                 Err(report) => return Ok(Err(self.fail(run, n, report, setting).await?)),
             }
         }
+        if let Some(contract) = run.contract() {
+            self.relay
+                .notice(&format!("left to be done by hand, on a later day:\n{contract}"))
+                .await?;
+        }
         Ok(Ok(tag))
     }
 

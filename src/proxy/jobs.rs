@@ -370,6 +370,7 @@ impl Session {
                 cleanup: None,
                 null_message: None,
                 rollback: None,
+                contract: None,
             }],
             tag: String::new(),
             why: Vec::new(),

@@ -584,7 +584,7 @@ fn is_comment(token: i32) -> bool {
 }
 
 /// From the first to the last token that is no comment: a trailing `-- …` must not swallow what is put behind it.
-fn tidy(text: &str) -> Option<String> {
+pub(super) fn tidy(text: &str) -> Option<String> {
     let tokens = pg_query::scan(text).ok()?.tokens;
     let mut words = tokens.iter().filter(|t| !is_comment(t.token));
     let first = words.next()?;

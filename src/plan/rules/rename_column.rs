@@ -1,5 +1,6 @@
 //! ALTER TABLE … RENAME COLUMN.
 
+use super::expand::{self, Change};
 use super::{Found, Rule, Subject, Table, name_of, names};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
@@ -38,15 +39,20 @@ fn check(subject: &Subject) -> Option<Found> {
     if table.known.is_some_and(|r| r.column(&rename.subname).is_none()) {
         return None;
     }
+    if expand::name_is_taken(&table, &rename.subname, &rename.newname) {
+        return None;
+    }
     let message = format!(
         "renaming column {} of {} breaks every application that still uses the old name",
         rename.subname, table.sql
     );
-    let hint = expand_contract(&table, &rename.subname, &rename.newname);
-    Some(Found::advice(
+    let steps = expand::sequence(subject, &table, &rename.subname, Change::Rename(&rename.newname));
+    Some(expand::found(
+        RULE.name,
         message,
         "add the new column, keep both in step, deploy, then drop the old one",
-        hint,
+        expand_contract(&table, &rename.subname, &rename.newname),
+        steps,
     ))
 }
 

@@ -36,6 +36,7 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
         cleanup: None,
         null_message: None,
         rollback: None,
+        contract: None,
     }
 }
 
