@@ -39,6 +39,8 @@ pub struct Batches {
     /// What to tell of rows that others insert meanwhile, if anything.
     pub new_rows: Option<String>,
     pub access: jobs::Access,
+    /// The column that is filled was not there when this was planned: an unfinished job of the same text is about another one of that name.
+    pub anew: bool,
     /// The client hears the rows that were changed.
     pub returns: bool,
     /// The key columns, qualified and quoted, with their types.
@@ -138,8 +140,14 @@ impl Batches {
     }
 
     /// `UPDATE relation SET set_sql WHERE where_sql`, made by a plan of several steps: `where_sql` must exclude the rows done,
-    /// so that volatile functions are allowed in `set_sql`.
-    pub fn backfill(relation: &Relation, facts: &Facts, set_sql: &str, where_sql: &str) -> Result<Batches, String> {
+    /// so that volatile functions are allowed in `set_sql`. `anew`: what an earlier run has filled in is gone.
+    pub fn backfill(
+        relation: &Relation,
+        facts: &Facts,
+        set_sql: &str,
+        where_sql: &str,
+        anew: bool,
+    ) -> Result<Batches, String> {
         let table = qualified(&relation.schema, &relation.name);
         let sql = format!("UPDATE {table} SET {set_sql}\nWHERE {where_sql}");
         let parsed =
@@ -158,6 +166,7 @@ impl Batches {
         let mut batches = Batches::build(&statement, relation, &usable_key(&statement, relation)?)?;
         batches.kind = jobs::Kind::Backfill;
         batches.access = jobs::Access::of(facts);
+        batches.anew = anew;
         Ok(batches)
     }
 
@@ -203,6 +212,7 @@ impl Batches {
             repeatable: Ok(()),
             new_rows: None,
             access: jobs::Access::Ready,
+            anew: false,
             returns: parts.returning.is_some(),
             key: key.iter().map(column).collect(),
             ctes: parts.ctes,

@@ -304,7 +304,13 @@ fn first(
     }];
     let (set, empty) = (format!("{quoted} = {}", fill.expression), format!("{quoted} IS NULL"));
     let mode = match table.known {
-        Some(relation) => Mode::Batches(Box::new(Batches::backfill(relation, subject.facts, &set, &empty)?)),
+        Some(relation) => Mode::Batches(Box::new(Batches::backfill(
+            relation,
+            subject.facts,
+            &set,
+            &empty,
+            begun.is_none(),
+        )?)),
         // Offline no key is known; such a plan is only shown.
         None => Mode::Rows,
     };

@@ -68,8 +68,11 @@ pub(super) fn sequence(subject: &Subject, table: &Table, column: &str, change: C
         table,
         relation,
         column,
+        new: match &change {
+            Change::Rename(to) => to.to_string(),
+            Change::Type { .. } => String::new(),
+        },
         change,
-        new: String::new(),
         type_sql,
         helper,
         text: format!("{}.{}.{} {what}", relation.schema, relation.name, column.name),
@@ -165,7 +168,12 @@ impl Expand<'_> {
             .iter()
             .find(|c| matches!(c.kind, 'p' | 'x') && c.columns.contains(name));
         let mentioned = |i: &&crate::plan::facts::Index| i.mentions.contains(name);
-        let other = |t: &&crate::plan::facts::Trigger| t.name != self.helper;
+        // Another change's helper only looks at columns of its own; but an expression may look at those too.
+        let alone = matches!(self.change, Change::Type { using: Some(_), .. });
+        let ours = |t: &crate::plan::facts::Trigger| {
+            t.name.starts_with(LAST) && t.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "))
+        };
+        let other = |t: &&crate::plan::facts::Trigger| t.name != self.helper && (alone || !ours(t));
         let mut triggers = relation.triggers.iter().filter(other);
         let inherits = relation.is_partition
             || relation.kind == 'p'
@@ -343,7 +351,13 @@ impl Expand<'_> {
                 self.missing(),
             ),
         };
-        let batches = Batches::backfill(self.relation, self.subject.facts, &set, &missing)?;
+        let batches = Batches::backfill(
+            self.relation,
+            self.subject.facts,
+            &set,
+            &missing,
+            self.relation.column(&self.new).is_none(),
+        )?;
         Ok(steps::step(
             "fill in existing rows",
             format!("UPDATE {} SET {set} WHERE {missing}", self.table.sql),
