@@ -118,6 +118,8 @@ pub struct Cleanup {
     pub brief: bool,
     /// What is told to the client: "removed the INVALID index users_email_idx".
     pub told: String,
+    /// Removed too, once the step has failed for good.
+    pub also: Option<Box<Cleanup>>,
 }
 
 #[derive(Clone, Debug)]

@@ -237,6 +237,7 @@ impl Stored {
                 sql,
                 brief: false,
                 told,
+                also: None,
             }),
             null_message: self.null_message.clone(),
             rollback: self.rollback.clone(),

@@ -85,27 +85,22 @@ impl Progress {
 
     /// If nothing is done when the step has failed for good, there is nothing to remember.
     fn forget_with(&self, step: &mut Step) {
+        let drop = format!("DROP CONSTRAINT IF EXISTS {}", Progress::NAME);
+        let forget = || Cleanup {
+            when: format!(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {})",
+                self.oid,
+                quote_literal(Progress::NAME)
+            ),
+            sql: format!("ALTER TABLE {} {drop}", self.table),
+            brief: true,
+            told: "nothing of the statement was done".to_string(),
+            also: None,
+        };
         match &mut step.cleanup {
-            Some(own) if own.brief => own
-                .sql
-                .push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
-            Some(_) => {}
-            None => {
-                step.cleanup = Some(Cleanup {
-                    when: format!(
-                        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {})",
-                        self.oid,
-                        quote_literal(Progress::NAME)
-                    ),
-                    sql: format!(
-                        "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
-                        self.table,
-                        Progress::NAME
-                    ),
-                    brief: true,
-                    told: "nothing of the statement was done".to_string(),
-                })
-            }
+            Some(own) if own.brief => own.sql.push_str(&format!(", {drop}")),
+            Some(own) => own.also = Some(Box::new(forget())),
+            None => step.cleanup = Some(forget()),
         }
     }
 

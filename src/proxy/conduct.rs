@@ -125,7 +125,9 @@ impl Session {
             report.set(b'C', b"23502");
             report.set(b'M', message.as_bytes());
         }
-        if let Some(cleanup) = &step.cleanup {
+        let mut next = step.cleanup.as_ref();
+        while let Some(cleanup) = next {
+            next = cleanup.also.as_deref();
             match self.clean_up(cleanup, setting).await? {
                 Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
                 Ok(false) => {}

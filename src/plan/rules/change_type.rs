@@ -15,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ALTER COLUMN … TYPE that rewrites or scans a table that is not small, or rebuilds one of its indexes.",
     why: "The table is written anew, or its index, under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
-    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, the deployment, then the old column's end. Widening a varchar, varchar to text and the like are instant and pass.",
+    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, a swap of the names, then the old column's end; `rewrite` in the policy has all but the last done. Widening a varchar, varchar to text and the like are instant and pass.",
     bad: &[
         "ALTER TABLE users ALTER COLUMN age TYPE bigint",
         "ALTER TABLE users ALTER COLUMN name TYPE varchar(5)",

@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     what: "RENAME COLUMN of a table or view that is in use, however small.",
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
-    safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end.",
+    safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end; `rewrite` in the policy has it done up to the deployment.",
     bad: &[
         "ALTER TABLE users RENAME COLUMN name TO full_name",
         "ALTER TABLE small RENAME a TO b2",
