@@ -55,7 +55,8 @@ async fn run() -> Result<(), String> {
     let ways = std::env::var("WAYS").unwrap_or_else(|_| "abc".into());
     let settings = [
         ("shared_buffers", "256MB"),
-        ("max_wal_size", "2GB"),
+        ("max_wal_size", "4GB"),
+        ("min_wal_size", "4GB"),
         ("fsync", "on"),
         ("synchronous_commit", "on"),
         ("full_page_writes", "on"),
@@ -66,6 +67,11 @@ async fn run() -> Result<(), String> {
         ..Options::default()
     })?;
     cluster.psql("postgres", "CREATE DATABASE bench")?;
+    // A server that has been at work has WAL segments to use again; a new one stops every commit while it fills the next one.
+    cluster.psql(
+        "bench",
+        "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, 3500); CHECKPOINT",
+    )?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let (_proxy, port) = lockkeeper(&cluster, dir.path())?;
     println!(

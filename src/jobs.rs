@@ -87,6 +87,9 @@ struct Row {
     state: String,
     relation: Option<String>,
     rows_done: i64,
+    /// What a job does that a transaction has left for after its COMMIT, and how many of these are done.
+    steps: Option<Vec<String>>,
+    steps_done: Option<usize>,
     percent: Option<f64>,
     batches: i64,
     runs: i64,
@@ -101,6 +104,16 @@ struct Row {
     finished_at: Option<String>,
     statement: String,
     settings: std::collections::BTreeMap<String, String>,
+}
+
+impl Row {
+    /// `3 of 4 steps`, or `20000 rows`.
+    fn progress(&self) -> String {
+        match (&self.steps, self.steps_done) {
+            (Some(steps), Some(done)) => format!("{done} of {} steps", steps.len()),
+            _ => format!("{} rows", self.rows_done),
+        }
+    }
 }
 
 /// Creates the table where it is missing; says what it did.
@@ -152,22 +165,29 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
                 show(row, arguments.format, out)
             }
             Action::Pause { id } => {
-                let rows = session.change(*id, &jobs::pause(*id), "paused").await?;
+                let row = session.change(*id, &jobs::pause(*id), "paused").await?;
+                let done = row.progress();
                 tell(
                     out,
-                    &format!("job {id} is paused; {rows} rows are done. To go on: lockkeeper jobs --dsn … resume {id}"),
+                    &format!("job {id} is paused; {done} are done. To go on: lockkeeper jobs --dsn … resume {id}"),
                 )
             }
             Action::Cancel { id } => {
-                let rows = session.change(*id, &jobs::cancel(*id), "cancelled").await?;
-                tell(
-                    out,
-                    &format!("job {id} is given up; {rows} rows were changed and stay so"),
-                )
+                let row = session.change(*id, &jobs::cancel(*id), "cancelled").await?;
+                let done = match row.steps {
+                    Some(_) => format!("{} are done and stay so", row.progress()),
+                    None => format!("{} were changed and stay so", row.progress()),
+                };
+                tell(out, &format!("job {id} is given up; {done}"))
             }
             Action::Resume { id, .. } => {
-                let tag = session.resume(*id).await?;
-                tell(out, &format!("job {id} is done: {tag} rows in all"))
+                session.resume(*id).await?;
+                let row = session.job(*id).await?;
+                let done = match &row.steps {
+                    Some(steps) => format!("{} ({})", shortened(&row.statement, 200), steps.join(", ")),
+                    None => format!("{} rows in all", row.rows_done),
+                };
+                tell(out, &format!("job {id} is {}: {done}", row.state))
             }
         }
     })
@@ -254,19 +274,22 @@ impl Session {
             .collect()
     }
 
-    /// How many rows are done.
-    async fn change(&self, id: i64, sql: &str, state: &str) -> Result<String, String> {
-        let rows = self.jobs(Some(id), true).await?;
-        let (_, row) = rows.first().ok_or_else(|| unknown(id))?;
+    /// The job as it is then.
+    async fn change(&self, id: i64, sql: &str, state: &str) -> Result<Row, String> {
+        let row = self.job(id).await?;
         match self.rows(sql).await?.pop() {
-            Some(rows) => Ok(rows),
+            Some(_) => self.job(id).await,
             None => Err(format!("job {id} is {}, it cannot be {state}", row.state)),
         }
     }
 
-    async fn resume(&self, id: i64) -> Result<u64, String> {
-        let rows = self.jobs(Some(id), true).await?;
-        let (_, row) = rows.first().ok_or_else(|| unknown(id))?;
+    async fn job(&self, id: i64) -> Result<Row, String> {
+        let mut rows = self.jobs(Some(id), true).await?;
+        rows.pop().map(|(_, row)| row).ok_or_else(|| unknown(id))
+    }
+
+    async fn resume(&self, id: i64) -> Result<(), String> {
+        let row = self.job(id).await?;
         self.become_owner(id, &row.owner).await?;
         for (name, value) in &row.settings {
             let quote = crate::plan::splice::quote_literal;
@@ -282,20 +305,15 @@ impl Session {
         let cancel = self.client.cancel_token();
         let sql = format!("CALL lockkeeper.resume({id})");
         let mut running = std::pin::pin!(self.client.simple_query(&sql));
-        let messages = loop {
+        loop {
             tokio::select! {
-                messages = &mut running => break messages.map_err(|error| explain(&error))?,
+                messages = &mut running => return messages.map(|_| ()).map_err(|error| explain(&error)),
                 _ = tokio::signal::ctrl_c() => {
                     let stream: UnixStream = self.proxy.connect().map_err(|error| error.to_string())?;
                     cancel.cancel_query_raw(stream, NoTls).await.map_err(|error| explain(&error))?;
                 }
             }
-        };
-        let count = messages.iter().rev().find_map(|message| match message {
-            SimpleQueryMessage::CommandComplete(count) => Some(*count),
-            _ => None,
-        });
-        Ok(count.unwrap_or_default())
+        }
     }
 
     /// A job is its owner's, and runs with the owner's rights. A trigger of the owner's could take back what SET ROLE gave up, so
@@ -403,7 +421,10 @@ fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(
                 row.owner.clone(),
                 row.relation.clone().unwrap_or_default(),
                 row.percent.map(|percent| format!("{percent:.0} %")).unwrap_or_default(),
-                row.rows_done.to_string(),
+                match row.steps {
+                    Some(_) => row.progress(),
+                    None => row.rows_done.to_string(),
+                },
                 moment(&row.heartbeat_at),
                 shortened(&row.statement, 60),
             ]
@@ -431,6 +452,7 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
     }
     let key = |key: &Option<Vec<String>>| key.as_ref().map(|key| format!("({})", key.join(", ")));
     let done = match row.percent {
+        _ if row.steps.is_some() => format!("{} in {} runs", row.progress(), row.runs),
         Some(percent) => format!(
             "{} rows in {} batches and {} runs, about {percent:.0} %",
             row.rows_done, row.batches, row.runs
@@ -466,6 +488,7 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
         ("last key", key(&row.upper_key)),
         ("run by", runner),
         ("error", row.error.clone()),
+        ("steps", row.steps.as_ref().map(|steps| steps.join(", "))),
         ("begun", Some(moment(&row.created_at))),
         ("last moved", Some(moment(&row.heartbeat_at))),
         ("ended", row.finished_at.as_deref().map(moment)),

@@ -228,11 +228,12 @@ fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
         answers += alone.len();
         assert!(
             proxied == alone,
-            "LOCKKEEPER_SEED={seed}, script {n}: {}\nproxied: {}\nalone:   {}\n{}",
+            "LOCKKEEPER_SEED={seed}, script {n}: {}\nproxied: {}\nalone:   {}\n{}\n{}",
             script.escape_ascii(),
             tags(&proxied),
             tags(&alone),
             first_difference(&proxied, &alone),
+            stage.proxy_log(),
         );
     }
     assert!(

@@ -154,6 +154,7 @@ on_both!(
     a_schema_change_s_backfill_is_a_job,
     batches_wait_for_the_stop_file_and_for_others,
     batches_grow,
+    batches_shrink_for_others,
 );
 
 /// Several sessions at once meet no table, and none of them fails.
@@ -740,4 +741,51 @@ fn batches_grow(major: u32) {
         "SELECT string_agg(c::text, ' ' ORDER BY first) FROM (SELECT min(id) AS first, count(*) c FROM t GROUP BY x) s",
         "100 200 400 800 1600 3000 3000 2900",
     );
+}
+
+/// Somebody waited for a row of a batch: the next ones are half as large, though there would be time for more.
+fn batches_shrink_for_others(major: u32) {
+    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\ntimeout_ms = 5000\n[backfill]\nrows_max = 100\nbatch_rows = 100\n\
+                  batch_target_ms = 60000\npause_ms = 0\nlock_waits_max = 1000\n";
+    let stage = Stage::with(major, "shrink", policy);
+    stage.direct(TABLE);
+    stage.direct("ALTER TABLE t ADD x xid8");
+    runs(async {
+        let connection = stage.connect().await;
+        let (gate, other) = (stage.connect_direct().await, stage.connect_direct().await);
+        gate.client.batch_execute("SELECT pg_advisory_lock(42)").await.unwrap();
+        let sql = "UPDATE t SET n = n + 1, x = pg_current_xact_id()";
+        let meanwhile = async {
+            // The batch of the keys 301 to 700 stands at the gate.
+            until(
+                &stage,
+                "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
+            )
+            .await;
+            let opened = async {
+                until(
+                    &stage,
+                    "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted",
+                )
+                .await;
+                gate.client
+                    .batch_execute("SELECT pg_advisory_unlock(42)")
+                    .await
+                    .unwrap();
+            };
+            let (waited, ()) = tokio::join!(
+                other.client.execute("UPDATE t SET name = 'x' WHERE id = 400", &[]),
+                opened
+            );
+            assert_eq!(waited.unwrap(), 1);
+        };
+        let (tag, ()) = tokio::join!(connection.client.execute(sql, &[]), meanwhile);
+        assert_eq!(tag.unwrap(), 1000);
+    });
+    answers(
+        &stage,
+        "SELECT string_agg(c::text, ' ' ORDER BY first) FROM (SELECT min(id) AS first, count(*) c FROM t GROUP BY x) s",
+        "100 200 400 200 100",
+    );
+    answers(&stage, "SELECT min(n), max(n), count(name) FROM t", "1|1|1");
 }

@@ -26,6 +26,8 @@ pub struct Batches {
     /// `UPDATE` or `DELETE`, for the command tag.
     pub verb: &'static str,
     pub relation: String,
+    /// Schema and table.
+    pub names: (String, String),
     pub relation_oid: u32,
     pub kind: jobs::Kind,
     /// The statement's own text.
@@ -41,6 +43,8 @@ pub struct Batches {
     pub access: jobs::Access,
     /// The column that is filled was not there when this was planned: an unfinished job of the same text is about another one of that name.
     pub anew: bool,
+    /// It goes on with that job, and with no other.
+    pub resumes: Option<i64>,
     /// The client hears the rows that were changed.
     pub returns: bool,
     /// The key columns, qualified and quoted, with their types.
@@ -175,7 +179,7 @@ impl Batches {
         statement: &Statement,
         relation: &Relation,
         facts: &Facts,
-        kind: jobs::Kind,
+        (id, kind): (i64, jobs::Kind),
     ) -> Result<Batches, String> {
         let mut batches = match kind {
             jobs::Kind::Write => Batches::new(statement, relation, facts)?,
@@ -183,6 +187,7 @@ impl Batches {
         };
         batches.kind = kind;
         batches.access = jobs::Access::of(facts);
+        batches.resumes = Some(id);
         // Nobody is there to hear them.
         (batches.returns, batches.returning) = (false, None);
         Ok(batches)
@@ -204,6 +209,7 @@ impl Batches {
         Ok(Batches {
             verb: tree.verb,
             relation: qualified(&relation.schema, &relation.name),
+            names: (relation.schema.clone(), relation.name.clone()),
             relation_oid: relation.oid,
             kind: jobs::Kind::Write,
             statement: statement.sql.clone(),
@@ -213,6 +219,7 @@ impl Batches {
             new_rows: None,
             access: jobs::Access::Ready,
             anew: false,
+            resumes: None,
             returns: parts.returning.is_some(),
             key: key.iter().map(column).collect(),
             ctes: parts.ctes,
@@ -438,6 +445,7 @@ mod tests {
             parent: None,
             constraint: None,
             bytes: 0,
+            special: None,
             definition: format!(
                 "CREATE UNIQUE INDEX t_pkey ON public.t USING btree ({})",
                 key.join(", ")
@@ -628,7 +636,7 @@ mod tests {
             }
         }
         let table = table(&["id"]);
-        let made = Batches::backfill(&table, &facts(&table), "name = gen_random_uuid()", "name IS NULL").unwrap();
+        let made = Batches::backfill(&table, &facts(&table), "name = gen_random_uuid()", "name IS NULL", true).unwrap();
         assert_eq!(made.head, "UPDATE public.t SET name = gen_random_uuid()");
     }
 
@@ -778,6 +786,7 @@ mod tests {
                 transition,
                 on_update,
                 on_delete: !on_update,
+                comment: None,
             }],
             ..table(&["id"])
         };

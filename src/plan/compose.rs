@@ -3,6 +3,7 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
+use super::batches::Batches;
 use super::body::{self, Body};
 use super::facts::{Facts, Name, Relation, Request};
 use super::jobs::Access;
@@ -77,9 +78,14 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     } else {
         whole.place
     };
+    // Nothing of it can be left for later: what comes behind it in the block would not wait.
+    let mut policy = whole.policy.clone();
+    if policy.in_transaction == InTransaction::Defer {
+        policy.in_transaction = InTransaction::Reject;
+    }
     let mut brief = false;
     for inner in &body.statements {
-        match plan(inner, whole.facts, whole.policy, inside) {
+        match plan(inner, whole.facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
@@ -401,20 +407,27 @@ impl<'a> Composer<'a> {
             (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) && !self.all_later => Some(steps),
             (Action::Rewrite, Remedy::Steps(steps)) if self.defers(subject, &steps) => Some(steps),
             (Action::Rewrite, Remedy::Steps(_))
-                if self.whole.policy.in_transaction == InTransaction::Forward && !self.all_later =>
+                if self.in_transaction() == InTransaction::Forward && !self.all_later =>
             {
                 finding.action = Action::Warn;
                 None
             }
-            (Action::Rewrite, Remedy::Steps(_)) => {
-                finding.message = format!("{}, and the safe way cannot run inside a transaction", found.message);
+            (Action::Rewrite, Remedy::Steps(steps)) => {
+                let (place, short) = match self.whole.place {
+                    Place::Pipeline => (
+                        "in a pipeline, which is one transaction",
+                        "send BEGIN before it, or a Sync right before and behind it".to_string(),
+                    ),
+                    _ => ("inside a transaction", found.short),
+                };
+                finding.message = format!("{}, and the safe way cannot run {place}", found.message);
                 self.refusals.push(Refusal {
                     sqlstate: IN_TRANSACTION,
                     message: finding.message.clone(),
-                    short: found.short,
+                    short,
                     hint: format!(
                         "{}{}\nBy hand:\n{}",
-                        self.why_not_deferred(),
+                        self.why_not_deferred(&steps),
                         rules::concurrent_in_transaction::outside(self.whole.facts),
                         found.hint
                     ),
@@ -510,12 +523,37 @@ impl<'a> Composer<'a> {
     /// Whether the steps can be divided: what is brief now, the rest after COMMIT. Rows that are filled in batches would be missed
     /// by the statements in between.
     fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
-        self.may_defer()
-            && !matches!(Access::of(self.whole.facts), Access::None(_))
-            && steps
-                .iter()
-                .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+        if !self.may_defer() || matches!(Access::of(self.whole.facts), Access::None(_)) {
+            return false;
+        }
+        if let Some(batches) = self.write_of(steps) {
+            return !batches.returns && self.whole.facts.open_job.is_none();
+        }
+        steps
+            .iter()
+            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
             && outbox::prove::trials(subject, later_of(steps)).is_some()
+    }
+
+    /// The client's own UPDATE or DELETE.
+    fn write_of<'s>(&self, steps: &'s [Step]) -> Option<&'s Batches> {
+        match steps {
+            [
+                Step {
+                    mode: Mode::Batches(batches),
+                    ..
+                },
+            ] if matches!(self.whole.statement.kind, Kind::Write) => Some(batches),
+            _ => None,
+        }
+    }
+
+    /// What the policy says of such a statement in the client's transaction.
+    fn in_transaction(&self) -> InTransaction {
+        match self.whole.statement.kind {
+            Kind::Write => self.whole.policy.backfill.in_transaction,
+            _ => self.whole.policy.in_transaction,
+        }
     }
 
     /// In a block, by the policy, and of a kind that is divided without harm: what REFRESH gives is perhaps read right behind it.
@@ -523,11 +561,11 @@ impl<'a> Composer<'a> {
         let divides = match &self.whole.statement.node {
             NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
             NodeEnum::DropStmt(drop) => drop.remove_type() == ObjectType::ObjectIndex,
-            _ => false,
+            _ => matches!(self.whole.statement.kind, Kind::Write),
         };
         divides
             && self.whole.place == Place::Block
-            && self.whole.policy.in_transaction == InTransaction::Defer
+            && self.in_transaction() == InTransaction::Defer
             && self.relation().is_some()
     }
 
@@ -538,12 +576,35 @@ impl<'a> Composer<'a> {
         request.relations.iter().filter_map(|name| facts.relation(name)).next()
     }
 
-    /// What keeps it from being deferred though the policy says so.
-    fn why_not_deferred(&self) -> String {
-        match Access::of(self.whole.facts) {
-            Access::None(why) if self.may_defer() => format!("It cannot be left for after COMMIT: {why}.\n"),
-            _ => String::new(),
-        }
+    /// What keeps it from being deferred, and what would not.
+    fn why_not_deferred(&self, steps: &[Step]) -> String {
+        let why = match (Access::of(self.whole.facts), self.write_of(steps)) {
+            _ if self.whole.place == Place::Pipeline => {
+                return match self.in_transaction() {
+                    InTransaction::Defer => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
+                                             BEGIN. Behind a BEGIN of their own, what is long is left for after COMMIT; sent alone, it runs at \
+                                             once.\n"
+                        .to_string(),
+                    _ => String::new(),
+                };
+            }
+            (_, Some(_)) if self.in_transaction() == InTransaction::Reject => {
+                return "The policy can let it wait: with in_transaction = \"defer\" under [backfill] it is carried out in batches right after \
+                        the COMMIT.\n"
+                    .to_string();
+            }
+            _ if !self.may_defer() => return String::new(),
+            (Access::None(why), _) => why,
+            (_, Some(batches)) if batches.returns => "RETURNING is answered at once".to_string(),
+            // Its finding says which job it is.
+            (_, Some(_)) => return String::new(),
+            _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
+                "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
+                    .to_string()
+            }
+            _ => return String::new(),
+        };
+        format!("It cannot be left for after COMMIT: {why}.\n")
     }
 
     fn finish(mut self) -> Plan {
@@ -584,6 +645,13 @@ impl<'a> Composer<'a> {
     fn deferred(mut self, steps: Vec<Step>) -> Plan {
         let later = std::mem::take(&mut self.later);
         let trials = std::mem::take(&mut self.trials);
+        if let Some(batches) = self.write_of(&later) {
+            let deferral = Some(Deferral::Write(Box::new(batches.clone())));
+            return match self.run(steps) {
+                Plan::Run(run) => Plan::Run(Run { deferral, ..run }),
+                other => other,
+            };
+        }
         let Some(relation) = self.relation() else {
             return self.run(steps);
         };
@@ -606,8 +674,12 @@ impl<'a> Composer<'a> {
             _ => {}
         }
         if self.all_later {
-            // What they are to be proven against waits as well.
-            new.trials.clear();
+            // What they are to be proven against waits as well; but for the rows of the table an index can be tried.
+            let waiting = &self.whole.facts.waiting;
+            new.rows_will_change = behind::write_on(waiting, new.relation).is_some();
+            if !new.rows_will_change || new.adds_columns {
+                new.trials.clear();
+            }
             new.validates.clear();
         }
         match self.run(steps) {
@@ -916,8 +988,9 @@ fn tag(statement: &Statement) -> &'static str {
         NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
         NodeEnum::ReindexStmt(_) => "REINDEX",
         NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
-        NodeEnum::UpdateStmt(_) => "UPDATE",
-        NodeEnum::DeleteStmt(_) => "DELETE",
+        // Batches tell their own count.
+        NodeEnum::UpdateStmt(_) => "UPDATE 0",
+        NodeEnum::DeleteStmt(_) => "DELETE 0",
         NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
         NodeEnum::RenameStmt(rename) if rename.relation_type() == ObjectType::ObjectTable => "ALTER TABLE",
         _ => "",

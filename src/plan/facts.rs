@@ -1026,6 +1026,7 @@ mod tests {
         let full = Request {
             names_may_collide: true,
             domain_users: true,
+            column_users: true,
             relations: odd.clone(),
             functions: odd.clone(),
             types: odd,

@@ -5,6 +5,7 @@
 //! session has died.
 
 use super::facts::{Facts, JobTable};
+use super::outbox::Details;
 use super::splice::quote_literal;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -161,7 +162,9 @@ pub struct New<'a> {
     pub relation: u32,
     pub relation_name: &'a str,
     pub key_columns: Vec<&'a str>,
-    pub upper: &'a [String],
+    /// None: it waits for the client's COMMIT, and the table's last key is looked for when it begins.
+    pub upper: Option<&'a [String]>,
+    pub details: &'a Details,
     pub keys_estimated: Option<f64>,
 }
 
@@ -171,7 +174,8 @@ pub(super) const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 
      'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 
 impl New<'_> {
-    /// Inserts the row and takes its lock: ID, and whether the lock was free. Fails with 23505 where another session was first.
+    /// Inserts the row and, if it is to run at once, takes its lock: ID, and whether the lock was free. Fails with 23505 where another
+    /// session was first.
     pub fn sql(&self) -> String {
         let New {
             kind,
@@ -182,13 +186,24 @@ impl New<'_> {
         } = self;
         let (types, values) = parameters(self.types, self.values);
         let estimated = self.keys_estimated.map_or("NULL".into(), |n| format!("{n:.0}"));
+        let (state, runs, lock) = match self.upper {
+            Some(_) => (
+                "running",
+                1,
+                format!("pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, id::int4)"),
+            ),
+            None => ("waiting", 0, "true".to_string()),
+        };
         format!(
             "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, parameter_types, parameters, settings, relation, \
-             relation_name, key_columns, upper_key, keys_estimated, backend_pid, application_name) SELECT {kind}, {identity}, 'running', \
-             {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s \
-             WHERE s.name IN ({KEPT_SETTINGS})), {relation}, {name}, {columns}, {upper}, {estimated}, pg_catalog.pg_backend_pid(), \
+             relation_name, details, key_columns, upper_key, keys_estimated, runs, backend_pid, application_name) SELECT {kind}, {identity}, \
+             {state}, {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s \
+             WHERE s.name IN ({KEPT_SETTINGS})), {relation}, {name}, {details}::jsonb, {columns}, {upper}, {estimated}, {runs}, \
+             pg_catalog.pg_backend_pid(), \
              pg_catalog.current_setting('application_name') RETURNING id) \
-             SELECT id, pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, id::int4) FROM j",
+             SELECT id, {lock} FROM j",
+            state = quote_literal(state),
+            details = quote_literal(&serde_json::to_string(self.details).unwrap_or_default()),
             kind = quote_literal(kind.name()),
             identity = quote_literal(identity),
             statement = quote_literal(statement),
@@ -196,7 +211,10 @@ impl New<'_> {
             values = bytes(values),
             name = quote_literal(self.relation_name),
             columns = array(self.key_columns.iter().copied()),
-            upper = array(self.upper.iter().map(String::as_str)),
+            upper = match self.upper {
+                Some(upper) => array(upper.iter().map(String::as_str)),
+                None => "NULL".to_string(),
+            },
         )
     }
 }
@@ -215,7 +233,8 @@ pub struct Job {
     pub settings: BTreeMap<String, String>,
     pub relation: u32,
     pub key_columns: Vec<String>,
-    pub upper_key: Vec<String>,
+    /// None: it has waited for a COMMIT, and has not begun.
+    pub upper_key: Option<Vec<String>>,
     pub last_key: Option<Vec<String>>,
     pub rows_done: u64,
     pub keys_done: u64,
@@ -271,6 +290,14 @@ pub fn take_up(id: i64) -> String {
         "UPDATE lockkeeper.job SET state = 'running', error = NULL, runs = runs + 1, backend_pid = pg_catalog.pg_backend_pid(), \
          application_name = pg_catalog.current_setting('application_name'), started_at = pg_catalog.clock_timestamp(), \
          heartbeat_at = pg_catalog.clock_timestamp() WHERE id = {id} AND owner = current_user AND {UNFINISHED}"
+    )
+}
+
+/// The last key of a job that has waited for a COMMIT.
+pub fn begin(id: i64, upper: &[String]) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET upper_key = {} WHERE id = {id} AND owner = current_user AND upper_key IS NULL",
+        array(upper.iter().map(String::as_str))
     )
 }
 
@@ -335,17 +362,24 @@ pub fn listing(id: Option<i64>, all: bool) -> String {
          SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS}::oid AND l.objid = j.id::oid \
          AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
          THEN 'interrupted' ELSE j.state END AS state, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
-         CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * j.keys_done / nullif(j.keys_estimated, 0))) END AS percent, \
+         CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * CASE WHEN j.kind = 'deferred' \
+         THEN (j.details ->> 'done')::numeric / nullif(pg_catalog.jsonb_array_length(j.details -> 'steps'), 0) \
+         ELSE j.keys_done::numeric / nullif(j.keys_estimated, 0) END)) END AS percent, \
+         CASE WHEN j.kind = 'deferred' THEN pg_catalog.jsonb_path_query_array(j.details, '$.steps[*].label') END AS steps, \
+         CASE WHEN j.kind = 'deferred' THEN (j.details ->> 'done')::int END AS steps_done, \
          j.batches, j.runs, j.key_columns, j.last_key, j.upper_key, j.backend_pid, j.application_name, j.error, j.answered, \
          j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, j.statement, \
          pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x"
     )
 }
 
+/// How the error of a job begins that somebody has paused; others were interrupted.
+pub(super) const PAUSED_BY: &str = "paused by ";
+
 /// Nobody runs it any further until it is resumed; a row if it was running.
 pub fn pause(id: i64) -> String {
     format!(
-        "UPDATE lockkeeper.job SET state = 'paused', error = 'paused by ' || session_user WHERE id = {id} AND state IN ('waiting', \
+        "UPDATE lockkeeper.job SET state = 'paused', error = '{PAUSED_BY}' || session_user WHERE id = {id} AND state IN ('waiting', \
          'running') RETURNING rows_done"
     )
 }

@@ -7,6 +7,7 @@
 pub mod behind;
 pub mod prove;
 
+use super::batches::Batches;
 use super::facts::Relation;
 use super::jobs::{self, Access, KEPT_SETTINGS, UNFINISHED};
 use super::lock::LockMode;
@@ -20,11 +21,15 @@ use std::collections::BTreeMap;
 
 /// The first half of a table's advisory lock, held by whoever defers something on the table until it is done: `lkjt`.
 const TABLE_LOCK_CLASS: i32 = 0x6c6b_6a74;
+/// The same of a shared one, held by a transaction that waits for a table's lock: `lkjw`. The server does not see that wait.
+const TABLE_WAIT_CLASS: i32 = 0x6c6b_6a77;
 
 /// What becomes of a statement that is not carried out at once.
 #[derive(Clone, Debug)]
 pub enum Deferral {
     New(Box<New>),
+    /// A large UPDATE or DELETE in batches.
+    Write(Box<Batches>),
     /// It waits already, from an earlier transaction: it is taken up.
     Adopt(i64),
     /// What these jobs were to make is not wanted any more.
@@ -46,6 +51,8 @@ pub struct New {
     pub validates: Vec<Validates>,
     /// The steps of now add columns, so that nothing can be proven before them.
     pub adds_columns: bool,
+    /// An UPDATE or DELETE of the table waits too: what is in the rows now proves nothing.
+    pub rows_will_change: bool,
     /// Indexes and constraints, all in the table's schema.
     pub brings: Vec<String>,
     pub removes: Vec<String>,
@@ -72,6 +79,7 @@ impl New {
             trials,
             validates: Vec::new(),
             adds_columns: false,
+            rows_will_change: false,
             brings: Vec::new(),
             removes: Vec::new(),
             later,
@@ -125,6 +133,7 @@ impl New {
             table: self.table.clone(),
             brings: self.brings.clone(),
             removes: self.removes.clone(),
+            write: false,
         };
         format!(
             "INSERT INTO lockkeeper.job (kind, identity, state, runs, statement, settings, relation, relation_name, details, backend_pid, \
@@ -156,7 +165,10 @@ fn valid_index(relation: u32, name: &str) -> String {
 
 /// The column `details` of a deferred job.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Details {
+    /// It is an UPDATE or DELETE in batches, and a job of that kind.
+    pub write: bool,
     pub steps: Vec<Stored>,
     /// How many of them are done; moved in the transaction of each step that has one.
     pub done: usize,
@@ -248,6 +260,11 @@ impl Stored {
     pub fn is_concurrent(&self) -> bool {
         self.how == How::Concurrent
     }
+
+    /// It drops an index.
+    pub fn removes(&self) -> bool {
+        matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_)))
+    }
 }
 
 /// An unfinished deferred job of the role.
@@ -257,6 +274,7 @@ pub struct Waiting {
     pub statement: String,
     pub identity: String,
     pub state: String,
+    pub error: Option<String>,
     pub relation: u32,
     /// The table is there still.
     pub there: bool,
@@ -271,6 +289,17 @@ pub struct Waiting {
     pub pending: bool,
 }
 
+impl Waiting {
+    /// Somebody has paused it: only who says so goes on with it.
+    pub fn is_paused(&self) -> bool {
+        let by_somebody = self
+            .error
+            .as_deref()
+            .is_some_and(|error| error.starts_with(jobs::PAUSED_BY));
+        self.state == "paused" && by_somebody
+    }
+}
+
 /// One row with one json column: all of them in order, or those of the list.
 pub fn waiting(ids: Option<&[i64]>) -> String {
     let which = match ids {
@@ -283,12 +312,12 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
     };
     format!(
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
-         state, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
+         state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
          'bytes', coalesce((SELECT c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
          WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
          AND c.relpages > 0), \
          'settings', settings, 'details', details) ORDER BY id), '[]'::json) FROM lockkeeper.job WHERE owner = current_user \
-         AND kind = 'deferred' AND {UNFINISHED}{which}"
+         AND (kind = 'deferred' OR details @> '{{\"write\": true}}') AND {UNFINISHED}{which}"
     )
 }
 
@@ -371,17 +400,52 @@ pub fn table_lock_holder(relation: u32) -> String {
     )
 }
 
-/// Sessions that are idle in a transaction and hold a lock on the table that a concurrent build waits for: `pid 7 (ann psql)`.
-pub fn idle_holders(relation: u32) -> String {
+/// The transaction says, up to its end, that it waits for the table's lock.
+pub fn say_that_it_waits(relation: u32) -> String {
     format!(
-        "SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format('pid %s (%s%s, idle in its transaction for %s s)', a.pid, a.usename, \
+        "SELECT pg_catalog.pg_try_advisory_xact_lock_shared({TABLE_WAIT_CLASS}, {})",
+        relation as i32
+    )
+}
+
+/// One boolean: whether whoever holds the table's lock waits in turn, perhaps by way of others, for this transaction. Of several
+/// transactions in such a circle that wait for tables the one with the greatest PID is told.
+pub fn is_waited_for(relation: u32) -> String {
+    format!(
+        "WITH RECURSIVE told AS MATERIALIZED (SELECT l.pid, l.classid::int8 AS class, l.objid FROM pg_catalog.pg_locks l \
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid IN ({TABLE_LOCK_CLASS}::oid, \
+         {TABLE_WAIT_CLASS}::oid) AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d \
+         WHERE d.datname = pg_catalog.current_database())), \
+         chain(pid) AS (SELECT h.pid FROM told h WHERE h.class = {TABLE_LOCK_CLASS} AND h.objid = {relation}::oid \
+         AND h.pid <> pg_catalog.pg_backend_pid() \
+         UNION SELECT n.pid FROM chain c CROSS JOIN LATERAL (SELECT pg_catalog.unnest(pg_catalog.pg_blocking_pids(c.pid)) AS pid \
+         UNION ALL SELECT h.pid FROM told w JOIN told h ON h.objid = w.objid AND h.class = {TABLE_LOCK_CLASS} AND h.pid <> w.pid \
+         WHERE w.class = {TABLE_WAIT_CLASS} AND w.pid = c.pid) n) \
+         SELECT pg_catalog.pg_backend_pid() IN (SELECT c.pid FROM chain c) AND pg_catalog.pg_backend_pid() >= \
+         (SELECT max(w.pid) FROM chain c JOIN told w ON w.pid = c.pid AND w.class = {TABLE_WAIT_CLASS})"
+    )
+}
+
+/// Sessions that are idle in a transaction which a concurrent step on the table waits for: `pid 7 (ann psql, …)`, and whether one of
+/// them holds a lock on the table, not only an old snapshot. A build waits for writers and for old snapshots, a removal also for
+/// readers. Whoever waits for the table's lock is left out: that one gives way ([`is_waited_for`]).
+pub fn idle_holders(relation: u32, removes: bool) -> String {
+    let (reads, snapshots) = match removes {
+        true => ("'AccessShareLock', 'RowShareLock', ", "false"),
+        false => ("", "a.backend_xmin IS NOT NULL"),
+    };
+    format!(
+        "SELECT pg_catalog.string_agg(pg_catalog.format('pid %s (%s%s, idle in its transaction for %s s)', a.pid, a.usename, \
          CASE WHEN a.application_name <> '' THEN ' ' || a.application_name ELSE '' END, \
-         pg_catalog.round(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.state_change))), ', ') \
-         FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'relation' AND l.granted \
-         AND l.relation = {relation}::oid AND l.pid <> pg_catalog.pg_backend_pid() AND a.state LIKE 'idle in transaction%' \
-         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-         AND l.mode IN ('RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
-         'AccessExclusiveLock')"
+         pg_catalog.round(EXTRACT(epoch FROM pg_catalog.clock_timestamp() - a.state_change))), ', '), pg_catalog.bool_or(x.locks) \
+         FROM pg_catalog.pg_stat_activity a CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l \
+         WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.granted AND l.relation = {relation}::oid AND l.database = a.datid \
+         AND l.mode IN ({reads}'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', \
+         'ExclusiveLock', 'AccessExclusiveLock')) AS locks) x \
+         WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid() \
+         AND a.state LIKE 'idle in transaction%' AND (x.locks OR {snapshots}) \
+         AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks w WHERE w.pid = a.pid AND w.locktype = 'advisory' AND w.granted \
+         AND w.classid = {TABLE_WAIT_CLASS}::oid AND w.objid = {relation}::oid AND w.objsubid = 2 AND w.database = a.datid)"
     )
 }
 
@@ -419,7 +483,10 @@ mod tests {
             lock_table(5),
             unlock_table(5),
             table_lock_holder(5),
-            idle_holders(5),
+            say_that_it_waits(5),
+            is_waited_for(5),
+            idle_holders(5, true),
+            idle_holders(5, false),
             HOLDS_LOCKS.to_string(),
             has_written(5),
         ];

@@ -96,6 +96,8 @@ pub struct Backfill {
     pub lock_waits_max: u64,
     /// Batches wait while this file exists.
     pub stop_file: Option<String>,
+    /// What becomes of a large UPDATE or DELETE inside the client's transaction.
+    pub in_transaction: InTransaction,
 }
 
 /// Rule actions and overrides, behind [`Policy::action`] and [`Policy::may_override`].
@@ -187,6 +189,7 @@ struct BackfillTable {
     wal_max_percent: Option<u64>,
     lock_waits_max: Option<u64>,
     stop_file: Option<String>,
+    in_transaction: Option<InTransaction>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -377,6 +380,7 @@ impl File {
                 wal_max_percent: self.backfill.wal_max_percent.or(base.backfill.wal_max_percent),
                 lock_waits_max: self.backfill.lock_waits_max.or(base.backfill.lock_waits_max),
                 stop_file: self.backfill.stop_file.or(base.backfill.stop_file),
+                in_transaction: self.backfill.in_transaction.or(base.backfill.in_transaction),
             },
             audit: AuditTable {
                 on_failure: self.audit.on_failure.or(base.audit.on_failure),
@@ -413,6 +417,7 @@ impl File {
                 wal_max_percent: self.backfill.wal_max_percent?,
                 lock_waits_max: self.backfill.lock_waits_max?,
                 stop_file: self.backfill.stop_file.filter(|file| !file.is_empty()),
+                in_transaction: self.backfill.in_transaction?,
             },
             on_audit_failure: self.audit.on_failure?,
             audit_literals: self.audit.literals?,

@@ -21,6 +21,12 @@ use std::time::{Duration, Instant};
 const ROW_LOCK_FACTOR: u64 = 10;
 /// A batch is not made smaller than this, unless the policy's batch_rows is.
 const SIZE_MIN: u64 = 100;
+/// After others had to wait, each batch that nobody waits for may be so much larger than the one before.
+const GROWTH: f64 = 1.02;
+
+/// One boolean: whether somebody waits for a row that this transaction has changed.
+const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
+     AND l.transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)";
 
 /// Where the work stands.
 pub(super) struct Course {
@@ -40,6 +46,10 @@ pub(super) struct Course {
     pub earlier: (u64, u64),
     /// Keys of the next batch.
     size: u64,
+    /// Others have waited for rows of a batch of twice so many keys: batches grow beyond it only slowly.
+    size_max: Option<f64>,
+    /// The role may ask who waits.
+    sees_waiters: bool,
     started: Instant,
     /// The client of a simple query has heard what columns RETURNING has.
     described: bool,
@@ -59,6 +69,8 @@ impl Course {
             settings: Vec::new(),
             earlier: (0, 0),
             size: policy.batch_rows.min(policy.batch_rows_max),
+            size_max: None,
+            sees_waiters: false,
             started: Instant::now(),
             described: false,
             end: None,
@@ -66,13 +78,34 @@ impl Course {
     }
 
     /// The next batch should take as long as the policy says. Half or twice as many keys at most: one slow batch says little.
-    fn adapt(&mut self, took: Duration, policy: &Backfill) {
+    /// If somebody had to wait for the rows of this one, half as many, whatever time there is.
+    fn adapt(&mut self, took: Took, policy: &Backfill) {
         if policy.batch_target_ms == 0 {
             return;
         }
-        let ratio = policy.batch_target_ms as f64 / (took.as_secs_f64() * 1e3).max(0.1);
-        let wanted = (self.size as f64 * ratio.clamp(0.5, 2.0)) as u64;
-        self.size = wanted.clamp(SIZE_MIN.min(policy.batch_rows), policy.batch_rows_max.max(1));
+        let least = SIZE_MIN.min(policy.batch_rows);
+        let ratio = policy.batch_target_ms as f64 / (took.time.as_secs_f64() * 1e3).max(0.1);
+        let mut wanted = self.size as f64 * ratio.clamp(0.5, 2.0);
+        if took.others_waited {
+            self.size_max = Some(self.size as f64 / 2.0);
+        } else if let Some(size_max) = &mut self.size_max {
+            *size_max *= GROWTH;
+        }
+        if let Some(size_max) = &mut self.size_max {
+            *size_max = size_max.max(least as f64);
+            wanted = wanted.min(*size_max);
+        }
+        self.size = (wanted as u64).clamp(least, policy.batch_rows_max.max(1));
+    }
+
+    /// A batch that is kept short for others' sake is followed by a pause that is as much shorter.
+    fn pause(&self, took: Took, policy: &Backfill) -> Duration {
+        let pause = Duration::from_millis(policy.pause_ms);
+        let target = Duration::from_millis(policy.batch_target_ms);
+        if self.size_max.is_none() || target.is_zero() {
+            return pause;
+        }
+        pause.mul_f64((took.time.as_secs_f64() / target.as_secs_f64()).min(1.0))
     }
 
     fn rate(&self) -> f64 {
@@ -114,6 +147,13 @@ impl Course {
         }
         text
     }
+}
+
+/// How a batch went.
+#[derive(Clone, Copy)]
+struct Took {
+    time: Duration,
+    others_waited: bool,
 }
 
 impl Session {
@@ -214,6 +254,7 @@ impl Session {
             if let Err(report) = self.wait_gently(policy, &mut gentle, course.job).await? {
                 return Ok(Err(report));
             }
+            course.sees_waiters = gentle.sees();
             let rows_before = course.rows;
             let took = match self.batch(batches, setting, course, tries).await? {
                 Ok(took) => took,
@@ -238,22 +279,25 @@ impl Session {
                 self.relay.notice(&course.progress_text(batches)).await?;
             }
             // Where nothing was changed there is nothing for others to keep up with.
-            let pause_ms = if course.rows == rows_before { 0 } else { policy.pause_ms };
-            if let Err(report) = self.pause(Duration::from_millis(pause_ms), Place::Alone).await? {
+            let pause = match course.rows == rows_before {
+                true => Duration::ZERO,
+                false => course.pause(took, policy),
+            };
+            if let Err(report) = self.pause(pause, Place::Alone).await? {
                 return Ok(Err(report));
             }
         }
     }
 
     /// One batch in a transaction of its own, again and again while others hold its rows: then a smaller one, and its rows are
-    /// taken before the first is changed. Gives how long the one took that worked.
+    /// taken before the first is changed. Tells of the one that worked.
     async fn batch(
         &mut self,
         batches: &Batches,
         setting: Setting<'_>,
         course: &mut Course,
         tries: &mut Tries,
-    ) -> Outcome<Duration> {
+    ) -> Outcome<Took> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut contended = false;
@@ -266,7 +310,10 @@ impl Session {
             tries.count += 1;
             let begun = Instant::now();
             let report = match self.try_batch(batches, setting, course, &range, contended).await? {
-                Ok(()) => return Ok(Ok(begun.elapsed())),
+                Ok(others_waited) => {
+                    let time = begun.elapsed();
+                    return Ok(Ok(Took { time, others_waited }));
+                }
                 Err(report) => report,
             };
             if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
@@ -302,6 +349,7 @@ impl Session {
         }))
     }
 
+    /// Whether others waited for its rows at its end.
     async fn try_batch(
         &mut self,
         batches: &Batches,
@@ -309,7 +357,7 @@ impl Session {
         course: &mut Course,
         range: &Range,
         lock_first: bool,
-    ) -> Outcome<()> {
+    ) -> Outcome<bool> {
         let is_last = range.end == course.upper;
         let job = course.job.map(|job| Move {
             job,
@@ -328,10 +376,14 @@ impl Session {
             });
         }
         asks.push(ask);
+        if course.sees_waiters {
+            asks.push(Ask::new(OTHERS_WAIT));
+        }
         let mut answers = match self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
+        let others_waited = course.sees_waiters && answers.pop().is_some_and(|answer| answer.value() == Some("t"));
         let answer = answers.pop().unwrap_or_default();
         if let Some(job) = course.job {
             let held = answers.pop().unwrap_or_default();
@@ -360,7 +412,7 @@ impl Session {
             course.described = true;
             self.relay.tell(&answer.frames).await?;
         }
-        Ok(Ok(()))
+        Ok(Ok(others_waited))
     }
 
     /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
@@ -471,28 +523,32 @@ fn go_on(course: &Course) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::policy::Policy;
+
+    fn backfill() -> Backfill {
+        Backfill {
+            rows_max: 0,
+            batch_rows: 5_000,
+            batch_rows_max: 50_000,
+            batch_target_ms: 200,
+            pause_ms: 20,
+            notice_ms: 0,
+            returning_rows_max: 0,
+            replica_lag_max_ms: 0,
+            wal_max_percent: 0,
+            lock_waits_max: 0,
+            stop_file: None,
+            in_transaction: crate::plan::policy::InTransaction::Reject,
+        }
+    }
 
     #[test]
     fn batches_adapt_to_their_time() {
-        let mut policy = Policy::embedded("standard", &[])
-            .map(|p| p.backfill)
-            .unwrap_or_else(|| Backfill {
-                rows_max: 0,
-                batch_rows: 5_000,
-                batch_rows_max: 50_000,
-                batch_target_ms: 200,
-                pause_ms: 0,
-                notice_ms: 0,
-                returning_rows_max: 0,
-                replica_lag_max_ms: 0,
-                wal_max_percent: 0,
-                lock_waits_max: 0,
-                stop_file: None,
-            });
+        let mut policy = backfill();
         let mut course = Course::new(None, vec![], &policy);
         let mut check = |policy: &Backfill, took_ms: u64, expect: u64| {
-            course.adapt(Duration::from_millis(took_ms), policy);
+            let time = Duration::from_millis(took_ms);
+            let others_waited = false;
+            course.adapt(Took { time, others_waited }, policy);
             assert_eq!(course.size, expect);
         };
         check(&policy, 10, 10_000);
@@ -507,5 +563,33 @@ mod tests {
         }
         policy.batch_target_ms = 0;
         check(&policy, 1, 100);
+    }
+
+    #[test]
+    fn batches_shrink_while_others_wait() {
+        let policy = backfill();
+        let mut course = Course::new(None, vec![], &policy);
+        let mut check = |took_ms: u64, others_waited: bool, expect: (u64, u64)| {
+            let time = Duration::from_millis(took_ms);
+            let took = Took { time, others_waited };
+            course.adapt(took, &policy);
+            assert_eq!((course.size, course.pause(took, &policy).as_millis() as u64), expect);
+        };
+        check(100, false, (10_000, 20));
+        check(200, true, (5_000, 20));
+        check(100, false, (5_100, 10));
+        check(100, false, (5_202, 10));
+        check(500, false, (2_601, 20));
+        check(50, true, (1_300, 5));
+        for _ in 0..10 {
+            course.adapt(
+                Took {
+                    time: Duration::ZERO,
+                    others_waited: true,
+                },
+                &policy,
+            );
+        }
+        assert_eq!(course.size, SIZE_MIN);
     }
 }

@@ -143,6 +143,9 @@ impl Session {
         if self.relay.watch
             && let Some((portal, statement)) = wire::bind_names(&bind)
         {
+            if let Err(report) = self.binds_pending_write(statement).await? {
+                return self.refuse_extended(len, report).await;
+            }
             match self.ending_text(statement).await? {
                 Some(text) => self.outbox.ending_portals.insert(portal.to_vec(), text),
                 None => self.outbox.ending_portals.remove(portal),

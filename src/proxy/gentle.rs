@@ -27,6 +27,13 @@ pub(super) struct Gentle {
     blind: bool,
 }
 
+impl Gentle {
+    /// The role may look at others' locks.
+    pub fn sees(&self) -> bool {
+        self.looked.is_some() && !self.blind
+    }
+}
+
 impl Session {
     /// Returns when nothing speaks against the next batch, or the error that ends the statement.
     pub(super) async fn wait_gently(

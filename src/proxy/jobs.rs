@@ -14,6 +14,7 @@ use crate::plan::batches::{Batches, Key};
 use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
+use crate::plan::outbox::{self, Details};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Statement, read};
 use crate::plan::{Mode, Place, Run, Step};
@@ -31,8 +32,18 @@ pub(super) enum Begun {
 /// What became of an unfinished job that was found.
 enum Taken {
     At(Box<Course>),
+    /// It had not begun, and the table is empty.
+    NothingThere,
     /// It was finished or given up meanwhile.
     Over,
+}
+
+fn over(id: Option<i64>) -> Report {
+    let id = id.unwrap_or_default();
+    Report::error(
+        "55000",
+        &format!("lockkeeper: job {id} was finished or given up meanwhile"),
+    )
 }
 
 impl Session {
@@ -63,8 +74,13 @@ impl Session {
         );
         loop {
             match self.value(&jobs::find(&identity)).await? {
+                Ok(found) if batches.resumes.is_some_and(|id| found != Some(id.to_string())) => {
+                    return Ok(Err(over(batches.resumes)));
+                }
                 Ok(Some(id)) => match self.take_over(&id, batches, setting).await? {
                     Ok(Taken::At(course)) => return Ok(Ok(Begun::At(course))),
+                    Ok(Taken::NothingThere) => return Ok(Ok(Begun::NothingThere)),
+                    Ok(Taken::Over) if batches.resumes.is_some() => return Ok(Err(over(batches.resumes))),
                     Ok(Taken::Over) => {
                         if let Err(report) = self.was_just_done(&identity, batches).await? {
                             return Ok(Err(report));
@@ -91,22 +107,15 @@ impl Session {
     async fn begin(&mut self, batches: &Batches, setting: Setting<'_>, identity: Option<&str>) -> Outcome<Begun> {
         let policy = &setting.policy.backfill;
         let mut course = Course::new(None, Vec::new(), policy);
-        let asks = [settings(batches, &course, None), Ask::new(batches.bounds_sql())];
-        let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
+        course.upper = match self.last_key(batches, &course).await? {
+            Ok(Some(upper)) => upper,
+            Ok(None) => return Ok(Ok(Begun::NothingThere)),
             Err(report) => return Ok(Err(report)),
         };
-        let upper: Option<Key> = upper.and_then(|row| row.into_iter().collect());
-        let Some(upper) = upper else {
-            return Ok(Ok(Begun::NothingThere));
-        };
-        if let Some(report) = self.garbled(&upper, batches) {
-            return Ok(Err(report));
-        }
-        course.upper = upper;
         if let Some(told) = &batches.new_rows {
             self.relay.notice(told).await?;
         }
+        let details = Details::default();
         let Some(identity) = identity else {
             return Ok(Ok(Begun::At(Box::new(course))));
         };
@@ -119,7 +128,8 @@ impl Session {
             relation: batches.relation_oid,
             relation_name: &batches.relation,
             key_columns: batches.key_columns(),
-            upper: &course.upper,
+            upper: Some(&course.upper),
+            details: &details,
             keys_estimated: batches.keys_estimated,
         };
         let answer = match self
@@ -141,6 +151,20 @@ impl Session {
                 "lockkeeper: the advisory lock of a new job is held by another session",
             ))),
         }
+    }
+
+    /// None: the table is empty.
+    async fn last_key(&mut self, batches: &Batches, course: &Course) -> Outcome<Option<Key>> {
+        let asks = [settings(batches, course, None), Ask::new(batches.bounds_sql())];
+        let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
+            Err(report) => return Ok(Err(report)),
+        };
+        let upper: Option<Key> = upper.and_then(|row| row.into_iter().collect());
+        Ok(match upper.as_ref().and_then(|upper| self.garbled(upper, batches)) {
+            Some(report) => Err(report),
+            None => Ok(upper),
+        })
     }
 
     /// Waits until nobody runs that job, and takes it up where it stands.
@@ -231,6 +255,28 @@ impl Session {
         if let Err(report) = self.value(&jobs::take_up(id)).await? {
             return Ok(Err(report));
         }
+        let mut course = Course::new(Some(id), Vec::new(), &setting.policy.backfill);
+        course.settings = settings.clone();
+        course.upper = match job.upper_key {
+            Some(upper) => upper,
+            None => match self.last_key(batches, &course).await? {
+                Ok(Some(upper)) => {
+                    if let Err(report) = self.value(&jobs::begin(id, &upper)).await? {
+                        return Ok(Err(report));
+                    }
+                    if let Some(told) = &batches.new_rows {
+                        self.relay.notice(told).await?;
+                    }
+                    course.upper = upper;
+                    return Ok(Ok(Taken::At(Box::new(course))));
+                }
+                Ok(None) => {
+                    let done = self.value(&outbox::finish(id, "done")).await?;
+                    return Ok(done.map(|_| Taken::NothingThere));
+                }
+                Err(report) => return Ok(Err(report)),
+            },
+        };
         let mut told = format!(
             "{} {}: continues job {id}, which was begun at {}: {} rows are done already, and the count at the end includes them",
             batches.verb, batches.relation, job.created_at, job.rows_done
@@ -249,13 +295,11 @@ impl Session {
             ));
         }
         self.relay.notice(&told).await?;
-        let mut course = Course::new(Some(id), job.upper_key, &setting.policy.backfill);
         course.rows = job.rows_done;
         course.keys = job.keys_done;
         course.earlier = (job.rows_done, job.keys_done);
         course.batches = job.batches;
         course.last = job.last_key;
-        course.settings = settings;
         Ok(Ok(Taken::At(Box::new(course))))
     }
 
@@ -352,6 +396,11 @@ impl Session {
             Ok(false) => {}
             Err(report) => return Ok(Verdict::Refused(report)),
         }
+        self.resume_write(id, call, policy).await
+    }
+
+    /// A job that is carried out in batches.
+    pub(super) async fn resume_write(&mut self, id: i64, call: &Statement, policy: &Policy) -> Result<Verdict, Broken> {
         let (batches, parameters, facts) = match self.job_to_resume(id, call).await? {
             Ok(found) => found,
             Err(report) => return Ok(Verdict::Refused(report)),
@@ -384,7 +433,7 @@ impl Session {
         }
         let setting = Setting {
             policy,
-            place,
+            place: Place::Alone,
             parameters: &parameters,
             statement: &statement,
             position_shift: 0,
@@ -458,7 +507,7 @@ impl Session {
                 &format!("It was begun with search_path = {path}."),
             );
         };
-        let batches = match Batches::resumed(statement, relation, &facts, kind) {
+        let batches = match Batches::resumed(statement, relation, &facts, (id, kind)) {
             Ok(batches) => batches,
             Err(why) => {
                 return wrong(

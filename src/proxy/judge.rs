@@ -153,10 +153,11 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
-        if matches!(statement.kind, Kind::Ddl)
-            && place != Place::Pipeline
-            && jobs::Access::of(&facts) == jobs::Access::Ready
-        {
+        let looks = match statement.kind {
+            Kind::Ddl => place != Place::Pipeline,
+            _ => place == Place::Block && facts.open_job.is_some(),
+        };
+        if looks && jobs::Access::of(&facts) == jobs::Access::Ready {
             match self.waiting(None).await? {
                 Ok(waiting) => facts.reserve(waiting),
                 Err(report) => return Ok(Verdict::Refused(report)),

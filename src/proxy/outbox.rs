@@ -14,9 +14,11 @@ use super::judge::Verdict;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
+use crate::plan::batches::Batches;
 use crate::plan::jobs::{self, Access};
+use crate::plan::outbox::behind::uses_rows;
 use crate::plan::outbox::prove::{Check, Unique};
-use crate::plan::outbox::{self, Deferral, New, Waiting};
+use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, read};
 use crate::plan::{Place, Run};
@@ -26,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// How often a session that waits for another one's lock looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often it looks whether that one waits for it in turn.
+const LOOK_FOR_CIRCLES: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -52,11 +56,18 @@ pub(super) struct Pending {
     /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
     checks: Vec<Check>,
     uniques: Vec<Unique>,
+    /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
+    write: bool,
 }
 
 impl Outbox {
     pub fn is_awake(&self) -> bool {
         !self.pending.is_empty() || self.look
+    }
+
+    /// An UPDATE or DELETE waits.
+    pub fn has_write(&self) -> bool {
+        self.pending.iter().any(|p| p.write)
     }
 }
 
@@ -90,6 +101,7 @@ impl Session {
     ) -> Result<Verdict, Broken> {
         let outcome = match &run.deferral {
             Some(Deferral::New(new)) => self.write_job(run, new, setting, role, &mut entry).await,
+            Some(Deferral::Write(batches)) => self.write_later(batches, setting, role).await,
             Some(Deferral::Adopt(id)) => self.adopt(*id, role, setting).await,
             Some(Deferral::Withdraw(ids)) => self.withdraw(ids).await,
             None => Ok(Ok(())),
@@ -125,32 +137,21 @@ impl Session {
             Ok(holds) => holds,
             Err(report) => return Ok(Err(report)),
         };
-        if let Err(report) = self.take_table_in_transaction(new, setting.policy, holds_locks).await? {
+        let table = (new.relation, new.relation_name());
+        if let Err(report) = self
+            .take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?
+        {
             return Ok(Err(report));
         }
         let proven = match self.carry_out_proven(run, new, setting, holds_locks, entry).await? {
             Ok(proven) => proven,
             Err(report) => return Ok(Err(report)),
         };
-        if new.access == Access::Create
-            && let Err(report) = self.create_job_table_within(setting.policy).await?
-        {
-            return Ok(Err(report.hint(
-                "lockkeeper: what is left for after COMMIT is kept in a table lockkeeper.job, which could not be created; an \
-                 administrator runs once: lockkeeper init --dsn …",
-            )));
-        }
         let same = |p: &&Pending| p.statement == new.statement && p.relation == new.relation;
         let identity = new.identity(self.outbox.pending.iter().filter(same).count());
-        let id = match self.value(&new.sql(&identity)).await? {
-            Ok(id) => id.and_then(|id| id.parse::<i64>().ok()).unwrap_or_default(),
-            Err(report) if report.sqlstate() == "23505" => {
-                return Ok(Err(Report::error(
-                    "55000",
-                    "lockkeeper: the same statement is an unfinished job already, which was paused",
-                )
-                .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")));
-            }
+        let id = match self.insert_job(&new.access, new.sql(&identity), setting.policy).await? {
+            Ok(id) => id,
             Err(report) => return Ok(Err(report)),
         };
         self.outbox.pending.push(Pending {
@@ -159,8 +160,12 @@ impl Session {
             relation: new.relation,
             table: (new.schema.clone(), new.table.clone()),
             statement: new.statement.clone(),
-            checks: proven.iter().map(|(check, _)| check.clone()).collect(),
+            checks: match new.rows_will_change {
+                true => Vec::new(),
+                false => proven.iter().map(|(check, _)| check.clone()).collect(),
+            },
             uniques: proven.into_iter().map(|(_, unique)| unique).collect(),
+            write: false,
         });
         self.relay.watch = true;
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
@@ -171,6 +176,103 @@ impl Session {
         );
         self.relay.notice(&told).await?;
         Ok(Ok(()))
+    }
+
+    /// A large UPDATE or DELETE, which is a job like any other that is carried out in batches, but for when it begins.
+    async fn write_later(&mut self, batches: &Batches, setting: Setting<'_>, role: &str) -> Outcome<()> {
+        if let Err(report) = self.refuse_read_only(batches.verb).await? {
+            return Ok(Err(report));
+        }
+        let holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+            Ok(holds) => holds,
+            Err(report) => return Ok(Err(report)),
+        };
+        let table = (batches.relation_oid, batches.relation.clone());
+        if let Err(report) = self
+            .take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?
+        {
+            return Ok(Err(report));
+        }
+        let parameters = setting.parameters;
+        let (types, values) = (&parameters.types, &parameters.values);
+        let identity = jobs::identity(
+            &batches.statement,
+            batches.relation_oid,
+            types,
+            values,
+            &batches.seen_by,
+        );
+        let (schema, name) = batches.names.clone();
+        let details = Details {
+            write: true,
+            schema,
+            table: name,
+            ..Details::default()
+        };
+        let new = jobs::New {
+            kind: batches.kind,
+            identity: &identity,
+            statement: &batches.statement,
+            types,
+            values,
+            relation: batches.relation_oid,
+            relation_name: &batches.relation,
+            key_columns: batches.key_columns(),
+            upper: None,
+            details: &details,
+            keys_estimated: batches.keys_estimated,
+        };
+        let id = match self.insert_job(&batches.access, new.sql(), setting.policy).await? {
+            Ok(id) => id,
+            Err(report) => return Ok(Err(report)),
+        };
+        self.outbox.pending.push(Pending {
+            id,
+            role: role.to_string(),
+            relation: batches.relation_oid,
+            table: (details.schema, details.table),
+            statement: batches.statement.clone(),
+            checks: Vec::new(),
+            uniques: Vec::new(),
+            write: true,
+        });
+        self.relay.watch = true;
+        self.relay
+            .notice(&format!(
+                "after COMMIT, as job {id}: this {} of {} in batches; its rows change only then, and until then this transaction can neither \
+                 read nor write that table",
+                batches.verb, batches.relation
+            ))
+            .await?;
+        Ok(Ok(()))
+    }
+
+    /// Its ID.
+    async fn insert_job(&mut self, access: &Access, sql: String, policy: &Policy) -> Outcome<i64> {
+        if *access == Access::Create
+            && let Err(report) = self.create_job_table_within(policy).await?
+        {
+            let why = match report.sqlstate().as_str() {
+                "55P03" => {
+                    "which another session is creating in a transaction that is not over: try again later, or once and for all"
+                }
+                _ => "which could not be created;",
+            };
+            return Ok(Err(report.hint(&format!(
+                "lockkeeper: what is left for after COMMIT is kept in a table lockkeeper.job, {why} an administrator runs once: \
+                 lockkeeper init --dsn …"
+            ))));
+        }
+        Ok(match self.value(&sql).await? {
+            Ok(id) => Ok(id.and_then(|id| id.parse().ok()).unwrap_or_default()),
+            Err(report) if report.sqlstate() == "23505" => Err(Report::error(
+                "55000",
+                "lockkeeper: the same statement is an unfinished job already, which was paused",
+            )
+            .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")),
+            Err(report) => Err(report),
+        })
     }
 
     /// As the server says it of the statement itself.
@@ -196,6 +298,7 @@ impl Session {
             statement: String::new(),
             checks: Vec::new(),
             uniques: Vec::new(),
+            write: false,
         };
         if setting.place == Place::Alone {
             return self.run_jobs(vec![pending], false).await;
@@ -223,20 +326,22 @@ impl Session {
     }
 
     /// Nobody else defers anything on the table until this transaction has ended and its jobs are done.
-    async fn take_table_in_transaction(&mut self, new: &New, policy: &Policy, holds_locks: bool) -> Outcome<()> {
-        // Whoever holds it may wait for what this transaction has locked weakly: neither would notice.
+    async fn take_table_in_transaction(
+        &mut self,
+        (relation, name): &(u32, String),
+        policy: &Policy,
+        holds_locks: bool,
+    ) -> Outcome<()> {
         let limit_ms = match holds_locks {
             true => policy.lock.give_up_in_transaction_ms,
-            false => policy
-                .lock
-                .give_up_after_ms
-                .min(4 * policy.lock.give_up_in_transaction_ms),
+            false => policy.lock.give_up_after_ms,
         };
-        let sql = outbox::lock_table_for_transaction(new.relation);
-        self.wait_for_table(&sql, new.relation, &new.relation_name(), policy, limit_ms)
-            .await
+        let sql = outbox::lock_table_for_transaction(*relation);
+        self.wait_for_table(&sql, *relation, name, policy, limit_ms).await
     }
 
+    /// By looking again and again: whoever waited within a statement would have a snapshot, for whose end every concurrent build
+    /// waits. So the server does not see the wait, and that nobody waits in a circle has to be seen to here.
     async fn wait_for_table(
         &mut self,
         sql: &str,
@@ -247,7 +352,7 @@ impl Session {
     ) -> Outcome<()> {
         let place = self.relay.place();
         let started = Instant::now();
-        let mut told: Option<Instant> = None;
+        let (mut told, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
             match self.asks_true(sql).await? {
                 Ok(true) => return Ok(Ok(())),
@@ -256,6 +361,25 @@ impl Session {
             }
             let holder = self.value(&outbox::table_lock_holder(relation)).await?.ok().flatten();
             let holder = holder.unwrap_or_else(|| "another session".into());
+            if place == Place::Block && looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_CIRCLES) {
+                if looked.is_none()
+                    && let Err(report) = self.value(&outbox::say_that_it_waits(relation)).await?
+                {
+                    return Ok(Err(report));
+                }
+                looked = Some(Instant::now());
+                match self.asks_true(&outbox::is_waited_for(relation)).await? {
+                    Ok(true) => {
+                        let message = format!(
+                            "lockkeeper: {holder} is changing {name} in a migration of its own, and waits for a lock of this transaction, which waits \
+                             for it: this one gives way; nothing was done here, try again when the other is done"
+                        );
+                        return Ok(Err(Report::error("40P01", &message)));
+                    }
+                    Ok(false) => {}
+                    Err(report) => return Ok(Err(report)),
+                }
+            }
             if started.elapsed().as_millis() as u64 >= limit_ms {
                 let message = format!(
                     "lockkeeper: {holder} is changing {name} in a migration of its own, which is not done; nothing was done here, try again later"
@@ -304,8 +428,52 @@ impl Session {
         Ok(self.value(sql).await?.map(|value| value.as_deref() == Some("t")))
     }
 
+    /// A statement that would run against what is not there yet.
+    pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Outcome<()> {
+        if let Err(report) = self.meets_pending_write(text).await? {
+            return Ok(Err(report));
+        }
+        Ok(self.conflicts_with_pending(text).await.map_or(Ok(()), Err))
+    }
+
+    /// What would read or write the rows of a table that an UPDATE or DELETE has still to change.
+    pub(super) async fn meets_pending_write(&mut self, text: &[u8]) -> Outcome<()> {
+        if !self.outbox.has_write() || self.relay.place() != Place::Block {
+            return Ok(Ok(()));
+        }
+        let Ok(statements) = read(text, self.relay.reported.standard_conforming_strings) else {
+            return Ok(Ok(()));
+        };
+        let uses = |p: &&Pending| p.write && statements.iter().any(|s| uses_rows(s, &p.table.0, &p.table.1));
+        let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
+            return Ok(Ok(()));
+        };
+        // ROLLBACK TO may have taken it away, and the table in which it was.
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other.map(|_| ())),
+        }
+        match self.waiting(Some(&[id])).await? {
+            Ok(there) if there.is_empty() => return Ok(Ok(())),
+            Ok(_) => {}
+            Err(report) => return Ok(Err(report)),
+        }
+        let message = format!(
+            "lockkeeper: an earlier UPDATE or DELETE of {table} waits for COMMIT, as job {id}, and this statement would meet rows that it has \
+             not changed yet: COMMIT first"
+        );
+        let hint = match self.relay.tool {
+            Some(tool) => format!(
+                "Put the UPDATE or DELETE into a migration of its own, before this one. {}.",
+                tool.outside()
+            ),
+            None => "Put the UPDATE or DELETE into a transaction of its own, before this one.".to_string(),
+        };
+        Ok(Err(Report::error("55000", &message).hint(&hint)))
+    }
+
     /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
-    pub(super) async fn conflicts_with_pending(&mut self, text: &[u8]) -> Option<Report> {
+    async fn conflicts_with_pending(&mut self, text: &[u8]) -> Option<Report> {
         let uniques = self.outbox.pending.iter().any(|p| !p.uniques.is_empty());
         let lower = text.to_ascii_lowercase();
         if !uniques || memchr::memmem::find(&lower, b"conflict").is_none() {

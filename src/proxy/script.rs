@@ -148,6 +148,13 @@ impl Session {
                     }
                     *open = Open::Implicit;
                 }
+                // The message was looked at as a whole when nothing of it was waiting.
+                if self.outbox.is_awake()
+                    && self.relay.status == b'T'
+                    && let Err(report) = self.needs_what_waits(bytes).await?
+                {
+                    return self.fail_part(report, open).await;
+                }
                 self.relay.keep_tag = ends.1 && *open == Open::Implicit;
                 if self.relay.status == b'E' || plain(first) {
                     return self.forward_part(bytes, shift).await;

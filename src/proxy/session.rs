@@ -175,7 +175,7 @@ impl Session {
             return Ok(Err(report));
         }
         self.relay.watch = self.outbox.is_awake();
-        Ok(self.conflicts_with_pending(text).await.map_or(Ok(()), Err))
+        self.needs_what_waits(text).await
     }
 
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.

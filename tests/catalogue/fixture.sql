@@ -64,6 +64,8 @@ COMMENT ON TABLE users IS 'people';
 COMMENT ON COLUMN users.name IS 'what they are called';
 ALTER TABLE users ADD CONSTRAINT users_age_unproven CHECK (age > -5) NOT VALID;
 ALTER TABLE users ADD CONSTRAINT users_boss_unproven FOREIGN KEY (boss_id) REFERENCES users NOT VALID;
+-- A new column's CHECK that proves nothing yet.
+ALTER TABLE users ADD COLUMN unproven varchar(10), ADD CONSTRAINT users_unproven CHECK (unproven <> 'x') NOT VALID;
 CREATE INDEX users_boss_idx ON users (boss_id);
 
 -- The same name in another schema.

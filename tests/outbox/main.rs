@@ -8,6 +8,8 @@ mod common;
 mod commits;
 mod crashes;
 mod later;
+mod waits;
+mod writes;
 
 use common::{Connection, Stage};
 use tokio_postgres::SimpleQueryMessage;
@@ -85,4 +87,46 @@ pub async fn all(connection: &Connection, statements: &[&str]) -> Result<(), DbE
         run(connection, sql).await?;
     }
     Ok(())
+}
+
+/// A job that was cut off is gone on with, in one of the ways there are.
+pub async fn go_on(stage: &Stage, way: &str, statement: &str) {
+    let of = format!(
+        "SELECT id FROM lockkeeper.job WHERE statement = '{}' AND state NOT IN ('done', 'cancelled')",
+        statement.replace('\'', "''")
+    );
+    let session = stage.connect().await;
+    let done = match way {
+        // The next start of a migration tool.
+        "tool" => {
+            run(
+                &session,
+                "SELECT 1 AS schema_migrations_version WHERE 'schema_migrations' <> ''",
+            )
+            .await
+        }
+        "statement" => run(&session, statement).await,
+        "call" => run(&session, &format!("CALL lockkeeper.resume({})", stage.direct(&of))).await,
+        "jobs resume" => {
+            let dsn = format!(
+                "host=127.0.0.1 port={} user=postgres dbname={}",
+                stage.cluster.port(),
+                stage.database
+            );
+            let policy = stage.policy_file();
+            let id = stage.direct(&of);
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+            command
+                .args(["jobs", "--dsn", &dsn, "resume", &id, "--policy"])
+                .arg(&policy);
+            let ran = common::run(command, "");
+            let said = ran.ok();
+            assert!(said.starts_with(&format!("job {id} is done: ")), "{said}");
+            // What was done, of a schema change in words.
+            assert!(said.contains(" rows in all") || said.contains(statement), "{said}");
+            Ok(Vec::new())
+        }
+        other => panic!("{other}"),
+    };
+    done.unwrap_or_else(|e| panic!("{way}: {statement}: {e:?}"));
 }

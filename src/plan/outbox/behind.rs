@@ -4,9 +4,11 @@
 use super::{Stored, Waiting};
 use crate::plan::facts::{Name, Relation};
 use crate::plan::rules::{self, Subject, nonconcurrent_drop_index, tree};
+use crate::plan::statement::{Kind, Statement};
 use crate::plan::{Place, Rejection};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, ObjectType as O, RangeVar};
+use serde_json::Value;
 
 /// What such a statement comes to.
 pub(in crate::plan) enum Met<'a> {
@@ -28,15 +30,69 @@ pub(in crate::plan) fn met<'a>(subject: &Subject<'a>) -> Option<Met<'a>> {
         return None;
     }
     let text = subject.statement.sql.trim();
-    let same = |job: &&Waiting| !job.pending && job.there && job.statement == text && job.state != "paused";
-    if let Some(job) = facts.waiting.iter().find(same) {
+    let open = |job: &&Waiting| !job.pending && job.there && !job.is_paused();
+    if matches!(subject.statement.kind, Kind::Write) {
+        // Alone it goes on by itself, as any other large write.
+        let block = subject.place == Place::Block;
+        let same = |job: &&Waiting| job.details.write && Some(job.id) == facts.open_job;
+        return facts
+            .waiting
+            .iter()
+            .filter(open)
+            .find(same)
+            .filter(|_| block)
+            .map(Met::Same);
+    }
+    let same = |job: &&Waiting| !job.details.write && job.statement == text;
+    if let Some(job) = facts.waiting.iter().filter(open).find(same) {
         return Some(Met::Same(job));
     }
     let pending: Vec<&Waiting> = facts.waiting.iter().filter(|job| job.pending && job.there).collect();
     if pending.is_empty() || subject.place != Place::Block {
         return None;
     }
-    Jobs { subject, pending }.met()
+    let jobs = Jobs { subject, pending };
+    jobs.met().or_else(|| jobs.behind_write())
+}
+
+/// The UPDATE or DELETE of that table that waits for this transaction's COMMIT.
+pub(in crate::plan) fn write_on(waiting: &[Waiting], relation: u32) -> Option<&Waiting> {
+    waiting
+        .iter()
+        .find(|job| job.pending && job.details.write && job.relation == relation)
+}
+
+/// Whether the statement reads or writes the rows of that table, as far as its text tells.
+pub fn uses_rows(statement: &Statement, schema: &str, table: &str) -> bool {
+    match &statement.node {
+        NodeEnum::DoStmt(_) => statement.sql.contains(table),
+        NodeEnum::SelectStmt(_)
+        | NodeEnum::InsertStmt(_)
+        | NodeEnum::UpdateStmt(_)
+        | NodeEnum::DeleteStmt(_)
+        | NodeEnum::MergeStmt(_)
+        | NodeEnum::CopyStmt(_)
+        | NodeEnum::CreateTableAsStmt(_)
+        | NodeEnum::DeclareCursorStmt(_)
+        | NodeEnum::PrepareStmt(_)
+        | NodeEnum::ExplainStmt(_) => match serde_json::to_value(&statement.node) {
+            Ok(tree) => names_relation(&tree, schema, table),
+            Err(_) => true,
+        },
+        _ => false,
+    }
+}
+
+fn names_relation(tree: &Value, schema: &str, table: &str) -> bool {
+    match tree {
+        Value::Array(items) => items.iter().any(|item| names_relation(item, schema, table)),
+        Value::Object(fields) => {
+            let is = |field: &str, wanted: &str| fields.get(field).and_then(Value::as_str) == Some(wanted);
+            (is("relname", table) && (is("schemaname", "") || is("schemaname", schema)))
+                || fields.values().any(|field| names_relation(field, schema, table))
+        }
+        _ => false,
+    }
 }
 
 struct Jobs<'s, 'a> {
@@ -133,6 +189,33 @@ impl<'a> Jobs<'_, 'a> {
                     .iter()
                     .find_map(|command| self.command(range, command, commands.len() == 1))
             }
+            _ => None,
+        }
+    }
+
+    /// A schema change of a table whose rows are yet to change: it comes after that, or not at all.
+    fn behind_write(&self) -> Option<Met<'a>> {
+        let writes = |range: &Option<RangeVar>| {
+            let table = self.relation(range.as_ref()?)?;
+            self.of(table).find(|job| job.details.write)
+        };
+        let comes_later = |node: &pg_query::protobuf::Node| {
+            let Some(NodeEnum::AlterTableCmd(command)) = &node.node else {
+                return false;
+            };
+            matches!(command.subtype(), A::AtAddColumn | A::AtAddConstraint | A::AtSetNotNull)
+        };
+        match &self.subject.statement.node {
+            NodeEnum::IndexStmt(index) => writes(&index.relation).map(|_| Met::AllLater),
+            NodeEnum::AlterTableStmt(alter) => {
+                let job = writes(&alter.relation)?;
+                Some(match alter.cmds.iter().all(comes_later) {
+                    true => Met::AllLater,
+                    false => self.refuse(job),
+                })
+            }
+            NodeEnum::CreateTrigStmt(trigger) => writes(&trigger.relation).map(|job| self.refuse(job)),
+            NodeEnum::RuleStmt(rule) => writes(&rule.relation).map(|job| self.refuse(job)),
             _ => None,
         }
     }
@@ -256,6 +339,7 @@ fn has(job: &Waiting, name: &Name, list: &[String]) -> bool {
 /// The name is in one of the steps' texts, perhaps as something else.
 fn mentions(job: &Waiting, name: &str) -> bool {
     job.details.brings.iter().any(|b| b == name)
+        || (job.details.write && job.statement.contains(name))
         || job.details.steps.iter().any(|step: &Stored| step.sql.contains(name))
 }
 

@@ -162,7 +162,9 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
     {
         return Some("rebuilds an index");
     }
-    let mentions = |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.columns.iter().any(|k| k == name);
+    // One that is NOT VALID is made anew as it was.
+    let mentions =
+        |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.validated && c.columns.iter().any(|k| k == name);
     if with_children().flat_map(|r| &r.constraints).any(mentions) {
         return Some("scans all rows for a CHECK constraint");
     }

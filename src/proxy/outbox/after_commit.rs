@@ -46,7 +46,7 @@ impl Session {
             Ok(jobs) => jobs,
             Err(report) => return Ok(Err(report)),
         };
-        let jobs: Vec<Waiting> = jobs.into_iter().filter(|job| job.state != "paused").collect();
+        let jobs: Vec<Waiting> = jobs.into_iter().filter(|job| !job.is_paused()).collect();
         if jobs.is_empty() {
             return Ok(Ok(()));
         }
@@ -263,7 +263,7 @@ impl Session {
         let Some(relation) = jobs.iter().find(|job| job.id == id).map(|job| job.relation) else {
             return Ok(Ok(false));
         };
-        let before = |job: &Waiting| job.id == id || (job.id < id && job.relation == relation && job.state != "paused");
+        let before = |job: &Waiting| job.id == id || (job.id < id && job.relation == relation && !job.is_paused());
         let jobs: Vec<Waiting> = jobs.into_iter().filter(before).collect();
         let failed = self.run_all(&jobs).await?;
         self.let_go_tables().await?;
@@ -279,8 +279,16 @@ impl Session {
         if !held {
             let sql = outbox::lock_table(job.relation);
             let limit = policy.lock.give_up_after_ms;
-            if let Err(report) = self.wait_for_table(&sql, job.relation, &name, policy, limit).await? {
-                return Ok(Err(report));
+            match self.asks_true(&sql).await? {
+                Ok(true) => {}
+                Ok(false) => {
+                    // Whoever has it may wait for one of those: they are taken again when their next job comes.
+                    self.let_go_tables().await?;
+                    if let Err(report) = self.wait_for_table(&sql, job.relation, &name, policy, limit).await? {
+                        return Ok(Err(report));
+                    }
+                }
+                Err(report) => return Ok(Err(report)),
             }
             self.outbox.tables.push(job.relation);
         }
@@ -327,14 +335,19 @@ impl Session {
                 .await?;
             return Ok(self.value(&outbox::finish(id, state)).await?.map(|_| ()));
         }
-        if let Err(report) = self.value(&jobs::take_up(id)).await? {
+        if !job.details.write
+            && let Err(report) = self.value(&jobs::take_up(id)).await?
+        {
             return Ok(Err(report));
         }
         let put_back = match self.apply_settings(&job).await? {
             Ok(put_back) => put_back,
             Err(report) => return self.job_failed(id, report).await,
         };
-        let outcome = self.run_steps(&job, setting).await?;
+        let outcome = match job.details.write {
+            true => self.run_write(&job, setting).await?,
+            false => self.run_steps(&job, setting).await?,
+        };
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
@@ -344,6 +357,8 @@ impl Session {
             )));
         }
         match outcome {
+            // Its row is moved by its batches.
+            outcome if job.details.write => Ok(outcome),
             Ok(()) => {
                 self.relay.notice(&format!("job {id} is done")).await?;
                 Ok(self.value(&outbox::finish(id, "done")).await?.map(|_| ()))
@@ -356,6 +371,20 @@ impl Session {
         // Should this fail too, the job counts as interrupted.
         let _ = self.value(&jobs::stop(id, "failed", &report.message())).await?;
         Ok(Err(report))
+    }
+
+    async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
+        let call = format!("CALL lockkeeper.resume({})", job.id);
+        let statements = self.read(call.as_bytes()).await.unwrap_or_default();
+        let Some(call) = statements.first() else {
+            return Ok(Ok(()));
+        };
+        let verdict = self.resume_write(job.id, call, setting.policy).await?;
+        self.job_is_answered().await?;
+        Ok(match verdict {
+            Verdict::Refused(report) => Err(report),
+            _ => Ok(()),
+        })
     }
 
     async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
@@ -379,7 +408,9 @@ impl Session {
                 Err(report) => return Ok(Err(report)),
             }
             if stored.is_concurrent()
-                && let Err(report) = self.wait_for_idle_holders(job, setting.policy).await?
+                && let Err(report) = self
+                    .wait_for_idle_holders(job, stored.removes(), setting.policy)
+                    .await?
             {
                 return Ok(Err(report));
             }
@@ -421,29 +452,37 @@ impl Session {
         Ok(Ok(()))
     }
 
-    /// A concurrent build waits for every transaction that has written to the table. One that is idle, perhaps the tool's own second
-    /// connection, which waits for this very COMMIT, would be waited for without end.
-    async fn wait_for_idle_holders(&mut self, job: &Waiting, policy: &Policy) -> Outcome<()> {
+    /// A concurrent step waits for transactions that have used the table, without end. One that is idle, perhaps the tool's own second
+    /// connection, which waits for this very COMMIT, is named instead.
+    async fn wait_for_idle_holders(&mut self, job: &Waiting, removes: bool, policy: &Policy) -> Outcome<()> {
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
-            let holders = match self.value(&outbox::idle_holders(job.relation)).await? {
-                Ok(Some(holders)) => holders,
-                Ok(None) => return Ok(Ok(())),
+            let asked = [Ask::new(outbox::idle_holders(job.relation, removes))];
+            let row = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
+                Ok(answers) => answers
+                    .into_iter()
+                    .next()
+                    .and_then(|answer| answer.rows.into_iter().next()),
                 Err(report) => return Ok(Err(report)),
             };
+            let Some([Some(holders), locks]) = row.as_deref() else {
+                return Ok(Ok(()));
+            };
             let table = &job.details.table;
-            if started.elapsed().as_millis() as u64 >= policy.lock.give_up_in_transaction_ms {
-                let message = format!(
-                    "lockkeeper: job {} waits for a lock on {table} that is held by {holders}",
-                    job.id
-                );
+            // A report's snapshot may be kept for a while and then go.
+            let (what, limit_ms) = match locks.as_deref() {
+                Some("t") => (format!("the lock on {table}"), policy.lock.give_up_in_transaction_ms),
+                _ => ("the snapshot".to_string(), policy.lock.give_up_after_ms),
+            };
+            if started.elapsed().as_millis() as u64 >= limit_ms {
+                let message = format!("lockkeeper: job {} waits for {what} of {holders}", job.id);
                 return Ok(Err(Report::error("55P03", &message)));
             }
             if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
                 told = Some(Instant::now());
                 self.relay
-                    .notice(&format!("job {} waits for the lock on {table} of {holders}", job.id))
+                    .notice(&format!("job {} waits for {what} of {holders}", job.id))
                     .await?;
             }
             if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
@@ -590,6 +629,27 @@ impl Session {
         self.relay.tell(&out).await
     }
 
+    /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
+    pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Outcome<()> {
+        if !self.outbox.has_write() || self.relay.place() != Place::Block || self.relay.responses.skipping() {
+            return Ok(Ok(()));
+        }
+        let text = match self.relay.held.statement(name) {
+            Some(held) => held.text.to_vec(),
+            None => self.prepared_text(name).await?,
+        };
+        self.meets_pending_write(&text).await
+    }
+
+    /// Empty: it is not there.
+    async fn prepared_text(&mut self, name: &[u8]) -> Result<Vec<u8>, Broken> {
+        let sql = format!(
+            "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = {} AND NOT p.from_sql",
+            crate::plan::splice::quote_literal(&String::from_utf8_lossy(name))
+        );
+        Ok(self.value(&sql).await?.ok().flatten().unwrap_or_default().into_bytes())
+    }
+
     /// The text of a named statement that was prepared before there was a reason to look, if it ends a transaction.
     pub(in super::super) async fn ending_text(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
         if let Some(text) = self.outbox.ending_statements.get(name) {
@@ -599,11 +659,7 @@ impl Session {
         if known || self.relay.place() != Place::Block || self.relay.responses.skipping() {
             return Ok(None);
         }
-        let sql = format!(
-            "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = {} AND NOT p.from_sql",
-            crate::plan::splice::quote_literal(&String::from_utf8_lossy(name))
-        );
-        let text = self.value(&sql).await?.ok().flatten().unwrap_or_default().into_bytes();
+        let text = self.prepared_text(name).await?;
         let text = match crate::plan::statement::gate(&text) {
             crate::plan::statement::Gate::End => text,
             _ => Vec::new(),
