@@ -118,6 +118,8 @@ on_both!(
     who_leaves_out_the_columns,
     both_names_are_kept_equal,
     what_cannot_be_carried_is_refused,
+    an_ordinary_owner,
+    one_change_at_a_time,
     refused_by_default,
 );
 
@@ -723,4 +725,82 @@ fn refused_by_default(major: u32) {
         );
         assert_eq!((ran.status, stage.schema()), (3, schema.clone()));
     }
+}
+
+/// Neither a superuser nor the database's owner: without a job.
+fn an_ordinary_owner(major: u32) {
+    let stage = Stage::with(major, "owner", POLICY);
+    let role = &stage.database;
+    stage.direct(&format!(
+        "CREATE ROLE {role}_owner; CREATE SCHEMA \"Own\" AUTHORIZATION {role}_owner; SET ROLE {role}_owner;
+         CREATE TABLE \"Own\".\"T\" (id int PRIMARY KEY, \"A\" int NOT NULL DEFAULT 1, note text); CREATE INDEX ON \"Own\".\"T\" (\"A\");
+         INSERT INTO \"Own\".\"T\" SELECT g, g FROM generate_series(1, 300) g; ANALYZE \"Own\".\"T\""
+    ));
+    let script = format!(
+        "SET ROLE {role}_owner; SET search_path = nowhere, \"Own\", public; ALTER TABLE \"T\" ALTER COLUMN \"A\" TYPE bigint; \
+         ALTER TABLE \"Own\".\"T\" RENAME note TO \"Note\";"
+    );
+    let ran = stage.psql(&script);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let path = "SELECT string_agg(array_to_string(proconfig, ' ; '), ' | ' ORDER BY proname) FROM pg_proc WHERE proname LIKE 'zzz%'";
+    let found = stage.direct(path);
+    assert!(
+        found.contains("search_path=\"Own\", public, pg_temp") && found.contains("search_path=pg_catalog, pg_temp"),
+        "{found}"
+    );
+    stage.direct("INSERT INTO \"Own\".\"T\" (id, \"A\", note) VALUES (301, 5000000000, 'x')");
+    assert_eq!(
+        stage.direct("SELECT count(*), sum(\"A\"), max(\"Note\") FROM \"Own\".\"T\""),
+        "301|5000045150|x"
+    );
+}
+
+fn one_change_at_a_time(major: u32) {
+    let stage = Stage::with(major, "once", POLICY);
+    stage.direct("CREATE TABLE t (id int PRIMARY KEY, z int, n int DEFAULT 1, d text DEFAULT 'none'); INSERT INTO t SELECT g, g FROM generate_series(1, 100) g; ANALYZE t");
+    let schema = stage.schema();
+    // Found before anything is filled in: the default, which does not convert.
+    let ran = stage.psql("ALTER TABLE t ALTER COLUMN d TYPE int USING 5");
+    assert!(
+        ran.stderr.contains("invalid input syntax for type integer")
+            || ran
+                .stderr
+                .contains("is of type integer but default expression is of type text"),
+        "{ran:?}"
+    );
+    assert_eq!(stage.schema(), schema);
+
+    assert_eq!(stage.psql("ALTER TABLE t RENAME COLUMN z TO b").status, 0);
+    for statement in [
+        "ALTER TABLE t ALTER COLUMN b TYPE bigint",
+        "ALTER TABLE t RENAME b TO c",
+        "ALTER TABLE t ALTER n TYPE bigint USING n + b",
+    ] {
+        let ran = stage.psql(statement);
+        assert!(
+            ran.stderr.contains("the trigger zzz_lockkeeper_t_z_sync would fire"),
+            "{ran:?}"
+        );
+    }
+    for statement in [
+        "ALTER TABLE t ALTER COLUMN z TYPE bigint",
+        "ALTER TABLE t RENAME z TO c",
+    ] {
+        let ran = stage.psql(statement);
+        assert!(
+            ran.stderr
+                .contains("awaits its contract (the trigger zzz_lockkeeper_t_z_sync)"),
+            "{ran:?}"
+        );
+    }
+    // Another column may be changed meanwhile.
+    assert_eq!(
+        stage.psql("ALTER TABLE t ALTER COLUMN n TYPE bigint").ok(),
+        "ALTER TABLE\n"
+    );
+    stage.direct("UPDATE t SET z = -z, n = n + 5000000000");
+    assert_eq!(
+        stage.direct("SELECT count(*) FROM t WHERE b = -id AND n = 5000000001"),
+        "100"
+    );
 }

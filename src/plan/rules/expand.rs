@@ -102,12 +102,23 @@ impl Expand<'_> {
         matches!(self.change, Change::Rename(_))
     }
 
+    /// The columns that others must leave alone until the contract, as a mark names them.
+    fn columns(&self) -> String {
+        match &self.change {
+            Change::Rename(to) => format!("{:?} and {to:?}", self.column.name),
+            Change::Type { .. } => format!("{:?}", self.column.name),
+        }
+    }
+
     fn begun(&self) -> String {
-        steps::mark("keeps two columns in step", &self.text)
+        steps::mark(&format!("keeps {} in step", self.columns()), &self.text)
     }
 
     fn finished(&self) -> String {
-        steps::mark("expanded, awaits its contract", &self.text)
+        steps::mark(
+            &format!("expanded, awaits the contract of {}", self.columns()),
+            &self.text,
+        )
     }
 
     /// On the new column, until it is whole.
@@ -168,10 +179,12 @@ impl Expand<'_> {
             .iter()
             .find(|c| matches!(c.kind, 'p' | 'x') && c.columns.contains(name));
         let mentioned = |i: &&crate::plan::facts::Index| i.mentions.contains(name);
-        // Another change's helper only looks at columns of its own; but an expression may look at those too.
+        // Another change's helper does not matter unless it is about this column, or an expression looks at more than this one.
         let alone = matches!(self.change, Change::Type { using: Some(_), .. });
+        let names: Vec<String> = [name, &self.new].iter().map(|name| format!("{name:?}")).collect();
         let ours = |t: &crate::plan::facts::Trigger| {
-            t.name.starts_with(LAST) && t.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "))
+            let comment = t.comment.as_deref().filter(|c| c.starts_with("lockkeeper: "));
+            t.name.starts_with(LAST) && comment.is_some_and(|c| !names.iter().any(|name| c.contains(name)))
         };
         let other = |t: &&crate::plan::facts::Trigger| t.name != self.helper && (alone || !ours(t));
         let mut triggers = relation.triggers.iter().filter(other);
@@ -307,6 +320,11 @@ impl Expand<'_> {
             // Fails where there is no such conversion, in the server's words, and nothing is left.
             format!("EXPLAIN UPDATE {} SET {new} = {values} WHERE false", self.qualified()),
         ];
+        if let (Change::Type { .. }, Some(default)) = (&self.change, &self.column.default) {
+            // The same of the default, which the column is given in the end.
+            then.push(format!("ALTER TABLE {t} ALTER COLUMN {new} SET DEFAULT {default}"));
+            then.push(format!("ALTER TABLE {t} ALTER COLUMN {new} DROP DEFAULT"));
+        }
         then.extend(trigger::create(&function, &body, !self.renames()));
         then.push(format!(
             "CREATE TRIGGER {helper} BEFORE INSERT OR UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}()"
@@ -382,7 +400,9 @@ impl Expand<'_> {
     fn verify(&self) -> Step {
         let condition = match &self.change {
             // What an expression gives may be NULL.
-            Change::Type { using: Some(_), .. } => "false".to_string(),
+            Change::Type { using: Some(using), .. } => {
+                format!("{} IS NULL AND ({using}\n) IS NOT NULL", quote_ident(&self.new))
+            }
             _ => self.missing(),
         };
         let message = format!("rows of {} have no value in {} yet", self.table.sql, self.new);

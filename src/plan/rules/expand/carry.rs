@@ -38,16 +38,18 @@ impl<'a> Carried<'a> {
             unique: of_kind("u").collect(),
             not_null: of_kind("n").find(|c| c.columns == [name.clone()]),
         };
+        let mut taken: Vec<String> = Vec::new();
         for name in carried.names() {
-            let becomes = Expand::with(name, "new");
-            let others = relation
-                .index(&becomes)
-                .is_some_and(|i| !i.mentions.contains(&expand.new));
-            if others {
+            let (new, old) = (Expand::with(name, "new"), Expand::with(name, "old"));
+            let others_index = relation.index(&new).is_some_and(|i| !i.mentions.contains(&expand.new));
+            let is_there = relation.index(&old).is_some() || relation.constraint(&old).is_some();
+            // Long names become alike when they are cut.
+            if others_index || is_there || taken.contains(&new) {
                 return Err(format!(
-                    "the name {becomes}, which is needed for a while, is an index's"
+                    "the name {new} or {old}, which is needed for a while, is taken"
                 ));
             }
+            taken.push(new);
         }
         Ok(carried)
     }
