@@ -215,6 +215,9 @@ pub struct Event {
     /// Statements that lead back to the schema before, in the order to run them.
     #[serde(default)]
     pub rollback_plan: Vec<String>,
+    /// What the plan leaves to be done by hand once programs have followed: a script that begins with a comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     /// What a plan left and what others noticed of it.
     #[serde(default)]
     pub after: Option<after::After>,
@@ -262,6 +265,7 @@ impl Event {
         for sql in &mut event.rollback_plan {
             *sql = mask.sql(sql);
         }
+        event.contract = event.contract.map(|script| mask.sql(&script));
         event
     }
 }

@@ -35,6 +35,7 @@ fn event(statement: &str) -> Event {
         lock_wait_ms: 0.0,
         after: None,
         rollback_plan: Vec::new(),
+        contract: None,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Batches {
     /// What to tell of rows that others insert meanwhile, if anything.
     pub new_rows: Option<String>,
     pub access: jobs::Access,
+    /// The column that is filled was not there when this was planned: an unfinished job of the same text is about another one of that name.
+    pub anew: bool,
     /// It goes on with that job, and with no other.
     pub resumes: Option<i64>,
     /// The client hears the rows that were changed.
@@ -148,8 +150,14 @@ impl Batches {
     }
 
     /// `UPDATE relation SET set_sql WHERE where_sql`, made by a plan of several steps: `where_sql` must exclude the rows done,
-    /// so that volatile functions are allowed in `set_sql`.
-    pub fn backfill(relation: &Relation, facts: &Facts, set_sql: &str, where_sql: &str) -> Result<Batches, String> {
+    /// so that volatile functions are allowed in `set_sql`. `anew`: what an earlier run has filled in is gone.
+    pub fn backfill(
+        relation: &Relation,
+        facts: &Facts,
+        set_sql: &str,
+        where_sql: &str,
+        anew: bool,
+    ) -> Result<Batches, String> {
         let table = qualified(&relation.schema, &relation.name);
         let sql = format!("UPDATE {table} SET {set_sql}\nWHERE {where_sql}");
         let parsed =
@@ -168,6 +176,7 @@ impl Batches {
         let mut batches = Batches::build(&statement, relation, &usable_key(&statement, relation)?)?;
         batches.kind = jobs::Kind::Backfill;
         batches.access = jobs::Access::of(facts);
+        batches.anew = anew;
         Ok(batches)
     }
 
@@ -220,6 +229,7 @@ impl Batches {
             repeatable: Ok(()),
             new_rows: None,
             access: jobs::Access::Ready,
+            anew: false,
             resumes: None,
             returns: parts.returning.is_some(),
             key: key.ok_or("its key has no exact text")?,
@@ -451,6 +461,7 @@ mod tests {
             parent: None,
             constraint: None,
             bytes: 0,
+            special: None,
             definition: format!(
                 "CREATE UNIQUE INDEX t_pkey ON public.t USING btree ({})",
                 key.join(", ")
@@ -641,7 +652,7 @@ mod tests {
             }
         }
         let table = table(&["id"]);
-        let made = Batches::backfill(&table, &facts(&table), "name = gen_random_uuid()", "name IS NULL").unwrap();
+        let made = Batches::backfill(&table, &facts(&table), "name = gen_random_uuid()", "name IS NULL", true).unwrap();
         assert_eq!(made.head, "UPDATE public.t SET name = gen_random_uuid()");
     }
 
@@ -791,6 +802,7 @@ mod tests {
                 transition,
                 on_update,
                 on_delete: !on_update,
+                comment: None,
             }],
             ..table(&["id"])
         };

@@ -41,6 +41,8 @@ pub struct Request {
     pub names_may_collide: bool,
     /// A domain is changed: which tables have columns of it is asked too.
     pub domain_users: bool,
+    /// A column is to be replaced by another: what depends on it is asked too.
+    pub column_users: bool,
 }
 
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
@@ -98,12 +100,14 @@ impl Request {
         // In one pass from left to right: a name may itself look like one of the marks.
         let names = if self.names_may_collide { "true" } else { "false" };
         let domain_users = if self.domain_users { "true" } else { "false" };
+        let column_users = if self.column_users { "true" } else { "false" };
         let values = [
             ("{relations}", rows(&self.relations)),
             ("{functions}", rows(&self.functions)),
             ("{types}", rows(&self.types)),
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
+            ("{column_users}", column_users.to_owned()),
         ];
         let mut rest = CATALOG_QUERY.trim_end();
         let mut sql = String::with_capacity(rest.len() + 256);
@@ -199,7 +203,10 @@ impl Request {
                 }
             }
             N::DropStmt(drop) => self.dropped(drop),
-            N::RenameStmt(rename) => self.range(&rename.relation),
+            N::RenameStmt(rename) => {
+                self.column_users |= rename.rename_type() == ObjectType::ObjectColumn;
+                self.range(&rename.relation);
+            }
             N::AlterObjectSchemaStmt(alter) => self.range(&alter.relation),
             N::AlterOwnerStmt(alter) => self.range(&alter.relation),
             N::AlterObjectDependsStmt(alter) => self.range(&alter.relation),
@@ -269,6 +276,7 @@ impl Request {
     fn alter_command(&mut self, command: &AlterTableCmd, table: Option<&Name>) {
         use pg_query::protobuf::AlterTableType as A;
         let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
+        self.column_users |= command.subtype() == A::AtAlterColumnType;
         match definition {
             Some(NodeEnum::ColumnDef(column)) => self.column(column),
             Some(NodeEnum::Constraint(constraint)) => self.constraint(constraint, table),
@@ -585,6 +593,11 @@ pub struct Relation {
     pub indexes: Vec<Index>,
     pub constraints: Vec<Constraint>,
     pub triggers: Vec<Trigger>,
+    /// What depends on a column other than its default, its table's own indexes and its constraints; only asked where a column may
+    /// be replaced by another.
+    pub column_users: Vec<ColumnUser>,
+    /// In a publication; asked with column_users.
+    pub published: bool,
     /// Names of relations and of constraints in the same schema that begin like this relation's (its first 24 bytes): those
     /// that a name generated from it could collide with.
     #[serde(default)]
@@ -613,6 +626,9 @@ pub struct Column {
     pub generated: String,
     #[serde(default)]
     pub comment: Option<String>,
+    /// As SQL, where it is not the type's own; asked with column_users.
+    #[serde(default)]
+    pub collation: Option<String>,
     /// The planner has statistics of it; only asked for an UPDATE or DELETE, else true.
     #[serde(default)]
     pub analyzed: bool,
@@ -641,6 +657,8 @@ pub struct Index {
     /// The constraint that it backs.
     pub constraint: Option<String>,
     pub bytes: u64,
+    /// What its definition does not say, as a clause of a sentence; asked with column_users.
+    pub special: Option<String>,
     /// pg_get_indexdef; empty where it could not be asked for a lock.
     pub definition: String,
 }
@@ -669,6 +687,15 @@ pub struct Trigger {
     /// Fires on UPDATE / DELETE.
     pub on_update: bool,
     pub on_delete: bool,
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ColumnUser {
+    pub column: String,
+    /// `the view totals`
+    pub what: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -1051,6 +1078,7 @@ mod tests {
         let full = Request {
             names_may_collide: true,
             domain_users: true,
+            column_users: true,
             relations: odd.clone(),
             functions: odd.clone(),
             types: odd,

@@ -65,7 +65,7 @@ tree(root, oid) AS (
   UNION
   SELECT t.root, h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
 indexed AS MATERIALIZED (
-  SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy
+  SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   WHERE i.indrelid IN (SELECT f.oid FROM found f)),
 block(size) AS (SELECT pg_catalog.current_setting('block_size')::pg_catalog.int8),
@@ -116,7 +116,9 @@ over(s, n, oid) AS (
 users(s, n, oid) AS (
   SELECT DISTINCT o.s, o.n, a.attrelid FROM over o
   JOIN pg_catalog.pg_attribute a ON a.atttypid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
-  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm'))
+  JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm')),
+-- Whether it matters what else depends on a column.
+depends(asked) AS (SELECT {column_users})
 -- As ASCII: the client's encoding may lack characters of names that the client never wrote.
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
@@ -262,6 +264,9 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
       'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
+      'collation', (SELECT pg_catalog.format('%I.%I', n.nspname, k.collname) FROM depends q, pg_catalog.pg_type y, pg_catalog.pg_collation k
+        JOIN pg_catalog.pg_namespace n ON n.oid = k.collnamespace
+        WHERE q.asked AND y.oid = a.atttypid AND k.oid = a.attcollation AND a.attcollation <> y.typcollation),
       'identity', a.attidentity,
       'generated', a.attgenerated,
       'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
@@ -294,6 +299,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'parent', (SELECT p.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.indexrelid),
       'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
         WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
+      'special', (SELECT CASE WHEN i.indisclustered THEN 'the table is clustered on it'
+          WHEN i.indisreplident THEN 'it is the replica identity'
+          WHEN i.reltablespace <> 0 THEN 'it has a tablespace of its own'
+          WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute s WHERE s.attrelid = i.indexrelid AND s.attstattarget >= 0) THEN 'it has a statistics target of its own' END
+        FROM depends q WHERE q.asked),
       'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
       'definition', CASE WHEN f.is_busy OR i.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_indexdef(i.indexrelid), '') END)
       ORDER BY i.indexrelid)
@@ -317,8 +327,37 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'for_each_row', (t.tgtype & 1) <> 0,
       'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
       'on_update', (t.tgtype & 16) <> 0,
-      'on_delete', (t.tgtype & 8) <> 0) ORDER BY t.tgname)
+      'on_delete', (t.tgtype & 8) <> 0,
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
+        WHERE x.objoid = t.oid AND x.classoid = 2620 AND x.objsubid = 0)) ORDER BY t.tgname)
       FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json),
+    -- 2618 is pg_rewrite, 2604 pg_attrdef, 3256 pg_policy, 2620 pg_trigger, 3381 pg_statistic_ext, 2606 pg_constraint, 1255 pg_proc.
+    'column_users', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('column', a.attname, 'what',
+      CASE d.classid
+        WHEN 2618 THEN coalesce((SELECT CASE c.relkind WHEN 'v' THEN 'the view ' WHEN 'm' THEN 'the materialized view ' ELSE 'a rule of ' END || c.relname
+          FROM pg_catalog.pg_rewrite r JOIN pg_catalog.pg_class c ON c.oid = r.ev_class WHERE r.oid = d.objid), 'a view')
+        WHEN 2604 THEN 'a generated column'
+        WHEN 3256 THEN coalesce((SELECT 'the policy ' || p.polname FROM pg_catalog.pg_policy p WHERE p.oid = d.objid), 'a policy')
+        WHEN 2620 THEN coalesce((SELECT 'the trigger ' || t.tgname FROM pg_catalog.pg_trigger t WHERE t.oid = d.objid), 'a trigger')
+        WHEN 3381 THEN coalesce((SELECT 'the extended statistics ' || s.stxname FROM pg_catalog.pg_statistic_ext s WHERE s.oid = d.objid), 'extended statistics')
+        WHEN 2606 THEN coalesce((SELECT 'the constraint ' || c.conname || ' of ' || r.relname FROM pg_catalog.pg_constraint c
+          JOIN pg_catalog.pg_class r ON r.oid = c.conrelid WHERE c.oid = d.objid), 'a constraint')
+        WHEN 1255 THEN coalesce((SELECT 'the function ' || p.proname FROM pg_catalog.pg_proc p WHERE p.oid = d.objid), 'a function')
+        WHEN 1259 THEN coalesce((SELECT CASE c.relkind WHEN 'S' THEN 'the sequence ' ELSE 'the relation ' END || c.relname FROM pg_catalog.pg_class c WHERE c.oid = d.objid), 'a relation')
+        ELSE coalesce((SELECT 'an entry of ' || c.relname FROM pg_catalog.pg_class c WHERE c.oid = d.classid), 'something else') END))
+      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid CROSS JOIN depends q
+      WHERE q.asked AND d.refclassid = 1259 AND d.refobjid = f.oid AND d.refobjsubid > 0
+        AND NOT (d.classid = 1259 AND d.objid IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid))
+        AND NOT (d.classid = 2606 AND EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.oid = d.objid AND c.conrelid = f.oid
+          AND NOT (c.confrelid = f.oid AND d.refobjsubid = ANY (c.confkey))))
+        AND NOT (d.classid = 2604 AND a.attgenerated = '' AND EXISTS (SELECT FROM pg_catalog.pg_attrdef x
+          WHERE x.oid = d.objid AND x.adrelid = f.oid AND x.adnum = d.refobjsubid))), '[]'::json),
+    -- 6237 is pg_publication_namespace, since PostgreSQL 15.
+    'published', EXISTS (SELECT FROM depends q WHERE q.asked AND f.relkind IN ('r', 'p') AND (
+      EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.puballtables)
+      OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel p WHERE p.prrelid = f.oid)
+      OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = f.oid
+        WHERE d.classid = 6237 AND d.refclassid = 2615 AND d.refobjid = c.relnamespace))),
     -- Names that one generated from this relation's could collide with; its own indexes and constraints are listed above.
     'taken_relations', coalesce((SELECT pg_catalog.json_agg(c.relname)
       FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace

@@ -94,6 +94,11 @@ impl Session {
                 Err(report) => return Ok(Err(self.fail(run, n, report, setting).await?)),
             }
         }
+        if let Some(contract) = run.contract() {
+            self.relay
+                .notice(&format!("left to be done by hand, on a later day:\n{contract}"))
+                .await?;
+        }
         Ok(Ok(tag))
     }
 
@@ -126,7 +131,9 @@ impl Session {
             report.set(b'C', b"23502");
             report.set(b'M', message.as_bytes());
         }
-        if let Some(cleanup) = &step.cleanup {
+        let mut next = step.cleanup.as_ref();
+        while let Some(cleanup) = next {
+            next = cleanup.also.as_deref();
             match self.clean_up(cleanup, setting).await? {
                 Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
                 Ok(false) => {}

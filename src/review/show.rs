@@ -285,6 +285,12 @@ impl Story<'_> {
         if !not_run.is_empty() && done > 0 {
             self.line(out, 2, "left to do: ", &not_run.join("; "));
         }
+        if let Some(contract) = event.contract.as_ref().filter(|_| event.outcome == "done") {
+            out.push_str("\nLeft to be done by hand\n");
+            for line in contract.lines() {
+                self.sql(out, 2, line);
+            }
+        }
         if !event.rollback_plan.is_empty() && done > 0 {
             out.push_str("\nThe way back, in this order\n");
             for sql in &event.rollback_plan {
