@@ -1246,6 +1246,24 @@ fn if_not_exists_over_an_invalid_index_builds_it_anew() {
     }
 }
 
+/// Nothing is left of a statement of which nothing was done.
+#[test]
+fn duplicates_in_the_first_of_several_actions_leave_nothing() {
+    for major in [15, 18] {
+        let stage = stage_with_users(major, "first", POLICY);
+        let before = stage.schema();
+        let sql = "ALTER TABLE users ADD CONSTRAINT one_nick UNIQUE (nick), ADD CONSTRAINT some_id CHECK (id > 0)";
+        let ran = verbose(&stage, &format!("{sql};"));
+        assert_eq!(sqlstates(&ran.stderr), ["23505"]);
+        for words in ["removed the INVALID index", "nothing of the statement was done"] {
+            assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+        }
+        assert_eq!(stage.schema(), before);
+        stage.direct("UPDATE users SET nick = id");
+        assert_eq!(stage.psql(sql).ok(), "ALTER TABLE\n");
+    }
+}
+
 // --- failures in the middle, and the same statement again ------------------------------------------------------------
 
 #[test]

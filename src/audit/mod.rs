@@ -5,6 +5,7 @@
 //! remember to. Start at [`Event`] for the format (docs/audit.md explains every key), at [`read`] to read logs.
 
 pub mod after;
+pub mod brief;
 pub mod chain;
 mod file;
 pub mod filter;
@@ -148,6 +149,8 @@ pub struct StepRecord {
     pub lock_wait_ms: f64,
     /// Who was seen holding it meanwhile.
     pub blockers: Vec<Blocker>,
+    /// Why nobody could be seen, where nobody looked.
+    pub blockers_unknown: Option<String>,
     pub rows: Option<u64>,
     /// done | skipped | failed | cancelled | not run
     pub outcome: String,
@@ -212,6 +215,9 @@ pub struct Event {
     /// Statements that lead back to the schema before, in the order to run them.
     #[serde(default)]
     pub rollback_plan: Vec<String>,
+    /// What the plan leaves to be done by hand once programs have followed: a script that begins with a comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     /// What a plan left and what others noticed of it.
     #[serde(default)]
     pub after: Option<after::After>,
@@ -259,6 +265,7 @@ impl Event {
         for sql in &mut event.rollback_plan {
             *sql = mask.sql(sql);
         }
+        event.contract = event.contract.map(|script| mask.sql(&script));
         event
     }
 }

@@ -354,7 +354,9 @@ fn unknown_column(name: &str, not_null: bool) -> Column {
         generated: String::new(),
         comment: None,
         base_type: None,
+        collation: None,
         analyzed: false,
+        is_enum: false,
     }
 }
 

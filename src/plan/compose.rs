@@ -13,10 +13,11 @@ use super::outbox::prove::Trial;
 use super::outbox::{self, Deferral, New};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
+use super::progress::{Group, Progress};
 use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
-use super::splice::{self, quote_literal};
+use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
-use super::{Cleanup, Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
+use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::ops::Range;
@@ -205,12 +206,6 @@ enum Work {
     /// The client's own text.
     Own(String),
     Steps(Vec<Step>),
-}
-
-/// Steps that belong together, and the actions that are done with the last of them.
-struct Group {
-    actions: Vec<usize>,
-    steps: Vec<Step>,
 }
 
 /// A finding that refuses the statement, with all that the error has to say.
@@ -787,6 +782,7 @@ impl<'a> Composer<'a> {
             cleanup: None,
             null_message: None,
             rollback: None,
+            contract: None,
         }
     }
 
@@ -911,134 +907,6 @@ fn one_after_the_other(groups: Vec<Group>) -> Vec<Step> {
     vec![first]
 }
 
-/// How far an ALTER TABLE that is split has come: a constraint that constrains nothing holds the numbers of the actions that are
-/// done, in its comment. Each is written in the transaction that does it, so that the same statement sent again goes on.
-struct Progress {
-    /// As SQL.
-    table: String,
-    oid: u32,
-    partitioned: bool,
-    text: String,
-    begun: bool,
-    done: Vec<usize>,
-}
-
-impl Progress {
-    const NAME: &str = "lockkeeper_progress";
-
-    fn of(relation: &Relation, statement: &Statement) -> Progress {
-        let mut progress = Progress {
-            table: rules::sql_name(&relation.asked),
-            oid: relation.oid,
-            partitioned: relation.kind == 'p',
-            text: statement.sql.clone(),
-            begun: false,
-            done: Vec::new(),
-        };
-        let comment = relation.constraint(Progress::NAME).and_then(|c| c.comment.as_deref());
-        if let Some(comment) = comment {
-            // Actions that are done, in the words of `mark`; with another hash it is another statement's.
-            let listed = comment
-                .strip_prefix("lockkeeper: done:")
-                .and_then(|rest| rest.split_once('('))
-                .map(|p| p.0);
-            let done: Vec<usize> = listed
-                .unwrap_or_default()
-                .split_whitespace()
-                .filter_map(|n| n.parse().ok())
-                .collect();
-            progress.begun = progress.mark(&done) == comment;
-            progress.done = if progress.begun { done } else { Vec::new() };
-        }
-        progress
-    }
-
-    fn mark(&self, done: &[usize]) -> String {
-        let listed: String = done.iter().map(|n| format!(" {n}")).collect();
-        rules::steps::mark(&format!("done:{listed}"), &self.text)
-    }
-
-    fn note(&self, done: &[usize]) -> String {
-        format!(
-            "COMMENT ON CONSTRAINT {} ON {} IS {}",
-            Progress::NAME,
-            self.table,
-            quote_literal(&self.mark(done))
-        )
-    }
-
-    fn step(&self, label: &str, sql: String, then: Vec<String>) -> Step {
-        Step {
-            label: label.to_string(),
-            sql,
-            mode: Mode::Brief { then },
-            lock: LockMode::AccessExclusive,
-            relation: self.table.clone(),
-            done_when: None,
-            cleanup: None,
-            null_message: None,
-            rollback: None,
-        }
-    }
-
-    /// If nothing is done when the step has failed for good, there is nothing to remember.
-    fn forget_with(&self, step: &mut Step) {
-        match &mut step.cleanup {
-            Some(own) if own.brief => own
-                .sql
-                .push_str(&format!(", DROP CONSTRAINT IF EXISTS {}", Progress::NAME)),
-            Some(_) => {}
-            None => {
-                step.cleanup = Some(Cleanup {
-                    when: format!(
-                        "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {})",
-                        self.oid,
-                        quote_literal(Progress::NAME)
-                    ),
-                    sql: format!(
-                        "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
-                        self.table,
-                        Progress::NAME
-                    ),
-                    brief: true,
-                    told: "nothing of the statement was done".to_string(),
-                })
-            }
-        }
-    }
-
-    fn steps(&self, groups: Vec<Group>) -> Vec<Step> {
-        let mut steps = Vec::new();
-        let drop = format!("ALTER TABLE {} DROP CONSTRAINT {}", self.table, Progress::NAME);
-        if !self.begun {
-            let scope = if self.partitioned { "" } else { " NO INHERIT" };
-            let add = format!(
-                "ALTER TABLE {} ADD CONSTRAINT {} CHECK (true){scope} NOT VALID",
-                self.table,
-                Progress::NAME
-            );
-            steps.push(Step {
-                rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
-                ..self.step("note what is done", add, vec![self.note(&[])])
-            });
-        }
-        let mut done = self.done.clone();
-        for mut group in groups {
-            if !self.begun && done.is_empty() {
-                group.steps.iter_mut().for_each(|step| self.forget_with(step));
-            }
-            done.extend(group.actions);
-            steps.extend(group.steps);
-            match steps.last_mut().map(|step| (step.done_when.is_some(), &mut step.mode)) {
-                Some((false, Mode::Brief { then } | Mode::Long { then })) => then.push(self.note(&done)),
-                _ => steps.push(self.step("note what is done", self.note(&done), Vec::new())),
-            }
-        }
-        steps.push(self.step("remove the note", drop, Vec::new()));
-        steps
-    }
-}
-
 /// The name that a step gives to a constraint, an index or a sequence.
 fn given_name(sql: &str) -> Option<String> {
     match splice::one_statement(sql)? {
@@ -1147,6 +1015,7 @@ fn tag(statement: &Statement) -> &'static str {
         NodeEnum::UpdateStmt(_) => "UPDATE 0",
         NodeEnum::DeleteStmt(_) => "DELETE 0",
         NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
+        NodeEnum::RenameStmt(rename) if rename.relation_type() == ObjectType::ObjectTable => "ALTER TABLE",
         _ => "",
     }
 }

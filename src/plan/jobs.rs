@@ -337,6 +337,14 @@ pub fn stop(id: i64, state: &str, error: &str) -> String {
     )
 }
 
+/// It is about what is no longer there.
+pub fn give_up(id: i64) -> String {
+    format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = 'the column was added anew', finished_at = pg_catalog.clock_timestamp() \
+         WHERE id = {id} AND owner = current_user AND {UNFINISHED}"
+    )
+}
+
 /// The client has been told.
 pub fn answered(id: i64) -> String {
     format!("UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'")

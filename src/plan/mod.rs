@@ -14,6 +14,7 @@ pub mod mentions;
 pub mod outbox;
 mod overrides;
 pub mod policy;
+mod progress;
 pub mod rules;
 pub mod splice;
 pub mod statement;
@@ -76,6 +77,11 @@ impl Run {
     pub fn rollback_plan(&self) -> Vec<String> {
         self.steps.iter().rev().filter_map(|s| s.rollback.clone()).collect()
     }
+
+    /// What the plan leaves to be done by hand, on a later day.
+    pub fn contract(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|s| s.contract.as_deref())
+    }
 }
 
 /// One statement of the plan and how it is to be run.
@@ -96,6 +102,8 @@ pub struct Step {
     pub null_message: Option<String>,
     /// The statement that takes the step's effect back on a later day, for the rollback plan.
     pub rollback: Option<String>,
+    /// What is left to do by hand once the step is done: a script whose comment says when.
+    pub contract: Option<String>,
 }
 
 /// Removal of what a step may have left behind, before a retry or before the error is told.
@@ -110,6 +118,8 @@ pub struct Cleanup {
     pub brief: bool,
     /// What is told to the client: "removed the INVALID index users_email_idx".
     pub told: String,
+    /// Removed too, once the step has failed for good.
+    pub also: Option<Box<Cleanup>>,
 }
 
 #[derive(Clone, Debug)]

@@ -249,9 +249,11 @@ impl Stored {
                 sql,
                 brief: false,
                 told,
+                also: None,
             }),
             null_message: self.null_message.clone(),
             rollback: self.rollback.clone(),
+            contract: None,
         }
     }
 

@@ -232,6 +232,9 @@ impl Session {
         if matches!(job.state.as_str(), "done" | "cancelled") {
             return Ok(Ok(Taken::Over));
         }
+        if batches.anew {
+            return Ok(self.value(&jobs::give_up(id)).await?.map(|_| Taken::Over));
+        }
         if job.key_columns != batches.key_columns() {
             let message = format!(
                 "lockkeeper: job {id} walks along the key ({}) of {}, which is now ({})",
@@ -419,6 +422,7 @@ impl Session {
                 cleanup: None,
                 null_message: None,
                 rollback: None,
+                contract: None,
             }],
             tag: String::new(),
             why: Vec::new(),

@@ -48,6 +48,7 @@ impl Entry {
         self.event.action = "rewrite".into();
         self.event.why.clone_from(&run.why);
         self.event.rollback_plan = run.rollback_plan();
+        self.event.contract = run.contract().map(str::to_owned);
         self.event.steps = run.steps.iter().map(|step| step_record(step, "not run")).collect();
         self
     }
@@ -220,6 +221,7 @@ impl Session {
                 lock_tries: 0,
                 lock_wait_ms: 0.0,
                 rollback_plan: Vec::new(),
+                contract: None,
                 after: None,
             },
         }

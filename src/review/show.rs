@@ -239,6 +239,9 @@ impl Story<'_> {
             for blocker in &step.blockers {
                 self.line(out, 5, "waited for ", &held(blocker));
             }
+            if let Some(why) = &step.blockers_unknown {
+                self.line(out, 5, "", &format!("whether it waited for others is not known: {why}"));
+            }
             if let Some(error) = &step.error {
                 let sqlstate = step.sqlstate.as_deref().unwrap_or_default();
                 self.line(out, 5, &format!("{sqlstate} "), error);
@@ -272,7 +275,7 @@ impl Story<'_> {
             (None, None) if self.has_ended() => self.line(out, 2, "", &event.outcome),
             (None, None) => {}
         }
-        let not_run: Vec<String> = self
+        let not_run: Vec<_> = self
             .steps()
             .iter()
             .filter(|step| step.outcome == "not run")
@@ -281,6 +284,12 @@ impl Story<'_> {
         let done = self.steps().iter().filter(|step| step.outcome == "done").count();
         if !not_run.is_empty() && done > 0 {
             self.line(out, 2, "left to do: ", &not_run.join("; "));
+        }
+        if let Some(contract) = event.contract.as_ref().filter(|_| event.outcome == "done") {
+            out.push_str("\nLeft to be done by hand\n");
+            for line in contract.lines() {
+                self.sql(out, 2, line);
+            }
         }
         if !event.rollback_plan.is_empty() && done > 0 {
             out.push_str("\nThe way back, in this order\n");

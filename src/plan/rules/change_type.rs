@@ -1,8 +1,11 @@
 //! ALTER COLUMN … TYPE.
 
-use super::{Found, Rule, Subject, Table, names, rename_column, tree};
+use super::expand::{self, Change};
+use super::{Found, Rule, Subject, Table, column, names, rename_column, tree};
+use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
+use crate::plan::splice;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, Node, Token, TypeName};
 
@@ -12,7 +15,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ALTER COLUMN … TYPE that rewrites or scans a table that is not small, or rebuilds one of its indexes.",
     why: "The table is written anew, or its index, under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
-    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, the deployment, then the old column's end. Widening a varchar, varchar to text and the like are instant and pass.",
+    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, a swap of the names, then the old column's end; `rewrite` in the policy has all but the last done. Widening a varchar, varchar to text and the like are instant and pass.",
     bad: &[
         "ALTER TABLE users ALTER COLUMN age TYPE bigint",
         "ALTER TABLE users ALTER COLUMN name TYPE varchar(5)",
@@ -40,37 +43,84 @@ fn check(subject: &Subject) -> Option<Found> {
         "changing the type of {name} {cost} of {} under ACCESS EXCLUSIVE, which blocks reads and writes",
         table.described()
     );
+    let written = written(&action);
     let new = names::object(name, "new", "");
-    let hint = match written(&action) {
-        Some((new_type, rest)) if rest.is_empty() => rename_column::steps(&table, name, &new, &new_type),
-        Some((new_type, rest)) => format!(
-            "{}\nThe values of the new column, in the trigger and the backfill, are those of: {rest}",
-            rename_column::steps(&table, name, &new, &new_type)
-        ),
-        None => rename_column::steps(&table, name, &new, "…"),
-    };
-    Some(Found::advice(
+    let type_sql = written.as_ref().map_or("…", |w| w.type_sql.as_str());
+    let mut advice = rename_column::steps(&table, name, &new, type_sql);
+    if let Some(using) = written.as_ref().and_then(|w| w.using.as_deref()) {
+        advice.push_str(&format!(
+            "\nThe values of the new column, in the trigger and the backfill, are those of: {using}"
+        ));
+    }
+    Some(expand::found(
+        RULE.name,
         message,
         "add a column of the new type, keep both in step, deploy, then drop the old one",
-        hint,
+        advice,
+        steps(subject, &table, name, definition, written.as_ref()),
     ))
 }
 
-/// The new type as the client wrote it, and what came behind it.
-fn written(action: &super::Action) -> Option<(String, String)> {
+fn steps(
+    subject: &Subject,
+    table: &Table,
+    name: &str,
+    definition: &ColumnDef,
+    written: Option<&Written>,
+) -> Result<Vec<Step>, String> {
+    let written = written.ok_or("its text could not be taken apart with certainty")?;
+    let given = definition.type_name.as_ref().map(|t| tree::names(&t.names));
+    let last = given.iter().flatten().last().cloned().unwrap_or_default();
+    if subject.actions().count() > 1 {
+        return Err("it is one of several actions: give it an ALTER TABLE of its own".to_string());
+    }
+    if subject
+        .facts
+        .types
+        .iter()
+        .any(|t| t.kind == 'd' && t.asked.name == last)
+    {
+        return Err("a column of a domain cannot be added without a look at all rows".to_string());
+    }
+    if last.contains("serial") {
+        return Err("serial is no type".to_string());
+    }
+    let change = Change::Type {
+        type_sql: &written.type_sql,
+        using: written.using.as_deref(),
+    };
+    expand::sequence(subject, table, name, change)
+}
+
+/// As the client wrote it.
+struct Written {
+    /// With COLLATE.
+    type_sql: String,
+    /// Without the word.
+    using: Option<String>,
+}
+
+fn written(action: &super::Action) -> Option<Written> {
     let text = format!("{} {}", action.head, action.text);
-    let command = super::column::parse_action(&text)?;
+    let command = column::parse_action(&text)?;
     let NodeEnum::ColumnDef(again) = command.def?.node? else {
         return None;
     };
     let start = usize::try_from(again.type_name.as_ref()?.location).ok()?;
     let rest = text.get(start..)?;
-    let tokens = pg_query::scan(rest).ok()?.tokens;
-    let end = tokens
-        .iter()
-        .find(|t| matches!(t.token(), Token::Using | Token::Collate))
-        .map_or(rest.len(), |t| t.start as usize);
-    Some((rest.get(..end)?.trim().to_string(), rest.get(end..)?.trim().to_string()))
+    let tokens = splice::significant_tokens(rest)?;
+    // Neither word can be part of a type; COLLATE may be part of the expression.
+    let using = tokens.iter().position(|t| t.token() == Token::Using);
+    let at = |n: usize| tokens.get(n).and_then(|t| usize::try_from(t.start).ok());
+    let type_end = using.map_or(Some(rest.len()), at)?;
+    let expression = match using {
+        Some(using) => Some(column::tidy(rest.get(at(using + 1)?..)?)?),
+        None => None,
+    };
+    Some(Written {
+        type_sql: column::tidy(rest.get(..type_end)?)?,
+        using: expression,
+    })
 }
 
 /// What it costs; None if it is instant.

@@ -304,7 +304,13 @@ fn first(
     }];
     let (set, empty) = (format!("{quoted} = {}", fill.expression), format!("{quoted} IS NULL"));
     let mode = match table.known {
-        Some(relation) => Mode::Batches(Box::new(Batches::backfill(relation, subject.facts, &set, &empty)?)),
+        Some(relation) => Mode::Batches(Box::new(Batches::backfill(
+            relation,
+            subject.facts,
+            &set,
+            &empty,
+            begun.is_none(),
+        )?)),
         // Offline no key is known; such a plan is only shown.
         None => Mode::Rows,
     };
@@ -584,7 +590,7 @@ fn is_comment(token: i32) -> bool {
 }
 
 /// From the first to the last token that is no comment: a trailing `-- …` must not swallow what is put behind it.
-fn tidy(text: &str) -> Option<String> {
+pub(super) fn tidy(text: &str) -> Option<String> {
     let tokens = pg_query::scan(text).ok()?.tokens;
     let mut words = tokens.iter().filter(|t| !is_comment(t.token));
     let first = words.next()?;

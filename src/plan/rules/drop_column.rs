@@ -1,6 +1,7 @@
 //! ALTER TABLE … DROP COLUMN.
 
 use super::{Found, Rule, Subject};
+use crate::plan::facts::Column;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
 use pg_query::protobuf::AlterTableType;
@@ -23,11 +24,23 @@ pub(super) const RULE: Rule = Rule {
     check,
 };
 
+/// What the comments on columns that a plan has made, or has put aside, begin with: nobody else uses these.
+pub(super) const BECOMING: &str = "becomes another column";
+pub(super) const REPLACED: &str = "was replaced by another column";
+
+fn is_ours(column: &Column) -> bool {
+    let text = column
+        .comment
+        .as_deref()
+        .and_then(|text| text.strip_prefix("lockkeeper: "));
+    text.is_some_and(|text| text.starts_with(BECOMING) || text.starts_with(REPLACED))
+}
+
 fn check(subject: &Subject) -> Option<Found> {
     let action = subject.action_of(AlterTableType::AtDropColumn)?;
     let table = subject.table(&subject.altered()?)?;
     let name = &action.command.name;
-    if table.known.is_some_and(|r| r.column(name).is_none()) {
+    if table.known.is_some_and(|r| r.column(name).is_none_or(is_ours)) {
         return None;
     }
     let (t, c) = (&table.sql, quote_ident(name));

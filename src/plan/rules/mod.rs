@@ -14,6 +14,7 @@ mod drop_column;
 mod drop_table;
 mod dynamic_sql;
 mod exclusion_constraint;
+mod expand;
 mod large_write;
 pub(super) mod lock_queue;
 mod names;

@@ -1,5 +1,6 @@
 //! ALTER TABLE … RENAME COLUMN.
 
+use super::expand::{self, Change};
 use super::{Found, Rule, Subject, Table, name_of, names};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
@@ -12,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     what: "RENAME COLUMN of a table or view that is in use, however small.",
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
-    safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end.",
+    safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end; `rewrite` in the policy has it done up to the deployment.",
     bad: &[
         "ALTER TABLE users RENAME COLUMN name TO full_name",
         "ALTER TABLE small RENAME a TO b2",
@@ -38,15 +39,20 @@ fn check(subject: &Subject) -> Option<Found> {
     if table.known.is_some_and(|r| r.column(&rename.subname).is_none()) {
         return None;
     }
+    if expand::name_is_taken(&table, &rename.subname, &rename.newname) {
+        return None;
+    }
     let message = format!(
         "renaming column {} of {} breaks every application that still uses the old name",
         rename.subname, table.sql
     );
-    let hint = expand_contract(&table, &rename.subname, &rename.newname);
-    Some(Found::advice(
+    let steps = expand::sequence(subject, &table, &rename.subname, Change::Rename(&rename.newname));
+    Some(expand::found(
+        RULE.name,
         message,
         "add the new column, keep both in step, deploy, then drop the old one",
-        hint,
+        expand_contract(&table, &rename.subname, &rename.newname),
+        steps,
     ))
 }
 

@@ -36,6 +36,7 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
         cleanup: None,
         null_message: None,
         rollback: None,
+        contract: None,
     }
 }
 
@@ -109,6 +110,7 @@ pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String
         ),
         brief: true,
         told,
+        also: None,
     })
 }
 
@@ -134,6 +136,7 @@ pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
             "removed the INVALID index {name} that an unfinished build on {} had left",
             table.sql
         ),
+        also: None,
     })
 }
 
