@@ -222,6 +222,7 @@ mod tests {
                 transition: false,
                 on_update: true,
                 on_delete: false,
+                comment: None,
             })
         };
         check(instead, update, "trigger of its own (tr)");
