@@ -553,7 +553,11 @@ impl<'a> Composer<'a> {
     /// What keeps the client's own UPDATE or DELETE from being carried out behind its transaction.
     fn why_not_later(&self, batches: &Batches) -> Option<String> {
         let temporary = self.whole.facts.relations.iter().find(|r| r.persistence == 't');
-        let view = self.whole.facts.target(self.whole.statement).filter(|target| target.kind == 'v');
+        let view = self
+            .whole
+            .facts
+            .target(self.whole.statement)
+            .filter(|target| target.kind == 'v');
         match (&batches.access, temporary) {
             _ if view.is_some() => Some("what reads the view's rows before the COMMIT is not known".to_string()),
             _ if batches.returns => Some("the rows of RETURNING are answered at once".to_string()),

@@ -166,8 +166,10 @@ async fn what_would_meet_the_old_rows_is_refused() {
         all(&session, &["ROLLBACK"]).await.unwrap();
     }
     // What cannot be carried out behind the transaction.
+    stage.direct("CREATE VIEW shown AS SELECT id, pages FROM books");
     let now = [
         ("DELETE FROM books RETURNING id", "RETURNING are answered at once"),
+        ("UPDATE shown SET pages = 0", "view's rows"),
         (
             "UPDATE books SET pages = 0 FROM pg_temp.wanted w WHERE w.id <> books.id",
             "may be gone by then",
