@@ -156,7 +156,7 @@ fn the_end_is_that_of_the_plain_statement(major: u32) {
         assert_eq!(ran.ok(), "ALTER TABLE\n");
         let contract = contract(&stage);
         println!("{contract}");
-        println!("{}{}", stage.psql(&contract).stderr, "");
+        println!("{}", stage.psql(&contract).stderr);
         assert_eq!(stage.direct(CATALOG), oracle.direct(CATALOG), "{statement}");
         assert_eq!(stage.direct(ROWS_BY_NAME), oracle.direct(ROWS_BY_NAME), "{statement}");
     }
