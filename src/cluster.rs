@@ -182,6 +182,49 @@ impl Cluster {
         }
     }
 
+    /// A server that follows this one, `standby` by name, with hot standby. The copy is made while this one runs; 15 or later.
+    pub fn standby(&self, settings: &[(&str, &str)]) -> Result<Cluster, String> {
+        let temp = make_directory(self.account)?;
+        let mut standby = Cluster {
+            bin_dir: self.bin_dir.clone(),
+            directory: temp.path().to_path_buf(),
+            port: free_port()?,
+            version: self.version,
+            account: self.account,
+            server: None,
+        };
+        // In one session, which keeps the backup open. Some of what is copied may go meanwhile: the server's log of what it
+        // did in between makes up for it.
+        let label = self.psql(
+            "postgres",
+            &format!(
+                "SELECT 'started' FROM pg_backup_start('standby', true)\n\\g /dev/null\n\\! cp -a '{}' '{}'\nSELECT labelfile FROM pg_backup_stop(false);",
+                self.data_dir().display(),
+                standby.data_dir().display()
+            ),
+        )?;
+        for name in ["postmaster.pid", "postmaster.opts"] {
+            fs::remove_file(standby.data_dir().join(name)).map_err(|e| format!("{name}: {e}"))?;
+        }
+        standby.write_data_file("backup_label", &format!("{label}\n"))?;
+        standby.write_data_file("standby.signal", "")?;
+        let primary = format!(
+            "host=127.0.0.1 port={} user=postgres application_name=standby",
+            self.port
+        );
+        standby.configure(&Options {
+            settings: &[&[("primary_conninfo", primary.as_str())], settings].concat(),
+            ..Options::default()
+        })?;
+        match standby.launch()? {
+            true => {
+                let _ = temp.keep();
+                Ok(standby)
+            }
+            false => Err(format!("port {} was taken by somebody else", standby.port)),
+        }
+    }
+
     /// SIGKILL to one backend of this server, after which the postmaster cuts all other sessions and recovers.
     pub fn kill_backend(&self, pid: i32) -> Result<(), String> {
         if process_stat(pid).map(|(_, parent)| parent) != Some(self.pid()) {
@@ -322,7 +365,7 @@ impl Cluster {
     fn is_ready(&self, pid: i32) -> bool {
         let text = fs::read_to_string(self.data_dir().join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
+        lines.first() == Some(&pid.to_string().as_str()) && matches!(lines.get(7), Some(&"ready" | &"standby"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which events of a log are wanted: told from the raw line where that is possible, since most lines are not wanted and
 //! reading JSON is what costs. Start at [`Filter`]; [`Selector::select`] takes a line.
 
+use super::brief::Brief;
 use super::time::{TIMESTAMP_BYTES, timestamp};
 use super::{Event, Phase};
 use memchr::memmem::{Finder, find};
@@ -52,16 +53,33 @@ pub struct Selector {
 
 /// The chain's keys and the time stand before the kind and the id.
 const HEAD_BYTES: usize = 320;
+const TIME_KEY: &[u8] = b"\"time\":\"";
+const KIND_KEY: &[u8] = b"\"event\":\"";
+const ID_KEY: &[u8] = b"\"id\":\"";
+
+/// Behind a key: usually right where it is expected, as the log itself writes it.
+fn behind<'a>(head: &'a [u8], key: &[u8], expected: usize) -> Option<&'a [u8]> {
+    let there = head.get(expected..).and_then(|rest| rest.strip_prefix(key));
+    there.or_else(|| head.get(find(head, key)? + key.len()..))
+}
+
+fn offset(head: &[u8], rest: &[u8]) -> usize {
+    head.len() - rest.len()
+}
+
+fn quoted(rest: &[u8]) -> Option<&[u8]> {
+    rest.get(..memchr::memchr(b'"', rest)?)
+}
 
 /// A line's kind, and its id where it is an event.
 pub fn kind_and_id(line: &[u8]) -> (LineKind, &[u8]) {
     let head = line.get(..HEAD_BYTES).unwrap_or(line);
-    let after = |key: &[u8]| find(head, key).and_then(|at| head.get(at + key.len()..));
-    let value = |key: &[u8]| {
-        let rest = after(key)?;
-        rest.get(..memchr::memchr(b'"', rest)?)
-    };
-    let phase = match value(b"\"event\":\"") {
+    // `{"v":1,"seq":42,"prev":"…","time":"…","event":"statement","id":"…"`: only the number's length differs.
+    let time = time_of(line).map_or(0, |time| time.as_ptr() as usize - line.as_ptr() as usize);
+    let kind = behind(head, KIND_KEY, time + TIMESTAMP_BYTES + 2);
+    let id_at = |kind: &[u8]| offset(head, kind) + quoted(kind).map_or(0, <[u8]>::len) + 2;
+    let id = kind.map_or(0, id_at);
+    let phase = match kind.and_then(quoted) {
         Some(b"statement") => Phase::Statement,
         Some(b"step") => Phase::Step,
         Some(b"planned") => Phase::Planned,
@@ -70,13 +88,22 @@ pub fn kind_and_id(line: &[u8]) -> (LineKind, &[u8]) {
         Some(b"log") => return (LineKind::Log, b""),
         _ => return (LineKind::Unknown, b""),
     };
-    (LineKind::Event(phase), value(b"\"id\":\"").unwrap_or_default())
+    let id = behind(head, ID_KEY, id).and_then(quoted);
+    (LineKind::Event(phase), id.unwrap_or_default())
 }
 
 /// The `time` of a line, as it is written.
 fn time_of(line: &[u8]) -> Option<&[u8]> {
-    let at = find(line.get(..HEAD_BYTES).unwrap_or(line), b"\"time\":\"")? + 8;
-    line.get(at..at + TIMESTAMP_BYTES)
+    /// `{"v":1,"seq":` and, behind the number, `,"prev":"`, the hash and `",`.
+    const BEFORE: usize = 13;
+    const AFTER: usize = 9 + 64 + 2;
+    let head = line.get(..HEAD_BYTES).unwrap_or(line);
+    let digits = head
+        .iter()
+        .skip(BEFORE)
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    behind(head, TIME_KEY, BEFORE + digits + AFTER)?.get(..TIMESTAMP_BYTES)
 }
 
 impl Selector {
@@ -118,6 +145,21 @@ impl Selector {
         Ok(self.matches(&event).then_some(event))
     }
 
+    /// The same, of which only what lists show is read where that is enough to tell.
+    pub fn brief<'a>(&self, line: &'a [u8]) -> Result<Option<Brief<'a>>, serde_json::Error> {
+        if !self.may_match(line) {
+            return Ok(None);
+        }
+        if self.filter.table.is_some() || self.text.is_some() {
+            let event: Event = serde_json::from_slice(line)?;
+            if !self.matches(&event) {
+                return Ok(None);
+            }
+        }
+        let brief: Brief = serde_json::from_slice(line)?;
+        Ok(self.fits(&brief).then_some(brief))
+    }
+
     /// What the raw text can tell: false is certain.
     fn may_match(&self, line: &[u8]) -> bool {
         if self.since.is_some() || self.until.is_some() {
@@ -132,9 +174,18 @@ impl Selector {
             .iter()
             .chain(&self.outcome)
             .all(|needle| needle.find(line).is_some())
+            && self.text.as_ref().is_none_or(|text| may_say(line, text))
     }
 
     pub fn matches(&self, event: &Event) -> bool {
+        let filter = &self.filter;
+        self.fits(&Brief::from(event))
+            && filter.table.as_ref().is_none_or(|table| names_table(event, table))
+            && self.text.as_ref().is_none_or(|text| says(event, text))
+    }
+
+    /// All but the table and the text.
+    fn fits(&self, event: &Brief) -> bool {
         let filter = &self.filter;
         let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
         is(&filter.action, &event.action)
@@ -143,8 +194,8 @@ impl Selector {
             && is(&filter.database, &event.database)
             && is(&filter.outcome, &event.outcome)
             && filter.id.as_ref().is_none_or(|id| has_id(&event.id, id))
-            && filter.since.is_none_or(|since| event.time >= since)
-            && filter.until.is_none_or(|until| event.time < until)
+            && self.since.as_ref().is_none_or(|since| *event.time >= **since)
+            && self.until.as_ref().is_none_or(|until| *event.time < **until)
             && filter
                 .longer_than
                 .is_none_or(|least| event.duration_ms > least.as_secs_f64() * 1e3)
@@ -152,9 +203,21 @@ impl Selector {
                 .rule
                 .as_ref()
                 .is_none_or(|rule| event.findings.iter().any(|found| found.rule == *rule))
-            && filter.table.as_ref().is_none_or(|table| names_table(event, table))
-            && self.text.as_ref().is_none_or(|text| says(event, text))
     }
+}
+
+/// Whether the text may be in the line, in whatever case. Other letters than ASCII's have cases of their own, and what JSON
+/// escapes looks otherwise: there the event must be read.
+fn may_say(line: &[u8], text: &str) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    let (Some(first), true) = (text.bytes().next(), text.bytes().all(is_plain)) else {
+        return true;
+    };
+    let begins = |at: usize| {
+        let there = line.get(at..at + text.len());
+        there.is_some_and(|there| there.eq_ignore_ascii_case(text.as_bytes()))
+    };
+    memchr::memchr2_iter(first, first.to_ascii_uppercase(), line).any(begins) || !line.is_ascii()
 }
 
 fn has_id(id: &str, wanted: &str) -> bool {

@@ -5,6 +5,7 @@
 //! remember to. Start at [`Event`] for the format (docs/audit.md explains every key), at [`read`] to read logs.
 
 pub mod after;
+pub mod brief;
 pub mod chain;
 mod file;
 pub mod filter;
@@ -148,6 +149,8 @@ pub struct StepRecord {
     pub lock_wait_ms: f64,
     /// Who was seen holding it meanwhile.
     pub blockers: Vec<Blocker>,
+    /// Why nobody could be seen, where nobody looked.
+    pub blockers_unknown: Option<String>,
     pub rows: Option<u64>,
     /// done | skipped | failed | cancelled | not run
     pub outcome: String,

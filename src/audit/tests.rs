@@ -726,3 +726,134 @@ fn one_statement_s_story_and_gzip() {
         .find_map(Result::err);
     assert!(failed.is_some_and(|error| error.to_string().contains("gzip could not read all of it")));
 }
+
+/// What is told from the raw line, or from a part of the event, is what the whole event tells.
+#[test]
+fn lines_are_told_as_their_events_are() {
+    use super::brief::Brief;
+    use super::filter::{Filter, LineKind, Selector, kind_and_id};
+    let texts = [
+        "DROP TABLE Users",
+        "say \"é\\\n",
+        "\u{212a}elvin",
+        "İzmir",
+        "tab\t=1",
+        "",
+    ];
+    let outcomes = ["done", "failed", "rejected"];
+    let mut events = Vec::new();
+    for (n, text) in texts.iter().cycle().take(24).enumerate() {
+        let mut one = event(text);
+        one.id = format!("abcd2345-{}.{n}", n % 3);
+        one.time += Duration::from_secs(n as u64 / 4 * 3600);
+        one.user = texts[n % 5].into();
+        one.application_name = if n % 2 == 0 { "psql".into() } else { "é \"x\"".into() };
+        one.outcome = outcomes[n % 3].into();
+        one.action = ["rewrite", "reject"][n % 2].into();
+        one.relations = vec![
+            ["public.users", "shop.orders", "a.\"b"][n % 3].into(),
+            "public.t".into(),
+        ];
+        one.findings = (0..n % 3)
+            .map(|i| FindingRecord {
+                rule: ["drop-table", "lock-queue"][i].into(),
+                message: format!("Message {n}"),
+                ..FindingRecord::default()
+            })
+            .collect();
+        (one.rows, one.duration_ms, one.error) =
+            (Some(n as u64), n as f64 * 100.0, (n % 2 == 0).then(|| text.to_string()));
+        events.push(one);
+    }
+    let some = |text: &str| Some(text.to_string());
+    let at = |hours: u64| Some(event("").time + Duration::from_secs(hours * 3600));
+    let mut filters = vec![Filter::default()];
+    for text in [
+        "drop table",
+        "é",
+        "kelvin",
+        "i",
+        "say \"",
+        "\\",
+        "message 7",
+        "nowhere",
+        "USERS",
+        "=1",
+    ] {
+        filters.push(Filter {
+            text: some(text),
+            ..Filter::default()
+        });
+    }
+    for name in ["users", "public.users", "a.\"b", "\"b", "t", "sers"] {
+        filters.push(Filter {
+            table: some(name),
+            ..Filter::default()
+        });
+        filters.push(Filter {
+            user: some(name),
+            ..Filter::default()
+        });
+    }
+    filters.extend(texts.map(|text| Filter {
+        user: some(text),
+        ..Filter::default()
+    }));
+    filters.extend([
+        Filter {
+            outcome: some("failed"),
+            ..Filter::default()
+        },
+        Filter {
+            action: some("reject"),
+            rule: some("lock-queue"),
+            ..Filter::default()
+        },
+        Filter {
+            id: some("2.5"),
+            ..Filter::default()
+        },
+        Filter {
+            application_name: some("é \"x\""),
+            ..Filter::default()
+        },
+        Filter {
+            since: at(2),
+            until: at(4),
+            ..Filter::default()
+        },
+        Filter {
+            longer_than: Some(Duration::from_millis(700)),
+            database: some("shop"),
+            ..Filter::default()
+        },
+    ]);
+    let (mut out, mut link, mut found) = (Vec::new(), chain::Link::default(), 0);
+    for one in &events {
+        out.clear();
+        link = chain::seal(link, &serde_json::to_vec(one).unwrap(), &mut out);
+        let line = out.strip_suffix(b"\n").unwrap();
+        assert_eq!(
+            kind_and_id(line),
+            (LineKind::Event(Phase::Statement), one.id.as_bytes())
+        );
+        // Where the keys stand elsewhere, they are found all the same.
+        let moved = [b"{\"other\":1,", &line[1..]].concat();
+        assert_eq!(
+            kind_and_id(&moved),
+            (LineKind::Event(Phase::Statement), one.id.as_bytes())
+        );
+        for filter in &filters {
+            let selector = Selector::new(filter.clone());
+            let whole = selector.matches(one);
+            found += u32::from(whole);
+            assert_eq!(selector.select(line).unwrap().is_some(), whole, "{filter:?} {one:?}");
+            let brief = selector.brief(line).unwrap();
+            assert_eq!(brief.is_some(), whole, "{filter:?} {one:?}");
+            if let Some(brief) = brief {
+                assert_eq!(format!("{brief:?}"), format!("{:?}", Brief::from(one)));
+            }
+        }
+    }
+    assert!(found > 150, "{found}");
+}

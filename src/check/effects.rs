@@ -356,6 +356,7 @@ fn unknown_column(name: &str, not_null: bool) -> Column {
         base_type: None,
         collation: None,
         analyzed: false,
+        is_enum: false,
     }
 }
 

@@ -79,7 +79,7 @@ impl Live {
             self.search_path = search_path.map(str::to_string);
         }
         let json = self.value(&Request::of(statement).sql())?.unwrap_or_default();
-        Facts::decode(json.as_bytes())
+        Facts::decode(&json)
     }
 
     /// How many rows the planner expects an UPDATE or DELETE to touch; None if the server cannot say, as where the files

@@ -7,7 +7,7 @@ pub mod ledger;
 pub mod traffic;
 
 use crate::audit::after::Waits;
-use crate::audit::{Audit, Event, Who};
+use crate::audit::{Audit, Blocker, Event, Who};
 use crate::plan::policy::Literals;
 use dashmap::DashMap;
 use ledger::Ledger;
@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot};
 use traffic::Traffic;
 
@@ -181,6 +181,16 @@ pub struct Seat {
     flow: Arc<Flow>,
     plan: Mutex<Option<PlanNow>>,
     watch: Mutex<Option<Watch>>,
+    held: Mutex<Held>,
+}
+
+/// Whom the session's server process was seen waiting for while a step's statement ran.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The last time, and when that was.
+    pub now: Option<(Instant, Vec<Blocker>)>,
+    /// All of the step.
+    pub seen: Vec<Blocker>,
 }
 
 /// What is looked for while a plan runs, and what was seen.
@@ -336,6 +346,7 @@ impl Seat {
     }
 
     pub fn step_begins(&self, n: usize, lock_name: &str, relation: &str) {
+        *lock(&self.held) = Held::default();
         self.change(|plan| {
             plan.step = n;
             plan.step_since = SystemTime::now();
@@ -345,6 +356,10 @@ impl Seat {
             (plan.rows, plan.left_s, plan.done) = (None, None, None);
             (plan.blocked_by, plan.phase) = (None, None);
         });
+    }
+
+    pub fn held(&self) -> MutexGuard<'_, Held> {
+        lock(&self.held)
     }
 
     /// Does nothing where no plan runs.
@@ -413,6 +428,10 @@ impl std::ops::Deref for Seated {
 }
 
 impl Seated {
+    pub fn shared(&self) -> Arc<Seat> {
+        Arc::clone(&self.seat)
+    }
+
     /// From now on waits for these relations are noted, if there is a control connection.
     pub fn watch(&self, relations: Vec<u32>) {
         *lock(&self.seat.watch) = Some(Watch {
@@ -481,6 +500,7 @@ impl Live {
             flow,
             plan: Mutex::new(None),
             watch: Mutex::new(None),
+            held: Mutex::default(),
         });
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.seats.insert(who.session, Arc::clone(&seat));
@@ -533,15 +553,11 @@ impl Live {
         questions
     }
 
-    /// The seat of the session with that server process, if it has a plan.
-    pub fn change_plan_of(&self, backend_pid: i32, change: impl FnOnce(&mut PlanNow)) {
-        let seat = self
-            .seats
-            .iter()
-            .find(|seat| lock(&seat.who).backend_pid == backend_pid);
-        if let Some(seat) = seat {
-            seat.change(change);
-        }
+    /// The seat of the session with that server process.
+    pub fn seat_of(&self, backend_pid: i32) -> Option<Arc<Seat>> {
+        let mut seats = self.seats.iter();
+        let seat = seats.find(|seat| lock(&seat.who).backend_pid == backend_pid);
+        seat.map(|seat| Arc::clone(&seat))
     }
 
     /// Sessions so far.

@@ -11,6 +11,7 @@ pub mod limited;
 mod lookup;
 pub mod shape;
 mod text;
+mod through;
 
 use super::facts::{Facts, Relation};
 use super::jobs;
@@ -66,6 +67,8 @@ struct KeyColumn {
     /// `"t"."id"`, as it is written where the relation is in reach.
     reference: String,
     type_name: String,
+    /// Its value as text.
+    text: String,
 }
 
 /// Values of the key columns as text, as the server printed them.
@@ -102,6 +105,9 @@ const SETTINGS: [(&str, &str); 4] = [
 impl Batches {
     /// Why not, as a sentence for the client, if the statement cannot be split so that each row is changed exactly once.
     pub fn new(statement: &Statement, relation: &Relation, facts: &Facts) -> Result<Batches, String> {
+        let verb = Tree::of(&statement.node).map_or("", |tree| tree.verb);
+        let table = through::table(relation, facts, verb)?;
+        let relation = table.as_ref();
         let key = usable_key(statement, relation)?;
         judge::statement(statement, relation, facts, &key)?;
         let repeatable = judge::repeatable(statement, relation, facts);
@@ -198,11 +204,16 @@ impl Batches {
         const BYTES: f64 = 100.0;
         let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be split into batches")?;
         let parts = parts(statement).ok_or("its text could not be taken apart")?;
-        let column = |(name, type_name): &(String, String)| KeyColumn {
-            name: name.clone(),
-            reference: format!("{}.{}", quote_ident(&parts.qualifier), quote_ident(name)),
-            type_name: type_name.clone(),
+        let column = |(name, type_name): &(String, String)| {
+            let reference = format!("{}.{}", quote_ident(&parts.qualifier), quote_ident(name));
+            Some(KeyColumn {
+                text: exact_text(&reference, type_name, is_enum(relation, name))?,
+                name: name.clone(),
+                reference,
+                type_name: type_name.clone(),
+            })
         };
+        let key = key.iter().map(column).collect::<Option<Vec<_>>>();
         let subselect = tree
             .condition
             .is_some_and(|condition| super::mentions::Mentions::within(condition).subselect);
@@ -221,7 +232,7 @@ impl Batches {
             anew: false,
             resumes: None,
             returns: parts.returning.is_some(),
-            key: key.iter().map(column).collect(),
+            key: key.ok_or("its key has no exact text")?,
             ctes: parts.ctes,
             head: parts.head,
             from: parts.relation,
@@ -330,7 +341,7 @@ impl Batches {
     }
 
     fn texts(&self) -> String {
-        self.list(|_, column| exact_text(&column.reference, &column.type_name).unwrap_or_default())
+        self.list(|_, column| column.text.clone())
     }
 
     /// One item per key column, numbered from 1.
@@ -355,13 +366,18 @@ fn usable_key(statement: &Statement, relation: &Relation) -> Result<Vec<(String,
     let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be split into batches")?;
     judge::table(relation, tree.verb)?;
     let key = walkable_key(relation)?;
-    match key.iter().find(|(_, type_name)| exact_text("", type_name).is_none()) {
+    let is_exact = |(name, type_name): &&(String, String)| exact_text("", type_name, is_enum(relation, name)).is_some();
+    match key.iter().find(|column| !is_exact(column)) {
         Some((name, type_name)) => Err(format!(
             "the text form of key column {name}, of type {type_name}, is not known to be exact, so that a batch could not start \
              where the last one ended"
         )),
         None => Ok(key),
     }
+}
+
+fn is_enum(relation: &Relation, column: &str) -> bool {
+    relation.column(column).is_some_and(|column| column.is_enum)
 }
 
 /// What is known of an UPDATE's or DELETE's size before the planner is asked.
@@ -427,7 +443,7 @@ mod tests {
             column("n", "integer"),
             column("flag", "boolean"),
             column("created", "timestamp with time zone"),
-            column("f", "double precision"),
+            column("f", "interval"),
         ];
         let index = Index {
             oid: 1,
@@ -477,7 +493,7 @@ mod tests {
     }
 
     /// Where `u` and the view `v` are there too, and some functions are known.
-    fn facts(target: &Relation) -> Facts {
+    pub fn facts(target: &Relation) -> Facts {
         let other = |name: &str, kind, oid| Relation {
             asked: Name {
                 schema: None,
@@ -772,7 +788,7 @@ mod tests {
         let s = statement("UPDATE t SET flag = true");
         let refused = |relation: &Relation| Batches::new(&s, relation, &facts(relation)).map(|_| ()).unwrap_err();
         assert!(refused(&table(&[])).contains("no primary key"));
-        assert!(refused(&table(&["f"])).contains("double precision"));
+        assert!(refused(&table(&["f"])).contains("interval"));
         for (kind, expect) in [('v', "view"), ('f', "foreign table")] {
             assert!(refused(&Relation { kind, ..table(&["id"]) }).contains(expect));
         }

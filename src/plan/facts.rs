@@ -8,6 +8,8 @@ use super::outbox::Waiting;
 use super::splice::quote_literal;
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -46,6 +48,15 @@ pub struct Request {
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
 const CATALOG_QUERY: &str = include_str!("facts.sql");
 const KEYS_QUERY: &str = include_str!("facts_keys.sql");
+
+/// What encode(…, 'base64') gives, in lines. In a database in SQL_ASCII any bytes may be in it.
+fn json_of(answer: &str) -> Result<String, String> {
+    let lines: String = answer.split_ascii_whitespace().collect();
+    let bytes = STANDARD
+        .decode(lines)
+        .map_err(|error| format!("the catalog query's answer cannot be read: {error}"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
 
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
@@ -90,27 +101,20 @@ impl Request {
         let names = if self.names_may_collide { "true" } else { "false" };
         let domain_users = if self.domain_users { "true" } else { "false" };
         let column_users = if self.column_users { "true" } else { "false" };
-        let parts = [
+        let values = [
             ("{relations}", rows(&self.relations)),
             ("{functions}", rows(&self.functions)),
             ("{types}", rows(&self.types)),
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
             ("{column_users}", column_users.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
-            ("{names}", names.to_owned()),
         ];
         let mut rest = CATALOG_QUERY.trim_end();
         let mut sql = String::with_capacity(rest.len() + 256);
-        for (mark, value) in parts {
-            if let Some((before, after)) = rest.split_once(mark) {
-                sql.push_str(before);
-                sql.push_str(&value);
-                rest = after;
-            }
+        while let Some((at, (mark, value))) = values.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min() {
+            sql.push_str(&rest[..at]);
+            sql.push_str(value);
+            rest = &rest[at + mark.len()..];
         }
         sql.push_str(rest);
         sql
@@ -134,8 +138,9 @@ impl Request {
     }
 
     /// The answer to [`Request::keys_sql`]: the target, with what that asks for, or None if there is no such relation.
-    pub fn decode_keys(json: &[u8]) -> Result<Option<Relation>, String> {
-        let relations: Vec<Relation> = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    pub fn decode_keys(answer: Option<&str>) -> Result<Option<Relation>, String> {
+        let Some(answer) = answer else { return Ok(None) };
+        let relations: Vec<Relation> = serde_json::from_str(&json_of(answer)?).map_err(|error| error.to_string())?;
         Ok(relations.into_iter().next())
     }
 
@@ -572,6 +577,10 @@ pub struct Relation {
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
     pub tree: Vec<u32>,
+    /// Of a partitioned table: the columns of unique keys that all its partitions have; only asked for an UPDATE or DELETE.
+    pub leaf_keys: Vec<Vec<String>>,
+    /// Of a view; only asked for an UPDATE or DELETE.
+    pub view: Option<View>,
     /// CREATE RULE, other than a view's own.
     pub rules: Vec<RewriteRule>,
     /// None: every row is seen.
@@ -605,6 +614,8 @@ pub struct Column {
     /// Of a domain: the type below all domains.
     #[serde(default)]
     pub base_type: Option<String>,
+    #[serde(default)]
+    pub is_enum: bool,
     /// Proven: a NOT VALID constraint does not count.
     pub not_null: bool,
     /// Of a generated column its expression. Empty where it could not be asked for a lock.
@@ -694,6 +705,24 @@ pub struct RewriteRule {
     pub on_delete: bool,
 }
 
+/// What a view is made of, as far as it decides whether an UPDATE or DELETE through it can be split.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct View {
+    /// The only relation that it reads.
+    pub base: Option<u32>,
+    /// pg_relation_is_updatable without triggers: 4 is UPDATE, 16 DELETE. 0 where it could not be asked for a lock.
+    pub writes: i32,
+    /// Its columns that are plain columns of the base: their names here and there.
+    pub columns: Vec<(String, String)>,
+    /// security_barrier
+    pub barrier: bool,
+    pub subselect: bool,
+    /// A function that it calls which may answer otherwise from batch to batch.
+    pub unsteady: Option<String>,
+    /// Which rows it shows may depend on the session, not only on the role.
+    pub opaque: bool,
+}
+
 /// The policies that decide which rows the role may see and change.
 #[derive(Clone, Debug, Deserialize)]
 pub struct RowSecurity {
@@ -767,8 +796,13 @@ pub fn planned_rows(json: &str) -> Option<f64> {
 
 impl Facts {
     /// Reads the answer of [`Request::sql`].
-    pub fn decode(json: &[u8]) -> Result<Facts, String> {
-        serde_json::from_slice(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
+    /// The answer to [`Request::sql`].
+    pub fn decode(answer: &str) -> Result<Facts, String> {
+        Facts::of_json(&json_of(answer)?)
+    }
+
+    fn of_json(json: &str) -> Result<Facts, String> {
+        serde_json::from_str(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
     }
 
     /// What is known without a server: nothing, so the rules assume that relations exist and are large.
@@ -861,8 +895,8 @@ impl Relation {
         self.constraints.iter().find(|c| c.name == name)
     }
 
-    /// Columns (name, type) by which every row can be told apart and walked in order: the primary key, else a unique,
-    /// valid, immediate, whole-table btree index of NOT NULL columns.
+    /// Columns (name, type below all domains) by which every row can be told apart and walked in order: the primary key, else
+    /// a unique, valid, immediate, whole-table btree index of NOT NULL columns.
     pub fn usable_key(&self) -> Option<Vec<(String, String)>> {
         let usable = |i: &&Index| i.unique && i.valid && i.ready && i.immediate && !i.partial && i.method == "btree";
         let primary_first = self
@@ -871,17 +905,35 @@ impl Relation {
             .filter(|i| i.primary)
             .chain(self.indexes.iter().filter(|i| !i.primary));
         primary_first.filter(usable).find_map(|index| {
-            let of = |name: &Option<String>| {
-                let column = self.column(name.as_deref()?)?;
-                column.not_null.then(|| (column.name.clone(), column.type_name.clone()))
-            };
-            index
+            let not_null = |name: &str| self.column(name).is_some_and(|column| column.not_null);
+            let names = index
                 .columns
                 .iter()
-                .map(of)
-                .collect::<Option<Vec<_>>>()
-                .filter(|key| !key.is_empty())
+                .map(|name| name.as_deref().filter(|name| not_null(name)));
+            self.typed(&names.collect::<Option<Vec<_>>>()?)
         })
+    }
+
+    /// The same, or of a partitioned table without one a key that each of its partitions has: a row of another partition
+    /// may have the same.
+    pub fn walking_key(&self) -> Option<Vec<(String, String)>> {
+        let of = |key: &Vec<String>| self.typed(&key.iter().map(String::as_str).collect::<Vec<_>>());
+        self.usable_key().or_else(|| self.leaf_keys.first().and_then(of))
+    }
+
+    fn typed(&self, names: &[&str]) -> Option<Vec<(String, String)>> {
+        let of = |name: &&str| {
+            let column = self.column(name)?;
+            Some((
+                column.name.clone(),
+                column.base_type.as_ref().unwrap_or(&column.type_name).clone(),
+            ))
+        };
+        names
+            .iter()
+            .map(of)
+            .collect::<Option<Vec<_>>>()
+            .filter(|key| !key.is_empty())
     }
 }
 
@@ -1054,6 +1106,7 @@ mod tests {
             "pg_get_expr(",
             "pg_get_indexdef(",
             "pg_get_constraintdef(",
+            "pg_relation_is_updatable(",
         ] {
             let guarded = CATALOG_QUERY.lines().collect::<Vec<_>>();
             let uses: Vec<_> = (0..guarded.len()).filter(|&i| guarded[i].contains(function)).collect();
@@ -1100,7 +1153,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_decoded() {
-        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let facts = Facts::of_json(ANSWER).unwrap();
         assert_eq!(
             (facts.server_version, facts.lock_timeout_ms, facts.override_.as_deref()),
             (180004, 70000, Some("x"))
@@ -1147,12 +1200,12 @@ mod tests {
                 .iter()
                 .any(|t| t.asked.name == "d3" && t.kind == 'd' && t.constrained)
         );
-        assert!(Facts::decode(b"{}").unwrap_err().contains("server_version"));
+        assert!(Facts::of_json("{}").unwrap_err().contains("server_version"));
     }
 
     #[test]
     fn keys_that_tell_rows_apart() {
-        let facts = Facts::decode(ANSWER.as_bytes()).unwrap();
+        let facts = Facts::of_json(ANSWER).unwrap();
         let check = |change: fn(&mut Relation), expect: Option<&str>| {
             let mut users = facts.relations[0].clone();
             change(&mut users);

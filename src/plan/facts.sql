@@ -25,6 +25,18 @@ heirs(oid) AS (
   SELECT h.inhrelid FROM named m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid WHERE {names}
   UNION
   SELECT h.inhrelid FROM heirs t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
+-- What is behind a view that an UPDATE or DELETE names, and behind the views there. 2618 is pg_rewrite, 1259 pg_class.
+behind(oid) AS (
+  SELECT d.refobjid FROM named m
+  JOIN pg_catalog.pg_class c ON c.oid = m.oid AND c.relkind = 'v'
+  JOIN pg_catalog.pg_rewrite r ON r.ev_class = m.oid AND r.ev_type = '1'
+  JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> m.oid
+  WHERE NOT {names}
+  UNION
+  SELECT d.refobjid FROM behind b
+  JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v'
+  JOIN pg_catalog.pg_rewrite r ON r.ev_class = b.oid AND r.ev_type = '1'
+  JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> b.oid),
 -- With an index comes its table: that tells what the index is for, and whose readers a lock stops.
 wanted(s, n, oid) AS (
   SELECT m.s, m.n, m.oid FROM named m
@@ -32,6 +44,10 @@ wanted(s, n, oid) AS (
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM heirs h JOIN pg_catalog.pg_class c ON c.oid = h.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'f')
+  UNION ALL
+  SELECT ns.nspname::text, c.relname::text, c.oid
+  FROM behind b JOIN pg_catalog.pg_class c ON c.oid = b.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'f', 'v')
   UNION ALL
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM (SELECT DISTINCT i.indrelid FROM named m JOIN pg_catalog.pg_index i ON i.indexrelid = m.oid) t
@@ -103,7 +119,8 @@ users(s, n, oid) AS (
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm')),
 -- Whether it matters what else depends on a column.
 depends(asked) AS (SELECT {column_users})
-SELECT pg_catalog.json_build_object(
+-- As ASCII: the client's encoding may lack characters of names that the client never wrote.
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
   'database', pg_catalog.current_database(),
   'role', current_user,
@@ -159,6 +176,58 @@ SELECT pg_catalog.json_build_object(
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
     -- Itself and what inherits from it: an UPDATE's other tables are compared with its target.
     'tree', CASE WHEN {names} THEN '[]'::json ELSE (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t WHERE t.root = f.oid) END,
+    -- Keys that every partition has, where the parent itself may have none: unique, whole, in the plain order of the columns.
+    'leaf_keys', CASE WHEN {names} OR f.relkind <> 'p' THEN '[]'::json ELSE coalesce((
+      SELECT pg_catalog.json_agg(v.columns ORDER BY v.is_primary DESC, v.columns)
+      FROM (
+        SELECT k.columns, pg_catalog.bool_and(k.is_primary) AS is_primary
+        FROM (
+          SELECT t.oid, i.indisprimary AS is_primary, (
+            SELECT pg_catalog.array_agg(a.attname::text ORDER BY p.at)
+            FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) p(at)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = t.oid AND a.attnum = i.indkey[p.at] AND a.attnotnull AND i.indoption[p.at] = 0
+              AND i.indcollation[p.at] = a.attcollation
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey))
+            JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[p.at] AND o.opcdefault
+            HAVING pg_catalog.count(*) = i.indnkeyatts) AS columns
+          FROM tree t
+          JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate AND i.indpred IS NULL
+          JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid AND x.relkind = 'i' AND x.relam = 403
+          WHERE t.root = f.oid) k
+        WHERE k.columns IS NOT NULL
+        GROUP BY k.columns
+        HAVING pg_catalog.count(DISTINCT k.oid) = (SELECT pg_catalog.count(*) FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind <> 'p' WHERE t.root = f.oid)) v), '[]'::json) END,
+    -- Of a view that PostgreSQL itself can write through: which of its columns are plain columns of what is behind it, and what
+    -- it evaluates, from the stored query's text. Names in it have no blanks that are not escaped, so that none looks like a mark.
+    'view', CASE WHEN NOT {names} AND f.relkind = 'v' THEN (
+      SELECT pg_catalog.json_build_object(
+        'base', w.base::pg_catalog.int8,
+        'writes', CASE WHEN EXISTS (SELECT FROM found g WHERE g.is_busy AND g.oid IN (SELECT b.oid FROM behind b UNION SELECT f.oid)) THEN 0
+          ELSE pg_catalog.pg_relation_is_updatable(f.oid, false) END,
+        'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_array(va.attname, ba.attname))
+          FROM pg_catalog.regexp_matches(w.query, ':resno ([0-9]+) :resname [^:]+ :ressortgroupref [0-9]+ :resorigtbl ([0-9]+) :resorigcol ([0-9]+) :resjunk false', 'g') m(found)
+          JOIN pg_catalog.pg_attribute va ON va.attrelid = f.oid AND va.attnum = m.found[1]::pg_catalog.int2
+          JOIN pg_catalog.pg_attribute ba ON ba.attrelid = w.base AND ba.attnum = m.found[3]::pg_catalog.int2 AND ba.attnum > 0
+          WHERE m.found[2]::pg_catalog.oid = w.base), '[]'::json),
+        'barrier', EXISTS (SELECT FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.pg_options_to_table(c.reloptions) o
+          WHERE c.oid = f.oid AND o.option_name = 'security_barrier' AND o.option_value::bool),
+        'subselect', pg_catalog.strpos(w.query, '{SUBLINK ') > 0,
+        -- VOLATILE, or neither the server's own nor IMMUTABLE.
+        'unsteady', (SELECT p.proname FROM pg_catalog.pg_proc p
+          WHERE p.oid IN (SELECT m.found[1]::pg_catalog.oid FROM pg_catalog.regexp_matches(w.query, ':(?:op)?funcid ([0-9]+)', 'g') m(found))
+            AND NOT (p.provolatile = 'i' OR (p.provolatile = 's' AND p.oid < 16384 AND p.proname !~ '_to_xml|^ts_stat')) LIMIT 1),
+        -- Another session of the same role may see other rows: by the server's own functions, SESSION_USER and its like, or policies.
+        'opaque', w.query ~ '[{]SQLVALUEFUNCTION :op 1[2-4] ' OR EXISTS (SELECT FROM pg_catalog.pg_proc p
+          WHERE p.oid IN (SELECT m.found[1]::pg_catalog.oid FROM pg_catalog.regexp_matches(w.query, ':(?:op)?funcid ([0-9]+)', 'g') m(found))
+            AND p.provolatile = 's' AND p.proname ~ '^(current_|inet_|pg_|has_|txid_|row_security)')
+          OR EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = w.base AND c.relrowsecurity))
+      FROM (
+        SELECT r.ev_action::text AS query, (
+          SELECT CASE WHEN pg_catalog.count(DISTINCT d.refobjid) = 1 THEN pg_catalog.min(d.refobjid::pg_catalog.int8)::pg_catalog.oid END
+          FROM pg_catalog.pg_depend d
+          WHERE d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> f.oid) AS base
+        FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type = '1') w) END,
     'rules', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
       FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
@@ -190,6 +259,7 @@ SELECT pg_catalog.json_build_object(
           UNION ALL
           SELECT y.typbasetype, y.typtypmod, true FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid AND y.typtype = 'd')
         SELECT pg_catalog.format_type(b.oid, b.modifier) FROM b JOIN pg_catalog.pg_type y ON y.oid = b.oid WHERE y.typtype <> 'd'),
+      'is_enum', (SELECT y.typtype = 'e' FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid),
       -- Since PostgreSQL 18 attnotnull is set for a NOT VALID constraint too.
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
@@ -331,4 +401,5 @@ SELECT pg_catalog.json_build_object(
         ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
       FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
       JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
-    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))
+    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+  ELSE 'UTF8' END), 'base64')

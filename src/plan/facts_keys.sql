@@ -1,4 +1,4 @@
-SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.json_build_object(
   'oid', c.oid::pg_catalog.int8,
   'kind', c.relkind,
   'has_jobs', EXISTS (SELECT FROM pg_catalog.pg_class j JOIN pg_catalog.pg_namespace n ON n.oid = j.relnamespace
@@ -15,6 +15,7 @@ SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
       LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
       WHERE k.at <= i.indnkeyatts)))
-    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique), '[]'::json)))
+    FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique), '[]'::json)))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+  ELSE 'UTF8' END), 'base64')
 FROM pg_catalog.pg_class c
 WHERE c.relname = {name} AND {visible}

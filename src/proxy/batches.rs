@@ -301,6 +301,7 @@ impl Session {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut contended = false;
+        let mut told = started;
         loop {
             let range = match self.next_range(batches, course).await? {
                 Ok(range) => range,
@@ -321,6 +322,17 @@ impl Session {
             }
             tries.waited += begun.elapsed();
             contended = true;
+            if told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms {
+                told = Instant::now();
+                let held = self.waits().told("; held by ", "; who holds them");
+                let Batches { verb, relation, .. } = batches;
+                let end = range.end.join(", ");
+                let text = format!(
+                    "{verb} {relation}: waiting for rows up to ({end}), try {}{held}",
+                    tries.count
+                );
+                self.relay.notice(&text).await?;
+            }
             if setting.policy.backfill.batch_target_ms > 0 {
                 course.size = (course.size / 2).max(SIZE_MIN.min(course.size));
             }
@@ -433,7 +445,7 @@ impl Session {
     }
 }
 
-/// Everything that is set for a transaction of ours, in one statement.
+/// Everything that is set for a transaction of ours, in one statement. One without a lock_timeout only reads keys, as exact text.
 pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Option<u64>) -> Ask {
     let kept = course
         .settings
@@ -443,8 +455,11 @@ pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Opti
         .settings()
         .iter()
         .map(|(name, value)| (*name, value.to_string()));
-    let lock = lock_timeout_ms.map(|ms| ("lock_timeout", format!("{ms}ms")));
-    let all: Vec<(&str, String)> = kept.chain(own).chain(lock).collect();
+    let last = match lock_timeout_ms {
+        Some(ms) => ("lock_timeout", format!("{ms}ms")),
+        None => ("extra_float_digits", "1".into()),
+    };
+    let all: Vec<(&str, String)> = kept.chain(own).chain([last]).collect();
     Ask::set_local_all(&all)
 }
 

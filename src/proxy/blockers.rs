@@ -1,19 +1,75 @@
-//! Who holds the lock that a step waits for, asked on the client's own connection between two tries.
+//! Who holds the lock that a step waits for: asked on the client's own connection between two tries, and where a statement
+//! itself waits, by the control connection.
 
+use super::Shared;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::relay::Broken;
 use super::session::Session;
 use crate::audit::{Blocker, query_of_another};
+use crate::live::{Control, Seat};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Literals;
 use crate::plan::splice::quote_literal;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Of a query, in a NOTICE and in the audit log.
 const QUERY_CHARACTERS_MAX: usize = 200;
 /// More would not help anybody.
 const BLOCKERS_MAX: usize = 5;
 
+/// How long somebody who was seen in the way is told of: between two tries nobody waits.
+const TOLD_FOR: Duration = Duration::from_secs(3);
+
+/// Whom a statement of this session waits for, which only the control connection sees while it runs.
+#[derive(Clone)]
+pub(super) struct Waits {
+    shared: Arc<Shared>,
+    seat: Arc<Seat>,
+}
+
+impl std::fmt::Debug for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waits").finish_non_exhaustive()
+    }
+}
+
+impl Waits {
+    pub fn unknown(&self) -> Option<&'static str> {
+        match self.shared.live.control() {
+            Control::Up => None,
+            Control::Down => Some("the control connection is down"),
+            Control::None => Some("there is no control connection (--control-dsn)"),
+        }
+    }
+
+    /// `known` and who it is, or `unknown` and why; nothing where nobody is in the way.
+    pub fn told(&self, known: &str, unknown: &str) -> String {
+        if let Some(why) = self.unknown() {
+            return format!("{unknown} is not known: {why}");
+        }
+        let held = self.seat.held();
+        let now = held.now.as_ref().filter(|(then, _)| then.elapsed() < TOLD_FOR);
+        match now.map(|(_, blockers)| blockers.as_slice()).unwrap_or_default() {
+            [] => String::new(),
+            blockers => format!("{known}{}", phrase(blockers)),
+        }
+    }
+
+    /// All that were seen in the step's way.
+    pub fn seen(&self) -> Vec<Blocker> {
+        self.seat.held().seen.clone()
+    }
+}
+
 impl Session {
+    pub(super) fn waits(&self) -> Waits {
+        Waits {
+            shared: Arc::clone(&self.shared),
+            seat: self.seat.shared(),
+        }
+    }
+
     /// Those that hold a lock on the relation, or on one that inherits from it, which conflicts with that mode; the oldest
     /// transaction first. What the role may not see is left out. A failure of the question means that nobody is named.
     pub(super) async fn blockers(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Blocker>, Broken> {
@@ -71,7 +127,7 @@ fn question(relation: &str, wanted: LockMode) -> String {
 }
 
 /// One line, without passwords and, where the policy says so, without literals.
-fn shortened(query: &str, literals: Literals) -> Option<String> {
+pub(super) fn shortened(query: &str, literals: Literals) -> Option<String> {
     let text = query_of_another(query, literals);
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = text.char_indices().nth(QUERY_CHARACTERS_MAX).map(|(end, _)| end);
@@ -93,11 +149,15 @@ fn mode_name(lock: &str) -> String {
 
 /// For a NOTICE or an error: `; held by …`, or nothing where nobody is known.
 pub(super) fn held_by(blockers: &[Blocker]) -> String {
-    if blockers.is_empty() {
-        return String::new();
+    match blockers {
+        [] => String::new(),
+        _ => format!("; held by {}", phrase(blockers)),
     }
+}
+
+fn phrase(blockers: &[Blocker]) -> String {
     let told: Vec<String> = blockers.iter().map(one).collect();
-    format!("; held by {}", told.join(" and "))
+    told.join(" and ")
 }
 
 fn one(blocker: &Blocker) -> String {
@@ -121,7 +181,12 @@ fn one(blocker: &Blocker) -> String {
     let pid = blocker.pid.unwrap_or_default();
     let who = who.join(" ");
     let comma = if who.is_empty() { "" } else { ", " };
-    format!("pid {pid} ({who}{comma}{state}{age}, {}{query})", blocker.lock)
+    // Of who stands in the way of a concurrent build, no lock is known: the end of its transaction is what counts.
+    let lock = match blocker.lock.as_str() {
+        "" => String::new(),
+        lock => format!(", {lock}"),
+    };
+    format!("pid {pid} ({who}{comma}{state}{age}{lock}{query})")
 }
 
 /// Adds those seen now to those seen before, with what is known of them now.

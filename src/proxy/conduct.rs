@@ -4,7 +4,7 @@
 //! every function means that the session itself is over.
 
 use super::Stop;
-use super::blockers::{held_by, merge};
+use super::blockers::{Waits, held_by, merge};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::judge::Parameters;
@@ -56,7 +56,13 @@ impl Session {
             let mut tries = Tries::default();
             self.seat.step_begins(n, step.lock.name(), &step.relation);
             let outcome = self.step(step, setting, &mut tries, (entry, n)).await;
+            let waits = self.waits();
             let record = entry.step(n);
+            // A brief step asks itself, between its tries.
+            if !matches!(step.mode, Mode::Brief { .. }) {
+                merge(&mut tries.seen, &waits.seen());
+                record.blockers_unknown = waits.unknown().map(str::to_owned);
+            }
             record.blockers = std::mem::take(&mut tries.seen);
             record.duration_ms = started.elapsed().as_secs_f64() * 1e3;
             record.lock_tries = tries.count;
@@ -391,27 +397,34 @@ impl Session {
             Ask::new(&step.sql),
         ];
         asks.extend(then.iter().map(Ask::new));
-        let answers = self.relay.ask(&asks, Closing::Sync, self.progress(&step.label)).await?;
+        let waits = self.waits();
+        let hears = self.progress(&step.label, &waits);
+        let answers = self.relay.ask(&asks, Closing::Sync, hears).await?;
         Ok(answers.map(|mut answers| Done {
             tag: Some(answers.swap_remove(2).tag),
         }))
     }
 
-    fn progress<'a>(&self, what: &'a str) -> Hears<'a> {
+    fn progress<'a>(&self, what: &'a str, waits: &'a Waits) -> Hears<'a> {
         Hears::Progress {
             what,
+            waits: Some(waits),
             every: Duration::from_millis(self.shared.policy().backfill.notice_ms),
         }
     }
 
     async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
         let started = Instant::now();
+        let waits = self.waits();
         if let Err(report) = self.left_behind(step, setting).await? {
             return Ok(Err(report));
         }
         loop {
             tries.count += 1;
-            let report = match self.without_timeouts(&step.sql, self.progress(&step.label)).await? {
+            let report = match self
+                .without_timeouts(&step.sql, self.progress(&step.label, &waits))
+                .await?
+            {
                 Ok(answer) => match self.left_behind(step, setting).await? {
                     // IF NOT EXISTS has met what another session's build has left meanwhile.
                     Ok(true) if tries.count < setting.policy.lock.concurrent_tries => continue,

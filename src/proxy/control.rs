@@ -4,7 +4,9 @@
 //! of the console and the review page. Without it nothing fails: what it would tell is then unknown. Start at [`run`].
 
 use super::Shared;
+use super::blockers::{merge, shortened};
 use super::desk::{self, told};
+use crate::audit::Blocker;
 use crate::live::traffic;
 use crate::live::{Blocked, Control, Question, Waiter};
 use std::sync::Arc;
@@ -43,6 +45,12 @@ const LOCKS: &str = "WITH w AS MATERIALIZED (SELECT l.*, pg_blocking_pids(l.pid)
      FROM pids p LEFT JOIN pg_stat_activity a ON a.pid = p.pid LEFT JOIN w ON w.pid = p.pid \
      LEFT JOIN pg_class c ON c.oid = w.relation \
      AND w.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) ORDER BY p.pid";
+
+/// One row: the sessions with these processes, as [`Blocker`]s.
+const HOLDERS: &str = "SELECT jsonb_agg(jsonb_build_object('pid', a.pid, 'user', a.usename, 'application_name', a.application_name, \
+     'client', a.client_addr::text, 'state', CASE WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END, \
+     'age_s', round(extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.query_start))::numeric, 1), 'lock', '', \
+     'query', nullif(a.query, '<insufficient privilege>')))::text FROM pg_stat_activity a WHERE a.pid = ANY ($1)";
 
 const PROGRESS: &str = "SELECT pid, phase, CASE WHEN blocks_total > 0 THEN blocks_done::float8 / blocks_total \
      WHEN tuples_total > 0 THEN tuples_done::float8 / tuples_total \
@@ -137,7 +145,9 @@ async fn serve(
             }
         }
         if !watched.is_empty() {
-            shared.live.looked_at(&waiters(client).await?);
+            let waiting = waiters(client).await?;
+            shared.live.looked_at(&waiting);
+            holders(shared, client, &watched, &waiting).await?;
             if progress.elapsed() >= PROGRESS_EVERY {
                 progress = Instant::now();
                 builds(shared, client, &watched).await?;
@@ -164,13 +174,39 @@ async fn waiters(client: &Client) -> Result<Vec<Waiter>, String> {
     Ok(rows.iter().take(WAITERS_MAX).filter_map(waiter).collect())
 }
 
+/// Whom the plans' own statements wait for.
+async fn holders(shared: &Shared, client: &Client, watched: &[i32], waiting: &[Waiter]) -> Result<(), String> {
+    let literals = shared.policy().audit_literals;
+    for waiter in waiting.iter().filter(|waiter| watched.contains(&waiter.pid)) {
+        let Some(seat) = shared.live.seat_of(waiter.pid) else {
+            continue;
+        };
+        let is_fresh = |(then, _): &(std::time::Instant, _)| then.elapsed() < PROGRESS_EVERY;
+        if seat.held().now.as_ref().is_some_and(is_fresh) {
+            continue;
+        }
+        let row = client.query_one(HOLDERS, &[&waiter.blocked_by]).await;
+        let json: Option<String> = row.and_then(|row| row.try_get(0)).map_err(|error| told(&error))?;
+        let mut now: Vec<Blocker> = json
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .unwrap_or_default();
+        for blocker in &mut now {
+            blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
+        }
+        let mut held = seat.held();
+        merge(&mut held.seen, &now);
+        held.now = Some((std::time::Instant::now(), now));
+    }
+    Ok(())
+}
+
 async fn builds(shared: &Shared, client: &Client, pids: &[i32]) -> Result<(), String> {
     let rows = client.query(PROGRESS, &[&pids]).await.map_err(|error| told(&error))?;
     for row in rows {
-        if let (Ok(pid), Ok(phase), Ok(done)) = (row.try_get(0), row.try_get(1), row.try_get(2)) {
-            shared
-                .live
-                .change_plan_of(pid, |plan| (plan.phase, plan.done) = (Some(phase), done));
+        if let (Ok(pid), Ok(phase), Ok(done)) = (row.try_get(0), row.try_get::<_, String>(1), row.try_get(2))
+            && let Some(seat) = shared.live.seat_of(pid)
+        {
+            seat.change(|plan| (plan.phase, plan.done) = (Some(phase), done));
         }
     }
     Ok(())

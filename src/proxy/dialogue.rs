@@ -3,6 +3,7 @@
 //! They use the extended protocol with a reserved name, never a simple Query, which would commit the client's
 //! implicit transaction and destroy its unnamed statement (measured). Errors of the server are values here.
 
+use super::blockers::Waits;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
@@ -97,8 +98,12 @@ pub enum Hears<'a> {
     Nothing,
     /// The server's notices.
     Notices,
-    /// Also, about every so long, that `what` is still running.
-    Progress { what: &'a str, every: Duration },
+    /// Also, about every so long, that `what` is still running, and whom it waits for, if it takes a lock.
+    Progress {
+        what: &'a str,
+        every: Duration,
+        waits: Option<&'a Waits>,
+    },
 }
 
 impl Relay {
@@ -224,10 +229,12 @@ impl Relay {
         let mut error = None;
         while !owed.quiescent() {
             let frame = match hears {
-                Hears::Progress { what, every } => match tokio::time::timeout(every, self.receive()).await {
+                Hears::Progress { what, every, waits } => match tokio::time::timeout(every, self.receive()).await {
                     Ok(frame) => frame?,
                     Err(_) => {
-                        self.notice(&format!("{what}: running for {} s", started.elapsed().as_secs()))
+                        let waits = waits.map(|waits| waits.told("; it waits for ", "; whether it waits for others"));
+                        let waits = waits.unwrap_or_default();
+                        self.notice(&format!("{what}: running for {} s{waits}", started.elapsed().as_secs()))
                             .await?;
                         continue;
                     }

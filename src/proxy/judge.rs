@@ -10,6 +10,7 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
+use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
@@ -186,6 +187,10 @@ impl Session {
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
+                if let Some(rejection) = self.uncarried(&run) {
+                    self.record(entry.rejected(&rejection)).await;
+                    return Ok(Verdict::Refused(report_of(&rejection)));
+                }
                 let entry = entry.planned(&run);
                 if let [step] = run.steps.as_slice()
                     && matches!(step.mode, StepMode::Rows)
@@ -217,6 +222,31 @@ impl Session {
                 Ok(verdict)
             }
         }
+    }
+
+    /// Names from the catalog that the client did not write would be others in its encoding.
+    fn uncarried(&self, run: &Run) -> Option<Rejection> {
+        let deferred = match &run.deferral {
+            Some(Deferral::New(new)) => new.later.as_slice(),
+            _ => &[],
+        };
+        let encoding = self.relay.reported.client_encoding.as_str();
+        let lost = |sql: &str| match encoding {
+            "UTF8" | "UNICODE" => false,
+            "SQL_ASCII" => sql.contains(char::REPLACEMENT_CHARACTER),
+            _ => !sql.is_ascii(),
+        };
+        let step = run.steps.iter().chain(deferred).find(|step| lost(&step.sql))?;
+        Some(Rejection {
+            // feature_not_supported
+            sqlstate: "0A000".to_owned(),
+            message: format!(
+                "carrying this out safely takes names that cannot be sent in client_encoding {encoding}; SET client_encoding = 'UTF8' and send it again"
+            ),
+            detail: format!("The step: {}", step.sql),
+            hint: String::new(),
+            findings: run.findings.clone(),
+        })
     }
 
     /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
@@ -273,8 +303,7 @@ impl Session {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
-        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
-        let harmless = match Request::decode_keys(json.as_bytes()) {
+        let harmless = match Request::decode_keys(answers.first().and_then(Answer::value)) {
             Ok(Some(relation)) => match batches::target(statement, &relation, policy.small_bytes) {
                 Target::Pinned => true,
                 // The table may have become small while a job was at work on it: then the whole question is asked.
@@ -324,28 +353,29 @@ impl Session {
                 )));
             }
         };
-        let json = answers.first().and_then(Answer::value).unwrap_or_default();
-        Ok(match Facts::decode(json.as_bytes()) {
-            Ok(facts) => {
-                let level = facts.client_min_messages.as_str();
-                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
-                self.who.application_name.clone_from(&facts.application_name);
-                self.seat.is_known_as(&facts.application_name);
-                Ok(facts)
-            }
-            Err(error) => {
-                tracing::error!(
-                    session = self.who.session,
-                    error,
-                    "the facts query answered what cannot be read"
-                );
-                Err(Report::error(
-                    "XX000",
-                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-                )
-                .detail(&error))
-            }
-        })
+        Ok(
+            match Facts::decode(answers.first().and_then(Answer::value).unwrap_or_default()) {
+                Ok(facts) => {
+                    let level = facts.client_min_messages.as_str();
+                    self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                    self.who.application_name.clone_from(&facts.application_name);
+                    self.seat.is_known_as(&facts.application_name);
+                    Ok(facts)
+                }
+                Err(error) => {
+                    tracing::error!(
+                        session = self.who.session,
+                        error,
+                        "the facts query answered what cannot be read"
+                    );
+                    Err(Report::error(
+                        "XX000",
+                        "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                    )
+                    .detail(&error))
+                }
+            },
+        )
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment

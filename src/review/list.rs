@@ -2,9 +2,10 @@
 
 use super::table::{CSV_HEAD, Table, csv};
 use super::{Failure, Format, Streams, UNFINISHED, wrong};
+use crate::audit::Phase;
+use crate::audit::brief::Brief;
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};
 use crate::audit::read::{Block, Follow, blocks, in_parallel};
-use crate::audit::{Event, Phase};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
@@ -28,7 +29,7 @@ struct Rows {
 #[derive(Default)]
 struct Picked {
     text: Vec<u8>,
-    planned: Vec<(Vec<u8>, String)>,
+    planned: Vec<(Vec<u8>, Vec<u8>)>,
     ends: HashSet<Vec<u8>>,
     /// Lines that should be events and cannot be read.
     unreadable: u64,
@@ -53,7 +54,7 @@ pub fn run(
         table: Table::new(streams.width, streams.colour),
     };
     match format {
-        Format::Table => streams.out.write_all(rows.table.head().as_bytes())?,
+        Format::Table => streams.out.write_all(&rows.table.head())?,
         Format::Csv => streams.out.write_all(CSV_HEAD.as_bytes())?,
         Format::Json => {}
     }
@@ -91,7 +92,7 @@ pub fn run(
     .map_err(|error| wrong(error.to_string()))?;
     output?;
     for row in unfinished.values() {
-        streams.out.write_all(row.as_bytes())?;
+        streams.out.write_all(row)?;
     }
     streams.out.flush()?;
     if unreadable > 0 {
@@ -116,10 +117,8 @@ impl Rows {
                     if self.unfinished {
                         picked.ends.insert(id.to_vec());
                     }
-                    if self.ended
-                        && let Some(row) = self.selected(line, &mut picked.unreadable)
-                    {
-                        picked.text.extend_from_slice(row.as_bytes());
+                    if self.ended {
+                        self.selected(line, &mut picked.unreadable, &mut picked.text);
                     }
                 }
                 (LineKind::Event(Phase::Planned), id) if self.unfinished => begun.push((id, line)),
@@ -128,35 +127,40 @@ impl Rows {
         }
         // What begins and ends in the same block, as most do, need not be read.
         for (id, line) in begun {
-            if !picked.ends.contains(id)
-                && let Some(row) = self.selected(line, &mut picked.unreadable)
-            {
+            let mut row = Vec::new();
+            if !picked.ends.contains(id) && self.selected(line, &mut picked.unreadable, &mut row) {
                 picked.planned.push((id.to_vec(), row));
             }
         }
         picked
     }
 
-    fn selected(&self, line: &[u8], unreadable: &mut u64) -> Option<String> {
-        match self.selector.select(line) {
-            Ok(event) => event.map(|mut event| {
+    /// Appends the line's row, if it is wanted.
+    fn selected(&self, line: &[u8], unreadable: &mut u64, out: &mut Vec<u8>) -> bool {
+        match self.selector.brief(line) {
+            Ok(Some(mut event)) => {
                 if event.phase == Phase::Planned {
                     event.outcome = UNFINISHED.into();
                 }
-                self.row(&event, line)
-            }),
+                self.row(&event, line, out);
+                true
+            }
+            Ok(None) => false,
             Err(_) => {
                 *unreadable += 1;
-                None
+                false
             }
         }
     }
 
-    fn row(&self, event: &Event, line: &[u8]) -> String {
+    fn row(&self, event: &Brief, line: &[u8], out: &mut Vec<u8>) {
         match self.format {
-            Format::Table => self.table.row(event),
-            Format::Csv => csv(event),
-            Format::Json => String::from_utf8_lossy(line).into_owned() + "\n",
+            Format::Table => self.table.row(event, out),
+            Format::Csv => csv(event, out),
+            Format::Json => {
+                out.extend_from_slice(String::from_utf8_lossy(line).as_bytes());
+                out.push(b'\n');
+            }
         }
     }
 

@@ -239,6 +239,9 @@ impl Story<'_> {
             for blocker in &step.blockers {
                 self.line(out, 5, "waited for ", &held(blocker));
             }
+            if let Some(why) = &step.blockers_unknown {
+                self.line(out, 5, "", &format!("whether it waited for others is not known: {why}"));
+            }
             if let Some(error) = &step.error {
                 let sqlstate = step.sqlstate.as_deref().unwrap_or_default();
                 self.line(out, 5, &format!("{sqlstate} "), error);
@@ -272,7 +275,7 @@ impl Story<'_> {
             (None, None) if self.has_ended() => self.line(out, 2, "", &event.outcome),
             (None, None) => {}
         }
-        let not_run: Vec<String> = self
+        let not_run: Vec<_> = self
             .steps()
             .iter()
             .filter(|step| step.outcome == "not run")

@@ -2,10 +2,10 @@
 
 use super::table::{one_line, span};
 use super::{Failure, Streams, UNFINISHED, wrong};
+use crate::audit::Phase;
+use crate::audit::brief::Brief;
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};
 use crate::audit::read::{Block, blocks, in_parallel};
-use crate::audit::time::timestamp;
-use crate::audit::{Event, Phase};
 use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Numbers {
             if kind_and_id(line).0 != LineKind::Event(Phase::Statement) {
                 continue;
             }
-            match selector.select(line) {
+            match selector.brief(line) {
                 Ok(Some(event)) => numbers.count(&event, top),
                 Ok(None) => {}
                 Err(_) => numbers.unreadable += 1,
@@ -92,19 +92,19 @@ impl Numbers {
         numbers
     }
 
-    fn count(&mut self, event: &Event, top: usize) {
+    fn count(&mut self, event: &Brief, top: usize) {
         let one = Count {
             statements: 1,
             duration_ms: event.duration_ms,
             lock_wait_ms: event.lock_wait_ms,
         };
-        let time = timestamp(event.time);
-        self.first.get_or_insert_with(|| time.clone());
-        self.last = Some(time.clone());
+        self.first.get_or_insert_with(|| event.time.to_string());
+        let last = self.last.get_or_insert_default();
+        last.clear();
+        last.push_str(&event.time);
         self.all.add(one);
-        let mut rules: Vec<String> = event.findings.iter().map(|found| found.rule.clone()).collect();
-        rules.sort();
-        rules.dedup();
+        let mut rules = event.rules();
+        rules.sort_unstable();
         for (map, name) in [
             (&mut self.by_action, &event.action),
             (&mut self.by_outcome, &event.outcome),
@@ -129,11 +129,11 @@ impl Numbers {
             return;
         }
         let short = Short {
-            id: event.id.clone(),
-            time,
-            user: event.user.clone(),
-            rules,
-            outcome: event.outcome.clone(),
+            id: event.id.to_string(),
+            time: event.time.to_string(),
+            user: event.user.to_string(),
+            rules: rules.into_iter().map(str::to_owned).collect(),
+            outcome: event.outcome.to_string(),
             duration_ms: event.duration_ms,
             lock_wait_ms: event.lock_wait_ms,
             statement: event.statement.chars().take(500).collect(),

@@ -1,7 +1,7 @@
 //! One line per statement: a table that fits the terminal, CSV, and texts that cannot do anything to a terminal.
 
-use crate::audit::Event;
-use crate::audit::time::timestamp;
+use crate::audit::brief::{Brief, Text};
+use std::borrow::Cow;
 
 /// Without a terminal, the columns that a wide one would show, and whole statements.
 const WIDE: usize = 200;
@@ -13,7 +13,7 @@ struct Column {
     width: usize,
     /// Shown where the terminal has at least so many columns.
     from: usize,
-    value: fn(&Event) -> String,
+    value: for<'a> fn(&'a Brief) -> Cow<'a, str>,
 }
 
 const COLUMNS: [Column; 11] = [
@@ -27,37 +27,37 @@ const COLUMNS: [Column; 11] = [
         head: "ID",
         width: 14,
         from: 0,
-        value: |event| event.id.clone(),
+        value: |event| Cow::Borrowed(&event.id),
     },
     Column {
         head: "USER",
         width: 10,
         from: 100,
-        value: |event| event.user.clone(),
+        value: |event| Cow::Borrowed(&event.user),
     },
     Column {
         head: "APP",
         width: 12,
         from: 150,
-        value: |event| event.application_name.clone(),
+        value: |event| Cow::Borrowed(&event.application_name),
     },
     Column {
         head: "DATABASE",
         width: 10,
         from: 170,
-        value: |event| event.database.clone(),
+        value: |event| Cow::Borrowed(&event.database),
     },
     Column {
         head: "TABLE",
         width: 16,
         from: 130,
-        value: |event| event.relations.join(" "),
+        value: |event| joined(&event.relations),
     },
     Column {
         head: "ACTION",
         width: 7,
         from: 110,
-        value: |event| event.action.clone(),
+        value: |event| Cow::Borrowed(&event.action),
     },
     Column {
         head: "RULE",
@@ -69,19 +69,19 @@ const COLUMNS: [Column; 11] = [
         head: "OUTCOME",
         width: 10,
         from: 0,
-        value: |event| event.outcome.clone(),
+        value: |event| Cow::Borrowed(&event.outcome),
     },
     Column {
         head: "TOOK",
         width: 8,
         from: 90,
-        value: |event| span(event.duration_ms),
+        value: |event| span(event.duration_ms).into(),
     },
     Column {
         head: "STATEMENT",
         width: 0,
         from: 0,
-        value: |event| event.statement.clone(),
+        value: |event| Cow::Borrowed(&event.statement),
     },
 ];
 
@@ -100,98 +100,123 @@ impl Table {
         COLUMNS.iter().filter(move |column| column.from <= width)
     }
 
-    pub fn head(&self) -> String {
-        self.line(|column| column.head.to_owned(), None)
+    pub fn head(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.line(|column| column.head.into(), None, &mut out);
+        out
     }
 
-    pub fn row(&self, event: &Event) -> String {
-        let colour = match event.outcome.as_str() {
+    /// Appends the row.
+    pub fn row(&self, event: &Brief, out: &mut Vec<u8>) {
+        let colour = match &*event.outcome {
             _ if !self.colour => None,
             "failed" | "rejected" | "disconnected" => Some("\x1b[31m"),
             "unfinished" | "cancelled" | "warned" => Some("\x1b[33m"),
             _ => None,
         };
-        self.line(|column| (column.value)(event), colour)
+        self.line(|column| (column.value)(event), colour, out);
     }
 
-    fn line(&self, text: impl Fn(&Column) -> String, colour: Option<&str>) -> String {
-        let mut line = String::new();
+    fn line<'a>(&self, text: impl Fn(&Column) -> Cow<'a, str>, colour: Option<&str>, out: &mut Vec<u8>) {
+        out.extend_from_slice(colour.unwrap_or_default().as_bytes());
         let mut used = 0;
         for column in self.columns() {
-            let value = one_line(&text(column));
+            let value = text(column);
+            let value = one_line(&value);
             let width = match (column.width, self.width) {
                 (0, Some(whole)) => whole.saturating_sub(used).max(STATEMENT_WIDTH_MIN),
                 (0, None) => usize::MAX,
                 (width, _) => width,
             };
-            let shown = fitted(&value, width);
+            let (shown, columns) = fitted(&value, width);
             used += column.width + 1;
-            line.push_str(&shown);
+            out.extend_from_slice(shown.as_bytes());
             if column.width > 0 {
-                let pad = column.width.saturating_sub(columns_of(&shown)) + 1;
-                line.extend(std::iter::repeat_n(' ', pad));
+                out.resize(out.len() + column.width.saturating_sub(columns) + 1, b' ');
             }
         }
-        let line = line.trim_end();
-        match colour {
-            Some(colour) => format!("{colour}{line}\x1b[0m\n"),
-            None => format!("{line}\n"),
+        while out.last() == Some(&b' ') {
+            out.pop();
         }
+        if colour.is_some() {
+            out.extend_from_slice(b"\x1b[0m");
+        }
+        out.push(b'\n');
     }
 }
 
 pub const CSV_HEAD: &str = "time,id,user,application_name,database,client,relations,action,rules,outcome,sqlstate,\
                             duration_ms,lock_tries,lock_wait_ms,rows,statement,error\n";
 
-pub fn csv(event: &Event) -> String {
-    let optional = |value: &Option<String>| value.clone().unwrap_or_default();
-    let fields = [
-        timestamp(event.time),
-        event.id.clone(),
-        event.user.clone(),
-        event.application_name.clone(),
-        event.database.clone(),
-        event.client.clone(),
-        event.relations.join(" "),
-        event.action.clone(),
+/// Appends the row.
+pub fn csv(event: &Brief, out: &mut Vec<u8>) {
+    let optional = |value: &'_ Option<Text>| value.as_ref().map(|text| text.to_string()).unwrap_or_default();
+    let fields: [Cow<str>; 17] = [
+        (&*event.time).into(),
+        (&*event.id).into(),
+        (&*event.user).into(),
+        (&*event.application_name).into(),
+        (&*event.database).into(),
+        (&*event.client).into(),
+        joined(&event.relations),
+        (&*event.action).into(),
         rules(event),
-        event.outcome.clone(),
-        optional(&event.sqlstate),
-        format!("{:.3}", event.duration_ms),
-        event.lock_tries.to_string(),
-        format!("{:.3}", event.lock_wait_ms),
-        event.rows.map(|rows| rows.to_string()).unwrap_or_default(),
-        event.statement.clone(),
-        optional(&event.error),
+        (&*event.outcome).into(),
+        optional(&event.sqlstate).into(),
+        format!("{:.3}", event.duration_ms).into(),
+        event.lock_tries.to_string().into(),
+        format!("{:.3}", event.lock_wait_ms).into(),
+        event.rows.map(|rows| rows.to_string()).unwrap_or_default().into(),
+        (&*event.statement).into(),
+        optional(&event.error).into(),
     ];
-    let line = fields.map(|field| csv_field(&field)).join(",");
-    line + "\n"
+    for field in &fields {
+        csv_field(field, out);
+        out.push(b',');
+    }
+    out.pop();
+    out.push(b'\n');
 }
 
 /// Quoted where it must be (RFC 4180). A spreadsheet takes `=…` for a formula: such a text gets an apostrophe in front.
-fn csv_field(text: &str) -> String {
-    let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    let text = if formula { format!("'{text}") } else { text.to_owned() };
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text,
+fn csv_field(text: &str, out: &mut Vec<u8>) {
+    let formula = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        "'"
+    } else {
+        ""
+    };
+    let quote = if text.contains([',', '"', '\n', '\r']) {
+        "\""
+    } else {
+        ""
+    };
+    out.extend_from_slice(quote.as_bytes());
+    out.extend_from_slice(formula.as_bytes());
+    match quote {
+        "" => out.extend_from_slice(text.as_bytes()),
+        _ => out.extend_from_slice(text.replace('"', "\"\"").as_bytes()),
+    }
+    out.extend_from_slice(quote.as_bytes());
+}
+
+fn joined<'a>(names: &'a [Text]) -> Cow<'a, str> {
+    match names {
+        [] => "".into(),
+        [one] => Cow::Borrowed(one),
+        _ => names.iter().map(|name| &**name).collect::<Vec<_>>().join(" ").into(),
     }
 }
 
-fn when(event: &Event) -> String {
-    let text = timestamp(event.time);
-    text.get(..19).unwrap_or(&text).replace('T', " ")
+fn when<'a>(event: &'a Brief) -> Cow<'a, str> {
+    let text = event.time.get(..19).unwrap_or(&event.time);
+    text.replacen('T', " ", 1).into()
 }
 
-/// Each once, in the order of the findings.
-fn rules(event: &Event) -> String {
-    let mut rules: Vec<&str> = Vec::new();
-    for finding in &event.findings {
-        if !rules.contains(&finding.rule.as_str()) {
-            rules.push(&finding.rule);
-        }
+fn rules<'a>(event: &'a Brief) -> Cow<'a, str> {
+    match event.rules()[..] {
+        [one] => one.into(),
+        ref rules => rules.join(" ").into(),
     }
-    rules.join(" ")
 }
 
 /// `12 ms`, `1.2 s`, `3m 05s`, `2h 04m`.
@@ -208,8 +233,12 @@ pub fn span(ms: f64) -> String {
 
 /// White space is one space, and what could move a terminal's cursor or turn the text's direction is spelled out: the
 /// text comes from whoever sent the statement.
-pub fn one_line(text: &str) -> String {
-    plain(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    match is_plain && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ") {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(plain(&text.split_whitespace().collect::<Vec<_>>().join(" "))),
+    }
 }
 
 /// The same, with its line breaks.
@@ -229,25 +258,30 @@ pub fn plain(text: &str) -> String {
     out
 }
 
-/// Cut to a width, with an ellipsis.
-fn fitted(text: &str, width: usize) -> String {
-    if columns_of(text) <= width {
-        return text.to_owned();
+/// Cut to a width, with an ellipsis; and how many columns it takes.
+fn fitted(text: &str, width: usize) -> (Cow<'_, str>, usize) {
+    let columns = columns_of(text);
+    if columns <= width {
+        return (Cow::Borrowed(text), columns);
     }
     let (mut used, mut out) = (0, String::new());
     for c in text.chars() {
-        used += columns_of_char(c);
-        if used + 1 > width {
+        let more = columns_of_char(c);
+        if used + more + 1 > width {
             break;
         }
+        used += more;
         out.push(c);
     }
     out.push('…');
-    out
+    (Cow::Owned(out), used + 1)
 }
 
 fn columns_of(text: &str) -> usize {
-    text.chars().map(columns_of_char).sum()
+    match text.is_ascii() {
+        true => text.len(),
+        false => text.chars().map(columns_of_char).sum(),
+    }
 }
 
 /// East Asian wide characters and emoji take two columns, combining marks none.
@@ -266,7 +300,7 @@ mod tests {
 
     #[test]
     fn texts_fit_and_are_harmless() {
-        let check = |text: &str, width: usize, expect: &str| assert_eq!(fitted(&one_line(text), width), expect);
+        let check = |text: &str, width: usize, expect: &str| assert_eq!(fitted(&one_line(text), width).0, expect);
         check("a\n  b\tc", 9, "a b c");
         check("abcdef", 6, "abcdef");
         check("abcdef", 5, "abcd…");
@@ -290,7 +324,11 @@ mod tests {
 
     #[test]
     fn csv_is_quoted_and_no_formula() {
-        let check = |text: &str, expect: &str| assert_eq!(csv_field(text), expect);
+        let check = |text: &str, expect: &str| {
+            let mut out = Vec::new();
+            csv_field(text, &mut out);
+            assert_eq!(String::from_utf8(out).as_deref(), Ok(expect));
+        };
         check("a b", "a b");
         check("a,\"b\"\n", "\"a,\"\"b\"\"\n\"");
         check("=1+1", "'=1+1");

@@ -52,8 +52,25 @@ fn the_morning_after() {
     check_filters(&mut chrome, &admin);
     check_keyboard(&mut chrome, &admin);
     check_sizes_and_colours(&mut chrome);
+    check_overrides(&mut chrome, &admin);
     assert_eq!(chrome.dialogs, 0, "the page ran what was only text");
     assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
+}
+
+/// What somebody let through, and why, is seen without opening anything.
+fn check_overrides(chrome: &mut Chrome, admin: &Admin) {
+    let sql = "SET lockkeeper.override = 'drop-column: ticket 42';\nALTER TABLE users DROP COLUMN pad;\n";
+    admin.stage.psql(sql).ok();
+    chrome.open(admin.port, "/");
+    chrome.until("document.querySelectorAll('.statement').length === 5");
+    for place in ["#answers", ".statement .who"] {
+        let text = chrome.js(&format!("document.querySelector('{place}').innerText"));
+        assert!(
+            text.as_str()
+                .is_some_and(|text| text.contains("drop-column overridden: ticket 42")),
+            "{place}: {text}"
+        );
+    }
 }
 
 fn check_story(chrome: &mut Chrome) {

@@ -1,7 +1,7 @@
 //! What the event of a plan tells of afterwards: who waited, what was left, how long statements took.
 
 use super::{Admin, LARGE, WATCH, until};
-use crate::common::raw::{Raw, frame};
+use crate::common::raw::{Raw, frame, rows};
 use crate::common::{self, QUICK, cluster};
 use serde_json::Value;
 
@@ -124,6 +124,78 @@ fn what_nobody_looked_at_is_unknown() {
     );
     let console = admin.stage.psql_args(&["-d", "lockkeeper"], "SHOW LOCKS");
     assert!(console.stderr.contains("--control-dsn"), "{console:?}");
+}
+
+/// Whom a concurrent build and a batch wait for is told while they wait, and in the audit log; or that it is not known.
+fn whom_steps_wait_for(major: u32, control: bool) {
+    let policy = format!("{QUICK}notice_s = 1\nrows_max = 100\nbatch_rows = 1000\n");
+    let arguments: &[&str] = if control { &["--control-dsn", WATCH] } else { &[] };
+    let admin = Admin::on(cluster(major), "whom", &policy, arguments);
+    admin.stage.psql(LARGE).ok();
+    let mut holder = Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
+    let pid = rows(&holder.query("SELECT pg_backend_pid()")).remove(0);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let unknown = "is not known: there is no control connection (--control-dsn)";
+    for (sql, known, not_known) in [
+        (
+            "CREATE INDEX ON users (name)",
+            "; it waits for pid ",
+            "; whether it waits for others ",
+        ),
+        ("UPDATE users SET pad = 'y'", "; held by pid ", "; who holds them "),
+    ] {
+        holder.query("BEGIN");
+        holder.query("UPDATE users SET pad = pad WHERE id = 500");
+        let expect = match control {
+            true => format!("{known}{pid} (postgres"),
+            false => format!("{not_known}{unknown}"),
+        };
+        runtime.block_on(async {
+            let mut connection = admin.stage.connect().await;
+            let client = connection.client;
+            let done = tokio::spawn(async move { client.batch_execute(sql).await });
+            loop {
+                let notice = tokio::time::timeout(std::time::Duration::from_secs(30), connection.notices.recv());
+                let notice = notice.await.expect("it is told in time").expect("a notice");
+                if notice.message().contains(&expect) {
+                    break;
+                }
+            }
+            holder.query("COMMIT");
+            done.await.expect("a task").expect("done");
+        });
+        let step = ended(&admin, "statement", sql)["steps"][0].clone();
+        let seen = step["blockers"][0]["pid"].as_i64().map(|pid| pid.to_string());
+        assert_eq!(seen, control.then(|| pid.clone()), "{step}");
+        assert_eq!(step["blockers_unknown"].is_null(), control, "{step}");
+        let id = ended(&admin, "statement", sql)["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned();
+        let mut show = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        show.args(["audit", "show", &id]).arg(admin.stage.audit_file());
+        let shown = common::run(show, "").ok();
+        let expect = match control {
+            true => format!("waited for process {pid}"),
+            false => "whether it waited for others is not known".into(),
+        };
+        assert!(shown.contains(&expect), "{shown}");
+    }
+}
+
+#[test]
+fn whom_steps_wait_for_is_told_15() {
+    whom_steps_wait_for(15, true);
+}
+
+#[test]
+fn whom_steps_wait_for_is_told_18() {
+    whom_steps_wait_for(18, true);
+}
+
+#[test]
+fn whom_steps_wait_for_may_be_unknown() {
+    whom_steps_wait_for(common::MAJOR, false);
 }
 
 #[test]

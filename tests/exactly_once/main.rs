@@ -189,6 +189,8 @@ impl Run {
         };
         let alias = if self.shape.sql.contains(" AS x ") {
             returning.replace("t.", "x.")
+        } else if self.shape.sql.contains(" w ") {
+            returning.replace("t.", "w.")
         } else {
             returning
         };
@@ -230,7 +232,9 @@ impl Field {
                    END IF;
                    RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
                  END $$;
-                 CREATE TABLE public.gone (i integer);",
+                 CREATE TABLE public.gone (i integer);
+                 CREATE TYPE public.mood AS ENUM ('zz', 'it''s', 'aa');
+                 CREATE DOMAIN public.positive AS integer CHECK (VALUE > 0);",
             )
             .await
             .expect("the database is prepared");
@@ -250,6 +254,7 @@ impl Field {
             names,
             values,
             suffix,
+            partitions,
             ..
         } = run.key;
         let primary = if primary.is_empty() {
@@ -257,30 +262,23 @@ impl Field {
         } else {
             format!(", PRIMARY KEY ({primary})")
         };
-        let mut sql = String::from("DROP TABLE IF EXISTS plain.t, plain.u, public.t, public.u; TRUNCATE public.gone;");
+        let mut sql =
+            String::from("DROP TABLE IF EXISTS plain.t, plain.u, public.t, public.u CASCADE; TRUNCATE public.gone;");
         for schema in ["plain", "public"] {
             sql.push_str(&format!(
                 "CREATE TABLE {schema}.t (i integer, {columns}, grp integer, n bigint NOT NULL DEFAULT 0, s text DEFAULT '', flag boolean,
                    m integer NOT NULL DEFAULT 0, c integer NOT NULL DEFAULT 0,
                    born timestamptz DEFAULT clock_timestamp(){primary}) {suffix};"
             ));
-            if !suffix.is_empty() {
-                for (n, (from, to)) in [
-                    ("2024-01-01", "2024-02-01"),
-                    ("2024-02-01", "2024-03-01"),
-                    ("2024-03-01", "2024-06-01"),
-                ]
-                .iter()
-                .enumerate()
-                {
-                    sql.push_str(&format!(
-                        "CREATE TABLE {schema}.t_{n} PARTITION OF {schema}.t FOR VALUES FROM ('{from}') TO ('{to}');"
-                    ));
-                }
+            for (n, partition) in partitions.iter().enumerate() {
+                sql.push_str(&format!(
+                    "CREATE TABLE {schema}.t_{n} PARTITION OF {schema}.t {partition};"
+                ));
             }
             sql.push_str(&format!(
                 "INSERT INTO {schema}.t (i, {names}, grp, n) SELECT i, {values}, i % 10, i FROM generate_series(1, {}) i;
-                 CREATE TABLE {schema}.u AS SELECT g AS grp, g % 5 AS v FROM generate_series(0, 9) g;",
+                 CREATE TABLE {schema}.u AS SELECT g AS grp, g % 5 AS v FROM generate_series(0, 9) g;
+                 CREATE VIEW {schema}.w AS SELECT * FROM {schema}.t WHERE grp < 8;",
                 run.rows
             ));
         }
@@ -501,7 +499,7 @@ impl Field {
         let batches = (run.rows / 20 * run.at / 1000) as i64;
         let reached = async {
             let query = format!(
-                "SELECT count(*) FROM lockkeeper.job WHERE state = 'running' AND batches >= {batches} AND relation_name = 'public.t'"
+                "SELECT count(*) FROM lockkeeper.job WHERE state = 'running' AND batches >= {batches} AND relation_name LIKE 'public._'"
             );
             while !ended.get() {
                 match self.admin.query_one(&query, &[]).await {
@@ -533,7 +531,7 @@ impl Field {
             Fault::Paused => {
                 let pause = async {
                     reached.await;
-                    let pause = "UPDATE lockkeeper.job SET state = 'paused' WHERE state = 'running' AND relation_name = 'public.t'";
+                    let pause = "UPDATE lockkeeper.job SET state = 'paused' WHERE state = 'running' AND relation_name LIKE 'public._'";
                     let _ = self.admin.batch_execute(pause).await;
                 };
                 tokio::join!(send, pause).0
@@ -556,7 +554,7 @@ impl Field {
         if run.writers {
             let client = connect(port, &database, "writer").await.expect("the server");
             let stop = stop.clone();
-            let (names, values) = (run.key.names, run.key.values);
+            let (names, values, moves) = (run.key.names, run.key.values, run.key.moves);
             let inserts = run.key.monotonic && !run.key.columns.contains("integer");
             others.push(tokio::spawn(async move {
                 let mut random = Random(rows ^ 0x9e37_79b9);
@@ -565,6 +563,10 @@ impl Field {
                     let i = 1 + random.below(rows);
                     let sql = format!("UPDATE public.t SET m = m + 1 WHERE i = {i}");
                     let _ = client.batch_execute(&sql).await;
+                    if !moves.is_empty() {
+                        let sql = format!("UPDATE public.t SET {moves} WHERE i = {}", 1 + random.below(rows));
+                        let _ = client.batch_execute(&sql).await;
+                    }
                     if inserts && random.chance(20) {
                         next += 3;
                         let sql = format!(

@@ -541,3 +541,33 @@ fn wrong_files_end_the_program() {
         );
     }
 }
+
+/// The proxy's own connection logs in by SCRAM over TLS as any client does; with a wrong password that is said, and nothing else fails.
+#[test]
+fn the_control_connection_logs_in_over_tls() {
+    let files = Files::new();
+    for major in [15, 18] {
+        let control = |password: &str, name: &str| {
+            let ca = files.put("ca.crt", &PKI.ca);
+            let dsn = format!("user=amy password={password} dbname=postgres application_name={name}");
+            let arguments = [
+                "--upstream-tls",
+                "verify-ca",
+                "--upstream-ca",
+                &ca,
+                "--control-dsn",
+                &dsn,
+            ];
+            stage_with(scram_cluster(major), "control", &words(&arguments))
+        };
+        let stage = control("secret", "watching");
+        let seen = "SELECT usename, ssl, version FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE application_name = 'watching'";
+        until("it is there", || stage.direct(seen) == "amy|t|TLSv1.3");
+        let stage = control("wrong", "refused");
+        until("it is told", || {
+            let log = stage.proxy_log();
+            log.contains("no control connection") && log.contains("password authentication failed for user \\\"amy\\\"")
+        });
+        assert_eq!(stage.psql_args(&["-At", "-U", "trusted"], "SELECT 1").ok(), "1\n");
+    }
+}

@@ -162,19 +162,31 @@ function glance() {
   const rules = new Map();
   for (const e of events) for (const f of e.findings || []) if (f.action === "rewrite" || f.action === "reject") rules.set(f.rule, (rules.get(f.rule) || 0) + 1);
   const top = [...rules].sort((a, b) => b[1] - a[1]).slice(0, 3).map(([rule, n]) => `${rule}: ${n}`);
+  const overrides = events.filter(overridden).map((e) => ({ id: e.id, text: overridden(e) }));
+  const also = overrides.length ? `, ${overrides.length} overridden` : "";
   const none = events.length === 0;
   $("answers").replaceChildren(
     answer("What ran, and by whom?", none ? "nothing here" : plural(events.length, "statement") + (state.more ? " and more" : ""), "", users.slice(0, 4).concat(users.length > 4 ? [`and ${users.length - 4} more`] : [])),
-    answer("What was changed about it?", none ? "nothing here" : `${changed} rewritten, ${refused} refused`, refused ? "note" : "", top),
-    answer("Did anyone wait?", waitedWords(plans, known, waited, longest), waited.length ? "note" : known.length && known.length === plans ? "good" : "", waited.slice(0, 3).map((e) => link({ id: e.id, text: `${duration(e.after.waits.longest_behind_plan_ms)} behind ${short(e.statement, 60)}` }))),
+    answer("What was changed about it?", none ? "nothing here" : `${changed} rewritten, ${refused} refused${also}`, refused || also ? "note" : "", top.concat(overrides.slice(0, 3).map(link))),
+    answer("Did anyone wait?", waitedWords(events, known, waited, longest), waited.length ? "note" : known.length && known.length === plans ? "good" : "", waited.slice(0, 3).map((e) => link({ id: e.id, text: `${duration(e.after.waits.longest_behind_plan_ms)} behind ${short(e.statement, 60)}` }))),
     answer("Is anything left to do?", left.length ? plural(left.length, "thing") : failed ? "nothing: what failed was done later" : none ? "nothing here" : "nothing", left.length ? "bad" : "good", left.slice(0, 5).map(link)),
   );
 }
 
-function waitedWords(plans, known, waited, longest) {
-  if (plans === 0) return "no plan ran";
+// What somebody let through on purpose, and why: one statement has one reason, however many rules it met.
+function overridden(event) {
+  const found = (event.findings || []).find((f) => f.overridden);
+  return found ? `${found.rule} overridden: ${short(found.overridden, 80)}` : null;
+}
+
+function waitedWords(events, known, waited, longest) {
+  const plans = events.filter((e) => e.steps && e.steps.length);
+  const going = plans.filter((e) => ending(e) === "running").length;
+  const lacking = plans.length - going - known.length;
+  if (plans.length === 0) return "no plan ran";
+  if (plans.length === going) return "the plans still run";
   if (known.length === 0) return state.live.control === "up" ? "unknown" : "unknown: no control connection";
-  const rest = known.length < plans ? `, ${plans - known.length} of ${plural(plans, "plan")} unknown` : "";
+  const rest = (lacking > 0 ? `, ${lacking} of ${plural(plans.length, "plan")} unknown` : "") + (going > 0 ? `, ${going} still running` : "");
   if (waited.length === 0) return `nobody seen${rest}`;
   return `yes, ${duration(longest)} at the longest${rest}`;
 }
@@ -190,6 +202,7 @@ function statement(event) {
   const tried = (event.steps || []).reduce((ms, step) => ms + step.lock_wait_ms, 0);
   if (tried > 0) facts.push(`${duration(tried)} of it for locks`);
   if (seen && seen.behind_plan) facts.push(`${plural(seen.behind_plan, "session")} waited, up to ${duration(seen.longest_behind_plan_ms)}`);
+  if (overridden(event)) facts.push(overridden(event));
   const details = el("details", { ontoggle: (e) => {
     if (e.target !== details) return;
     if (details.open) { state.open.add(event.id); if (details.children.length === 1) details.append(story(event)); }
@@ -237,7 +250,8 @@ function stepsTable(steps) {
     el("td", { class: "number", "data-name": "step" }, n + 1),
     el("td", {}, step.label, el("br"), el("code", {}, step.sql),
       step.error ? el("p", { class: "bad" }, step.error) : null,
-      (step.blockers || []).map((b) => el("p", { class: "note" }, `waited for ${blocker(b)}`))),
+      (step.blockers || []).map((b) => el("p", { class: "note" }, `waited for ${blocker(b)}`)),
+      step.blockers_unknown ? el("p", { class: "note" }, `whether it waited for others is not known: ${step.blockers_unknown}`) : null),
     el("td", { "data-name": "lock" }, step.lock),
     el("td", { class: "number", "data-name": "took" }, duration(step.duration_ms)),
     el("td", { class: "number", "data-name": "tries" }, `${step.lock_tries}${step.lock_wait_ms ? ` (${duration(step.lock_wait_ms)})` : ""}`),
@@ -324,7 +338,7 @@ function plan(session) {
     el("p", { class: "line" }, el("code", {}, short(p.statement, 300))),
     el("p", { class: "line" }, facts.join(" · ")),
     el("progress", { max: 1, value: done === null || done === undefined ? null : done, "aria-label": `progress of ${short(p.statement, 60)}` }),
-    el("p", { class: "line quiet" }, done === null || done === undefined ? "how far it is, nothing tells" : `${Math.round(done * 100)} %`, ` · ${[session.user, session.application_name, session.database].filter(Boolean).join(" · ")} · server process ${session.backend_pid} · running for ${ago(p.since)}`),
+    el("p", { class: "line quiet" }, done === null || done === undefined ? "how far it is cannot be told" : `${Math.round(done * 100)} %`, ` · ${[session.user, session.application_name, session.database].filter(Boolean).join(" · ")} · server process ${session.backend_pid} · running for ${ago(p.since)}`),
     p.blocked_by ? el("p", { class: "line note" }, `waits for ${p.blocked_by}`) : null);
 }
 
@@ -381,7 +395,7 @@ function now() {
   if (!focused) $("jobs").replaceChildren(...part("Jobs", live.jobs, "There is no job.", jobsTable));
   const sessions = $("sessions");
   const count = (name) => live.sessions.filter((session) => session.state === name).length;
-  sessions.firstElementChild.textContent = `${plural(live.sessions.length, "session")}: ${count("active")} active, ${count("idle in transaction")} idle in transaction, ${count("idle")} idle`;
+  sessions.firstElementChild.textContent = `${plural(live.sessions.length, "session")}: ${count("active")} active, ${count("idle in transaction")} idle in transaction, ${count("idle")} idle, ${count("plan")} in a plan`;
   if (sessions.open) sessions.lastElementChild.replaceChildren(el("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Sessions" }, el("table", {},
     el("thead", {}, el("tr", {}, ["Session", "User", "Database", "Application", "Client", "State", "Since", "Statements", "Read"].map((name) => el("th", { scope: "col" }, name)))),
     el("tbody", {}, live.sessions.slice(0, 200).map((s) => el("tr", {}, [s.session, s.user, s.database, s.application_name, s.client, s.plan ? "in plan" : s.state, ago(s.since), s.statements.toLocaleString("en"), bytes(s.bytes_from_client + s.bytes_from_server)].map((v) => el("td", {}, v))))))));

@@ -202,11 +202,13 @@ pub fn repeatable(statement: &Statement, relation: &Relation, facts: &Facts) -> 
     Ok(())
 }
 
-/// Reads the column, itself or within the whole row.
+/// Reads the column, itself, within the whole row, or perhaps by a column that is computed.
 fn reads(value: &Mentions, column: &str, tree: &Tree, relation: &Relation) -> bool {
     value.columns.iter().any(|words| {
         let whole_row = words.len() == 1 && words[0] == tree.qualifier() && relation.column(&words[0]).is_none();
-        words.last().is_some_and(|last| last == column || last == "*") || whole_row
+        let is_computed = |name: &String| relation.column(name).is_some_and(|c| !c.generated.trim().is_empty());
+        let last = words.last();
+        last.is_some_and(|last| last == column || last == "*" || is_computed(last)) || whole_row
     })
 }
 

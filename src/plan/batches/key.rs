@@ -4,13 +4,23 @@
 use crate::plan::facts::Relation;
 
 /// A key whose index is in the order that `ORDER BY key` asks for and that `(key) > (…)` can start from.
+///
+/// A partitioned table without one of its own is walked along one that all its partitions have. That is the whole table in the
+/// order of that key all the same, not partition after partition: so a row that another session moves to another partition
+/// stays where it is in that order, and is neither left out nor changed twice.
 pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String> {
     let name = format!("{}.{}", relation.schema, relation.name);
-    let key = relation.usable_key().ok_or_else(|| {
-        format!(
-            "{name} has no primary key and no unique index of NOT NULL columns, so that its rows cannot be told apart"
-        )
-    })?;
+    let Some(key) = relation.usable_key() else {
+        let parts = match relation.kind {
+            'p' => ", nor have all its partitions one in common",
+            _ => "",
+        };
+        return relation.walking_key().ok_or_else(|| {
+            format!(
+                "{name} has no primary key and no unique index of NOT NULL columns{parts}, so that its rows cannot be told apart"
+            )
+        });
+    };
     let names: Vec<Option<&str>> = key.iter().map(|(name, _)| Some(name.as_str())).collect();
     let plain = |definition: &str| {
         let keys = definition.split_once(" USING btree ").map_or("", |(_, keys)| keys);
@@ -34,8 +44,12 @@ pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String
     }
 }
 
-/// The value as text that reads back as the same value whatever the session's settings are; None if there is no such form.
-pub fn exact_text(value: &str, type_name: &str) -> Option<String> {
+/// The value as text that reads back as the same value whatever the session's settings are, but for extra_float_digits, which
+/// must be 1; None if there is no such form.
+pub fn exact_text(value: &str, type_name: &str, is_enum: bool) -> Option<String> {
+    if is_enum {
+        return Some(format!("{value}::text"));
+    }
     let base = match type_name.split_once('(') {
         Some((base, rest)) => format!(
             "{}{}",
@@ -46,14 +60,13 @@ pub fn exact_text(value: &str, type_name: &str) -> Option<String> {
     };
     match base.as_str() {
         "smallint" | "integer" | "bigint" | "numeric" | "oid" | "uuid" | "text" | "character varying" | "character"
-        | "name" | "citext" | "public.citext" | "boolean" | "bytea" | "inet" | "cidr" | "macaddr" | "bit"
-        | "bit varying" => Some(format!("{value}::text")),
+        | "real" | "double precision" | "name" | "citext" | "public.citext" | "boolean" | "bytea" | "inet" | "cidr"
+        | "macaddr" | "bit" | "bit varying" => Some(format!("{value}::text")),
         // JSON holds dates in ISO 8601 whatever DateStyle is.
         "date" | "timestamp without time zone" | "timestamp with time zone" => {
             Some(format!("to_json({value}) #>> '{{}}'"))
         }
-        // real and double precision depend on extra_float_digits, interval on IntervalStyle, money on lc_monetary; of other
-        // types (enums, domains, arrays) nothing is known here.
+        // interval depends on IntervalStyle, money on lc_monetary; of other types (arrays, ranges, rows) nothing is known here.
         _ => None,
     }
 }

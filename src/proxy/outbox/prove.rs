@@ -229,6 +229,7 @@ impl Session {
         let hears = Hears::Progress {
             what: &label,
             every: Duration::from_millis(policy.backfill.notice_ms),
+            waits: None,
         };
         let answered = self.relay.ask(&asks, Closing::Sync, hears).await?;
         if let Err(report) = self.back_to_try_point().await? {
