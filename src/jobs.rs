@@ -57,9 +57,9 @@ enum Action {
     },
     /// Show one job
     Show { id: i64 },
-    /// Stop a job after the batch that it is at; what is done stays done
+    /// Stop a job after the batch or step that it is at; what is done stays done
     Pause { id: i64 },
-    /// Go on with a job here, to its end; Ctrl-C pauses it
+    /// Go on with a job here, to its end, after those before it on the same table; Ctrl-C pauses it
     Resume {
         id: i64,
         /// observe, standard, strict, or a TOML file: the batches' size and pauses
@@ -74,7 +74,8 @@ enum Action {
         #[arg(long, value_name = "FILE", env = "LOCKKEEPER_AUDIT")]
         audit: Option<PathBuf>,
     },
-    /// Give a job up: it cannot be resumed, what is done stays done, and its statement sent again begins anew
+    /// Give a job up: it cannot be resumed, what is done stays done, and its statement sent again begins anew. A constraint that was
+    /// to be validated stays, NOT VALID: new rows obey it
     Cancel { id: i64 },
 }
 

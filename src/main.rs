@@ -91,7 +91,7 @@ const INIT_HELP: &str = "\
 Once for each database, by a superuser or the database's owner; again does no harm. The proxy does it
 by itself for such a role. Every role may then keep jobs of its own and sees no others (row-level
 security). Without the table, statements that must not be repeated (SET n = n + 1) are refused when
-they are large, and others cannot be resumed where they stopped.
+they are large, others cannot be resumed where they stopped, and nothing long is possible in a transaction.
 
 Example:
   lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'
@@ -100,8 +100,10 @@ Next: lockkeeper jobs --dsn … list";
 
 const JOBS_HELP: &str = "\
 A large UPDATE or DELETE that was interrupted goes on where it stopped when the same statement is sent
-again through Lockkeeper, or by `resume`; every row is changed exactly once. `interrupted` in the list
-means that the session of a running job has died. A superuser sees all jobs, others see their own.
+again through Lockkeeper, or by `resume`; every row is changed exactly once. What a transaction has left
+for after its COMMIT (an index, a validation) is a job too: one that failed or was cut off goes on in the
+same ways, and at the migration tool's next start. `interrupted` in the list means that the session of a
+running job has died, `waiting` that it has not begun. A superuser sees all jobs, others see their own.
 
 Examples:
   lockkeeper jobs --dsn dbname=shop list
@@ -150,10 +152,10 @@ enum Command {
     },
     /// Review audit logs: list, show, stats, verify
     Audit(Box<review::Arguments>),
-    /// Create the table lockkeeper.job, where batches keep their progress
+    /// Create the table lockkeeper.job, where batches keep their progress and transactions leave what is long
     #[command(after_help = INIT_HELP)]
     Init(jobs::Server),
-    /// Look at batches that run or were interrupted: list, show, pause, resume, cancel
+    /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare

@@ -262,10 +262,6 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
     });
     assert_ne!(unfinished(&proxied), "0");
     proxied.start_proxy(&[]);
-    if tool.name == "liquibase" {
-        // Its own lock outlives its crash, as without Lockkeeper: `liquibase release-locks`.
-        proxied.direct("UPDATE databasechangeloglock SET locked = false");
-    }
     tool.migrate(&proxied, To::Last).ok();
     assert_eq!(unfinished(&proxied), "0");
     assert_eq!(outcome(&proxied), outcome(&direct));
@@ -294,7 +290,6 @@ const RECORD_WITHIN: &[&str] = &[
     "dbmate",
     "django",
     "drizzle",
-    "liquibase",
     "node-pg-migrate",
     "rails",
     "sqlx",

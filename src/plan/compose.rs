@@ -80,8 +80,10 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     };
     // Nothing of it can be left for later: what comes behind it in the block would not wait.
     let mut policy = whole.policy.clone();
-    if policy.in_transaction == InTransaction::Defer {
-        policy.in_transaction = InTransaction::Reject;
+    for choice in [&mut policy.in_transaction, &mut policy.backfill.in_transaction] {
+        if *choice == InTransaction::Defer {
+            *choice = InTransaction::Reject;
+        }
     }
     let mut brief = false;
     for inner in &body.statements {
@@ -527,7 +529,7 @@ impl<'a> Composer<'a> {
             return false;
         }
         if let Some(batches) = self.write_of(steps) {
-            return !batches.returns && self.whole.facts.open_job.is_none();
+            return self.why_not_later(batches).is_none() && self.whole.facts.open_job.is_none();
         }
         steps
             .iter()
@@ -544,6 +546,27 @@ impl<'a> Composer<'a> {
                     ..
                 },
             ] if matches!(self.whole.statement.kind, Kind::Write) => Some(batches),
+            _ => None,
+        }
+    }
+
+    /// What keeps the client's own UPDATE or DELETE from being carried out behind its transaction.
+    fn why_not_later(&self, batches: &Batches) -> Option<String> {
+        let temporary = self.whole.facts.relations.iter().find(|r| r.persistence == 't');
+        let view = self.whole.facts.target(self.whole.statement).filter(|target| target.kind == 'v');
+        match (&batches.access, temporary) {
+            _ if view.is_some() => Some("what reads the view's rows before the COMMIT is not known".to_string()),
+            _ if batches.returns => Some("the rows of RETURNING are answered at once".to_string()),
+            (Access::None(why), _) => Some(why.clone()),
+            (_, Some(table)) => Some(format!("the temporary table {} may be gone by then", table.name)),
+            // They may be the transaction's own.
+            _ if !batches.seen_by.is_empty() => {
+                let settings: Vec<&str> = batches.seen_by.keys().map(String::as_str).collect();
+                Some(format!(
+                    "by row-level security the settings {} decide which rows it sees",
+                    settings.join(", ")
+                ))
+            }
             _ => None,
         }
     }
@@ -595,9 +618,11 @@ impl<'a> Composer<'a> {
             }
             _ if !self.may_defer() => return String::new(),
             (Access::None(why), _) => why,
-            (_, Some(batches)) if batches.returns => "RETURNING is answered at once".to_string(),
-            // Its finding says which job it is.
-            (_, Some(_)) => return String::new(),
+            (_, Some(batches)) => match self.why_not_later(batches) {
+                Some(why) => why,
+                // Its finding says which job it is.
+                None => return String::new(),
+            },
             _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
                 "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
                     .to_string()

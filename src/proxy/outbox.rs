@@ -454,7 +454,7 @@ impl Session {
             other => return Ok(other.map(|_| ())),
         }
         match self.waiting(Some(&[id])).await? {
-            Ok(there) if there.is_empty() => return Ok(Ok(())),
+            Ok(jobs) if jobs.iter().all(|job| !job.there) => return Ok(Ok(())),
             Ok(_) => {}
             Err(report) => return Ok(Err(report)),
         }

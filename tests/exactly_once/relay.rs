@@ -18,6 +18,9 @@ pub enum Harm {
     KillBackend,
 }
 
+/// Whether a message is one that counts.
+type Counts = fn(&[u8]) -> bool;
+
 #[derive(Default)]
 struct Plan {
     counted: u64,
@@ -32,6 +35,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(server: u16) -> Relay {
+        Relay::counting(server, |_| true)
+    }
+
+    /// Only the messages of either side of which that is true.
+    pub fn counting(server: u16, counts: Counts) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the relay");
         let port = listener.local_addr().expect("its address").port();
         let plan = Arc::new(Mutex::new(Plan::default()));
@@ -41,7 +49,7 @@ impl Relay {
                 let shared = shared.clone();
                 std::thread::spawn(move || {
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", server)) {
-                        let _ = carry(client, server, shared);
+                        let _ = carry(client, server, shared, counts);
                     }
                 });
             }
@@ -64,7 +72,7 @@ impl Relay {
     }
 }
 
-fn carry(mut client: TcpStream, mut server: TcpStream, plan: Arc<Mutex<Plan>>) -> std::io::Result<()> {
+fn carry(mut client: TcpStream, mut server: TcpStream, plan: Arc<Mutex<Plan>>, counts: Counts) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     // The startup packet or a cancel request has no type byte.
@@ -77,24 +85,25 @@ fn carry(mut client: TcpStream, mut server: TcpStream, plan: Arc<Mutex<Plan>>) -
     let pid = Arc::new(Mutex::new(0));
     let up = {
         let (client, server, plan, pid) = (client.try_clone()?, server.try_clone()?, plan.clone(), pid.clone());
-        std::thread::spawn(move || pass(client, server, &plan, &pid))
+        std::thread::spawn(move || pass(client, server, (&plan, counts), &pid))
     };
-    pass(server, client, &plan, &pid);
+    pass(server, client, (&plan, counts), &pid);
     let _ = up.join();
     Ok(())
 }
 
 /// Whole messages from one side to the other, until either ends.
-fn pass(mut from: TcpStream, mut to: TcpStream, plan: &Mutex<Plan>, pid: &Mutex<i32>) {
+fn pass(mut from: TcpStream, mut to: TcpStream, (plan, counts): (&Mutex<Plan>, Counts), pid: &Mutex<i32>) {
     let mut frame = Vec::new();
     while read_frame(&mut from, &mut frame).is_ok() {
         if frame[0] == b'K' && frame.len() >= 9 {
             *pid.lock().unwrap() = i32::from_be_bytes(frame[5..9].try_into().unwrap());
         }
         let mut plan = plan.lock().unwrap();
-        plan.counted += 1;
+        let counted = counts(&frame);
+        plan.counted += u64::from(counted);
         let now = plan.counted;
-        let harm = plan.harm.filter(|(at, _)| *at == now).map(|(_, harm)| harm);
+        let harm = plan.harm.filter(|(at, _)| counted && *at == now).map(|(_, harm)| harm);
         plan.done |= harm.is_some();
         if let Some(harm) = harm {
             // Under the lock, so that nothing else of this run passes meanwhile.

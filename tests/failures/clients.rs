@@ -279,7 +279,9 @@ fn names_that_the_client_s_encoding_lacks(major: u32) {
     );
     assert_eq!(
         stage
-            .direct("SELECT count(*) FROM pg_index WHERE indrelid IN ('p'::regclass, 'дитя'::regclass, 'élève'::regclass)")
+            .direct(
+                "SELECT count(*) FROM pg_index WHERE indrelid IN ('p'::regclass, 'дитя'::regclass, 'élève'::regclass)"
+            )
             .trim(),
         "0"
     );

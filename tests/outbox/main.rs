@@ -5,9 +5,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod boundaries;
 mod commits;
 mod crashes;
 mod later;
+#[allow(dead_code)]
+#[path = "../exactly_once/relay.rs"]
+mod relay;
 mod waits;
 mod writes;
 

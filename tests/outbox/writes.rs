@@ -165,6 +165,29 @@ async fn what_would_meet_the_old_rows_is_refused() {
         assert_eq!(code(run(&session, "SELECT 1").await), "25P02", "{sql}");
         all(&session, &["ROLLBACK"]).await.unwrap();
     }
+    // What cannot be carried out behind the transaction.
+    let now = [
+        ("DELETE FROM books RETURNING id", "RETURNING are answered at once"),
+        (
+            "UPDATE books SET pages = 0 FROM pg_temp.wanted w WHERE w.id <> books.id",
+            "may be gone by then",
+        ),
+    ];
+    for (sql, why) in now {
+        all(
+            &session,
+            &[
+                "BEGIN",
+                "CREATE TEMP TABLE wanted ON COMMIT DROP AS SELECT 1::bigint AS id",
+            ],
+        )
+        .await
+        .unwrap();
+        let error = run(&session, sql).await.unwrap_err();
+        assert_eq!(error.code().code(), "25001", "{error:?}");
+        assert!(error.hint().unwrap_or_default().contains(why), "{error:?}");
+        all(&session, &["ROLLBACK"]).await.unwrap();
+    }
     // In one message too, and what was prepared before.
     assert_eq!(
         code(run(&session, &format!("{ALL}; SELECT count(*) FROM books")).await),
@@ -202,7 +225,7 @@ async fn goes_on(major: u32, kill_proxy: bool, way: &str) {
         .unwrap();
     let committing = tokio::spawn(async move { session.client.simple_query("COMMIT").await.map(|_| ()) });
     until("five batches are done", || {
-        stage.direct("SELECT coalesce(max(batches), 0) FROM lockkeeper.job") == "5"
+        !jobs(&stage).is_empty() && stage.direct("SELECT coalesce(max(batches), 0) FROM lockkeeper.job") == "5"
     });
     match kill_proxy {
         true => stage.kill_proxy(),
@@ -237,4 +260,28 @@ async fn cut_off_it_goes_on_where_it_stopped() {
     ] {
         goes_on(major, kill_proxy, way).await;
     }
+}
+
+#[tokio::test]
+async fn rows_that_a_setting_shows_are_not_left_for_when_it_may_be_gone() {
+    let stage = writing(18, "defer");
+    let session = stage.connect().await;
+    all(&session, &["BEGIN", "CREATE INDEX z ON books (other)", "COMMIT"])
+        .await
+        .unwrap();
+    stage.direct(
+        "CREATE ROLE deploy_writes; GRANT ALL ON books TO deploy_writes; ALTER TABLE books ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON books USING (title <> current_setting('app.tenant'))",
+    );
+    all(
+        &session,
+        &["SET ROLE deploy_writes", "BEGIN", "SET LOCAL app.tenant = 'none'"],
+    )
+    .await
+    .unwrap();
+    let error = run(&session, ALL).await.unwrap_err();
+    assert!(error.hint().unwrap_or_default().contains("app.tenant"), "{error:?}");
+    all(&session, &["ROLLBACK", "RESET ROLE"]).await.unwrap();
+    stage.direct("DROP OWNED BY deploy_writes; DROP ROLE deploy_writes");
+    assert_eq!((sum(&stage), jobs(&stage).as_str()), (SUM, "deferred done"));
 }

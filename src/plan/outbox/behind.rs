@@ -30,7 +30,15 @@ pub(in crate::plan) fn met<'a>(subject: &Subject<'a>) -> Option<Met<'a>> {
         return None;
     }
     let text = subject.statement.sql.trim();
-    let open = |job: &&Waiting| !job.pending && job.there && !job.is_paused();
+    // An index that is gone already, perhaps by this very job, whose end was not written.
+    let removed = |job: &Waiting| match &subject.statement.node {
+        NodeEnum::DropStmt(drop) => {
+            let names = nonconcurrent_drop_index::dropped(drop);
+            !job.details.removes.is_empty() && names.iter().any(|name| facts.relation(name).is_none())
+        }
+        _ => false,
+    };
+    let open = |job: &&Waiting| !job.pending && (job.there || removed(job)) && !job.is_paused();
     if matches!(subject.statement.kind, Kind::Write) {
         // Alone it goes on by itself, as any other large write.
         let block = subject.place == Place::Block;

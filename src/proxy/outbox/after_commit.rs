@@ -321,19 +321,15 @@ impl Session {
             // Another session has finished it, or somebody has given it up.
             return Ok(Ok(()));
         };
-        if !job.there {
-            let state = if job.details.removes.is_empty() {
-                "cancelled"
-            } else {
-                "done"
-            };
+        // Of several indexes that are to go some may be there still.
+        if !job.there && job.details.removes.is_empty() {
             self.relay
                 .notice(&format!(
                     "job {id}: {} is gone, so that nothing is left to do",
                     job.details.table
                 ))
                 .await?;
-            return Ok(self.value(&outbox::finish(id, state)).await?.map(|_| ()));
+            return Ok(self.value(&outbox::finish(id, "cancelled")).await?.map(|_| ()));
         }
         if !job.details.write
             && let Err(report) = self.value(&jobs::take_up(id)).await?
@@ -419,7 +415,7 @@ impl Session {
                 deferral: None,
                 findings: Vec::new(),
                 notices: Vec::new(),
-                steps: vec![stored.step(&progress, job.runs > 0)],
+                steps: vec![stored.step(&progress, job.runs > 0 || stored.removes())],
                 tag: String::new(),
                 why: vec![format!(
                     "job {}, step {} of {}, after COMMIT",
