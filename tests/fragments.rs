@@ -197,6 +197,13 @@ fn first_difference(proxied: &[Message], alone: &[Message]) -> String {
     format!("message {at}: {:?} instead of {:?}", shown(proxied), shown(alone))
 }
 
+/// A server that ends a session with bytes of the client's unread resets the connection, and what it said last may be lost on the way,
+/// also without a proxy.
+fn cut_off(heard: &[Message], whole: &[Message]) -> bool {
+    let ended = whole.last().map(std::slice::from_ref).unwrap_or_default();
+    whole.starts_with(heard) && error_field(ended, b'V').as_deref() == Some("FATAL")
+}
+
 fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
     let (mut random, seed) = Random::seeded();
     let stage = Stage::with(major, "proxied", common::QUICK);
@@ -209,7 +216,7 @@ fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
         .cluster
         .psql("postgres", &create)
         .unwrap_or_else(|e| panic!("{e}"));
-    let mut answers = 0;
+    let (mut answers, mut lost) = (0, 0);
     for n in 0..120 {
         let mut script: Vec<u8> = Vec::new();
         for _ in 0..1 + random.below(25) {
@@ -226,8 +233,9 @@ fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
         let [proxied, alone] = [(stage.port, &copy, seeds.0), (direct.port, &direct.database, seeds.1)]
             .map(|(port, database, seed)| play(port, database, &script, Random(seed)));
         answers += alone.len();
+        lost += usize::from(proxied != alone);
         assert!(
-            proxied == alone,
+            proxied == alone || cut_off(&proxied, &alone) || cut_off(&alone, &proxied),
             "LOCKKEEPER_SEED={seed}, script {n}: {}\nproxied: {}\nalone:   {}\n{}\n{}",
             script.escape_ascii(),
             tags(&proxied),
@@ -240,6 +248,7 @@ fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
         answers > 1_000,
         "LOCKKEEPER_SEED={seed}: only {answers} messages were compared"
     );
+    assert!(lost < 10, "LOCKKEEPER_SEED={seed}: {lost} sessions ended too early");
     let rows = "SELECT string_agg(t::text, ' ' ORDER BY id) FROM t";
     assert_eq!(
         direct.cluster.psql(&copy, rows).unwrap(),
