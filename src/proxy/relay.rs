@@ -908,7 +908,7 @@ impl Relay {
 
     /// Takes leave of both sides.
     pub async fn close(&mut self) {
-        tokio::join!(self.client.close(), self.server.close());
+        tokio::join!(self.client.close_after_hearing(), self.server.close());
     }
 
     /// The next whole message of the server's, taken out of the stream. Meanwhile the client's bytes are read as far as

@@ -63,6 +63,18 @@ impl Stream {
         matches!(self, Stream::Tls(_))
     }
 
+    /// The peer has sent more than was read so far, encrypted or not.
+    pub fn has_unread(&self) -> bool {
+        match self {
+            Stream::Tls(s) => {
+                let mut byte = [std::mem::MaybeUninit::uninit()];
+                let peeked = socket2::SockRef::from(s.get_ref().0).peek(&mut byte);
+                peeked.is_ok_and(|n| n > 0)
+            }
+            _ => self.has_more(),
+        }
+    }
+
     /// The peer has sent more than was read so far, before any encryption.
     pub fn has_more(&self) -> bool {
         let mut byte = [std::mem::MaybeUninit::uninit()];

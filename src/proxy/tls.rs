@@ -17,10 +17,13 @@ use rustls::{
 };
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
+/// How long a client that goes on sending is listened to after its session has ended.
+const HEARING_TIME: Duration = Duration::from_secs(5);
 /// What libpq asks for, and must get where a connection begins with the handshake (manual section 55.2.12).
 const ALPN: &[u8] = b"postgresql";
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -142,7 +145,30 @@ impl Stream {
     pub async fn close(&mut self) {
         if let Stream::Tls(stream) = self {
             // A peer that does not read any more is not waited for, and one that is gone needs no goodbye.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), stream.shutdown()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+        }
+    }
+
+    /// The same towards one that may still be sending: a socket that is closed with bytes unread is reset at once, and what its
+    /// peer was to be sent before the end is lost.
+    pub async fn close_after_hearing(&mut self) {
+        self.close().await;
+        if !self.has_unread() {
+            return;
+        }
+        let heard = async {
+            let _ = self.shutdown().await;
+            let mut heard = vec![0; 8 << 10];
+            while matches!(self.read_plain(&mut heard).await, Ok(n) if n > 0) {}
+        };
+        let _ = tokio::time::timeout(HEARING_TIME, heard).await;
+    }
+
+    /// Below any encryption.
+    async fn read_plain(&mut self, heard: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Tls(stream) => stream.get_mut().0.read(heard).await,
+            stream => stream.read(heard).await,
         }
     }
 }

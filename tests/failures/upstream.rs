@@ -4,6 +4,7 @@ use super::common::raw::{Raw, error_field, parse, rows, startup, sync, tags};
 use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy};
 use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, wait_until, works};
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
@@ -11,6 +12,7 @@ use tokio_postgres::NoTls;
 super::common::on_both!(
     a_restart_of_the_server_ends_its_sessions_and_nothing_else,
     a_terminated_backend_is_told_to_its_client,
+    the_server_s_last_words_reach_a_client_that_goes_on_sending,
 );
 
 /// A proxy alone, in front of whatever `upstream` names.
@@ -249,4 +251,34 @@ fn the_server_s_last_words_are_heard_though_writing_to_it_fails() {
         assert_eq!(error_field(&answer, b'C').as_deref(), Some("57P01"), "{answer:?}");
         assert!(client.receive().is_none());
     }
+}
+
+/// A client that goes on sending gets all that the server has said before the end of the session: a connection that is closed with
+/// bytes unread would be reset, and what was still on its way lost.
+fn the_server_s_last_words_reach_a_client_that_goes_on_sending(major: u32) {
+    let stage = Stage::with(major, "lastwords", super::common::QUICK);
+    let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
+    let mut raw = session(stage.port, &stage.database, "talker");
+    let mut writer = raw.writer();
+    let talker = std::thread::spawn(move || {
+        // While a statement that is audited runs, the client is not read, so that the server leaves nothing unread.
+        let first = [
+            "SELECT repeat('x', 300000)",
+            "DO $$ BEGIN EXECUTE 'SELECT pg_terminate_' || 'backend(pg_backend_pid())'; PERFORM pg_sleep(60); END $$",
+        ];
+        let _ = writer.write_all(&first.map(query).concat());
+        let more = query("SELECT 1").repeat(1_000);
+        while writer.write_all(&more).is_ok() {}
+    });
+    wait_for(&mut watch, &gone("talker"));
+    let mut heard = Vec::new();
+    while let Some(message) = raw.receive() {
+        heard.push(message);
+    }
+    let row = |(tag, body): &(u8, Vec<u8>)| *tag == b'D' && body.len() > 300_000;
+    assert!(heard.iter().any(row), "{}", tags(&heard));
+    assert_eq!(error_field(&heard, b'C').as_deref(), Some("57P01"), "{}", tags(&heard));
+    raw.writer().shutdown(std::net::Shutdown::Both).ok();
+    talker.join().expect("the talker");
+    works(&stage);
 }
