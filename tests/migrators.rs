@@ -296,15 +296,9 @@ const RECORD_WITHIN: &[&str] = &[
     "typeorm",
 ];
 
-macro_rules! hard {
-    ($($test:ident: $name:literal $driver:literal),* $(,)?) => {
-        mod hard_on_15 { $(#[test] fn $test() { super::hard(15, $name, $driver) })* }
-        mod hard_on_18 { $(#[test] fn $test() { super::hard(18, $name, $driver) })* }
-    };
-}
-
 fn hard(major: u32, name: &'static str, driver: &'static str) {
     if !is_thorough(name, driver) {
+        println!("left out: LOCKKEEPER_MIGRATORS=all runs it");
         return;
     }
     fails_half_way(major, name, driver);
@@ -314,27 +308,12 @@ fn hard(major: u32, name: &'static str, driver: &'static str) {
     }
 }
 
-hard!(
-    alembic_psycopg2: "alembic" "psycopg2",
-    alembic_psycopg: "alembic" "psycopg",
-    alembic_asyncpg: "alembic" "asyncpg",
-    django: "django" "",
-    rails: "rails" "",
-    knex: "knex" "",
-    typeorm: "typeorm" "",
-    sequelize: "sequelize" "",
-    drizzle: "drizzle" "",
-    node_pg_migrate: "node-pg-migrate" "",
-    sqlx: "sqlx" "",
-    refinery: "refinery" "",
-    dbmate: "dbmate" "",
-    liquibase: "liquibase" "",
-);
-
 macro_rules! tools {
     ($($test:ident: $name:literal $driver:literal),* $(,)?) => {
         mod on_15 { $(#[test] fn $test() { super::plain(15, $name, $driver) })* }
         mod on_18 { $(#[test] fn $test() { super::plain(18, $name, $driver) })* }
+        mod hard_on_15 { $(#[test] fn $test() { super::hard(15, $name, $driver) })* }
+        mod hard_on_18 { $(#[test] fn $test() { super::hard(18, $name, $driver) })* }
     };
 }
 

@@ -142,17 +142,7 @@ fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
 
 /// The actions of an ALTER TABLE, text and tree beside each other.
 fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
-    let NodeEnum::AlterTableStmt(alter) = &statement.node else {
-        return None;
-    };
-    let commands: Vec<&AlterTableCmd> = alter
-        .cmds
-        .iter()
-        .filter_map(|node| match &node.node {
-            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
-            _ => None,
-        })
-        .collect();
+    let commands: Vec<&AlterTableCmd> = statement.actions().collect();
     let text = statement::alter_actions(statement)?;
     (text.actions.len() == commands.len()).then_some((text, commands))
 }

@@ -13,7 +13,7 @@ use cost::scanner_cost;
 use kind::kind_of;
 use limited::limited_write;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ScanToken, SelectStmt, Token};
+use pg_query::protobuf::{AlterTableCmd, ScanToken, SelectStmt, Token};
 
 /// What the bytes alone say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,6 +328,20 @@ pub struct Statement {
     pub offset: usize,
     pub node: NodeEnum,
     pub kind: Kind,
+}
+
+impl Statement {
+    /// All actions of an ALTER TABLE; of another statement none.
+    pub fn actions(&self) -> impl Iterator<Item = &AlterTableCmd> {
+        let commands = match &self.node {
+            NodeEnum::AlterTableStmt(alter) => alter.cmds.as_slice(),
+            _ => &[],
+        };
+        commands.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
+            _ => None,
+        })
+    }
 }
 
 #[derive(Clone, Debug)]

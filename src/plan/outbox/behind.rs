@@ -185,14 +185,7 @@ impl<'a> Jobs<'_, 'a> {
                 if alter.objtype() == O::ObjectIndex {
                     return self.bringing(&Name::of(range)).map(Met::Behind);
                 }
-                let commands: Vec<&AlterTableCmd> = alter
-                    .cmds
-                    .iter()
-                    .filter_map(|node| match &node.node {
-                        Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
-                        _ => None,
-                    })
-                    .collect();
+                let commands: Vec<&AlterTableCmd> = self.subject.actions().collect();
                 commands
                     .iter()
                     .find_map(|command| self.command(range, command, commands.len() == 1))

@@ -316,14 +316,7 @@ impl<'a> Subject<'a> {
 
     /// All actions of the ALTER TABLE.
     pub fn actions(&self) -> impl Iterator<Item = &'a AlterTableCmd> {
-        let commands = match &self.statement.node {
-            NodeEnum::AlterTableStmt(alter) => alter.cmds.as_slice(),
-            _ => &[],
-        };
-        commands.iter().filter_map(|node| match &node.node {
-            Some(NodeEnum::AlterTableCmd(command)) => Some(command.as_ref()),
-            _ => None,
-        })
+        self.statement.actions()
     }
 
     /// ALTER TABLE … ONLY.
