@@ -202,7 +202,7 @@ impl Session {
         let ended = match walked {
             Ok(Ok(())) => {
                 self.relay.notice(&course.done_text(batches)).await?;
-                self.unanswered = course.job;
+                self.unanswered.extend(course.job);
                 return tag(course.rows);
             }
             Ok(Err(report)) => report,

@@ -197,6 +197,7 @@ impl Relay {
         if closing == Closing::Flush {
             self.responses.skip_to_sync();
             self.unclosed = true;
+            self.stop_at_sync = true;
             return Ok(());
         }
         self.close_reserved().await

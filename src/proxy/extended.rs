@@ -369,7 +369,9 @@ impl Session {
                 let mut out = BytesMut::new();
                 wire::put_command_complete(&mut out, &tag);
                 self.relay.tell(&out).await?;
-                self.job_is_answered().await
+                // A client believes a CommandComplete only when ReadyForQuery has come.
+                self.relay.stop_at_sync |= !self.unanswered.is_empty();
+                Ok(())
             }
             Verdict::Refused(report) => self.refuse_extended(len, report).await,
             Verdict::Instead(..) => {

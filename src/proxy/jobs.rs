@@ -327,7 +327,7 @@ impl Session {
         let Err(why) = &batches.repeatable else {
             return Ok(Ok(()));
         };
-        let asked = [Ask::new(jobs::find_unanswered(identity))];
+        let asked = [Ask::new(jobs::find_unanswered(identity, &self.unanswered))];
         let answer = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers.into_iter().next().unwrap_or_default(),
             Err(report) => return Ok(Err(report)),
@@ -348,23 +348,31 @@ impl Session {
         )))
     }
 
-    /// The client has been sent the answer of a job that is done. One that had gone before has not heard it.
-    pub(super) async fn job_is_answered(&mut self) -> Result<(), Broken> {
-        let Some(id) = self.unanswered.take() else {
+    /// The client has been sent all of the answer, ReadyForQuery too, of jobs that are done. One that had gone before has not
+    /// heard it.
+    pub(super) async fn jobs_are_answered(&mut self) -> Result<(), Broken> {
+        if self.unanswered.is_empty() {
             return Ok(());
-        };
-        self.relay.watch_client().await;
-        let mut asks = vec![Ask::new(jobs::unlock(id))];
-        if !self.relay.client_gone() {
-            asks.insert(0, Ask::new(jobs::answered(id)));
         }
-        if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            tracing::warn!(
-                session = self.who.session,
-                job = id,
-                error = report.message(),
-                "a job's answer was not noted"
-            );
+        if self.relay.status != b'I' {
+            // Noted in the client's own transaction, it would go with it.
+            self.relay.stop_at_sync = true;
+            return Ok(());
+        }
+        self.relay.watch_client().await;
+        for id in std::mem::take(&mut self.unanswered) {
+            let mut asks = vec![Ask::new(jobs::unlock(id))];
+            if !self.relay.client_gone() {
+                asks.insert(0, Ask::new(jobs::answered(id)));
+            }
+            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+                tracing::warn!(
+                    session = self.who.session,
+                    job = id,
+                    error = report.message(),
+                    "a job's answer was not noted"
+                );
+            }
         }
         Ok(())
     }

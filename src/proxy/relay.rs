@@ -157,6 +157,8 @@ pub struct Relay {
     pub reserved: String,
     /// A statement of ours failed in a group of the client's, and is to be closed behind the client's Sync.
     pub unclosed: bool,
+    /// Something is to be done behind the client's next Sync.
+    pub stop_at_sync: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
@@ -236,6 +238,7 @@ impl Relay {
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
+            stop_at_sync: false,
             hears_notices: true,
             watch: false,
             tool: None,
@@ -595,7 +598,7 @@ impl Relay {
             {
                 Ok(Look::Stop(Event::Execute(len)))
             }
-            b'S' if self.unclosed => Ok(Look::Stop(Event::Sync(len))),
+            b'S' if self.stop_at_sync => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }

@@ -34,8 +34,8 @@ pub struct Session {
     pub(super) looked: bool,
     /// What waits for the client's COMMIT.
     pub(super) outbox: Outbox,
-    /// A job that is done, and whose client is about to hear so.
-    pub(super) unanswered: Option<i64>,
+    /// Jobs that are done, and whose client is about to hear so.
+    pub(super) unanswered: Vec<i64>,
 }
 
 impl Session {
@@ -72,7 +72,11 @@ impl Session {
     async fn on_sync(&mut self, len: usize) -> Result<(), Broken> {
         self.relay.pass_frame(len);
         self.relay.settle().await?;
-        self.relay.close_reserved().await
+        self.relay.stop_at_sync = false;
+        if self.relay.unclosed {
+            self.relay.close_reserved().await?;
+        }
+        self.jobs_are_answered().await
     }
 
     /// Not into the middle of a message of the server's.
@@ -255,7 +259,7 @@ impl Session {
                 wire::put_command_complete(&mut out, &tag);
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
-                self.job_is_answered().await?;
+                self.jobs_are_answered().await?;
             }
             Verdict::Refused(report) => self.refuse_query(len, report).await?,
         }

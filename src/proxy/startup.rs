@@ -359,7 +359,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         who,
         judged: 0,
         raced: false,
-        unanswered: None,
+        unanswered: Vec::new(),
         looked: false,
         outbox: Default::default(),
     };

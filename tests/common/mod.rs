@@ -216,18 +216,30 @@ impl Stage {
         self.dir.path().join("audit.jsonl")
     }
 
-    /// Every event of the audit log, whose lines must all be whole JSON objects; not those about the log itself.
+    /// Every event of the audit log, whose lines must all be whole JSON objects; not those about the log itself. Where a killed
+    /// proxy left a part of a line, the next one must have said so.
     #[track_caller]
     pub fn audit_lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
-        assert!(
-            text.is_empty() || text.ends_with('\n'),
-            "the audit log ends within a line: {text:?}"
-        );
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line:?}")))
-            .filter(|line: &serde_json::Value| line["event"] != "log")
-            .collect()
+        // What follows the last end of a line is being written.
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let mut events = Vec::new();
+        let mut torn = None;
+        for line in whole.lines() {
+            match serde_json::from_str::<serde_json::Value>(line) {
+                Ok(event) => {
+                    assert!(
+                        torn.take().is_none() || event["what"] == "repaired",
+                        "not told of: {line}"
+                    );
+                    events.push(event);
+                }
+                Err(error) => assert!(torn.replace(line).is_none(), "not JSON ({error}): {line:?}"),
+            }
+        }
+        assert!(torn.is_none(), "not JSON: {torn:?}");
+        events.retain(|event| event["event"] != "log");
+        events
     }
 
     /// What the proxy said on stderr and stdout.

@@ -376,7 +376,7 @@ impl Session {
             return Ok(Ok(()));
         };
         let verdict = self.resume_write(job.id, call, setting.policy).await?;
-        self.job_is_answered().await?;
+        self.jobs_are_answered().await?;
         Ok(match verdict {
             Verdict::Refused(report) => Err(report),
             _ => Ok(()),
