@@ -772,6 +772,7 @@ impl<'a> Composer<'a> {
             label: "run with a short lock_timeout".to_string(),
             sql,
             mode: Mode::Brief { then: Vec::new() },
+            guard: None,
             lock: strongest(self.whole.statement),
             relation: self.shown.clone(),
             done_when: None,

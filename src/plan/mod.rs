@@ -6,6 +6,7 @@
 
 pub mod batches;
 pub mod body;
+pub mod bounds;
 pub mod compose;
 pub mod facts;
 pub mod jobs;
@@ -91,6 +92,8 @@ pub struct Step {
     pub label: String,
     pub sql: String,
     pub mode: Mode,
+    /// Of a brief step: a statement before `sql` in the same transaction, which fails where what the step relies on no longer holds.
+    pub guard: Option<String>,
     /// The strongest table lock that `sql` takes, and how the table is called, for messages.
     pub lock: LockMode,
     pub relation: String,

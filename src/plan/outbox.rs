@@ -186,6 +186,8 @@ pub struct Stored {
     how: How,
     #[serde(default)]
     then: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guard: Option<String>,
     lock: LockMode,
     relation: String,
     done_when: Option<String>,
@@ -218,6 +220,7 @@ impl Stored {
             sql: step.sql.clone(),
             how,
             then,
+            guard: step.guard.clone(),
             lock: step.lock,
             relation: step.relation.clone(),
             done_when: step.done_when.clone(),
@@ -241,6 +244,7 @@ impl Stored {
                 How::Long => Mode::Long { then },
                 How::Concurrent => Mode::Concurrent,
             },
+            guard: self.guard.clone(),
             lock: self.lock,
             relation: self.relation.clone(),
             done_when: self.done_when.clone().filter(|_| again && !transactional),

@@ -8,10 +8,12 @@ use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
+use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
+use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
@@ -153,6 +155,11 @@ impl Session {
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
+        }
+        match rules::attach_partition::question(statement, &facts, &policy) {
+            Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
+            Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
+            None => {}
         }
         let looks = match statement.kind {
             Kind::Ddl => place != Place::Pipeline,
@@ -436,24 +443,43 @@ impl Session {
         Ok(Ok(()))
     }
 
+    /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.
+    async fn bounds(&mut self, question: Question, place: Place) -> Result<Bounds, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(bounds::ANSWER)];
+        Ok(match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(report) => Bounds::failed(report.message()),
+        })
+    }
+
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
+        let answers = self.ask_all_harmlessly(vec![ask], place).await?;
+        Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()))
+    }
+
+    /// Several, in one transaction.
+    async fn ask_all_harmlessly(
+        &mut self,
+        asks: Vec<Ask>,
+        place: Place,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         if place != Place::Block {
-            let answers = self.relay.ask(&[ask], closing_at(place), Hears::Nothing).await?;
-            return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
+            return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
         }
         let point = self.relay.reserved.clone();
         let back = [
             Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::new(format!("RELEASE SAVEPOINT {point}")),
         ];
-        let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
+        let count = asks.len();
+        let asked = [&[Ask::new(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         if answers.is_err() {
             let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
-        Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
+        Ok(answers.map(|answers| answers.into_iter().skip(1).take(count).collect()))
     }
 }
 
