@@ -156,7 +156,7 @@ fn written(sql: &str) -> Option<&str> {
             if lists == 0 {
                 let text = sql.get(begins?..usize::try_from(token.end).ok()?)?;
                 // It is put into a text that is quoted so.
-                return (!text.contains("$lockkeeper$")).then_some(text);
+                return (!text.contains("$lockkeeper")).then_some(text);
             }
         }
     }

@@ -1,4 +1,4 @@
-DO $lockkeeper$
+DO $lockkeeper_trial$
 #variable_conflict use_variable
 DECLARE
   parent pg_catalog.oid := {parent};
@@ -20,6 +20,8 @@ DECLARE
   failure text;
 BEGIN
   BEGIN
+    -- How constants are written, not how they are read: others could be read as another moment or number.
+    PERFORM pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('extra_float_digits', '3', true);
     LOOP
       above := (SELECT h.inhparent FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid AND c.relispartition WHERE h.inhrelid = line[1]);
       EXIT WHEN above IS NULL;
@@ -119,4 +121,4 @@ BEGIN
     'rest', CASE WHEN rest <> 0 THEN pg_catalog.json_build_object('condition', outside, 'proven', spared[pg_catalog.array_length(copies, 1)],
       'provable', spared[2 * pg_catalog.array_length(copies, 1)]) END)::text,
     CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'base64'), true);
-END $lockkeeper$
+END $lockkeeper_trial$

@@ -344,6 +344,12 @@ fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result
                     own.sql
                 ));
             }
+            (None, None) if child.kind == 'p' => {
+                return Err(format!(
+                    "{} lacks the index {} of the parent: build one like it first, which Lockkeeper does partition by partition ({})",
+                    own.sql, index.name, index.definition
+                ));
+            }
             (None, None) => {}
         }
         let unnamed = pg_query::protobuf::IndexStmt {
