@@ -18,6 +18,6 @@ BEGIN
   END LOOP;
   IF ({state}) IS DISTINCT FROM {known}{unless} THEN
     RAISE EXCEPTION 'lockkeeper: the tables have changed since it was proven that attaching scans no row: nothing was attached'
-      USING ERRCODE = 'serialization_failure', HINT = 'Send the same statement again: the proof is made anew.';
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Send the same statement again: the proof is made anew.';
   END IF;
 END $lockkeeper$

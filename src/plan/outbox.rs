@@ -317,7 +317,7 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
     format!(
         "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
          state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
-         'bytes', coalesce((SELECT c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
+         'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
          WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
          AND c.relpages > 0), \
          'settings', settings, 'details', details) ORDER BY id), '[]'::json) FROM lockkeeper.job WHERE owner = current_user \
