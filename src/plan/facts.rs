@@ -5,6 +5,7 @@
 
 use super::bounds::Bounds;
 use super::mentions::Mentions;
+use super::mixed;
 use super::outbox::Waiting;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
@@ -172,6 +173,10 @@ impl Request {
 
     fn statement(&mut self, node: &NodeEnum) {
         use NodeEnum as N;
+        if let Some(changed) = mixed::changed(node) {
+            changed.into_iter().for_each(|name| self.relation(name));
+            return;
+        }
         match node {
             N::UpdateStmt(update) => self.written(&update.relation, node),
             N::DeleteStmt(delete) => self.written(&delete.relation, node),

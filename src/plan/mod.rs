@@ -12,6 +12,7 @@ pub mod facts;
 pub mod jobs;
 pub mod lock;
 pub mod mentions;
+pub mod mixed;
 pub mod outbox;
 mod overrides;
 pub mod policy;

@@ -11,6 +11,7 @@ use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
+use crate::plan::mixed;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
 use crate::plan::rules;
@@ -148,10 +149,19 @@ impl Session {
                 Err(report) => return Ok(Verdict::Refused(report)),
             }
         }
+        let mut expected = None;
+        if matches!(statement.kind, Kind::MixedWrite) {
+            expected = match self.rows_changed(statement, &policy, place, parameters).await? {
+                Ok(rows) if rows > policy.backfill.rows_max as f64 => Some(rows),
+                Ok(_) => return Ok(Verdict::Forward(None)),
+                Err(report) => return Ok(Verdict::Refused(report)),
+            };
+        }
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
         };
+        facts.estimated_rows = expected;
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
@@ -420,15 +430,9 @@ impl Session {
                 }
             }
         }
-        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-        let planned = match self.ask_harmlessly(explain, place).await? {
-            Ok(answer) => answer.value().and_then(planned_rows),
-            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
-                report.remove(b'P');
-                return Ok(Err(report));
-            }
-            // The statement itself will fail in the same way, in the server's words.
-            Err(_) => None,
+        let planned = match self.explained(statement, place, parameters).await? {
+            Ok(json) => json.as_deref().and_then(planned_rows),
+            Err(report) => return Ok(Err(report)),
         };
         let Some(planned) = planned else { return Ok(Ok(())) };
         let expected = batches::expected_rows(statement, &relation, planned);
@@ -441,6 +445,44 @@ impl Session {
             self.relay.shapes.learn(statement.sql.as_bytes());
         }
         Ok(Ok(()))
+    }
+
+    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, its
+    /// shape is not asked about again for a while.
+    async fn rows_changed(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Result<f64, Report>, Broken> {
+        let rows = match self.explained(statement, place, parameters).await? {
+            Ok(json) => json.as_deref().and_then(mixed::changed_rows),
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some(rows) = rows else { return Ok(Ok(0.0)) };
+        if rows * FAR_BELOW < policy.backfill.rows_max as f64 && mixed::is_steady(&statement.node) {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(rows))
+    }
+
+    /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
+    async fn explained(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Result<Option<String>, Report>, Broken> {
+        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        Ok(match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => Ok(answer.value().map(str::to_owned)),
+            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                Err(report)
+            }
+            Err(_) => Ok(None),
+        })
     }
 
     /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.
