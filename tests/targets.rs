@@ -440,7 +440,7 @@ fn what_changes_rows_within_a_statement(major: u32) {
          INSERT INTO source SELECT id, v FROM t ON CONFLICT (id) DO UPDATE SET v = excluded.v;\n\
          WITH i AS (INSERT INTO gone SELECT id, v FROM source RETURNING id) SELECT count(*) FROM i;\n",
     );
-    assert_eq!(ran.ok(), "MERGE 1000\nINSERT 0 999\n1501\n");
+    assert_eq!(ran.ok(), "MERGE 1000\nINSERT 0 999\n1499\n");
     assert_eq!(questions(&stage), (0, 0));
     let ran = stage.psql("WITH d AS (DELETE FROM nowhere RETURNING *) SELECT * FROM d;\n");
     assert!(
@@ -462,9 +462,9 @@ fn what_changes_rows_within_a_statement(major: u32) {
         let large = "WITH d AS (DELETE FROM t WHERE v > $1 RETURNING id) SELECT id FROM d";
         assert_eq!(client.query(large, &[&5000]).await.expect("of no row").len(), 0);
         let error = client.query(large, &[&0]).await.expect_err("of all rows");
-        assert!(error.to_string().contains("cannot be split into batches"), "{error}");
+        assert!(format!("{error:?}").contains("cannot be split into batches"), "{error:?}");
         let error = client.query(merge, &[]).await.expect_err("of all rows");
-        assert!(error.to_string().contains("cannot be split into batches"), "{error}");
+        assert!(format!("{error:?}").contains("cannot be split into batches"), "{error:?}");
     });
     assert_eq!(questions(&stage), (4, 2));
     answers(
