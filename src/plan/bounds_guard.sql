@@ -10,6 +10,8 @@ BEGIN
     line := above || line;
   END LOOP;
   FOREACH above IN ARRAY line LOOP
+    -- What is above the parent may be somebody else's.
+    CONTINUE WHEN above <> {parent} AND NOT pg_catalog.has_table_privilege(above, 'UPDATE');
     EXECUTE pg_catalog.format('LOCK TABLE ONLY %s IN SHARE UPDATE EXCLUSIVE MODE', above::pg_catalog.regclass);
   END LOOP;
   FOREACH above IN ARRAY ARRAY[{child}, {rest}]::pg_catalog.oid[] LOOP

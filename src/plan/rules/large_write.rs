@@ -1,6 +1,6 @@
 //! An UPDATE or DELETE of many rows at once.
 
-use super::{Found, Remedy, Rule, Subject, name_of, steps};
+use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
 use crate::plan::batches::Batches;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -45,9 +45,7 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = match job {
         Some(_) => subject.table(&asked)?,
-        None => subject
-            .table(&asked)
-            .filter(|t| !t.small || t.kind() == 'v' || t.kind() == 'f')?,
+        None => subject.table(&asked).filter(counts)?,
     };
     let relation = table.known?;
     let message = match job {
@@ -101,6 +99,11 @@ fn check(subject: &Subject) -> Option<Found> {
     })
 }
 
+/// How large it is, is not known of a view or a foreign table.
+fn counts(table: &Table) -> bool {
+    !table.small || matches!(table.kind(), 'v' | 'f')
+}
+
 /// A MERGE, or a WITH that changes data: there is no way to do a part of it that the server would not see as another statement.
 fn mixed(subject: &Subject) -> Option<Found> {
     let rows = subject.facts.estimated_rows.unwrap_or_default();
@@ -108,10 +111,8 @@ fn mixed(subject: &Subject) -> Option<Found> {
         return None;
     }
     let names = mixed::changed(&subject.statement.node)?;
-    let tables: Vec<String> = names
-        .iter()
-        .filter_map(|name| Some(subject.large(name)?.described()))
-        .collect();
+    let tables = names.iter().filter_map(|name| subject.table(name)).filter(counts);
+    let tables: Vec<String> = tables.map(|table| table.described()).collect();
     if tables.is_empty() {
         return None;
     }
