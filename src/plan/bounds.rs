@@ -36,7 +36,7 @@ pub struct Question {
 pub struct Bounds {
     #[serde(skip)]
     question: Question,
-    /// Why it could not be tried.
+    /// Why nothing is known, as a clause.
     pub failure: Option<String>,
     /// A hash of what the proof depends on.
     state: Option<String>,
@@ -84,9 +84,12 @@ impl Question {
             serde_json::from_str(&facts::json_of(answer)?).map_err(|error| error.to_string())
         };
         let bounds = answer.map_or(Err("no answer".to_string()), read);
+        let bounds = bounds.unwrap_or_else(Bounds::failed);
+        let said = |why| format!("the attachment was tried on empty copies of the tables, which gave: {why}");
         Bounds {
             question: self,
-            ..bounds.unwrap_or_else(Bounds::failed)
+            failure: bounds.failure.map(said),
+            ..bounds
         }
     }
 }
@@ -128,7 +131,10 @@ pub fn text(sql: &str, bound: &PartitionBoundSpec) -> Result<String, String> {
     }
     let data = [&bound.listdatums, &bound.lowerdatums, &bound.upperdatums];
     if !data.into_iter().flatten().all(is_constant) {
-        return Err("a bound is no plain constant".to_string());
+        return Err(
+            "a bound is no plain constant, so that it may be another one by then: write the value that is meant"
+                .to_string(),
+        );
     }
     let text = written(sql).ok_or("the text of the bounds could not be told with certainty")?;
     Ok(text.to_string())

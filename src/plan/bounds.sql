@@ -53,6 +53,20 @@ BEGIN
     END LOOP;
     inside := pg_catalog.pg_get_partition_constraintdef(pg_catalog.to_regclass('pg_temp.lockkeeper_new')::pg_catalog.oid);
     EXECUTE 'DROP TABLE pg_temp.lockkeeper_new';
+    -- By which collation the key is compared the server leaves out. Were the wrong words hit, the trial would show it.
+    FOR sibling IN
+      SELECT DISTINCT pg_catalog.format('(%I)::%s', a.attname, pg_catalog.format_type(o.opcintype, NULL)) AS compared,
+        pg_catalog.format('%I.%I', s.nspname, c.collname) AS collation
+      FROM pg_catalog.pg_partitioned_table p CROSS JOIN pg_catalog.generate_series(0, p.partnatts - 1) k
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = p.partattrs[k]
+      JOIN pg_catalog.pg_opclass o ON o.oid = p.partclass[k]
+      JOIN pg_catalog.pg_collation c ON c.oid = p.partcollation[k]
+      JOIN pg_catalog.pg_namespace s ON s.oid = c.collnamespace
+      WHERE p.partrelid = ANY (line) AND p.partcollation[k] <> a.attcollation
+    LOOP
+      inside := pg_catalog.replace(inside, sibling.compared, pg_catalog.format('(%s COLLATE %s)', sibling.compared, sibling.collation));
+      outside := pg_catalog.replace(outside, sibling.compared, pg_catalog.format('(%s COLLATE %s)', sibling.compared, sibling.collation));
+    END LOOP;
     -- Attached twice and undone: with the CHECKs that there are, and with ours in their place. Are the copies scanned?
     FOR try IN 1..2 LOOP
       BEGIN

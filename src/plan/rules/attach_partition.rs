@@ -70,7 +70,7 @@ fn check(subject: &Subject) -> Option<Found> {
     if steps.as_ref().is_ok_and(|steps| steps.len() == 1) {
         return None;
     }
-    let by_hand = advice(&scanned, &attached.parent.sql);
+    let by_hand = advice(subject, &scanned, &attached.parent.sql);
     Some(Found::steps(
         message,
         "prove by a validated CHECK that the rows fit, then attach",
@@ -103,7 +103,19 @@ pub(crate) fn question(statement: &Statement, facts: &Facts, policy: &Policy) ->
     Some(bounds::text(&statement.sql, attached.bound).map(question))
 }
 
-fn advice(scanned: &str, parent: &str) -> String {
+fn advice(subject: &Subject, scanned: &str, parent: &str) -> String {
+    let proofs = subject
+        .facts
+        .bounds
+        .iter()
+        .flat_map(|bounds| [&bounds.child, &bounds.rest]);
+    if proofs.flatten().any(|proof| !proof.proven && !proof.provable) {
+        return format!(
+            "CREATE TABLE … PARTITION OF {parent} FOR VALUES …;  -- empty, and so without a scan of its own\n\
+             INSERT INTO {parent} SELECT * FROM …;  -- the rows in parts, each its own transaction\n\
+             -- or attach in a maintenance window, where nobody waits for the scan of {scanned}"
+        );
+    }
     format!(
         "ALTER TABLE {scanned} ADD CONSTRAINT bounds CHECK (…) NOT VALID;  -- the partition's bounds with IS NOT NULL; of the default partition NOT (…)\n\
          ALTER TABLE {scanned} VALIDATE CONSTRAINT bounds;\n\
@@ -169,10 +181,8 @@ fn sequence(subject: &Subject, attached: &Attached) -> Result<Vec<Step>, String>
         Some(bounds) => bounds.clone(),
         None => written_out(parent, attached)?,
     };
-    if let Some(failure) = &bounds.failure {
-        return Err(format!(
-            "the attachment was tried on empty copies of the tables, which gave: {failure}"
-        ));
+    if let Some(failure) = bounds.failure {
+        return Err(failure);
     }
     let mut helpers = Helpers {
         alone: subject.place == Place::Alone && subject.facts.waiting.is_empty(),
@@ -240,8 +250,8 @@ impl Helpers {
         }
         let condition = proof.condition.as_deref().filter(|_| proof.provable).ok_or_else(|| {
             format!(
-                "PostgreSQL takes no CHECK for the proof that the rows of {} fit: the key is hashed with a collation, or compared by another \
-                 one than its column's. Instead of attaching a table, create the partition empty, and move the rows into it in batches",
+                "no CHECK is known that PostgreSQL would take for the proof that the rows of {} fit (there is none where the hash of a key \
+                 depends on a collation)",
                 table.sql
             )
         })?;
