@@ -83,23 +83,37 @@ impl Question {
         let read = |answer: &str| -> Result<Bounds, String> {
             serde_json::from_str(&facts::json_of(answer)?).map_err(|error| error.to_string())
         };
-        let bounds = answer.map_or(Err("no answer".to_string()), read);
-        let bounds = bounds.unwrap_or_else(Bounds::failed);
-        let said = |why| format!("the attachment was tried on empty copies of the tables, which gave: {why}");
+        match answer.map_or(Err("no answer".to_string()), read) {
+            Ok(Bounds { failure: Some(why), .. }) | Err(why) => self.failed(&why),
+            Ok(bounds) => Bounds {
+                question: self,
+                ..bounds
+            },
+        }
+    }
+
+    pub fn failed(self, why: &str) -> Bounds {
         Bounds {
             question: self,
-            failure: bounds.failure.map(said),
-            ..bounds
+            ..Bounds::failed(format!(
+                "the attachment was tried on empty copies of the tables, which gave: {why}"
+            ))
         }
     }
 }
 
 impl Bounds {
+    /// There is nothing to be asked.
     pub fn failed(why: String) -> Bounds {
         Bounds {
             failure: Some(why),
             ..Bounds::default()
         }
+    }
+
+    /// A question was put, and the trial went wrong: perhaps for a right that the role lacks, perhaps for a fault of the statement.
+    pub fn trial_failed(&self) -> bool {
+        self.failure.is_some() && self.question != Question::default()
     }
 
     /// Without asking.

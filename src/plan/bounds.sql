@@ -131,8 +131,8 @@ BEGIN
   PERFORM pg_catalog.set_config('lockkeeper.bounds', pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'failure', failure,
     'state', CASE WHEN failure IS NULL THEN ({state}) END,
-    'child', CASE WHEN child <> 0 THEN pg_catalog.json_build_object('condition', inside, 'proven', spared[1], 'provable', spared[pg_catalog.array_length(copies, 1) + 1]) END,
-    'rest', CASE WHEN rest <> 0 THEN pg_catalog.json_build_object('condition', outside, 'proven', spared[pg_catalog.array_length(copies, 1)],
+    'child', CASE WHEN child <> 0 AND failure IS NULL THEN pg_catalog.json_build_object('condition', inside, 'proven', spared[1], 'provable', spared[pg_catalog.array_length(copies, 1) + 1]) END,
+    'rest', CASE WHEN rest <> 0 AND failure IS NULL THEN pg_catalog.json_build_object('condition', outside, 'proven', spared[pg_catalog.array_length(copies, 1)],
       'provable', spared[2 * pg_catalog.array_length(copies, 1)]) END)::text,
     CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'base64'), true);
 END $lockkeeper_trial$

@@ -490,7 +490,7 @@ impl Session {
         let asks = vec![Ask::new(question.sql()), Ask::new(bounds::ANSWER)];
         Ok(match self.ask_all_harmlessly(asks, place).await? {
             Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
-            Err(report) => Bounds::failed(format!("the server could not be asked: {}", report.message())),
+            Err(report) => question.failed(&report.message()),
         })
     }
 

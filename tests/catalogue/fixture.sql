@@ -2,6 +2,7 @@
 SET client_min_messages = warning;
 CREATE SCHEMA archive;
 CREATE SCHEMA "Odd Schema";
+CREATE ROLE no_temp;
 
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE TYPE pair AS (x int, y int);

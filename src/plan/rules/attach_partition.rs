@@ -1,7 +1,7 @@
 //! ATTACH PARTITION, and CREATE TABLE … PARTITION OF beside a default partition.
 //!
 //! What the rows must be, and whether the server takes a CHECK for the proof, [`Bounds`] tells. Where the server was not asked (the
-//! linter), it is written out here for the plain cases.
+//! linter) or could not try (a role without TEMPORARY), it is written out here for the plain cases.
 
 use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
 use crate::plan::bounds::{self, Bounds, Proof, Question};
@@ -178,6 +178,7 @@ fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a
 fn sequence(subject: &Subject, attached: &Attached) -> Result<Vec<Step>, String> {
     let parent = attached.parent.known.ok_or("the parent is not known")?;
     let bounds = match &subject.facts.bounds {
+        Some(bounds) if bounds.trial_failed() => written_out(parent, attached).unwrap_or_else(|_| bounds.clone()),
         Some(bounds) => bounds.clone(),
         None => written_out(parent, attached)?,
     };
