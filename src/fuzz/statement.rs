@@ -71,12 +71,12 @@ fn kinds<'a>(statements: Result<&'a [Statement], &'a Unreadable>) -> Vec<String>
 
 /// Whether a statement may be where the gate let the text pass unread.
 fn passes(gated: Gate, statement: &Statement) -> bool {
-    match (&statement.kind, gated) {
-        (Kind::Harmless, _) => true,
-        (Kind::Begin { .. }, Gate::Begin) => true,
-        (Kind::Commit { .. } | Kind::Rollback { .. }, Gate::End) => true,
-        _ => false,
-    }
+    matches!(
+        (&statement.kind, gated),
+        (Kind::Harmless, _)
+            | (Kind::Begin { .. }, Gate::Begin)
+            | (Kind::Commit { .. } | Kind::Rollback { .. }, Gate::End)
+    )
 }
 
 fn tokens(text: &str) -> Option<Vec<ScanToken>> {

@@ -125,7 +125,15 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'LK000';
   EXCEPTION
     WHEN SQLSTATE 'LK000' THEN
-    WHEN OTHERS THEN failure := SQLERRM;
+    WHEN OTHERS THEN
+      failure := SQLERRM;
+      -- The copies' names say nothing to the reader.
+      FOR sibling IN
+        SELECT c.relname, CASE c.oid WHEN child THEN 'lockkeeper_new' WHEN rest THEN 'lockkeeper_rest' ELSE 'lockkeeper_line_' || last END AS copy
+        FROM pg_catalog.pg_class c WHERE c.oid IN (parent, child, rest)
+      LOOP
+        failure := pg_catalog.replace(failure, sibling.copy, sibling.relname);
+      END LOOP;
   END;
   -- As ASCII: the client's encoding may lack characters of names that the client never wrote.
   PERFORM pg_catalog.set_config('lockkeeper.bounds', pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
