@@ -310,9 +310,7 @@ impl Session {
             asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
         }
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
-            ));
+            asks.push(Ask::stash("lock_timeout"));
         }
         // LOCK TABLE needs a transaction block.
         let own_block = patience_ms.is_some() && setting.place == Place::Alone;
@@ -331,9 +329,7 @@ impl Session {
         asks.push(Ask::new(&step.sql));
         asks.extend(then);
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('lockkeeper.lock_timeout'), true)",
-            ));
+            asks.push(Ask::restore("lock_timeout"));
         }
         if savepoint {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));

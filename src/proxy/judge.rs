@@ -340,8 +340,8 @@ impl Session {
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
+        let answer = match self.relay.ask_catalog(sql, closing).await? {
+            Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
                     session = self.who.session,
@@ -353,29 +353,27 @@ impl Session {
                 )));
             }
         };
-        Ok(
-            match Facts::decode(answers.first().and_then(Answer::value).unwrap_or_default()) {
-                Ok(facts) => {
-                    let level = facts.client_min_messages.as_str();
-                    self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
-                    self.who.application_name.clone_from(&facts.application_name);
-                    self.seat.is_known_as(&facts.application_name);
-                    Ok(facts)
-                }
-                Err(error) => {
-                    tracing::error!(
-                        session = self.who.session,
-                        error,
-                        "the facts query answered what cannot be read"
-                    );
-                    Err(Report::error(
-                        "XX000",
-                        "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-                    )
-                    .detail(&error))
-                }
-            },
-        )
+        Ok(match Facts::decode(answer.value().unwrap_or_default()) {
+            Ok(facts) => {
+                let level = facts.client_min_messages.as_str();
+                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
+                Ok(facts)
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error))
+            }
+        })
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
