@@ -298,7 +298,7 @@ impl Session {
     ) -> Outcome<Done> {
         let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
         let then = then.iter().map(Ask::new);
-        let mut asks = Vec::with_capacity(6 + then.len());
+        let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),
             Place::Block => (Closing::Sync, true),
@@ -325,6 +325,7 @@ impl Session {
             )));
         }
         asks.push(timeout);
+        asks.extend(step.guard.as_ref().map(Ask::new));
         let at = asks.len();
         asks.push(Ask::new(&step.sql));
         asks.extend(then);
