@@ -50,7 +50,7 @@ const CATALOG_QUERY: &str = include_str!("facts.sql");
 const KEYS_QUERY: &str = include_str!("facts_keys.sql");
 
 /// What encode(…, 'base64') gives, in lines. In a database in SQL_ASCII any bytes may be in it.
-fn json_of(answer: &str) -> Result<String, String> {
+pub(super) fn json_of(answer: &str) -> Result<String, String> {
     let lines: String = answer.split_ascii_whitespace().collect();
     let bytes = STANDARD
         .decode(lines)

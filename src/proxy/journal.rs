@@ -290,7 +290,7 @@ impl Session {
             "58030",
             &format!("lockkeeper: the audit log cannot be written: {error}"),
         )
-        .put_notice(&mut out);
+        .put_notice(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 }

@@ -3,6 +3,7 @@
 use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
@@ -66,13 +67,21 @@ impl Session {
         if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
-        if text.len() <= PARSE_INLINE_MAX {
-            return read(text, conforming);
+        let escapes = text.contains(&b'\\') && text.is_ascii();
+        let statements = if text.len() <= PARSE_INLINE_MAX {
+            read(text, conforming)
+        } else {
+            let text = text.to_vec();
+            tokio::task::spawn_blocking(move || read(&text, conforming))
+                .await
+                .unwrap_or(Err(Unreadable::TooLarge))
+        }?;
+        // Written as U&"\\00e9" they are the same in every encoding; but a question about them would not be.
+        let names_lost = |statement: &Statement| !Request::of(statement).sql().is_ascii();
+        if escapes && self.relay.encoding() != Encoding::Utf8 && statements.iter().any(names_lost) {
+            return Err(Unreadable::Encoding);
         }
-        let text = text.to_vec();
-        tokio::task::spawn_blocking(move || read(&text, conforming))
-            .await
-            .unwrap_or(Err(Unreadable::TooLarge))
+        Ok(statements)
     }
 
     /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
@@ -224,6 +233,15 @@ impl Session {
         }
     }
 
+    /// In the client's encoding the server would take this text of ours for another one.
+    pub(super) fn is_lost(&self, text: &str) -> bool {
+        match self.relay.reported.client_encoding.as_str() {
+            "UTF8" | "UNICODE" => false,
+            "SQL_ASCII" => text.contains(char::REPLACEMENT_CHARACTER),
+            _ => !text.is_ascii(),
+        }
+    }
+
     /// Names from the catalog that the client did not write would be others in its encoding.
     fn uncarried(&self, run: &Run) -> Option<Rejection> {
         let deferred = match &run.deferral {
@@ -231,12 +249,7 @@ impl Session {
             _ => &[],
         };
         let encoding = self.relay.reported.client_encoding.as_str();
-        let lost = |sql: &str| match encoding {
-            "UTF8" | "UNICODE" => false,
-            "SQL_ASCII" => sql.contains(char::REPLACEMENT_CHARACTER),
-            _ => !sql.is_ascii(),
-        };
-        let step = run.steps.iter().chain(deferred).find(|step| lost(&step.sql))?;
+        let step = run.steps.iter().chain(deferred).find(|step| self.is_lost(&step.sql))?;
         Some(Rejection {
             // feature_not_supported
             sqlstate: "0A000".to_owned(),

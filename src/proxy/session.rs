@@ -85,7 +85,7 @@ impl Session {
             return Ok(());
         }
         let mut out = BytesMut::new();
-        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out);
+        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 
@@ -290,7 +290,7 @@ impl Session {
         self.fail_on_server(&report, Closing::Sync).await?;
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
-        report.put_error(&mut out);
+        report.put_error(&mut out, self.relay.encoding());
         wire::put_ready(&mut out, self.relay.status);
         self.relay.tell(&out).await
     }

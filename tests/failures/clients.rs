@@ -15,7 +15,6 @@ super::common::on_both!(
     three_hundred_sessions_at_once,
     more_than_connections_max_is_refused_until_one_ends,
     large_objects_and_function_calls_pass,
-    names_that_the_client_s_encoding_lacks,
 );
 
 fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along(major: u32) {
@@ -246,48 +245,4 @@ fn large_objects_and_function_calls_pass(major: u32) {
     assert_eq!(rows(&raw.query("SELECT 1")), ["1"]);
     raw.send(&frame(b'X', b""));
     assert!(raw.receive().is_none());
-}
-
-/// The catalog has names that the client's encoding lacks. What does without them goes on; what takes them is not sent as others.
-fn names_that_the_client_s_encoding_lacks(major: u32) {
-    let stage = large(major, "names");
-    stage.direct(
-        "ALTER TABLE users ADD COLUMN \"имя\" text; CREATE INDEX \"указатель\" ON users (\"имя\");
-         CREATE TABLE p (id int) PARTITION BY RANGE (id);
-         CREATE TABLE \"дитя\" PARTITION OF p FOR VALUES FROM (0) TO (10);
-         CREATE TABLE \"élève\" PARTITION OF p FOR VALUES FROM (10) TO (20);
-         INSERT INTO p SELECT generate_series(0, 19)",
-    );
-    let latin = "SET client_encoding = 'LATIN1';\n";
-    let ran = stage.psql(&format!(
-        "{latin}CREATE INDEX ON users (seen);\nUPDATE users SET seen = true;\n"
-    ));
-    assert_eq!(ran.ok(), "SET\nCREATE INDEX\nUPDATE 1000\n");
-    assert_eq!(
-        stage
-            .direct("SELECT indisvalid FROM pg_index WHERE indexrelid = 'users_seen_idx'::regclass")
-            .trim(),
-        "t"
-    );
-
-    let ran = stage.psql(&format!("{latin}CREATE INDEX by_id ON p (id);\n"));
-    assert_eq!(ran.status, 3, "{ran:?}");
-    assert!(
-        ran.stderr
-            .contains("client_encoding LATIN1; SET client_encoding = 'UTF8' and send it again"),
-        "{ran:?}"
-    );
-    assert_eq!(
-        stage
-            .direct(
-                "SELECT count(*) FROM pg_index WHERE indrelid IN ('p'::regclass, 'дитя'::regclass, 'élève'::regclass)"
-            )
-            .trim(),
-        "0"
-    );
-    assert_eq!(stage.psql("CREATE INDEX by_id ON p (id);\n").ok(), "CREATE INDEX\n");
-    assert_eq!(
-        stage.direct("SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY indexrelid::regclass::text COLLATE \"C\") FROM pg_index WHERE indrelid IN ('дитя'::regclass, 'élève'::regclass)").trim(),
-        "\"élève_id_idx\" \"дитя_id_idx\""
-    );
 }

@@ -5,6 +5,7 @@ mod common;
 
 mod clients;
 mod crash;
+mod encodings;
 mod operation;
 mod replication;
 mod upstream;
