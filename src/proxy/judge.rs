@@ -1,6 +1,5 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
-use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
@@ -294,11 +293,12 @@ impl Session {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
             Err(report) => (entry.failed(&report), Verdict::Refused(report)),
         };
-        if let Some(follow_up) = follow_up {
-            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        self.record_end(event, follow_up).await;
+        if let Some(broken) = broken {
+            self.record_lost_commit(&broken).await;
+            return Err(broken);
         }
-        self.record(event).await;
-        broken.map_or(Ok(verdict), Err)
+        Ok(verdict)
     }
 
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about

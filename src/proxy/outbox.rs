@@ -108,7 +108,7 @@ impl Session {
         };
         match outcome {
             Ok(Ok(())) => {
-                self.record(entry.done(&run.tag)).await;
+                self.record_end(entry.done(&run.tag), None).await;
                 Ok(Verdict::Done(run.tag.clone()))
             }
             Ok(Err(report)) => {

@@ -277,7 +277,13 @@ impl Session {
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }
-            false => self.commit(end).await?.map(|_| ()),
+            false => {
+                let committed = self.commit(end).await;
+                if let Err(broken) = &committed {
+                    self.record_lost_commit(broken).await;
+                }
+                committed?.map(|_| ())
+            }
         };
         let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();

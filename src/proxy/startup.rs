@@ -361,6 +361,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         judged: 0,
         raced: false,
         unanswered: Vec::new(),
+        uncommitted: None,
         looked: false,
         outbox: Default::default(),
     };

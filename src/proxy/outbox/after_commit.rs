@@ -69,16 +69,19 @@ impl Session {
                 .relay
                 .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
+            self.record_commit(Err(&report)).await;
             self.rolled_back().await?;
             return Ok(Err(report));
         }
         let tag = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
             Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
             Err(report) => {
+                self.record_commit(Err(&report)).await;
                 self.rolled_back().await?;
                 return Ok(Err(report));
             }
         };
+        self.record_commit(Ok(())).await;
         if tag != "COMMIT" {
             self.rolled_back().await?;
             return Ok(self.at_ease().await?.map(|()| tag));
