@@ -8,6 +8,7 @@
 pub mod alike;
 pub mod locks;
 pub mod raw;
+pub mod relay;
 
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::io::Write;

@@ -9,9 +9,6 @@ mod boundaries;
 mod commits;
 mod crashes;
 mod later;
-#[allow(dead_code)]
-#[path = "../exactly_once/relay.rs"]
-mod relay;
 mod waits;
 mod writes;
 
