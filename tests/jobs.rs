@@ -3,6 +3,7 @@
 mod common;
 
 use common::raw::{self, Raw};
+use common::relay::{Harm, Relay};
 use common::{Connection, Ran, Stage, run};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -146,6 +147,7 @@ on_both!(
     commands_pause_resume_and_cancel,
     an_interrupted_job_is_not_run_whole,
     what_was_done_unheard_is_told,
+    a_job_is_told_of_with_ready_for_query,
     a_job_keeps_its_settings,
     a_changed_key_is_noticed,
     tenants_do_not_continue_each_other_s_jobs,
@@ -472,6 +474,58 @@ fn what_was_done_unheard_is_told(major: u32) {
     stage.psql("UPDATE t SET flag = true;\n").ok();
     stage.direct("UPDATE lockkeeper.job SET answered = false");
     assert_eq!(stage.psql("UPDATE t SET flag = true;\n").ok(), "UPDATE 1000\n");
+}
+
+/// Clients of the extended protocol take a command for done when ReadyForQuery has come, not before.
+fn a_job_is_told_of_with_ready_for_query(major: u32) {
+    let mut stage = Stage::with(major, "ready", POLICY);
+    stage.direct(TABLE);
+    let count_up = [
+        raw::parse("", COUNT_UP),
+        raw::bind("", ""),
+        raw::execute("", 0),
+        raw::sync(),
+    ]
+    .concat();
+    let noted = "SELECT string_agg(answered::text, ' ' ORDER BY id) FROM lockkeeper.job WHERE state = 'done'";
+
+    // What notes that the client was told never arrives: by then the client has been told.
+    let relay = Relay::counting(stage.cluster.port(), |frame| {
+        frame[0] == b'P' && frame.windows(15).any(|part| part == b"answered = true")
+    });
+    stage.kill_proxy();
+    stage.start_proxy_at(relay.port);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    relay.arm(Some((1, Harm::Cut)));
+    raw.send(&count_up);
+    let heard = raw.until_ready();
+    assert!(
+        raw::tags(&heard).ends_with("CZ"),
+        "{:?}",
+        raw::error_field(&heard, b'M')
+    );
+    while raw.receive().is_some() {}
+    assert!(relay.disarm().1);
+    answers(&stage, noted, "false");
+
+    // Of two in a row the other is not taken for the first, sent again.
+    stage.kill_proxy();
+    stage.start_proxy(&[]);
+    stage.direct("UPDATE lockkeeper.job SET answered = true");
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(&count_up.repeat(2));
+    for _ in 0..2 {
+        let heard = raw.until_ready();
+        assert_eq!(
+            raw::command_tags(&heard),
+            ["UPDATE 1000"],
+            "{:?}",
+            raw::error_field(&heard, b'M')
+        );
+    }
+    runs(until(&stage, "SELECT bool_and(answered) FROM lockkeeper.job"));
+    answers(&stage, noted, "true true true");
+    answers(&stage, "SELECT min(n), max(n) FROM t", "3|3");
 }
 
 fn a_job_keeps_its_settings(major: u32) {
