@@ -1,8 +1,8 @@
 //! Clients that vanish, stall, or come in crowds.
 
 use super::common::raw::{Raw, error_field, frame, rows, startup, status, tags};
-use super::common::{Stage, cluster, own_cluster};
-use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
+use super::common::{Stage, cluster, own_cluster, until};
+use super::{LARGE, USERS, at, gone, large, query, session, wait_for, works};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(m
     holder.query("LOCK TABLE users IN ACCESS SHARE MODE");
     let mut raw = session(stage.port, &stage.database, "vanishing");
     raw.send(&query("ALTER TABLE users ADD COLUMN later int"));
-    wait_until("two tries have failed", || {
+    until("two tries have failed", || {
         let failed = |line: &&super::common::Logged| line.message.contains("lock timeout");
         stage.server_log().iter().filter(failed).count() >= 2
     });
@@ -63,7 +63,7 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(m
     wait_for(&mut watch, &gone("vanishing"));
     holder.query("COMMIT");
     assert!(!stage.schema().contains("later"));
-    wait_until("the audit log has its end", || {
+    until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
     works(&stage);
@@ -92,7 +92,7 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
         changed.is_multiple_of(100) && (200..1000).contains(&changed),
         "{changed}"
     );
-    wait_until("the audit log has its end", || {
+    until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
 }
@@ -205,7 +205,7 @@ fn more_than_connections_max_is_refused_until_one_ends(major: u32) {
     cancel(stage.port, &open[0].key);
     assert_eq!(error_field(&open[0].until_ready(), b'C').as_deref(), Some("57014"));
     open.pop();
-    wait_until("the place is free", || {
+    until("the place is free", || {
         let mut raw = Raw::open(stage.port);
         raw.send(&startup(&[("user", "postgres"), ("database", &stage.database)]));
         status(&raw.until_ready()) == Some('I')

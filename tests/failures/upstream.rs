@@ -1,8 +1,8 @@
 //! The server cannot be reached, refuses, restarts, or ends a session.
 
 use super::common::raw::{Raw, error_field, parse, rows, startup, sync, tags};
-use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy};
-use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, wait_until, works};
+use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy, until};
+use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, works};
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -209,7 +209,7 @@ fn a_terminated_backend_is_told_to_its_client(major: u32) {
         "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'plan' AND state = 'idle' AND backend_xid IS NULL \
          AND query_start > backend_start AND EXISTS (SELECT FROM pg_locks WHERE relation = 'users'::regclass)",
     );
-    wait_until("the first try has failed", || {
+    until("the first try has failed", || {
         stage
             .server_log()
             .iter()
@@ -226,7 +226,7 @@ fn a_terminated_backend_is_told_to_its_client(major: u32) {
         ),
         ["0"]
     );
-    wait_until("the audit log has its end", || {
+    until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
 }
@@ -272,7 +272,7 @@ fn the_server_s_last_words_reach_a_client_that_goes_on_sending(major: u32) {
         while writer.write_all(&more).is_ok() {}
     });
     // Most of the row is more than the system takes for a client that does not read, and so still to be sent at the end.
-    wait_until("the proxy has taken leave", || !established(stage.port, client));
+    until("the proxy has taken leave", || !established(stage.port, client));
     let mut heard = Vec::new();
     while let Some(message) = raw.receive() {
         heard.push(message);

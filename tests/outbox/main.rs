@@ -63,6 +63,12 @@ pub fn jobs(stage: &Stage) -> String {
     stage.direct("SELECT coalesce(string_agg(kind || ' ' || state, ', ' ORDER BY id), '') FROM lockkeeper.job")
 }
 
+/// Both, as they are now.
+#[track_caller]
+pub fn left(stage: &Stage, names: &str, states: &str) {
+    assert_eq!((indexes(stage).as_str(), jobs(stage).as_str()), (names, states));
+}
+
 pub async fn run(connection: &Connection, sql: &str) -> Result<Vec<String>, DbError> {
     let done = connection.client.simple_query(sql).await;
     match done {
