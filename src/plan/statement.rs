@@ -127,7 +127,7 @@ pub fn is_transactional(statement: &Statement) -> bool {
 /// After this text a table's name may mean another table: `SET search_path`, `SET ROLE` (for `"$user"`), `DISCARD ALL` and the
 /// like. Too many texts are better than too few.
 pub fn may_move_names(text: &[u8]) -> bool {
-    if memchr::memmem::find(text, b"search_path").is_some() {
+    if names_search_path(text) {
         return true;
     }
     let several = memchr::memchr(b';', text.trim_ascii_end().strip_suffix(b";").unwrap_or(text)).is_some();
@@ -142,6 +142,15 @@ pub fn may_move_names(text: &[u8]) -> bool {
         && ["search_path", "schema", "role", "authorization", "all"]
             .iter()
             .any(|w| mentions(text, w))
+}
+
+/// In any case. The underscore is the rarest of its letters.
+fn names_search_path(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'_', text).any(|at| {
+        let from = at.wrapping_sub("search".len());
+        text.get(from..at + 1 + "path".len())
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"search_path"))
+    })
 }
 
 /// What a statement does with statements that were prepared before.
@@ -767,6 +776,33 @@ pub fn tables_created(statement: &Statement) -> Vec<Name> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_may_give_names_another_meaning() {
+        let check = |text: &str, expect: bool| assert_eq!(may_move_names(text.as_bytes()), expect, "{text:?}");
+        for text in [
+            "SET search_path = a",
+            "SELECT set_config('search_path', 'a', true)",
+            "SELECT set_config('SEARCH_Path', 'a', true)",
+            "set role a",
+            "RESET ALL",
+            "SELECT 1; SET SCHEMA 'a'",
+            "DISCARD ALL",
+        ] {
+            check(text, true);
+        }
+        for text in [
+            "",
+            "_path",
+            "SELECT search, _path FROM t",
+            "SELECT 'role'",
+            "SELECT 1;",
+            "SET work_mem = '1MB'",
+            "SELECT _",
+        ] {
+            check(text, false);
+        }
+    }
 
     #[test]
     fn gate_by_first_word() {

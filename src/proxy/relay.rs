@@ -405,6 +405,9 @@ impl Relay {
     fn poll_both(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
         loop {
             let up = self.poll_up(cx, mode)?;
+            // What the server says may let go on what the client has sent.
+            let waits = !self.reads_client(mode) || !self.up.unjudged().is_empty();
+            let heard = self.down.bytes_read();
             let down = self.poll_down(cx)?;
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
@@ -427,7 +430,7 @@ impl Relay {
             if self.stopping && mode == Mode::Forward && self.idle() {
                 return Poll::Ready(Ok(Event::Stopped));
             }
-            if up.is_pending() && down.is_pending() {
+            if up.is_pending() && down.is_pending() && !(waits && self.down.bytes_read() > heard) {
                 return Poll::Pending;
             }
         }
@@ -442,33 +445,37 @@ impl Relay {
         self.settled() && self.status == b'I' && self.up.unjudged().is_empty() && self.group == Group::default()
     }
 
-    /// Client to server. Ready(None) means that something moved.
+    /// The client is read, and what it sends is judged.
+    fn reads_client(&self, mode: Mode) -> bool {
+        (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < self.pipeline_max
+    }
+
+    /// Client to server: what is here, what comes, and what comes right behind it. Ready(None): there may be more.
     fn poll_up(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Option<Event>, Broken>> {
-        let reading = (mode != Mode::Settle || self.responses.copy_in()) && self.responses.len() < self.pipeline_max;
-        if reading && let Some(event) = self.scan_up(mode)? {
-            return Poll::Ready(Ok(Some(event)));
-        }
-        let pending = !self.up.written();
-        ready!(self.poll_write_up(cx));
-        if self.server_deaf {
-            return Poll::Pending;
-        }
-        // Queries wait here until the client is authenticated.
-        let all_sent = mode == Mode::Forward || mode == Mode::Authenticate && self.up.unjudged().is_empty();
-        if self.client_eof && reading && all_sent && !self.server_told {
-            // An error means that the server is gone as well, which reading from it will show.
-            let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
-            self.server_told = true;
-            return Poll::Ready(Ok(None));
-        }
-        if !reading || self.client_eof || !self.up.has_room() {
-            return if pending { Poll::Ready(Ok(None)) } else { Poll::Pending };
-        }
-        match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
-            Poll::Ready(0) => self.client_eof = true,
-            Poll::Ready(_) => {}
-            Poll::Pending if !pending => return Poll::Pending,
-            Poll::Pending => {}
+        for _ in 0..2 {
+            let reading = self.reads_client(mode);
+            if reading && let Some(event) = self.scan_up(mode)? {
+                return Poll::Ready(Ok(Some(event)));
+            }
+            ready!(self.poll_write_up(cx));
+            if self.server_deaf {
+                return Poll::Pending;
+            }
+            // Queries wait here until the client is authenticated.
+            let all_sent = mode == Mode::Forward || mode == Mode::Authenticate && self.up.unjudged().is_empty();
+            if self.client_eof && reading && all_sent && !self.server_told {
+                // An error means that the server is gone as well, which reading from it will show.
+                let _ = ready!(Pin::new(&mut self.server).poll_shutdown(cx));
+                self.server_told = true;
+                break;
+            }
+            if !reading || self.client_eof || !self.up.has_room() {
+                return Poll::Pending;
+            }
+            if ready!(self.up.poll_read(&mut self.client, cx)).map_err(Broken::Client)? == 0 {
+                self.client_eof = true;
+                break;
+            }
         }
         Poll::Ready(Ok(None))
     }
@@ -484,19 +491,21 @@ impl Relay {
         Poll::Ready(())
     }
 
-    /// Server to client. Ready means that something moved.
+    /// Server to client, in the same way. Ready: there may be more, or the server has gone.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let pending = !self.down.written();
-        ready!(self.down.poll_write(&mut self.client, cx)).map_err(Broken::Client)?;
-        if self.server_eof {
-            return if pending { Poll::Ready(Ok(())) } else { Poll::Pending };
-        }
-        match self.down.poll_read(&mut self.server, cx) {
-            // A server that closes with something of ours unread resets the connection.
-            Poll::Ready(Ok(0) | Err(_)) => self.server_eof = true,
-            Poll::Ready(Ok(_)) => self.scan_down()?,
-            Poll::Pending if !pending => return Poll::Pending,
-            Poll::Pending => {}
+        for _ in 0..2 {
+            ready!(self.down.poll_write(&mut self.client, cx)).map_err(Broken::Client)?;
+            if self.server_eof {
+                return Poll::Pending;
+            }
+            match ready!(self.down.poll_read(&mut self.server, cx)) {
+                // A server that closes with something of ours unread resets the connection.
+                Ok(0) | Err(_) => {
+                    self.server_eof = true;
+                    break;
+                }
+                Ok(_) => self.scan_down()?,
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -542,7 +551,9 @@ impl Relay {
             }
             match self.look(tag, len)? {
                 Look::Pass => {
-                    self.time(tag, len);
+                    if tag == b'B' {
+                        self.time_bind();
+                    }
                     self.pass_frame(len);
                 }
                 Look::Wait => return Ok(None),
@@ -607,31 +618,14 @@ impl Relay {
         }
     }
 
-    /// A frame that passes may begin a statement that is timed. A Query or Parse is here as a whole.
-    fn time(&mut self, tag: u8, len: usize) {
-        if self.responses.skipping() {
+    /// A Bind that passes may begin a statement that is timed.
+    fn time_bind(&mut self) {
+        if self.responses.skipping() || !self.responses.quiescent() || !self.probe.is_due() {
             return;
         }
-        let alone = self.responses.quiescent();
-        let (probe, traffic) = (&mut self.probe, &self.live.traffic);
-        let here = self.up.unjudged();
-        match tag {
-            b'Q' if alone => {
-                if let Some(text) = wire::query_text(&here[..len.min(here.len())]) {
-                    probe.query(traffic, text);
-                }
-            }
-            b'P' => {
-                if let Some(parse) = wire::parse_message(&here[..len.min(here.len())]) {
-                    probe.parse(traffic, parse.name, parse.text, alone);
-                }
-            }
-            b'B' if alone && probe.is_due() => {
-                if let Some((_, statement)) = wire::bind_names(here) {
-                    probe.start(probe.of_prepared(traffic, statement));
-                }
-            }
-            _ => {}
+        if let Some((_, statement)) = wire::bind_names(self.up.unjudged()) {
+            let shape = self.probe.of_prepared(&self.live.traffic, statement);
+            self.probe.start(shape);
         }
     }
 
@@ -677,7 +671,17 @@ impl Relay {
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
             || (self.held.has_statements() && may_use_prepared(text));
         let pass = known && !held;
-        if may_move_names(text) {
+        let moves = may_move_names(text);
+        if pass {
+            // It may begin a statement that is timed.
+            let (traffic, alone) = (&self.live.traffic, self.responses.quiescent());
+            match name {
+                Some(name) => self.probe.parse(traffic, name, text, alone),
+                None if alone => self.probe.query(traffic, text),
+                None => {}
+            }
+        }
+        if moves {
             self.names_moved();
         }
         if pass {

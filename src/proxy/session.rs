@@ -15,7 +15,11 @@ use crate::live::Seated;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
+use tokio::sync::watch;
 
 pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
@@ -43,16 +47,16 @@ impl Session {
     /// Until one of both sides goes away.
     pub async fn run(&mut self) -> Result<(), Broken> {
         let mut stop = self.shared.stop.subscribe();
+        let mut glance = stop.clone();
         loop {
+            glance.mark_unchanged();
             let stopping = *stop.borrow_and_update();
             self.relay.stopping = stopping != Stop::No;
             if stopping == Stop::Now {
                 return self.say_goodbye().await;
             }
-            let event = tokio::select! {
-                biased;
-                event = self.relay.run(Mode::Forward) => event?,
-                _ = stop.changed() => continue,
+            let Some(event) = self.next_event(&mut stop, &glance).await? else {
+                continue;
             };
             match event {
                 Event::Query(len) => self.on_query(len).await?,
@@ -68,6 +72,31 @@ impl Session {
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
         }
+    }
+
+    /// None: `stop` has changed. Its wake-up is asked for once and not each time that something moves, since that takes a
+    /// lock; `glance`, which sees the same, takes none.
+    async fn next_event(
+        &mut self,
+        stop: &mut watch::Receiver<Stop>,
+        glance: &watch::Receiver<Stop>,
+    ) -> Result<Option<Event>, Broken> {
+        let mut changed = pin!(stop.changed());
+        let mut asked: Option<Waker> = None;
+        poll_fn(|cx| {
+            if let Poll::Ready(event) = self.relay.poll(cx, Mode::Forward) {
+                return Poll::Ready(event.map(Some));
+            }
+            let stopped = match &asked {
+                Some(waker) if waker.will_wake(cx.waker()) => glance.has_changed().unwrap_or(false),
+                _ => {
+                    asked = Some(cx.waker().clone());
+                    changed.as_mut().poll(cx).is_ready()
+                }
+            };
+            if stopped { Poll::Ready(Ok(None)) } else { Poll::Pending }
+        })
+        .await
     }
 
     async fn on_sync(&mut self, len: usize) -> Result<(), Broken> {
