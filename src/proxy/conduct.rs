@@ -129,7 +129,7 @@ impl Session {
         }
         if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
             report.set(b'C', "23502");
-            report.set(b'M', &message);
+            report.set(b'M', message);
         }
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {

@@ -279,8 +279,8 @@ fn violation(check: &Check, table: (&str, &str), values: &str) -> Report {
     if let Some(detail) = &check.detail {
         report = report.detail(&detail.replacen("{}", values, 1));
     }
-    report.set(b's', &table.0);
-    report.set(b't', &table.1);
+    report.set(b's', table.0);
+    report.set(b't', table.1);
     if check.sqlstate != "23502" {
         report.set(b'n', &check.name);
     }
