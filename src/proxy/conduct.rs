@@ -128,8 +128,8 @@ impl Session {
             );
         }
         if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
-            report.set(b'C', b"23502");
-            report.set(b'M', message.as_bytes());
+            report.set(b'C', "23502");
+            report.set(b'M', message);
         }
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {
@@ -644,15 +644,14 @@ fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>)
     let held = held_by(&tries.blockers);
     report.set(
         b'M',
-        format!(
+        &format!(
             "lockkeeper: could not get {} on {} in {} tries of {} ms within {:.0} s{held}; nothing was changed, try again when it is free",
             step.lock.name(),
             step.relation,
             tries.count,
             setting.policy.lock.timeout_ms,
             tries.waited.as_secs_f64()
-        )
-        .as_bytes(),
+        ),
     );
     report.append(
         b'H',

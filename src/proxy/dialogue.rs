@@ -4,6 +4,7 @@
 //! implicit transaction and destroy its unnamed statement (measured). Errors of the server are values here.
 
 use super::blockers::Waits;
+use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
@@ -311,6 +312,11 @@ impl Relay {
         Ok(error.map_or(Ok(answers), Err))
     }
 
+    /// In which the client reads what is written here.
+    pub fn encoding(&self) -> Encoding {
+        Encoding::of(&self.reading().encoding, &self.reported.server_encoding)
+    }
+
     /// A NOTICE of Lockkeeper's own, unless the client's client_min_messages hides notices. A client that has gone
     /// away hears nothing, and that is no error here: what is running is brought to a named end first.
     pub async fn notice(&mut self, text: &str) -> Result<(), Broken> {
@@ -318,7 +324,7 @@ impl Relay {
             return Ok(());
         }
         let mut out = BytesMut::new();
-        Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out);
+        Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out, self.encoding());
         self.tell(&out).await
     }
 }
