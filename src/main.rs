@@ -3,7 +3,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use lockkeeper::admin::http::{self, Site};
-use lockkeeper::config::{LogFormat, Options, Settings, load_policy};
+use lockkeeper::config::options::{LogFormat, Options};
+use lockkeeper::config::{Settings, load_policy};
 use lockkeeper::live::Live;
 use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};

@@ -10,7 +10,7 @@ use crate::admin::http;
 use crate::audit::filter::Filter;
 use crate::audit::verify::{Expect, Fault, verify};
 use crate::audit::{chain, read, time};
-use crate::config::{self, did_you_mean, rule_names};
+use crate::config::{did_you_mean, rule_names, watching};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -86,7 +86,7 @@ impl Serve {
         for file in &files {
             std::fs::File::open(file).map_err(|error| wrong(format!("cannot read {}: {error}", file.display())))?;
         }
-        let admin = config::admin(Some(self.admin), self.admin_token_file, self.admin_host).map_err(wrong)?;
+        let admin = watching::admin(Some(self.admin), self.admin_token_file, self.admin_host).map_err(wrong)?;
         let admin = admin.ok_or_else(|| wrong("--admin is empty"))?;
         let (listener, site) =
             http::open(&admin, None, files, false).map_err(|(code, error)| Failure::Told(code, error))?;

@@ -3,12 +3,12 @@
 mod common;
 
 use common::raw::{Raw, bind_with, command_tags, error_field, execute, parse, rows, startup, sync};
-use common::{Ran, Stage, cluster, own_cluster, run, start_proxy};
+use common::{Ran, Stage, cluster, own_cluster, run, start_proxy, until};
 use lockkeeper::cluster::{Guarded, clean_environment};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Every table counts as large, and nothing waits long.
 const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\npause_ms = 10\ngive_up_after_s = 1\n\
@@ -21,15 +21,6 @@ fn stage(major: u32, name: &str, policy: &str) -> Stage {
     let stage = Stage::on(cluster(major), name, policy, &[]);
     stage.direct(USERS);
     stage
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        assert!(Instant::now() < deadline, "this never came: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn named(port: u16, database: &str, application_name: &str) -> Raw {
@@ -140,7 +131,7 @@ fn who_held_the_lock_is_known_also_when_it_was_got_and_inside_a_transaction() {
         }
         raw.send(&common::raw::frame(b'Q', &common::raw::c("CREATE TRIGGER t AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()")));
         let count = 1 + usize::from(block);
-        wait_until("the log names a blocker", || events(&stage, "waiting").len() >= count);
+        until("the log names a blocker", || events(&stage, "waiting").len() >= count);
         holder.query("COMMIT");
         let answer = raw.until_ready();
         assert_eq!(command_tags(&answer), ["CREATE TRIGGER"], "{block}: {answer:?}");
@@ -523,7 +514,7 @@ fn a_statement_whose_end_is_missing_is_listed_last_and_its_story_says_so() {
         b'Q',
         &common::raw::c("ALTER TABLE users ADD COLUMN a int"),
     ));
-    wait_until("it waits", || !events(&stage, "waiting").is_empty());
+    until("it waits", || !events(&stage, "waiting").is_empty());
     stage.kill_proxy();
     let listed = review(
         &["list", "--outcome", "unfinished", "--format", "csv"],
@@ -559,7 +550,7 @@ fn following_shows_what_comes_over_rotation() {
         raw.query(&format!("ALTER TABLE users ADD COLUMN a{n} int"));
     }
     let seen = || std::fs::read_to_string(&out).unwrap_or_default();
-    wait_until("the last one is seen", || {
+    until("the last one is seen", || {
         seen().contains("ADD COLUMN a11 int") && seen().ends_with('\n')
     });
     assert_eq!(seen().lines().count(), 12);

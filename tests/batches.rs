@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::{Connection, Logged, Ran, Stage};
+use common::{Logged, Ran, Stage, on_both, runs, until_true};
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -35,34 +34,6 @@ END $$;
 CREATE TRIGGER note AFTER UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note();
 INSERT INTO t (id) SELECT * FROM generate_series(1, 3200);
 VACUUM ANALYZE t;";
-
-fn runs<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(future)
-}
-
-/// Waits until the server answers the query with `t`.
-#[track_caller]
-fn wait_for(stage: &Stage, query: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while stage.direct(query).trim() != "t" {
-        assert!(Instant::now() < deadline, "never true: {query}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// The same, for a task whose others must go on meanwhile.
-async fn until(stage: &Stage, query: &str) {
-    let deadline = Instant::now() + PATIENCE;
-    while stage.direct(query).trim() != "t" {
-        assert!(Instant::now() < deadline, "never true: {query}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
 
 /// The batches that the server received.
 fn batches(stage: &Stage) -> Vec<String> {
@@ -110,21 +81,6 @@ fn event(stage: &Stage, phase: &str, statement: &str) -> serde_json::Value {
         .find(is_it)
         .unwrap_or_else(|| panic!("no {phase} event of {statement} in {lines:#?}"))
         .clone()
-}
-
-async fn drain(connection: &mut Connection) -> Vec<String> {
-    let mut notices = Vec::new();
-    while let Ok(notice) = connection.notices.try_recv() {
-        notices.push(notice.message().to_owned());
-    }
-    notices
-}
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
-        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
-    };
 }
 
 on_both!(
@@ -566,7 +522,7 @@ fn parameters_keep_their_places(major: u32) {
             .await
             .unwrap();
         assert_eq!(tag, 3000);
-        assert!(drain(&mut connection).await.iter().any(|n| n.contains("3000 rows")));
+        assert!(connection.told().iter().any(|n| n.contains("3000 rows")));
         // Prepared once, executed twice, in text that is parsed by the server only.
         stage.direct("VACUUM ANALYZE t");
         let prepared = connection
@@ -904,7 +860,7 @@ fn cancelled_between_batches(major: u32) {
         let connection = stage.connect().await;
         let token = connection.client.cancel_token();
         let (ended, _) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            until(&stage, SOME).await;
+            until_true(&stage, SOME).await;
             token.cancel_query(tokio_postgres::NoTls).await.unwrap();
         });
         let error = ended.unwrap_err();
@@ -922,7 +878,7 @@ fn cancelled_between_batches(major: u32) {
     // Ctrl-C in psql.
     stage.direct("UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t");
     let (ran, ()) = psql_meanwhile(&stage, &format!("{FILL};\n"), |pid| {
-        wait_for(&stage, SOME);
+        runs(until_true(&stage, SOME));
         unsafe { libc::kill(pid, libc::SIGINT) };
     });
     assert!(
@@ -987,7 +943,7 @@ fn cancelled_before_the_first_batch(major: u32) {
             .unwrap();
         let token = client.cancel_token();
         let (ended, _) = tokio::join!(client.execute(FILL, &[]), async {
-            until(
+            until_true(
                 &stage,
                 "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass)",
             )
@@ -1029,12 +985,12 @@ fn crashes_leave_whole_batches(major: u32) {
     runs(async {
         let connection = stage.connect().await;
         let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
-        until(&stage, SOME).await;
+        until_true(&stage, SOME).await;
         stage.kill_proxy();
         let error = running.await.unwrap().unwrap_err();
         assert!(error.as_db_error().is_none() || error.is_closed(), "{error:?}");
     });
-    wait_for(&stage, no_other);
+    runs(until_true(&stage, no_other));
     stage.start_proxy(&[]);
     goes_on(&stage, FILL);
 
@@ -1043,14 +999,14 @@ fn crashes_leave_whole_batches(major: u32) {
     runs(async {
         let connection = stage.connect().await;
         let running = tokio::spawn(async move { connection.client.execute(FILL, &[]).await });
-        until(&stage, SOME).await;
+        until_true(&stage, SOME).await;
         stage.direct(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'",
         );
         let error = running.await.unwrap().unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN), "{error:?}");
     });
-    wait_for(&stage, no_other);
+    runs(until_true(&stage, no_other));
     let ended = event(&stage, "statement", FILL);
     assert_eq!(ended["outcome"], "disconnected");
     goes_on(&stage, FILL);
@@ -1058,11 +1014,11 @@ fn crashes_leave_whole_batches(major: u32) {
     // The client goes away without a word: nothing is changed any more soon afterwards.
     stage.direct(again);
     let (ran, ()) = psql_meanwhile(&stage, FILL, |pid| {
-        wait_for(&stage, SOME);
+        runs(until_true(&stage, SOME));
         unsafe { libc::kill(pid, libc::SIGKILL) };
     });
     assert_eq!(ran.status, -1);
-    wait_for(&stage, no_other);
+    runs(until_true(&stage, no_other));
     goes_on(&stage, FILL);
 }
 
@@ -1126,7 +1082,7 @@ fn a_deadlock_is_tried_again(major: u32) {
             .await
             .unwrap();
         let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            until(&stage,
+            until_true(&stage,
                     "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
                      AND datname = current_database())").await;
             // The batch holds this row and waits for the other.
@@ -1240,7 +1196,7 @@ fn serializable_is_tried_again(major: u32) {
             .await
             .unwrap();
         let (tag, ()) = tokio::join!(connection.client.execute(FILL, &[]), async {
-            until(&stage,
+            until_true(&stage,
                     "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
                      AND datname = current_database())").await;
             holder.client.batch_execute("COMMIT").await.unwrap();
@@ -1308,7 +1264,7 @@ fn limited_in_a_loop_while_rows_are_locked(major: u32) {
                 .unwrap();
             let held = async {
                 // Until the loop is at the held rows.
-                until(&stage,
+                until_true(&stage,
                         "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'
                          AND datname = current_database())").await;
                 holder.client.batch_execute("COMMIT").await.unwrap();

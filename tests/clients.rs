@@ -4,7 +4,7 @@
 mod common;
 
 use common::alike::check_alike;
-use common::{Ran, Stage, cluster, run};
+use common::{Ran, Stage, cluster, on_both, run};
 use futures_util::{SinkExt, TryStreamExt, future, pin_mut};
 use lockkeeper::cluster::clean_environment;
 use std::fmt::Write;
@@ -22,13 +22,6 @@ CREATE TYPE mood AS ENUM ('sad', 'happy');
 CREATE TABLE users (id bigint PRIMARY KEY, email_verified boolean, tenant integer NOT NULL DEFAULT 1, n integer NOT NULL DEFAULT 0);
 INSERT INTO users (id) SELECT * FROM generate_series(1, 3000);
 VACUUM ANALYZE users;";
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
-        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
-    };
-}
 
 on_both!(asyncpg, postgres_js, rust_tokio_postgres, pgjdbc, pg_restore);
 

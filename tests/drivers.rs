@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::Stage;
 use common::alike::check_alike;
+use common::{Stage, on_both};
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "
@@ -17,13 +17,6 @@ CREATE TRIGGER count_up BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION cou
 INSERT INTO users (id) SELECT * FROM generate_series(1, 3000);
 VACUUM ANALYZE users;";
 const QUICK: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 1\n";
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
-        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
-    };
-}
 
 on_both!(
     psycopg_is_not_told_apart,

@@ -5,9 +5,8 @@ mod common;
 
 use bytes::Bytes;
 use common::locks::Samples;
-use common::{Stage, on_both};
+use common::{Stage, on_both, runs};
 use futures_util::SinkExt;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -122,15 +121,6 @@ on_both!(
     one_change_at_a_time,
     refused_by_default,
 );
-
-fn runs<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(future)
-}
 
 fn the_end_is_that_of_the_plain_statement(major: u32) {
     let stage = stage(major, "end");

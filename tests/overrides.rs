@@ -4,15 +4,8 @@
 
 mod common;
 
-use common::{QUICK, Stage, cluster};
+use common::{QUICK, Stage, cluster, on_both};
 use serde_json::Value;
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
-        mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
-    };
-}
 
 on_both!(
     a_comment_lets_its_own_statement_through,

@@ -2,9 +2,8 @@
 
 mod common;
 
-use common::{Connection, Stage, on_both, own_cluster, until};
+use common::{Connection, Stage, on_both, own_cluster, runs, until};
 use lockkeeper::cluster::Cluster;
-use std::future::Future;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::error::DbError;
 
@@ -23,10 +22,6 @@ const IN_STEP: &str =
     "SELECT count(*) = 1 AND bool_and(replay_lsn = pg_current_wal_flush_lsn()) FROM pg_stat_replication";
 
 on_both!(batches_wait_for_a_replica);
-
-fn runs<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().expect("a runtime").block_on(future)
-}
 
 fn batches_wait_for_a_replica(major: u32) {
     // A leaked cluster is stopped by its guardian when this process ends.

@@ -7,7 +7,7 @@
 
 use super::api;
 use super::metrics;
-use crate::config::{Admin, is_loopback};
+use crate::config::watching::{Admin, is_loopback};
 use crate::live::{Live, Phase};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};

@@ -25,7 +25,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, Socket};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// EXPLAIN waits for a table that is locked, and then goes on without.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
-     SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = 0";
+     SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 0";
 
 pub struct Live {
     runtime: Runtime,

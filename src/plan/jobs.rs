@@ -4,6 +4,7 @@
 //! owner's alone (row-level security); whoever runs a job holds an advisory lock, which tells a running job from one whose
 //! session has died.
 
+use super::ascii::{decoded, encoded};
 use super::facts::{Facts, JobTable};
 use super::outbox::Details;
 use super::splice::quote_literal;
@@ -256,8 +257,8 @@ impl Kind {
 }
 
 impl Job {
-    pub fn decode(json: &str) -> Result<Job, String> {
-        serde_json::from_str(json).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
+    pub fn decode(answer: &str) -> Result<Job, String> {
+        decoded(answer).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
     }
 
     /// The parameters as they were bound: types and values.
@@ -266,15 +267,17 @@ impl Job {
     }
 }
 
-/// One row with one json column, or none: that job, whatever its state.
+/// One row with one column, for [`Job::decode`], or none: that job, whatever its state.
 pub fn read(id: i64) -> String {
-    format!(
-        "SELECT pg_catalog.json_build_object('id', id, 'kind', kind, 'identity', identity, 'state', state, 'statement', statement, \
+    let job = "pg_catalog.json_build_object('id', id, 'kind', kind, 'identity', identity, 'state', state, 'statement', statement, \
          'parameter_types', coalesce(pg_catalog.encode(parameter_types, 'hex'), ''), 'parameters', \
          coalesce(pg_catalog.encode(parameters, 'hex'), ''), 'settings', settings, 'relation', relation::int8, 'key_columns', \
          key_columns, 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
          'keys_estimated', keys_estimated, 'batches', batches, 'created_at', pg_catalog.date_trunc('second', created_at)::text, \
-         'backend_pid', backend_pid) FROM lockkeeper.job WHERE id = {id} AND owner = current_user"
+         'backend_pid', backend_pid)";
+    format!(
+        "SELECT {} FROM lockkeeper.job WHERE id = {id} AND owner = current_user",
+        encoded(job)
     )
 }
 

@@ -7,6 +7,7 @@
 pub mod behind;
 pub mod prove;
 
+use super::ascii::{decoded, encoded};
 use super::batches::Batches;
 use super::facts::Relation;
 use super::jobs::{self, Access, KEPT_SETTINGS, UNFINISHED};
@@ -304,7 +305,7 @@ impl Waiting {
     }
 }
 
-/// One row with one json column: all of them in order, or those of the list.
+/// One row with one column, for [`decode`]: all of them in order, or those of the list.
 pub fn waiting(ids: Option<&[i64]>) -> String {
     let which = match ids {
         None => String::new(),
@@ -314,19 +315,21 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
             format!(" AND id IN ({})", ids.join(", "))
         }
     };
-    format!(
-        "SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
+    let jobs = "coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
          state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
          'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
          WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
          AND c.relpages > 0), \
-         'settings', settings, 'details', details) ORDER BY id), '[]'::json) FROM lockkeeper.job WHERE owner = current_user \
-         AND (kind = 'deferred' OR details @> '{{\"write\": true}}') AND {UNFINISHED}{which}"
+         'settings', settings, 'details', details) ORDER BY id), '[]'::json)";
+    format!(
+        "SELECT {} FROM lockkeeper.job WHERE owner = current_user \
+         AND (kind = 'deferred' OR details @> '{{\"write\": true}}') AND {UNFINISHED}{which}",
+        encoded(jobs)
     )
 }
 
-pub fn decode(json: &str) -> Result<Vec<Waiting>, String> {
-    serde_json::from_str(json).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
+pub fn decode(answer: &str) -> Result<Vec<Waiting>, String> {
+    decoded(answer).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
 }
 
 /// One boolean: whether `lockkeeper.job` is there, so that it can be asked, of this version, and nobody's whom the role need not trust.

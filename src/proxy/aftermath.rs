@@ -11,6 +11,7 @@ use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;
 use crate::plan::Place;
+use crate::plan::ascii::{decoded, encoded};
 use crate::plan::facts::Relation;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -95,17 +96,18 @@ impl Session {
         }
         let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
         // 18 can keep a constraint that it never enforces: that is not left over, but meant.
-        let sql = format!(
-            "SELECT pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(i.indexrelid::pg_catalog.regclass::text \
+        let left = "pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(i.indexrelid::pg_catalog.regclass::text \
              ORDER BY i.indexrelid) FROM pg_catalog.pg_index i WHERE i.indrelid = ANY (o.oids) AND NOT i.indisvalid), '[]'), \
              'not_valid', coalesce((SELECT pg_catalog.json_agg(pg_catalog.format('%s on %s', c.conname, \
              c.conrelid::pg_catalog.regclass) ORDER BY c.oid) FROM pg_catalog.pg_constraint c WHERE c.conrelid = ANY (o.oids) \
-             AND NOT c.convalidated AND pg_catalog.to_jsonb(c)->>'conenforced' IS DISTINCT FROM 'false'), '[]')) \
-             FROM (SELECT ARRAY[{}]::pg_catalog.oid[]) o(oids)",
+             AND NOT c.convalidated AND pg_catalog.to_jsonb(c)->>'conenforced' IS DISTINCT FROM 'false'), '[]'))";
+        let sql = format!(
+            "SELECT {} FROM (SELECT ARRAY[{}]::pg_catalog.oid[]) o(oids)",
+            encoded(left),
             oids.join(", ")
         );
         match self.ask_harmlessly(Ask::new(sql), place).await? {
-            Ok(answer) => Ok(answer.value().and_then(|json| serde_json::from_str(json).ok())),
+            Ok(answer) => Ok(answer.value().and_then(|left| decoded(left).ok())),
             Err(report) => {
                 let error = report.message();
                 tracing::debug!(session = self.who.session, error, "what a plan left is not known");

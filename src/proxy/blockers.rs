@@ -7,6 +7,7 @@ use super::relay::Broken;
 use super::session::Session;
 use crate::audit::{Blocker, query_of_another};
 use crate::live::{Control, Seat};
+use crate::plan::ascii::{decoded, encoded};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Literals;
 use crate::plan::splice::quote_literal;
@@ -77,11 +78,11 @@ impl Session {
             .relay
             .ask(&[Ask::new(question(relation, wanted))], Closing::Sync, Hears::Nothing)
             .await?;
-        let json = answers
-            .ok()
-            .and_then(|answers| answers.first().and_then(Answer::value).map(str::to_owned));
-        let mut blockers: Vec<Blocker> = json
-            .and_then(|json| serde_json::from_str(&json).ok())
+        let answer = answers.ok().and_then(|answers| answers.into_iter().next());
+        let mut blockers: Vec<Blocker> = answer
+            .as_ref()
+            .and_then(Answer::value)
+            .and_then(|blockers| decoded(blockers).ok())
             .unwrap_or_default();
         let literals = self.shared.policy().audit_literals;
         for blocker in &mut blockers {
@@ -101,7 +102,7 @@ fn question(relation: &str, wanted: LockMode) -> String {
     // A prepared transaction has no process. Its locks keep the virtual transaction ID that its session had, and one of them
     // is on its own transaction ID, by which pg_prepared_xacts knows it.
     format!(
-        "SELECT pg_catalog.jsonb_agg(b.blocker ORDER BY b.age DESC NULLS LAST)::text FROM (\
+        "SELECT {} FROM (\
          SELECT pg_catalog.jsonb_build_object('pid', a.pid, 'prepared', p.gid, 'user', COALESCE(a.usename, p.owner), \
          'application_name', a.application_name, 'client', a.client_addr::text, 'state', CASE WHEN p.gid IS NOT NULL THEN 'prepared' \
          WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END, \
@@ -121,6 +122,7 @@ fn question(relation: &str, wanted: LockMode) -> String {
          CROSS JOIN LATERAL (SELECT EXTRACT(epoch FROM pg_catalog.clock_timestamp() \
          - COALESCE(a.xact_start, a.query_start, p.prepared)) AS age) t \
          WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL ORDER BY t.age DESC NULLS LAST LIMIT {BLOCKERS_MAX}) b",
+        encoded("pg_catalog.jsonb_agg(b.blocker ORDER BY b.age DESC NULLS LAST)"),
         modes.join(", "),
         relation = quote_literal(relation),
     )

@@ -128,8 +128,8 @@ impl Session {
             );
         }
         if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
-            report.set(b'C', b"23502");
-            report.set(b'M', message.as_bytes());
+            report.set(b'C', "23502");
+            report.set(b'M', message);
         }
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {
@@ -310,9 +310,7 @@ impl Session {
             asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
         }
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
-            ));
+            asks.push(Ask::stash("lock_timeout"));
         }
         // LOCK TABLE needs a transaction block.
         let own_block = patience_ms.is_some() && setting.place == Place::Alone;
@@ -332,9 +330,7 @@ impl Session {
         asks.push(Ask::new(&step.sql));
         asks.extend(then);
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('lockkeeper.lock_timeout'), true)",
-            ));
+            asks.push(Ask::restore("lock_timeout"));
         }
         if savepoint {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
@@ -648,15 +644,14 @@ fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>)
     let held = held_by(&tries.blockers);
     report.set(
         b'M',
-        format!(
+        &format!(
             "lockkeeper: could not get {} on {} in {} tries of {} ms within {:.0} s{held}; nothing was changed, try again when it is free",
             step.lock.name(),
             step.relation,
             tries.count,
             setting.policy.lock.timeout_ms,
             tries.waited.as_secs_f64()
-        )
-        .as_bytes(),
+        ),
     );
     report.append(
         b'H',

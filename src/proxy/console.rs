@@ -5,6 +5,7 @@
 //! server), before [`converse`] begins; the server connection is then given back. What the commands answer is in
 //! [`super::shows`].
 
+use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::shows::{self, Command, Reply, Value};
 use super::wire::{self, HEADER, Report};
@@ -86,7 +87,7 @@ pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Bro
             frame = console.relay.client_frame(FRAME_BYTES_MAX) => frame?,
             () = stopped(&mut stop) => {
                 let mut out = BytesMut::new();
-                Report::fatal("57P01", super::session::SHUTTING_DOWN).put_error(&mut out);
+                Report::fatal("57P01", super::session::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
                 return console.relay.tell(&out).await;
             }
         };
@@ -140,7 +141,7 @@ impl Console<'_> {
     }
 
     fn fail(&mut self, report: &Report) {
-        report.put_error(&mut self.out);
+        report.put_error(&mut self.out, Encoding::Utf8);
         if self.status == b'T' {
             self.status = b'E';
         }

@@ -4,6 +4,7 @@
 //! implicit transaction and destroy its unnamed statement (measured). Errors of the server are values here.
 
 use super::blockers::Waits;
+use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
@@ -44,6 +45,19 @@ impl Ask {
     /// Sets a parameter for the rest of the transaction; silent and without effect afterwards, unlike SET LOCAL.
     pub fn set_local(name: &str, value: &str) -> Ask {
         Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
+    }
+
+    /// Keeps a parameter's value within the client's own transaction, for [`Ask::restore`].
+    pub fn stash(name: &str) -> Ask {
+        Ask::new(format!(
+            "SELECT pg_catalog.set_config('lockkeeper.{name}', pg_catalog.current_setting('{name}'), true)"
+        ))
+    }
+
+    pub fn restore(name: &str) -> Ask {
+        Ask::new(format!(
+            "SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('lockkeeper.{name}'), true)"
+        ))
     }
 
     /// Several at once.
@@ -192,6 +206,21 @@ impl Relay {
         }
     }
 
+    /// A long question to the catalog. In a database of many tables the planner expects it to cost so much that the JIT compiler
+    /// would work on it for seconds.
+    pub async fn ask_catalog(&mut self, sql: String, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+        // What is set for a transaction of our own ends with it.
+        let restore = self.status != b'I' || closing == Closing::Flush;
+        let mut asks = vec![Ask::set_local("jit", "off"), Ask::new(sql)];
+        if restore {
+            asks.insert(0, Ask::stash("jit"));
+            asks.push(Ask::restore("jit"));
+        }
+        let answers = self.ask(&asks, closing, Hears::Nothing).await?;
+        let at = 1 + usize::from(restore);
+        Ok(answers.map(|answers| answers.into_iter().nth(at).unwrap_or_default()))
+    }
+
     /// The reserved statement is closed behind an error too, so that the client never finds it.
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {
@@ -283,6 +312,11 @@ impl Relay {
         Ok(error.map_or(Ok(answers), Err))
     }
 
+    /// In which the client reads what is written here.
+    pub fn encoding(&self) -> Encoding {
+        Encoding::of(&self.reading().encoding, &self.reported.server_encoding)
+    }
+
     /// A NOTICE of Lockkeeper's own, unless the client's client_min_messages hides notices. A client that has gone
     /// away hears nothing, and that is no error here: what is running is brought to a named end first.
     pub async fn notice(&mut self, text: &str) -> Result<(), Broken> {
@@ -290,7 +324,7 @@ impl Relay {
             return Ok(());
         }
         let mut out = BytesMut::new();
-        Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out);
+        Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out, self.encoding());
         self.tell(&out).await
     }
 }

@@ -439,7 +439,7 @@ impl Session {
         }
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
-        report.put_error(&mut out);
+        report.put_error(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 }

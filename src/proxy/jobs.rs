@@ -248,6 +248,10 @@ impl Session {
             );
             return Ok(Err(Report::error("55000", &message).hint(&hint)));
         }
+        let mut keys = job.upper_key.iter().chain(&job.last_key);
+        if let Some(report) = keys.find_map(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
         let settings = match self.other_settings(&job).await? {
             Ok(settings) => settings,
             Err(report) => return Ok(Err(report)),
@@ -490,6 +494,9 @@ impl Session {
                 "Send its statement itself if it is to be done once more.",
             );
         }
+        if self.is_lost(&job.statement) {
+            return Ok(Err(self.encoding_lacks_names_of(id)));
+        }
         let conforming = job
             .settings
             .get("standard_conforming_strings")
@@ -550,6 +557,15 @@ impl Session {
             );
         }
         Ok(Ok((batches, parameters, facts)))
+    }
+
+    pub(super) fn encoding_lacks_names_of(&self, id: i64) -> Report {
+        let message = format!(
+            "lockkeeper: job {id} takes names that cannot be sent in client_encoding {}: SET client_encoding = 'UTF8' first",
+            self.relay.reported.client_encoding
+        );
+        // feature_not_supported
+        Report::error("0A000", &message)
     }
 
     /// Two sessions that do it at once do it one after the other.

@@ -1,5 +1,6 @@
 //! What the session tells the audit log about one judged statement, from the plan to the result.
 
+use super::aftermath::{self, FollowUp};
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{Report, bind_parameters, bound_values};
@@ -74,19 +75,13 @@ impl Entry {
     }
 
     pub fn failed(mut self, report: &Report) -> Event {
-        let sqlstate = report.sqlstate();
-        self.event.outcome = if sqlstate == "57014" { "cancelled" } else { "failed" }.into();
-        self.event.sqlstate = Some(sqlstate);
-        self.event.error = Some(report.message());
-        self.event.detail = said(&report.text(b'D'));
-        self.event.hint = said(&report.text(b'H'));
+        fail(&mut self.event, report);
         self.finish()
     }
 
     /// The session ended before the statement did.
     pub fn disconnected(mut self, broken: &Broken) -> Event {
-        self.event.outcome = "disconnected".into();
-        self.event.error = Some(broken.to_string());
+        disconnect(&mut self.event, broken);
         self.finish()
     }
 
@@ -124,6 +119,26 @@ impl Entry {
         }
         self.event
     }
+}
+
+/// The last statement of a script, whose transaction is still to be committed.
+pub(super) struct Uncommitted {
+    event: Event,
+    follow_up: Option<FollowUp>,
+}
+
+fn fail(event: &mut Event, report: &Report) {
+    let sqlstate = report.sqlstate();
+    event.outcome = if sqlstate == "57014" { "cancelled" } else { "failed" }.into();
+    event.sqlstate = Some(sqlstate);
+    event.error = Some(report.message());
+    event.detail = said(&report.text(b'D'));
+    event.hint = said(&report.text(b'H'));
+}
+
+fn disconnect(event: &mut Event, broken: &Broken) {
+    event.outcome = "disconnected".into();
+    event.error = Some(broken.to_string());
 }
 
 pub fn step_record(step: &Step, outcome: &str) -> StepRecord {
@@ -274,6 +289,40 @@ impl Session {
         self.record(event).await;
     }
 
+    /// Writes the end of a statement, unless its command tag too waits for our COMMIT.
+    pub(super) async fn record_end(&mut self, event: Event, follow_up: Option<FollowUp>) {
+        if self.relay.keep_tag && matches!(event.outcome.as_str(), "done" | "warned") {
+            self.uncommitted = Some(Uncommitted { event, follow_up });
+            return;
+        }
+        if let Some(follow_up) = follow_up {
+            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        }
+        self.record(event).await;
+    }
+
+    /// What our COMMIT has made of the last statement of a script.
+    pub(super) async fn record_commit(&mut self, committed: Result<(), &Report>) {
+        let Some(Uncommitted { mut event, follow_up }) = self.uncommitted.take() else {
+            return;
+        };
+        match committed {
+            Ok(()) => self.record_end(event, follow_up).await,
+            Err(report) => {
+                fail(&mut event, report);
+                self.record(event).await;
+            }
+        }
+    }
+
+    /// It is not known what has become of it.
+    pub(super) async fn record_lost_commit(&mut self, broken: &Broken) {
+        if let Some(Uncommitted { mut event, .. }) = self.uncommitted.take() {
+            disconnect(&mut event, broken);
+            self.record(event).await;
+        }
+    }
+
     /// Writes an event of something that has happened already. Where that fails, the client is told.
     pub(super) async fn record(&mut self, event: Event) {
         self.shared.live.ledger().take(&event);
@@ -290,7 +339,7 @@ impl Session {
             "58030",
             &format!("lockkeeper: the audit log cannot be written: {error}"),
         )
-        .put_notice(&mut out);
+        .put_notice(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 }

@@ -1,8 +1,8 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
-use super::aftermath;
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
@@ -69,13 +69,21 @@ impl Session {
         if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
-        if text.len() <= PARSE_INLINE_MAX {
-            return read(text, conforming);
+        let escapes = text.contains(&b'\\') && text.is_ascii();
+        let statements = if text.len() <= PARSE_INLINE_MAX {
+            read(text, conforming)
+        } else {
+            let text = text.to_vec();
+            tokio::task::spawn_blocking(move || read(&text, conforming))
+                .await
+                .unwrap_or(Err(Unreadable::TooLarge))
+        }?;
+        // Written as U&"\\00e9" they are the same in every encoding; but a question about them would not be.
+        let names_lost = |statement: &Statement| !Request::of(statement).sql().is_ascii();
+        if escapes && self.relay.encoding() != Encoding::Utf8 && statements.iter().any(names_lost) {
+            return Err(Unreadable::Encoding);
         }
-        let text = text.to_vec();
-        tokio::task::spawn_blocking(move || read(&text, conforming))
-            .await
-            .unwrap_or(Err(Unreadable::TooLarge))
+        Ok(statements)
     }
 
     /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
@@ -241,6 +249,15 @@ impl Session {
         }
     }
 
+    /// In the client's encoding the server would take this text of ours for another one.
+    pub(super) fn is_lost(&self, text: &str) -> bool {
+        match self.relay.reported.client_encoding.as_str() {
+            "UTF8" | "UNICODE" => false,
+            "SQL_ASCII" => text.contains(char::REPLACEMENT_CHARACTER),
+            _ => !text.is_ascii(),
+        }
+    }
+
     /// Names from the catalog that the client did not write would be others in its encoding.
     fn uncarried(&self, run: &Run) -> Option<Rejection> {
         let deferred = match &run.deferral {
@@ -248,12 +265,7 @@ impl Session {
             _ => &[],
         };
         let encoding = self.relay.reported.client_encoding.as_str();
-        let lost = |sql: &str| match encoding {
-            "UTF8" | "UNICODE" => false,
-            "SQL_ASCII" => sql.contains(char::REPLACEMENT_CHARACTER),
-            _ => !sql.is_ascii(),
-        };
-        let step = run.steps.iter().chain(deferred).find(|step| lost(&step.sql))?;
+        let step = run.steps.iter().chain(deferred).find(|step| self.is_lost(&step.sql))?;
         Some(Rejection {
             // feature_not_supported
             sqlstate: "0A000".to_owned(),
@@ -298,11 +310,12 @@ impl Session {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
             Err(report) => (entry.failed(&report), Verdict::Refused(report)),
         };
-        if let Some(follow_up) = follow_up {
-            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        self.record_end(event, follow_up).await;
+        if let Some(broken) = broken {
+            self.record_lost_commit(&broken).await;
+            return Err(broken);
         }
-        self.record(event).await;
-        broken.map_or(Ok(verdict), Err)
+        Ok(verdict)
     }
 
     /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
@@ -357,8 +370,8 @@ impl Session {
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
+        let answer = match self.relay.ask_catalog(sql, closing).await? {
+            Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
                     session = self.who.session,
@@ -370,29 +383,27 @@ impl Session {
                 )));
             }
         };
-        Ok(
-            match Facts::decode(answers.first().and_then(Answer::value).unwrap_or_default()) {
-                Ok(facts) => {
-                    let level = facts.client_min_messages.as_str();
-                    self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
-                    self.who.application_name.clone_from(&facts.application_name);
-                    self.seat.is_known_as(&facts.application_name);
-                    Ok(facts)
-                }
-                Err(error) => {
-                    tracing::error!(
-                        session = self.who.session,
-                        error,
-                        "the facts query answered what cannot be read"
-                    );
-                    Err(Report::error(
-                        "XX000",
-                        "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-                    )
-                    .detail(&error))
-                }
-            },
-        )
+        Ok(match Facts::decode(answer.value().unwrap_or_default()) {
+            Ok(facts) => {
+                let level = facts.client_min_messages.as_str();
+                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
+                Ok(facts)
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error))
+            }
+        })
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment

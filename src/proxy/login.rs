@@ -5,6 +5,7 @@
 //! protocol's version come to the client as they are. A client hears that it is in only when the server has let it in.
 
 use super::Upstream;
+use super::encoding::Encoding;
 use super::scram::{self, AwaitFirst, AwaitVerifier, Challenged, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use super::stream::Stream;
 use super::verifiers::{Found, Source, Verifiers};
@@ -43,11 +44,11 @@ impl Ended {
     pub fn last_words(&self, upstream: &Upstream) -> Vec<u8> {
         let mut out = BytesMut::new();
         match self {
-            Ended::Report(report) => report.put_error(&mut out),
+            Ended::Report(report) => report.put_error(&mut out, Encoding::Ascii),
             Ended::Refused(frame) => out.extend_from_slice(frame),
             Ended::Server(what) => {
                 let message = format!("lockkeeper: login to the server at {upstream} failed: {what}");
-                Report::fatal("08006", &message).put_error(&mut out);
+                Report::fatal("08006", &message).put_error(&mut out, Encoding::Ascii);
             }
             Ended::Silent(_) => {}
         }
@@ -94,10 +95,8 @@ pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User, verif
         verifiers.doubt(&user.name);
         let mut report = Report::fatal("28P01", "");
         // Also a name that is not UTF-8 comes back as it was.
-        report.set(
-            b'M',
-            &[b"password authentication failed for user \"", &user.name[..], b"\""].concat(),
-        );
+        let message = [b"password authentication failed for user \"", &user.name[..], b"\""].concat();
+        report.set_as_is(b'M', message);
         return Err(Ended::Report(report));
     };
     if let Some(challenged) = challenged

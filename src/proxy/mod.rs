@@ -14,6 +14,7 @@ mod console;
 mod control;
 mod desk;
 mod dialogue;
+pub mod encoding;
 mod extended;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

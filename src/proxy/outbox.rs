@@ -79,8 +79,8 @@ impl Session {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
-        let json = answers.first().and_then(Answer::value).unwrap_or("[]");
-        Ok(match outbox::decode(json) {
+        let answer = answers.first().and_then(Answer::value).unwrap_or_default();
+        Ok(match outbox::decode(answer) {
             Ok(mut waiting) => {
                 for job in &mut waiting {
                     job.pending = self.outbox.pending.iter().any(|p| p.id == job.id);
@@ -108,7 +108,7 @@ impl Session {
         };
         match outcome {
             Ok(Ok(())) => {
-                self.record(entry.done(&run.tag)).await;
+                self.record_end(entry.done(&run.tag), None).await;
                 Ok(Verdict::Done(run.tag.clone()))
             }
             Ok(Err(report)) => {

@@ -5,6 +5,7 @@
 
 use super::Limits;
 use super::buffer::Buffer;
+use super::encoding::Encoding;
 use super::held::Held;
 use super::responses::{Expect, Responses};
 use super::shapes::Shapes;
@@ -130,6 +131,7 @@ pub struct Reading {
 pub struct Reported {
     pub standard_conforming_strings: bool,
     pub client_encoding: String,
+    pub server_encoding: String,
     pub application_name: String,
     pub server_version: String,
 }
@@ -227,6 +229,7 @@ impl Relay {
             reported: Reported {
                 standard_conforming_strings: true,
                 client_encoding: "UTF8".into(),
+                server_encoding: String::new(),
                 application_name: String::new(),
                 server_version: String::new(),
             },
@@ -816,7 +819,7 @@ impl Relay {
                 {
                     report.append(b'H', CHANNEL_BINDING_HINT);
                     let mut hinted = bytes::BytesMut::new();
-                    report.put(&mut hinted, tag);
+                    report.put(&mut hinted, tag, Encoding::Ascii);
                     self.down.replace(len, &hinted);
                     return false;
                 }
@@ -826,7 +829,7 @@ impl Relay {
                         false => report.shift_position(self.position_shift),
                     }
                     let mut moved = bytes::BytesMut::new();
-                    report.put(&mut moved, tag);
+                    report.put(&mut moved, tag, Encoding::Ascii);
                     self.down.replace(len, &moved);
                     return false;
                 }
@@ -1010,6 +1013,7 @@ impl Reported {
         match name {
             b"standard_conforming_strings" => self.standard_conforming_strings = value() == "on",
             b"client_encoding" => self.client_encoding = value(),
+            b"server_encoding" => self.server_encoding = value(),
             b"application_name" => self.application_name = value(),
             b"server_version" => self.server_version = value(),
             _ => {}

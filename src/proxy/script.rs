@@ -126,7 +126,8 @@ impl Session {
             Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. } => {
                 if *open == Open::Implicit {
                     let mut out = BytesMut::new();
-                    Report::warning("25P01", "there is no transaction in progress").put_notice(&mut out);
+                    Report::warning("25P01", "there is no transaction in progress")
+                        .put_notice(&mut out, self.relay.encoding());
                     self.relay.tell(&out).await?;
                     *open = Open::Client;
                 }
@@ -226,7 +227,7 @@ impl Session {
                 Next::Go
             }
             Err(report) => {
-                report.put_error(&mut out);
+                report.put_error(&mut out, self.relay.encoding());
                 Next::Failed
             }
         };
@@ -262,7 +263,7 @@ impl Session {
             self.fail_on_server(&report, Closing::Sync).await?;
         }
         let mut out = BytesMut::new();
-        report.put_error(&mut out);
+        report.put_error(&mut out, self.relay.encoding());
         self.relay.tell(&out).await?;
         Ok(Next::Failed)
     }
@@ -276,13 +277,19 @@ impl Session {
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }
-            false => self.commit(end).await?.map(|_| ()),
+            false => {
+                let committed = self.commit(end).await;
+                if let Err(broken) = &committed {
+                    self.record_lost_commit(broken).await;
+                }
+                committed?.map(|_| ())
+            }
         };
         let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();
         match ended {
             // A deferred constraint, as it would at the end of the implicit transaction.
-            Err(report) => report.put_error(&mut out),
+            Err(report) => report.put_error(&mut out, self.relay.encoding()),
             Ok(_) => out = tag.unwrap_or(out),
         }
         self.relay.tell(&out).await

@@ -4,7 +4,7 @@
 
 use super::dialogue::{Ask, Closing, Hears};
 use super::held;
-use super::journal::Entry;
+use super::journal::{Entry, Uncommitted};
 use super::judge::{Parameters, Verdict};
 use super::outbox::{self, Outbox};
 use super::relay::{Broken, Event, Mode, Relay};
@@ -40,6 +40,7 @@ pub struct Session {
     pub(super) outbox: Outbox,
     /// Jobs that are done, and whose client is about to hear so.
     pub(super) unanswered: Vec<i64>,
+    pub(super) uncommitted: Option<Uncommitted>,
 }
 
 impl Session {
@@ -114,7 +115,7 @@ impl Session {
             return Ok(());
         }
         let mut out = BytesMut::new();
-        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out);
+        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 
@@ -313,7 +314,8 @@ impl Session {
     /// The same, of an answer that has just gone by.
     pub(super) async fn observed(&mut self, entry: Entry) {
         let (tag, error) = (self.relay.last_tag.take(), self.relay.last_error.take());
-        self.record(entry.answered(tag.as_deref(), error.as_ref())).await;
+        self.record_end(entry.answered(tag.as_deref(), error.as_ref()), None)
+            .await;
     }
 
     /// The client hears an error and, unless the transaction block is open, the server hears nothing.
@@ -321,7 +323,7 @@ impl Session {
         self.fail_on_server(&report, Closing::Sync).await?;
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
-        report.put_error(&mut out);
+        report.put_error(&mut out, self.relay.encoding());
         wire::put_ready(&mut out, self.relay.status);
         self.relay.tell(&out).await
     }

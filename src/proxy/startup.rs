@@ -4,6 +4,7 @@
 //! [`super::login`] before that. None of its messages is kept.
 
 use super::console;
+use super::encoding::Encoding;
 use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
@@ -212,7 +213,7 @@ pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> 
 
 async fn refuse(client: &mut Stream, report: &Report) {
     let mut out = BytesMut::new();
-    report.put_error(&mut out);
+    report.put_error(&mut out, Encoding::Ascii);
     // The client may have gone already.
     let _ = send(client, &out).await;
     let _ = client.shutdown().await;
@@ -360,6 +361,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         judged: 0,
         raced: false,
         unanswered: Vec::new(),
+        uncommitted: None,
         looked: false,
         outbox: Default::default(),
     };
@@ -385,12 +387,12 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
             &format!("lockkeeper: {} may not use the console", String::from_utf8_lossy(user)),
         )
         .hint("--console-users names who may.")
-        .put_error(&mut out);
+        .put_error(&mut out, Encoding::Ascii);
         relay.tell(&out).await
     };
     if let Err(Broken::Protocol(what)) = ended {
         let mut out = BytesMut::new();
-        Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+        Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out, Encoding::Ascii);
         let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
     }
     relay.client.close().await;
@@ -399,7 +401,8 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
 /// Authentication has not come to its end; `why` is about the server.
 async fn give_up(mut relay: Relay, shared: &Shared, why: &str) {
     let mut out = BytesMut::new();
-    Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream)).put_error(&mut out);
+    Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream))
+        .put_error(&mut out, Encoding::Ascii);
     // A client that does not read keeps nobody.
     let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
     relay.close().await;
@@ -416,7 +419,7 @@ async fn end_broken(session: &mut Session, broken: &Broken) {
                 "protocol violation"
             );
             let mut out = BytesMut::new();
-            Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out);
+            Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out, Encoding::Ascii);
             let _ = session.relay.tell(&out).await;
         }
         _ => tracing::debug!(session = session.who.session, %broken, "session ended"),

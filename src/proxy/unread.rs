@@ -28,7 +28,7 @@ impl Session {
                 // The transaction, if there is one, has failed on the server by this very error.
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
-                report.put_error(&mut out);
+                report.put_error(&mut out, self.relay.encoding());
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await
             }

@@ -3,6 +3,7 @@
 //! The stream itself is framed by [`super::relay`], which forwards raw bytes. Everything that a peer sent is checked
 //! here: a body is exactly one frame, strings end within it.
 
+use super::encoding::Encoding;
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::extendedquery::{Close, Execute, Flush, Sync};
@@ -322,10 +323,18 @@ pub fn put_ready(out: &mut BytesMut, status: u8) {
     put(out, ReadyForQuery::new(status));
 }
 
-/// The fields of an ErrorResponse or NoticeResponse (manual section 55.8), as bytes: they are in the client's encoding.
+/// The fields of an ErrorResponse or NoticeResponse (manual section 55.8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    fields: Vec<(u8, Vec<u8>)>,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Field {
+    code: u8,
+    text: Vec<u8>,
+    /// So many bytes at its beginning are the peer's own, in the client's encoding. The rest is ours, in UTF-8.
+    as_is: usize,
 }
 
 impl Report {
@@ -348,7 +357,7 @@ impl Report {
     fn with_severity(severity: &str, sqlstate: &str, message: &str) -> Report {
         let mut report = Report::default();
         for (field, text) in [(b'S', severity), (b'V', severity), (b'C', sqlstate), (b'M', message)] {
-            report.set(field, text.as_bytes());
+            report.set(field, text);
         }
         report
     }
@@ -361,17 +370,19 @@ impl Report {
             let Some((text, next)) = c_string(after).filter(|_| field != 0) else {
                 break;
             };
-            report.fields.push((field, text.to_vec()));
+            let as_is = text.len();
+            report.fields.push(Field {
+                code: field,
+                text: text.to_vec(),
+                as_is,
+            });
             rest = next;
         }
         report
     }
 
     pub fn get(&self, field: u8) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|(f, _)| *f == field)
-            .map(|(_, text)| text.as_slice())
+        self.fields.iter().find(|f| f.code == field).map(|f| f.text.as_slice())
     }
 
     pub fn text(&self, field: u8) -> String {
@@ -386,27 +397,40 @@ impl Report {
         self.text(b'M')
     }
 
-    /// Sets a field; NUL bytes, which end a string on the wire, are left out.
-    pub fn set(&mut self, field: u8, text: &[u8]) {
-        let text: Vec<u8> = text.iter().copied().filter(|b| *b != 0).collect();
-        match self.fields.iter_mut().find(|(f, _)| *f == field) {
-            Some(slot) => slot.1 = text,
-            None => self.fields.push((field, text)),
+    /// Sets a field.
+    pub fn set(&mut self, field: u8, text: &str) {
+        self.put_in_place(field, text.as_bytes().to_vec(), 0);
+    }
+
+    /// The same in the client's own bytes, which hold no NUL.
+    pub fn set_as_is(&mut self, field: u8, text: Vec<u8>) {
+        let as_is = text.len();
+        self.put_in_place(field, text, as_is);
+    }
+
+    fn put_in_place(&mut self, code: u8, text: Vec<u8>, as_is: usize) {
+        let new = Field { code, text, as_is };
+        match self.fields.iter_mut().find(|f| f.code == code) {
+            Some(slot) => *slot = new,
+            None => self.fields.push(new),
         }
     }
 
     pub fn remove(&mut self, field: u8) {
-        self.fields.retain(|(f, _)| *f != field);
+        self.fields.retain(|f| f.code != field);
     }
 
     /// Adds a paragraph to DETAIL or HINT.
     pub fn append(&mut self, field: u8, text: &str) {
-        let mut whole = self.get(field).unwrap_or_default().to_vec();
-        if !whole.is_empty() {
-            whole.push(b'\n');
+        match self.fields.iter_mut().find(|f| f.code == field) {
+            Some(Field { text: whole, .. }) => {
+                if !whole.is_empty() {
+                    whole.push(b'\n');
+                }
+                whole.extend_from_slice(text.as_bytes());
+            }
+            None => self.set(field, text),
         }
-        whole.extend_from_slice(text.as_bytes());
-        self.set(field, &whole);
     }
 
     pub fn detail(mut self, text: &str) -> Report {
@@ -425,23 +449,26 @@ impl Report {
             .get(b'P')
             .and_then(|p| std::str::from_utf8(p).ok()?.parse::<usize>().ok())
         {
-            self.set(b'P', (position + characters).to_string().as_bytes());
+            self.set(b'P', &(position + characters).to_string());
         }
     }
 
-    pub fn put_error(&self, out: &mut BytesMut) {
-        self.put(out, b'E');
+    pub fn put_error(&self, out: &mut BytesMut, encoding: Encoding) {
+        self.put(out, b'E', encoding);
     }
 
-    pub fn put_notice(&self, out: &mut BytesMut) {
-        self.put(out, b'N');
+    pub fn put_notice(&self, out: &mut BytesMut, encoding: Encoding) {
+        self.put(out, b'N', encoding);
     }
 
-    pub fn put(&self, out: &mut BytesMut, tag: u8) {
+    pub fn put(&self, out: &mut BytesMut, tag: u8, encoding: Encoding) {
         put_frame(out, tag, |b| {
-            for (field, text) in &self.fields {
-                b.put_u8(*field);
-                put_c_string(b, text);
+            for field in &self.fields {
+                let (as_is, ours) = field.text.split_at(field.as_is);
+                b.put_u8(field.code);
+                b.put_slice(as_is);
+                encoding.put(b, &String::from_utf8_lossy(ours));
+                b.put_u8(0);
             }
             b.put_u8(0);
         });
@@ -500,7 +527,7 @@ mod tests {
         Report::error("55P03", "no\0t now")
             .detail("a")
             .detail("b")
-            .put_error(&mut out);
+            .put_error(&mut out, Encoding::Utf8);
         let frame = out.clone();
         let error = ErrorResponse::decode(&mut out, &DecodeContext::default())
             .unwrap()
@@ -558,7 +585,7 @@ mod tests {
     #[test]
     fn error_positions_move_with_the_text() {
         let mut report = Report::error("42601", "syntax error");
-        report.set(b'P', b"8");
+        report.set(b'P', "8");
         report.shift_position(10);
         assert_eq!(report.text(b'P'), "18");
     }

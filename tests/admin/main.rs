@@ -11,9 +11,8 @@ mod http;
 mod jobs;
 mod watching;
 
-use common::{QUICK, Stage, cluster};
+use common::{QUICK, Stage, cluster, until};
 use lockkeeper::cluster::{Cluster, free_port};
-use std::time::{Duration, Instant};
 
 /// As its file holds it.
 const TOKEN: &str = "a-token-of-the-tests-0123456789";
@@ -69,15 +68,6 @@ impl Admin {
 
     fn live(&self) -> serde_json::Value {
         http::get(self.port, "/api/live").json()
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod alike;
 pub mod locks;
 pub mod raw;
+pub mod relay;
 
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::io::Write;
@@ -79,6 +80,17 @@ pub struct Logged {
 pub struct Connection {
     pub client: Client,
     pub notices: UnboundedReceiver<DbError>,
+}
+
+impl Connection {
+    /// The NOTICEs that have come since it was last asked.
+    pub fn told(&mut self) -> Vec<String> {
+        let mut notices = Vec::new();
+        while let Ok(notice) = self.notices.try_recv() {
+            notices.push(notice.message().to_owned());
+        }
+        notices
+    }
 }
 
 /// The server that the tests of this binary share. It ends with the test process, whatever ends that.
@@ -416,14 +428,36 @@ fn psql_at(cluster: &Cluster, port: u16, database: &str, arguments: &[&str], std
     run(command, stdin)
 }
 
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits for a condition, and fails the test if it never holds.
 #[track_caller]
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        assert!(Instant::now() < deadline, "this never came: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Waits until the server answers the query with `t`, while the test's other tasks go on.
+pub async fn until_true(stage: &Stage, query: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    while stage.direct(query).trim() != "t" {
+        assert!(Instant::now() < deadline, "never true: {query}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A future on a runtime of its own.
+pub fn runs<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(future)
 }
 
 /// Waits until the backend sleeps in pg_sleep.

@@ -19,6 +19,8 @@ pub struct Pair {
     pub key: String,
 }
 
+// Not every test binary has clients with certificates.
+#[allow(dead_code)]
 pub struct Pki {
     pub ca: String,
     /// Signs nothing that the servers have.

@@ -8,12 +8,11 @@
 mod common;
 
 mod cases;
-mod relay;
 
 use cases::{KEYS, KeyKind, SHAPES, Shape};
+use common::relay::{Harm, Relay};
 use common::{Stage, own_cluster};
 use lockkeeper::cluster::Cluster;
-use relay::{Harm, Relay};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! Clients that vanish, stall, or come in crowds.
 
 use super::common::raw::{Raw, error_field, frame, rows, startup, status, tags};
-use super::common::{Stage, cluster, own_cluster};
-use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
+use super::common::{Stage, cluster, own_cluster, until};
+use super::{LARGE, USERS, at, gone, large, query, session, wait_for, works};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -15,7 +15,6 @@ super::common::on_both!(
     three_hundred_sessions_at_once,
     more_than_connections_max_is_refused_until_one_ends,
     large_objects_and_function_calls_pass,
-    names_that_the_client_s_encoding_lacks,
 );
 
 fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along(major: u32) {
@@ -56,7 +55,7 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(m
     holder.query("LOCK TABLE users IN ACCESS SHARE MODE");
     let mut raw = session(stage.port, &stage.database, "vanishing");
     raw.send(&query("ALTER TABLE users ADD COLUMN later int"));
-    wait_until("two tries have failed", || {
+    until("two tries have failed", || {
         let failed = |line: &&super::common::Logged| line.message.contains("lock timeout");
         stage.server_log().iter().filter(failed).count() >= 2
     });
@@ -64,7 +63,7 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(m
     wait_for(&mut watch, &gone("vanishing"));
     holder.query("COMMIT");
     assert!(!stage.schema().contains("later"));
-    wait_until("the audit log has its end", || {
+    until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
     works(&stage);
@@ -93,7 +92,7 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
         changed.is_multiple_of(100) && (200..1000).contains(&changed),
         "{changed}"
     );
-    wait_until("the audit log has its end", || {
+    until("the audit log has its end", || {
         stage.audit_lines().iter().any(|line| line["outcome"] == "disconnected")
     });
 }
@@ -206,7 +205,7 @@ fn more_than_connections_max_is_refused_until_one_ends(major: u32) {
     cancel(stage.port, &open[0].key);
     assert_eq!(error_field(&open[0].until_ready(), b'C').as_deref(), Some("57014"));
     open.pop();
-    wait_until("the place is free", || {
+    until("the place is free", || {
         let mut raw = Raw::open(stage.port);
         raw.send(&startup(&[("user", "postgres"), ("database", &stage.database)]));
         status(&raw.until_ready()) == Some('I')
@@ -246,48 +245,4 @@ fn large_objects_and_function_calls_pass(major: u32) {
     assert_eq!(rows(&raw.query("SELECT 1")), ["1"]);
     raw.send(&frame(b'X', b""));
     assert!(raw.receive().is_none());
-}
-
-/// The catalog has names that the client's encoding lacks. What does without them goes on; what takes them is not sent as others.
-fn names_that_the_client_s_encoding_lacks(major: u32) {
-    let stage = large(major, "names");
-    stage.direct(
-        "ALTER TABLE users ADD COLUMN \"имя\" text; CREATE INDEX \"указатель\" ON users (\"имя\");
-         CREATE TABLE p (id int) PARTITION BY RANGE (id);
-         CREATE TABLE \"дитя\" PARTITION OF p FOR VALUES FROM (0) TO (10);
-         CREATE TABLE \"élève\" PARTITION OF p FOR VALUES FROM (10) TO (20);
-         INSERT INTO p SELECT generate_series(0, 19)",
-    );
-    let latin = "SET client_encoding = 'LATIN1';\n";
-    let ran = stage.psql(&format!(
-        "{latin}CREATE INDEX ON users (seen);\nUPDATE users SET seen = true;\n"
-    ));
-    assert_eq!(ran.ok(), "SET\nCREATE INDEX\nUPDATE 1000\n");
-    assert_eq!(
-        stage
-            .direct("SELECT indisvalid FROM pg_index WHERE indexrelid = 'users_seen_idx'::regclass")
-            .trim(),
-        "t"
-    );
-
-    let ran = stage.psql(&format!("{latin}CREATE INDEX by_id ON p (id);\n"));
-    assert_eq!(ran.status, 3, "{ran:?}");
-    assert!(
-        ran.stderr
-            .contains("client_encoding LATIN1; SET client_encoding = 'UTF8' and send it again"),
-        "{ran:?}"
-    );
-    assert_eq!(
-        stage
-            .direct(
-                "SELECT count(*) FROM pg_index WHERE indrelid IN ('p'::regclass, 'дитя'::regclass, 'élève'::regclass)"
-            )
-            .trim(),
-        "0"
-    );
-    assert_eq!(stage.psql("CREATE INDEX by_id ON p (id);\n").ok(), "CREATE INDEX\n");
-    assert_eq!(
-        stage.direct("SELECT string_agg(indexrelid::regclass::text, ' ' ORDER BY indexrelid::regclass::text COLLATE \"C\") FROM pg_index WHERE indrelid IN ('дитя'::regclass, 'élève'::regclass)").trim(),
-        "\"élève_id_idx\" \"дитя_id_idx\""
-    );
 }

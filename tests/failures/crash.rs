@@ -2,8 +2,8 @@
 //! run ends.
 
 use super::common::raw::{Raw, command_tags, error_field, rows};
-use super::common::{Stage, cluster};
-use super::{LARGE, USERS, gone, large, pid_of, query, session, wait_for, wait_until};
+use super::common::{Stage, cluster, until};
+use super::{LARGE, USERS, gone, large, pid_of, query, session, wait_for};
 
 /// Stops a session named `doomed` before its nth DDL command for as long as somebody holds advisory lock 7, and holds
 /// lock 8 meanwhile. It polls, since a lock that it waits for would be subject to lock_timeout.
@@ -91,7 +91,7 @@ fn killed_at_every_step_after(major: u32, more: &str, statement: &str, check: &s
             doomed.send(&sent);
             doomed.until_ready()
         });
-        wait_until("the gate or the end of the statement", || {
+        until("the gate or the end of the statement", || {
             client.is_finished() || rows(&watch.query(AT_GATE)) == ["t"]
         });
         let passed = client.is_finished();

@@ -5,13 +5,13 @@ mod common;
 
 mod clients;
 mod crash;
+mod encodings;
 mod operation;
 mod replication;
 mod upstream;
 
 use common::raw::{Raw, c, frame, rows, startup};
-use common::{Stage, cluster};
-use std::time::{Duration, Instant};
+use common::{Stage, cluster, until};
 
 /// Every table counts as large, and nothing waits long.
 const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[lock]\npause_ms = 10\n\n\
@@ -24,20 +24,11 @@ const USERS: &str = "
     INSERT INTO users SELECT n, 'u' || n, 1 + n % 10 FROM generate_series(1, 1000) n;
     ANALYZE;";
 
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < deadline, "this never came: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits until the query answers `t`.
 #[track_caller]
 fn wait_for(watch: &mut Raw, sql: &str) {
     let mut last = Vec::new();
-    wait_until(sql, || {
+    until(sql, || {
         last = watch.query(sql);
         rows(&last) == ["t"]
     });

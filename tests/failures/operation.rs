@@ -2,8 +2,8 @@
 
 use super::clients::cancel;
 use super::common::raw::{Raw, command_tags, error_field, rows, startup, status, tags};
-use super::common::{Stage, cluster, run, start_proxy};
-use super::{LARGE, USERS, at, gone, large, query, session, wait_for, wait_until, works};
+use super::common::{Stage, cluster, run, start_proxy, until};
+use super::{LARGE, USERS, at, gone, large, query, session, wait_for, works};
 use lockkeeper::cluster::clean_environment;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ fn sighup_reads_the_policy_again_and_keeps_the_old_one_when_the_new_one_is_wrong
 
     std::fs::write(stage.policy_file(), "[rules]\ndrop-colum = \"allow\"\n").unwrap();
     stage.proxy().signal(libc::SIGHUP).unwrap();
-    wait_until("the proxy says that the policy is wrong", || {
+    until("the proxy says that the policy is wrong", || {
         stage.proxy_log().contains("drop-column")
     });
     assert!(error_field(&open.query(drop), b'C').is_some());
@@ -65,7 +65,7 @@ fn sighup_reads_the_policy_again_and_keeps_the_old_one_when_the_new_one_is_wrong
     )
     .unwrap();
     stage.proxy().signal(libc::SIGHUP).unwrap();
-    wait_until("the proxy has read it", || {
+    until("the proxy has read it", || {
         stage.proxy_log().contains("policy read again")
     });
     assert_eq!(tags(&open.query(drop)), "CZ");
@@ -207,7 +207,7 @@ fn exit_status(signals: &[i32]) -> i32 {
     command.arg(format!("127.0.0.1:{}", cluster(18).port()));
     command.stderr(std::process::Stdio::null());
     let mut child = command.spawn().unwrap();
-    wait_until("the proxy listens", || {
+    until("the proxy listens", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
     });
     let mut block = Raw::connect(port, &stage.database);
@@ -216,7 +216,7 @@ fn exit_status(signals: &[i32]) -> i32 {
         // SAFETY: kill(2) has no memory effects; the process is our own child and not reaped yet.
         unsafe { libc::kill(child.id() as i32, *signal) };
         if n + 1 < signals.len() {
-            wait_until("the first signal has been taken", || {
+            until("the first signal has been taken", || {
                 let mut late = Raw::open(port);
                 late.send(&startup(&[("user", "postgres"), ("database", &stage.database)]));
                 error_field(&late.until_ready(), b'C').is_some()
@@ -311,7 +311,7 @@ fn unix_sockets_and_ipv6_on_both_sides() {
         run(command, "").ok()
     };
     let socket = dir.path().join(".s.PGSQL.7001");
-    wait_until("the socket is there", || socket.exists());
+    until("the socket is there", || socket.exists());
     let directory = dir.path().to_str().unwrap();
     assert_eq!(
         psql(directory, 7001, "ALTER TABLE users ADD COLUMN a int").trim(),
@@ -341,7 +341,7 @@ fn a_notification_arrives_while_a_plan_runs(major: u32) {
     holder.query("BEGIN");
     holder.query("LOCK TABLE users IN ACCESS SHARE MODE");
     listener.send(&query("ALTER TABLE users ADD COLUMN later int"));
-    wait_until("a try has failed", || {
+    until("a try has failed", || {
         stage
             .server_log()
             .iter()

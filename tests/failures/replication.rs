@@ -1,8 +1,8 @@
 //! Replication connections pass; a schema change over one is refused.
 
 use super::common::raw::{Raw, c, error_field, frame, parse, rows, startup, sync};
-use super::common::{Stage, own_cluster, run};
-use super::{LARGE, query, wait_until, works};
+use super::common::{Stage, own_cluster, run, until};
+use super::{LARGE, query, works};
 use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
 use std::process::Command;
 
@@ -49,9 +49,9 @@ fn base_backups_and_streams_of_wal_pass() {
     command.args(["--no-sync", "--no-loop", "-D"]).arg(&wal);
     let receiver = Guarded::spawn(&command, &dir.path().join("receivewal.log")).unwrap();
     let files = || std::fs::read_dir(&wal).map_or(0, |dir| dir.count());
-    wait_until("a segment is begun", || files() > 0);
+    until("a segment is begun", || files() > 0);
     stage.direct("INSERT INTO t SELECT generate_series(1, 1000); SELECT pg_switch_wal()");
-    wait_until("a segment is finished and the next one begun", || {
+    until("a segment is finished and the next one begun", || {
         stage.direct("INSERT INTO t VALUES (1)");
         files() > 1
     });

@@ -2,8 +2,8 @@
 //! each of the ways to go on. `LOCKKEEPER_CRASHES=all`: before every statement, each time in all ways.
 
 use super::*;
+use common::relay::{Harm, Relay};
 use common::{cluster, until};
-use relay::{Harm, Relay};
 
 const WAYS: [&str; 4] = ["tool", "statement", "call", "jobs resume"];
 

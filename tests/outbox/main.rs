@@ -9,9 +9,6 @@ mod boundaries;
 mod commits;
 mod crashes;
 mod later;
-#[allow(dead_code)]
-#[path = "../exactly_once/relay.rs"]
-mod relay;
 mod waits;
 mod writes;
 
@@ -64,6 +61,12 @@ pub fn jobs(stage: &Stage) -> String {
         return String::new();
     }
     stage.direct("SELECT coalesce(string_agg(kind || ' ' || state, ', ' ORDER BY id), '') FROM lockkeeper.job")
+}
+
+/// Both, as they are now.
+#[track_caller]
+pub fn left(stage: &Stage, names: &str, states: &str) {
+    assert_eq!((indexes(stage).as_str(), jobs(stage).as_str()), (names, states));
 }
 
 pub async fn run(connection: &Connection, sql: &str) -> Result<Vec<String>, DbError> {

@@ -54,10 +54,7 @@ async fn a_transaction_that_a_running_job_waits_for_gives_way_to_it() {
     )
     .await
     .unwrap();
-    assert_eq!(
-        (indexes(&stage).as_str(), jobs(&stage).as_str()),
-        ("a b books_old", "deferred done, deferred done")
-    );
+    left(&stage, "a b books_old", "deferred done, deferred done");
 }
 
 /// An old snapshot without any lock on the table: a build waits for it, and says for whose.
@@ -103,7 +100,7 @@ async fn an_idle_reader_is_in_the_way_of_a_removal() {
     assert!(error.message().contains("idle in its transaction"), "{error:?}");
     all(&reader, &["COMMIT"]).await.unwrap();
     all(&session, &["DROP INDEX books_old"]).await.unwrap();
-    assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("", "deferred done"));
+    left(&stage, "", "deferred done");
 }
 
 /// What a step that cannot wait says: that it fills rows, or that it stands in a batch of the driver's.
@@ -135,7 +132,7 @@ async fn what_cannot_be_left_for_later_says_why() {
     assert_eq!(error_field(&answer, b'C').as_deref(), Some("25001"));
     let message = error_field(&answer, b'M').unwrap_or_default();
     assert!(message.contains("send BEGIN before it"), "{message}");
-    assert_eq!((indexes(&stage).as_str(), jobs(&stage).as_str()), ("books_old", ""));
+    left(&stage, "books_old", "");
     // As it says.
     let behind = [
         parse("", "BEGIN"),

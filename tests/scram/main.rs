@@ -8,7 +8,6 @@ mod common;
 mod encrypted;
 mod hostile;
 #[path = "../common/pki.rs"]
-#[allow(dead_code)]
 mod pki;
 
 use common::raw::{Raw, error_field, frame, startup, tags};

@@ -1,8 +1,8 @@
 //! Cancel requests, wherever they find a session.
 
 use super::common::raw::{Message, Raw, error_field, rows, startup_version, status, tags};
-use super::common::{QUICK, Stage, on_both};
-use super::{query, wait_until};
+use super::common::{QUICK, Stage, on_both, until};
+use super::query;
 
 on_both!(
     a_running_statement_ends_whatever_the_key_is_like,
@@ -35,7 +35,7 @@ fn cancel_when_it_waits(stage: &Stage, raw: &Raw) {
         "SELECT count(*) > 0 FROM pg_locks WHERE pid = {} AND NOT granted",
         pid_of(raw)
     );
-    wait_until("it waits for a lock", || stage.direct(&waits) == "t");
+    until("it waits for a lock", || stage.direct(&waits) == "t");
     cancel(stage.port, &raw.key);
 }
 
@@ -69,7 +69,7 @@ pub fn a_running_statement_ends_whatever_the_key_is_like(major: u32) {
             "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {} AND wait_event = 'PgSleep'",
             pid_of(&raw)
         );
-        wait_until("it runs", || stage.direct(&runs) == "t");
+        until("it runs", || stage.direct(&runs) == "t");
         cancel(stage.port, &raw.key);
         is_cancelled(&mut raw);
     }
@@ -95,7 +95,7 @@ pub fn an_idle_session_and_a_wrong_key_are_left_alone(major: u32) {
         "SELECT count(*) > 0 FROM pg_locks WHERE pid = {} AND NOT granted",
         pid_of(&raw)
     );
-    wait_until("it waits for the row", || stage.direct(&waits) == "t");
+    until("it waits for the row", || stage.direct(&waits) == "t");
     for key in [&wrong[..], &raw.key[..4], &[&raw.key[..], b"more"].concat(), &[0; 200]] {
         cancel(stage.port, key);
     }
@@ -123,7 +123,7 @@ pub fn a_statement_of_ours_that_is_cancelled_ends_the_client_s(major: u32) {
             "SELECT count(*) > 0 FROM pg_locks WHERE pid = {} AND NOT granted AND relation = 'pg_constraint'::regclass",
             pid_of(&raw)
         );
-        wait_until("the question waits", || rows(&holder.query(&waits)) == ["t"]);
+        until("the question waits", || rows(&holder.query(&waits)) == ["t"]);
         cancel(stage.port, &raw.key);
         let answer = raw.until_ready();
         assert_eq!(
@@ -164,14 +164,14 @@ pub fn a_concurrent_build_that_is_cancelled_leaves_no_invalid_index(major: u32) 
     holder.query("UPDATE t SET v = 'held' WHERE id = 1");
     raw.send(&query("CREATE INDEX by_v ON t (v)"));
     let begun = "SELECT count(*) = 1 FROM pg_index WHERE indexrelid = to_regclass('by_v') AND NOT indisvalid";
-    wait_until("the build has begun", || stage.direct(begun) == "t");
+    until("the build has begun", || stage.direct(begun) == "t");
     cancel_when_it_waits(&stage, &raw);
     // The removal waits for the holder too, and is finished.
     let removal = format!(
         "SELECT count(*) > 0 FROM pg_stat_activity WHERE pid = {} AND query LIKE 'DROP INDEX%'",
         pid_of(&raw)
     );
-    wait_until("the removal has begun", || stage.direct(&removal) == "t");
+    until("the removal has begun", || stage.direct(&removal) == "t");
     holder.query("COMMIT");
     let answer = is_cancelled(&mut raw);
     let told = error_field(&answer, b'D').unwrap();

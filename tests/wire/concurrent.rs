@@ -1,8 +1,8 @@
 //! CREATE INDEX, which becomes concurrent where it can, in every place that a client can send it from.
 
 use super::common::raw::{Raw, bind, close, command_tags, error_field, execute, parse, status, sync, tags};
-use super::common::{Stage, on_both};
-use super::{query, wait_until};
+use super::common::{Stage, on_both, until};
+use super::query;
 
 on_both!(
     alone_it_is_built_concurrently_in_each_protocol,
@@ -217,7 +217,7 @@ pub fn a_build_that_fails_names_and_removes_its_invalid_index(major: u32) {
     let waits = |raw: &Raw| {
         let pid = i32::from_be_bytes(raw.key[..4].try_into().unwrap());
         let waits = format!("SELECT count(*) > 0 FROM pg_locks WHERE pid = {pid} AND NOT granted");
-        wait_until("it waits", || second.direct(&waits) == "t");
+        until("it waits", || second.direct(&waits) == "t");
     };
     waits(&raw);
     // Later than the transactions for which the build waits first; it will wait for this one before it reads the rows again.

@@ -1,6 +1,6 @@
 //! COPY in both directions.
 
-use super::common::raw::{Raw, bind, c, command_tags, error_field, execute, flush, frame, parse, sync};
+use super::common::raw::{Message, Raw, bind, c, command_tags, error_field, execute, flush, frame, parse, sync};
 use super::common::{QUICK, Stage, on_both};
 use super::{check, query};
 
@@ -8,6 +8,8 @@ on_both!(
     copy_passes_in_both_directions,
     a_judged_statement_in_the_middle_of_copy_data_ends_the_session,
     syncs_early_and_late_are_counted_as_the_server_counts_them,
+    a_statement_behind_copy_is_judged_once_the_copy_is_answered,
+    a_statement_behind_what_cannot_be_counted_is_not_run,
     function_calls_are_answered_alike,
 );
 
@@ -161,6 +163,107 @@ pub fn syncs_early_and_late_are_counted_as_the_server_counts_them(major: u32) {
             .collect();
         assert_eq!(heard[0], heard[1], "{sent:?}");
     }
+}
+
+const COLUMN: &str = "ALTER TABLE t ADD COLUMN v int";
+
+/// Sends each part once the answer to the one before has brought a message of its type; then what a session hears to its end,
+/// and whether the statement was run.
+fn play(stage: &Stage, port: u16, parts: &[(&[Vec<u8>], u8)], last: &[Vec<u8>]) -> (Vec<Message>, bool) {
+    stage.direct("DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY)");
+    let mut raw = Raw::connect(port, &stage.database);
+    let mut heard = Vec::new();
+    for (part, awaited) in parts {
+        raw.send(&part.concat());
+        while heard.last().is_none_or(|(tag, _)| tag != awaited) {
+            heard.push(raw.receive().expect("the session goes on"));
+        }
+    }
+    raw.send(&[last.concat(), query(COLUMN), frame(b'X', b"")].concat());
+    while let Some(message) = raw.receive() {
+        heard.push(message);
+    }
+    let columns = stage.direct("SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'v'");
+    (heard, columns == "1")
+}
+
+/// For that nothing may be owed, and all that was owed must have come: else it would wait for ever, or run among answers.
+pub fn a_statement_behind_copy_is_judged_once_the_copy_is_answered(major: u32) {
+    let stage = Stage::with(major, "behindcopy", QUICK);
+    let data = |text: &str| frame(b'd', text.as_bytes());
+    let done = || frame(b'c', b"");
+    let copy = |table: &str| {
+        let sql = format!("COPY {table} FROM STDIN");
+        [parse("", &sql), bind("", ""), execute("", 0)].concat()
+    };
+    let both = || query("COPY t FROM STDIN; COPY t FROM STDIN");
+    let simple = || query("COPY t FROM STDIN");
+    let other = || query("SELECT 1");
+    let same = |parts: &[(&[Vec<u8>], u8)], last: &[Vec<u8>], runs: bool| {
+        let [direct, proxied] = [stage.cluster.port(), stage.port].map(|port| {
+            let (heard, ran) = play(&stage, port, parts, last);
+            (super::readable(&heard), ran)
+        });
+        assert_eq!(proxied, direct, "{parts:?} {last:?}");
+        assert_eq!(proxied.1, runs, "{parts:?} {last:?}");
+    };
+    // A Sync behind the COPY of a simple query is swallowed too.
+    same(&[(&[simple(), sync()], b'G')], &[data("1\n"), done()], true);
+    same(&[(&[simple(), sync(), data("1\n"), sync(), done()], b'Z')], &[], true);
+    same(&[(&[both(), done(), data("1\n")], b'C')], &[done()], true);
+    // What ends no COPY is ignored, also in front of one.
+    same(&[(&[other(), done(), simple()], b'G')], &[data("1\n"), done()], true);
+    same(&[], &[copy("nowhere"), sync(), done(), sync()], true);
+    // The error skips to the next Sync, and that is behind the data.
+    let fails = [
+        copy("t"),
+        sync(),
+        data("no number\n"),
+        done(),
+        other(),
+        parse("", "SELECT 2"),
+        sync(),
+    ];
+    same(&[], &fails, true);
+    // Any other message makes the COPY fail, and the server ends the session.
+    same(&[(&[simple()], b'G')], &[other()], false);
+    same(
+        &[(&[copy("t"), flush()], b'G')],
+        &[parse("", "SELECT 2"), sync()],
+        false,
+    );
+    same(&[], &[simple(), data("1\n"), other()], false);
+}
+
+/// The server answers a Sync among the data of a COPY only if the COPY has failed before, which the order of the messages does
+/// not tell; and while it reads data, what is no data ends the session.
+pub fn a_statement_behind_what_cannot_be_counted_is_not_run(major: u32) {
+    let stage = Stage::with(major, "uncounted", QUICK);
+    let data = |text: &str| frame(b'd', text.as_bytes());
+    let done = || frame(b'c', b"");
+    let copy = || [parse("", "COPY t FROM STDIN"), bind("", ""), execute("", 0)].concat();
+    let ends = |parts: &[(&[Vec<u8>], u8)], last: &[Vec<u8>]| {
+        let (heard, ran) = play(&stage, stage.port, parts, last);
+        let codes: Vec<_> = heard
+            .iter()
+            .filter_map(|message| error_field(std::slice::from_ref(message), b'C'))
+            .collect();
+        assert_eq!(
+            codes.last().map(String::as_str),
+            Some("08P01"),
+            "{parts:?} {last:?} {codes:?}"
+        );
+        assert!(!ran, "{parts:?} {last:?}");
+    };
+    ends(
+        &[(&[copy(), flush()], b'G')],
+        &[data("no number\n"), sync(), data("1\n")],
+    );
+    ends(&[], &[copy(), data("no number\n"), sync(), data("1\n"), done(), sync()]);
+    ends(
+        &[(&[query("SELECT 1"), done(), query("COPY t FROM STDIN")], b'G')],
+        &[data("1\n")],
+    );
 }
 
 /// The fast-path interface, here of length(text), which has the OID 1317.

@@ -1,8 +1,7 @@
 //! One process hands over to the next.
 
 use super::common::raw::{Raw, c, error_field, frame, rows};
-use super::common::{Stage, cluster, on_both};
-use super::wait_until;
+use super::common::{Stage, cluster, on_both, until};
 use lockkeeper::cluster::{Guarded, clean_environment, free_port};
 use std::path::Path;
 use std::process::Command;
@@ -32,7 +31,7 @@ fn serve(stage: &Stage, dir: &Path, name: &str, port: u16) -> Guarded {
     command.arg(format!("127.0.0.1:{}", stage.cluster.port()));
     command.arg("--policy").arg(policy);
     let proxy = Guarded::spawn(&command, &dir.join(name)).unwrap();
-    wait_until("it listens", || proxy.listens_on(port));
+    until("it listens", || proxy.listens_on(port));
     proxy
 }
 
@@ -46,13 +45,13 @@ fn cancelled_elsewhere(stage: &Stage, sql: &str, seen: &str) -> Vec<(u8, Vec<u8>
     raw.send(&frame(b'Q', &c(sql)));
     let new = serve(stage, dir.path(), "new.log", port);
     old.signal(libc::SIGTERM).unwrap();
-    wait_until("the old process listens no longer", || !old.listens_on(port));
+    until("the old process listens no longer", || !old.listens_on(port));
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let runs = format!(
         "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND state = 'active' AND query LIKE '{seen}'"
     );
     let key = raw.key.clone();
-    wait_until("it runs on the server", || rows(&watch.query(&runs)) == ["t"]);
+    until("it runs on the server", || rows(&watch.query(&runs)) == ["t"]);
     let answer = std::thread::spawn(move || {
         let answer = raw.until_ready();
         // The old process ends what is idle.
@@ -60,7 +59,7 @@ fn cancelled_elsewhere(stage: &Stage, sql: &str, seen: &str) -> Vec<(u8, Vec<u8>
         answer
     });
     // One request can come in the moment between two statements, where PostgreSQL ignores it.
-    wait_until("the statement ends", || {
+    until("the statement ends", || {
         let mut cancel = Raw::open(port);
         let len = (8 + key.len()) as u32;
         cancel.send(&[&len.to_be_bytes()[..], &80_877_102u32.to_be_bytes(), &key].concat());

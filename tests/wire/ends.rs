@@ -1,8 +1,8 @@
 //! Clients that go away, half or altogether: they hear what the server alone would have told them.
 
 use super::common::raw::{Message, Raw, bind, error_field, execute, flush, frame, parse, rows, startup, sync, tags};
-use super::common::{QUICK, Stage, on_both};
-use super::{query, wait_until};
+use super::common::{QUICK, Stage, on_both, until};
+use super::query;
 use std::io::Write;
 use std::net::Shutdown;
 
@@ -97,7 +97,7 @@ pub fn a_half_closed_client_hears_what_the_server_alone_would_say(major: u32) {
     );
     let open =
         "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    wait_until("all sessions have ended", || stage.direct(open) == "t");
+    until("all sessions have ended", || stage.direct(open) == "t");
 }
 
 /// Terminate is read when the statement before it is done, as by the server.
@@ -121,7 +121,7 @@ pub fn a_client_that_vanishes_during_a_plan_leaves_whole_batches(major: u32) {
         let mut raw = Raw::connect(stage.port, &stage.database);
         let pid = i32::from_be_bytes(raw.key[..4].try_into().unwrap());
         raw.send(&query("UPDATE t SET v = 'w' WHERE v IS NULL"));
-        wait_until("a batch is done", || {
+        until("a batch is done", || {
             stage.direct("SELECT count(*) >= 50 FROM t WHERE v = 'w'") == "t"
         });
         if terminates {
@@ -129,7 +129,7 @@ pub fn a_client_that_vanishes_during_a_plan_leaves_whole_batches(major: u32) {
         }
         drop(raw);
         let gone = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = {pid}");
-        wait_until("its session ends", || stage.direct(&gone) == "t");
+        until("its session ends", || stage.direct(&gone) == "t");
         let changed: u32 = stage.direct("SELECT count(*) FROM t WHERE v = 'w'").parse().unwrap();
         assert!(changed.is_multiple_of(50) && (50..1000).contains(&changed), "{changed}");
         stage.direct("UPDATE t SET v = NULL");
@@ -152,7 +152,7 @@ pub fn a_client_that_breaks_off_in_the_middle_of_a_message_changes_nothing(major
             raw.writer().write_all(&script[..script.len() - cut]).unwrap();
             drop(raw);
             let gone = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = {pid}");
-            wait_until("its session ends", || stage.direct(&gone) == "t");
+            until("its session ends", || stage.direct(&gone) == "t");
         }
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE id >= 7000"), "0");

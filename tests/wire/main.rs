@@ -19,7 +19,6 @@ mod unseen;
 
 use common::Stage;
 use common::raw::{Message, Raw, c, frame, startup};
-use std::time::{Duration, Instant};
 
 /// Plays the same messages straight and through the proxy, each side in a copy of one database; each part is sent in
 /// one write and read to the ReadyForQuery that answers its last Sync or Query.
@@ -95,13 +94,4 @@ fn readable(messages: &[Message]) -> Vec<(char, String)> {
 
 fn query(sql: &str) -> Vec<u8> {
     frame(b'Q', &c(sql))
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !holds() {
-        assert!(Instant::now() < deadline, "this never came: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -1,8 +1,8 @@
 //! Replication connections: what they stream passes, in both directions.
 
 use super::common::raw::{Message, Raw, command_tags, error_field, frame, rows, startup, tags};
-use super::common::{QUICK, Stage, on_both, own_cluster, run};
-use super::{query, wait_until};
+use super::common::{QUICK, Stage, on_both, own_cluster, run, until};
+use super::query;
 use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -42,7 +42,7 @@ pub fn a_subscription_gets_its_rows_through_the_proxy(major: u32) {
         "CREATE SUBSCRIPTION sub CONNECTION '{connection}' PUBLICATION p WITH (create_slot = false, slot_name = 'sub')"
     ));
     let rows_there = |n: u32| {
-        wait_until("the rows are there", || {
+        until("the rows are there", || {
             subscriber.direct("SELECT count(*) || ' ' || sum(length(v)) FROM t")
                 == stage.direct("SELECT count(*) || ' ' || sum(length(v)) FROM t")
                 && stage.direct("SELECT count(*) FROM t") == n.to_string()
@@ -58,7 +58,7 @@ pub fn a_subscription_gets_its_rows_through_the_proxy(major: u32) {
     subscriber.direct("ALTER SUBSCRIPTION sub DISABLE");
     subscriber.direct("ALTER SUBSCRIPTION sub SET (slot_name = NONE)");
     subscriber.direct("DROP SUBSCRIPTION sub");
-    wait_until("the slot is free", || {
+    until("the slot is free", || {
         stage.direct("SELECT active FROM pg_replication_slots WHERE slot_name = 'sub'") == "f"
     });
     stage.direct("SELECT pg_drop_replication_slot('sub')");
@@ -110,13 +110,13 @@ pub fn pg_recvlogical_hears_of_every_change(major: u32) {
             .psql("INSERT INTO t SELECT i, repeat('z', 1000) FROM generate_series(1000, 4999) i")
             .ok();
         let heard = || std::fs::read_to_string(&file).unwrap_or_default();
-        wait_until("the last row and its COMMIT have come", || {
+        until("the last row and its COMMIT have come", || {
             heard().ends_with("COMMIT\n") && heard().contains("id[integer]:4999 ")
         });
         receiver.signal(libc::SIGINT).unwrap();
         assert!(receiver.ends_within(std::time::Duration::from_secs(20)));
         let free = format!("SELECT active FROM pg_replication_slots WHERE slot_name = '{slot}'");
-        wait_until("the slot is free", || stage.direct(&free) == "f");
+        until("the slot is free", || stage.direct(&free) == "f");
         run(tool(&["--drop-slot"]), "").ok();
         (heard(), std::fs::read_to_string(dir.path().join("log")).unwrap())
     };

@@ -68,7 +68,31 @@ pub fn a_commit_that_fails_takes_the_last_command_tag_with_it(major: u32) {
             // A deferred trigger speaks before the last tag, and what was right is committed.
             &[query("INSERT INTO told VALUES (1); ALTER TABLE t ADD COLUMN b int; SELECT 3")],
             &[query("SELECT b FROM t"), query("SELECT a FROM t"), query("SELECT count(*) FROM child")],
+            &[query("INSERT INTO told VALUES (2); ALTER TABLE t ADD COLUMN c int")],
         ],
     );
     assert_eq!(command_tags(&played[0]), ["INSERT 0 1", "ALTER TABLE", "SELECT 1"]);
+    // The audit log tells the same of the last statement.
+    let ends: Vec<_> = stage
+        .audit_lines()
+        .into_iter()
+        .filter(|line| line["event"] == "statement")
+        .collect();
+    let third = &ends[2];
+    assert_eq!(
+        (third["outcome"].as_str(), third["sqlstate"].as_str()),
+        (Some("failed"), Some("23503")),
+        "{third}"
+    );
+    assert!(
+        third["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("violates foreign key")),
+        "{third}"
+    );
+    let last = &ends[ends.len() - 1];
+    assert_eq!(
+        (last["statement"].as_str(), last["outcome"].as_str()),
+        (Some("ALTER TABLE t ADD COLUMN c int"), Some("done"))
+    );
 }

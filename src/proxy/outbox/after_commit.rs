@@ -69,16 +69,19 @@ impl Session {
                 .relay
                 .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
+            self.record_commit(Err(&report)).await;
             self.rolled_back().await?;
             return Ok(Err(report));
         }
         let tag = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
             Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
             Err(report) => {
+                self.record_commit(Err(&report)).await;
                 self.rolled_back().await?;
                 return Ok(Err(report));
             }
         };
+        self.record_commit(Ok(())).await;
         if tag != "COMMIT" {
             self.rolled_back().await?;
             return Ok(self.at_ease().await?.map(|()| tag));
@@ -274,6 +277,9 @@ impl Session {
     }
 
     async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Outcome<()> {
+        if self.is_lost(&job.statement) || self.is_lost(&serde_json::to_string(&job.details).unwrap_or_default()) {
+            return Ok(Err(self.encoding_lacks_names_of(job.id)));
+        }
         let name = format!("{}.{}", job.details.schema, job.details.table);
         let held = self.outbox.tables.contains(&job.relation);
         if !held {
@@ -537,7 +543,7 @@ impl Session {
         let mut out = BytesMut::new();
         match self.end_transaction(sql, ending).await? {
             Ok(tag) => wire::put_command_complete(&mut out, &tag),
-            Err(report) => report.put_error(&mut out),
+            Err(report) => report.put_error(&mut out, self.relay.encoding()),
         }
         wire::put_ready(&mut out, self.relay.status);
         self.relay.tell(&out).await
@@ -619,7 +625,7 @@ impl Session {
             Ok(()) => wire::put_command_complete(&mut out, &String::from_utf8_lossy(&answer)),
             Err(report) => {
                 self.relay.discard_to_sync();
-                report.put_error(&mut out);
+                report.put_error(&mut out, self.relay.encoding());
             }
         }
         self.relay.tell(&out).await
@@ -702,10 +708,10 @@ fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Rep
         "lockkeeper: {which} job {id} ({}) failed: {cause}; to go on: lockkeeper jobs --dsn … resume {id}",
         job.statement.split_whitespace().collect::<Vec<_>>().join(" ")
     );
-    report.set(b'M', text.as_bytes());
+    report.set(b'M', &text);
     if report.sqlstate().starts_with("40") {
         // By these a client may take the liberty to run its transaction again.
-        report.set(b'C', b"55000");
+        report.set(b'C', "55000");
     }
     report.remove(b'P');
     report.remove(b'H');

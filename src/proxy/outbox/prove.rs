@@ -128,7 +128,7 @@ impl Session {
                         } else {
                             at
                         };
-                        report.set(b'P', (at + setting.position_shift).to_string().as_bytes());
+                        report.set(b'P', &(at + setting.position_shift).to_string());
                     }
                     None => report.remove(b'P'),
                 }
@@ -279,10 +279,10 @@ fn violation(check: &Check, table: (&str, &str), values: &str) -> Report {
     if let Some(detail) = &check.detail {
         report = report.detail(&detail.replacen("{}", values, 1));
     }
-    report.set(b's', table.0.as_bytes());
-    report.set(b't', table.1.as_bytes());
+    report.set(b's', table.0);
+    report.set(b't', table.1);
     if check.sqlstate != "23502" {
-        report.set(b'n', check.name.as_bytes());
+        report.set(b'n', &check.name);
     }
     report
 }
