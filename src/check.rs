@@ -16,8 +16,9 @@ mod text;
 mod tool;
 
 use crate::plan::batches::{Target, expected_rows, target};
-use crate::plan::facts::Facts;
+use crate::plan::facts::{Facts, planned_rows};
 use crate::plan::lock::LockMode;
+use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy, Subject};
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
@@ -321,7 +322,10 @@ impl Checker<'_, '_> {
     }
 
     fn facts(&mut self, statement: &Statement) -> Result<Facts, String> {
-        let judged = matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_));
+        let judged = matches!(
+            statement.kind,
+            Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
+        );
         let offline = || Facts::offline(self.arguments.server_version.unwrap_or(VERSION));
         let base = match &mut self.live {
             Some(live) if judged => live.facts(statement, self.known.search_path())?,
@@ -333,8 +337,13 @@ impl Checker<'_, '_> {
             && let Some(relation) = facts.target(statement)
             && target(statement, relation, self.policy.small_bytes) == Target::Unknown
         {
-            let planned = live.planned_rows(statement)?;
+            let planned = live.explain(statement)?.as_deref().and_then(planned_rows);
             facts.estimated_rows = planned.map(|planned| expected_rows(statement, relation, planned));
+        }
+        if let Some(live) = &mut self.live
+            && matches!(statement.kind, Kind::MixedWrite)
+        {
+            facts.estimated_rows = live.explain(statement)?.as_deref().and_then(mixed::changed_rows);
         }
         Ok(facts)
     }

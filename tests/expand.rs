@@ -139,6 +139,16 @@ fn the_end_is_that_of_the_plain_statement(major: u32) {
     ] {
         oracle.direct(statement);
         assert_eq!(stage.psql(statement).ok(), "ALTER TABLE\n", "{statement}");
+        let lines = stage.audit_lines();
+        let back = lines.iter().rev().find_map(|line| line["rollback_plan"].as_array());
+        for sql in back.into_iter().flatten() {
+            let one = sql.as_str().is_some_and(|sql| !sql.contains(';'));
+            assert!(
+                one,
+                "{statement}: each statement of the rollback plan stands alone, and not {sql}"
+            );
+        }
+        assert!(back.is_some_and(|back| back.len() >= 3), "{statement}: {back:?}");
         let contract = contract(&stage);
         let ran = stage.psql(&contract);
         assert_eq!(ran.status, 0, "{contract}\n{ran:?}");

@@ -17,6 +17,7 @@ on_both!(
     keys_of_other_types,
     comparisons_that_do_not_leak,
     estimates_can_be_blind,
+    what_changes_rows_within_a_statement,
 );
 
 #[track_caller]
@@ -355,4 +356,125 @@ fn estimates_can_be_blind(major: u32) {
         );
         assert!(batches(&stage).len() > before, "{sql}");
     }
+}
+
+/// MERGE, and a WITH that changes data: judged by the planner's estimate, as they are; nothing else is asked, and what is small
+/// only once.
+fn what_changes_rows_within_a_statement(major: u32) {
+    let mut stage = Stage::with(major, "mixed", POLICY);
+    stage.direct(
+        "CREATE TABLE t (id int PRIMARY KEY, v int, note text); INSERT INTO t SELECT g, g, 'n' || g FROM generate_series(1, 1000) g;
+         CREATE TABLE gone (id int, v int, note text); CREATE TABLE source (id int PRIMARY KEY, v int);
+         INSERT INTO source SELECT g, -g FROM generate_series(501, 1500) g;
+         CREATE TABLE counter (id int PRIMARY KEY, n int); INSERT INTO counter VALUES (1, 0); ANALYZE",
+    );
+    let merge = "MERGE INTO t USING source s ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = s.v";
+    for (sql, what) in [
+        (
+            "WITH d AS (DELETE FROM t WHERE v < 900 RETURNING *) SELECT count(*) FROM d",
+            "this WITH that changes data would lock about 899 rows of t ",
+        ),
+        (
+            "WITH d AS (DELETE FROM t WHERE v < 900 RETURNING *) INSERT INTO gone SELECT * FROM d",
+            "about 899 rows of t ",
+        ),
+        (
+            "(WITH d AS (UPDATE t SET v = 1 RETURNING id) SELECT count(*) FROM d)",
+            "about 1000 rows of t ",
+        ),
+        (
+            "WITH d AS (DELETE FROM t RETURNING id) UPDATE counter SET n = n + 1 WHERE id = 1",
+            "about 1001 rows of counter",
+        ),
+        (merge, "this MERGE would lock about 1000 rows of t "),
+        (
+            &format!("BEGIN; {merge}; COMMIT"),
+            "this MERGE would lock about 1000 rows of t ",
+        ),
+        (&format!("BEGIN;\n{merge}"), "cannot be split into batches"),
+    ] {
+        refused(&stage, sql, what);
+    }
+    answers(
+        &stage,
+        "SELECT count(*), sum(v), (SELECT count(*) FROM gone) FROM t",
+        "1000|500500|0",
+    );
+
+    // Small ones: a question the first time, and none for others of the shape.
+    let questions = |stage: &Stage| {
+        let received = stage.received();
+        let asked = received.iter().filter(|sql| sql.starts_with("EXPLAIN"));
+        let facts = received.iter().filter(|sql| sql.starts_with("WITH RECURSIVE"));
+        (asked.count(), facts.count())
+    };
+    stage.mark();
+    let pop = |id: u32| {
+        format!(
+            "WITH d AS (DELETE FROM t WHERE id IN (SELECT id FROM t WHERE id = {id} LIMIT 5 FOR UPDATE SKIP LOCKED) RETURNING id) SELECT id FROM d;\n"
+        )
+    };
+    let one = |id: u32| {
+        format!(
+            "MERGE INTO t USING (VALUES ({id}, 7)) s (id, v) ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = s.v WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.v, 'new');\n"
+        )
+    };
+    let ran = stage
+        .psql(&format!(
+            "{}{}{}{}BEGIN;\n{}COMMIT;\n",
+            pop(1),
+            pop(2),
+            one(3),
+            one(2001),
+            one(4)
+        ))
+        .ok();
+    assert_eq!(ran, "1\n2\nMERGE 1\nMERGE 1\nBEGIN\nMERGE 1\nCOMMIT\n");
+    assert_eq!(questions(&stage), (2, 0));
+    answers(&stage, "SELECT count(*), sum(v) FILTER (WHERE v = 7) FROM t", "999|28");
+
+    // What only inserts is not asked about; nor is what the server refuses said in other words.
+    stage.mark();
+    let ran = stage.psql(
+        "MERGE INTO gone USING source s ON gone.id = s.id WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.v);\n\
+         INSERT INTO source SELECT id, v FROM t ON CONFLICT (id) DO UPDATE SET v = excluded.v;\n\
+         WITH i AS (INSERT INTO gone SELECT id, v FROM source RETURNING id) SELECT count(*) FROM i;\n",
+    );
+    assert_eq!(ran.ok(), "MERGE 1000\nINSERT 0 999\n1499\n");
+    assert_eq!(questions(&stage), (0, 0));
+    let ran = stage.psql("WITH d AS (DELETE FROM nowhere RETURNING *) SELECT * FROM d;\n");
+    assert!(
+        ran.stderr.contains("relation \"nowhere\" does not exist") && !ran.stderr.contains("lockkeeper"),
+        "{ran:?}"
+    );
+
+    // Over the extended protocol too.
+    stage.mark();
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+        let client = stage.connect().await.client;
+        let small = client
+            .prepare("MERGE INTO t USING (VALUES ($1::int, $2::int)) s (id, v) ON t.id = s.id WHEN MATCHED THEN UPDATE SET v = s.v")
+            .await
+            .expect("prepared");
+        for id in 10..15 {
+            assert_eq!(client.execute(&small, &[&id, &-1]).await.expect("passed"), 1);
+        }
+        let large = "WITH d AS (DELETE FROM t WHERE v > $1 RETURNING id) SELECT id FROM d";
+        assert_eq!(client.query(large, &[&5000]).await.expect("of no row").len(), 0);
+        let error = client.query(large, &[&0]).await.expect_err("of all rows");
+        assert!(format!("{error:?}").contains("cannot be split into batches"), "{error:?}");
+        let error = client.query(merge, &[]).await.expect_err("of all rows");
+        assert!(format!("{error:?}").contains("cannot be split into batches"), "{error:?}");
+    });
+    assert_eq!(questions(&stage), (4, 2));
+    answers(
+        &stage,
+        "SELECT count(*), count(*) FILTER (WHERE v = -1) FROM t",
+        "999|5",
+    );
+
+    let ran = stage.psql(&format!(
+        "/* lockkeeper: allow=large-write reason=\"ticket 42\" */ {merge};\n"
+    ));
+    assert!(ran.status == 0 && ran.stdout.starts_with("MERGE 9"), "{ran:?}");
 }

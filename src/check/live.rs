@@ -2,7 +2,7 @@
 //! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
-use crate::plan::facts::{Facts, Request, planned_rows};
+use crate::plan::facts::{Facts, Request};
 use crate::plan::statement::Statement;
 use crate::proxy::tls::{client_config, server_end_point};
 use crate::proxy::{UpstreamTls, Verify};
@@ -25,7 +25,7 @@ use tokio_postgres::{Client, Config, SimpleQueryMessage, Socket};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// EXPLAIN waits for a table that is locked, and then goes on without.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
-     SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = 0";
+     SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 0";
 
 pub struct Live {
     runtime: Runtime,
@@ -82,14 +82,13 @@ impl Live {
         Facts::decode(&json)
     }
 
-    /// How many rows the planner expects an UPDATE or DELETE to touch; None if the server cannot say, as where the files
-    /// have made the table.
-    pub fn planned_rows(&mut self, statement: &Statement) -> Result<Option<f64>, String> {
+    /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.
+    pub fn explain(&mut self, statement: &Statement) -> Result<Option<String>, String> {
         self.simple("SAVEPOINT lockkeeper_check")?;
         let explained = self.value(&format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
         // With the savepoint EXPLAIN's locks go.
         self.simple("ROLLBACK TO SAVEPOINT lockkeeper_check; RELEASE SAVEPOINT lockkeeper_check")?;
-        Ok(explained.ok().flatten().and_then(|json| planned_rows(&json)))
+        Ok(explained.ok().flatten())
     }
 
     fn simple(&mut self, sql: &str) -> Result<(), String> {

@@ -75,15 +75,6 @@ fn passes(gated: Gate, statement: &Statement) -> bool {
         (Kind::Harmless, _) => true,
         (Kind::Begin { .. }, Gate::Begin) => true,
         (Kind::Commit { .. } | Kind::Rollback { .. }, Gate::End) => true,
-        // A data-changing WITH is not looked into (README, Limits).
-        (Kind::Write, Gate::Forward) => {
-            use pg_query::NodeEnum as N;
-            match &statement.node {
-                N::UpdateStmt(update) => update.with_clause.is_some(),
-                N::DeleteStmt(delete) => delete.with_clause.is_some(),
-                _ => false,
-            }
-        }
         _ => false,
     }
 }
@@ -220,7 +211,10 @@ fn spliced(statement: &Statement) {
 
 /// Whatever is decided without a server: what would be run can be read, and what is refused says what to do.
 fn planned(statement: &Statement) {
-    if !matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_)) {
+    if !matches!(
+        statement.kind,
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
+    ) {
         return;
     }
     let request = Request::of(statement);

@@ -28,7 +28,10 @@ const REJECTED: &str = "55000";
 const IN_TRANSACTION: &str = "25001";
 
 pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place: Place) -> Plan {
-    let judged = matches!(statement.kind, Kind::Ddl | Kind::Write | Kind::LimitedWrite(_));
+    let judged = matches!(
+        statement.kind,
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
+    );
     if !judged {
         return forward(Vec::new(), Vec::new());
     }
@@ -772,6 +775,7 @@ impl<'a> Composer<'a> {
             label: "run with a short lock_timeout".to_string(),
             sql,
             mode: Mode::Brief { then: Vec::new() },
+            guard: None,
             lock: strongest(self.whole.statement),
             relation: self.shown.clone(),
             done_when: None,

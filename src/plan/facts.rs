@@ -3,9 +3,11 @@
 //! [`Request::of`] collects the names, [`Request::sql`] is a query with one row and one json column that cannot raise an
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
+use super::bounds::Bounds;
 use super::mentions::Mentions;
+use super::mixed;
 use super::outbox::Waiting;
-use super::splice::quote_literal;
+use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
 use base64::Engine as _;
@@ -97,7 +99,6 @@ impl Request {
                 names => format!("VALUES {}", names.iter().map(row).collect::<Vec<_>>().join(", ")),
             }
         };
-        // In one pass from left to right: a name may itself look like one of the marks.
         let names = if self.names_may_collide { "true" } else { "false" };
         let domain_users = if self.domain_users { "true" } else { "false" };
         let column_users = if self.column_users { "true" } else { "false" };
@@ -109,15 +110,7 @@ impl Request {
             ("{domain_users}", domain_users.to_owned()),
             ("{column_users}", column_users.to_owned()),
         ];
-        let mut rest = CATALOG_QUERY.trim_end();
-        let mut sql = String::with_capacity(rest.len() + 256);
-        while let Some((at, (mark, value))) = values.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min() {
-            sql.push_str(&rest[..at]);
-            sql.push_str(value);
-            rest = &rest[at + mark.len()..];
-        }
-        sql.push_str(rest);
-        sql
+        filled(CATALOG_QUERY.trim_end(), &values)
     }
 
     /// A lighter question for an UPDATE or DELETE, asked first since most of them pin a key: one row with the target's
@@ -180,6 +173,10 @@ impl Request {
 
     fn statement(&mut self, node: &NodeEnum) {
         use NodeEnum as N;
+        if let Some(changed) = mixed::changed(node) {
+            changed.into_iter().for_each(|name| self.relation(name));
+            return;
+        }
         match node {
             N::UpdateStmt(update) => self.written(&update.relation, node),
             N::DeleteStmt(delete) => self.written(&delete.relation, node),
@@ -532,6 +529,9 @@ pub struct Facts {
     /// What waits for COMMIT, or has been left unfinished after one; asked separately, and only for a schema change.
     #[serde(skip)]
     pub waiting: Vec<Waiting>,
+    /// What a new partition may hold; asked separately, and only where attaching it would scan.
+    #[serde(skip)]
+    pub bounds: Option<Bounds>,
     /// The migration tool that the session was recognised as.
     #[serde(skip)]
     pub tool: Option<Tool>,
@@ -795,7 +795,6 @@ pub fn planned_rows(json: &str) -> Option<f64> {
 }
 
 impl Facts {
-    /// Reads the answer of [`Request::sql`].
     /// The answer to [`Request::sql`].
     pub fn decode(answer: &str) -> Result<Facts, String> {
         Facts::of_json(&json_of(answer)?)

@@ -54,7 +54,7 @@ wanted(s, n, oid) AS (
   JOIN pg_catalog.pg_class c ON c.oid = t.indrelid
   JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
 found AS MATERIALIZED (
-  SELECT w.s, w.n, c.oid, ns.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
+  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
          c.oid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM wanted w
   JOIN pg_catalog.pg_class c ON c.oid = w.oid
@@ -87,7 +87,7 @@ births(oid, born) AS (
   UNION ALL
   SELECT f.oid, (SELECT a.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_attribute a WHERE a.attrelid = f.oid ORDER BY a.attnum LIMIT 1) FROM found f
   UNION ALL
-  SELECT f.oid, y.xmin::text::pg_catalog.int8 FROM found f JOIN pg_catalog.pg_type y ON y.typrelid = f.oid),
+  SELECT f.oid, y.xmin::text::pg_catalog.int8 FROM found f JOIN pg_catalog.pg_type y ON y.oid = f.reltype),
 -- Modulo 2^32, as xids are; none of ours is older than the transaction's own.
 aged(oid, born, age) AS (
   SELECT b.oid, b.born, ((b.born - m.xid + 2147483648) & 4294967295) - 2147483648 FROM births b CROSS JOIN mine m),
@@ -359,19 +359,20 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = f.oid
         WHERE d.classid = 6237 AND d.refclassid = 2615 AND d.refobjid = c.relnamespace))),
     -- Names that one generated from this relation's could collide with; its own indexes and constraints are listed above.
+    -- Of tens of thousands of relations, only those that begin in the same way are worth a regular expression.
     'taken_relations', coalesce((SELECT pg_catalog.json_agg(c.relname)
-      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname
-        AND pg_catalog.starts_with(c.relname::text, pg_catalog."left"(f.relname::text, 6))
-        AND c.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$'
+      FROM pg_catalog.pg_class c
+      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND c.relnamespace = f.relnamespace
+        AND CASE WHEN pg_catalog.starts_with(c.relname::text, pg_catalog."left"(f.relname::text, 6))
+          THEN c.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$' ELSE false END
         AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
     'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
-      FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace ns ON ns.oid = c.connamespace
+      FROM pg_catalog.pg_constraint c
       -- What a partition has from its parent is the parent's own.
-      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND ns.nspname = f.nspname AND c.conrelid <> f.oid
+      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND c.connamespace = f.relnamespace AND c.conrelid <> f.oid
         AND NOT (c.coninhcount > 0 AND c.conrelid IN (SELECT h.inhrelid FROM pg_catalog.pg_inherits h))
-        AND pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
-        AND c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'), '[]'::json)))
+        AND CASE WHEN pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
+          THEN c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$' ELSE false END), '[]'::json)))
     FROM found f), '[]'::json),
   'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile, 'immutable', v.immutable, 'built_in', v.built_in))

@@ -7,11 +7,13 @@
 pub mod ascii;
 pub mod batches;
 pub mod body;
+pub mod bounds;
 pub mod compose;
 pub mod facts;
 pub mod jobs;
 pub mod lock;
 pub mod mentions;
+pub mod mixed;
 pub mod outbox;
 mod overrides;
 pub mod policy;
@@ -74,9 +76,14 @@ pub struct Run {
 }
 
 impl Run {
-    /// The `undo` statements of the steps, last first: how to get back to the schema before the plan.
+    /// How to get back to the schema before the plan, one statement each: the steps' `rollback`, last step first.
     pub fn rollback_plan(&self) -> Vec<String> {
-        self.steps.iter().rev().filter_map(|s| s.rollback.clone()).collect()
+        let statements = |text: &str| match statement::read(text.as_bytes(), true) {
+            Ok(all) => all.into_iter().map(|statement| statement.sql).collect(),
+            Err(_) => vec![text.to_string()],
+        };
+        let texts = self.steps.iter().rev().filter_map(|step| step.rollback.as_deref());
+        texts.flat_map(statements).collect()
     }
 
     /// What the plan leaves to be done by hand, on a later day.
@@ -92,6 +99,8 @@ pub struct Step {
     pub label: String,
     pub sql: String,
     pub mode: Mode,
+    /// Of a brief step: a statement before `sql` in the same transaction, which fails where what the step relies on no longer holds.
+    pub guard: Option<String>,
     /// The strongest table lock that `sql` takes, and how the table is called, for messages.
     pub lock: LockMode,
     pub relation: String,
@@ -101,7 +110,7 @@ pub struct Step {
     pub cleanup: Option<Cleanup>,
     /// Where the step checks by a helper constraint of ours: what the server itself says of null values (SQLSTATE 23502).
     pub null_message: Option<String>,
-    /// The statement that takes the step's effect back on a later day, for the rollback plan.
+    /// What takes the step's effect back on a later day, for the rollback plan: a statement, or several with `;` between them.
     pub rollback: Option<String>,
     /// What is left to do by hand once the step is done: a script whose comment says when.
     pub contract: Option<String>,

@@ -187,6 +187,8 @@ pub struct Stored {
     how: How,
     #[serde(default)]
     then: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guard: Option<String>,
     lock: LockMode,
     relation: String,
     done_when: Option<String>,
@@ -219,6 +221,7 @@ impl Stored {
             sql: step.sql.clone(),
             how,
             then,
+            guard: step.guard.clone(),
             lock: step.lock,
             relation: step.relation.clone(),
             done_when: step.done_when.clone(),
@@ -242,6 +245,7 @@ impl Stored {
                 How::Long => Mode::Long { then },
                 How::Concurrent => Mode::Concurrent,
             },
+            guard: self.guard.clone(),
             lock: self.lock,
             relation: self.relation.clone(),
             done_when: self.done_when.clone().filter(|_| again && !transactional),
@@ -313,7 +317,7 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
     };
     let jobs = "coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
          state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
-         'bytes', coalesce((SELECT c.relpages::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
+         'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
          WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
          AND c.relpages > 0), \
          'settings', settings, 'details', details) ORDER BY id), '[]'::json)";

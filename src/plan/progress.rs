@@ -73,6 +73,7 @@ impl Progress {
             label: label.to_string(),
             sql,
             mode: Mode::Brief { then },
+            guard: None,
             lock: LockMode::AccessExclusive,
             relation: self.table.clone(),
             done_when: None,

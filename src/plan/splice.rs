@@ -406,6 +406,19 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// The text with its marks, such as `{names}`, replaced: in one pass from left to right, since what is put in may look like a mark.
+pub(super) fn filled(text: &str, values: &[(&str, String)]) -> String {
+    let mut rest = text;
+    let mut filled = String::with_capacity(rest.len() + 256);
+    while let Some((at, (mark, value))) = values.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min() {
+        filled.push_str(&rest[..at]);
+        filled.push_str(value);
+        rest = &rest[at + mark.len()..];
+    }
+    filled.push_str(rest);
+    filled
+}
+
 /// `schema.name`, each quoted where needed.
 pub fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", quote_ident(schema), quote_ident(name))

@@ -120,7 +120,7 @@ pub fn is_transactional(statement: &Statement) -> bool {
         | NodeEnum::CreatePolicyStmt(_)
         | NodeEnum::CreateStmt(_)
         | NodeEnum::CreateTableAsStmt(_) => true,
-        _ => false,
+        _ => matches!(statement.kind, Kind::MixedWrite),
     }
 }
 
@@ -194,7 +194,11 @@ fn mentions(text: &[u8], word: &str) -> bool {
 /// What the first word of a statement says about it.
 fn first_word(text: &[u8]) -> Gate {
     if text.first() == Some(&b'(') {
-        return Gate::Forward;
+        return if changes_within(text) {
+            Gate::Read
+        } else {
+            Gate::Forward
+        };
     }
     let word = word_at(text);
     let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
@@ -211,7 +215,7 @@ fn first_word(text: &[u8]) -> Gate {
         Some(b'v') if is("values") => Gate::Forward,
         Some(b't') if is("table") => Gate::Forward,
         Some(b'f') if is("fetch") => Gate::Forward,
-        Some(b'm') if any(&["move", "merge"]) => Gate::Forward,
+        Some(b'm') if is("move") => Gate::Forward,
         Some(b'd') if any(&["declare", "discard", "deallocate"]) => Gate::Forward,
         Some(b'c') if any(&["copy", "close", "checkpoint"]) => Gate::Forward,
         // Ours: CALL lockkeeper.resume(7).
@@ -221,10 +225,15 @@ fn first_word(text: &[u8]) -> Gate {
         Some(b'u') if is("unlisten") => Gate::Forward,
         Some(b'r') if any(&["reset", "release"]) => Gate::Forward,
         Some(b'e') if any(&["execute", "explain"]) => Gate::Forward,
-        Some(b'w') if is("with") && !has_word(text, b"update") && !has_word(text, b"delete") => Gate::Forward,
+        Some(b'w') if is("with") && !changes_within(text) => Gate::Forward,
         Some(b'a') if any(&["analyze", "analyse"]) => Gate::Forward,
         _ => Gate::Read,
     }
+}
+
+/// A WITH in it may change data.
+fn changes_within(text: &[u8]) -> bool {
+    has_word(text, b"update") || has_word(text, b"delete") || has_word(text, b"merge")
 }
 
 /// In any case, and be it as a part of another word: then only the grammar can tell what it is.
@@ -367,6 +376,8 @@ pub enum Kind {
     Write,
     /// `UPDATE … [ORDER BY …] LIMIT n`, which no PostgreSQL has. `node` is that of the statement without its ORDER BY and LIMIT.
     LimitedWrite(LimitedWrite),
+    /// MERGE, or a WITH that changes data, which may be large and cannot be split ([`super::mixed`]).
+    MixedWrite,
     /// `CALL lockkeeper.resume(7)`: the proxy goes on with that job.
     Resume(i64),
     /// Anything that may lock or break something: judged by the rules.
@@ -837,7 +848,6 @@ mod tests {
             "prepare transactions as select 1",
             "execute a",
             "copy t from stdin",
-            "merge into t using s on true when matched then do nothing",
             "with a as (select 1) select 1",
             "with a as (select up, date from dele_te) select 1",
             "explain analyze create table t as select 1",
@@ -937,12 +947,8 @@ mod tests {
         match node {
             N::TransactionStmt(transaction) => matches!(kind_of(node), Kind::Harmless) && transaction.kind != 0,
             N::VacuumStmt(vacuum) => !vacuum.is_vacuumcmd,
-            N::SelectStmt(_)
-            | N::InsertStmt(_)
-            | N::MergeStmt(_)
-            | N::CopyStmt(_)
-            | N::ExplainStmt(_)
-            | N::VariableSetStmt(_) => true,
+            N::SelectStmt(_) | N::InsertStmt(_) => matches!(kind_of(node), Kind::Harmless),
+            N::CopyStmt(_) | N::ExplainStmt(_) | N::VariableSetStmt(_) => true,
             N::VariableShowStmt(_)
             | N::PrepareStmt(_)
             | N::ExecuteStmt(_)

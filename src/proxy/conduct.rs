@@ -298,7 +298,7 @@ impl Session {
     ) -> Outcome<Done> {
         let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
         let then = then.iter().map(Ask::new);
-        let mut asks = Vec::with_capacity(6 + then.len());
+        let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),
             Place::Block => (Closing::Sync, true),
@@ -310,9 +310,7 @@ impl Session {
             asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
         }
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lockkeeper.lock_timeout', pg_catalog.current_setting('lock_timeout'), true)",
-            ));
+            asks.push(Ask::stash("lock_timeout"));
         }
         // LOCK TABLE needs a transaction block.
         let own_block = patience_ms.is_some() && setting.place == Place::Alone;
@@ -327,13 +325,12 @@ impl Session {
             )));
         }
         asks.push(timeout);
+        asks.extend(step.guard.as_ref().map(Ask::new));
         let at = asks.len();
         asks.push(Ask::new(&step.sql));
         asks.extend(then);
         if restore {
-            asks.push(Ask::new(
-                "SELECT pg_catalog.set_config('lock_timeout', pg_catalog.current_setting('lockkeeper.lock_timeout'), true)",
-            ));
+            asks.push(Ask::restore("lock_timeout"));
         }
         if savepoint {
             asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));

@@ -47,6 +47,19 @@ impl Ask {
         Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
     }
 
+    /// Keeps a parameter's value within the client's own transaction, for [`Ask::restore`].
+    pub fn stash(name: &str) -> Ask {
+        Ask::new(format!(
+            "SELECT pg_catalog.set_config('lockkeeper.{name}', pg_catalog.current_setting('{name}'), true)"
+        ))
+    }
+
+    pub fn restore(name: &str) -> Ask {
+        Ask::new(format!(
+            "SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('lockkeeper.{name}'), true)"
+        ))
+    }
+
     /// Several at once.
     pub fn set_local_all(settings: &[(&str, String)]) -> Ask {
         let set = |(name, value): &(&str, String)| {
@@ -191,6 +204,21 @@ impl Relay {
             }
             Closing::Flush => wire::put_flush(out),
         }
+    }
+
+    /// A long question to the catalog. In a database of many tables the planner expects it to cost so much that the JIT compiler
+    /// would work on it for seconds.
+    pub async fn ask_catalog(&mut self, sql: String, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+        // What is set for a transaction of our own ends with it.
+        let restore = self.status != b'I' || closing == Closing::Flush;
+        let mut asks = vec![Ask::set_local("jit", "off"), Ask::new(sql)];
+        if restore {
+            asks.insert(0, Ask::stash("jit"));
+            asks.push(Ask::restore("jit"));
+        }
+        let answers = self.ask(&asks, closing, Hears::Nothing).await?;
+        let at = 1 + usize::from(restore);
+        Ok(answers.map(|answers| answers.into_iter().nth(at).unwrap_or_default()))
     }
 
     /// The reserved statement is closed behind an error too, so that the client never finds it.

@@ -188,6 +188,16 @@ impl Session {
                 return self.refuse_extended(len, report).await;
             }
             let statements = self.read(&text).await.unwrap_or_default();
+            if let [
+                Statement {
+                    kind: Kind::MixedWrite, ..
+                },
+            ] = statements.as_slice()
+            {
+                // Told large by its text alone it is not, and it is nothing that could be carried out otherwise.
+                self.relay.pass_frame(len);
+                return Ok(());
+            }
             if let [statement] = statements.as_slice()
                 && matches!(statement.kind, Kind::Write)
             {
@@ -347,7 +357,7 @@ impl Session {
         }
         match verdict {
             Verdict::Forward(entry) => {
-                if matches!(statement.kind, Kind::Write) {
+                if matches!(statement.kind, Kind::Write | Kind::MixedWrite) {
                     self.quiet(&portal.of, &held.text);
                     // What is left to execute of it, after a row limit, is the same statement.
                     if let Some((name, _)) = wire::bind_names(&portal.bind) {

@@ -428,6 +428,7 @@ impl Session {
                 label: format!("go on with job {id}"),
                 sql: statement.clone(),
                 mode: Mode::Batches(Box::new(batches)),
+                guard: None,
                 lock: LockMode::RowExclusive,
                 relation,
                 done_when: None,

@@ -8,10 +8,13 @@ use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
+use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
+use crate::plan::mixed;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
+use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
@@ -157,13 +160,27 @@ impl Session {
                 Err(report) => return Ok(Verdict::Refused(report)),
             }
         }
+        let mut expected = None;
+        if matches!(statement.kind, Kind::MixedWrite) {
+            expected = match self.rows_changed(statement, &policy, place, parameters).await? {
+                Ok(rows) if rows > policy.backfill.rows_max as f64 => Some(rows),
+                Ok(_) => return Ok(Verdict::Forward(None)),
+                Err(report) => return Ok(Verdict::Refused(report)),
+            };
+        }
         let mut facts = match self.facts(statement, closing).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Verdict::Refused(report)),
         };
+        facts.estimated_rows = expected;
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
+        }
+        match rules::attach_partition::question(statement, &facts, &policy) {
+            Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
+            Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
+            None => {}
         }
         let looks = match statement.kind {
             Kind::Ddl => place != Place::Pipeline,
@@ -356,8 +373,8 @@ impl Session {
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
         let sql = Request::of(statement).sql();
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
+        let answer = match self.relay.ask_catalog(sql, closing).await? {
+            Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
                     session = self.who.session,
@@ -369,29 +386,27 @@ impl Session {
                 )));
             }
         };
-        Ok(
-            match Facts::decode(answers.first().and_then(Answer::value).unwrap_or_default()) {
-                Ok(facts) => {
-                    let level = facts.client_min_messages.as_str();
-                    self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
-                    self.who.application_name.clone_from(&facts.application_name);
-                    self.seat.is_known_as(&facts.application_name);
-                    Ok(facts)
-                }
-                Err(error) => {
-                    tracing::error!(
-                        session = self.who.session,
-                        error,
-                        "the facts query answered what cannot be read"
-                    );
-                    Err(Report::error(
-                        "XX000",
-                        "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-                    )
-                    .detail(&error))
-                }
-            },
-        )
+        Ok(match Facts::decode(answer.value().unwrap_or_default()) {
+            Ok(facts) => {
+                let level = facts.client_min_messages.as_str();
+                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
+                Ok(facts)
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error))
+            }
+        })
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
@@ -429,15 +444,9 @@ impl Session {
                 }
             }
         }
-        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
-        let planned = match self.ask_harmlessly(explain, place).await? {
-            Ok(answer) => answer.value().and_then(planned_rows),
-            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
-                report.remove(b'P');
-                return Ok(Err(report));
-            }
-            // The statement itself will fail in the same way, in the server's words.
-            Err(_) => None,
+        let planned = match self.explained(statement, place, parameters).await? {
+            Ok(json) => json.as_deref().and_then(planned_rows),
+            Err(report) => return Ok(Err(report)),
         };
         let Some(planned) = planned else { return Ok(Ok(())) };
         let expected = batches::expected_rows(statement, &relation, planned);
@@ -452,24 +461,81 @@ impl Session {
         Ok(Ok(()))
     }
 
+    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, its
+    /// shape is not asked about again for a while.
+    async fn rows_changed(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Result<f64, Report>, Broken> {
+        let rows = match self.explained(statement, place, parameters).await? {
+            Ok(json) => json.as_deref().and_then(mixed::changed_rows),
+            Err(report) => return Ok(Err(report)),
+        };
+        let Some(rows) = rows else { return Ok(Ok(0.0)) };
+        if rows * FAR_BELOW < policy.backfill.rows_max as f64 && mixed::is_steady(&statement.node) {
+            self.relay.shapes.learn(statement.sql.as_bytes());
+        }
+        Ok(Ok(rows))
+    }
+
+    /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
+    async fn explained(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Result<Option<String>, Report>, Broken> {
+        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        Ok(match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => Ok(answer.value().map(str::to_owned)),
+            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                Err(report)
+            }
+            Err(_) => Ok(None),
+        })
+    }
+
+    /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.
+    async fn bounds(&mut self, question: Question, place: Place) -> Result<Bounds, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(bounds::ANSWER)];
+        Ok(match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(report) => Bounds::failed(format!("the server could not be asked: {}", report.message())),
+        })
+    }
+
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
+        let answers = self.ask_all_harmlessly(vec![ask], place).await?;
+        Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()))
+    }
+
+    /// Several, in one transaction.
+    async fn ask_all_harmlessly(
+        &mut self,
+        asks: Vec<Ask>,
+        place: Place,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         if place != Place::Block {
-            let answers = self.relay.ask(&[ask], closing_at(place), Hears::Nothing).await?;
-            return Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()));
+            return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
         }
         let point = self.relay.reserved.clone();
         let back = [
             Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::new(format!("RELEASE SAVEPOINT {point}")),
         ];
-        let asked = [&[Ask::new(format!("SAVEPOINT {point}")), ask][..], &back[..]].concat();
+        let count = asks.len();
+        let asked = [&[Ask::new(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         if answers.is_err() {
             let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
-        Ok(answers.map(|answers| answers.into_iter().nth(1).unwrap_or_default()))
+        Ok(answers.map(|answers| answers.into_iter().skip(1).take(count).collect()))
     }
 }
 

@@ -222,7 +222,9 @@ impl Session {
                 &held.text,
                 held.reading.as_ref().is_none_or(|reading| reading.conforming),
             ) {
-                Ok(statements) => statements.iter().all(|s| matches!(s.kind, Kind::Write)),
+                Ok(statements) => statements
+                    .iter()
+                    .all(|s| matches!(s.kind, Kind::Write | Kind::MixedWrite)),
                 Err(_) => false,
             };
             (!matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) && !write).then_some(sql)
@@ -376,6 +378,6 @@ pub(super) fn characters(text: &[u8]) -> usize {
 pub(super) fn needs_judging(statement: &Statement) -> bool {
     matches!(
         statement.kind,
-        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::Resume(_)
+        Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite | Kind::Resume(_)
     )
 }

@@ -127,6 +127,58 @@ CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0)
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 INSERT INTO parts SELECT g, 'p' || g FROM generate_series(1, 200) g;
 
+-- Keys of all kinds, each with a table that is to be attached.
+CREATE TABLE two (a int, b text) PARTITION BY RANGE (a, b);
+CREATE TABLE two_1 PARTITION OF two FOR VALUES FROM (1, 'a') TO (5, 'm');
+CREATE TABLE two_rest PARTITION OF two DEFAULT;
+CREATE TABLE two_new (b text, a int);
+INSERT INTO two SELECT 50 + g, 'r' FROM generate_series(1, 200) g;
+INSERT INTO two_new SELECT 'n', 10 + g % 10 FROM generate_series(1, 200) g;
+CREATE TABLE three (a int, b varchar(10), c date) PARTITION BY RANGE (a, b, c);
+CREATE TABLE three_1 PARTITION OF three FOR VALUES FROM (1, 'a', MINVALUE) TO (1, 'c', '2026-01-01');
+CREATE TABLE three_2 PARTITION OF three FOR VALUES FROM (1, 'c', '2026-01-01') TO (3, MAXVALUE, MAXVALUE);
+CREATE TABLE three_new AS SELECT 10 AS a, 'x'::varchar(10) AS b, date '2026-01-01' + g AS c FROM generate_series(1, 200) g;
+CREATE TABLE words (w varchar(10)) PARTITION BY LIST (w);
+CREATE TABLE words_a PARTITION OF words FOR VALUES IN ('a', 'it''s');
+CREATE TABLE words_rest PARTITION OF words DEFAULT;
+INSERT INTO words SELECT 'r' || g FROM generate_series(1, 200) g;
+CREATE TABLE words_new AS SELECT 'n'::varchar(10) AS w FROM generate_series(1, 200) g;
+CREATE TABLE words_none AS SELECT NULL::varchar(10) AS w FROM generate_series(1, 200) g;
+CREATE TABLE amounts (n numeric(8, 2)) PARTITION BY RANGE (n);
+CREATE TABLE amounts_1 PARTITION OF amounts FOR VALUES FROM (MINVALUE) TO (0.5);
+CREATE TABLE amounts_new AS SELECT g::numeric(8, 2) AS n FROM generate_series(1, 200) g;
+CREATE TABLE moments (at timestamptz) PARTITION BY RANGE (at);
+CREATE TABLE moments_new AS SELECT timestamptz '2026-01-01' + make_interval(hours => g) AS at FROM generate_series(1, 200) g;
+CREATE TABLE uids (uid uuid) PARTITION BY RANGE (uid);
+CREATE TABLE uids_new AS SELECT md5(g::text)::uuid AS uid FROM generate_series(1, 200) g;
+CREATE TABLE moods (m mood, t word) PARTITION BY LIST (m);
+CREATE TABLE moods_ok PARTITION OF moods FOR VALUES IN ('ok');
+CREATE TABLE moods_null PARTITION OF moods FOR VALUES IN (NULL);
+CREATE TABLE moods_new AS SELECT 'sad'::mood AS m, 't'::word AS t FROM generate_series(1, 200) g;
+CREATE TABLE topics (t word) PARTITION BY LIST (t);
+CREATE TABLE topics_new AS SELECT 't'::word AS t FROM generate_series(1, 200) g;
+CREATE TABLE lowered (w text, n int) PARTITION BY RANGE (lower(w), (n + 1));
+CREATE TABLE lowered_new AS SELECT 'N'::text AS w, g AS n FROM generate_series(1, 200) g;
+CREATE TABLE collated (w text) PARTITION BY RANGE (w COLLATE c_too);
+CREATE TABLE collated_rest PARTITION OF collated DEFAULT;
+INSERT INTO collated SELECT '1' || g FROM generate_series(1, 200) g;
+CREATE TABLE collated_new AS SELECT 'n'::text AS w FROM generate_series(1, 200) g;
+CREATE TABLE hashed (w text, n int) PARTITION BY HASH (w, n);
+CREATE TABLE hashed_new AS SELECT w, n FROM (SELECT 'n' || g AS w, g AS n FROM generate_series(1, 20) g) h;
+-- A partition below a DEFAULT partition, and one below a plain one.
+CREATE TABLE deep (a int, k int) PARTITION BY LIST (a);
+CREATE TABLE deep_1 PARTITION OF deep FOR VALUES IN (1, 2) PARTITION BY RANGE (k);
+CREATE TABLE deep_1_rest PARTITION OF deep_1 DEFAULT;
+CREATE TABLE deep_rest PARTITION OF deep DEFAULT PARTITION BY HASH (k);
+CREATE TABLE deep_new AS SELECT 1 AS a, 10 + g % 10 AS k FROM generate_series(1, 200) g;
+CREATE TABLE deep_other AS SELECT 7 AS a, 10 AS k FROM generate_series(1, 200) g;
+INSERT INTO deep SELECT 1, 100 + g FROM generate_series(1, 200) g;
+-- A table of partitions, to be a partition.
+CREATE TABLE events_2031 (note text, id bigint NOT NULL, day date NOT NULL, kind int NOT NULL, user_id bigint) PARTITION BY LIST (kind);
+CREATE TABLE events_2031_a PARTITION OF events_2031 FOR VALUES IN (0, 1);
+CREATE TABLE events_2031_b PARTITION OF events_2031 FOR VALUES IN (2);
+INSERT INTO events_2031 SELECT 'e' || g, g, date '2031-01-01' + g, g % 3, 1 + g % 200 FROM generate_series(1, 200) g;
+
 CREATE MATERIALIZED VIEW totals AS SELECT team_id, count(*) AS n FROM users GROUP BY team_id;
 CREATE UNIQUE INDEX totals_key ON totals (team_id);
 CREATE MATERIALIZED VIEW totals_bare AS SELECT team_id, count(*) AS n FROM users GROUP BY team_id;

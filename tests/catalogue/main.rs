@@ -558,6 +558,8 @@ fn changes(sent: &[String]) -> bool {
         "EXPLAIN",
         "SET ",
         "DO '",
+        // Undone within itself.
+        "DO $lockkeeper_trial$",
         "COMMIT",
         "ROLLBACK",
         "SAVEPOINT",

@@ -10,6 +10,7 @@ on_both!(
     statements_portals_and_cursors_outlive_an_injection,
     errors_have_their_own_positions,
     statements_of_ours_that_fail_leave_nothing_behind,
+    the_jit_compiler_does_not_work_on_our_questions,
 );
 
 /// Every table counts as large, so that every rule fires.
@@ -118,7 +119,9 @@ pub fn settings_are_what_the_client_made_of_them(major: u32) {
             "set",
             "",
             &[],
-            vec![query("SET lock_timeout = '5s'; SET statement_timeout = '50s'")],
+            vec![query(
+                "SET lock_timeout = '5s'; SET statement_timeout = '50s'; SET jit = off",
+            )],
         ),
         ("database", database, &[], vec![]),
         (
@@ -139,7 +142,7 @@ pub fn settings_are_what_the_client_made_of_them(major: u32) {
         let probe = || {
             query(
                 "SELECT name, setting, reset_val FROM pg_settings
-                 WHERE name IN ('lock_timeout', 'statement_timeout', 'search_path') OR name LIKE 'lockkeeper%'",
+                 WHERE name IN ('lock_timeout', 'statement_timeout', 'search_path', 'jit') OR name LIKE 'lockkeeper%'",
             )
         };
         let run = |sql: &str| [parse("", sql), bind("", ""), execute("", 0)].concat();
@@ -384,4 +387,42 @@ pub fn statements_of_ours_that_fail_leave_nothing_behind(major: u32) {
             assert!(rows(&left).is_empty(), "{sql}: {left:?}");
         }
     }
+}
+
+/// It takes seconds for a question as long as those to the catalog, in a database with so many tables that the planner
+/// expects much of it.
+pub fn the_jit_compiler_does_not_work_on_our_questions(major: u32) {
+    let mut stage = Stage::with(major, "jit", LARGE);
+    let settings = [
+        ("jit", "on"),
+        ("jit_above_cost", "0"),
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_analyze", "on"),
+    ];
+    for (name, value) in settings {
+        stage.direct(&format!("ALTER DATABASE {} SET {name} = {value}", stage.database));
+    }
+    stage.direct(TABLE);
+    stage.mark();
+    stage
+        .psql(
+            "CREATE INDEX by_v ON t (v);\nBEGIN;\nALTER TABLE t ALTER COLUMN v SET DEFAULT 'x';\n\
+             SELECT 1 / count(*) FROM pg_settings WHERE name = 'jit' AND setting = 'on';\nCOMMIT;",
+        )
+        .ok();
+    let explained = |what: &str| -> Vec<bool> {
+        let log = stage.server_log();
+        let plans = log
+            .iter()
+            .filter(|entry| entry.message.contains("Query Text: ") && entry.message.contains(what));
+        plans.map(|entry| entry.message.contains("JIT:")).collect()
+    };
+    let compiles = stage.direct("SELECT pg_jit_available()").trim() == "t";
+    assert_eq!(
+        explained("SELECT 1 / count(*)"),
+        [compiles],
+        "where nobody has switched it off"
+    );
+    assert_eq!(explained("WITH RECURSIVE"), [false, false]);
 }

@@ -1,10 +1,16 @@
 //! ATTACH PARTITION, and CREATE TABLE … PARTITION OF beside a default partition.
+//!
+//! What the rows must be, and whether the server takes a CHECK for the proof, [`Bounds`] tells. Where the server was not asked (the
+//! linter), it is written out here for the plain cases.
 
 use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
-use crate::plan::Step;
-use crate::plan::facts::Relation;
+use crate::plan::bounds::{self, Bounds, Proof, Question};
+use crate::plan::facts::{Facts, Relation};
 use crate::plan::lock::LockMode;
+use crate::plan::policy::Policy;
 use crate::plan::splice::{self, qualified, quote_ident, quote_literal};
+use crate::plan::statement::Statement;
+use crate::plan::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::{AlterTableType, Node, PartitionBoundSpec, PartitionRangeDatumKind};
@@ -15,7 +21,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ATTACH PARTITION of a table that is not small, unless a CHECK proves that its rows fit; ATTACH PARTITION and CREATE TABLE … PARTITION OF beside a default partition that is not small.",
     why: "The new partition, and the default partition, are scanned under ACCESS EXCLUSIVE; indexes that the new partition lacks are built under it.",
     versions: "13–18",
-    safe: "CHECK constraints that say the same, NOT VALID and then validated, which spare the scans; missing indexes built concurrently before.",
+    safe: "CHECK constraints that say the same, NOT VALID and then validated, which spare the scans; missing indexes built concurrently before. The server says what they must say, by a trial on empty copies.",
     bad: &[
         "ALTER TABLE parted ATTACH PARTITION orgs FOR VALUES IN (3)",
         "ALTER TABLE parted ATTACH PARTITION orgs DEFAULT",
@@ -30,55 +36,86 @@ pub(super) const RULE: Rule = Rule {
 /// The parent, the new partition if there is one yet, and what it is to hold.
 struct Attached<'a> {
     parent: Table<'a>,
+    /// The new partition, if it has rows that matter.
     child: Option<Table<'a>>,
+    /// The default partition, likewise.
+    rest: Option<&'a Relation>,
     bound: &'a PartitionBoundSpec,
-    /// The client's own statement.
-    sql: String,
 }
 
 fn check(subject: &Subject) -> Option<Found> {
     let attached = attached(subject)?;
-    let parent = attached.parent.known;
-    let default = parent.and_then(|parent| {
-        let children = subject.facts.children(parent);
-        children.into_iter().find(|r| r.bound.as_deref() == Some("DEFAULT"))
-    });
-    let default = default.filter(|r| !r.is_small(subject.policy.small_bytes) && !attached.bound.is_default);
-    let child = attached.child.as_ref().filter(|child| !child.small);
-    let (message, otherwise) = match (child, default) {
+    let (message, scanned) = match (&attached.child, attached.rest) {
         (None, None) => return None,
         (Some(child), _) => (
             format!(
                 "ATTACH PARTITION scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
                 child.described()
             ),
-            advice(&child.sql, &attached.parent.sql),
+            child.sql.clone(),
         ),
-        (None, Some(default)) => (
-            format!(
-                "a new partition of {} scans its default partition {} under ACCESS EXCLUSIVE, which blocks reads and writes",
-                attached.parent.sql,
-                partitions::table_of(default).described()
-            ),
-            advice(&partitions::table_of(default).sql, &attached.parent.sql),
-        ),
+        (None, Some(rest)) => {
+            let rest = partitions::table_of(rest);
+            (
+                format!(
+                    "a new partition of {} scans its default partition {} under ACCESS EXCLUSIVE, which blocks reads and writes",
+                    attached.parent.sql,
+                    rest.described()
+                ),
+                rest.sql,
+            )
+        }
     };
-    let steps = match parent {
-        Some(parent) => sequence(&attached, parent, child, default),
-        None => Err("the parent is not known".to_string()),
-    };
+    let steps = sequence(subject, &attached);
     if steps.as_ref().is_ok_and(|steps| steps.len() == 1) {
         return None;
     }
+    let by_hand = advice(subject, &scanned, &attached.parent.sql);
     Some(Found::steps(
         message,
         "prove by a validated CHECK that the rows fit, then attach",
         steps,
-        &otherwise,
+        &by_hand,
     ))
 }
 
-fn advice(scanned: &str, parent: &str) -> String {
+/// What to ask the server about the statement, if it would scan. Err: why no answer could be relied upon.
+pub(crate) fn question(statement: &Statement, facts: &Facts, policy: &Policy) -> Option<Result<Question, String>> {
+    let subject = Subject {
+        statement,
+        facts,
+        policy,
+        place: Place::Alone,
+        action: None,
+    };
+    let attached = attached(&subject)?;
+    let parent = attached.parent.known?;
+    let child = attached.child.as_ref().and_then(|child| child.known);
+    if child.is_none() && attached.rest.is_none() {
+        return None;
+    }
+    let question = |bound| Question {
+        parent: parent.oid,
+        child: child.map_or(0, |r| r.oid),
+        rest: attached.rest.map_or(0, |r| r.oid),
+        bound,
+    };
+    Some(bounds::text(&statement.sql, attached.bound).map(question))
+}
+
+fn advice(subject: &Subject, scanned: &str, parent: &str) -> String {
+    let proofs = subject
+        .facts
+        .bounds
+        .iter()
+        .flat_map(|bounds| [&bounds.child, &bounds.rest]);
+    if proofs.flatten().any(|proof| !proof.proven && !proof.provable) {
+        return format!(
+            "CREATE TABLE … PARTITION OF {parent} FOR VALUES …;  -- empty, and so without a scan of its own\n\
+             INSERT INTO {parent} SELECT * FROM …;  -- the rows in parts, each its own transaction\n\
+             -- or attach in a maintenance window, where nobody waits for the scan of {scanned}"
+        );
+    }
     format!(
         "ALTER TABLE {scanned} ADD CONSTRAINT bounds CHECK (…) NOT VALID;  -- the partition's bounds with IS NOT NULL; of the default partition NOT (…)\n\
          ALTER TABLE {scanned} VALIDATE CONSTRAINT bounds;\n\
@@ -88,8 +125,27 @@ fn advice(scanned: &str, parent: &str) -> String {
 }
 
 fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
-    if let Some(action) = subject.action_of(AlterTableType::AtAttachPartition) {
-        let NodeEnum::PartitionCmd(command) = action.command.def.as_ref()?.node.as_ref()? else {
+    let (parent, child, bound) = named(subject)?;
+    let children = parent.known.map(|parent| subject.facts.children(parent));
+    let rest = children
+        .into_iter()
+        .flatten()
+        .find(|r| r.bound.as_deref() == Some("DEFAULT"));
+    Some(Attached {
+        parent,
+        child: child.filter(|child| !child.small),
+        rest: rest.filter(|r| !bound.is_default && !r.is_small(subject.policy.small_bytes)),
+        bound,
+    })
+}
+
+/// The parent, the table that is to be its partition, and the bounds.
+fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a PartitionBoundSpec)> {
+    let attach = subject
+        .actions()
+        .find(|command| command.subtype() == AlterTableType::AtAttachPartition);
+    if let Some(action) = attach {
+        let NodeEnum::PartitionCmd(command) = action.def.as_ref()?.node.as_ref()? else {
             return None;
         };
         let parent = subject.table(&subject.altered()?)?;
@@ -101,12 +157,7 @@ fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
         if child.known.is_some_and(|r| r.is_partition) {
             return None;
         }
-        return Some(Attached {
-            parent,
-            child: Some(child),
-            bound: command.bound.as_ref()?,
-            sql: format!("{} {}", action.head, action.text),
-        });
+        return Some((parent, Some(child), command.bound.as_ref()?));
     }
     let NodeEnum::CreateStmt(create) = &subject.statement.node else {
         return None;
@@ -121,57 +172,129 @@ fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
         NodeEnum::RangeVar(range) => subject.table(&name_of(range))?,
         _ => return None,
     };
-    Some(Attached {
-        parent: parent.known.map(|_| parent)?,
-        child: None,
-        bound,
-        sql: subject.statement.sql.clone(),
-    })
+    Some((parent.known.map(|_| parent)?, None, bound))
 }
 
-fn sequence(
-    attached: &Attached,
-    parent: &Relation,
-    child: Option<&Table>,
-    default: Option<&Relation>,
-) -> Result<Vec<Step>, String> {
+fn sequence(subject: &Subject, attached: &Attached) -> Result<Vec<Step>, String> {
+    let parent = attached.parent.known.ok_or("the parent is not known")?;
+    let bounds = match &subject.facts.bounds {
+        Some(bounds) => bounds.clone(),
+        None => written_out(parent, attached)?,
+    };
+    if let Some(failure) = bounds.failure {
+        return Err(failure);
+    }
+    let mut helpers = Helpers {
+        alone: subject.place == Place::Alone && subject.facts.waiting.is_empty(),
+        ..Helpers::default()
+    };
+    if let Some(child) = &attached.child {
+        let relation = child.known.ok_or("the table is not known")?;
+        helpers.prove(child, bounds.child.as_ref())?;
+        completed(parent, relation, &mut helpers.steps)?;
+    }
+    if let Some(rest) = attached.rest {
+        helpers.prove(&partitions::table_of(rest), bounds.rest.as_ref())?;
+    }
+    let mut all = helpers.steps;
+    all.push(Step {
+        guard: bounds.guard(&helpers.hold),
+        ..steps::brief_then(
+            "attach, without a scan",
+            subject.statement.sql.clone(),
+            helpers.drop,
+            LockMode::AccessExclusive,
+            &attached.parent,
+        )
+    });
+    Ok(all)
+}
+
+/// The same as the server would answer, for what it is known of without it.
+fn written_out(parent: &Relation, attached: &Attached) -> Result<Bounds, String> {
     if parent.is_partition {
         return Err("the parent is itself a partition, whose own bounds count too".to_string());
     }
     let inside = condition(parent, attached.bound)?;
-    let (mut all, mut then) = (Vec::new(), Vec::new());
-    if let Some(child) = child {
-        let relation = child.known.ok_or("the table is not known")?;
-        if relation.kind != 'r' {
-            return Err("it is not an ordinary table".to_string());
-        }
-        if !proven(relation, &inside) {
-            then.push(prove(child, &inside, &mut all));
-        }
-        completed(parent, relation, &mut all)?;
-    }
-    if let Some(default) = default {
-        let table = partitions::table_of(default);
-        then.push(prove(&table, &format!("NOT ({inside})"), &mut all));
-    }
-    all.push(steps::brief_then(
-        "attach, without a scan",
-        attached.sql.clone(),
-        then,
-        LockMode::AccessExclusive,
-        &attached.parent,
-    ));
-    Ok(all)
+    let proof = |relation: Option<&Relation>, condition: String| Proof {
+        proven: relation.is_some_and(|relation| proven(relation, &condition)),
+        condition: Some(condition),
+        provable: true,
+    };
+    let outside = format!("NOT ({inside})");
+    let child = attached.child.as_ref().map(|child| proof(child.known, inside));
+    Ok(Bounds::known(
+        child,
+        attached.rest.map(|rest| proof(Some(rest), outside)),
+    ))
 }
 
+/// The constraints that prove the bounds for the time of the attachment.
+#[derive(Default)]
+struct Helpers {
+    steps: Vec<Step>,
+    /// One boolean each: it is there and validated.
+    hold: Vec<String>,
+    /// What removes them.
+    drop: Vec<String>,
+    /// Nothing waits for a COMMIT.
+    alone: bool,
+}
+
+impl Helpers {
+    /// A validated CHECK, unless the table's own constraints prove as much.
+    fn prove(&mut self, table: &Table, proof: Option<&Proof>) -> Result<(), String> {
+        let proof = proof.ok_or("what its rows must be is not known")?;
+        if proof.proven {
+            return Ok(());
+        }
+        let condition = proof.condition.as_deref().filter(|_| proof.provable).ok_or_else(|| {
+            format!(
+                "no CHECK is known that PostgreSQL would take for the proof that the rows of {} fit (there is none where the hash of a key \
+                 depends on a collation)",
+                table.sql
+            )
+        })?;
+        let mark = steps::mark(PROVES, condition);
+        let name = helper_name(table, &mark);
+        // What an attachment with other bounds, or beside other partitions, has left unfinished; unless it waits for a COMMIT.
+        let left = table.known.filter(|_| self.alone).map(|r| &r.constraints);
+        let left = left.into_iter().flatten().filter(|c| {
+            c.name != name
+                && c.comment
+                    .as_deref()
+                    .is_some_and(|comment| comment.starts_with(&format!("lockkeeper: {PROVES} (")))
+        });
+        let drop = |name: &str| {
+            format!(
+                "ALTER TABLE {} DROP CONSTRAINT IF EXISTS {}",
+                table.sql,
+                quote_ident(name)
+            )
+        };
+        self.drop.extend(left.map(|c| drop(&c.name)));
+        self.drop
+            .push(validated(table, &name, condition, &mark, &mut self.steps));
+        self.hold
+            .extend(steps::constraint_marked(table, &name, &mark, " AND c.convalidated"));
+        Ok(())
+    }
+}
+
+/// Two attachments may be under way at once, beside the same default partition.
+fn helper_name(table: &Table, mark: &str) -> String {
+    let hash: String = mark.chars().filter(char::is_ascii_hexdigit).rev().take(8).collect();
+    names::object(&format!("lockkeeper_{}", table.bare()), "bounds", &hash)
+}
+
+const PROVES: &str = "proves the bounds";
+
 /// The steps to a validated CHECK, and the statement that removes it again.
-fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
-    let name = names::object(&format!("lockkeeper_{}", table.bare()), "bounds", "");
-    let mark = steps::mark("proves the bounds", condition);
-    let quoted = quote_ident(&name);
+fn validated(table: &Table, name: &str, condition: &str, mark: &str, all: &mut Vec<Step>) -> String {
+    let quoted = quote_ident(name);
     let drop = format!("ALTER TABLE {} DROP CONSTRAINT {quoted}", table.sql);
     all.push(Step {
-        done_when: steps::constraint_marked(table, &name, &mark, ""),
+        done_when: steps::constraint_marked(table, name, mark, ""),
         rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
         ..steps::brief_then(
             "add the bounds as a check, not validated",
@@ -179,7 +302,7 @@ fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
                 "ALTER TABLE {} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID",
                 table.sql
             ),
-            vec![steps::comment_on_constraint(&name, table, Some(&mark))],
+            vec![steps::comment_on_constraint(name, table, Some(mark))],
             LockMode::AccessExclusive,
             table,
         )
@@ -189,8 +312,8 @@ fn prove(table: &Table, condition: &str, all: &mut Vec<Step>) -> String {
         table.sql
     );
     all.push(Step {
-        done_when: steps::constraint_marked(table, &name, &mark, " AND c.convalidated"),
-        cleanup: steps::drop_half_made(table, &name, &mark, told),
+        done_when: steps::constraint_marked(table, name, mark, " AND c.convalidated"),
+        cleanup: steps::drop_half_made(table, name, mark, told),
         ..steps::long(
             "validate the bounds",
             format!("ALTER TABLE {} VALIDATE CONSTRAINT {quoted}", table.sql),
@@ -232,6 +355,12 @@ fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result
                 return Err(format!(
                     "{} lacks the constraint {name} of the parent: add it first, which Lockkeeper does by way of a concurrent index",
                     own.sql
+                ));
+            }
+            (None, None) if child.kind == 'p' => {
+                return Err(format!(
+                    "{} lacks the index {} of the parent: build one like it first, which Lockkeeper does partition by partition ({})",
+                    own.sql, index.name, index.definition
                 ));
             }
             (None, None) => {}

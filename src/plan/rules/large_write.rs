@@ -1,8 +1,9 @@
 //! An UPDATE or DELETE of many rows at once.
 
-use super::{Found, Remedy, Rule, Subject, name_of, steps};
+use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
 use crate::plan::batches::Batches;
 use crate::plan::lock::LockMode;
+use crate::plan::mixed;
 use crate::plan::statement::Kind;
 use crate::plan::{Mode, Place};
 use pg_query::NodeEnum;
@@ -10,19 +11,23 @@ use pg_query::NodeEnum;
 pub(super) const RULE: Rule = Rule {
     name: "large-write",
     lock: LockMode::RowExclusive,
-    what: "An UPDATE or DELETE that the planner expects to touch more rows than the policy's rows_max.",
+    what: "An UPDATE, DELETE, MERGE or WITH that changes data, of which the planner expects that it touches more rows than the policy's rows_max.",
     why: "Every touched row stays locked to the end of the one long transaction; vacuum and replicas fall behind meanwhile.",
     versions: "13–18",
-    safe: "Batches along the primary key, each its own transaction, with a pause between them and the true total at the end.",
+    safe: "Batches along the primary key, each its own transaction, with a pause between them and the true total at the end. A MERGE or a WITH that changes data is refused: a part of the rows at a time.",
     bad: &[
         "UPDATE users SET name = 'x' WHERE name IS NULL",
         "DELETE FROM users WHERE age > 5",
+        "WITH old AS (DELETE FROM users WHERE age > 5 RETURNING *) SELECT count(*) FROM old",
     ],
     good: &["UPDATE small SET a = 1", "INSERT INTO users (id) VALUES (1)"],
     check,
 };
 
 fn check(subject: &Subject) -> Option<Found> {
+    if matches!(subject.statement.kind, Kind::MixedWrite) {
+        return mixed(subject);
+    }
     if !matches!(subject.statement.kind, Kind::Write) {
         return None;
     }
@@ -40,9 +45,7 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     let table = match job {
         Some(_) => subject.table(&asked)?,
-        None => subject
-            .table(&asked)
-            .filter(|t| !t.small || t.kind() == 'v' || t.kind() == 'f')?,
+        None => subject.table(&asked).filter(counts)?,
     };
     let relation = table.known?;
     let message = match job {
@@ -93,5 +96,49 @@ fn check(subject: &Subject) -> Option<Found> {
         hint,
         remedy,
         sqlstate: in_transaction.then_some("25001"),
+    })
+}
+
+/// How large it is, is not known of a view or a foreign table.
+fn counts(table: &Table) -> bool {
+    !table.small || matches!(table.kind(), 'v' | 'f')
+}
+
+/// A MERGE, or a WITH that changes data: there is no way to do a part of it that the server would not see as another statement.
+fn mixed(subject: &Subject) -> Option<Found> {
+    let rows = subject.facts.estimated_rows.unwrap_or_default();
+    if rows <= subject.policy.backfill.rows_max as f64 {
+        return None;
+    }
+    let names = mixed::changed(&subject.statement.node)?;
+    let tables = names.iter().filter_map(|name| subject.table(name)).filter(counts);
+    let tables: Vec<String> = tables.map(|table| table.described()).collect();
+    if tables.is_empty() {
+        return None;
+    }
+    let (what, instead) = match subject.statement.node {
+        NodeEnum::MergeStmt(_) => (
+            "MERGE",
+            "Give it a part of its source at a time (a range of the key in USING (SELECT … WHERE …)), or write it as UPDATE … FROM, which is done \
+             in batches, and INSERT … ON CONFLICT.",
+        ),
+        _ => (
+            "WITH that changes data",
+            "Write the UPDATE or DELETE in it as a statement of its own, which is done in batches; or let it take a part of the rows at a \
+             time (WHERE key IN (SELECT key … LIMIT n)).",
+        ),
+    };
+    Some(Found {
+        message: format!(
+            "this {what} would lock about {rows:.0} rows of {} until its one transaction ends, and cannot be split into batches",
+            tables.join(" and ")
+        ),
+        short: "change a part of the rows at a time, each in a transaction of its own".to_string(),
+        hint: format!(
+            "{instead} Parts of up to rows_max = {} rows, as the planner expects them, pass. In a table that has just been filled, ANALYZE first.",
+            subject.policy.backfill.rows_max
+        ),
+        remedy: Remedy::None(None),
+        sqlstate: None,
     })
 }

@@ -3,7 +3,7 @@
 //! A rule says what a statement would do to a live table and how the same end state is reached safely. It never decides:
 //! what a finding means is the policy's, and how findings become one plan is [`super::compose`]'s.
 
-mod attach_partition;
+pub(crate) mod attach_partition;
 mod blocking_refresh;
 mod change_type;
 mod column;

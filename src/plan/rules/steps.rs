@@ -30,6 +30,7 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
         label: label.to_string(),
         sql,
         mode,
+        guard: None,
         lock,
         relation: table.sql.clone(),
         done_when: None,

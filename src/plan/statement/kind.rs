@@ -2,6 +2,7 @@
 
 use super::Kind;
 use crate::plan::body;
+use crate::plan::mixed;
 use crate::plan::splice::is_false;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
@@ -14,6 +15,11 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
     use NodeEnum as N;
     match node {
         N::TransactionStmt(transaction) => transaction_kind(transaction),
+        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::UpdateStmt(_) | N::DeleteStmt(_)
+            if mixed::changed(node).is_some() =>
+        {
+            Kind::MixedWrite
+        }
         N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
         N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
         // One row, under a cursor.
