@@ -69,7 +69,6 @@ impl Session {
         if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
-        let escapes = text.contains(&b'\\') && text.is_ascii();
         let statements = if text.len() <= PARSE_INLINE_MAX {
             read(text, conforming)
         } else {
@@ -78,12 +77,16 @@ impl Session {
                 .await
                 .unwrap_or(Err(Unreadable::TooLarge))
         }?;
-        // Written as U&"\\00e9" they are the same in every encoding; but a question about them would not be.
-        let names_lost = |statement: &Statement| !Request::of(statement).sql().is_ascii();
-        if escapes && self.relay.encoding() != Encoding::Utf8 && statements.iter().any(names_lost) {
-            return Err(Unreadable::Encoding);
+        if self.relay.encoding() == Encoding::Utf8 {
+            return Ok(statements);
         }
-        Ok(statements)
+        // Written as U&"\00e9" a name is the same in every encoding; but a question about it would not be.
+        let names_lost = |statement: &Statement| !Request::of(statement).sql().is_ascii();
+        let escapes = text.is_ascii() || text.windows(2).any(|two| two.eq_ignore_ascii_case(b"u&"));
+        match escapes && statements.iter().any(names_lost) {
+            true => Err(Unreadable::Encoding),
+            false => Ok(statements),
+        }
     }
 
     /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,

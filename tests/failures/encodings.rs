@@ -183,7 +183,12 @@ fn names_in_escapes_are_not_taken_for_others(major: u32) {
     stage.direct("CREATE TABLE é (id int PRIMARY KEY, n int); INSERT INTO é VALUES (1, 1)");
     for name in ["LATIN1", "LATIN2"] {
         let set = format!("SET client_encoding = '{name}';\n");
-        for sql in ["DROP TABLE U&\"\\00E9\"", "ALTER TABLE U&\"\\00E9\" DROP COLUMN n"] {
+        for sql in [
+            "DROP TABLE U&\"!00E9\" UESCAPE '!'",
+            "DO E'BEGIN DROP TABLE \\u00E9; END'",
+            "DROP TABLE U&\"\\00E9\"",
+            "ALTER TABLE U&\"\\00E9\" DROP COLUMN n",
+        ] {
             let ran = stage.psql(&format!("{set}{sql};\n"));
             assert!(ran.stderr.contains("Set client_encoding to UTF8"), "{ran:?}");
         }
