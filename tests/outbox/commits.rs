@@ -249,6 +249,24 @@ async fn what_cannot_be_followed_by_jobs_is_refused() {
     left(&stage, "books_old", "");
 }
 
+/// The one trace that a trial on temporary copies leaves in the client's transaction.
+#[tokio::test]
+async fn after_a_trial_the_server_prepares_no_transaction() {
+    let server = Box::leak(Box::new(own_cluster(18, &[("max_prepared_transactions", "2")])));
+    let stage = Stage::on(server, "trial", POLICY, &[]);
+    stage.direct(
+        "CREATE TABLE logs (a int NOT NULL) PARTITION BY RANGE (a);
+         CREATE TABLE logs_1 (a int NOT NULL CHECK (a >= 1 AND a < 9)); INSERT INTO logs_1 SELECT 1 FROM generate_series(1, 1000)",
+    );
+    let session = stage.connect().await;
+    let attach = "ALTER TABLE logs ATTACH PARTITION logs_1 FOR VALUES FROM (1) TO (9)";
+    all(&session, &["BEGIN", attach]).await.unwrap();
+    let error = run(&session, "PREPARE TRANSACTION 'x'").await.unwrap_err();
+    assert_eq!(error.code().code(), "0A000");
+    assert!(error.message().contains("temporary objects"), "{error:?}");
+    all(&session, &["BEGIN", attach, "COMMIT"]).await.unwrap();
+}
+
 #[tokio::test]
 async fn settings_roles_and_isolation_are_the_transaction_s_own() {
     let stage = stage(18, "settings");

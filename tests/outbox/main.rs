@@ -12,7 +12,7 @@ mod later;
 mod waits;
 mod writes;
 
-use common::{Connection, Stage};
+use common::{Connection, Stage, own_cluster};
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::DbError;
 
