@@ -1,7 +1,8 @@
 //! Answers in ASCII to questions of our own: the client's encoding may lack characters of names and texts that the client never
 //! wrote, and the server would refuse to send them (22P05), or what came would be read as other characters.
 
-use super::facts::json_of;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::de::DeserializeOwned;
 
 /// An expression of type text, for [`decoded`], of one of type json or jsonb.
@@ -13,5 +14,8 @@ pub fn encoded(json: &str) -> String {
 }
 
 pub fn decoded<T: DeserializeOwned>(answer: &str) -> Result<T, String> {
-    serde_json::from_str(&json_of(answer)?).map_err(|error| error.to_string())
+    // encode() breaks it into lines. In a database in SQL_ASCII any bytes may be in it.
+    let lines: String = answer.split_ascii_whitespace().collect();
+    let bytes = STANDARD.decode(lines).map_err(|error| error.to_string())?;
+    serde_json::from_str(&String::from_utf8_lossy(&bytes)).map_err(|error| error.to_string())
 }

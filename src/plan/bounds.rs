@@ -5,7 +5,7 @@
 //! leaves its answer for [`ANSWER`]. What was answered holds as long as the tables are as they were, which [`Bounds::guard`] makes sure
 //! of under the very locks of the attachment.
 
-use super::facts;
+use super::ascii::decoded;
 use super::splice::{filled, quote_literal};
 use super::statement;
 use pg_query::NodeEnum;
@@ -80,10 +80,7 @@ impl Question {
     }
 
     pub fn decode(self, answer: Option<&str>) -> Bounds {
-        let read = |answer: &str| -> Result<Bounds, String> {
-            serde_json::from_str(&facts::json_of(answer)?).map_err(|error| error.to_string())
-        };
-        match answer.map_or(Err("no answer".to_string()), read) {
+        match answer.map_or(Err("no answer".to_string()), decoded::<Bounds>) {
             Ok(Bounds { failure: Some(why), .. }) | Err(why) => self.failed(&why),
             Ok(bounds) => Bounds {
                 question: self,

@@ -3,6 +3,7 @@
 //! [`Request::of`] collects the names, [`Request::sql`] is a query with one row and one json column that cannot raise an
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
+use super::ascii::decoded;
 use super::bounds::Bounds;
 use super::mentions::Mentions;
 use super::mixed;
@@ -10,8 +11,6 @@ use super::outbox::Waiting;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -50,15 +49,6 @@ pub struct Request {
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
 const CATALOG_QUERY: &str = include_str!("facts.sql");
 const KEYS_QUERY: &str = include_str!("facts_keys.sql");
-
-/// What encode(…, 'base64') gives, in lines. In a database in SQL_ASCII any bytes may be in it.
-pub(super) fn json_of(answer: &str) -> Result<String, String> {
-    let lines: String = answer.split_ascii_whitespace().collect();
-    let bytes = STANDARD
-        .decode(lines)
-        .map_err(|error| format!("the catalog query's answer cannot be read: {error}"))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
 
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
@@ -133,7 +123,7 @@ impl Request {
     /// The answer to [`Request::keys_sql`]: the target, with what that asks for, or None if there is no such relation.
     pub fn decode_keys(answer: Option<&str>) -> Result<Option<Relation>, String> {
         let Some(answer) = answer else { return Ok(None) };
-        let relations: Vec<Relation> = serde_json::from_str(&json_of(answer)?).map_err(|error| error.to_string())?;
+        let relations: Vec<Relation> = decoded(answer)?;
         Ok(relations.into_iter().next())
     }
 
@@ -797,11 +787,7 @@ pub fn planned_rows(json: &str) -> Option<f64> {
 impl Facts {
     /// The answer to [`Request::sql`].
     pub fn decode(answer: &str) -> Result<Facts, String> {
-        Facts::of_json(&json_of(answer)?)
-    }
-
-    fn of_json(json: &str) -> Result<Facts, String> {
-        serde_json::from_str(json).map_err(|e| format!("the catalog query's answer cannot be read: {e}"))
+        decoded(answer).map_err(|error| format!("the catalog query's answer cannot be read: {error}"))
     }
 
     /// What is known without a server: nothing, so the rules assume that relations exist and are large.
@@ -1152,7 +1138,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_decoded() {
-        let facts = Facts::of_json(ANSWER).unwrap();
+        let facts = serde_json::from_str::<Facts>(ANSWER).unwrap();
         assert_eq!(
             (facts.server_version, facts.lock_timeout_ms, facts.override_.as_deref()),
             (180004, 70000, Some("x"))
@@ -1199,12 +1185,13 @@ mod tests {
                 .iter()
                 .any(|t| t.asked.name == "d3" && t.kind == 'd' && t.constrained)
         );
-        assert!(Facts::of_json("{}").unwrap_err().contains("server_version"));
+        let empty = serde_json::from_str::<Facts>("{}");
+        assert!(empty.unwrap_err().to_string().contains("server_version"));
     }
 
     #[test]
     fn keys_that_tell_rows_apart() {
-        let facts = Facts::of_json(ANSWER).unwrap();
+        let facts = serde_json::from_str::<Facts>(ANSWER).unwrap();
         let check = |change: fn(&mut Relation), expect: Option<&str>| {
             let mut users = facts.relations[0].clone();
             change(&mut users);

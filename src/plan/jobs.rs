@@ -143,15 +143,12 @@ pub fn any_of(relation: u32) -> String {
     )
 }
 
-/// The last job of that statement that was done and whose client was perhaps never told: ID, rows, when. Not those that the
-/// client has just done in this very pipeline.
-pub fn find_unanswered(identity: &str, own: &[i64]) -> String {
-    let own: Vec<_> = own.iter().map(i64::to_string).collect();
+/// The last job of that statement that was done and whose client was perhaps never told: ID, rows, when.
+pub fn find_unanswered(identity: &str) -> String {
     format!(
         "SELECT id, rows_done, finished_at FROM lockkeeper.job WHERE owner = current_user AND identity = {} AND state = 'done' \
-         AND NOT answered AND id <> ALL ('{{{}}}') ORDER BY id DESC LIMIT 1",
-        quote_literal(identity),
-        own.join(",")
+         AND NOT answered ORDER BY id DESC LIMIT 1",
+        quote_literal(identity)
     )
 }
 

@@ -331,7 +331,7 @@ impl Session {
         let Err(why) = &batches.repeatable else {
             return Ok(Ok(()));
         };
-        let asked = [Ask::new(jobs::find_unanswered(identity, &self.unanswered))];
+        let asked = [Ask::new(jobs::find_unanswered(identity))];
         let answer = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers.into_iter().next().unwrap_or_default(),
             Err(report) => return Ok(Err(report)),
