@@ -66,6 +66,8 @@ pub enum Event {
     Close(usize),
     /// Behind which something of ours is to be closed.
     Sync(usize),
+    /// What the server owes is to be learnt before the next message, see [`Relay::count_answers`].
+    Uncounted,
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// Nothing is owed and everything is written.
@@ -412,6 +414,9 @@ impl Relay {
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
             }
+            if mode == Mode::Settle && self.responses.countable() {
+                return Poll::Ready(Ok(Event::Uncounted));
+            }
             if mode == Mode::Settle && self.responses.lost() {
                 let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
                 return Poll::Ready(Err(Broken::Protocol(what.into())));
@@ -567,6 +572,9 @@ impl Relay {
 
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
+        if self.responses.countable() && !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H' | b'X') {
+            return Ok(Look::Stop(Event::Uncounted));
+        }
         let here = self.up.unjudged();
         let held = self.watch || !self.held.is_empty();
         match tag {
@@ -882,6 +890,9 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
+            if self.responses.countable() {
+                self.count_answers().await?;
+            }
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
@@ -894,6 +905,61 @@ impl Relay {
                 _ => {}
             }
         }
+    }
+
+    /// Syncs stood among the data of a COPY that has failed: the server has swallowed those that came before the error. What it
+    /// still answers comes before the answer to a question of ours.
+    pub async fn count_answers(&mut self) -> Result<(), Broken> {
+        std::future::poll_fn(|cx| {
+            while !self.down.at_frame() {
+                ready!(self.poll_down(cx))?;
+                if self.server_eof {
+                    return Poll::Ready(Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        let mut out = bytes::BytesMut::new();
+        // The first ends the skipping, should the server have swallowed all. An empty statement is parsed in a failed block too.
+        wire::put_sync(&mut out);
+        wire::put_parse(&mut out, self.reserved.as_bytes(), b"", &[]);
+        wire::put_close(&mut out, b'S', &self.reserved);
+        wire::put_sync(&mut out);
+        self.send(&out).await;
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    if let Some(before) = last.replace(frame) {
+                        self.responses.received(b'Z');
+                        self.ready(&before);
+                        self.tell(&before).await?;
+                    }
+                }
+                b'1' => break,
+                b'S' => {
+                    self.reported.take_in(&frame[HEADER..]);
+                    self.tell(&frame).await?;
+                }
+                _ => self.tell(&frame).await?,
+            }
+        }
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    self.ready(&frame);
+                    break;
+                }
+                b'3' => {}
+                _ => self.tell(&frame).await?,
+            }
+        }
+        // Else the server would go on skipping, up to the client's next Sync.
+        self.discard_to_sync |= !self.responses.counted();
+        Ok(())
     }
 
     /// Bytes of our own to the server, behind what was judged before. If it is gone, what is read next tells so.

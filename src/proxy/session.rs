@@ -65,6 +65,7 @@ impl Session {
                 Event::Execute(len) => self.on_execute(len).await?,
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
+                Event::Uncounted => self.relay.count_answers().await?,
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
