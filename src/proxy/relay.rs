@@ -16,11 +16,13 @@ use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
@@ -29,6 +31,8 @@ const READ_MAX: usize = 60 << 10;
 const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
 const AUTHENTICATION_MAX: usize = 65_535;
+/// A driver that writes Flush and Sync together (pg8000) has sent the Sync within so long.
+const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
@@ -336,18 +340,21 @@ impl Relay {
         self.discard_to_sync = true;
     }
 
-    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close messages. Waits
+    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close and Flush messages. Waits
     /// for what it sends next; one that goes away or asks for the answer first has more to say.
     pub async fn ends_group(&mut self, len: usize) -> Result<bool, Broken> {
+        let mut grace = std::pin::pin!(tokio::time::sleep(FLUSH_GRACE));
         std::future::poll_fn(|cx| {
             loop {
                 let mut rest = self.up.unjudged().get(len..).unwrap_or_default();
-                while let Some(header) = rest.first_chunk::<HEADER>().filter(|header| header[0] == b'C') {
+                let mut asks = false;
+                while let Some(header) = rest.first_chunk::<HEADER>().filter(|h| matches!(h[0], b'C' | b'H')) {
+                    asks |= header[0] == b'H';
                     rest = wire::frame_len(header)
                         .and_then(|len| rest.get(len..))
                         .unwrap_or_default();
                 }
-                if let Some(tag) = rest.first().filter(|tag| **tag != b'C') {
+                if let Some(tag) = rest.first().filter(|tag| !matches!(**tag, b'C' | b'H')) {
                     return Poll::Ready(Ok(*tag == b'S'));
                 }
                 if self.client_eof || self.server_eof || !self.up.has_room() {
