@@ -167,6 +167,8 @@ pub struct Relay {
     pub unclosed: bool,
     /// Something is to be done behind the client's next Sync.
     pub stop_at_sync: bool,
+    /// A simple query of the client's is carried out by statements of ours, the first of which end its unnamed statement and portal.
+    pub ends_unnamed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
@@ -248,6 +250,7 @@ impl Relay {
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
             stop_at_sync: false,
+            ends_unnamed: false,
             hears_notices: true,
             watch: false,
             tool: None,
@@ -325,6 +328,14 @@ impl Relay {
         self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
+    /// Since PostgreSQL 18 the transaction of an extended-query group without Sync outlasts a simple query.
+    pub fn keeps_groups(&self) -> bool {
+        let major = self.reported.server_version.split(|c: char| !c.is_ascii_digit()).next();
+        major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_none_or(|major| major >= 18)
+    }
+
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
@@ -363,6 +374,8 @@ impl Relay {
                 let down = self.poll_down(cx)?;
                 match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
                     Poll::Ready(n) => self.client_eof = n == 0,
+                    // It waits for the answer.
+                    Poll::Pending if asks && grace.as_mut().poll(cx).is_ready() => return Poll::Ready(Ok(false)),
                     Poll::Pending if down.is_pending() => return Poll::Pending,
                     Poll::Pending => {}
                 }
