@@ -1,0 +1,257 @@
+//! What an application's UPDATE and DELETE cost: pgbench straight at PostgreSQL, through HAProxy (TCP mode) and through
+//! Lockkeeper (policy standard, auditing on), in interleaved rounds, in simple, extended and prepared mode, and with a new
+//! connection for each statement.
+//!
+//! `make bench`, or `cargo bench --bench writes`. Environment: ROUNDS (3), SECONDS_EACH (3), CLIENTS (4), ROWS (400000), ONLY, a
+//! word that a line's name must hold, and JSON, a file for the figures. Compare ratios of one run: the figures alone mean
+//! nothing elsewhere.
+
+use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment, command, free_port};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A statement that an application sends all day.
+struct Case {
+    name: &'static str,
+    script: &'static str,
+}
+
+const CASES: [Case; 8] = [
+    Case {
+        name: "key",
+        script: "\\set id random(1, :rows)\nUPDATE orders SET n = n + 1 WHERE id = :id;\n",
+    },
+    Case {
+        name: "customer",
+        script: "\\set c random(1, :rows / 10)\nUPDATE orders SET n = n + 1 WHERE customer = :c;\n",
+    },
+    Case {
+        name: "customer and time",
+        script: "\\set c random(1, :rows / 10)\nUPDATE orders SET n = n + 1 WHERE customer = :c AND at < now() - interval '1 day';\n",
+    },
+    Case {
+        name: "job queue",
+        script: "UPDATE jobs SET n = n + 1 WHERE id = (SELECT id FROM jobs WHERE state = 'new' ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING id;\n",
+    },
+    Case {
+        name: "from values",
+        script: "\\set a random(1, :rows)\n\\set b random(1, :rows)\nUPDATE orders o SET n = v.n FROM (VALUES (:a::bigint, 1), (:b, 2)) v(id, n) WHERE o.id = v.id;\n",
+    },
+    Case {
+        name: "older than (no row)",
+        script: "DELETE FROM orders WHERE at < now() - interval '30 days';\n",
+    },
+    Case {
+        name: "any array",
+        script: "\\set a random(1, :rows)\n\\set b random(1, :rows)\nUPDATE orders SET n = n + 1 WHERE id = ANY(ARRAY[:a, :b]::bigint[]);\n",
+    },
+    Case {
+        name: "delete by customer (no row)",
+        script: "\\set c random(1, 1000)\nDELETE FROM orders WHERE customer = :c + :rows;\n",
+    },
+];
+
+/// pgbench's arguments for a way of sending.
+const MODES: [(&str, &[&str]); 4] = [
+    ("simple", &["-M", "simple"]),
+    ("extended", &["-M", "extended"]),
+    ("prepared", &["-M", "prepared"]),
+    ("new connections", &["-M", "simple", "-C"]),
+];
+
+fn main() {
+    // `cargo test --benches` only wants to know that this builds.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    if let Err(error) = run() {
+        eprintln!("bench: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+fn run() -> Result<(), String> {
+    let (rounds, rows) = (number("ROUNDS", 3).max(1) as usize, number("ROWS", 400_000));
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let settings = [
+        ("shared_buffers", "256MB"),
+        ("max_wal_size", "4GB"),
+        ("synchronous_commit", "off"),
+        ("autovacuum", "on"),
+    ];
+    let cluster = Cluster::start(&Options {
+        settings: &settings,
+        ..Options::default()
+    })?;
+    cluster.psql("postgres", "CREATE DATABASE bench")?;
+    cluster.psql(
+        "bench",
+        &format!(
+            "CREATE TABLE orders (id bigint PRIMARY KEY, customer integer, at timestamptz, n integer NOT NULL DEFAULT 0, note text) WITH (fillfactor = 50);
+             INSERT INTO orders SELECT i, i / 10, now() - interval '1 min' * (i % 20000), 0, repeat('x', 50) FROM generate_series(1, {rows}) i;
+             CREATE INDEX ON orders (customer); CREATE INDEX ON orders (at);
+             CREATE TABLE jobs (id bigint PRIMARY KEY, state text, n integer NOT NULL DEFAULT 0, note text) WITH (fillfactor = 50);
+             INSERT INTO jobs SELECT i, 'new', 0, repeat('x', 50) FROM generate_series(1, {rows}) i;
+             VACUUM ANALYZE orders; VACUUM ANALYZE jobs; CHECKPOINT"
+        ),
+    )?;
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let haproxy = haproxy(&cluster, dir.path())?;
+    let ours = lockkeeper(&cluster, dir.path())?;
+    let ports = [cluster.port(), haproxy.1, ours.1];
+    println!(
+        "PostgreSQL {}, {rows} rows, {} clients, {rounds} rounds of {} s",
+        cluster.version(),
+        number("CLIENTS", 4),
+        number("SECONDS_EACH", 3)
+    );
+    println!(
+        "{:<28} {:<16} {:>9} {:>9} {:>10} {:>9} {:>15}",
+        "transactions per second", "", "straight", "haproxy", "lockkeeper", "ratio", "of each round"
+    );
+    let mut figures = Vec::new();
+    for (n, case) in CASES.iter().enumerate() {
+        let file = dir.path().join(format!("{n}.sql"));
+        std::fs::write(&file, case.script).map_err(|e| e.to_string())?;
+        for (mode, arguments) in MODES {
+            if !format!("{} {mode}", case.name).contains(&only) {
+                continue;
+            }
+            let mut all: [Vec<f64>; 3] = Default::default();
+            for round in 0..rounds {
+                // Another one goes first each time.
+                for way in (0..3).map(|n| (n + round) % 3) {
+                    all[way].push(pgbench(&cluster, ports[way], &file, rows, arguments)?);
+                }
+            }
+            figures.push(line(case.name, mode, &all));
+        }
+    }
+    if let Ok(path) = std::env::var("JSON") {
+        let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;
+        std::fs::write(&path, text).map_err(|e| format!("{path}: {e}"))?;
+    }
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// Prints it, and gives it as JSON.
+fn line(name: &str, mode: &str, all: &[Vec<f64>; 3]) -> serde_json::Value {
+    // Of each round, as a busy machine hurts both of it.
+    let ratios: Vec<f64> = all[2]
+        .iter()
+        .zip(&all[1])
+        .map(|(ours, theirs)| ours / theirs.max(1e-9))
+        .collect();
+    let (least, most) = ratios
+        .iter()
+        .fold((f64::MAX, 0.0f64), |(least, most), r| (least.min(*r), most.max(*r)));
+    let [straight, haproxy, ours] = [0, 1, 2].map(|way| median(&all[way]));
+    let ratio = median(&ratios);
+    println!(
+        "{name:<28} {mode:<16} {straight:>9.0} {haproxy:>9.0} {ours:>10.0} {ratio:>8.2}x {:>15}",
+        format!("{least:.2} to {most:.2}")
+    );
+    serde_json::json!({ "statement": name, "mode": mode, "straight": straight, "haproxy": haproxy, "lockkeeper": ours, "ratio": ratio, "least": least, "most": most })
+}
+
+fn pgbench(cluster: &Cluster, port: u16, script: &Path, rows: u64, arguments: &[&str]) -> Result<f64, String> {
+    let path = cluster.bin("pgbench").unwrap_or_else(|| PathBuf::from("pgbench"));
+    let mut command = Command::new(path);
+    clean_environment(&mut command);
+    command
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &port.to_string(),
+            "-U",
+            "postgres",
+            "-n",
+            "-j",
+            "1",
+        ])
+        .args([
+            "-c",
+            &number("CLIENTS", 4).to_string(),
+            "-T",
+            &number("SECONDS_EACH", 3).to_string(),
+        ])
+        .args(["-D", &format!("rows={rows}"), "-f"])
+        .arg(script)
+        .args(arguments)
+        .arg("bench");
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| format!("pgbench: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let tps = said
+        .lines()
+        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+    tps.filter(|tps| output.status.success() && tps.is_finite())
+        .ok_or_else(|| format!("pgbench: {said}{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn haproxy(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
+    let port = free_port()?;
+    let file = dir.join("haproxy.cfg");
+    let text = format!(
+        "global\n  maxconn 4096\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
+         listen pg\n  bind 127.0.0.1:{port}\n  server pg 127.0.0.1:{}\n",
+        cluster.port()
+    );
+    std::fs::write(&file, text).map_err(|e| e.to_string())?;
+    let path = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
+        .iter()
+        .map(Path::new)
+        .find(|p| p.exists());
+    let path = path.ok_or("haproxy is not here: apt-get install haproxy")?;
+    let proxy = Guarded::spawn(
+        &command(path, [std::ffi::OsString::from("-db"), "-f".into(), file.into()]),
+        &dir.join("haproxy.log"),
+    )?;
+    listening(&proxy, port)?;
+    Ok((proxy, port))
+}
+
+fn lockkeeper(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
+    let port = free_port()?;
+    let arguments = [
+        "serve".into(),
+        "--listen".into(),
+        format!("127.0.0.1:{port}"),
+        "--upstream".into(),
+        format!("127.0.0.1:{}", cluster.port()),
+        "--policy".into(),
+        "standard".into(),
+        "--audit".into(),
+        dir.join("audit.jsonl").display().to_string(),
+    ];
+    let mut serve = command(Path::new(env!("CARGO_BIN_EXE_lockkeeper")), arguments);
+    clean_environment(&mut serve);
+    let proxy = Guarded::spawn(&serve, &dir.join("lockkeeper.log"))?;
+    listening(&proxy, port)?;
+    Ok((proxy, port))
+}
+
+fn listening(proxy: &Guarded, port: u16) -> Result<(), String> {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !proxy.listens_on(port) {
+        if Instant::now() > until {
+            return Err(format!("nothing listens on port {port}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
