@@ -219,7 +219,7 @@ fn planned(statement: &Statement) {
     }
     let request = Request::of(statement);
     assert!(is_one_statement(&request.sql()), "{}", request.sql());
-    if let Some(sql) = request.keys_sql() {
+    if let Some(sql) = request.ground_sql() {
         assert!(is_one_statement(&sql), "{sql}");
     }
     for policy in POLICIES.iter() {

@@ -5,6 +5,8 @@
 //! that range alone, together with the move of the job's row, so that a row is changed once or not at all. [`limited`] is the
 //! other form, for `UPDATE … LIMIT n`.
 
+pub mod bound;
+pub mod count;
 mod judge;
 mod key;
 pub mod limited;
@@ -402,11 +404,6 @@ pub fn target(statement: &Statement, relation: &Relation, small_bytes: u64) -> T
         ('r' | 'p' | 'v' | 'f', Some(_)) => Target::Unknown,
         _ => Target::Small,
     }
-}
-
-/// Other values in the same text mean about as many rows.
-pub fn only_equalities(statement: &Statement) -> bool {
-    Tree::of(&statement.node).is_some_and(|tree| lookup::only_equalities(&tree))
 }
 
 /// How many rows an UPDATE or DELETE touches: what the planner expects, or the whole table where it expects blindly.
@@ -873,20 +870,6 @@ mod tests {
             }),
             Target::Unknown
         );
-    }
-
-    #[test]
-    fn values_that_may_be_exchanged() {
-        let check = |sql: &str, expect: bool| assert_eq!(only_equalities(&statement(sql)), expect, "{sql}");
-        check("DELETE FROM t WHERE n = $1", true);
-        check("UPDATE t x SET n = 1 WHERE x.n = $1 AND flag AND name IS NULL", true);
-        check("DELETE FROM t WHERE n <= $1", false);
-        check("DELETE FROM t WHERE n = $1 AND id <= $2", false);
-        check("DELETE FROM t WHERE n = $1 OR id = $2", false);
-        check("DELETE FROM t WHERE n IN ($1, $2)", false);
-        check("DELETE FROM t WHERE n = ANY ($1)", false);
-        check("DELETE FROM t WHERE flag", false);
-        check("DELETE FROM t", false);
     }
 
     #[test]

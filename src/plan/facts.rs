@@ -48,7 +48,7 @@ pub struct Request {
 
 /// The catalog query, PostgreSQL 13 to 18, with the names left open.
 const CATALOG_QUERY: &str = include_str!("facts.sql");
-const KEYS_QUERY: &str = include_str!("facts_keys.sql");
+const GROUND_QUERY: &str = include_str!("batches/ground.sql");
 
 impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
@@ -103,9 +103,8 @@ impl Request {
         filled(CATALOG_QUERY.trim_end(), &values)
     }
 
-    /// A lighter question for an UPDATE or DELETE, asked first since most of them pin a key: one row with the target's
-    /// size and unique keys. None for a statement without a target.
-    pub fn keys_sql(&self) -> Option<String> {
+    /// What a remembered verdict on an UPDATE or DELETE can rest on: the target's keys, statistics and size.
+    pub fn ground_sql(&self) -> Option<String> {
         let target = self.relations.first()?;
         let visible = match target.schema.as_deref() {
             None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
@@ -115,16 +114,9 @@ impl Request {
                 quote_literal(schema)
             ),
         };
-        let (before, after) = KEYS_QUERY.trim_end().split_once("{name}")?;
+        let (before, after) = GROUND_QUERY.trim_end().split_once("{name}")?;
         let (between, end) = after.split_once("{visible}")?;
         Some([before, &quote_literal(&target.name), between, &visible, end].concat())
-    }
-
-    /// The answer to [`Request::keys_sql`]: the target, with what that asks for, or None if there is no such relation.
-    pub fn decode_keys(answer: Option<&str>) -> Result<Option<Relation>, String> {
-        let Some(answer) = answer else { return Ok(None) };
-        let relations: Vec<Relation> = decoded(answer)?;
-        Ok(relations.into_iter().next())
     }
 
     fn relation(&mut self, name: Name) {
@@ -513,6 +505,9 @@ pub struct Facts {
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
     pub estimated_rows: Option<f64>,
+    /// More than the policy's rows_max were counted, and no further.
+    #[serde(skip)]
+    pub more_were_counted: bool,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,

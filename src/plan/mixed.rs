@@ -3,7 +3,7 @@
 
 use super::facts::Name;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExprKind, CmdType, RangeVar, WithClause};
+use pg_query::protobuf::{CmdType, RangeVar, WithClause};
 use serde_json::Value;
 
 /// The tables whose rows it updates or deletes. None: it is no such statement, or it only inserts.
@@ -47,37 +47,6 @@ fn target(node: &NodeEnum) -> Option<&RangeVar> {
             merge.relation.as_ref().filter(|_| any)
         }
         _ => None,
-    }
-}
-
-/// Values are only compared for equality where rows are chosen, so that other ones most likely mean about as many; not a range, of
-/// which the next may be the whole table.
-pub fn is_steady(node: &NodeEnum) -> bool {
-    serde_json::to_value(node).is_ok_and(|tree| is_steady_tree(&tree))
-}
-
-fn is_steady_tree(tree: &Value) -> bool {
-    match tree {
-        Value::Array(items) => items.iter().all(is_steady_tree),
-        Value::Object(fields) => fields.iter().all(|(name, value)| match name.as_str() {
-            // What becomes of the rows.
-            "merge_when_clauses" | "target_list" | "returning_list" => true,
-            "AExpr" => is_equality(value) && is_steady_tree(value),
-            _ => is_steady_tree(value),
-        }),
-        _ => true,
-    }
-}
-
-/// Or an operator that gives a value.
-fn is_equality(expression: &Value) -> bool {
-    let kind = expression["kind"].as_i64();
-    let is = |wanted: AExprKind| kind == Some(wanted as i64);
-    let operator = expression.pointer("/name/0/node/String/sval").and_then(Value::as_str);
-    let gives_value = matches!(operator, Some("+" | "-" | "*" | "/" | "||" | "->" | "->>"));
-    match operator {
-        Some("=") => is(AExprKind::AexprOp) || is(AExprKind::AexprOpAny) || is(AExprKind::AexprIn),
-        _ => gives_value && is(AExprKind::AexprOp),
     }
 }
 
@@ -148,29 +117,6 @@ mod tests {
             None,
         );
         check("with d as (select 1) update t set a = 1", None);
-    }
-
-    #[test]
-    fn what_other_values_may_change() {
-        let check = |sql: &str, expect: bool| {
-            assert_eq!(is_steady(&read(sql.as_bytes(), true).unwrap()[0].node), expect, "{sql}");
-        };
-        let merge = |on: &str| {
-            format!(
-                "merge into t using (values ($1, 2)) v (a, b) on {on} when matched and t.c < v.b then update set b = v.b < 5"
-            )
-        };
-        check(&merge("t.a = v.a"), true);
-        check(&merge("t.a = v.a and t.b > 5"), false);
-        let pop = |condition: &str| {
-            format!(
-                "with d as (delete from q where id in (select id from q where {condition} order by id limit 10 for update skip locked) returning *) select * from d"
-            )
-        };
-        check(&pop("state = 'new' and kind in (1, 2) and n = any ($1)"), true);
-        check(&pop("at < now()"), false);
-        check(&pop("at between 1 and 2"), false);
-        check(&pop("name like 'a%'"), false);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 //! Start at [`gate`], which looks at bytes only, and at [`read`], which parses. The client's text is kept and never
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
+mod calls;
 mod cost;
 mod kind;
 mod limited;
 
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
+pub use calls::may_call_others;
 use cost::scanner_cost;
 use kind::kind_of;
 use limited::limited_write;

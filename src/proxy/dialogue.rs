@@ -313,6 +313,7 @@ impl Relay {
             }
             match tag {
                 b'C' => {
+                    self.shapes.heard(&frame[HEADER..]);
                     current.tag = wire::c_string(&frame[HEADER..])
                         .map(|(tag, _)| String::from_utf8_lossy(tag).into_owned())
                         .unwrap_or_default();

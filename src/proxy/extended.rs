@@ -7,6 +7,7 @@ use super::judge::{Parameters, Verdict};
 use super::relay::{Broken, Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, unparsed_report};
+use super::weigh::Weight;
 use super::wire::{self, Report};
 use crate::plan::Place;
 use crate::plan::statement::{
@@ -157,7 +158,7 @@ impl Session {
             && !self.relay.responses.skipping()
         {
             match self.relay.held.statement(name).cloned() {
-                Some(statement) if self.relay.held.wants_look(name) => {
+                Some(statement) if self.relay.wants_look(name, len) => {
                     let of = bind.slice_ref(name);
                     let bound = held::Portal {
                         of,
@@ -202,13 +203,22 @@ impl Session {
                 && matches!(statement.kind, Kind::Write)
             {
                 let policy = self.shared.policy();
-                match self.is_harmless(statement, &policy, Closing::Flush).await? {
-                    Ok(true) => {
-                        self.quiet(&name, &text);
+                let types = self
+                    .relay
+                    .held
+                    .statement(&name)
+                    .map(|held| held.types.clone())
+                    .unwrap_or_default();
+                let bytes = text.len() + len;
+                let weight = self.weigh(statement, &policy, &types, bytes, Closing::Flush).await?;
+                self.relay.shapes.judged();
+                match weight {
+                    Ok(Weight::Light) => {
+                        self.quiet(&name, &text, &types, bytes);
                         self.relay.pass_frame(len);
                         return Ok(());
                     }
-                    Ok(false) => {}
+                    Ok(_) => {}
                     Err(report) => return self.refuse_extended(len, report).await,
                 }
             }
@@ -358,7 +368,7 @@ impl Session {
         match verdict {
             Verdict::Forward(entry) => {
                 if matches!(statement.kind, Kind::Write | Kind::MixedWrite) {
-                    self.quiet(&portal.of, &held.text);
+                    self.quiet(&portal.of, &held.text, &held.types, held.text.len() + portal.bind.len());
                     // What is left to execute of it, after a row limit, is the same statement.
                     if let Some((name, _)) = wire::bind_names(&portal.bind) {
                         self.relay.held.forget_portal(name);
@@ -396,14 +406,14 @@ impl Session {
 
     /// A prepared statement whose shape is known to be harmless is left alone as long as that holds. The unnamed one is
     /// sent anew each time.
-    pub(super) fn quiet(&mut self, name: &[u8], text: &[u8]) {
-        let Some(until) = self.relay.shapes.until(text) else {
+    pub(super) fn quiet(&mut self, name: &[u8], text: &[u8], types: &[u8], bytes: usize) {
+        let Some(learned) = self.relay.shapes.known(text, types, bytes) else {
             return;
         };
         if name.is_empty() {
             self.relay.held.forget_statement(name);
         } else {
-            self.relay.held.quiet(name, until);
+            self.relay.held.quiet(name, learned);
         }
     }
 
@@ -455,6 +465,6 @@ fn held_as(
         types: frame.slice_ref(parse.types),
         reading,
         what,
-        quiet_until: None,
+        quiet: None,
     }
 }

@@ -3,12 +3,14 @@
 //! What a client has prepared lives as long as its session, so that all of it together has a bound. Pure.
 
 use super::relay::Reading;
+use super::shapes::Learned;
 use bytes::Bytes;
-use std::collections::HashMap;
-use std::time::Instant;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// What an entry takes besides its texts, about.
 const OVERHEAD: usize = 256;
+const MOVES_MAX: usize = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Statement {
@@ -18,8 +20,8 @@ pub struct Statement {
     /// How the server has read the text, where there are several ways.
     pub reading: Option<Reading>,
     pub what: Kind,
-    /// It was found harmless, whatever its parameters are, and is not looked at before then.
-    pub quiet_until: Option<Instant>,
+    /// It was found harmless, whatever its parameters are, and is not looked at while that holds.
+    pub quiet: Option<Arc<Learned>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,10 @@ pub struct Portal {
 pub struct Held {
     statements: HashMap<Bytes, Statement>,
     portals: HashMap<Bytes, Portal>,
+    /// Statements that may move names when they are executed.
+    moves: HashSet<Bytes>,
+    /// More than can be kept.
+    all_move: bool,
     bytes: usize,
     bytes_max: usize,
 }
@@ -69,6 +75,8 @@ impl Held {
         Held {
             statements: HashMap::new(),
             portals: HashMap::new(),
+            moves: HashSet::new(),
+            all_move: false,
             bytes: 0,
             bytes_max,
         }
@@ -84,7 +92,7 @@ impl Held {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.statements.is_empty() && self.portals.is_empty()
+        self.statements.is_empty() && self.portals.is_empty() && self.moves.is_empty() && !self.all_move
     }
 
     pub fn has_statements(&self) -> bool {
@@ -97,12 +105,6 @@ impl Held {
 
     pub fn portal(&self, name: &[u8]) -> Option<&Portal> {
         self.portals.get(name)
-    }
-
-    /// A Bind of this statement makes a portal that must not be executed without a look.
-    pub fn wants_look(&self, statement: &[u8]) -> bool {
-        let held = self.statements.get(statement);
-        held.is_some_and(|held| held.quiet_until.is_none_or(|until| Instant::now() >= until))
     }
 
     pub fn prepare(&mut self, name: &[u8], statement: Statement) {
@@ -119,16 +121,26 @@ impl Held {
         }
     }
 
-    /// Not looked at before then.
-    pub fn quiet(&mut self, name: &[u8], until: Instant) {
+    /// Not looked at while that holds.
+    pub fn quiet(&mut self, name: &[u8], learned: Arc<Learned>) {
         if let Some(held) = self.statements.get_mut(name) {
-            held.quiet_until = Some(until);
+            held.quiet = Some(learned);
         }
     }
 
-    /// What was found harmless is to be looked at again.
-    pub fn look_again(&mut self) {
-        self.statements.values_mut().for_each(|held| held.quiet_until = None);
+    /// A statement of that name calls what may move names, or does no more.
+    pub fn moves_names(&mut self, name: &[u8], moves: bool) {
+        if !moves {
+            self.moves.remove(name);
+        } else if self.moves.len() < MOVES_MAX {
+            self.moves.insert(Bytes::copy_from_slice(name));
+        } else {
+            self.all_move = true;
+        }
+    }
+
+    pub fn may_move_names(&self, name: &[u8]) -> bool {
+        self.all_move || self.moves.contains(name)
     }
 
     pub fn forget_statement(&mut self, name: &[u8]) {
@@ -160,7 +172,7 @@ mod tests {
             types: Bytes::new(),
             reading: None,
             what: Kind::Judge,
-            quiet_until: None,
+            quiet: None,
         }
     }
 
@@ -192,18 +204,5 @@ mod tests {
         held.forget_statements();
         held.forget_portals();
         assert!(held.bytes == 0 && held.is_empty());
-    }
-
-    #[test]
-    fn a_quiet_statement_is_looked_at_again_in_time() {
-        let mut held = Held::new(10_000);
-        held.prepare(b"u", statement("UPDATE t SET v = 1"));
-        assert!(held.wants_look(b"u") && !held.wants_look(b"v"));
-        held.quiet(b"u", Instant::now() + std::time::Duration::from_secs(60));
-        assert!(!held.wants_look(b"u"));
-        held.look_again();
-        assert!(held.wants_look(b"u"));
-        held.quiet(b"u", Instant::now());
-        assert!(held.wants_look(b"u"));
     }
 }

@@ -6,6 +6,7 @@ use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
+use super::weigh::FAR_BELOW;
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
@@ -23,8 +24,8 @@ use bytes::Bytes;
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
 
-/// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
-const FAR_BELOW: f64 = 10.0;
+/// For so long the rows of a statement are counted, before it is refused for what the planner expects.
+const COUNT_MS_MAX: u64 = 2_000;
 
 /// The client's parameters of the statement that is being judged, for what is asked in its name.
 #[derive(Clone, Debug, Default)]
@@ -154,7 +155,9 @@ impl Session {
             return self.resume_job(job, statement, place, &policy).await;
         }
         if matches!(statement.kind, Kind::Write) {
-            match self.is_harmless(statement, &policy, closing).await? {
+            let light = self.is_light(statement, &policy, place, parameters, closing).await?;
+            self.relay.shapes.judged();
+            match light {
                 Ok(true) => return Ok(Verdict::Forward(None)),
                 Ok(false) => {}
                 Err(report) => return Ok(Verdict::Refused(report)),
@@ -162,7 +165,11 @@ impl Session {
         }
         let mut expected = None;
         if matches!(statement.kind, Kind::MixedWrite) {
-            expected = match self.rows_changed(statement, &policy, place, parameters).await? {
+            let rows = self
+                .rows_changed(statement, &policy, place, parameters, closing)
+                .await?;
+            self.relay.shapes.judged();
+            expected = match rows {
                 Ok(rows) if rows > policy.backfill.rows_max as f64 => Some(rows),
                 Ok(_) => return Ok(Verdict::Forward(None)),
                 Err(report) => return Ok(Verdict::Refused(report)),
@@ -173,6 +180,7 @@ impl Session {
             Err(report) => return Ok(Verdict::Refused(report)),
         };
         facts.estimated_rows = expected;
+        self.relay.shapes.private = is_private(statement, &facts);
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
@@ -198,7 +206,13 @@ impl Session {
             .or_else(|| Tool::of_application(&facts.application_name));
         self.judged += 1;
         let entry = self.entry(statement, &facts, &parameters.values);
-        match plan::plan(statement, &facts, &policy, place) {
+        let mut plan = plan::plan(statement, &facts, &policy, place);
+        if let Plan::Reject(_) = plan
+            && self.counts(statement, &mut facts, &policy, place, parameters).await?
+        {
+            plan = plan::plan(statement, &facts, &policy, place);
+        }
+        match plan {
             Plan::Forward { findings, notices } => {
                 for notice in &notices {
                     self.relay.notice(notice).await?;
@@ -299,6 +313,11 @@ impl Session {
                 return Err(broken);
             }
         };
+        // Of batches and steps only the whole has a tag.
+        match &conducted {
+            Ok(tag) => self.relay.shapes.heard(tag.as_bytes()),
+            Err(_) => self.relay.shapes.much_has_changed(),
+        }
         // Should the session end right here, the statement was carried out all the same.
         let after = self.end_watching(watched, setting.place).await;
         self.seat.plan_ends();
@@ -319,52 +338,6 @@ impl Session {
             return Err(broken);
         }
         Ok(verdict)
-    }
-
-    /// An UPDATE or DELETE of single rows or of a small table, as most are: remembered by its shape. The inner error is about
-    /// this moment (a cancel request, a timeout).
-    pub(super) async fn is_harmless(
-        &mut self,
-        statement: &Statement,
-        policy: &Policy,
-        closing: Closing,
-    ) -> Result<Result<bool, Report>, Broken> {
-        let Some(sql) = Request::target(statement).keys_sql() else {
-            return Ok(Ok(false));
-        };
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
-        };
-        let harmless = match Request::decode_keys(answers.first().and_then(Answer::value)) {
-            Ok(Some(relation)) => match batches::target(statement, &relation, policy.small_bytes) {
-                Target::Pinned => true,
-                // The table may have become small while a job was at work on it: then the whole question is asked.
-                Target::Small if relation.has_jobs && relation.kind == 'r' => {
-                    let asked = [Ask::new(jobs::any_of(relation.oid))];
-                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
-                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
-                        Err(report) => return Ok(Err(report)),
-                    }
-                }
-                Target::Small => true,
-                Target::Unknown => false,
-            },
-            // The server says itself that there is no such relation.
-            Ok(None) => return Ok(Ok(true)),
-            Err(error) => {
-                tracing::error!(
-                    session = self.who.session,
-                    error,
-                    "the light facts query answered what cannot be read"
-                );
-                false
-            }
-        };
-        if harmless {
-            self.relay.shapes.learn(statement.sql.as_bytes());
-        }
-        Ok(Ok(harmless))
     }
 
     pub(super) async fn facts(
@@ -426,7 +399,7 @@ impl Session {
             return Ok(Ok(()));
         };
         match batches::target(statement, &relation, policy.small_bytes) {
-            Target::Pinned => return Ok(Ok(())),
+            // That a key pins it was not believed before.
             _ if relation.invisible_to_others() => return Ok(Ok(())),
             kind => {
                 if jobs::Access::of(facts) == jobs::Access::Ready {
@@ -449,40 +422,93 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         let Some(planned) = planned else { return Ok(Ok(())) };
-        let expected = batches::expected_rows(statement, &relation, planned);
-        facts.estimated_rows = Some(expected);
-        // With literals instead of parameters, or with a range, the next text of this shape may mean other rows altogether.
-        if expected * FAR_BELOW < policy.backfill.rows_max as f64
-            && !parameters.values.is_empty()
-            && batches::only_equalities(statement)
-        {
-            self.relay.shapes.learn(statement.sql.as_bytes());
-        }
+        facts.estimated_rows = Some(batches::expected_rows(statement, &relation, planned));
         Ok(Ok(()))
     }
 
-    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, its
-    /// shape is not asked about again for a while.
+    /// What the planner expects would decide a refusal: the rows are counted instead, up to the limit and for a short time. True:
+    /// the facts say now how many there are, or that there are more.
+    async fn counts(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<bool, Broken> {
+        let rows_max = policy.backfill.rows_max;
+        let decides = facts.estimated_rows.is_some_and(|rows| rows > rows_max as f64) && facts.open_job.is_none();
+        // In a pipeline a question that fails would be the end of the transaction.
+        if !decides || place == Place::Pipeline {
+            return Ok(false);
+        }
+        let counted = facts.target(statement).cloned();
+        let Some(sql) = counted.and_then(|relation| batches::count::sql(statement, &relation, facts, rows_max)) else {
+            return Ok(false);
+        };
+        let limit_ms = match facts.statement_timeout_ms {
+            0 => COUNT_MS_MAX,
+            own => own.min(COUNT_MS_MAX),
+        };
+        let asks = vec![
+            Ask::set_local("statement_timeout", &limit_ms.to_string()),
+            parameters.ask(sql),
+        ];
+        let answers = match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => answers,
+            Err(report) => {
+                tracing::debug!(
+                    session = self.who.session,
+                    error = report.message(),
+                    "the rows could not be counted"
+                );
+                return Ok(false);
+            }
+        };
+        let rows = answers
+            .last()
+            .and_then(Answer::value)
+            .and_then(|rows| rows.parse::<u64>().ok());
+        let Some(rows) = rows else { return Ok(false) };
+        facts.more_were_counted = rows > rows_max;
+        if rows <= rows_max {
+            facts.estimated_rows = Some(rows as f64);
+        }
+        Ok(true)
+    }
+
+    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, the
+    /// same text is not asked about again for a while.
     async fn rows_changed(
         &mut self,
         statement: &Statement,
         policy: &Policy,
         place: Place,
         parameters: &Parameters,
+        closing: Closing,
     ) -> Result<Result<f64, Report>, Broken> {
+        if let Err(report) = self.take_stand(closing).await? {
+            return Ok(Err(report));
+        }
+        let (text, types) = (statement.sql.as_bytes(), &parameters.types);
+        if self.relay.shapes.passes_text(text, types) {
+            return Ok(Ok(0.0));
+        }
+        let before = self.relay.shapes.before();
         let rows = match self.explained(statement, place, parameters).await? {
             Ok(json) => json.as_deref().and_then(mixed::changed_rows),
             Err(report) => return Ok(Err(report)),
         };
         let Some(rows) = rows else { return Ok(Ok(0.0)) };
-        if rows * FAR_BELOW < policy.backfill.rows_max as f64 && mixed::is_steady(&statement.node) {
-            self.relay.shapes.learn(statement.sql.as_bytes());
+        let rows_max = policy.backfill.rows_max as f64;
+        if rows * FAR_BELOW < rows_max {
+            self.relay.shapes.learn_text(text, types, before, rows, rows_max);
         }
         Ok(Ok(rows))
     }
 
     /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
-    async fn explained(
+    pub(super) async fn explained(
         &mut self,
         statement: &Statement,
         place: Place,
@@ -539,10 +565,33 @@ impl Session {
     }
 }
 
-fn closing_at(place: Place) -> Closing {
+pub(super) fn closing_at(place: Place) -> Closing {
     match place {
         Place::Pipeline => Closing::Flush,
         _ => Closing::Sync,
+    }
+}
+
+/// The change is to temporary tables alone, so that no other session knows of it.
+fn is_private(statement: &Statement, facts: &Facts) -> bool {
+    use pg_query::NodeEnum as N;
+    let is_temporary = |range: Option<&pg_query::protobuf::RangeVar>| range.is_some_and(|r| r.relpersistence == "t");
+    match &statement.node {
+        N::CreateStmt(create) => is_temporary(create.relation.as_ref()),
+        N::ViewStmt(view) => is_temporary(view.view.as_ref()),
+        N::CreateTableAsStmt(create) => is_temporary(create.into.as_ref().and_then(|into| into.rel.as_ref())),
+        N::DropStmt(_) | N::AlterTableStmt(_) | N::IndexStmt(_) | N::TruncateStmt(_) => {
+            let names = Request::of(statement).relations;
+            let mut found = names.iter().map(|name| facts.relation(name));
+            // An index that is to be made is found nowhere yet.
+            let made = usize::from(matches!(statement.node, N::IndexStmt(_)));
+            let temporary = found
+                .by_ref()
+                .filter(|r| r.is_some_and(|r| r.persistence == 't'))
+                .count();
+            temporary > 0 && temporary + made >= names.len()
+        }
+        _ => false,
     }
 }
 

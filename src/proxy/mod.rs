@@ -38,6 +38,7 @@ mod stream;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;
+mod weigh;
 pub mod wire;
 
 use crate::audit::{Audit, Fsync, Sink};
@@ -274,6 +275,8 @@ pub(crate) struct Shared {
     /// This process among all that write the same audit log, now and later: part of a statement's id there.
     instance: String,
     policy: Current<Policy>,
+    /// What is remembered of the statements of applications.
+    book: shapes::Book,
     console: Option<Console>,
     /// The console asks for a reload and waits for what came of it.
     reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
@@ -404,6 +407,7 @@ pub fn serve(
         live,
         instance: instance()?,
         policy: Current::new(policy),
+        book: Default::default(),
         console: config.console.clone(),
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
@@ -463,6 +467,7 @@ impl InProcess {
             console: None,
             reloads: mpsc::channel(1).0,
             policy: Current::new(policy),
+            book: Default::default(),
             acceptor: None,
             connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
             has_successors: false,
@@ -617,6 +622,7 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
             tracing::info!(policy = policy.name, "policy read again");
             shared.live.set_policy(&policy.name);
             shared.policy.set(policy);
+            shared.book.forget();
         }
         Err(error) => {
             let policy = shared.policy().name.clone();

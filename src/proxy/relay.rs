@@ -6,15 +6,15 @@
 use super::Limits;
 use super::buffer::Buffer;
 use super::encoding::Encoding;
-use super::held::Held;
+use super::held::{self, Held};
 use super::responses::{Expect, Responses};
-use super::shapes::Shapes;
+use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
+use crate::plan::statement::{Gate, gate, may_call_others, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -27,6 +27,8 @@ use tokio::io::AsyncWrite;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
+/// A command tag is no longer.
+const TAG_MAX: usize = 64 + HEADER;
 /// A migration tool shows itself within so many statements of its session.
 const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
@@ -142,6 +144,14 @@ pub struct Reported {
     pub server_version: String,
 }
 
+/// The unnamed statement, while it was let pass for what is remembered of its shape.
+#[derive(Default)]
+struct Unnamed {
+    learned: Option<Arc<Learned>>,
+    text: Vec<u8>,
+    types: Vec<u8>,
+}
+
 pub struct Relay {
     pub client: Stream,
     pub server: Stream,
@@ -159,6 +169,11 @@ pub struct Relay {
     pub cancel_key: Vec<u8>,
     pub held: Held,
     pub shapes: Shapes,
+    unnamed: Unnamed,
+    /// Of the statement of a Bind, to be written again.
+    name: Vec<u8>,
+    /// The server reports each change of search_path.
+    reports_path: bool,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
@@ -246,6 +261,9 @@ impl Relay {
             cancel_key: Vec::new(),
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
+            unnamed: Unnamed::default(),
+            name: Vec::new(),
+            reports_path: false,
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
@@ -339,7 +357,6 @@ impl Relay {
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
-        self.held.look_again();
     }
 
     pub fn client_gone(&self) -> bool {
@@ -596,7 +613,7 @@ impl Relay {
             return Ok(Look::Stop(Event::Uncounted));
         }
         let here = self.up.unjudged();
-        let held = self.watch || !self.held.is_empty();
+        let held = self.watch || !self.held.is_empty() || self.unnamed.learned.is_some();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -611,14 +628,25 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    if !self.watch && !self.held.wants_look(statement) && self.held.portal(portal).is_none() {
+                    let moves = self.held.may_move_names(statement);
+                    let held = self.watch || self.held.portal(portal).is_some();
+                    let arrived = here.len();
+                    let mut name = std::mem::take(&mut self.name);
+                    name.clear();
+                    name.extend_from_slice(statement);
+                    if moves {
+                        self.names_moved();
+                    }
+                    let passes = !held && !self.wants_look(&name, len);
+                    self.name = name;
+                    if passes {
                         return Ok(Look::Pass);
                     }
                     if !self.held.fits(len) {
                         return Ok(Look::Stop(Event::TooLarge(tag, len)));
                     }
                     // However long it is: its parameters are needed.
-                    if here.len() < len {
+                    if arrived < len {
                         self.up.want(len);
                         return Ok(Look::Wait);
                     }
@@ -643,6 +671,50 @@ impl Relay {
             b'S' if self.stop_at_sync => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
+        }
+    }
+
+    /// A Bind of this statement, of `len` bytes, makes a portal that must not be executed without a look.
+    pub fn wants_look(&mut self, name: &[u8], len: usize) -> bool {
+        if name.is_empty()
+            && let Some(learned) = &self.unnamed.learned
+        {
+            let learned = Arc::clone(learned);
+            if self.shapes.holds(&learned, self.unnamed.text.len() + len) {
+                return false;
+            }
+            self.unnamed.learned = None;
+            let text = std::mem::take(&mut self.unnamed.text);
+            let reading = depends_on_reading(&text).then(|| self.reading());
+            let statement = held::Statement {
+                text: text.into(),
+                types: std::mem::take(&mut self.unnamed.types).into(),
+                reading,
+                what: held::Kind::Judge,
+                quiet: None,
+            };
+            self.held.prepare(b"", statement);
+            return true;
+        }
+        let Some(held) = self.held.statement(name) else {
+            return false;
+        };
+        let bytes = held.text.len() + len;
+        if let Some(learned) = &held.quiet
+            && self.shapes.holds(learned, bytes)
+        {
+            return false;
+        }
+        if held.what != held::Kind::Judge {
+            return true;
+        }
+        // Another session, or this one under another name, may have learnt it.
+        match self.shapes.known(&held.text, &held.types, bytes) {
+            Some(learned) => {
+                self.held.quiet(name, learned);
+                false
+            }
+            None => true,
         }
     }
 
@@ -676,6 +748,9 @@ impl Relay {
             },
         };
         let Some(text) = text else { return Look::Pass };
+        if name.is_some_and(<[u8]>::is_empty) {
+            self.unnamed.learned = None;
+        }
         if self.tool_looks > 0 {
             self.tool_looks -= 1;
             if let Some(tool) = Tool::of_text(text) {
@@ -694,12 +769,38 @@ impl Relay {
                 Event::Parse(len)
             });
         }
-        let known = gate(text) != Gate::Read || self.shapes.passes(text);
+        let harmless = gate(text) != Gate::Read;
+        let (types, unnamed) = match (tag, name) {
+            (b'P', Some(name)) => (
+                wire::parse_message(frame).map_or(&[][..], |parse| parse.types),
+                name.is_empty(),
+            ),
+            _ => (&[][..], false),
+        };
+        let learned = match harmless || name.is_some_and(|name| !name.is_empty()) {
+            // A named statement may be executed for hours: it is held, and looked at again when what is known of it ends.
+            true => None,
+            false => self.shapes.known(text, types, text.len()),
+        };
+        let known = harmless || learned.is_some();
+        if unnamed {
+            if learned.is_some() {
+                self.unnamed.text.clear();
+                self.unnamed.text.extend_from_slice(text);
+                self.unnamed.types.clear();
+                self.unnamed.types.extend_from_slice(types);
+            }
+            self.unnamed.learned = learned;
+        }
         // A name that is held must be taken out of the map only when the server has taken the new statement.
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
             || (self.held.has_statements() && may_use_prepared(text));
         let pass = known && !held;
-        let moves = may_move_names(text);
+        let calls = harmless && !self.reports_path && may_call_others(text);
+        if let Some(name) = name {
+            self.held.moves_names(name, calls || may_move_names(text));
+        }
+        let moves = calls || may_move_names(text);
         if pass {
             // It may begin a statement that is timed.
             let (traffic, alone) = (&self.live.traffic, self.responses.quiescent());
@@ -736,6 +837,13 @@ impl Relay {
             let tag = header[0];
             let len = wire::frame_len(header)
                 .ok_or_else(|| Broken::Server(io::Error::other("the server sent a message of invalid length")))?;
+            if tag == b'C' {
+                if here.len() < len && len <= TAG_MAX {
+                    self.down.want(len);
+                    return Ok(());
+                }
+                self.shapes.heard(&here[HEADER..len.min(here.len())]);
+            }
             let read = match tag {
                 b'D' | b'd' => {
                     self.down.pass(len);
@@ -863,7 +971,13 @@ impl Relay {
                 }
             }
             b'R' => return self.take_in_authentication(len),
-            b'S' => self.reported.take_in(&self.down.unjudged()[HEADER..len]),
+            b'S' => {
+                self.reports_path |= frame[HEADER..].starts_with(b"search_path\0");
+                if frame[HEADER..].starts_with(b"search_path\0") && self.status != 0 {
+                    self.shapes.names_moved();
+                }
+                self.reported.take_in(&self.down.unjudged()[HEADER..len]);
+            }
             b'K' => self.cancel_key = frame[HEADER..].to_vec(),
             _ => {}
         }

@@ -1,98 +1,621 @@
-//! UPDATE and DELETE shapes that were found harmless a moment ago, so that point updates are not asked about again.
+//! UPDATE and DELETE statements that were found small a moment ago, so that what an application sends all day is not asked about
+//! again.
 //!
-//! Kept by session, since search_path and temporary tables are the session's, and forgotten when these may have changed;
-//! forgotten after a minute, since keys can be dropped.
+//! A remembered verdict carries its ground, and ends with it: what it rests on is a table's keys, size and statistics, and the
+//! meaning of a name. Every session of a database shares what was learnt, by where it stands: role, search_path and no temporary
+//! tables of its own ([`Shapes::stands`]). It is forgotten
+//! * when a schema change, ANALYZE or VACUUM passes any session, and again when that session's transaction ends;
+//! * when what was written through this proxy since then, all of it taken for rows that the statement touches, could bring it
+//!   above `rows_max`;
+//! * after [`KEEP`], which bounds what is done past this proxy.
 
 use crate::plan::batches;
+use crate::plan::batches::bound::{Bound, Ground};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-const KEEP: Duration = Duration::from_secs(60);
-const SHAPES_MAX: usize = 1_000;
+/// What is done past the proxy is noticed within this time.
+const KEEP: Duration = Duration::from_secs(5);
+/// Of a text that asks for the time.
+const KEEP_TIMED: Duration = Duration::from_secs(1);
+const LEARNED_MAX: usize = 20_000;
+const LOCAL_MAX: usize = 1_000;
+const DATABASES_MAX: usize = 10_000;
+
+/// What was learnt, by database.
+#[derive(Default)]
+pub struct Book(Mutex<HashMap<String, Arc<Database>>>);
+
+impl Book {
+    pub fn database(&self, name: &str) -> Arc<Database> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(name) {
+            return Arc::clone(known);
+        }
+        if all.len() >= DATABASES_MAX {
+            // Sessions that are open keep theirs.
+            all.clear();
+        }
+        Arc::clone(all.entry(name.to_owned()).or_default())
+    }
+
+    /// Another policy decides otherwise.
+    pub fn forget(&self) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.values().for_each(|database| database.changed());
+    }
+}
 
 #[derive(Default)]
-pub struct Shapes {
-    until: HashMap<u64, Instant>,
-    /// Names may have another meaning until the transaction ends: nothing is learned before then.
-    moved: bool,
+pub struct Database {
+    /// Counts what may have taken the ground away.
+    epoch: AtomicU64,
+    /// Rows that were written through this proxy.
+    written: AtomicU64,
+    learned: RwLock<HashMap<u64, Arc<Learned>>>,
+    /// Where sessions of the same startup packet stand when they begin.
+    starts: RwLock<HashMap<u64, (u64, u64, Instant)>>,
     hasher: RandomState,
+}
+
+impl Database {
+    fn changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn get(&self, key: u64) -> Option<Arc<Learned>> {
+        self.learned
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .cloned()
+    }
+
+    fn put(&self, key: u64, learned: Arc<Learned>) {
+        let mut all = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= LEARNED_MAX {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            all.retain(|_, learned| learned.epoch == epoch && learned.since.elapsed() < learned.keep);
+            if all.len() >= LEARNED_MAX {
+                all.clear();
+            }
+        }
+        all.insert(key, learned);
+    }
+}
+
+/// The state of the ground when a question about it was sent: what changes from then on is not in its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Before {
+    epoch: u64,
+    written: u64,
+    at: Instant,
+}
+
+/// What is remembered of a shape, or of one text.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict {
+    /// So many rows at most. Of a small table, nothing.
+    AtMost(Bound),
+    /// Each text is to be estimated anew.
+    EachText,
+}
+
+#[derive(Debug)]
+pub struct Learned {
+    key: u64,
+    standing: u64,
+    verdict: Verdict,
+    /// The target of every text of the shape.
+    ground: Option<Arc<Ground>>,
+    rows_max: f64,
+    epoch: u64,
+    written: u64,
+    since: Instant,
+    keep: Duration,
+    /// Somebody is asking anew, before it ends.
+    renewing: AtomicBool,
+}
+
+impl Learned {
+    fn new(key: u64, standing: u64, before: Before, verdict: Verdict, rows_max: f64) -> Learned {
+        Learned {
+            key,
+            standing,
+            verdict,
+            ground: None,
+            rows_max,
+            epoch: before.epoch,
+            written: before.written,
+            since: before.at,
+            keep: KEEP,
+            renewing: AtomicBool::new(false),
+        }
+    }
+
+    /// The ground is still there, for a message of so many bytes.
+    fn holds(&self, database: &Database, bytes: usize) -> bool {
+        let rows = match &self.verdict {
+            Verdict::AtMost(bound) => bound.of_message(bytes),
+            Verdict::EachText => 0.0,
+        };
+        self.epoch == database.epoch.load(Ordering::Acquire)
+            && self.since.elapsed() < self.keep
+            && rows + self.written_since(database) <= self.rows_max
+    }
+
+    fn written_since(&self, database: &Database) -> f64 {
+        database.written.load(Ordering::Relaxed).wrapping_sub(self.written) as f64
+    }
+
+    /// Half of its time or of its rows is gone.
+    fn ages(&self, database: &Database) -> bool {
+        let spare = match &self.verdict {
+            Verdict::AtMost(bound) => self.rows_max - bound.rows,
+            Verdict::EachText => self.rows_max,
+        };
+        self.since.elapsed() * 2 > self.keep || self.written_since(database) * 2.0 > spare
+    }
+}
+
+/// One session's view of it.
+#[derive(Default)]
+pub struct Shapes {
+    database: Arc<Database>,
+    /// The startup packet, as far as it decides what names mean.
+    start: u64,
+    /// Nothing has moved names since the session began.
+    pristine: bool,
+    standing: Option<(u64, Instant)>,
+    /// As asked for this statement alone, in a transaction in which names have moved.
+    for_now: Option<u64>,
+    /// Names may have another meaning until the transaction ends.
+    moved: bool,
+    /// This transaction has changed the schema: it sees what others do not.
+    changed: bool,
+    /// The change that is being carried out is to what only this session has.
+    pub private: bool,
+    /// This session asks anew about that.
+    renews: Option<u64>,
+    local: HashMap<u64, Arc<Learned>>,
     scratch: Vec<u8>,
 }
 
 impl Shapes {
-    /// This text was found harmless in this shape.
-    pub fn passes(&mut self, text: &[u8]) -> bool {
-        self.until(text).is_some()
+    /// `start`: what of the startup packet decides the meaning of names.
+    pub fn open(&mut self, database: Arc<Database>, start: &[u8]) {
+        self.start = database.hasher.hash_one(start);
+        self.database = database;
+        self.pristine = true;
     }
 
-    /// The same, and until when that holds.
-    pub fn until(&mut self, text: &[u8]) -> Option<Instant> {
-        if self.until.is_empty() {
+    /// This text was found small in this shape, for a message of so many bytes.
+    pub fn passes(&mut self, text: &[u8], types: &[u8], bytes: usize) -> bool {
+        self.known(text, types, bytes).is_some()
+    }
+
+    /// The verdict by which it passes.
+    pub fn known(&mut self, text: &[u8], types: &[u8], bytes: usize) -> Option<Arc<Learned>> {
+        let standing = self.standing()?;
+        let key = self.key(standing, text, types)?;
+        // Of a MERGE or WITH only texts are remembered.
+        let learned = match self.find(key) {
+            Some(learned) if matches!(learned.verdict, Verdict::AtMost(_)) => learned,
+            _ => self.find(self.text_key(standing, text, types)?)?,
+        };
+        self.holds(&learned, bytes).then_some(learned)
+    }
+
+    /// This very text was found small, of a statement of which nothing else is remembered.
+    pub fn passes_text(&mut self, text: &[u8], types: &[u8]) -> bool {
+        let learned = self.standing().and_then(|standing| {
+            let key = self.text_key(standing, text, types)?;
+            self.find(key)
+        });
+        learned.is_some_and(|learned| self.holds(&learned, 0))
+    }
+
+    /// A verdict that was handed out is still good. False once where this session is to ask anew.
+    pub fn holds(&mut self, learned: &Arc<Learned>, bytes: usize) -> bool {
+        if self.standing() != Some(learned.standing) || !learned.holds(&self.database, bytes) {
+            return false;
+        }
+        if learned.ages(&self.database) && !learned.renewing.swap(true, Ordering::AcqRel) {
+            self.renews = Some(learned.key);
+        }
+        self.renews != Some(learned.key)
+    }
+
+    /// The target of a text that must be estimated.
+    pub fn ground(&mut self, text: &[u8], types: &[u8]) -> Option<Arc<Ground>> {
+        let standing = self.standing()?;
+        let key = self.key(standing, text, types)?;
+        let learned = self.find(key)?;
+        if !self.holds(&learned, 0) {
             return None;
         }
-        let hash = self.hash(text)?;
-        self.until.get(&hash).copied().filter(|until| Instant::now() < *until)
+        learned.ground.clone()
+    }
+
+    fn find(&mut self, key: u64) -> Option<Arc<Learned>> {
+        if let Some(learned) = self.local.get(&key).filter(|learned| learned.holds(&self.database, 0)) {
+            // Somebody may have asked anew.
+            if !learned.renewing.load(Ordering::Relaxed) {
+                return Some(Arc::clone(learned));
+            }
+        }
+        let learned = self
+            .database
+            .get(key)
+            .filter(|learned| learned.holds(&self.database, 0));
+        match &learned {
+            Some(learned) => {
+                if self.local.len() >= LOCAL_MAX {
+                    self.local.clear();
+                }
+                self.local.insert(key, Arc::clone(learned));
+            }
+            None => drop(self.local.remove(&key)),
+        }
+        learned
+    }
+
+    /// Where this session stands: two that stand alike give every name the same meaning. None: it has to be asked.
+    pub fn standing(&mut self) -> Option<u64> {
+        if self.changed {
+            return None;
+        }
+        if self.for_now.is_some() || self.moved {
+            return self.for_now;
+        }
+        if let Some((standing, at)) = self.standing
+            && at.elapsed() < KEEP
+        {
+            return Some(standing);
+        }
+        self.standing = None;
+        if self.pristine {
+            let starts = self.database.starts.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((standing, epoch, at)) = starts.get(&self.start)
+                && at.elapsed() < KEEP
+                && *epoch == self.database.epoch.load(Ordering::Acquire)
+            {
+                self.standing = Some((*standing, *at));
+                return Some(*standing);
+            }
+        }
+        None
+    }
+
+    /// Whether it is worth asking where the session stands.
+    pub fn wants_standing(&mut self) -> bool {
+        !self.changed && self.standing().is_none()
+    }
+
+    /// The server's answer to [`STANDING`]. `own`: what tells this session from all others, where it has temporary tables, which
+    /// hide others of their names.
+    pub fn stands(&mut self, answer: &str, own: Option<&[u8]>) {
+        let standing = self.database.hasher.hash_one((answer, own));
+        if self.moved {
+            self.for_now = Some(standing);
+            return;
+        }
+        let now = Instant::now();
+        self.standing = Some((standing, now));
+        if self.pristine && own.is_none() {
+            let epoch = self.database.epoch.load(Ordering::Acquire);
+            let mut starts = self.database.starts.write().unwrap_or_else(PoisonError::into_inner);
+            if starts.len() >= LEARNED_MAX {
+                starts.clear();
+            }
+            starts.insert(self.start, (standing, epoch, now));
+        }
+    }
+
+    /// The statement for which that was asked has been judged.
+    pub fn judged(&mut self) {
+        (self.for_now, self.renews) = (None, None);
     }
 
     /// From now on, and once more at the end of the transaction (SET LOCAL), a name may mean another table.
     pub fn names_moved(&mut self) {
-        self.until.clear();
-        self.moved = true;
+        (self.standing, self.for_now) = (None, None);
+        (self.pristine, self.moved) = (false, true);
     }
 
     pub fn transaction_ended(&mut self) {
-        self.moved = false;
-    }
-
-    pub fn learn(&mut self, text: &[u8]) {
-        if self.moved {
+        if !self.moved && !self.changed {
             return;
         }
-        let Some(hash) = self.hash(text) else { return };
-        if self.until.len() >= SHAPES_MAX {
-            self.until.clear();
+        if self.changed && !self.private {
+            // From now on others see it.
+            self.database.changed();
         }
-        self.until.insert(hash, Instant::now() + KEEP);
+        (self.moved, self.changed, self.private) = (false, false, false);
+        (self.standing, self.for_now) = (None, None);
+    }
+
+    /// A command tag of the server's.
+    pub fn heard(&mut self, tag: &[u8]) {
+        let rows = match tag.first() {
+            Some(b'I') => tag.strip_prefix(b"INSERT 0 "),
+            Some(b'U') => tag.strip_prefix(b"UPDATE "),
+            Some(b'D') => tag.strip_prefix(b"DELETE "),
+            Some(b'M') => tag.strip_prefix(b"MERGE "),
+            Some(b'C') => tag.strip_prefix(b"COPY "),
+            _ => None,
+        };
+        if let Some(rows) = rows {
+            let digits = rows.iter().take_while(|byte| byte.is_ascii_digit());
+            let rows = digits.fold(0u64, |sum, digit| {
+                sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
+            });
+            if rows > 0 {
+                self.database.written.fetch_add(rows, Ordering::Relaxed);
+            }
+            return;
+        }
+        const CHANGES: [&[u8]; 13] = [
+            b"ALTER",
+            b"ANALYZE",
+            b"CLUSTER",
+            b"COMMENT",
+            b"CREATE",
+            b"DO",
+            b"DROP",
+            b"GRANT",
+            b"IMPORT",
+            b"REFRESH",
+            b"REINDEX",
+            b"TRUNCATE",
+            b"VACUUM",
+        ];
+        let word = tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default();
+        if CHANGES.contains(&word) || tag.starts_with(b"COMMIT PREPARED") {
+            self.schema_changed(matches!(word, b"ANALYZE" | b"VACUUM"));
+        } else if word == b"CALL" {
+            self.names_moved();
+        }
+    }
+
+    /// What a plan has left when it failed is not known.
+    pub fn much_has_changed(&self) {
+        self.database.changed();
+    }
+
+    fn schema_changed(&mut self, for_all: bool) {
+        self.changed = true;
+        self.private &= !for_all;
+        (self.standing, self.for_now, self.pristine) = (None, None, false);
+        if !self.private {
+            self.database.changed();
+        }
+    }
+
+    /// To be taken before what is learnt is asked.
+    pub fn before(&self) -> Before {
+        Before {
+            epoch: self.database.epoch.load(Ordering::Acquire),
+            written: self.database.written.load(Ordering::Relaxed),
+            at: Instant::now(),
+        }
+    }
+
+    /// Of every text of this shape.
+    pub fn learn(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        before: Before,
+        verdict: Verdict,
+        ground: &Arc<Ground>,
+        rows_max: f64,
+    ) -> Option<Arc<Learned>> {
+        let standing = self.standing()?;
+        let key = self.key(standing, text, types)?;
+        let ground = Some(Arc::clone(ground));
+        let learned = Learned {
+            keep: KEEP,
+            ground,
+            ..Learned::new(key, standing, before, verdict, rows_max)
+        };
+        Some(self.remember(learned))
+    }
+
+    /// Of this text alone, which has no parameters.
+    pub fn learn_text(
+        &mut self,
+        text: &[u8],
+        types: &[u8],
+        before: Before,
+        rows: f64,
+        rows_max: f64,
+    ) -> Option<Arc<Learned>> {
+        let standing = self.standing()?;
+        let key = self.text_key(standing, text, types)?;
+        let keep = if may_ask_the_time(text) { KEEP_TIMED } else { KEEP };
+        let bound = Bound {
+            rows,
+            rows_per_byte: 0.0,
+        };
+        let learned = Learned {
+            keep,
+            ..Learned::new(key, standing, before, Verdict::AtMost(bound), rows_max)
+        };
+        Some(self.remember(learned))
+    }
+
+    fn remember(&mut self, learned: Learned) -> Arc<Learned> {
+        let learned = Arc::new(learned);
+        self.renews = self.renews.filter(|renewed| *renewed != learned.key);
+        self.local.insert(learned.key, Arc::clone(&learned));
+        self.database.put(learned.key, Arc::clone(&learned));
+        learned
     }
 
     /// Of the statement alone: the semicolon that most clients end a simple query with is no part of it.
-    fn hash(&mut self, text: &[u8]) -> Option<u64> {
-        let mut text = text.trim_ascii();
-        while let Some(before) = text.strip_suffix(b";") {
-            text = before.trim_ascii_end();
-        }
+    fn key(&mut self, standing: u64, text: &[u8], types: &[u8]) -> Option<u64> {
         self.scratch.clear();
-        batches::shape::shape(text, &mut self.scratch).then(|| self.hasher.hash_one(&self.scratch))
+        let known = batches::shape::shape(alone(text), &mut self.scratch);
+        known.then(|| self.database.hasher.hash_one((standing, types, &self.scratch)))
+    }
+
+    /// None: its parameters are not in the text.
+    fn text_key(&self, standing: u64, text: &[u8], types: &[u8]) -> Option<u64> {
+        let text = alone(text);
+        (!text.contains(&b'$')).then(|| self.database.hasher.hash_one((standing, types, text, "text")))
     }
 }
+
+fn alone(text: &[u8]) -> &[u8] {
+    let mut text = text.trim_ascii();
+    while let Some(before) = text.strip_suffix(b";") {
+        text = before.trim_ascii_end();
+    }
+    text
+}
+
+/// A later time may mean other rows: now(), current_date, localtimestamp, 'yesterday', any function of somebody's own.
+fn may_ask_the_time(text: &[u8]) -> bool {
+    let holds = |word: &[u8]| text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    text.contains(&b'(') || holds(b"current") || holds(b"local") || holds(b"day") || holds(b"tomorrow") || holds(b"now")
+}
+
+/// One row: what decides the meaning of names, and the session's temporary schema, 0 if it has none.
+pub const STANDING: &str = "SELECT pg_catalog.concat_ws(' ', pg_catalog.quote_ident(CURRENT_USER::pg_catalog.text), pg_catalog.quote_ident(SESSION_USER::pg_catalog.text), pg_catalog.current_setting('search_path')), pg_catalog.pg_my_temp_schema()::pg_catalog.text";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn shapes_are_forgotten_when_names_move() {
+    const UPDATE: &[u8] = b"UPDATE t SET v = 'a' WHERE id = 1";
+
+    fn session(book: &Book) -> Shapes {
         let mut shapes = Shapes::default();
-        let update = b"UPDATE t SET v = 'a' WHERE id = 1";
-        shapes.learn(update);
-        shapes.names_moved();
-        assert!(!shapes.passes(update));
-        shapes.learn(update);
-        assert!(!shapes.passes(update));
-        shapes.transaction_ended();
-        shapes.learn(update);
-        assert!(shapes.passes(update));
+        shapes.open(book.database("d"), b"user\0amy\0");
+        shapes
+    }
+
+    fn at_most(rows: f64) -> Verdict {
+        Verdict::AtMost(Bound {
+            rows,
+            rows_per_byte: 0.0,
+        })
+    }
+
+    fn learn(shapes: &mut Shapes, text: &[u8], rows: f64) {
+        let before = shapes.before();
+        shapes.learn(text, b"", before, at_most(rows), &Arc::default(), 1_000.0);
+        shapes.judged();
     }
 
     #[test]
-    fn a_shape_is_known_with_other_literals_and_with_a_semicolon() {
-        let mut shapes = Shapes::default();
-        shapes.learn(b"UPDATE t SET v = 'a' WHERE id = 1");
-        assert!(shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22"));
-        assert!(shapes.passes(b"  UPDATE t  SET v = 'b' WHERE id = 22 ; ;\n"));
-        assert!(!shapes.passes(b"UPDATE t SET v = 'b'"));
-        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22; DROP TABLE t"));
-        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22 -- ;"));
+    fn others_of_the_same_standing_know_it_too() {
+        let book = Book::default();
+        let (mut one, mut two) = (session(&book), session(&book));
+        one.stands("amy public", None);
+        learn(&mut one, UPDATE, 1.0);
+        assert!(two.passes(b"UPDATE t SET v = 'b' WHERE id = 22;", b"", 0));
+        let mut three = session(&book);
+        three.names_moved();
+        three.transaction_ended();
+        assert!(!three.passes(UPDATE, b"", 0));
+        three.stands("amy other", None);
+        assert!(!three.passes(UPDATE, b"", 0));
+        let mut four = session(&book);
+        four.stands("amy public", Some(b"its temporary tables"));
+        assert!(!four.passes(UPDATE, b"", 0));
+        let mut elsewhere = Shapes::default();
+        elsewhere.open(book.database("e"), b"user\0amy\0");
+        elsewhere.stands("amy public", None);
+        assert!(!elsewhere.passes(UPDATE, b"", 0));
+    }
+
+    #[test]
+    fn a_schema_change_takes_the_ground_away_twice() {
+        let book = Book::default();
+        let (mut one, mut two) = (session(&book), session(&book));
+        one.stands("amy public", None);
+        two.stands("amy public", None);
+        learn(&mut one, UPDATE, 1.0);
+        assert!(two.passes(UPDATE, b"", 0));
+        two.heard(b"ALTER TABLE\0");
+        assert!(!one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
+        // What others ask meanwhile is from before its commit.
+        learn(&mut one, UPDATE, 1.0);
+        assert!(one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
+        two.transaction_ended();
+        assert!(!one.passes(UPDATE, b"", 0));
+        learn(&mut one, UPDATE, 1.0);
+        two.private = true;
+        two.heard(b"CREATE TABLE\0");
+        assert!(one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
+        let before = one.before();
+        book.forget();
+        one.learn(UPDATE, b"", before, at_most(1.0), &Arc::default(), 1_000.0);
+        assert!(!one.passes(UPDATE, b"", 0), "asked before it changed");
+    }
+
+    #[test]
+    fn what_is_written_uses_up_the_margin() {
+        let book = Book::default();
+        let mut shapes = session(&book);
+        shapes.stands("amy public", None);
+        learn(&mut shapes, UPDATE, 100.0);
+        shapes.heard(b"COPY 410\0");
+        shapes.heard(b"INSERT 0 50\0");
+        assert!(!shapes.passes(UPDATE, b"", 0), "one asks anew");
+        shapes.judged();
+        assert!(shapes.passes(UPDATE, b"", 0), "and others go on");
+        shapes.heard(b"UPDATE 451\0");
+        assert!(!shapes.passes(UPDATE, b"", 0));
+        let bound = Verdict::AtMost(Bound {
+            rows: 1.0,
+            rows_per_byte: 0.5,
+        });
+        let before = shapes.before();
+        shapes.learn(UPDATE, b"", before, bound, &Arc::default(), 1_000.0);
+        assert!(shapes.passes(UPDATE, b"", 1_900) && !shapes.passes(UPDATE, b"", 2_100));
+    }
+
+    #[test]
+    fn names_move_within_a_transaction_and_at_its_end() {
+        let book = Book::default();
+        let mut shapes = session(&book);
+        shapes.stands("amy public", None);
+        learn(&mut shapes, UPDATE, 1.0);
+        shapes.names_moved();
+        assert!(!shapes.passes(UPDATE, b"", 0));
+        shapes.stands("amy public", None);
+        assert!(shapes.passes(UPDATE, b"", 0));
+        // Each statement of this transaction is to be asked for.
+        shapes.judged();
+        assert!(!shapes.passes(UPDATE, b"", 0));
+        shapes.transaction_ended();
+        assert!(!shapes.passes(UPDATE, b"", 0));
+        shapes.stands("amy public", None);
+        assert!(shapes.passes(UPDATE, b"", 0));
+    }
+
+    #[test]
+    fn a_shape_is_known_with_other_literals_and_a_text_alone() {
+        let book = Book::default();
+        let mut shapes = session(&book);
+        shapes.stands("amy public", None);
+        learn(&mut shapes, UPDATE, 1.0);
+        assert!(shapes.passes(b"  UPDATE t  SET v = 'b' WHERE id = 22 ; ;\n", b"", 0));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b'", b"", 0));
+        assert!(!shapes.passes(UPDATE, b"\0\0\0\x19", 0));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22; DROP TABLE t", b"", 0));
+        assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22 -- ;", b"", 0));
+        let (range, other) = (b"DELETE FROM t WHERE n > 5", b"DELETE FROM t WHERE n > 4");
+        let before = shapes.before();
+        shapes.learn(range, b"", before, Verdict::EachText, &Arc::default(), 1_000.0);
+        assert!(!shapes.passes(range, b"", 0) && shapes.ground(other, b"").is_some());
+        shapes.learn_text(range, b"", before, 3.0, 1_000.0);
+        assert!(shapes.passes(range, b"", 0) && !shapes.passes(other, b"", 0));
     }
 }

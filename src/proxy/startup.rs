@@ -350,6 +350,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         client: address,
     };
     let cancel = Arc::new(CancelFlag::default());
+    let database = shared.book.database(&who.database);
+    relay.shapes.open(database, &standing_parameters(&packet));
     shared.cancels.insert(key.clone(), Arc::clone(&cancel));
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
@@ -459,6 +461,33 @@ pub(super) fn startup_parameters(packet: &[u8]) -> Parameters {
     }
     if found.database.is_empty() {
         found.database.clone_from(&found.user);
+    }
+    found
+}
+
+/// What of the startup packet may decide what a name means: all but what surely does not.
+fn standing_parameters(packet: &[u8]) -> Vec<u8> {
+    const OTHERS: [&[u8]; 7] = [
+        b"application_name",
+        b"client_encoding",
+        b"DateStyle",
+        b"TimeZone",
+        b"extra_float_digits",
+        b"datestyle",
+        b"timezone",
+    ];
+    let mut found = Vec::new();
+    let mut rest = packet.get(8..).unwrap_or_default();
+    while let Some((name, after)) = wire::c_string(rest).filter(|(name, _)| !name.is_empty()) {
+        let Some((value, next)) = wire::c_string(after) else {
+            break;
+        };
+        rest = next;
+        if !OTHERS.contains(&name) {
+            [name, b"\0", value, b"\0"]
+                .into_iter()
+                .for_each(|part| found.extend_from_slice(part));
+        }
     }
     found
 }

@@ -42,6 +42,7 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
     }
     let Parts {
         ctes: _,
+        from: _,
         head,
         relation: from,
         qualifier,

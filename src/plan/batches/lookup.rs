@@ -57,24 +57,6 @@ pub fn expects_blindly(tree: &Tree, relation: &Relation) -> bool {
         .is_some_and(|condition| conjunction(condition).into_iter().any(is_blind))
 }
 
-/// The condition's values are only compared with columns by `=`, so that other values mean about as many rows; not a range, of
-/// which the next may be the whole table.
-pub fn only_equalities(tree: &Tree) -> bool {
-    let Some(condition) = tree.condition.filter(|_| !tree.joins) else {
-        return false;
-    };
-    let terms = conjunction(condition);
-    let is_equality = |term: &Node| pinned_column(term, tree.qualifier()).is_some_and(|(_, values)| values == 1);
-    let has_no_value = |term: &Node| match term.node.as_ref() {
-        Some(NodeEnum::NullTest(test)) => test
-            .arg
-            .as_deref()
-            .is_some_and(|arg| column_of(arg, tree.qualifier()).is_some()),
-        _ => column_of(term, tree.qualifier()).is_some(),
-    };
-    terms.iter().any(|term| is_equality(term)) && terms.iter().all(|term| is_equality(term) || has_no_value(term))
-}
-
 /// `column = value` or `column IN (values)`: the column and the number of values.
 fn pinned_column<'a>(term: &'a Node, qualifier: &str) -> Option<(&'a str, usize)> {
     let Some(NodeEnum::AExpr(expr)) = term.node.as_ref() else {

@@ -3,11 +3,11 @@
 
 /// The statement's shape, for remembering what was found out about it: the text with `?` for numbers and strings, and single
 /// blanks. Texts of one shape give the same answer to [`super::target`]. False, and nothing to remember, for a text with a
-/// backslash, a dollar quote or a comment. Allocates nothing but `out`.
+/// backslash, a dollar quote or a comment. The number behind LIMIT stays. Allocates nothing but `out`.
 pub fn shape(sql: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'$' || b >= 0x80;
-    let mut at = 0;
+    let (mut at, mut behind_limit) = (0, false);
     while let Some(&byte) = sql.get(at) {
         let next = sql.get(at + 1).copied();
         match byte {
@@ -23,6 +23,7 @@ pub fn shape(sql: &[u8], out: &mut Vec<u8>) -> bool {
             }
             b'\'' | b'"' => {
                 let Some(end) = quoted_end(sql, at) else { return false };
+                behind_limit = false;
                 if byte == b'"' {
                     out.extend_from_slice(&sql[at..end]);
                 } else if sql[at..end].contains(&b'\\') {
@@ -33,12 +34,16 @@ pub fn shape(sql: &[u8], out: &mut Vec<u8>) -> bool {
                 at = end;
             }
             b'0'..=b'9' | b'.' if byte != b'.' || next.is_some_and(|b| b.is_ascii_digit()) => {
+                let start = at;
                 at = number_end(sql, at);
                 // `1and`, `0x1f`, `1.2.3`: not worth knowing.
                 if sql.get(at).is_some_and(|b| is_word(*b) || *b == b'.') {
                     return false;
                 }
-                out.push(b'?');
+                match std::mem::take(&mut behind_limit) {
+                    true => out.extend_from_slice(&sql[start..at]),
+                    false => out.push(b'?'),
+                }
             }
             _ if is_word(byte) => {
                 // A word, or a parameter.
@@ -46,10 +51,15 @@ pub fn shape(sql: &[u8], out: &mut Vec<u8>) -> bool {
                     .iter()
                     .position(|b| !is_word(*b))
                     .map_or(sql.len(), |n| at + 1 + n);
-                out.extend_from_slice(&sql[at..end]);
+                let word = &sql[at..end];
+                behind_limit = [&b"limit"[..], b"first", b"next"]
+                    .iter()
+                    .any(|w| word.eq_ignore_ascii_case(w));
+                out.extend_from_slice(word);
                 at = end;
             }
             _ => {
+                behind_limit &= byte == b'(';
                 out.push(byte);
                 at += 1;
             }
@@ -113,6 +123,10 @@ mod tests {
         check(
             " UPDATE  t1\n SET a = 'it''s', b=1.5e-3 WHERE id=$1 ",
             Some("UPDATE t1 SET a = ?, b=? WHERE id=$1"),
+        );
+        check(
+            "x IN (SELECT 1 FROM t Limit (50)) AND a = 5 fetch first 7 rows",
+            Some("x IN (SELECT ? FROM t Limit (50)) AND a = ? fetch first 7 rows"),
         );
         check("UPDATE \"t 1\" SET a=-.5", Some("UPDATE \"t 1\" SET a=-?"));
         check(

@@ -13,6 +13,8 @@ pub struct Parts {
     pub head: String,
     /// `ONLY t AS a`, as it can stand behind FROM.
     pub relation: String,
+    /// What is behind FROM or USING.
+    pub from: Option<String>,
     /// What column names are qualified with: the alias, or the table's name.
     pub qualifier: String,
     /// Without the word WHERE.
@@ -73,6 +75,15 @@ impl<'a> Tree<'a> {
         sources.chain(self.ctes.iter().map(|node| ("WITH", node)))
     }
 
+    /// The FROM or USING list.
+    pub fn from(&self) -> &'a [Node] {
+        self.sources
+    }
+
+    pub fn ctes(&self) -> &'a [Node] {
+        self.ctes
+    }
+
     pub fn qualifier(&self) -> &'a str {
         match &self.relation.alias {
             Some(alias) => &alias.aliasname,
@@ -131,11 +142,24 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
     let wher = first_after(Token::Where, relation_end);
     let returning = first_after(Token::Returning, wher.unwrap_or(relation_end));
     let end = returning.unwrap_or(tokens.len());
+    let word = if tree.verb == "UPDATE" {
+        Token::From
+    } else {
+        Token::Using
+    };
+    let is_from = |i: &usize| {
+        // Not that of IS DISTINCT FROM.
+        top[*i] && tokens[*i].token == word as i32 && tokens[*i - 1].token != Token::Distinct as i32
+    };
+    let from = (relation_end..wher.unwrap_or(end)).find(is_from);
     let text = |from: usize, to: usize| -> Option<String> {
         let (first, last) = (tokens.get(from)?, tokens.get(to.checked_sub(1)?)?);
         Some(sql.get(first.start as usize..last.end as usize)?.to_string())
     };
-    if wher.is_some() != tree.condition.is_some() || returning.is_some() != tree.has_returning {
+    if from.is_some() != tree.joins
+        || wher.is_some() != tree.condition.is_some()
+        || returning.is_some() != tree.has_returning
+    {
         return None;
     }
     Some(Parts {
@@ -145,6 +169,10 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
         },
         head: text(verb, wher.unwrap_or(end))?,
         relation: text(relation_start, relation_end)?,
+        from: match from {
+            Some(from) => Some(text(from + 1, wher.unwrap_or(end))?),
+            None => None,
+        },
         qualifier: tree.qualifier().to_string(),
         condition: match wher {
             Some(wher) => Some(text(wher + 1, end)?),

@@ -54,15 +54,26 @@ fn check(subject: &Subject) -> Option<Found> {
             table.described()
         ),
         None => format!(
-            "this {verb} would lock about {rows:.0} rows of {} until its one transaction ends",
+            "this {verb} would lock {} rows of {} until its one transaction ends",
+            told(subject, rows, relation.rows),
             table.described()
         ),
     };
-    let mut hint = format!(
-        "Run it outside a transaction block, and it is done in batches; or write {verb} … LIMIT {} and repeat it, each time in a \
-         transaction of its own, until fewer rows than that are affected.",
-        subject.policy.backfill.batch_rows
-    );
+    let batches = Batches::new(subject.statement, relation, subject.facts);
+    let mut hint = match &batches {
+        Ok(_) => format!(
+            "{} {verb} … LIMIT {} and repeat it, each time in a transaction of its own, until fewer rows than that are affected.",
+            match subject.place {
+                Place::Alone => "Write",
+                _ => "Run it outside a transaction block, and it is done in batches; or write",
+            },
+            subject.policy.backfill.batch_rows
+        ),
+        Err(_) => format!(
+            "Give it a condition that takes a part of the rows at a time (a range of a key), each in a transaction of its own: up to rows_max = {} rows pass.",
+            subject.policy.backfill.rows_max
+        ),
+    };
     if let Some(id) = job {
         hint = format!(
             "Send it outside a transaction block, and it goes on where it stopped (or: lockkeeper jobs --dsn … resume {id}); to begin \
@@ -71,7 +82,7 @@ fn check(subject: &Subject) -> Option<Found> {
     }
     // Inside the client's transaction the rows could not be let go between the batches.
     let in_transaction = subject.place != Place::Alone;
-    let remedy = match Batches::new(subject.statement, relation, subject.facts) {
+    let remedy = match batches {
         Ok(batches) if batches.returns && rows > subject.policy.backfill.returning_rows_max as f64 => {
             Remedy::None(Some(format!(
                 "RETURNING would deliver about {rows:.0} rows, more than returning_rows_max = {} under [backfill] in the policy",
@@ -97,6 +108,15 @@ fn check(subject: &Subject) -> Option<Found> {
         remedy,
         sqlstate: in_transaction.then_some("25001"),
     })
+}
+
+/// The planner may expect more rows of a join than the table has.
+fn told(subject: &Subject, rows: f64, of: Option<f64>) -> String {
+    match of {
+        _ if subject.facts.more_were_counted => format!("more than {}", subject.policy.backfill.rows_max),
+        Some(all) if all < rows && all > subject.policy.backfill.rows_max as f64 => format!("up to {all:.0}"),
+        _ => format!("about {rows:.0}"),
+    }
 }
 
 /// How large it is, is not known of a view or a foreign table.

@@ -204,7 +204,9 @@ impl Table<'_> {
     /// "users (211 MB, about 2000000 rows)".
     pub fn described(&self) -> String {
         // Offline a table may be known by what has been done to it, and its size is not.
-        let Some(relation) = self.known.filter(|relation| relation.bytes != u64::MAX) else {
+        // Nor has a view or a foreign table one.
+        let sized = |relation: &&Relation| relation.bytes != u64::MAX && !matches!(relation.kind, 'v' | 'f');
+        let Some(relation) = self.known.filter(sized) else {
             return self.sql.clone();
         };
         let size = match relation.bytes {

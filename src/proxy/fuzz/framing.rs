@@ -422,7 +422,7 @@ impl Play<'_> {
                     types: bytes::Bytes::new(),
                     reading: None,
                     what: held::Kind::Judge,
-                    quiet_until: None,
+                    quiet: None,
                 };
                 if let Some(name) = name {
                     self.relay.held.prepare(&name, statement);

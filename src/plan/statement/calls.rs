@@ -1,0 +1,263 @@
+//! Whether a text may call a function that is not the server's own: such a function can do anything, and nothing tells of it.
+
+/// What stands before a parenthesis without calling a function of anybody's: words of the grammar, and functions of the server's
+/// that run nothing of others. Sorted. `set_config` is not among them, nor what takes a query as its argument.
+const HARMLESS: &[&str] = &[
+    "abs",
+    "age",
+    "all",
+    "and",
+    "any",
+    "array",
+    "array_agg",
+    "array_append",
+    "array_length",
+    "array_to_json",
+    "as",
+    "avg",
+    "between",
+    "bigint",
+    "bool_and",
+    "bool_or",
+    "btrim",
+    "by",
+    "case",
+    "cast",
+    "ceil",
+    "ceiling",
+    "char",
+    "char_length",
+    "character",
+    "check",
+    "coalesce",
+    "columns",
+    "concat",
+    "concat_ws",
+    "conflict",
+    "copy",
+    "count",
+    "cube",
+    "current_setting",
+    "date",
+    "date_part",
+    "date_trunc",
+    "decimal",
+    "decode",
+    "dense_rank",
+    "distinct",
+    "else",
+    "encode",
+    "end",
+    "every",
+    "except",
+    "exists",
+    "exp",
+    "extract",
+    "filter",
+    "first_value",
+    "float",
+    "floor",
+    "for",
+    "format",
+    "from",
+    "gen_random_uuid",
+    "generate_series",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "in",
+    "insert",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "join",
+    "json_agg",
+    "json_array_elements",
+    "json_build_object",
+    "json_object_agg",
+    "jsonb_agg",
+    "jsonb_array_elements",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_each",
+    "jsonb_object_agg",
+    "jsonb_set",
+    "lag",
+    "last_value",
+    "lateral",
+    "lead",
+    "least",
+    "left",
+    "length",
+    "like",
+    "limit",
+    "ln",
+    "log",
+    "lower",
+    "lpad",
+    "ltrim",
+    "make_interval",
+    "materialized",
+    "max",
+    "md5",
+    "min",
+    "mod",
+    "nextval",
+    "not",
+    "now",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "over",
+    "overlaps",
+    "overlay",
+    "partition",
+    "pg_advisory_lock",
+    "pg_advisory_unlock",
+    "pg_advisory_xact_lock",
+    "pg_backend_pid",
+    "pg_sleep",
+    "pg_try_advisory_lock",
+    "pg_try_advisory_xact_lock",
+    "position",
+    "power",
+    "random",
+    "rank",
+    "regexp_replace",
+    "replace",
+    "returning",
+    "reverse",
+    "right",
+    "rollup",
+    "round",
+    "row",
+    "row_number",
+    "row_to_json",
+    "rpad",
+    "rtrim",
+    "select",
+    "set",
+    "sets",
+    "setval",
+    "sign",
+    "similar",
+    "some",
+    "split_part",
+    "sqrt",
+    "statement_timestamp",
+    "string_agg",
+    "string_to_array",
+    "strpos",
+    "substr",
+    "substring",
+    "sum",
+    "then",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_number",
+    "to_timestamp",
+    "to_tsquery",
+    "to_tsvector",
+    "translate",
+    "treat",
+    "trim",
+    "trunc",
+    "union",
+    "unnest",
+    "upper",
+    "using",
+    "values",
+    "varchar",
+    "varying",
+    "version",
+    "when",
+    "where",
+    "with",
+    "within",
+    "zone",
+];
+
+const WORD_MAX: usize = 32;
+
+/// Too many texts are better than too few.
+pub fn may_call_others(text: &[u8]) -> bool {
+    memchr::memchr_iter(b'(', text).any(|at| calls_others(&text[..at]))
+}
+
+/// What stands before a parenthesis.
+fn calls_others(before: &[u8]) -> bool {
+    let before = before.trim_ascii_end();
+    let (word, rest) = last_word(before);
+    match (word, before.last()) {
+        ([], Some(b'"')) => return !names_relation(before),
+        // An expression.
+        ([], _) => return false,
+        _ => {}
+    }
+    let mut lower = [0; WORD_MAX];
+    let Some(lower) = lower.get_mut(..word.len()) else {
+        return !names_relation(before);
+    };
+    lower.copy_from_slice(word);
+    lower.make_ascii_lowercase();
+    let qualified = rest.last() == Some(&b'.');
+    let known = HARMLESS.binary_search_by(|known| known.as_bytes().cmp(lower)).is_ok();
+    let ours = !qualified || last_word(&rest[..rest.len() - 1]).0.eq_ignore_ascii_case(b"pg_catalog");
+    !(known && ours) && !names_relation(before)
+}
+
+/// `INTO s.t`, `AS v`: a list of columns follows.
+fn names_relation(before: &[u8]) -> bool {
+    let is_name = |byte: &u8| is_word(*byte) || matches!(*byte, b'.' | b'"');
+    let name = before.iter().rev().take_while(|byte| is_name(byte)).count();
+    let (word, _) = last_word(before[..before.len() - name].trim_ascii_end());
+    [&b"into"[..], b"as", b"with", b"recursive", b"copy"]
+        .iter()
+        .any(|known| word.eq_ignore_ascii_case(known))
+}
+
+fn last_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let length = text.iter().rev().take_while(|byte| is_word(**byte)).count();
+    let (rest, word) = text.split_at(text.len() - length);
+    (word, rest)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls() {
+        assert!(HARMLESS.is_sorted());
+        let check = |sql: &str, expect: bool| assert_eq!(may_call_others(sql.as_bytes()), expect, "{sql}");
+        check("SELECT count(*), max (a) FROM t WHERE (a = 1) AND b IN (1, 2)", false);
+        check("INSERT INTO public.orders (a, b) VALUES (1, pg_catalog.now())", false);
+        check("INSERT INTO \"Orders\"(a) VALUES ((1))", false);
+        check("WITH v (a) AS (VALUES (1)) SELECT * FROM v AS w(b)", false);
+        check("SELECT f()", true);
+        check("SELECT F (1)", true);
+        check("SELECT public.lower('a')", true);
+        check("SELECT \"f\"(1)", true);
+        check("SELECT set_config($1, $2, false)", true);
+        check("SELECT pg_catalog.set_config($1, $2, false)", true);
+        check("SELECT query_to_xml($1, true, true, '')", true);
+        check(&format!("SELECT {}()", "a".repeat(40)), true);
+        check("INSERT INTO t (a) VALUES (f(1))", true);
+    }
+}
