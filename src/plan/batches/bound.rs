@@ -121,7 +121,9 @@ impl Ground {
             return Some(0.0).filter(|_| statistic.nulls >= 1.0).map(|_| SAMPLED);
         }
         let average = (1.0 - statistic.nulls) / distinct;
-        Some((rows * average.max(statistic.commonest.unwrap_or(0.0)) * SAMPLED).max(1.0))
+        // Of the rows that are new since then nothing is known: all may have this value.
+        let new = (rows - then).max(0.0);
+        Some((rows * average.max(statistic.commonest.unwrap_or(0.0)) * SAMPLED).max(1.0) + new)
     }
 
     /// The bound is by a key, whatever the statistics say.
