@@ -4,7 +4,6 @@
 mod common;
 
 use common::{Stage, on_both, own_cluster};
-use std::fmt::Write as _;
 
 /// No table counts as small.
 const POLICY: &str = "extends = \"standard\"
@@ -109,162 +108,6 @@ fn no_default_rewrites(major: u32) {
         stage.direct("SELECT count(*) FROM pg_attribute WHERE attname = 'c' AND attrelid = 'p'::regclass"),
         "0"
     );
-}
-
-/// What was there before and became another type: as the server would have it, by its own signs.
-const TYPES: &[(&str, &str)] = &[
-    ("timestamp", "timestamp(6)"),
-    ("timestamp", "timestamp(3)"),
-    ("timestamp(3)", "timestamp(6)"),
-    ("timestamp(3)", "timestamp"),
-    ("timestamptz", "timestamptz(6)"),
-    ("timestamptz", "timestamptz(0)"),
-    ("timestamp", "timestamptz"),
-    ("timestamptz", "timestamp"),
-    ("time", "time(6)"),
-    ("time", "time(3)"),
-    ("time(3)", "time"),
-    ("timetz", "timetz(6)"),
-    ("date", "timestamp"),
-    ("interval", "interval(6)"),
-    ("interval", "interval(3)"),
-    ("interval(3)", "interval"),
-    ("interval", "interval day to second"),
-    ("interval", "interval year"),
-    ("interval day to second", "interval"),
-    ("interval second(3)", "interval second(6)"),
-    ("text", "citext"),
-    ("citext", "text"),
-    ("varchar(10)", "citext"),
-    ("varchar", "citext"),
-    ("citext", "varchar"),
-    ("citext", "varchar(10)"),
-    ("char(4)", "bpchar"),
-    ("char(4)", "char(8)"),
-    ("char(4)", "text"),
-    ("char(4)", "varchar(10)"),
-    ("varchar(10)", "char(10)"),
-    ("varchar(10)", "bpchar"),
-    ("bpchar", "text"),
-    ("varchar(10)", "varchar(20)"),
-    ("varchar(20)", "varchar(10)"),
-    ("varchar(10)", "varchar"),
-    ("varchar(10)", "text"),
-    ("text", "varchar"),
-    ("text", "varchar(10)"),
-    ("varchar(10)[]", "varchar[]"),
-    ("varchar(10)[]", "text[]"),
-    ("varchar(10)[]", "varchar(20)[]"),
-    ("text[]", "varchar[]"),
-    ("numeric(10,2)", "numeric(12,2)"),
-    ("numeric(10,2)", "numeric"),
-    ("numeric(10,2)", "numeric(12,3)"),
-    ("numeric(12,2)", "numeric(10,2)"),
-    ("numeric", "numeric(10,2)"),
-    ("int", "bigint"),
-    ("smallint", "int"),
-    ("bigint", "int"),
-    ("int", "numeric"),
-    ("int", "text"),
-    ("int", "oid"),
-    ("oid", "int"),
-    ("oid", "regclass"),
-    ("regclass", "oid"),
-    ("regclass", "regtype"),
-    ("bit(4)", "bit varying"),
-    ("varbit(4)", "varbit(8)"),
-    ("varbit(8)", "varbit(4)"),
-    ("varbit(4)", "varbit"),
-    ("cidr", "inet"),
-    ("inet", "cidr"),
-    ("xml", "text"),
-    ("json", "jsonb"),
-    ("jsonb", "json"),
-    ("json", "text"),
-    ("uuid", "text"),
-    ("real", "double precision"),
-    ("int", "whole"),
-    ("whole", "int"),
-    ("int", "positive"),
-    ("positive", "int"),
-    ("positive", "whole"),
-    ("varchar(10)", "short_text"),
-    ("mood", "text"),
-    ("int4range", "text"),
-    ("name", "text"),
-    ("\"char\"", "text"),
-    ("bytea", "text"),
-    ("money", "numeric"),
-    ("macaddr", "macaddr8"),
-    ("point", "text"),
-    ("tsvector", "text"),
-];
-
-const TYPE_FIXTURE: &str = "
-CREATE DOMAIN whole AS int;
-CREATE DOMAIN positive AS int CHECK (VALUE > 0);
-CREATE DOMAIN short_text AS varchar(10);
-CREATE TYPE mood AS ENUM ('sad', 'happy');
-";
-
-/// Each pair with no index, with a plain one, with one of an expression beside a CHECK. Where the server has cost nothing, the statement
-/// goes on as it is; where it has rewritten or scanned, it does not.
-fn types_are_judged_as_the_server_does_them(major: u32) {
-    let server = own_cluster(major, &[]);
-    let cluster: &'static lockkeeper::cluster::Cluster = Box::leak(Box::new(server));
-    let stage = Stage::on(cluster, "types", POLICY, &[]);
-    let has_citext = cluster.psql(&stage.database, "CREATE EXTENSION citext").is_ok();
-    stage.direct(TYPE_FIXTURE);
-    let mut wrong = String::new();
-    let mut compared = 0;
-    for (old, new) in TYPES {
-        if !has_citext && (old.contains("citext") || new.contains("citext")) {
-            continue;
-        }
-        for shape in [
-            "",
-            "CREATE INDEX ON {t} (c)",
-            "CREATE INDEX ON {t} ((c IS NULL))",
-            "ALTER TABLE {t} ADD CHECK (c IS NOT NULL OR true)",
-        ] {
-            let make = |t: &str| {
-                let shape = shape.replace("{t}", t);
-                format!(
-                    "DROP TABLE IF EXISTS {t}; CREATE TABLE {t} (id int, c {old}); {shape}; INSERT INTO {t} VALUES (1, NULL)"
-                )
-            };
-            if cluster.psql(&stage.database, &make("straight")).is_err() {
-                continue;
-            }
-            let measured = format!(
-                "BEGIN; CREATE TEMP TABLE seen ON COMMIT DROP AS SELECT pg_relation_filenode('straight') AS file,
-                   (SELECT array_agg(pg_relation_filenode(indexrelid)) FROM pg_index WHERE indrelid = 'straight'::regclass) AS files,
-                   pg_stat_get_xact_numscans('straight'::regclass) AS scans;
-                 ALTER TABLE straight ALTER c TYPE {new};
-                 SELECT file = pg_relation_filenode('straight') AND files IS NOT DISTINCT FROM
-                   (SELECT array_agg(pg_relation_filenode(indexrelid)) FROM pg_index WHERE indrelid = 'straight'::regclass)
-                   AND scans = pg_stat_get_xact_numscans('straight'::regclass) FROM seen; COMMIT"
-            );
-            // What has no cast the server refuses.
-            let Ok(instant) = cluster.psql(&stage.database, &measured) else {
-                continue;
-            };
-            stage.direct(&make("proxied"));
-            compared += 1;
-            let ran = stage.psql(&format!("ALTER TABLE proxied ALTER c TYPE {new};"));
-            let passed = ran.status == 0;
-            if passed != (instant.trim() == "t") {
-                let _ = writeln!(
-                    wrong,
-                    "{old} -> {new} [{shape}]: instant {}, {}",
-                    instant.trim(),
-                    ran.stderr.trim()
-                );
-            }
-        }
-    }
-    assert!(compared > 120, "only {compared} were compared");
-    assert!(wrong.is_empty(), "on {major}:\n{wrong}");
 }
 
 /// Any CHECK that the server takes for a proof spares the scan, and no other.
@@ -474,7 +317,6 @@ fn what_never_held_a_row_is_not_in_use(major: u32) {
 
 on_both!(
     no_default_rewrites,
-    types_are_judged_as_the_server_does_them,
     a_check_proves_what_the_server_takes_for_proven,
     a_transaction_that_may_be_prepared_still_can_be,
     without_temporary_tables_the_worse_is_assumed,
