@@ -271,8 +271,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 31] = [
-        "server-fault",
+    pub(super) const RULES: [&str; 30] = [
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
         "nonconcurrent-reindex",

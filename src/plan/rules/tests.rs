@@ -200,11 +200,7 @@ fn every_rule_finds_its_bad_and_leaves_its_good_alone() {
         };
         for (examples, expect) in [(rule.bad, true), (rule.good, false)] {
             for sql in examples {
-                let mut facts = facts(18);
-                if rule.name == "server-fault" {
-                    facts.server_version = 140_003;
-                }
-                let found = rules_of(&planned(sql, &facts, place));
+                let found = rules_of(&planned(sql, &facts(18), place));
                 assert_eq!(
                     found.contains(&rule.name),
                     expect,
