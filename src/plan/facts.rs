@@ -11,6 +11,7 @@ use super::outbox::Waiting;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
+use super::trial::Tried;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -72,43 +73,7 @@ impl Request {
         request
     }
 
-    /// What the client's search_path decides, for [`Request::sql`]: which of the relations, functions and types
-    /// that are named without a schema it sees. Names of settings below `lockkeeper.`, and expressions of type text that are safe with any
-    /// search_path.
-    pub fn ahead(&self) -> Vec<(&'static str, String)> {
-        let visible = |names: &[Name], catalog: &str, column: &str, function: &str| {
-            let names: Vec<String> = names
-                .iter()
-                .filter(|name| name.schema.is_none())
-                .map(|name| format!("{}::pg_catalog.name", quote_literal(&name.name)))
-                .collect();
-            match names.as_slice() {
-                [] => "'{}'".to_string(),
-                names => format!(
-                    "ARRAY(SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.{column} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]) \
-                     AND pg_catalog.{function}(o.oid))::pg_catalog.text",
-                    names.join(", ")
-                ),
-            }
-        };
-        vec![
-            (
-                "relations",
-                visible(&self.relations, "pg_class", "relname", "pg_table_is_visible"),
-            ),
-            (
-                "functions",
-                visible(&self.functions, "pg_proc", "proname", "pg_function_is_visible"),
-            ),
-            (
-                "types",
-                visible(&self.types, "pg_type", "typname", "pg_type_is_visible"),
-            ),
-        ]
-    }
-
-    /// One row, one json column. Asked with a search_path of `pg_catalog, pg_temp`, so that no operator of somebody else's is called, and
-    /// with the settings of [`Request::ahead`].
+    /// One row, one json column.
     ///
     /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
     /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
@@ -140,16 +105,14 @@ impl Request {
     }
 
     /// A lighter question for an UPDATE or DELETE, asked first since most of them pin a key: one row with the target's
-    /// size and unique keys. None for a statement without a target. Every operator and type in it is written with its schema, so that it is
-    /// safe with the client's search_path, which saves what sets another one and puts it back.
+    /// size and unique keys. None for a statement without a target.
     pub fn keys_sql(&self) -> Option<String> {
         let target = self.relations.first()?;
         let visible = match target.schema.as_deref() {
             None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
-            Some("pg_temp") => "c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()".to_owned(),
+            Some("pg_temp") => "c.relnamespace = pg_catalog.pg_my_temp_schema()".to_owned(),
             Some(schema) => format!(
-                "c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n \
-                 WHERE n.nspname OPERATOR(pg_catalog.=) {})",
+                "c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})",
                 quote_literal(schema)
             ),
         };
@@ -539,6 +502,9 @@ pub struct Facts {
     /// Milliseconds, 0 = off.
     pub lock_timeout_ms: u64,
     pub statement_timeout_ms: u64,
+    /// The server takes PREPARE TRANSACTION, which one that has used temporary tables cannot be given.
+    #[serde(default)]
+    pub may_prepare: bool,
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
@@ -560,6 +526,9 @@ pub struct Facts {
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
+    /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
+    #[serde(skip)]
+    pub tried: Option<Tried>,
     /// The migration tool that the session was recognised as.
     #[serde(skip)]
     pub tool: Option<Tool>,
@@ -585,6 +554,8 @@ pub struct Relation {
     pub bytes: u64,
     /// reltuples of the table and its partitions; None if never analyzed.
     pub rows: Option<f64>,
+    /// A table whose file is the one that it was made with, and empty, and into which no row was ever put.
+    pub never_filled: bool,
     /// Created by the current transaction: nobody else can see it.
     pub created_here: bool,
     pub is_partition: bool,
@@ -678,8 +649,6 @@ pub struct Index {
     pub method: String,
     /// Key columns in order, null for an expression; without INCLUDE columns.
     pub columns: Vec<Option<String>>,
-    /// The schemas of the operators by which a btree's keys are in order; only asked for an UPDATE or DELETE.
-    pub operators: Vec<String>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
     /// The partitioned index that it is a part of.
@@ -797,6 +766,8 @@ pub struct TypeFact {
     /// Of a domain: the type below all domains.
     pub base: Option<String>,
     pub not_null: bool,
+    /// Of a domain: it has a default, its own or of a domain below it.
+    pub has_default: bool,
     /// pg_get_constraintdef: `CHECK ((VALUE > 0))`
     pub checks: Vec<String>,
     /// Tables with columns of it, qualified and quoted, and their size; only asked when the domain is changed.

@@ -155,7 +155,7 @@ impl Session {
 
     /// None: the table is empty.
     async fn last_key(&mut self, batches: &Batches, course: &Course) -> Outcome<Option<Key>> {
-        let asks = [settings(batches, course, None), Ask::as_client(batches.bounds_sql())];
+        let asks = [settings(batches, course, None), Ask::new(batches.bounds_sql())];
         let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
@@ -312,9 +312,8 @@ impl Session {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value FROM pg_catalog.jsonb_each_text({}::jsonb) k JOIN pg_catalog.pg_settings s ON s.name = k.key \
-             WHERE {} <> k.value",
-            crate::plan::splice::quote_literal(&json),
-            jobs::CLIENTS_SETTING
+             WHERE s.setting <> k.value",
+            crate::plan::splice::quote_literal(&json)
         );
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
         Ok(answers.map(|answers| {
@@ -489,9 +488,13 @@ impl Session {
             Err(error) => return wrong("XX000", error, ""),
         };
         if matches!(job.state.as_str(), "done" | "cancelled") {
+            let rows = match job.kind.as_str() {
+                "deferred" => String::new(),
+                _ => format!(": {} rows", job.rows_done),
+            };
             return wrong(
                 "55000",
-                format!("job {id} is {}: {} rows", job.state, job.rows_done),
+                format!("job {id} is {}{rows}", job.state),
                 "Send its statement itself if it is to be done once more.",
             );
         }
@@ -572,7 +575,7 @@ impl Session {
     /// Two sessions that do it at once do it one after the other.
     async fn create_job_table(&mut self) -> Outcome<()> {
         let begin = [
-            Ask::as_client("BEGIN"),
+            Ask::new("BEGIN"),
             Ask::set_local("lock_timeout", "10s"),
             Ask::new(jobs::creation_lock()),
             Ask::new(jobs::COMMENT_QUERY),
@@ -593,10 +596,7 @@ impl Session {
             Err(report) => Err(report),
         };
         let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = self
-            .relay
-            .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Nothing)
-            .await?;
+        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Nothing).await?;
         Ok(created.and(ended.map(|_| ())))
     }
 

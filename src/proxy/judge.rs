@@ -17,6 +17,7 @@ use crate::plan::policy::Policy;
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
+use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 
@@ -42,9 +43,10 @@ pub(super) struct Parameters {
 impl Parameters {
     pub fn ask(&self, sql: String) -> Ask {
         Ask {
+            sql,
             types: self.types.clone(),
             parameters: self.values.clone(),
-            ..Ask::as_client(sql)
+            ..Ask::default()
         }
     }
 }
@@ -180,6 +182,12 @@ impl Session {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
             Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
             None => {}
+        }
+        if let Some(question) = rules::tried::question(statement, &facts, &policy)
+            // One that has used temporary tables cannot be prepared any more.
+            && !(place == Place::Block && facts.may_prepare)
+        {
+            facts.tried = self.tried(question, place).await?;
         }
         let looks = match statement.kind {
             Kind::Ddl => place != Place::Pipeline,
@@ -331,7 +339,7 @@ impl Session {
         let Some(sql) = Request::target(statement).keys_sql() else {
             return Ok(Ok(false));
         };
-        let answers = match self.relay.ask(&[Ask::as_client(sql)], closing, Hears::Nothing).await? {
+        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
@@ -371,12 +379,8 @@ impl Session {
         statement: &Statement,
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
-        let request = Request::of(statement);
-        let ask = Ask {
-            ahead: request.ahead(),
-            ..Ask::new(request.sql())
-        };
-        let answer = match self.relay.ask_catalog(ask, closing).await? {
+        let sql = Request::of(statement).sql();
+        let answer = match self.relay.ask_catalog(sql, closing).await? {
             Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
@@ -511,6 +515,23 @@ impl Session {
         })
     }
 
+    /// What the actions of an ALTER TABLE would do.
+    async fn tried(&mut self, question: trial::Question, place: Place) -> Result<Option<Tried>, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(trial::ANSWER)];
+        let tried = match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(report) => Err(report.message()),
+        };
+        if let Err(why) = &tried {
+            tracing::debug!(
+                session = self.who.session,
+                why,
+                "a statement could not be tried on an empty copy"
+            );
+        }
+        Ok(tried.ok())
+    }
+
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
@@ -529,11 +550,11 @@ impl Session {
         }
         let point = self.relay.reserved.clone();
         let back = [
-            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
+            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::new(format!("RELEASE SAVEPOINT {point}")),
         ];
         let count = asks.len();
-        let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
+        let asked = [&[Ask::new(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         if answers.is_err() {
             let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;

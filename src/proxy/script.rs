@@ -90,7 +90,7 @@ impl Session {
     async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
         let answers = match self
             .relay
-            .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(answers) => answers,
@@ -163,7 +163,7 @@ impl Session {
                 if self.relay.status == b'I' && ends != (true, true) {
                     if let Err(report) = self
                         .relay
-                        .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
+                        .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
                         .await?
                     {
                         return self.fail_part(report, open).await;
@@ -294,10 +294,7 @@ impl Session {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
         let ended = match failed {
             true => {
-                let ended = self
-                    .relay
-                    .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Notices)
-                    .await?;
+                let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }
