@@ -278,11 +278,11 @@ impl<'a> Scope<'a> {
             NodeEnum::RangeSubselect(sub) if !sub.lateral => rows_of_select(select_of(sub.subquery.as_deref()?)?),
             NodeEnum::RangeFunction(function) => unnested(function),
             NodeEnum::RangeVar(range) if range.schemaname.is_empty() => {
-                let ctes = self.tree.ctes().iter().filter_map(|node| match node.node.as_ref()? {
+                let mut ctes = self.tree.ctes().iter().filter_map(|node| match node.node.as_ref()? {
                     NodeEnum::CommonTableExpr(cte) if cte.ctename == range.relname => Some(cte),
                     _ => None,
                 });
-                rows_of_select(select_of(ctes.last()?.ctequery.as_deref()?)?)
+                rows_of_select(select_of(ctes.next_back()?.ctequery.as_deref()?)?)
             }
             _ => None,
         }

@@ -215,7 +215,7 @@ fn calls_others(before: &[u8]) -> bool {
     let qualified = rest.last() == Some(&b'.');
     let known = HARMLESS.binary_search_by(|known| known.as_bytes().cmp(lower)).is_ok();
     let ours = !qualified || last_word(&rest[..rest.len() - 1]).0.eq_ignore_ascii_case(b"pg_catalog");
-    !(known && ours) && !names_relation(before)
+    !((known && ours) || names_relation(before))
 }
 
 /// `INTO s.t`, `AS v`: a list of columns follows.
