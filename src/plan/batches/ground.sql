@@ -9,12 +9,14 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
   'bytes', CASE WHEN c.relkind = 'r' AND NOT c.relhassubclass THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0) ELSE 9223372036854775807 END,
   'rows', CASE WHEN c.reltuples >= 0 AND c.relpages > 0 AND c.relkind = 'r' THEN c.reltuples END,
   'counted', CASE WHEN c.relkind = 'r' AND NOT c.relhassubclass AND c.reltuples > 0 AND c.relpages > 0 THEN
-    -- The cumulative statistics count the inserts of all sessions, those of a session that goes on to VACUUM twice: no more rows than fit.
-    -- Where they are lost, as the planner does it.
-    greatest(c.reltuples::pg_catalog.float8, CASE pg_catalog.pg_stat_get_live_tuples(c.oid) WHEN 0
+    -- What the cumulative statistics say counts the inserts of all sessions; but as live rows those of a session that goes on to VACUUM
+    -- twice, so that what was inserted and not deleted is less. Where they are lost, as the planner does it.
+    greatest(c.reltuples::pg_catalog.float8, CASE
+      WHEN pg_catalog.pg_stat_get_live_tuples(c.oid) = 0
       THEN c.reltuples::pg_catalog.float8 * pg_catalog.pg_relation_size(c.oid) / (c.relpages::pg_catalog.float8 * pg_catalog.current_setting('block_size')::pg_catalog.float8)
-      ELSE least(pg_catalog.pg_stat_get_live_tuples(c.oid), pg_catalog.pg_relation_size(c.oid) / (28 + coalesce((SELECT pg_catalog.sum(s.avg_width)
-        FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND NOT s.inherited), 0))) END) END,
+      WHEN pg_catalog.pg_stat_get_tuples_inserted(c.oid) - pg_catalog.pg_stat_get_tuples_deleted(c.oid) >= c.reltuples
+      THEN least(pg_catalog.pg_stat_get_live_tuples(c.oid), pg_catalog.pg_stat_get_tuples_inserted(c.oid) - pg_catalog.pg_stat_get_tuples_deleted(c.oid))
+      ELSE pg_catalog.pg_stat_get_live_tuples(c.oid) END) END,
   -- By a rule, or a child's own rows, an UPDATE may mean more than it says. And by somebody's own =, which is not the equality of a
   -- type's order.
   'opaque', c.relhasrules OR (c.relkind = 'r' AND c.relhassubclass) OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprname = '=' AND o.oid >= 16384
