@@ -8,6 +8,7 @@ use super::bounds::Bounds;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
+use super::outbox::exchange::Dropped;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
@@ -519,6 +520,9 @@ pub struct Facts {
     /// What waits for COMMIT, or has been left unfinished after one; asked separately, and only for a schema change.
     #[serde(skip)]
     pub waiting: Vec<Waiting>,
+    /// What the transaction's last statements have dropped, which this one may replace.
+    #[serde(skip)]
+    pub dropped: Vec<Dropped>,
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,

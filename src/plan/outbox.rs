@@ -5,6 +5,7 @@
 //! meet what waits. How a definition and the rows are proven before anything is accepted is in [`prove`].
 
 pub mod behind;
+pub mod exchange;
 pub mod prove;
 
 use super::ascii::{decoded, encoded};
@@ -58,6 +59,8 @@ pub struct New {
     pub brings: Vec<String>,
     pub removes: Vec<String>,
     pub later: Vec<Step>,
+    /// What the statement right before has dropped, and these steps take the place of.
+    pub replaces: Option<exchange::Dropped>,
 }
 
 /// A constraint whose rows are looked at before the client is told that it is there.
@@ -84,6 +87,7 @@ impl New {
             brings: Vec::new(),
             removes: Vec::new(),
             later,
+            replaces: None,
         };
         for step in &mut new.later {
             // The half-made constraint stays, enforced, until the job is done or given up.
@@ -264,6 +268,12 @@ impl Stored {
 
     pub fn is_concurrent(&self) -> bool {
         self.how == How::Concurrent
+    }
+
+    /// It is an exchange's last step and nothing else.
+    fn only_drops(&self) -> bool {
+        self.how == How::Brief && matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_)))
+            || (self.how == How::Brief && self.sql.contains(" DROP CONSTRAINT IF EXISTS "))
     }
 
     /// It drops an index.

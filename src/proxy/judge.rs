@@ -1,6 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
-use super::conduct::Setting;
+use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
 use super::journal::Entry;
@@ -12,13 +12,14 @@ use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::mixed;
-use crate::plan::outbox::Deferral;
+use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::Policy;
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
+use std::time::Instant;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
@@ -124,6 +125,9 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        if let Some(verdict) = self.exchange_in_one(statement, place, parameters).await? {
+            return Ok(verdict);
+        }
         let first = self
             .verdict_now(statement, place, parameters, closing, position_shift)
             .await?;
@@ -143,6 +147,8 @@ impl Session {
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
         self.raced = false;
+        self.limits = Limits::default();
+        let begun = Instant::now();
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         if matches!(statement.kind, Kind::Ddl) {
@@ -196,6 +202,7 @@ impl Session {
             .relay
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
+        facts.dropped.clone_from(&self.outbox.dropped);
         self.judged += 1;
         let entry = self.entry(statement, &facts, &parameters.values);
         match plan::plan(statement, &facts, &policy, place) {
@@ -228,6 +235,13 @@ impl Session {
                     }
                     return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
+                if let Err(report) = self.ask_limits(begun, closing).await? {
+                    return Ok(Verdict::Refused(report));
+                }
+                // The statement_timeout counts for each batch.
+                if run.steps.iter().any(|step| matches!(step.mode, StepMode::Batches(_))) {
+                    self.limits.without_end();
+                }
                 if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
@@ -244,7 +258,17 @@ impl Session {
                 if run.deferral.is_some() {
                     return self.defer(&run, setting, &facts.role, entry).await;
                 }
+                let dropped = exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block);
+                if dropped.is_some()
+                    && let Err(report) = self.before_drop().await?
+                {
+                    return Ok(Verdict::Refused(report));
+                }
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
+                match dropped {
+                    Some(dropped) => self.after_drop(dropped, matches!(verdict, Verdict::Done(_))),
+                    None => self.outbox.dropped.clear(),
+                }
                 self.raced =
                     matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
                 Ok(verdict)

@@ -5,6 +5,7 @@
 //! `lockkeeper.job` are the truth; what is remembered here only tells when to look at them.
 
 pub(super) mod after_commit;
+mod exchange;
 mod prove;
 
 use super::conduct::{Outcome, Setting};
@@ -17,6 +18,7 @@ use super::wire::Report;
 use crate::plan::batches::Batches;
 use crate::plan::jobs::{self, Access};
 use crate::plan::outbox::behind::uses_rows;
+use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::prove::{Check, Unique};
 use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
 use crate::plan::policy::Policy;
@@ -40,6 +42,8 @@ pub(super) struct Outbox {
     /// Prepared statements and portals that end a transaction, as far as they were met since there is something pending.
     pub ending_statements: HashMap<Vec<u8>, Vec<u8>>,
     pub ending_portals: HashMap<Vec<u8>, Vec<u8>>,
+    /// What the transaction's last statements have dropped, behind a savepoint: the next may replace it.
+    pub dropped: Vec<Dropped>,
     /// Tables whose advisory lock the session holds.
     tables: Vec<u32>,
 }
@@ -58,11 +62,18 @@ pub(super) struct Pending {
     uniques: Vec<Unique>,
     /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
     write: bool,
+    /// It removes this, which the transaction has dropped and which is there still.
+    replaces: Option<Dropped>,
 }
 
 impl Outbox {
     pub fn is_awake(&self) -> bool {
         !self.pending.is_empty() || self.look
+    }
+
+    /// Every statement is to be looked at.
+    pub fn looks_on(&self) -> bool {
+        self.is_awake() || !self.dropped.is_empty()
     }
 
     /// An UPDATE or DELETE waits.
@@ -166,8 +177,12 @@ impl Session {
             },
             uniques: proven.into_iter().map(|(_, unique)| unique).collect(),
             write: false,
+            replaces: new.replaces.clone(),
         });
         self.relay.watch = true;
+        if let Err(report) = self.drop_others_again(new, setting).await? {
+            return Ok(Err(report));
+        }
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
         let told = format!(
             "after COMMIT, as job {id}: {} ({})",
@@ -236,7 +251,9 @@ impl Session {
             checks: Vec::new(),
             uniques: Vec::new(),
             write: true,
+            replaces: None,
         });
+        self.outbox.dropped.clear();
         self.relay.watch = true;
         self.relay
             .notice(&format!(
@@ -299,6 +316,7 @@ impl Session {
             checks: Vec::new(),
             uniques: Vec::new(),
             write: false,
+            replaces: None,
         };
         if setting.place == Place::Alone {
             return self.run_jobs(vec![pending], false).await;
@@ -394,7 +412,11 @@ impl Session {
                     ))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN, place).await? {
+            let paused = match place {
+                Place::Block => self.pause_without_snapshot(LOOK_AGAIN).await?,
+                _ => self.pause(LOOK_AGAIN, place).await?,
+            };
+            if let Err(report) = paused {
                 return Ok(Err(report));
             }
         }
@@ -430,6 +452,9 @@ impl Session {
 
     /// A statement that would run against what is not there yet.
     pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Outcome<()> {
+        if let Err(report) = self.meets_exchange(text).await? {
+            return Ok(Err(report));
+        }
         if let Err(report) = self.meets_pending_write(text).await? {
             return Ok(Err(report));
         }

@@ -171,7 +171,7 @@ impl Session {
                     *open = Open::Implicit;
                 }
                 // The message was looked at as a whole when nothing of it was waiting.
-                if self.outbox.is_awake()
+                if self.outbox.looks_on()
                     && self.relay.status == b'T'
                     && let Err(report) = self.needs_what_waits(bytes).await?
                 {

@@ -34,6 +34,8 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// Of the statement that is carried out.
+    pub(super) limits: super::conduct::Limits,
     /// It has been recognised as a migration tool's.
     pub(super) looked: bool,
     /// What waits for the client's COMMIT.
@@ -222,7 +224,7 @@ impl Session {
         if let Err(report) = self.at_ease().await? {
             return Ok(Err(report));
         }
-        self.relay.watch = self.outbox.is_awake();
+        self.relay.watch = self.outbox.looks_on();
         self.needs_what_waits(text).await
     }
 
