@@ -25,6 +25,7 @@ mod journal;
 mod judge;
 mod login;
 mod outbox;
+mod pace;
 mod readiness;
 mod relay;
 mod responses;
