@@ -412,7 +412,10 @@ impl Seat {
         let Some(watch) = watch.as_mut() else { return };
         watch.looks += 1;
         let behind = waiters.iter().filter(|waiter| waiter.blocked_by.contains(&pid));
-        watch.behind = Some((Instant::now(), behind.map(|waiter| waiter.waited_ms).fold(0.0, f64::max)));
+        watch.behind = Some((
+            Instant::now(),
+            behind.map(|waiter| waiter.waited_ms).fold(0.0, f64::max),
+        ));
         for waiter in waiters.iter().filter(|waiter| waiter.pid != pid) {
             let behind = waiter.blocked_by.contains(&pid);
             if !behind && (waiter.database != database || !watch.relations.contains(&waiter.relation)) {

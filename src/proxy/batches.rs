@@ -13,9 +13,10 @@ use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::batches::{Batches, Key, Move, Range};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range};
 use crate::plan::jobs;
 use crate::plan::policy::Backfill;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,10 @@ pub(super) struct Course {
     pub last: Option<Key>,
     /// The greatest key at the start: rows beyond it were inserted later.
     pub upper: Key,
+    /// The keys that are left, where they were looked for first.
+    listed: Option<VecDeque<Key>>,
+    /// How many keys there are to pass, as far as is known.
+    keys_all: Option<f64>,
     /// Settings that the job began with and this session has not.
     pub settings: Vec<(String, String)>,
     /// Rows and keys of earlier runs.
@@ -67,6 +72,8 @@ impl Course {
             keys: 0,
             last: None,
             upper,
+            listed: None,
+            keys_all: None,
             settings: Vec::new(),
             earlier: (0, 0),
             pace: Pace::new(policy),
@@ -82,14 +89,18 @@ impl Course {
         (self.rows - self.earlier.0) as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
+    fn all(&self, batches: &Batches) -> Option<f64> {
+        self.keys_all.or(batches.keys_estimated)
+    }
+
     /// From 0 to 1, by keys that were passed.
     fn done(&self, batches: &Batches) -> Option<f64> {
-        let all = batches.keys_estimated.filter(|all| *all > 0.0)?;
+        let all = self.all(batches).filter(|all| *all > 0.0)?;
         Some((self.keys as f64 / all).min(1.0))
     }
 
     fn left_s(&self, batches: &Batches) -> Option<f64> {
-        let all = batches.keys_estimated.filter(|all| *all > self.keys as f64)?;
+        let all = self.all(batches).filter(|all| *all > self.keys as f64)?;
         self.pace.left_s(Instant::now(), self.keys, all - self.keys as f64)
     }
 
@@ -106,7 +117,7 @@ impl Course {
 
     fn progress_text(&self, batches: &Batches) -> String {
         let mut text = self.done_text(batches);
-        if let (Some(done), Some(all)) = (self.done(batches), batches.keys_estimated) {
+        if let (Some(done), Some(all)) = (self.done(batches), self.all(batches)) {
             text.push_str(&format!(", about {:.0} % of {all:.0}", 100.0 * done));
         }
         if let Some(left_s) = self.left_s(batches) {
@@ -126,9 +137,13 @@ pub(super) struct Limits {
 /// What came of one try.
 enum Tried {
     /// Whether others waited for its rows at its end.
-    Done { others_waited: bool },
+    Done {
+        others_waited: bool,
+    },
     /// It was cancelled, and nothing of it is left.
-    TooLong { others_waited: bool },
+    TooLong {
+        others_waited: bool,
+    },
     Failed(Report),
 }
 
@@ -153,6 +168,9 @@ impl Session {
                 tag: Some(format!("{} {rows}", batches.verb)),
             }))
         };
+        for note in &batches.notes {
+            self.relay.notice(note).await?;
+        }
         let mut course = match self.begin_job(batches, setting).await? {
             Ok(Begun::At(course)) => *course,
             Ok(Begun::NothingThere) => {
@@ -230,6 +248,11 @@ impl Session {
             Ok(ms) => Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).unwrap_or_default()),
             Err(report) => return Ok(Err(report)),
         };
+        if batches.collects
+            && let Err(report) = self.collect(batches, setting, course).await?
+        {
+            return Ok(Err(report));
+        }
         course.pace.passed(Instant::now(), course.keys);
         loop {
             if let Err(report) = self.wait_gently(policy, &mut gentle, course.job).await? {
@@ -339,8 +362,60 @@ impl Session {
         }
     }
 
+    /// Looks for the keys that are meant, if these are few and found soon: then the rest of the table is never read.
+    async fn collect(&mut self, batches: &Batches, setting: Setting<'_>, course: &mut Course) -> Outcome<()> {
+        const TIME_MAX: Duration = Duration::from_secs(5);
+        let own = Some(course.statement_timeout).filter(|own| !own.is_zero());
+        let timeout = own.map_or(TIME_MAX, |own| own.min(TIME_MAX));
+        let mut set: Vec<(&str, String)> = course
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        set.extend([
+            ("jit", "off".to_string()),
+            ("extra_float_digits", "1".into()),
+            ("statement_timeout", format!("{}ms", timeout.as_millis())),
+        ]);
+        let ask = setting
+            .parameters
+            .ask(batches.collect_sql(course.last.as_ref(), &course.upper));
+        let asks = [Ask::set_local_all(&set), ask];
+        let rows = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Ok(mut answers) => answers.pop().unwrap_or_default().rows,
+            Err(report) if self.cancel.take() => return Ok(Err(report)),
+            // Then the table is walked from end to end.
+            Err(report) if report.sqlstate() == "57014" => return Ok(Ok(())),
+            Err(report) => return Ok(Err(report)),
+        };
+        if rows.len() > COLLECTED_MAX {
+            return Ok(Ok(()));
+        }
+        let keys: Option<VecDeque<Key>> = rows.into_iter().map(|row| row.into_iter().collect()).collect();
+        let Some(keys) = keys else { return Ok(Ok(())) };
+        if let Some(report) = keys.iter().find_map(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
+        course.keys_all = Some((course.keys + keys.len() as u64) as f64);
+        course.listed = Some(keys);
+        Ok(Ok(()))
+    }
+
     /// Where the next batch ends, read without a lock.
     async fn next_range(&mut self, batches: &Batches, course: &Course) -> Outcome<Range> {
+        if let Some(listed) = &course.listed {
+            let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
+            let end = match only.last() {
+                Some(last) if only.len() < listed.len() => last.clone(),
+                _ => course.upper.clone(),
+            };
+            return Ok(Ok(Range {
+                after: course.last.clone(),
+                end,
+                keys: only.len() as u64,
+                only: Some(only),
+            }));
+        }
         let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.pace.size);
         let asks = [settings(batches, course, None), Ask::new(sql)];
         let row = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
@@ -355,6 +430,7 @@ impl Session {
             after: course.last.clone(),
             keys: course.pace.size,
             end: end.unwrap_or_else(|| course.upper.clone()),
+            only: None,
         }))
     }
 
@@ -402,6 +478,9 @@ impl Session {
         let (answers, stopped) = self.ask_watched(&asks, others_wait_max).await?;
         let mut answers = match answers {
             Ok(answers) => answers,
+            Err(report) if report.message().contains(KEY_MOVED) => {
+                return Ok(Tried::Failed(key_moved(batches)));
+            }
             Err(report) if report.sqlstate() != "57014" => return Ok(Tried::Failed(report)),
             Err(_) if stopped => return Ok(Tried::TooLong { others_waited: true }),
             Err(_) if begun.elapsed() >= deadline && limits.statement_timeout == deadline => {
@@ -434,6 +513,9 @@ impl Session {
         course.batches += 1;
         course.keys += range.keys;
         course.last = Some(range.end.clone());
+        if let Some(listed) = &mut course.listed {
+            listed.drain(..(range.keys as usize).min(listed.len()));
+        }
         if !answer.frames.is_empty() {
             course.described = true;
             self.relay.tell(&answer.frames).await?;
@@ -479,7 +561,10 @@ impl Session {
         }
         if stopped && answers.is_ok() {
             // The signal may come late, and is not meant for the next statement.
-            let _ = self.relay.ask(&[Ask::new("SELECT")], Closing::Sync, Hears::Nothing).await?;
+            let _ = self
+                .relay
+                .ask(&[Ask::new("SELECT")], Closing::Sync, Hears::Nothing)
+                .await?;
         }
         Ok((answers, stopped))
     }
@@ -523,6 +608,18 @@ pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits
     };
     let all: Vec<(&str, String)> = kept.chain(own).chain(last).collect();
     Ask::set_local_all(&all)
+}
+
+/// The server has undone the batch.
+fn key_moved(batches: &Batches) -> Report {
+    let message = format!(
+        "lockkeeper: a trigger of {} changes the key ({}), by which the batches walk through the table: rows could be changed more \
+         than once",
+        batches.relation,
+        batches.key_columns().join(", ")
+    );
+    // feature_not_supported
+    Report::error("0A000", &message)
 }
 
 /// A single row has had all the time there is.

@@ -36,6 +36,7 @@ mod shapes;
 mod shows;
 mod startup;
 mod stream;
+mod surroundings;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;

@@ -210,7 +210,9 @@ mod tests {
         for expect in [25_000, 50_000, 50_000] {
             check(&policy, 1, expect);
         }
-        for expect in [25_000, 12_500, 6_250, 3_125, 1_562, 781, 390, 195, 97, 48, 24, 12, 6, 3, 1, 1] {
+        for expect in [
+            25_000, 12_500, 6_250, 3_125, 1_562, 781, 390, 195, 97, 48, 24, 12, 6, 3, 1, 1,
+        ] {
             check(&policy, 60_000, expect);
         }
         policy.batch_target_ms = 0;
