@@ -15,8 +15,6 @@ const QUERY: &str = include_str!("surroundings.sql");
 
 /// Below this a table is read so quickly that nobody notices.
 const SLOW_BYTES: u64 = 1 << 20;
-/// What a server reads of a table in memory in a second, about.
-const BYTES_A_SECOND: f64 = 1e9;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Surroundings {
@@ -203,16 +201,8 @@ impl Surroundings {
                 key.columns
             )
         };
-        self.slow().map(note).collect()
-    }
-
-    fn slow(&self) -> impl Iterator<Item = &Unindexed> {
-        self.unindexed.iter().filter(|key| key.bytes >= SLOW_BYTES)
-    }
-
-    /// How long so many rows would take for that reason, at the least.
-    pub fn seconds(&self, rows: f64) -> f64 {
-        rows * self.slow().map(|key| key.bytes as f64 / BYTES_A_SECOND).sum::<f64>()
+        let slow = self.unindexed.iter().filter(|key| key.bytes >= SLOW_BYTES);
+        slow.map(note).collect()
     }
 }
 
