@@ -1139,7 +1139,7 @@ fn a_failing_row_stops_it(major: u32) {
     stage.direct(
         "UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t;
          CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late' USING ERRCODE = '23999'; END $$;
-         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1700)
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = '1700')
          EXECUTE FUNCTION late()",
     );
     let ran = stage.psql(&format!("{FILL};\n"));
@@ -1149,7 +1149,7 @@ fn a_failing_row_stops_it(major: u32) {
             .contains("1500 rows of public.t were changed and committed in 3 batches"),
         "{ran:?}"
     );
-    stage.direct("DROP TRIGGER late ON t");
+    stage.direct("DROP TRIGGER late ON changes");
     goes_on(&stage, FILL);
 }
 

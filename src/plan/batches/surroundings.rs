@@ -60,9 +60,14 @@ pub fn trial(statement: &Statement, types: &[String]) -> Option<Vec<String>> {
 
 /// A rule has no parameters: a NULL of the same type means the same operators and functions.
 fn without_parameters(text: &str, types: &[String]) -> Option<String> {
-    let tokens: Vec<ScanToken> = pg_query::scan_tokens(text).ok()?.into_iter().collect();
+    let is_parameter = |token: &ScanToken| token.token == Token::Param as i32;
+    let tokens: Vec<ScanToken> = pg_query::scan_tokens(text)
+        .ok()?
+        .into_iter()
+        .filter(is_parameter)
+        .collect();
     let mut made = text.to_string();
-    for token in tokens.iter().rev().filter(|token| token.token == Token::Param as i32) {
+    for token in tokens.iter().rev() {
         let range = token.start as usize..token.end as usize;
         let number: usize = text.get(range.clone())?.strip_prefix('$')?.parse().ok()?;
         let null = match number.checked_sub(1).and_then(|at| types.get(at)) {
