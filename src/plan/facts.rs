@@ -4,6 +4,7 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::ascii::decoded;
+use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::mentions::Mentions;
 use super::mixed;
@@ -518,6 +519,9 @@ pub struct Facts {
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
     pub estimated_rows: Option<f64>,
+    /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
+    #[serde(skip)]
+    pub surroundings: Option<Surroundings>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,

@@ -515,10 +515,21 @@ impl Session {
                 "",
             );
         };
-        let facts = match self.facts(statement, Closing::Sync).await? {
+        let mut facts = match self.facts(statement, Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };
+        let parameters = Parameters {
+            types: types.into(),
+            values: values.into(),
+            ..Parameters::default()
+        };
+        if kind == Kind::Write {
+            match self.surroundings(statement, &facts, Place::Alone, &parameters).await? {
+                Ok(found) => facts.surroundings = found,
+                Err(report) => return Ok(Err(report)),
+            }
+        }
         let Some(relation) = facts.target(statement).filter(|relation| relation.oid == job.relation) else {
             let path = job.settings.get("search_path").cloned().unwrap_or_default();
             return wrong(
@@ -536,11 +547,6 @@ impl Session {
                     "Its rows up to the last key stay as they are.",
                 );
             }
-        };
-        let parameters = Parameters {
-            types: types.into(),
-            values: values.into(),
-            ..Parameters::default()
         };
         let identity = jobs::identity(
             &batches.statement,

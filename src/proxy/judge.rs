@@ -13,7 +13,7 @@ use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
-use crate::plan::policy::Policy;
+use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
@@ -184,6 +184,12 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
+        if self.would_be_split(statement, &facts, &policy, place) {
+            match self.surroundings(statement, &facts, place, parameters).await? {
+                Ok(found) => facts.surroundings = found,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         match rules::attach_partition::question(statement, &facts, &policy) {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
             Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
@@ -281,6 +287,18 @@ impl Session {
                 Ok(verdict)
             }
         }
+    }
+
+    /// An UPDATE or DELETE that is carried out in batches, now or after the COMMIT, if that does the same.
+    fn would_be_split(&self, statement: &Statement, facts: &Facts, policy: &Policy, place: Place) -> bool {
+        let backfill = &policy.backfill;
+        let may = match place {
+            Place::Alone => true,
+            Place::Block => backfill.in_transaction == InTransaction::Defer,
+            Place::Pipeline => false,
+        };
+        let is_large = facts.estimated_rows.is_some_and(|rows| rows > backfill.rows_max as f64);
+        may && matches!(statement.kind, Kind::Write) && (is_large || facts.open_job.is_some())
     }
 
     /// In the client's encoding the server would take this text of ours for another one.
@@ -564,7 +582,7 @@ impl Session {
     }
 
     /// Several, in one transaction.
-    async fn ask_all_harmlessly(
+    pub(super) async fn ask_all_harmlessly(
         &mut self,
         asks: Vec<Ask>,
         place: Place,

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
@@ -209,6 +210,8 @@ pub struct Relay {
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
+    /// Woken when the client is seen to have gone while this proxy itself waits for the server.
+    pub left: Arc<Notify>,
     /// The server has heard that the client sends nothing more.
     server_told: bool,
     server_eof: bool,
@@ -276,6 +279,7 @@ impl Relay {
             channel_binding,
             group: Group::default(),
             client_eof: false,
+            left: Arc::new(Notify::new()),
             server_told: false,
             server_eof: false,
             server_deaf: false,
@@ -1069,7 +1073,10 @@ impl Relay {
     pub fn poll_watch_client(&mut self, cx: &mut Context<'_>) {
         while !self.client_eof && self.up.has_room() {
             match self.up.poll_read(&mut self.client, cx) {
-                Poll::Ready(Ok(0) | Err(_)) => self.client_eof = true,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.client_eof = true;
+                    self.left.notify_one();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => return,
             }

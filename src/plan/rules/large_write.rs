@@ -2,6 +2,7 @@
 
 use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
 use crate::plan::batches::Batches;
+use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::statement::Kind;
@@ -88,7 +89,13 @@ fn check(subject: &Subject) -> Option<Found> {
                 &table,
             )])
         }
-        Err(reason) => Remedy::None(Some(reason)),
+        Err(reason) => {
+            // Neither would do what the other says.
+            if job.is_none() {
+                hint = by_hand(verb, relation, subject.policy.backfill.batch_rows);
+            }
+            Remedy::None(Some(reason))
+        }
     };
     Some(Found {
         message,
@@ -97,6 +104,18 @@ fn check(subject: &Subject) -> Option<Found> {
         remedy,
         sqlstate: in_transaction.then_some("25001"),
     })
+}
+
+/// Where it cannot be done in batches, whoever sent it may know how to divide it.
+fn by_hand(verb: &str, relation: &Relation, rows: u64) -> String {
+    let limit = match relation.walking_key().is_some() && matches!(relation.kind, 'r' | 'p') {
+        true => format!(
+            " With a condition that leaves out the rows already done, {verb} … LIMIT {rows} can be repeated, each time in a transaction of \
+             its own, until fewer rows than that are affected."
+        ),
+        false => String::new(),
+    };
+    format!("If its rows may be changed by several statements, give each a condition that means a part of them.{limit}")
 }
 
 /// How large it is, is not known of a view or a foreign table.
