@@ -10,7 +10,7 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
-use crate::plan::jobs;
+use crate::plan::{jobs, outbox};
 use crate::plan::mixed;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
@@ -341,11 +341,17 @@ impl Session {
                 Target::Pinned => true,
                 // The table may have become small while a job was at work on it: then the whole question is asked.
                 Target::Small if relation.has_jobs && relation.kind == 'r' => {
-                    let asked = [Ask::new(jobs::any_of(relation.oid))];
-                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
-                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
-                        Err(report) => return Ok(Err(report)),
+                    let mut usable = false;
+                    for asked in [Ask::new(outbox::is_usable()), jobs::any_of(relation.oid).into()] {
+                        usable = match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
+                            Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
+                            Err(report) => return Ok(Err(report)),
+                        };
+                        if !usable {
+                            break;
+                        }
                     }
+                    !usable
                 }
                 Target::Small => true,
                 Target::Unknown => false,
