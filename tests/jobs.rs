@@ -217,14 +217,18 @@ fn a_database_s_owner_lends_himself_no_rights(major: u32) {
     ));
     // His own table is his own business, and init says whose it is.
     let made = lockkeeper(&stage, &role, &["init"], &[]).ok();
-    assert!(made.contains(&format!("only {role} and roles whose rights {role} has")), "{made}");
+    assert!(
+        made.contains(&format!("only {role} and roles whose rights {role} has")),
+        "{made}"
+    );
     let trap = "CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.proof VALUES (session_user); RETURN NEW; END $$";
     let forms = [
         "CREATE TRIGGER x BEFORE INSERT OR UPDATE ON lockkeeper.job FOR EACH ROW EXECUTE FUNCTION public.trap()",
         "CREATE TRIGGER x BEFORE INSERT OR UPDATE ON lockkeeper.job FOR EACH STATEMENT EXECUTE FUNCTION public.trap()",
         "CREATE RULE x AS ON INSERT TO lockkeeper.job DO ALSO INSERT INTO public.proof VALUES (session_user)",
         "ALTER TABLE lockkeeper.job RENAME TO kept; CREATE VIEW lockkeeper.job AS SELECT * FROM lockkeeper.kept; \
-         CREATE RULE x AS ON INSERT TO lockkeeper.job DO INSTEAD INSERT INTO public.proof VALUES (session_user)",
+         CREATE RULE x AS ON INSERT TO lockkeeper.job DO INSTEAD INSERT INTO public.proof VALUES (session_user); \
+         COMMENT ON VIEW lockkeeper.job IS 'lockkeeper jobs, version 2'",
         // A job that was never a superuser's.
         "ALTER TABLE lockkeeper.job DISABLE ROW LEVEL SECURITY; INSERT INTO lockkeeper.job (kind, owner, identity, state, statement, relation, details) \
          SELECT 'deferred', 'postgres', 'x', 'failed', 'x', 't'::regclass, jsonb_build_object('schema', 'public', 'table', 't', 'steps', \
@@ -279,7 +283,10 @@ fn nobody_forges_or_stops_another_s_jobs(major: u32) {
         "CREATE TRIGGER x BEFORE INSERT ON lockkeeper.job FOR EACH ROW EXECUTE FUNCTION gate()",
     ] {
         // Since PostgreSQL 16 a right to insert is enough for ROW EXCLUSIVE, on the table and not on its columns.
-        let said = stage.direct_args(&["-v", "ON_ERROR_STOP=0"], &format!("SET SESSION AUTHORIZATION {role};\nBEGIN;\n{forged};\n"));
+        let said = stage.direct_args(
+            &["-v", "ON_ERROR_STOP=0"],
+            &format!("SET SESSION AUTHORIZATION {role};\nBEGIN;\n{forged};\n"),
+        );
         assert!(said.stderr.contains("permission denied"), "{forged}: {said:?}");
     }
     let mut locks = String::new();
@@ -290,14 +297,22 @@ fn nobody_forges_or_stops_another_s_jobs(major: u32) {
         locks.push_str(&format!("SELECT pg_advisory_lock({class}, 't'::regclass::int);"));
     }
     runs(async {
-        let stranger = stage.connect_direct().await;
-        let as_role = format!("SET SESSION AUTHORIZATION {role}");
-        stranger.client.batch_execute(&as_role).await.unwrap();
-        stranger.client.batch_execute(&locks).await.unwrap();
+        // Who has logged in as that role, not a superuser who plays it.
+        let target = format!(
+            "host=127.0.0.1 port={} user={role} dbname={}",
+            stage.cluster.port(),
+            stage.database
+        );
+        let (stranger, served) = tokio_postgres::connect(&target, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(served);
+        stranger.batch_execute(&locks).await.unwrap();
         let connection = stage.connect().await;
         let done = connection.client.execute(COUNT_UP, &[]).await;
         assert_eq!(done.unwrap(), 1000);
-        let done = connection.client.batch_execute("BEGIN; CREATE INDEX by_n ON t (n); COMMIT").await;
+        let done = connection
+            .client
+            .batch_execute("BEGIN; CREATE INDEX by_n ON t (n); COMMIT")
+            .await;
         done.unwrap();
     });
     answers(&stage, "SELECT count(*) FROM lockkeeper.job WHERE state = 'done'", "2");
@@ -311,7 +326,12 @@ fn an_older_table_is_brought_up_to_date(major: u32) {
     let now = include_str!("../src/plan/jobs.sql");
     let old: String = now
         .lines()
-        .filter(|line| !line.contains("run_by oid") && !line.contains("run_key bigint") && !line.contains("run_key IS") && !line.contains("run_by IS"))
+        .filter(|line| {
+            !line.contains("run_by oid")
+                && !line.contains("run_key bigint")
+                && !line.contains("run_key IS")
+                && !line.contains("run_by IS")
+        })
         .map(|line| match line.starts_with("GRANT SELECT, INSERT (") {
             true => "GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.job TO PUBLIC;\n".to_string(),
             false => format!("{}\n", line.replace("jobs, version 2", "jobs, version 1")),
@@ -344,18 +364,34 @@ fn a_dump_s_row_security_off(major: u32) {
     let role = format!("{}_app", stage.database);
     stage.direct(TABLE);
     lockkeeper(&stage, "postgres", &["init"], &[]).ok();
-    stage.direct(&format!("CREATE ROLE {role} LOGIN; ALTER TABLE t OWNER TO {role}; GRANT CREATE ON SCHEMA public TO {role}"));
+    stage.direct(&format!(
+        "CREATE ROLE {role} LOGIN; ALTER TABLE t OWNER TO {role}; GRANT CREATE ON SCHEMA public TO {role}"
+    ));
     let script = "SET row_security = off;\nCREATE TABLE copied (a int);\nCOPY copied FROM stdin;\n1\n2\n\\.\n\
                   ALTER TABLE copied ADD COLUMN b int;\nCREATE INDEX by_n ON t (n);\nBEGIN;\nCREATE INDEX by_name ON t (name);\nCOMMIT;\n\
                   UPDATE t SET n = n + 1;\nSHOW row_security;\n";
     let said = psql_as(&stage, &role, script).ok();
-    assert_eq!(said, "SET\nSET\nCREATE TABLE\nCOPY 2\nALTER TABLE\nCREATE INDEX\nBEGIN\nCREATE INDEX\nCOMMIT\nUPDATE 1000\noff\n");
-    answers(&stage, "SELECT string_agg(DISTINCT state || ' ' || (settings ->> 'row_security'), ', ') FROM lockkeeper.job", "done off");
+    assert_eq!(
+        said,
+        "SET\nSET\nCREATE TABLE\nCOPY 2\nALTER TABLE\nCREATE INDEX\nBEGIN\nCREATE INDEX\nCOMMIT\nUPDATE 1000\noff\n"
+    );
+    answers(
+        &stage,
+        "SELECT string_agg(DISTINCT state || ' ' || (settings ->> 'row_security'), ', ') FROM lockkeeper.job",
+        "done off",
+    );
     stage.direct("ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (id > 0)");
     let refused = psql_as(&stage, &role, "SET row_security = off;\nUPDATE t SET n = n + 1;\n");
-    assert!(refused.stderr.contains("would be affected by row-level security policy"), "{refused:?}");
+    assert!(
+        refused
+            .stderr
+            .contains("would be affected by row-level security policy"),
+        "{refused:?}"
+    );
     answers(&stage, "SELECT sum(n) FROM t", "1000");
-    stage.direct(&format!("ALTER TABLE t OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"));
+    stage.direct(&format!(
+        "ALTER TABLE t OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+    ));
 }
 
 fn roles_see_their_own_jobs_only(major: u32) {

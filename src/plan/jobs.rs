@@ -71,17 +71,26 @@ pub const UNGUARD: &str =
 /// What a guard's error says of the table.
 pub fn distrust_in(sqlstate: &str, message: &str) -> Option<String> {
     let (_, why) = message.split_once(DISTRUST).filter(|_| sqlstate == "22P02")?;
-    Some(why.trim_end_matches(['"', '\u{bb}', '\u{201c}', '\u{201d}', '\'', '\u{ab}', ' ']).to_string())
+    Some(
+        why.trim_end_matches(['"', '\u{bb}', '\u{201c}', '\u{201d}', '\'', '\u{ab}', ' '])
+            .to_string(),
+    )
 }
 
 /// Of the answer to [`TRUST`] of a connection of our own: why the table is of no use.
 pub fn out_of_use(answer: Option<&str>, database: &str) -> Option<String> {
     let Some(answer) = answer else {
-        return Some(format!("there is no table lockkeeper.job in {database}; lockkeeper init creates it"));
+        return Some(format!(
+            "there is no table lockkeeper.job in {database}; lockkeeper init creates it"
+        ));
     };
     let table: JobTable = match serde_json::from_str(answer) {
         Ok(table) => table,
-        Err(error) => return Some(format!("what the server says of lockkeeper.job cannot be read: {error}")),
+        Err(error) => {
+            return Some(format!(
+                "what the server says of lockkeeper.job cannot be read: {error}"
+            ));
+        }
     };
     if is_old(&table.comment) {
         return Some("lockkeeper.job is of an older version; lockkeeper init brings it up to date".into());
@@ -389,7 +398,7 @@ fn goes_on(j: &str) -> String {
         "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid = {j}.backend_pid \
          AND l.classid::pg_catalog.int8 = ({j}.run_key >> 32) & 4294967295 AND l.objid::pg_catalog.int8 = {j}.run_key & 4294967295 \
          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-         AND (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(coalesce({j}.backend_pid, -1)) a) = {j}.run_by)"
+         AND (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(coalesce({j}.backend_pid, 0)) a) = {j}.run_by)"
     )
 }
 
@@ -443,7 +452,9 @@ pub fn begin(id: i64, upper: &[String]) -> JobSql {
 
 /// Takes the row for the rest of the transaction and tells its state and how many batches it counts.
 pub fn hold(id: i64) -> JobSql {
-    JobSql(format!("SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE"))
+    JobSql(format!(
+        "SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE"
+    ))
 }
 
 /// True as long as the job is as this session left it; within a transaction that holds the row.
@@ -487,7 +498,9 @@ pub fn give_up(id: i64) -> JobSql {
 
 /// The client has been told.
 pub fn answered(id: i64) -> JobSql {
-    JobSql(format!("UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'"))
+    JobSql(format!(
+        "UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'"
+    ))
 }
 
 /// Rows of JSON for people and programs, the newest last: all unfinished ones and, if asked, the others; or one.

@@ -352,7 +352,9 @@ pub fn progress(id: i64, done: usize) -> JobSql {
 
 /// One boolean: whether nobody has paused or cancelled it.
 pub fn goes_on(id: i64) -> JobSql {
-    JobSql::new(format!("SELECT EXISTS (SELECT FROM lockkeeper.job WHERE id = {id} AND owner = current_user AND state = 'running')"))
+    JobSql::new(format!(
+        "SELECT EXISTS (SELECT FROM lockkeeper.job WHERE id = {id} AND owner = current_user AND state = 'running')"
+    ))
 }
 
 pub fn finish(id: i64, state: &str) -> JobSql {

@@ -390,7 +390,10 @@ impl Session {
         let probe = course.job.map(|_| {
             let (schema, table) = &batches.names;
             let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
-            [Ask::new(jobs::UNGUARD), Ask::new(format!("SELECT FROM {table} LIMIT 0"))]
+            [
+                Ask::new(jobs::UNGUARD),
+                Ask::new(format!("SELECT FROM {table} LIMIT 0")),
+            ]
         });
         asks.extend(probe.into_iter().flatten());
         if course.sees_waiters {
@@ -457,7 +460,9 @@ impl Session {
 pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Option<u64>) -> Ask {
     let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
         // The batch itself runs with `on`, see there.
-        "row_security" if course.job.is_some() && lock_timeout_ms.is_some() => ("lockkeeper.row_security", value.clone()),
+        "row_security" if course.job.is_some() && lock_timeout_ms.is_some() => {
+            ("lockkeeper.row_security", value.clone())
+        }
         name => (name, value.clone()),
     });
     let own = batches

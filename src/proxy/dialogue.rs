@@ -169,7 +169,10 @@ impl Relay {
         Ok(match answers {
             Ok(answers) => Ok(answers.into_iter().skip(guards.len()).take(asks.len()).collect()),
             Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
-                Some(why) => Report::error("55000", &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}")),
+                Some(why) => Report::error(
+                    "55000",
+                    &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
+                ),
                 None => report,
             }),
         })

@@ -10,7 +10,6 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
-use crate::plan::{jobs, outbox};
 use crate::plan::mixed;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
@@ -18,6 +17,7 @@ use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
+use crate::plan::{jobs, outbox};
 use bytes::Bytes;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.

@@ -408,7 +408,10 @@ impl Session {
         };
         let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
         // Another session may have begun to make it: then the wait is for that one's end, and what it has made is found.
-        let mut asks = vec![Ask::set_local("lock_timeout", &limit), Ask::new("SAVEPOINT lockkeeper_job")];
+        let mut asks = vec![
+            Ask::set_local("lock_timeout", &limit),
+            Ask::new("SAVEPOINT lockkeeper_job"),
+        ];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
         asks.push(Ask::new("RELEASE SAVEPOINT lockkeeper_job"));
         let created = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
