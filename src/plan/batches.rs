@@ -634,9 +634,8 @@ mod tests {
             relations: vec![target.clone(), other("u", 'r', 30), other("v", 'v', 31)],
             functions,
             jobs: Some(crate::plan::facts::JobTable {
-                comment: "lockkeeper jobs, version 1".into(),
-                owner: "postgres".into(),
-                trusted: true,
+                comment: "lockkeeper jobs, version 2".into(),
+                distrust: None,
                 usable: true,
             }),
             ..Facts::default()

@@ -102,6 +102,7 @@ impl Request {
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
             ("{column_users}", column_users.to_owned()),
+            ("{jobs}", super::jobs::TRUST.to_owned()),
         ];
         filled(CATALOG_QUERY.trim_end(), &values)
     }
@@ -510,7 +511,7 @@ pub struct Facts {
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
-    /// The role may create it so that others trust it: a superuser or the database's owner.
+    /// The role may create it so that it can be used: a superuser, or the database's owner for himself.
     #[serde(default)]
     pub may_create_jobs: bool,
     pub relations: Vec<Relation>,
@@ -743,9 +744,8 @@ pub struct RowSecurity {
 pub struct JobTable {
     /// What tells its version.
     pub comment: String,
-    pub owner: String,
-    /// It belongs to a superuser, to the database's owner or to the role itself: a trigger on it would be theirs.
-    pub trusted: bool,
+    /// Why the session must not use it.
+    pub distrust: Option<String>,
     /// The role may read and write it.
     pub usable: bool,
 }

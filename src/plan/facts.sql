@@ -129,17 +129,12 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
   'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'time_zone', pg_catalog.current_setting('TimeZone'),
-  'jobs', (SELECT pg_catalog.json_build_object(
-      'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
-      'owner', o.rolname,
-      'trusted', o.rolsuper OR o.rolname = current_user OR o.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
-      'usable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-    WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'),
+  'jobs', ({jobs}),
   -- Whoever else made it would be trusted by nobody.
-  'may_create_jobs', (SELECT r.rolsuper OR r.oid = d.datdba FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
+  'may_create_jobs', (SELECT (r.rolsuper OR (r.oid = d.datdba AND current_user = session_user))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
+        WHERE n.nspname = 'lockkeeper' AND o.oid <> r.oid AND NOT o.rolsuper)
+    FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
   'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),

@@ -16,6 +16,7 @@ use crate::plan::Place;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range};
 use crate::plan::jobs;
 use crate::plan::policy::Backfill;
+use crate::plan::splice::quote_ident;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -203,10 +204,8 @@ impl Session {
             Err(broken) => {
                 if let (Some(job), Broken::Client(_)) = (course.job, &broken) {
                     // The server is still there, and whoever looks at the job shall see why it stopped.
-                    let asks = [
-                        Ask::new(jobs::stop(job, "paused", "the client went away")),
-                        Ask::new(jobs::unlock(job)),
-                    ];
+                    let stop = jobs::stop(job, "paused", "the client went away").into();
+                    let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
                     let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
                 }
                 return Err(broken);
@@ -217,10 +216,8 @@ impl Session {
                 "57014" | "57P01" | "55P03" | "40P01" | "40001" => "paused",
                 _ => "failed",
             };
-            let asks = [
-                Ask::new(jobs::stop(job, state, &ended.message())),
-                Ask::new(jobs::unlock(job)),
-            ];
+            let stop = jobs::stop(job, state, &ended.message()).into();
+            let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
             if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 tracing::warn!(
                     session = self.who.session,
@@ -460,7 +457,7 @@ impl Session {
             },
         };
         let mut asks = vec![settings(batches, course, Some(limits))];
-        asks.extend(course.job.map(|job| Ask::new(jobs::hold(job))));
+        asks.extend(course.job.map(|job| Ask::from(jobs::hold(job))));
         let mut ask = setting.parameters.ask(batches.batch_sql(range, job, lock_first));
         if batches.returns {
             ask.delivers = Some(Deliver {
@@ -470,6 +467,17 @@ impl Session {
             });
         }
         asks.push(ask);
+        // The job's row is moved under row-level security whatever the client has set. With `off` the server would refuse to leave
+        // rows out for it: that it did not is asked of it before the batch is committed.
+        let probe = course.job.map(|_| {
+            let (schema, table) = &batches.names;
+            let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
+            [
+                Ask::new(jobs::UNGUARD),
+                Ask::new(format!("SELECT FROM {table} LIMIT 0")),
+            ]
+        });
+        asks.extend(probe.into_iter().flatten());
         if course.sees_waiters {
             asks.push(Ask::new(OTHERS_WAIT));
         }
@@ -489,6 +497,9 @@ impl Session {
             Err(report) => return Ok(Tried::Failed(report)),
         };
         let others_waited = course.sees_waiters && answers.pop().is_some_and(|answer| answer.value() == Some("t"));
+        if course.job.is_some() {
+            answers.truncate(answers.len().saturating_sub(2));
+        }
         let answer = answers.pop().unwrap_or_default();
         if let Some(job) = course.job {
             let held = answers.pop().unwrap_or_default();
@@ -589,10 +600,11 @@ impl Session {
 
 /// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
 pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
-    let kept = course
-        .settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.clone()));
+    let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
+        // The batch itself runs with `on`, see there.
+        "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),
+        name => (name, value.clone()),
+    });
     let own = batches
         .settings()
         .iter()

@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -21,6 +22,35 @@ pub struct Ask {
     pub types: Bytes,
     pub parameters: Bytes,
     pub delivers: Option<Deliver>,
+    /// It reads or writes `lockkeeper.job`: whether that can be trusted is asked first, in the same transaction.
+    pub of_jobs: bool,
+}
+
+impl From<JobSql> for Ask {
+    fn from(sql: JobSql) -> Ask {
+        (&sql).into()
+    }
+}
+
+impl From<&JobSql> for Ask {
+    fn from(sql: &JobSql) -> Ask {
+        Ask {
+            of_jobs: true,
+            ..Ask::new(sql.text())
+        }
+    }
+}
+
+impl From<&str> for Ask {
+    fn from(sql: &str) -> Ask {
+        Ask::new(sql)
+    }
+}
+
+impl From<&String> for Ask {
+    fn from(sql: &String) -> Ask {
+        Ask::new(sql)
+    }
 }
 
 /// The rows of a statement are the client's: kept as they came, less our own columns at their end.
@@ -125,6 +155,32 @@ pub enum Hears<'a> {
 impl Relay {
     /// Runs statements one after the other up to the first error. The outer error means that the session is over.
     pub async fn ask(
+        &mut self,
+        asks: &[Ask],
+        closing: Closing,
+        hears: Hears<'_>,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        if !asks.iter().any(|ask| ask.of_jobs) {
+            return self.ask_all(asks, closing, hears).await;
+        }
+        let guards = jobs::guards().map(Ask::new);
+        let restore = self.status != b'I' || closing == Closing::Flush;
+        let restore = restore.then(|| Ask::new(jobs::UNGUARD));
+        let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
+        let answers = self.ask_all(&guarded, closing, hears).await?;
+        Ok(match answers {
+            Ok(answers) => Ok(answers.into_iter().skip(guards.len()).take(asks.len()).collect()),
+            Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
+                Some(why) => Report::error(
+                    "55000",
+                    &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
+                ),
+                None => report,
+            }),
+        })
+    }
+
+    async fn ask_all(
         &mut self,
         asks: &[Ask],
         closing: Closing,

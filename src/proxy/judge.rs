@@ -10,7 +10,6 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
-use crate::plan::jobs;
 use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
@@ -19,6 +18,7 @@ use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
+use crate::plan::{jobs, outbox};
 use bytes::Bytes;
 use std::time::Instant;
 
@@ -390,11 +390,17 @@ impl Session {
                 Target::Pinned => true,
                 // The table may have become small while a job was at work on it: then the whole question is asked.
                 Target::Small if relation.has_jobs && relation.kind == 'r' => {
-                    let asked = [Ask::new(jobs::any_of(relation.oid))];
-                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
-                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
-                        Err(report) => return Ok(Err(report)),
+                    let mut usable = false;
+                    for asked in [Ask::new(outbox::is_usable()), jobs::any_of(relation.oid).into()] {
+                        usable = match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
+                            Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
+                            Err(report) => return Ok(Err(report)),
+                        };
+                        if !usable {
+                            break;
+                        }
                     }
+                    !usable
                 }
                 Target::Small => true,
                 Target::Unknown => false,

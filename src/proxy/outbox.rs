@@ -16,7 +16,7 @@ use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::Batches;
-use crate::plan::jobs::{self, Access};
+use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::outbox::behind::uses_rows;
 use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::prove::{Check, Index};
@@ -85,7 +85,7 @@ impl Outbox {
 impl Session {
     /// The role's unfinished deferred jobs.
     pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Outcome<Vec<Waiting>> {
-        let asked = [Ask::new(outbox::waiting(ids))];
+        let asked = [outbox::waiting(ids).into()];
         let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
@@ -266,7 +266,7 @@ impl Session {
     }
 
     /// Its ID.
-    async fn insert_job(&mut self, access: &Access, sql: String, policy: &Policy) -> Outcome<i64> {
+    async fn insert_job(&mut self, access: &Access, sql: JobSql, policy: &Policy) -> Outcome<i64> {
         if *access == Access::Create
             && let Err(report) = self.create_job_table_within(policy).await?
         {
@@ -429,24 +429,33 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
-        let begin = [
+        // Another session may have begun to make it: then the wait is for that one's end, and what it has made is found.
+        let mut asks = vec![
             Ask::set_local("lock_timeout", &limit),
-            Ask::new(jobs::creation_lock()),
-            Ask::new(jobs::COMMENT_QUERY),
+            Ask::new("SAVEPOINT lockkeeper_job"),
         ];
-        let there = match self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers.last().is_some_and(|answer| answer.value().is_some()),
-            Err(report) => return Ok(Err(report)),
+        asks.extend(jobs::create_statements().into_iter().map(Ask::new));
+        asks.push(Ask::new("RELEASE SAVEPOINT lockkeeper_job"));
+        let created = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Err(report) if jobs::was_first(&report.sqlstate()) => {
+                let back = [
+                    Ask::new("ROLLBACK TO SAVEPOINT lockkeeper_job"),
+                    Ask::new("RELEASE SAVEPOINT lockkeeper_job"),
+                ];
+                match self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
+                    Ok(_) => self.job_table_is_there().await?,
+                    Err(report) => Err(report),
+                }
+            }
+            created => created.map(|_| ()),
         };
-        let mut asks: Vec<Ask> = match there {
-            true => Vec::new(),
-            false => jobs::create_statements().into_iter().map(Ask::new).collect(),
-        };
-        asks.push(Ask::set_local("lock_timeout", &before));
-        Ok(self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+        match created {
+            Ok(()) => Ok(self.value(Ask::set_local("lock_timeout", &before)).await?.map(|_| ())),
+            Err(report) => Ok(Err(report)),
+        }
     }
 
-    async fn asks_true(&mut self, sql: &str) -> Outcome<bool> {
+    async fn asks_true(&mut self, sql: impl Into<Ask>) -> Outcome<bool> {
         Ok(self.value(sql).await?.map(|value| value.as_deref() == Some("t")))
     }
 

@@ -42,6 +42,8 @@ pub struct Session {
     pub(super) outbox: Outbox,
     /// Jobs that are done, and whose client is about to hear so.
     pub(super) unanswered: Vec<i64>,
+    /// Of jobs that this session runs: the keys of their advisory locks.
+    pub(super) job_keys: std::collections::HashMap<i64, i64>,
     pub(super) uncommitted: Option<Uncommitted>,
 }
 

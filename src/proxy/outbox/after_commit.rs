@@ -314,7 +314,7 @@ impl Session {
             return Ok(Err(report));
         }
         let outcome = self.run_locked(job.id, setting).await;
-        let unlocked = self.value(&jobs::unlock(job.id)).await;
+        let unlocked = self.let_go_job(job.id).await;
         let outcome = outcome?;
         // A lock that stays is let go with the session.
         let _ = unlocked?;
