@@ -16,6 +16,7 @@ mod text;
 mod tool;
 
 use crate::plan::batches::{Target, expected_rows, target};
+use crate::plan::body;
 use crate::plan::facts::{Facts, planned_rows};
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -344,6 +345,17 @@ impl Checker<'_, '_> {
             && matches!(statement.kind, Kind::MixedWrite)
         {
             facts.estimated_rows = live.explain(statement)?.as_deref().and_then(mixed::changed_rows);
+        }
+        if let Some(live) = &mut self.live
+            && matches!(statement.node, NodeEnum::DoStmt(_))
+        {
+            for inner in body::of(&statement.node).unwrap_or_default().statements {
+                let rows = match inner.kind {
+                    Kind::Write | Kind::MixedWrite => live.explain(&inner)?.as_deref().and_then(mixed::changed_rows),
+                    _ => None,
+                };
+                facts.rows_within.push(rows);
+            }
         }
         Ok(facts)
     }

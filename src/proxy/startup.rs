@@ -362,6 +362,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         raced: false,
         unanswered: Vec::new(),
         uncommitted: None,
+        notices: Default::default(),
+        judging: None,
         looked: false,
         outbox: Default::default(),
     };
