@@ -442,6 +442,7 @@ fn unparsed(error: &Unreadable, source: &Source, sql: &str, start: usize, policy
         Unreadable::Encoding => "is not valid UTF-8".to_string(),
         Unreadable::TooLarge => "is too large or too deeply nested to be judged".to_string(),
         Unreadable::Syntax(message) => format!("cannot be read: {message}"),
+        Unreadable::Name(name) => format!("has an identifier that the server reads otherwise: {name}"),
     };
     let hint = if has_psql_variable(sql) {
         "it has a psql variable (:name), whose value is not known here: check what psql would send"

@@ -304,3 +304,36 @@ fn deep_expressions_are_judged_like_others() {
         assert_eq!(stage.psql("SELECT 1").ok().trim(), "1");
     }
 }
+
+/// A server of another encoding cuts and folds identifiers otherwise than the grammar does in UTF-8.
+#[test]
+fn identifiers_are_the_server_s() {
+    let stage = Stage::with(18, "names", STERN);
+    let latin1 = format!("{}_latin1", stage.database);
+    stage.direct(&format!(
+        "CREATE DATABASE {latin1} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"
+    ));
+    let name = "\u{e9}".repeat(40);
+    let mut raw = Raw::connect(stage.port, &latin1);
+    let mut query = |sql: &str| {
+        let told = raw.query(sql);
+        (raw::error_field(&told, b'M').unwrap_or_default(), raw::rows(&told))
+    };
+    query("SET client_encoding = 'UTF8'");
+    let short = "\u{e9}".repeat(20);
+    assert_eq!(query(&format!("CREATE TABLE \"{short}\" (a int)")).0, "");
+    assert_eq!(query(&format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$")).0, "");
+    for sql in [
+        format!("DROP TABLE {name}"),
+        format!("DROP TABLE \"{name}\""),
+        format!("ALTER TABLE {name} ALTER COLUMN a TYPE text"),
+        format!("UPDATE {name} SET a = 1"),
+        format!("DROP TABLE U&\"{}\"", "\\00e9".repeat(40)),
+    ] {
+        let (told, _) = query(&sql);
+        assert!(told.contains("lockkeeper"), "{sql}: {told}");
+    }
+    let (_, rows) = query(&format!("SELECT count(*) FROM {name} WHERE a > 1"));
+    assert_eq!(rows, ["4999"]);
+    assert_eq!(query(&format!("COMMENT ON TABLE \"{short}\" IS 'caf\u{e9}'")).0, "");
+}

@@ -415,12 +415,14 @@ pub enum Unreadable {
     TooLarge,
     /// The grammar refuses it; the message is the parser's.
     Syntax(String),
+    /// The server, whose encoding is another one, takes an identifier for another than is read here.
+    Name(String),
 }
 
 impl Unreadable {
     pub fn why(&self) -> &str {
         match self {
-            Unreadable::Syntax(message) => message,
+            Unreadable::Syntax(message) | Unreadable::Name(message) => message,
             Unreadable::Encoding => "not valid UTF-8",
             Unreadable::TooLarge => "too large",
         }
@@ -690,6 +692,29 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
         }),
         None => Err(Unreadable::Syntax(error)),
     }
+}
+
+/// An identifier that a server of this encoding reads otherwise than the grammar does here, in UTF-8: it is cut at 63 bytes of its own,
+/// and where a character is one byte, capital letters beyond ASCII become small ones.
+pub fn misread_name(sql: &str, server_encoding: &str) -> Option<String> {
+    const NAME_BYTES: usize = 63;
+    if matches!(server_encoding, "UTF8" | "") || (sql.is_ascii() && !has_word(sql.as_bytes(), b"u&")) {
+        return None;
+    }
+    let single = ["LATIN", "WIN", "ISO_8859", "KOI8"]
+        .iter()
+        .any(|family| server_encoding.starts_with(family));
+    significant_tokens(sql)?.iter().find_map(|token| {
+        let text = sql.get(token.start as usize..token.end as usize)?;
+        let is_name = match token.token() {
+            // Its escapes stand for up to as many characters.
+            Token::Uident => return (text.len() > NAME_BYTES).then(|| text.to_string()),
+            Token::Ident => !text.is_ascii(),
+            _ => false,
+        };
+        let folds = single && !text.starts_with('"') && text.chars().any(|c| !c.is_ascii() && c.to_lowercase().ne([c]));
+        (is_name && (folds || text.len() > NAME_BYTES)).then(|| text.to_string())
+    })
 }
 
 /// The comments in front of a statement's first token, without their marks. The same bytes as the server's scanner skips, so

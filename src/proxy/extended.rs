@@ -73,7 +73,7 @@ impl Session {
                     self.refuse_extended(len, report).await
                 }
                 None => {
-                    let counts = matches!(unreadable, Unreadable::Encoding)
+                    let counts = matches!(unreadable, Unreadable::Encoding | Unreadable::Name(_))
                         && !masked_writes(parse.text, self.relay.reading().conforming).is_empty();
                     let held = (counts || may_be_ddl(parse.text)).then(|| held(held::Kind::Unreadable));
                     self.parse_as(len, parse.name, held).await

@@ -16,7 +16,7 @@ use crate::plan::mixed;
 use crate::plan::outbox::Deferral;
 use crate::plan::policy::Policy;
 use crate::plan::rules;
-use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, misread_name, read};
 use crate::plan::tool::Tool;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
@@ -93,6 +93,13 @@ impl Session {
                 .await
                 .unwrap_or(Err(Unreadable::TooLarge))
         }?;
+        let server = self.relay.reported.server_encoding.as_str();
+        if let Some(name) = statements
+            .iter()
+            .find_map(|statement| misread_name(&statement.sql, server))
+        {
+            return Err(Unreadable::Name(name));
+        }
         let statements = self.with_what_they_execute(statements);
         if self.relay.encoding() == Encoding::Utf8 {
             return Ok(statements);

@@ -85,8 +85,8 @@ impl Session {
                 return Ok(Some(report_of(&rejection)));
             }
             // Its table has a name that cannot be asked about.
-            if !self.forwards_unread() && mixed::all(&statement.node).unwrap_or_default().is_empty() {
-                let report = unparsed_report(&Unreadable::Encoding);
+            if !self.forwards_unread() && facts.relations.is_empty() {
+                let report = unparsed_report(&Unreadable::Name("of the table".into()));
                 self.record(entry.refused(&report)).await;
                 return Ok(Some(report));
             }
@@ -172,6 +172,23 @@ impl Session {
         }
         match unreadable {
             Unreadable::Syntax(_) => None,
+            Unreadable::Name(name) => {
+                let is_change = |statements: Vec<Statement>| {
+                    let mut kinds = statements.iter().map(|statement| &statement.kind);
+                    kinds.any(|kind| matches!(kind, Kind::Ddl | Kind::LimitedWrite(_)))
+                };
+                let judged = read(text, self.relay.reading().conforming).map_or(true, is_change);
+                let server = &self.relay.reported.server_encoding;
+                judged.then(|| {
+                    Report::error(
+                        "0A000",
+                        &format!(
+                            "lockkeeper: in its encoding {server} the server may take the identifier {name} for another one than Lockkeeper does, so the schema change cannot be judged and was not run"
+                        ),
+                    )
+                    .hint("Write identifiers with other than ASCII letters in double quotes, as they are in the catalog, and with at most 63 bytes in UTF-8.")
+                })
+            }
             Unreadable::TooLarge => Some(
                 Report::error(
                     "54000",
@@ -206,9 +223,6 @@ impl Session {
 /// The statements that change rows, with other letters for those beyond ASCII, which in all encodings of a server are parts of words or
 /// of values. A table whose name has such letters is left out of its statement.
 pub(super) fn masked_writes(text: &[u8], conforming: bool) -> Vec<Statement> {
-    if text.is_ascii() {
-        return Vec::new();
-    }
     let masked = |letter: u8| -> Vec<Statement> {
         let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { letter }).collect();
         read(&ascii, conforming).unwrap_or_default()
