@@ -93,8 +93,27 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
         }
     }
     let mut brief = false;
-    for inner in &body.statements {
-        match plan(inner, whole.facts, &policy, inside) {
+    for (at, inner) in body.statements.iter().enumerate() {
+        let counted;
+        let facts = match (&inner.kind, whole.facts.rows_within.get(at)) {
+            (Kind::Write | Kind::MixedWrite, Some(Some(rows))) => {
+                counted = Facts {
+                    estimated_rows: Some(*rows),
+                    ..whole.facts.clone()
+                };
+                &counted
+            }
+            (Kind::Write | Kind::MixedWrite, Some(None)) => {
+                // It has variables of the program, which EXPLAIN does not know.
+                composer.notices.push(format!(
+                    "how many rows this touches is not known before the DO block runs: {}",
+                    shortened(&inner.sql)
+                ));
+                continue;
+            }
+            _ => whole.facts,
+        };
+        match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
@@ -161,6 +180,15 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     }
     let own = composer.own_step(whole.statement.sql.clone());
     composer.run(vec![own])
+}
+
+/// On one line, for a notice.
+fn shortened(sql: &str) -> String {
+    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(80) {
+        Some((at, _)) => format!("{} …", &words[..at]),
+        None => words,
+    }
 }
 
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {

@@ -523,6 +523,9 @@ pub struct Facts {
     /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
+    /// The same of each statement in a DO block, in the order of [`super::body::Body::statements`]; None: EXPLAIN refuses it.
+    #[serde(skip)]
+    pub rows_within: Vec<Option<f64>>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,
@@ -786,7 +789,9 @@ pub struct TypeFact {
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
 /// read is not among them.
 pub fn planned_rows(json: &str) -> Option<f64> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else {
+        return mixed::most_rows(json);
+    };
     let rows = |plan: &serde_json::Value| {
         let children = plan.get("Plan")?.get("Plans")?.as_array()?;
         children

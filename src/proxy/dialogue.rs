@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub sql: String,
+    /// In its place the text as bytes, where it is the client's own in its encoding.
+    pub raw: Bytes,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
@@ -206,7 +208,12 @@ impl Relay {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
-            wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
+            let text = if ask.raw.is_empty() {
+                ask.sql.as_bytes()
+            } else {
+                &ask.raw
+            };
+            wire::put_parse(&mut out, self.reserved.as_bytes(), text, &ask.types);
             let name = self.reserved.as_bytes();
             let delivers = ask.delivers.as_ref();
             let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);

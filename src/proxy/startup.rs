@@ -369,6 +369,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         unanswered: Vec::new(),
         job_keys: Default::default(),
         uncommitted: None,
+        notices: Default::default(),
+        judging: None,
         looked: false,
         outbox: Default::default(),
     };
