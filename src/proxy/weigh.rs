@@ -12,6 +12,7 @@ use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::{self, Target};
 use crate::plan::facts::{Request, planned_rows};
 use crate::plan::jobs;
+use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::statement::Statement;
 use std::sync::Arc;
@@ -165,8 +166,13 @@ impl Session {
     }
 
     async fn has_open_job(&mut self, ground: &Ground, closing: Closing) -> Result<Result<bool, Report>, Broken> {
-        let asked = [Ask::new(jobs::any_of(ground.relation.oid))];
-        let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        Ok(answers.map(|answers| answers.first().and_then(Answer::value) == Some("t")))
+        for asked in [Ask::new(outbox::is_usable()), jobs::any_of(ground.relation.oid).into()] {
+            match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
+                Ok(answers) if answers.first().and_then(Answer::value) == Some("t") => {}
+                Ok(_) => return Ok(Ok(false)),
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        Ok(Ok(true))
     }
 }

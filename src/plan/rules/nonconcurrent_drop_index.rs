@@ -102,16 +102,18 @@ fn check(subject: &Subject) -> Option<Found> {
     ))
 }
 
-/// Of one that says CONCURRENTLY itself, which takes a single name.
+/// Of one that says CONCURRENTLY itself, which takes a single name: in a transaction it is as brief without.
 pub(super) fn steps(subject: &Subject, drop: &DropStmt) -> Option<Vec<Step>> {
     let names = dropped(drop);
     let [name] = names.as_slice() else { return None };
     let index = subject.table(name)?;
     index.known.filter(|i| i.kind == 'i')?;
+    let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
+    let sql = format!("DROP INDEX {if_exists}{}", sql_name(name));
     let definition = index_definition(subject, name);
     Some(vec![Step {
         rollback: definition.and_then(|sql| splice::concurrently(&sql)),
-        ..steps::concurrent("drop index concurrently", subject.statement.sql.clone(), &index)
+        ..steps::brief("drop index", sql, LockMode::AccessExclusive, &index)
     }])
 }
 
