@@ -242,7 +242,10 @@ async fn goes_on(major: u32, kill_proxy: bool, way: &str) {
     until("the backend has ended", || stage.direct(&gone) == "0");
     all(&blocker, &["ROLLBACK"]).await.unwrap();
     // Smaller ones may have followed, up to the row that is held.
-    let done: i64 = stage.direct("SELECT max(rows_done) FROM lockkeeper.job").parse().unwrap();
+    let done: i64 = stage
+        .direct("SELECT max(rows_done) FROM lockkeeper.job")
+        .parse()
+        .unwrap();
     assert!((500..555).contains(&done), "{done}");
     assert_eq!(sum(&stage), SUM + done);
     go_on(&stage, way, ALL).await;
