@@ -789,7 +789,9 @@ fn the_rules_own_examples_go_both_ways() {
                     setup,
                     session: if in_block { vec!["BEGIN".to_owned()] } else { Vec::new() },
                     sql: (*sql).to_owned(),
-                    found_by: Some((rule.name, found)).filter(|_| since(rule.versions) <= major),
+                    // No faulty minor version is among these servers; tests/trial.rs looks for one.
+                    found_by: Some((rule.name, found))
+                        .filter(|_| since(rule.versions) <= major && rule.name != "server-fault"),
                 });
             }
         }
