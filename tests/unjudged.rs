@@ -326,7 +326,7 @@ fn identifiers_are_the_server_s() {
     query("SET client_encoding = 'UTF8'");
     let short = "\u{e9}".repeat(20);
     assert_eq!(query(&format!("CREATE TABLE \"{short}\" (a int)")).0, "");
-    assert_eq!(query(&format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$")).0, "");
+    assert_eq!(query("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$").0, "");
     for sql in [
         format!("DROP TABLE {name}"),
         format!("DROP TABLE \"{name}\""),

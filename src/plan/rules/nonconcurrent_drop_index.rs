@@ -108,13 +108,21 @@ pub(super) fn steps(subject: &Subject, drop: &DropStmt) -> Option<Vec<Step>> {
     let [name] = names.as_slice() else { return None };
     let index = subject.table(name)?;
     index.known.filter(|i| i.kind == 'i')?;
-    let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
-    let sql = format!("DROP INDEX {if_exists}{}", sql_name(name));
+    let sql = without_concurrently(drop)?;
     let definition = index_definition(subject, name);
     Some(vec![Step {
         rollback: definition.and_then(|sql| splice::concurrently(&sql)),
         ..steps::brief("drop index", sql, LockMode::AccessExclusive, &index)
     }])
+}
+
+/// Of one that says CONCURRENTLY, which takes a single name, the plain form.
+pub(in crate::plan) fn without_concurrently(drop: &DropStmt) -> Option<String> {
+    let names = dropped(drop);
+    let [name] = names.as_slice() else { return None };
+    let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
+    drop.concurrent
+        .then(|| format!("DROP INDEX {if_exists}{}", sql_name(name)))
 }
 
 fn one(subject: &Subject, drop: &DropStmt, name: &Name, index: &Table, alone: bool) -> Result<Step, String> {
