@@ -11,7 +11,7 @@ pub mod stream;
 
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
-pub use calls::may_call_others;
+pub use calls::{Calls, calls};
 use cost::scanner_cost;
 use kind::kind_of;
 use limited::limited_write;
@@ -147,6 +147,21 @@ pub fn may_move_names(text: &[u8]) -> bool {
             .any(|w| mentions(text, w))
 }
 
+/// What runs in front of other statements and may change what is known of them. Not of a plain UPDATE or DELETE, whose functions
+/// compute values. Too many texts are better than too few.
+pub fn calls_before(text: &[u8]) -> Calls {
+    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
+    let is = |known: &str| word.eq_ignore_ascii_case(known.as_bytes());
+    if is("update") || is("delete") {
+        return Calls::Harmless;
+    }
+    // Its command tag does not tell how many rows it brings.
+    if (is("with") || is("explain") || is("copy")) && has_word(text, b"insert") {
+        return Calls::Others;
+    }
+    calls(text)
+}
+
 /// In any case. The underscore is the rarest of its letters.
 fn names_search_path(text: &[u8]) -> bool {
     memchr::memchr_iter(b'_', text).any(|at| {
@@ -185,7 +200,7 @@ pub fn may_use_prepared(text: &[u8]) -> bool {
 }
 
 /// `word` in lower case, anywhere and in any case.
-fn mentions(text: &[u8], word: &str) -> bool {
+pub fn mentions(text: &[u8], word: &str) -> bool {
     let word = word.as_bytes();
     let (lower, upper) = (word[0], word[0].to_ascii_uppercase());
     memchr::memchr2_iter(lower, upper, text).any(|at| {

@@ -664,7 +664,7 @@ impl Session {
                 frame = self.relay.receive() => frame?,
             };
             match frame.first() {
-                Some(b'S') => self.relay.reported.take_in(&frame[HEADER..]),
+                Some(b'S') => self.relay.takes_report(&frame[HEADER..]),
                 Some(b'E') => {
                     // Between statements this is the server ending the session.
                     self.relay.tell(&frame).await?;

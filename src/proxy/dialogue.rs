@@ -397,7 +397,7 @@ impl Relay {
                 }
                 b'N' | b'A' => self.tell(&frame).await?,
                 b'S' => {
-                    self.reported.take_in(&frame[HEADER..]);
+                    self.takes_report(&frame[HEADER..]);
                     self.tell(&frame).await?;
                 }
                 _ => {}

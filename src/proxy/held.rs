@@ -4,13 +4,14 @@
 
 use super::relay::Reading;
 use super::shapes::Learned;
+use crate::plan::statement::Calls;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What an entry takes besides its texts, about.
 const OVERHEAD: usize = 256;
-const MOVES_MAX: usize = 1_000;
+const CALLS_MAX: usize = 1_000;
 
 #[derive(Clone, Debug)]
 pub struct Statement {
@@ -49,10 +50,10 @@ pub struct Portal {
 pub struct Held {
     statements: HashMap<Bytes, Statement>,
     portals: HashMap<Bytes, Portal>,
-    /// Statements that may move names when they are executed.
-    moves: HashSet<Bytes>,
+    /// Statements that may move names, or do more, when they are executed.
+    calls: HashMap<Bytes, Calls>,
     /// More than can be kept.
-    all_move: bool,
+    all_call: bool,
     bytes: usize,
     bytes_max: usize,
 }
@@ -75,8 +76,8 @@ impl Held {
         Held {
             statements: HashMap::new(),
             portals: HashMap::new(),
-            moves: HashSet::new(),
-            all_move: false,
+            calls: HashMap::new(),
+            all_call: false,
             bytes: 0,
             bytes_max,
         }
@@ -92,7 +93,7 @@ impl Held {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.statements.is_empty() && self.portals.is_empty() && self.moves.is_empty() && !self.all_move
+        self.statements.is_empty() && self.portals.is_empty() && self.calls.is_empty() && !self.all_call
     }
 
     pub fn has_statements(&self) -> bool {
@@ -128,19 +129,27 @@ impl Held {
         }
     }
 
-    /// A statement of that name calls what may move names, or does no more.
-    pub fn moves_names(&mut self, name: &[u8], moves: bool) {
-        if !moves {
-            self.moves.remove(name);
-        } else if self.moves.len() < MOVES_MAX {
-            self.moves.insert(Bytes::copy_from_slice(name));
+    /// What the statement of that name calls.
+    pub fn prepared_calls(&mut self, name: &[u8], calls: Calls) {
+        if calls == Calls::Harmless {
+            self.calls.remove(name);
+        } else if self.calls.len() < CALLS_MAX {
+            self.calls.insert(Bytes::copy_from_slice(name), calls);
         } else {
-            self.all_move = true;
+            self.all_call = true;
         }
     }
 
-    pub fn may_move_names(&self, name: &[u8]) -> bool {
-        self.all_move || self.moves.contains(name)
+    pub fn calls(&self, name: &[u8]) -> Calls {
+        match self.all_call {
+            true => Calls::Others,
+            false => self.calls.get(name).copied().unwrap_or(Calls::Harmless),
+        }
+    }
+
+    /// Some statement that was prepared over the protocol does more than answer.
+    pub fn any_calls(&self) -> bool {
+        self.all_call || !self.calls.is_empty()
     }
 
     pub fn forget_statement(&mut self, name: &[u8]) {

@@ -17,7 +17,7 @@ use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::rules;
-use crate::plan::statement::{Kind, Statement, Unreadable, misread_name, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, mentions, misread_name, read};
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
@@ -627,7 +627,9 @@ impl Session {
         };
         let Some(rows) = rows else { return Ok(Ok(0.0)) };
         let rows_max = policy.backfill.rows_max as f64;
-        if rows * FAR_BELOW < rows_max {
+        // Another session may have prepared something else under that name.
+        let executes = mentions(statement.sql.as_bytes(), "execute");
+        if rows * FAR_BELOW < rows_max && !executes && self.is_steady(statement, closing).await? {
             self.relay.shapes.learn_text(text, types, before, rows, rows_max);
         }
         Ok(Ok(rows))

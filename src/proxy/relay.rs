@@ -15,7 +15,7 @@ use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{Gate, gate, may_call_others, may_move_names, may_use_prepared};
+use crate::plan::statement::{Calls, Gate, calls_before, gate, may_move_names, may_use_prepared, mentions};
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
 use std::collections::HashMap;
@@ -180,8 +180,10 @@ pub struct Relay {
     unnamed: Unnamed,
     /// Of the statement of a Bind, to be written again.
     name: Vec<u8>,
-    /// The server reports each change of search_path.
-    reports_path: bool,
+    /// UPDATEs and DELETEs on their way that were let pass for what is remembered.
+    writes_running: usize,
+    /// SQL-level PREPARE has prepared what may move names, or do more.
+    prepared_calls: bool,
     /// What SQL-level PREPARE has prepared of what changes rows.
     pub prepared_writes: HashMap<String, NodeEnum>,
     /// A physical or logical replication connection: its own commands are not SQL.
@@ -277,7 +279,8 @@ impl Relay {
             shapes: Shapes::default(),
             unnamed: Unnamed::default(),
             name: Vec::new(),
-            reports_path: false,
+            writes_running: 0,
+            prepared_calls: false,
             prepared_writes: HashMap::new(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
@@ -374,6 +377,29 @@ impl Relay {
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
+    }
+
+    /// A statement on its way calls these.
+    fn calls(&mut self, calls: Calls) {
+        match calls {
+            Calls::Harmless => {}
+            Calls::Settings => self.names_moved(),
+            Calls::Others => self.shapes.called(),
+        }
+    }
+
+    /// The body of a ParameterStatus.
+    pub fn takes_report(&mut self, body: &[u8]) {
+        self.reported.take_in(body);
+        if let Some((name, rest)) = wire::c_string(body)
+            && let Some((value, _)) = wire::c_string(rest)
+        {
+            self.shapes.reported(name, value);
+            // Since PostgreSQL 18. By whatever means, also by a trigger.
+            if name == b"search_path" && self.status != 0 {
+                self.shapes.names_moved();
+            }
+        }
     }
 
     pub fn client_gone(&self) -> bool {
@@ -652,15 +678,13 @@ impl Relay {
             }
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
-                    let moves = self.held.may_move_names(statement);
+                    let calls = self.held.calls(statement);
                     let held = self.watch || self.held.portal(portal).is_some();
                     let arrived = here.len();
                     let mut name = std::mem::take(&mut self.name);
                     name.clear();
                     name.extend_from_slice(statement);
-                    if moves {
-                        self.names_moved();
-                    }
+                    self.calls(calls);
                     let passes = !held && !self.wants_look(&name, len);
                     self.name = name;
                     if passes {
@@ -692,6 +716,11 @@ impl Relay {
             {
                 Ok(Look::Stop(Event::Execute(len)))
             }
+            b'F' => {
+                // Any function, by its OID.
+                self.shapes.called();
+                Ok(Look::Pass)
+            }
             b'S' if self.stop_at_sync => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
@@ -704,7 +733,7 @@ impl Relay {
             && let Some(learned) = &self.unnamed.learned
         {
             let learned = Arc::clone(learned);
-            if self.shapes.holds(&learned, self.unnamed.text.len() + len) {
+            if self.shapes.holds(&learned, self.unnamed.text.len() + len) && self.may_go_on(&learned) {
                 return false;
             }
             self.unnamed.learned = None;
@@ -727,7 +756,8 @@ impl Relay {
         if let Some(learned) = &held.quiet
             && self.shapes.holds(learned, bytes)
         {
-            return false;
+            let learned = Arc::clone(learned);
+            return !self.may_go_on(&learned);
         }
         if held.what != held::Kind::Judge {
             return true;
@@ -735,11 +765,34 @@ impl Relay {
         // Another session, or this one under another name, may have learnt it.
         match self.shapes.known(&held.text, &held.types, bytes) {
             Some(learned) => {
-                self.held.quiet(name, learned);
-                false
+                self.held.quiet(name, Arc::clone(&learned));
+                !self.may_go_on(&learned)
             }
             None => true,
         }
+    }
+
+    fn calls_of(&self, text: &[u8]) -> Calls {
+        // An EXECUTE need not say what it calls.
+        if (self.prepared_calls || self.held.any_calls()) && may_use_prepared(text) {
+            return Calls::Others;
+        }
+        calls_before(text).max(match may_move_names(text) {
+            true => Calls::Settings,
+            false => Calls::Harmless,
+        })
+    }
+
+    /// What is on its way in front of a write may be what makes it large, as an INSERT, of which the server has not told yet how many
+    /// rows it brings.
+    fn may_go_on(&mut self, learned: &Learned) -> bool {
+        if self.responses.quiescent() {
+            self.writes_running = 0;
+        }
+        let running = self.responses.running();
+        let goes_on = !learned.may_grow() || running.is_some_and(|running| running <= self.writes_running);
+        self.writes_running += usize::from(goes_on);
+        goes_on
     }
 
     /// A Query or Parse that is too long to be held passes all the same if nothing in it is ever judged.
@@ -775,7 +828,7 @@ impl Relay {
             self.unnamed.learned = None;
         }
         self.followed = Some(stream);
-        self.names_moved();
+        self.shapes.called();
         self.probe.give_up();
         Look::Pass
     }
@@ -847,8 +900,11 @@ impl Relay {
         let learned = match harmless || name.is_some_and(|name| !name.is_empty()) {
             // A named statement may be executed for hours: it is held, and looked at again when what is known of it ends.
             true => None,
+            false if self.may_read_otherwise(text) => None,
             false => self.shapes.known(text, types, text.len()),
         };
+        // Of an unnamed statement its Bind decides.
+        let learned = learned.filter(|learned| tag == b'P' || !learned.may_grow() || self.responses.quiescent());
         let known = harmless || learned.is_some();
         if unnamed {
             if learned.is_some() {
@@ -863,11 +919,14 @@ impl Relay {
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
             || (self.executes_what_is_known() && may_use_prepared(text));
         let pass = known && !held;
-        let calls = harmless && !self.reports_path && may_call_others(text);
+        let calls = match known && !harmless {
+            true => Calls::Harmless,
+            false => self.calls_of(text),
+        };
+        let prepares = calls != Calls::Harmless && mentions(text, "prepare");
         if let Some(name) = name {
-            self.held.moves_names(name, calls || may_move_names(text));
+            self.held.prepared_calls(name, calls);
         }
-        let moves = calls || may_move_names(text);
         if pass {
             // It may begin a statement that is timed.
             let (traffic, alone) = (&self.live.traffic, self.responses.quiescent());
@@ -877,9 +936,8 @@ impl Relay {
                 None => {}
             }
         }
-        if moves {
-            self.names_moved();
-        }
+        self.calls(calls);
+        self.prepared_calls |= prepares;
         if pass {
             return Look::Pass;
         }
@@ -909,7 +967,11 @@ impl Relay {
                     self.down.want(len);
                     return Ok(());
                 }
-                self.shapes.heard(&here[HEADER..len.min(here.len())]);
+                let told = &here[HEADER..len.min(here.len())];
+                if matches!(told.first(), Some(b'U' | b'D')) {
+                    self.writes_running = self.writes_running.saturating_sub(1);
+                }
+                self.shapes.heard(told);
             }
             let read = match tag {
                 b'D' | b'd' => {
@@ -1039,11 +1101,8 @@ impl Relay {
             }
             b'R' => return self.take_in_authentication(len),
             b'S' => {
-                self.reports_path |= frame[HEADER..].starts_with(b"search_path\0");
-                if frame[HEADER..].starts_with(b"search_path\0") && self.status != 0 {
-                    self.shapes.names_moved();
-                }
-                self.reported.take_in(&self.down.unjudged()[HEADER..len]);
+                let body = frame[HEADER..].to_vec();
+                self.takes_report(&body);
             }
             b'K' => self.cancel_key = frame[HEADER..].to_vec(),
             _ => {}
@@ -1080,7 +1139,7 @@ impl Relay {
         self.group = Group::default();
         (self.unreported, self.asked) = (false, None);
         if self.status == b'I' {
-            self.shapes.transaction_ended();
+            self.shapes.transaction_ended(self.responses.len() <= 1);
         }
         // Portals end with their transaction.
         if self.status == b'I' {
@@ -1141,7 +1200,7 @@ impl Relay {
                 }
                 b'1' => break,
                 b'S' => {
-                    self.reported.take_in(&frame[HEADER..]);
+                    self.takes_report(&frame[HEADER..]);
                     self.tell(&frame).await?;
                 }
                 _ => self.tell(&frame).await?,

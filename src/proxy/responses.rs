@@ -210,6 +210,13 @@ impl Responses {
         self.queue.len()
     }
 
+    /// How many statements are not answered yet. None: too many to count for each message.
+    pub fn running(&self) -> Option<usize> {
+        const COUNTED_MAX: usize = 64;
+        let runs = |expect: &&Expect| matches!(expect, Expect::Execute | Expect::Query | Expect::FunctionCall);
+        (self.queue.len() <= COUNTED_MAX && self.lost.is_none()).then(|| self.queue.iter().filter(runs).count())
+    }
+
     pub fn front(&self) -> Option<Expect> {
         self.queue.front().copied()
     }

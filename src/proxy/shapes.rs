@@ -6,12 +6,13 @@
 //! tables of its own ([`Shapes::stands`]). It is forgotten
 //! * when a schema change, ANALYZE or VACUUM passes any session, and again when that session's transaction ends;
 //! * when what was written through this proxy since then, all of it taken for rows that the statement touches, could bring it
-//!   above `rows_max`;
+//!   above `rows_max`; what a key bounds does not grow with its table;
+//! * for this session, when a function or procedure that is not the server's own has run in it, which may have done anything;
 //! * after [`KEEP`], which bounds what is done past this proxy.
 
 use crate::plan::batches;
 use crate::plan::batches::bound::{Bound, Ground};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -24,6 +25,14 @@ const KEEP_TIMED: Duration = Duration::from_secs(1);
 const LEARNED_MAX: usize = 20_000;
 const LOCAL_MAX: usize = 1_000;
 const DATABASES_MAX: usize = 10_000;
+/// What a text's words and literals mean depends on these.
+const SURROUNDINGS: [&[u8]; 5] = [
+    b"client_encoding",
+    b"standard_conforming_strings",
+    b"TimeZone",
+    b"DateStyle",
+    b"IntervalStyle",
+];
 
 /// What was learnt, by database.
 #[derive(Default)]
@@ -111,6 +120,8 @@ pub struct Learned {
     verdict: Verdict,
     /// The target of every text of the shape.
     ground: Option<Arc<Ground>>,
+    /// By a key, a list or a LIMIT alone: it does not grow with the table.
+    lasting: bool,
     rows_max: f64,
     epoch: u64,
     written: u64,
@@ -127,6 +138,7 @@ impl Learned {
             standing,
             verdict,
             ground: None,
+            lasting: false,
             rows_max,
             epoch: before.epoch,
             written: before.written,
@@ -147,7 +159,15 @@ impl Learned {
             && rows + self.written_since(database) <= self.rows_max
     }
 
+    /// What is on its way to the server in front of the statement may make it mean more rows.
+    pub fn may_grow(&self) -> bool {
+        !self.lasting
+    }
+
     fn written_since(&self, database: &Database) -> f64 {
+        if self.lasting {
+            return 0.0;
+        }
         database.written.load(Ordering::Relaxed).wrapping_sub(self.written) as f64
     }
 
@@ -174,10 +194,19 @@ pub struct Shapes {
     for_now: Option<u64>,
     /// Names may have another meaning until the transaction ends.
     moved: bool,
-    /// This transaction has changed the schema: it sees what others do not.
+    /// This transaction has changed the schema, or has called what may have: it sees what others do not.
     changed: bool,
+    /// That is not of this session's temporary tables alone.
+    changed_for_all: bool,
     /// The change that is being carried out is to what only this session has.
     pub private: bool,
+    /// Counts what may have made or dropped temporary tables of this session, which hide others of their names.
+    private_epoch: u64,
+    /// What was learnt earlier may have gone by what this session has called.
+    not_before: Option<Instant>,
+    /// How what a text says depends on the session: what the server reports of it.
+    surroundings: BTreeMap<&'static [u8], Vec<u8>>,
+    around: Option<u64>,
     /// This session asks anew about that.
     renews: Option<u64>,
     local: HashMap<u64, Arc<Learned>>,
@@ -190,6 +219,22 @@ impl Shapes {
         self.start = database.hasher.hash_one(start);
         self.database = database;
         self.pristine = true;
+        self.around = None;
+    }
+
+    /// The server reports a parameter of the session.
+    pub fn reported(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(known) = SURROUNDINGS.iter().find(|known| **known == name) {
+            self.surroundings.insert(known, value.to_vec());
+            self.around = None;
+        }
+    }
+
+    fn around(&mut self) -> u64 {
+        let (database, surroundings) = (&self.database, &self.surroundings);
+        *self
+            .around
+            .get_or_insert_with(|| database.hasher.hash_one(surroundings))
     }
 
     /// This text was found small in this shape, for a message of so many bytes.
@@ -204,7 +249,10 @@ impl Shapes {
         // Of a MERGE or WITH only texts are remembered.
         let learned = match self.find(key) {
             Some(learned) if matches!(learned.verdict, Verdict::AtMost(_)) => learned,
-            _ => self.find(self.text_key(standing, text, types)?)?,
+            _ => {
+                let key = self.text_key(standing, text, types)?;
+                self.find(key)?
+            }
         };
         self.holds(&learned, bytes).then_some(learned)
     }
@@ -220,7 +268,10 @@ impl Shapes {
 
     /// A verdict that was handed out is still good. False once where this session is to ask anew.
     pub fn holds(&mut self, learned: &Arc<Learned>, bytes: usize) -> bool {
-        if self.standing() != Some(learned.standing) || !learned.holds(&self.database, bytes) {
+        if self.standing() != Some(learned.standing)
+            || self.not_before.is_some_and(|at| learned.since < at)
+            || !learned.holds(&self.database, bytes)
+        {
             return false;
         }
         if learned.ages(&self.database) && !learned.renewing.swap(true, Ordering::AcqRel) {
@@ -298,6 +349,7 @@ impl Shapes {
     /// The server's answer to [`STANDING`]. `own`: what tells this session from all others, where it has temporary tables, which
     /// hide others of their names.
     pub fn stands(&mut self, answer: &str, own: Option<&[u8]>) {
+        let own = own.map(|own| (own, self.private_epoch));
         let standing = self.database.hasher.hash_one((answer, own));
         if self.moved {
             self.for_now = Some(standing);
@@ -324,18 +376,32 @@ impl Shapes {
     pub fn names_moved(&mut self) {
         (self.standing, self.for_now) = (None, None);
         (self.pristine, self.moved) = (false, true);
+        self.private_epoch += 1;
     }
 
-    pub fn transaction_ended(&mut self) {
-        if !self.moved && !self.changed {
-            return;
-        }
-        if self.changed && !self.private {
+    /// A function or procedure is called that is not the server's own: it may load rows, drop keys and temporary tables, or move
+    /// names. Until the transaction ends, nobody else sees what it did.
+    pub fn called(&mut self) {
+        self.names_moved();
+        self.changed = true;
+    }
+
+    /// `all`: no other statement is on its way.
+    pub fn transaction_ended(&mut self, all: bool) {
+        if self.changed_for_all {
             // From now on others see it.
             self.database.changed();
         }
-        (self.moved, self.changed, self.private) = (false, false, false);
+        if !all || (!self.moved && !self.changed) {
+            return;
+        }
+        if self.changed {
+            self.not_before = Some(Instant::now());
+        }
+        (self.moved, self.changed) = (false, false);
+        (self.changed_for_all, self.private) = (false, false);
         (self.standing, self.for_now) = (None, None);
+        self.private_epoch += 1;
     }
 
     /// A command tag of the server's.
@@ -376,8 +442,8 @@ impl Shapes {
         let word = tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default();
         if CHANGES.contains(&word) || tag.starts_with(b"COMMIT PREPARED") {
             self.schema_changed(matches!(word, b"ANALYZE" | b"VACUUM"));
-        } else if word == b"CALL" {
-            self.names_moved();
+        } else if matches!(word, b"CALL" | b"DISCARD") {
+            self.called();
         }
     }
 
@@ -388,9 +454,10 @@ impl Shapes {
 
     fn schema_changed(&mut self, for_all: bool) {
         self.changed = true;
-        self.private &= !for_all;
+        self.private_epoch += 1;
         (self.standing, self.for_now, self.pristine) = (None, None, false);
-        if !self.private {
+        if for_all || !self.private {
+            self.changed_for_all = true;
             self.database.changed();
         }
     }
@@ -411,6 +478,7 @@ impl Shapes {
         types: &[u8],
         before: Before,
         verdict: Verdict,
+        lasting: bool,
         ground: &Arc<Ground>,
         rows_max: f64,
     ) -> Option<Arc<Learned>> {
@@ -418,8 +486,8 @@ impl Shapes {
         let key = self.key(standing, text, types)?;
         let ground = Some(Arc::clone(ground));
         let learned = Learned {
-            keep: KEEP,
             ground,
+            lasting,
             ..Learned::new(key, standing, before, verdict, rows_max)
         };
         Some(self.remember(learned))
@@ -460,13 +528,25 @@ impl Shapes {
     fn key(&mut self, standing: u64, text: &[u8], types: &[u8]) -> Option<u64> {
         self.scratch.clear();
         let known = batches::shape::shape(alone(text), &mut self.scratch);
-        known.then(|| self.database.hasher.hash_one((standing, types, &self.scratch)))
+        let around = self.around();
+        known.then(|| self.database.hasher.hash_one((standing, around, types, &self.scratch)))
     }
 
-    /// None: its parameters are not in the text.
-    fn text_key(&self, standing: u64, text: &[u8], types: &[u8]) -> Option<u64> {
+    /// None: its parameters are not in the text, or it may be read in two ways.
+    fn text_key(&mut self, standing: u64, text: &[u8], types: &[u8]) -> Option<u64> {
         let text = alone(text);
-        (!text.contains(&b'$')).then(|| self.database.hasher.hash_one((standing, types, text, "text")))
+        let around = self.around();
+        let whole = !text.iter().any(|byte| matches!(byte, b'$' | b'\\'));
+        whole.then(|| self.database.hasher.hash_one((standing, around, types, text, "text")))
+    }
+}
+
+impl Drop for Shapes {
+    /// The server may have taken the COMMIT of a session that did not live to hear of it.
+    fn drop(&mut self) {
+        if self.changed_for_all {
+            self.database.changed();
+        }
     }
 }
 
@@ -508,7 +588,7 @@ mod tests {
 
     fn learn(shapes: &mut Shapes, text: &[u8], rows: f64) {
         let before = shapes.before();
-        shapes.learn(text, b"", before, at_most(rows), &Arc::default(), 1_000.0);
+        shapes.learn(text, b"", before, at_most(rows), false, &Arc::default(), 1_000.0);
         shapes.judged();
     }
 
@@ -521,7 +601,7 @@ mod tests {
         assert!(two.passes(b"UPDATE t SET v = 'b' WHERE id = 22;", b"", 0));
         let mut three = session(&book);
         three.names_moved();
-        three.transaction_ended();
+        three.transaction_ended(true);
         assert!(!three.passes(UPDATE, b"", 0));
         three.stands("amy other", None);
         assert!(!three.passes(UPDATE, b"", 0));
@@ -547,7 +627,7 @@ mod tests {
         // What others ask meanwhile is from before its commit.
         learn(&mut one, UPDATE, 1.0);
         assert!(one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
-        two.transaction_ended();
+        two.transaction_ended(true);
         assert!(!one.passes(UPDATE, b"", 0));
         learn(&mut one, UPDATE, 1.0);
         two.private = true;
@@ -555,7 +635,7 @@ mod tests {
         assert!(one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
         let before = one.before();
         book.forget();
-        one.learn(UPDATE, b"", before, at_most(1.0), &Arc::default(), 1_000.0);
+        one.learn(UPDATE, b"", before, at_most(1.0), false, &Arc::default(), 1_000.0);
         assert!(!one.passes(UPDATE, b"", 0), "asked before it changed");
     }
 
@@ -577,7 +657,7 @@ mod tests {
             rows_per_byte: 0.5,
         });
         let before = shapes.before();
-        shapes.learn(UPDATE, b"", before, bound, &Arc::default(), 1_000.0);
+        shapes.learn(UPDATE, b"", before, bound, false, &Arc::default(), 1_000.0);
         assert!(shapes.passes(UPDATE, b"", 1_900) && !shapes.passes(UPDATE, b"", 2_100));
     }
 
@@ -594,7 +674,7 @@ mod tests {
         // Each statement of this transaction is to be asked for.
         shapes.judged();
         assert!(!shapes.passes(UPDATE, b"", 0));
-        shapes.transaction_ended();
+        shapes.transaction_ended(true);
         assert!(!shapes.passes(UPDATE, b"", 0));
         shapes.stands("amy public", None);
         assert!(shapes.passes(UPDATE, b"", 0));
@@ -613,7 +693,7 @@ mod tests {
         assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22 -- ;", b"", 0));
         let (range, other) = (b"DELETE FROM t WHERE n > 5", b"DELETE FROM t WHERE n > 4");
         let before = shapes.before();
-        shapes.learn(range, b"", before, Verdict::EachText, &Arc::default(), 1_000.0);
+        shapes.learn(range, b"", before, Verdict::EachText, false, &Arc::default(), 1_000.0);
         assert!(!shapes.passes(range, b"", 0) && shapes.ground(other, b"").is_some());
         shapes.learn_text(range, b"", before, 3.0, 1_000.0);
         assert!(shapes.passes(range, b"", 0) && !shapes.passes(other, b"", 0));

@@ -23,6 +23,8 @@ pub(super) const FAR_BELOW: f64 = 10.0;
 const ROOM: f64 = 2.0;
 /// OIDs below are of the server's own types.
 const FIRST_OWN_OID: u32 = 16_384;
+/// real and double precision: several large integers and long numerics are equal to one of these.
+const INEXACT_OIDS: [u32; 2] = [700, 701];
 
 /// What the target tells.
 pub(super) enum Weight {
@@ -67,10 +69,31 @@ impl Session {
         if ground.relation.has_jobs && self.has_open_job(&ground, closing_at(place)).await?.unwrap_or(true) {
             return Ok(Ok(false));
         }
-        self.relay
-            .shapes
-            .learn_text(statement.sql.as_bytes(), &parameters.types, before, expected, rows_max);
+        if ground.is_plain() && self.is_steady(statement, closing).await? {
+            self.relay
+                .shapes
+                .learn_text(statement.sql.as_bytes(), &parameters.types, before, expected, rows_max);
+        }
         Ok(Ok(true))
+    }
+
+    /// The planner's answer about this text holds for all sessions of the same standing: nothing that one of them may have set
+    /// decides which rows it means.
+    pub(super) async fn is_steady(&mut self, statement: &Statement, closing: Closing) -> Result<bool, Broken> {
+        // It would not be remembered.
+        if statement.sql.contains(['$', '\\']) || self.relay.shapes.standing().is_none() {
+            return Ok(false);
+        }
+        let others = match bound::steady(statement) {
+            Some(others) if others.is_empty() => return Ok(true),
+            Some(others) => others,
+            None => return Ok(false),
+        };
+        let asked = [Ask::new(bound::plain_sql(&others))];
+        Ok(match self.relay.ask(&asked, closing, Hears::Nothing).await? {
+            Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
+            Err(_) => false,
+        })
     }
 
     /// `bytes`: of the message that brings the values.
@@ -117,9 +140,11 @@ impl Session {
         // Behind their number.
         let own_types = types.get(2..).unwrap_or_default().chunks_exact(4).any(|oid| {
             let oid = oid.try_into().map_or(u32::MAX, u32::from_be_bytes);
-            oid >= FIRST_OWN_OID
+            oid >= FIRST_OWN_OID || INEXACT_OIDS.contains(&oid)
         });
-        let bound = bound::bound(statement, &ground).filter(|bound| !own_types && bound.rows * ROOM <= rows_max);
+        let within = |bound: &Bound| !own_types && bound.rows * ROOM <= rows_max;
+        let lasting = bound::bound(statement, &ground.lasting()).filter(within);
+        let bound = lasting.or_else(|| bound::bound(statement, &ground).filter(within));
         let small = !matches!(
             batches::target(statement, &ground.relation, policy.small_bytes),
             Target::Unknown | Target::Pinned
@@ -138,7 +163,9 @@ impl Session {
                 Err(report) => return Ok(Err(report)),
             }
         }
-        self.relay.shapes.learn(text, types, before, verdict, &ground, rows_max);
+        self.relay
+            .shapes
+            .learn(text, types, before, verdict, lasting.is_some(), &ground, rows_max);
         let light = match verdict {
             Verdict::AtMost(bound) => bound.of_message(bytes) <= rows_max,
             Verdict::EachText => false,

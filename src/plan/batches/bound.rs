@@ -7,6 +7,8 @@ use super::text::Tree;
 use crate::plan::ascii::decoded;
 use crate::plan::facts::{Name, Relation};
 use crate::plan::mentions::Mentions;
+use crate::plan::mixed;
+use crate::plan::splice::{quote_ident, quote_literal};
 use crate::plan::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
@@ -33,6 +35,9 @@ pub struct Ground {
     counted: Option<f64>,
     /// A condition may mean other rows than it says.
     opaque: bool,
+    /// Which of its rows are meant depends on the session: row security, or a view.
+    #[serde(default)]
+    seen_by_session: bool,
     statistics: Vec<Statistic>,
 }
 
@@ -126,6 +131,19 @@ impl Ground {
         Some((rows * average.max(statistic.commonest.unwrap_or(0.0)) * SAMPLED).max(1.0) + new)
     }
 
+    /// The same, but for what changes with each row that is written.
+    pub fn lasting(&self) -> Ground {
+        Ground {
+            counted: None,
+            ..self.clone()
+        }
+    }
+
+    /// What a text means that names no other relation depends on the data and on nothing that a session may have set.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.relation.kind, 'r' | 'p') && !self.opaque && !self.seen_by_session
+    }
+
     /// The bound is by a key, whatever the statistics say.
     pub fn pins(&self, bound: Option<Bound>) -> bool {
         bound.is_some_and(|bound| bound.rows <= 1.0 && bound.rows_per_byte == 0.0)
@@ -158,6 +176,118 @@ pub fn bound(statement: &Statement, ground: &Ground) -> Option<Bound> {
     found.extend(by_key(ground, &pinned));
     found.into_iter().min_by(|a, b| a.usual().total_cmp(&b.usual()))
 }
+
+/// Of what chooses the rows: two texts that are equal mean the same rows in every session of the same role and search_path. Not with
+/// a function that reads settings, as `current_setting` does, or may. None: that is so, if these relations are plain ones.
+pub fn steady(statement: &Statement) -> Option<Vec<Name>> {
+    let (mentions, own) = match Tree::of(&statement.node) {
+        Some(tree) => {
+            let mut parts = tree.condition.map(Mentions::within).into_iter().collect::<Vec<_>>();
+            parts.extend(tree.sources().map(|(_, source)| Mentions::within(source)));
+            (parts, Some(Name::of(tree.relation)))
+        }
+        None => (vec![Mentions::of(&statement.node)], None),
+    };
+    let is_steady = |name: &Name| name.schema.is_none() && STEADY.binary_search(&name.name.as_str()).is_ok();
+    let steady = mentions
+        .iter()
+        .all(|part| !part.unreadable && !part.current_of && part.functions.iter().all(is_steady));
+    let others = mentions.into_iter().flat_map(|part| part.relations);
+    let mut others: Vec<Name> = others.filter(|name| Some(name) != own.as_ref()).collect();
+    // A MERGE, or a WITH that changes data.
+    others.extend(
+        mixed::all(&statement.node)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|name| Some(name) != own.as_ref()),
+    );
+    others.dedup();
+    steady.then_some(others)
+}
+
+/// Whether all of these are tables of which every session sees the same rows.
+pub fn plain_sql(names: &[Name]) -> String {
+    let names: Vec<String> = names
+        .iter()
+        .map(|name| {
+            let schema = name.schema.as_ref().map(|schema| format!("{}.", quote_ident(schema)));
+            quote_literal(&format!("{}{}", schema.unwrap_or_default(), quote_ident(&name.name)))
+        })
+        .collect();
+    format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) AS n(name) JOIN pg_catalog.pg_class AS c ON          c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(n.name) WHERE c.relkind OPERATOR(pg_catalog.<>) ALL          ('{{r,p}}'::pg_catalog.\"char\"[]) OR c.relrowsecurity OR c.relhasrules)",
+        names.join(", ")
+    )
+}
+
+/// Functions whose answer follows from their arguments and the time. Sorted.
+const STEADY: &[&str] = &[
+    "abs",
+    "age",
+    "array_agg",
+    "array_append",
+    "array_length",
+    "avg",
+    "btrim",
+    "cardinality",
+    "ceil",
+    "ceiling",
+    "char_length",
+    "clock_timestamp",
+    "concat",
+    "count",
+    "date_part",
+    "date_trunc",
+    "dense_rank",
+    "extract",
+    "first_value",
+    "floor",
+    "generate_series",
+    "json_build_object",
+    "jsonb_agg",
+    "jsonb_array_elements",
+    "jsonb_build_object",
+    "jsonb_set",
+    "lag",
+    "last_value",
+    "lead",
+    "left",
+    "length",
+    "lower",
+    "ltrim",
+    "make_date",
+    "make_interval",
+    "make_timestamptz",
+    "max",
+    "md5",
+    "min",
+    "mod",
+    "nextval",
+    "now",
+    "position",
+    "random",
+    "rank",
+    "replace",
+    "right",
+    "round",
+    "row_number",
+    "rtrim",
+    "split_part",
+    "statement_timestamp",
+    "string_agg",
+    "string_to_array",
+    "strpos",
+    "substr",
+    "substring",
+    "sum",
+    "timezone",
+    "to_date",
+    "to_timestamp",
+    "transaction_timestamp",
+    "trunc",
+    "unnest",
+    "upper",
+];
 
 /// Every column of a unique key has a number of values.
 fn by_key(ground: &Ground, pinned: &[(&str, Bound)]) -> Option<Bound> {

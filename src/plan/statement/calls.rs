@@ -191,31 +191,52 @@ const HARMLESS: &[&str] = &[
 
 const WORD_MAX: usize = 32;
 
-/// Too many texts are better than too few.
-pub fn may_call_others(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'(', text).any(|at| calls_others(&text[..at]))
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Calls {
+    /// The server's own functions, and such as change nothing.
+    Harmless,
+    /// set_config: a name may mean another table from then on.
+    Settings,
+    /// Functions that can do anything.
+    Others,
+}
+
+/// Rather too much than too little.
+pub fn calls(text: &[u8]) -> Calls {
+    let mut found = Calls::Harmless;
+    for at in memchr::memchr_iter(b'(', text) {
+        found = found.max(called(&text[..at]));
+        if found == Calls::Others {
+            break;
+        }
+    }
+    found
 }
 
 /// What stands before a parenthesis.
-fn calls_others(before: &[u8]) -> bool {
+fn called(before: &[u8]) -> Calls {
+    let others = |are: bool| if are { Calls::Others } else { Calls::Harmless };
     let before = before.trim_ascii_end();
     let (word, rest) = last_word(before);
     match (word, before.last()) {
-        ([], Some(b'"')) => return !names_relation(before),
+        ([], Some(b'"')) => return others(!names_relation(before)),
         // An expression.
-        ([], _) => return false,
+        ([], _) => return Calls::Harmless,
         _ => {}
     }
     let mut lower = [0; WORD_MAX];
     let Some(lower) = lower.get_mut(..word.len()) else {
-        return !names_relation(before);
+        return others(!names_relation(before));
     };
     lower.copy_from_slice(word);
     lower.make_ascii_lowercase();
     let qualified = rest.last() == Some(&b'.');
     let known = HARMLESS.binary_search_by(|known| known.as_bytes().cmp(lower)).is_ok();
     let ours = !qualified || last_word(&rest[..rest.len() - 1]).0.eq_ignore_ascii_case(b"pg_catalog");
-    !((known && ours) || names_relation(before))
+    match ours && *lower == *b"set_config" {
+        true => Calls::Settings,
+        false => others(!((known && ours) || names_relation(before))),
+    }
 }
 
 /// `INTO s.t`, `AS v`: a list of columns follows.
@@ -243,21 +264,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls() {
+    fn what_is_called() {
         assert!(HARMLESS.is_sorted());
-        let check = |sql: &str, expect: bool| assert_eq!(may_call_others(sql.as_bytes()), expect, "{sql}");
-        check("SELECT count(*), max (a) FROM t WHERE (a = 1) AND b IN (1, 2)", false);
-        check("INSERT INTO public.orders (a, b) VALUES (1, pg_catalog.now())", false);
-        check("INSERT INTO \"Orders\"(a) VALUES ((1))", false);
-        check("WITH v (a) AS (VALUES (1)) SELECT * FROM v AS w(b)", false);
-        check("SELECT f()", true);
-        check("SELECT F (1)", true);
-        check("SELECT public.lower('a')", true);
-        check("SELECT \"f\"(1)", true);
-        check("SELECT set_config($1, $2, false)", true);
-        check("SELECT pg_catalog.set_config($1, $2, false)", true);
-        check("SELECT query_to_xml($1, true, true, '')", true);
-        check(&format!("SELECT {}()", "a".repeat(40)), true);
-        check("INSERT INTO t (a) VALUES (f(1))", true);
+        let check = |sql: &str, expect: Calls| assert_eq!(calls(sql.as_bytes()), expect, "{sql}");
+        check(
+            "SELECT count(*), max (a) FROM t WHERE (a = 1) AND b IN (1, 2)",
+            Calls::Harmless,
+        );
+        check(
+            "INSERT INTO public.orders (a, b) VALUES (1, pg_catalog.now())",
+            Calls::Harmless,
+        );
+        check("INSERT INTO \"Orders\"(a) VALUES ((1))", Calls::Harmless);
+        check("WITH v (a) AS (VALUES (1)) SELECT * FROM v AS w(b)", Calls::Harmless);
+        check("SELECT f()", Calls::Others);
+        check("SELECT F (1)", Calls::Others);
+        check("SELECT public.lower('a')", Calls::Others);
+        check("SELECT \"f\"(1)", Calls::Others);
+        check("SELECT set_config($1, $2, false)", Calls::Settings);
+        check("SELECT pg_catalog.set_config($1, $2, false)", Calls::Settings);
+        check("SELECT set_config('a', f(1), true)", Calls::Others);
+        check("SELECT public.set_config('a', 'b', true)", Calls::Others);
+        check("SELECT query_to_xml($1, true, true, '')", Calls::Others);
+        check(&format!("SELECT {}()", "a".repeat(40)), Calls::Others);
+        check("INSERT INTO t (a) VALUES (f(1))", Calls::Others);
     }
 }
