@@ -31,6 +31,12 @@ on_both!(
     an_own_operator_is_no_equality,
     refusals_are_counted,
     nothing_large_passes_by_what_is_remembered,
+    a_temporary_table_that_went,
+    what_a_session_has_set,
+    an_execute_is_another_in_each_session,
+    what_a_function_did,
+    a_change_beside_a_temporary_one,
+    rows_that_a_pipeline_brings,
 );
 
 fn stage(major: u32, name: &str) -> Stage {
@@ -553,4 +559,161 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
         remembered > 5 && large > 5,
         "seed {seed}: {remembered} remembered, {large} large"
     );
+}
+
+fn a_temporary_table_that_went(major: u32) {
+    let mut stage = stage(major, "went");
+    stage.direct(TABLE);
+    stage.direct("CREATE FUNCTION gone() RETURNS void LANGUAGE sql AS 'DROP TABLE pg_temp.t'");
+    let sql = "UPDATE t SET n = 7";
+    runs(async {
+        for goes in ["DROP TABLE t", "DISCARD TEMP", "SELECT gone()"] {
+            let connection = stage.connect().await;
+            let client = &connection.client;
+            send(client, "CREATE TEMP TABLE t (id integer, n integer)").await;
+            for _ in 0..3 {
+                send(client, sql).await;
+            }
+            send(client, goes).await;
+            stage.mark();
+            let answer = client.simple_query(sql).await;
+            assert!(!passed(&stage, sql), "{goes}: {answer:?} {:#?}", stage.received());
+        }
+    });
+}
+
+fn what_a_session_has_set(major: u32) {
+    let mut stage = stage(major, "set");
+    stage.direct(TABLE);
+    stage.direct(
+        "UPDATE t SET customer = 7 WHERE id > 1000; ANALYZE t;
+         CREATE VIEW seen AS SELECT * FROM t WHERE customer = current_setting('app.tenant')::integer;
+         CREATE TABLE own AS SELECT * FROM t; ALTER TABLE own ENABLE ROW LEVEL SECURITY;
+         CREATE POLICY p ON own USING (customer = current_setting('app.tenant')::integer); ANALYZE own;
+         CREATE ROLE tenant LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO tenant",
+    );
+    runs(async {
+        for sql in [
+            "UPDATE t SET n = 1 WHERE customer = current_setting('app.tenant')::integer",
+            "UPDATE seen SET n = 1",
+            "UPDATE own SET n = 1 WHERE n < 100",
+            "UPDATE t SET n = 2 WHERE n < 100 AND id IN (SELECT s.id FROM seen s WHERE s.n < 100)",
+            "WITH d AS (DELETE FROM seen WHERE n < 100 RETURNING *) SELECT count(*) FROM d",
+        ] {
+            let (small, large) = (stage.connect().await, stage.connect().await);
+            for (session, tenant) in [(&small, 5), (&large, 7)] {
+                send(&session.client, "SET ROLE tenant").await;
+                send(&session.client, &format!("SET app.tenant = {tenant}")).await;
+            }
+            for _ in 0..2 {
+                let _ = small.client.simple_query(sql).await;
+            }
+            stage.mark();
+            let answer = large.client.simple_query(sql).await;
+            // The planner was asked in this session.
+            let received = stage.received();
+            assert!(
+                received.iter().any(|other| other.starts_with("EXPLAIN")),
+                "{sql}: {answer:?} {received:#?}"
+            );
+        }
+        // A backslash is read in two ways.
+        let (one, two) = (stage.connect().await, stage.connect().await);
+        let sql = r"UPDATE t SET n = 3 WHERE at::text = '\' AND at::text = ' OR true --'";
+        for _ in 0..2 {
+            send(&one.client, sql).await;
+        }
+        send(&two.client, "SET standard_conforming_strings = off").await;
+        stage.mark();
+        let answer = two.client.simple_query(sql).await;
+        assert!(!passed(&stage, sql), "{answer:?} {:#?}", stage.received());
+    });
+}
+
+fn an_execute_is_another_in_each_session(major: u32) {
+    let stage = stage(major, "execute");
+    stage.direct(TABLE);
+    runs(async {
+        let (one, two) = (stage.connect().await, stage.connect().await);
+        send(&one.client, "PREPARE p AS UPDATE t SET n = 1 WHERE id = 5").await;
+        send(&two.client, "PREPARE p AS UPDATE t SET n = 1 WHERE n < 100").await;
+        for _ in 0..2 {
+            send(&one.client, "EXECUTE p").await;
+        }
+        let answer = two.client.simple_query("EXECUTE p").await;
+        assert!(answer.is_err(), "{answer:?}");
+    });
+}
+
+fn what_a_function_did(major: u32) {
+    let mut stage = stage(major, "did");
+    stage.direct("CREATE TABLE t (id bigint, customer integer, n integer DEFAULT 0); INSERT INTO t SELECT i, 5 FROM generate_series(1, 20) i; ANALYZE t;
+        CREATE FUNCTION load() RETURNS void LANGUAGE sql AS 'INSERT INTO t SELECT i, 5 FROM generate_series(21, 3000) i';
+        CREATE PROCEDURE loads() LANGUAGE sql AS 'INSERT INTO t SELECT i, 5 FROM generate_series(21, 3000) i'");
+    let sql = "UPDATE t SET n = 1 WHERE customer = 5";
+    runs(async {
+        for loads in [
+            "SELECT load()",
+            "CALL loads()",
+            "WITH i AS (INSERT INTO t SELECT i, 5 FROM generate_series(21, 3000) i RETURNING id) SELECT count(*) FROM i",
+        ] {
+            let connection = stage.connect().await;
+            let client = &connection.client;
+            for _ in 0..2 {
+                send(client, sql).await;
+            }
+            send(client, loads).await;
+            stage.mark();
+            let answer = client.simple_query(sql).await;
+            assert!(!passed(&stage, sql), "{loads}: {answer:?} {:#?}", stage.received());
+            stage.direct("TRUNCATE t; INSERT INTO t SELECT i, 5 FROM generate_series(1, 20) i; ANALYZE t");
+            tokio::time::sleep(NOTICED).await;
+        }
+    });
+}
+
+fn a_change_beside_a_temporary_one(major: u32) {
+    let mut stage = stage(major, "beside");
+    stage.direct(TABLE);
+    let sql = "UPDATE t SET n = 1 WHERE id = 5";
+    runs(async {
+        let (one, two) = (stage.connect().await, stage.connect().await);
+        send(&two.client, "BEGIN").await;
+        send(&two.client, "ALTER TABLE t DROP CONSTRAINT t_pkey").await;
+        send(&two.client, "CREATE TEMP TABLE x (a integer)").await;
+        // Waits for the other one, and was asked before its COMMIT.
+        let waits = one.client.simple_query(sql);
+        let commits = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            send(&two.client, "COMMIT").await;
+        };
+        let (answer, ()) = tokio::join!(waits, commits);
+        answer.unwrap();
+        stage.direct("UPDATE t SET id = 5; ANALYZE t");
+        stage.mark();
+        let answer = one.client.simple_query(sql).await;
+        assert!(!passed(&stage, sql), "{answer:?} {:#?}", stage.received());
+    });
+}
+
+fn rows_that_a_pipeline_brings(major: u32) {
+    let mut stage = stage(major, "pipeline");
+    stage.direct("CREATE TABLE t (id bigint, customer integer, n integer DEFAULT 0); INSERT INTO t SELECT i, 5 FROM generate_series(1, 20) i; ANALYZE t");
+    let sql = "UPDATE t SET n = 1 WHERE customer = $1";
+    runs(async {
+        let connection = stage.connect().await;
+        let client = &connection.client;
+        let insert = client
+            .prepare("INSERT INTO t SELECT i, 5 FROM generate_series(1, 3000) i")
+            .await
+            .unwrap();
+        let update = client.prepare(sql).await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(client.execute(&update, &[&5]).await.unwrap(), 20);
+        }
+        stage.mark();
+        let (inserted, updated) = tokio::join!(client.execute(&insert, &[]), client.execute(&update, &[&5]));
+        assert_eq!(inserted.unwrap(), 3_000);
+        assert!(!passed(&stage, sql), "{updated:?} {:#?}", stage.received());
+    });
 }

@@ -593,3 +593,29 @@ fn is_plain_type(cast: &pg_query::protobuf::TypeCast) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::statement;
+    use super::*;
+
+    #[test]
+    fn what_depends_on_the_session() {
+        assert!(STEADY.is_sorted());
+        let check = |sql: &str, expect: Option<&[&str]>| {
+            let others = steady(&statement(sql));
+            let names: Option<Vec<String>> = others.map(|all| all.into_iter().map(|name| name.name).collect());
+            let expect = expect.map(|all| all.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+            assert_eq!(names, expect, "{sql}");
+        };
+        check("DELETE FROM t WHERE at < now() - interval '1 day'", Some(&[]));
+        check(
+            "UPDATE t SET n = f(n) WHERE id IN (SELECT id FROM t WHERE n = 1)",
+            Some(&[]),
+        );
+        check("DELETE FROM t USING u WHERE u.id = t.id", Some(&["u"]));
+        check("DELETE FROM t WHERE tenant = current_setting('app.tenant')", None);
+        check("DELETE FROM t WHERE public.lower(a) = 'x'", None);
+        check("DELETE FROM t WHERE CURRENT OF c", None);
+    }
+}
