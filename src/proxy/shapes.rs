@@ -471,14 +471,13 @@ impl Shapes {
         }
     }
 
-    /// Of every text of this shape.
+    /// Of every text of this shape; with the verdict, whether it is by a key, a list or a LIMIT alone.
     pub fn learn(
         &mut self,
         text: &[u8],
         types: &[u8],
         before: Before,
-        verdict: Verdict,
-        lasting: bool,
+        (verdict, lasting): (Verdict, bool),
         ground: &Arc<Ground>,
         rows_max: f64,
     ) -> Option<Arc<Learned>> {
@@ -588,7 +587,7 @@ mod tests {
 
     fn learn(shapes: &mut Shapes, text: &[u8], rows: f64) {
         let before = shapes.before();
-        shapes.learn(text, b"", before, at_most(rows), false, &Arc::default(), 1_000.0);
+        shapes.learn(text, b"", before, (at_most(rows), false), &Arc::default(), 1_000.0);
         shapes.judged();
     }
 
@@ -635,7 +634,7 @@ mod tests {
         assert!(one.passes(UPDATE, b"", 0) && !two.passes(UPDATE, b"", 0));
         let before = one.before();
         book.forget();
-        one.learn(UPDATE, b"", before, at_most(1.0), false, &Arc::default(), 1_000.0);
+        one.learn(UPDATE, b"", before, (at_most(1.0), false), &Arc::default(), 1_000.0);
         assert!(!one.passes(UPDATE, b"", 0), "asked before it changed");
     }
 
@@ -657,7 +656,7 @@ mod tests {
             rows_per_byte: 0.5,
         });
         let before = shapes.before();
-        shapes.learn(UPDATE, b"", before, bound, false, &Arc::default(), 1_000.0);
+        shapes.learn(UPDATE, b"", before, (bound, false), &Arc::default(), 1_000.0);
         assert!(shapes.passes(UPDATE, b"", 1_900) && !shapes.passes(UPDATE, b"", 2_100));
     }
 
@@ -693,7 +692,7 @@ mod tests {
         assert!(!shapes.passes(b"UPDATE t SET v = 'b' WHERE id = 22 -- ;", b"", 0));
         let (range, other) = (b"DELETE FROM t WHERE n > 5", b"DELETE FROM t WHERE n > 4");
         let before = shapes.before();
-        shapes.learn(range, b"", before, Verdict::EachText, false, &Arc::default(), 1_000.0);
+        shapes.learn(range, b"", before, (Verdict::EachText, false), &Arc::default(), 1_000.0);
         assert!(!shapes.passes(range, b"", 0) && shapes.ground(other, b"").is_some());
         shapes.learn_text(range, b"", before, 3.0, 1_000.0);
         assert!(shapes.passes(range, b"", 0) && !shapes.passes(other, b"", 0));

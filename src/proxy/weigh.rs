@@ -165,7 +165,7 @@ impl Session {
         }
         self.relay
             .shapes
-            .learn(text, types, before, verdict, lasting.is_some(), &ground, rows_max);
+            .learn(text, types, before, (verdict, lasting.is_some()), &ground, rows_max);
         let light = match verdict {
             Verdict::AtMost(bound) => bound.of_message(bytes) <= rows_max,
             Verdict::EachText => false,
