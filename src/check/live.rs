@@ -78,7 +78,20 @@ impl Live {
             self.simple(&sql)?;
             self.search_path = search_path.map(str::to_string);
         }
-        let json = self.value(&Request::of(statement).sql())?.unwrap_or_default();
+        // Only what the path decides is found with it: operators and types of ours are pg_catalog's, whoever has made others.
+        let request = Request::of(statement);
+        let set = |(name, expression): (&str, String)| {
+            format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true), ")
+        };
+        let ahead: String = request.ahead().into_iter().map(set).collect();
+        self.simple(&format!(
+            "SELECT {ahead}pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true), \
+             pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+        ))?;
+        let json = self.value(&request.sql())?.unwrap_or_default();
+        self.simple(
+            "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('lockkeeper.search_path'), true)",
+        )?;
         Facts::decode(&json)
     }
 

@@ -72,7 +72,43 @@ impl Request {
         request
     }
 
-    /// One row, one json column.
+    /// What the client's search_path decides, for [`Request::sql`]: which of the relations, functions and types
+    /// that are named without a schema it sees. Names of settings below `lockkeeper.`, and expressions of type text that are safe with any
+    /// search_path.
+    pub fn ahead(&self) -> Vec<(&'static str, String)> {
+        let visible = |names: &[Name], catalog: &str, column: &str, function: &str| {
+            let names: Vec<String> = names
+                .iter()
+                .filter(|name| name.schema.is_none())
+                .map(|name| format!("{}::pg_catalog.name", quote_literal(&name.name)))
+                .collect();
+            match names.as_slice() {
+                [] => "'{}'".to_string(),
+                names => format!(
+                    "ARRAY(SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.{column} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]) \
+                     AND pg_catalog.{function}(o.oid))::pg_catalog.text",
+                    names.join(", ")
+                ),
+            }
+        };
+        vec![
+            (
+                "relations",
+                visible(&self.relations, "pg_class", "relname", "pg_table_is_visible"),
+            ),
+            (
+                "functions",
+                visible(&self.functions, "pg_proc", "proname", "pg_function_is_visible"),
+            ),
+            (
+                "types",
+                visible(&self.types, "pg_type", "typname", "pg_type_is_visible"),
+            ),
+        ]
+    }
+
+    /// One row, one json column. Asked with a search_path of `pg_catalog, pg_temp`, so that no operator of somebody else's is called, and
+    /// with the settings of [`Request::ahead`].
     ///
     /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
     /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
@@ -104,14 +140,16 @@ impl Request {
     }
 
     /// A lighter question for an UPDATE or DELETE, asked first since most of them pin a key: one row with the target's
-    /// size and unique keys. None for a statement without a target.
+    /// size and unique keys. None for a statement without a target. Every operator and type in it is written with its schema, so that it is
+    /// safe with the client's search_path, which saves what sets another one and puts it back.
     pub fn keys_sql(&self) -> Option<String> {
         let target = self.relations.first()?;
         let visible = match target.schema.as_deref() {
             None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
-            Some("pg_temp") => "c.relnamespace = pg_catalog.pg_my_temp_schema()".to_owned(),
+            Some("pg_temp") => "c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()".to_owned(),
             Some(schema) => format!(
-                "c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})",
+                "c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n \
+                 WHERE n.nspname OPERATOR(pg_catalog.=) {})",
                 quote_literal(schema)
             ),
         };
@@ -640,6 +678,8 @@ pub struct Index {
     pub method: String,
     /// Key columns in order, null for an expression; without INCLUDE columns.
     pub columns: Vec<Option<String>>,
+    /// The schemas of the operators by which a btree's keys are in order; only asked for an UPDATE or DELETE.
+    pub operators: Vec<String>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
     /// The partitioned index that it is a part of.

@@ -174,6 +174,10 @@ pub(super) const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 
      'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', \
      'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 
+/// The client's value of a row `s` of pg_settings, in a statement of ours, which has a search_path of its own.
+pub const CLIENTS_SETTING: &str =
+    "CASE s.name WHEN 'search_path' THEN pg_catalog.current_setting('lockkeeper.search_path') ELSE s.setting END";
+
 impl New<'_> {
     /// Inserts the row and, if it is to run at once, takes its lock: ID, and whether the lock was free. Fails with 23505 where another
     /// session was first.
@@ -198,7 +202,7 @@ impl New<'_> {
         format!(
             "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, parameter_types, parameters, settings, relation, \
              relation_name, details, key_columns, upper_key, keys_estimated, runs, backend_pid, application_name) SELECT {kind}, {identity}, \
-             {state}, {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s \
+             {state}, {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, {CLIENTS_SETTING}) FROM pg_catalog.pg_settings s \
              WHERE s.name IN ({KEPT_SETTINGS})), {relation}, {name}, {details}::jsonb, {columns}, {upper}, {estimated}, {runs}, \
              pg_catalog.pg_backend_pid(), \
              pg_catalog.current_setting('application_name') RETURNING id) \
@@ -309,23 +313,32 @@ pub fn hold(id: i64) -> String {
     format!("SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE")
 }
 
-/// True as long as the job is as this session left it; within a transaction that holds the row.
+/// True as long as the job is as this session left it; within a transaction that holds the row. Part of a client's statement, which has
+/// the client's search_path.
 pub fn is_at(id: i64, batches: u64) -> String {
     format!(
-        "(SELECT j.state = 'running' AND j.batches = {batches} FROM lockkeeper.job j WHERE j.id = {id} AND j.owner = current_user)"
+        "(SELECT j.state OPERATOR(pg_catalog.=) 'running' AND j.batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8 \
+         FROM lockkeeper.job j WHERE j.id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 AND j.owner OPERATOR(pg_catalog.=) current_user)"
     )
 }
 
-/// The body of a CTE that moves the row; `rows` is an expression.
+/// Whether a plan's statement only moves a job's row.
+pub fn is_progress(sql: &str) -> bool {
+    sql.starts_with("UPDATE lockkeeper.job SET ")
+}
+
+/// The body of a CTE that moves the row; `rows` is an expression of type bigint. Part of a client's statement as well.
 pub fn advance(id: i64, batches: u64, last: &[String], keys: u64, rows: &str, is_last: bool) -> String {
     let end = match is_last {
         true => ", state = 'done', finished_at = pg_catalog.clock_timestamp()",
         false => "",
     };
     format!(
-        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done + {rows}, keys_done = keys_done + {keys}, \
-         batches = batches + 1, heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id = {id} AND owner = current_user \
-         AND state = 'running' AND batches = {batches}",
+        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done OPERATOR(pg_catalog.+) {rows}, \
+         keys_done = keys_done OPERATOR(pg_catalog.+) {keys}::pg_catalog.int8, batches = batches OPERATOR(pg_catalog.+) 1::pg_catalog.int8, \
+         heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 \
+         AND owner OPERATOR(pg_catalog.=) current_user AND state OPERATOR(pg_catalog.=) 'running' \
+         AND batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8",
         last = array(last.iter().map(String::as_str)),
     )
 }
@@ -397,7 +410,7 @@ pub fn cancel(id: i64) -> String {
 
 fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {
     let items: Vec<String> = items.map(quote_literal).collect();
-    format!("ARRAY[{}]::text[]", items.join(", "))
+    format!("ARRAY[{}]::pg_catalog.text[]", items.join(", "))
 }
 
 fn bytes(bytes: &[u8]) -> String {

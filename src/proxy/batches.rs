@@ -345,7 +345,7 @@ impl Session {
     /// Where the next batch ends, read without a lock.
     async fn next_range(&mut self, batches: &Batches, course: &Course) -> Outcome<Range> {
         let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.size);
-        let asks = [settings(batches, course, None), Ask::new(sql)];
+        let asks = [settings(batches, course, None), Ask::as_client(sql)];
         let row = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),

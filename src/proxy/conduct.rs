@@ -5,7 +5,7 @@
 
 use super::Stop;
 use super::blockers::{Waits, held_by, merge};
-use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::journal::Entry;
 use super::judge::Parameters;
 use super::relay::Broken;
@@ -13,7 +13,6 @@ use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
 use crate::plan::policy::Policy;
-use crate::plan::splice::quote_literal;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
 use std::io;
 use std::time::{Duration, Instant};
@@ -278,14 +277,14 @@ impl Session {
     async fn autovacuum_patience_ms(&mut self, relation: &str) -> Result<Option<u64>, Broken> {
         let sql = format!(
             "SELECT s.setting::int + 500 FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_class c \
-             ON c.oid = pg_catalog.to_regclass({})::oid AND c.relkind IN ('r', 'p') \
+             ON c.oid = {NAMED} AND c.relkind IN ('r', 'p') \
              WHERE s.name = 'deadlock_timeout' AND EXISTS (SELECT FROM pg_catalog.pg_locks l \
              JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.usesysid IS NULL \
              WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock' \
-             AND a.datname = pg_catalog.current_database())",
-            quote_literal(relation)
+             AND a.datname = pg_catalog.current_database())"
         );
-        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        let asked = [Ask::about(sql, relation)];
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         Ok(answers.ok().and_then(|answers| answers.first()?.value()?.parse().ok()))
     }
 
@@ -297,7 +296,7 @@ impl Session {
         patience_ms: Option<u64>,
     ) -> Outcome<Done> {
         let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
-        let then = then.iter().map(Ask::new);
+        let then = then.iter().map(|sql| Ask::step(sql));
         let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),
@@ -307,7 +306,7 @@ impl Session {
         // The client's own value comes back with the end of the transaction, or here where the transaction is the client's.
         let restore = setting.place != Place::Alone;
         if savepoint {
-            asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
+            asks.push(Ask::as_client(format!("SAVEPOINT {}", self.relay.reserved)));
         }
         if restore {
             asks.push(Ask::stash("lock_timeout"));
@@ -315,11 +314,11 @@ impl Session {
         // LOCK TABLE needs a transaction block.
         let own_block = patience_ms.is_some() && setting.place == Place::Alone;
         if own_block {
-            asks.push(Ask::new("BEGIN"));
+            asks.push(Ask::as_client("BEGIN"));
         }
         if let Some(patience_ms) = patience_ms {
             asks.push(Ask::set_local("lock_timeout", &format!("{patience_ms}ms")));
-            asks.push(Ask::new(format!(
+            asks.push(Ask::as_client(format!(
                 "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
                 step.relation
             )));
@@ -327,23 +326,23 @@ impl Session {
         asks.push(timeout);
         asks.extend(step.guard.as_ref().map(Ask::new));
         let at = asks.len();
-        asks.push(Ask::new(&step.sql));
+        asks.push(Ask::step(&step.sql));
         asks.extend(then);
         if restore {
             asks.push(Ask::restore("lock_timeout"));
         }
         if savepoint {
-            asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
+            asks.push(Ask::as_client(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
         }
         if own_block {
-            asks.push(Ask::new("COMMIT"));
+            asks.push(Ask::as_client("COMMIT"));
         }
         let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
         if own_block && answers.is_err() {
             // Should the ROLLBACK fail too, the next statement tells.
             let _ = self
                 .relay
-                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
         }
         Ok(answers.map(|mut answers| Done {
@@ -354,8 +353,8 @@ impl Session {
     async fn back_to_savepoint(&mut self) -> Outcome<()> {
         let point = &self.relay.reserved;
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }
@@ -391,9 +390,9 @@ impl Session {
         let mut asks = vec![
             Ask::set_local("statement_timeout", "0"),
             Ask::set_local("lock_timeout", "0"),
-            Ask::new(&step.sql),
+            Ask::step(&step.sql),
         ];
-        asks.extend(then.iter().map(Ask::new));
+        asks.extend(then.iter().map(|sql| Ask::step(sql)));
         let waits = self.waits();
         let hears = self.progress(&step.label, &waits);
         let answers = self.relay.ask(&asks, Closing::Sync, hears).await?;
@@ -491,7 +490,7 @@ impl Session {
             put_back.push(if session.as_deref() == Some("t") {
                 Ask::set_session(name, value)
             } else {
-                Ask::new(format!("RESET {name}"))
+                Ask::as_client(format!("RESET {name}"))
             });
         }
         if !set.is_empty()
@@ -499,7 +498,7 @@ impl Session {
         {
             return Ok(Err(report));
         }
-        let answer = self.relay.ask(&[Ask::new(sql)], Closing::Sync, hears).await?;
+        let answer = self.relay.ask(&[Ask::as_client(sql)], Closing::Sync, hears).await?;
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
@@ -530,7 +529,7 @@ impl Session {
         loop {
             let asks = [
                 Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
-                Ask::new(&cleanup.sql),
+                Ask::as_client(&cleanup.sql),
             ];
             match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 Ok(_) => return Ok(Ok(true)),

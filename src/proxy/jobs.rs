@@ -155,7 +155,7 @@ impl Session {
 
     /// None: the table is empty.
     async fn last_key(&mut self, batches: &Batches, course: &Course) -> Outcome<Option<Key>> {
-        let asks = [settings(batches, course, None), Ask::new(batches.bounds_sql())];
+        let asks = [settings(batches, course, None), Ask::as_client(batches.bounds_sql())];
         let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
@@ -312,8 +312,9 @@ impl Session {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value FROM pg_catalog.jsonb_each_text({}::jsonb) k JOIN pg_catalog.pg_settings s ON s.name = k.key \
-             WHERE s.setting <> k.value",
-            crate::plan::splice::quote_literal(&json)
+             WHERE {} <> k.value",
+            crate::plan::splice::quote_literal(&json),
+            jobs::CLIENTS_SETTING
         );
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
         Ok(answers.map(|answers| {
@@ -571,7 +572,7 @@ impl Session {
     /// Two sessions that do it at once do it one after the other.
     async fn create_job_table(&mut self) -> Outcome<()> {
         let begin = [
-            Ask::new("BEGIN"),
+            Ask::as_client("BEGIN"),
             Ask::set_local("lock_timeout", "10s"),
             Ask::new(jobs::creation_lock()),
             Ask::new(jobs::COMMENT_QUERY),
@@ -592,7 +593,10 @@ impl Session {
             Err(report) => Err(report),
         };
         let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Nothing).await?;
+        let ended = self
+            .relay
+            .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Nothing)
+            .await?;
         Ok(created.and(ended.map(|_| ())))
     }
 

@@ -42,10 +42,9 @@ pub(super) struct Parameters {
 impl Parameters {
     pub fn ask(&self, sql: String) -> Ask {
         Ask {
-            sql,
             types: self.types.clone(),
             parameters: self.values.clone(),
-            ..Ask::default()
+            ..Ask::as_client(sql)
         }
     }
 }
@@ -332,7 +331,7 @@ impl Session {
         let Some(sql) = Request::target(statement).keys_sql() else {
             return Ok(Ok(false));
         };
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+        let answers = match self.relay.ask(&[Ask::as_client(sql)], closing, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
@@ -372,8 +371,12 @@ impl Session {
         statement: &Statement,
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
-        let sql = Request::of(statement).sql();
-        let answer = match self.relay.ask_catalog(sql, closing).await? {
+        let request = Request::of(statement);
+        let ask = Ask {
+            ahead: request.ahead(),
+            ..Ask::new(request.sql())
+        };
+        let answer = match self.relay.ask_catalog(ask, closing).await? {
             Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
@@ -526,11 +529,11 @@ impl Session {
         }
         let point = self.relay.reserved.clone();
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         let count = asks.len();
-        let asked = [&[Ask::new(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
+        let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         if answers.is_err() {
             let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;

@@ -142,7 +142,7 @@ impl Session {
                 if self.relay.status == b'I' && ends != (true, true) {
                     if let Err(report) = self
                         .relay
-                        .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+                        .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
                         .await?
                     {
                         return self.fail_part(report, open).await;
@@ -273,7 +273,10 @@ impl Session {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
         let ended = match failed {
             true => {
-                let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+                let ended = self
+                    .relay
+                    .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Notices)
+                    .await?;
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }

@@ -149,7 +149,7 @@ const SETTINGS: &str = "SET search_path FROM CURRENT SET \"TimeZone\" FROM CURRE
 
 /// The schemas as they are found now: what "$user" means differs from writer to writer, and nobody's temporary objects come first.
 const PATH: &str = "SELECT pg_catalog.set_config('search_path', coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.at) \
-     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY s(name, at) WHERE s.name !~ '^pg_temp'), 'pg_catalog') || ', pg_temp', true)";
+     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY s(name, at) WHERE s.name OPERATOR(pg_catalog.!~) '^pg_temp'), 'pg_catalog') OPERATOR(pg_catalog.||) ', pg_temp', true)";
 
 /// The statements that make it.
 pub(super) fn create(function: &str, body: &str, converts: bool) -> Vec<String> {
