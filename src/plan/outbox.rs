@@ -10,7 +10,7 @@ pub mod prove;
 use super::ascii::{decoded, encoded};
 use super::batches::Batches;
 use super::facts::Relation;
-use super::jobs::{self, Access, KEPT_SETTINGS, UNFINISHED};
+use super::jobs::{self, Access, CLIENTS_SETTING, KEPT_SETTINGS, UNFINISHED};
 use super::lock::LockMode;
 use super::splice::{one_statement, quote_ident, quote_literal};
 use super::{Cleanup, Mode, Step};
@@ -139,7 +139,7 @@ impl New {
         format!(
             "INSERT INTO lockkeeper.job (kind, identity, state, runs, statement, settings, relation, relation_name, details, backend_pid, \
              application_name) SELECT 'deferred', {identity}, 'waiting', 0, {statement}, (SELECT pg_catalog.jsonb_object_agg(s.name, \
-             s.setting) FROM pg_catalog.pg_settings s WHERE s.name IN ({KEPT_SETTINGS}, 'default_tablespace', 'backslash_quote')), \
+             {CLIENTS_SETTING}) FROM pg_catalog.pg_settings s WHERE s.name IN ({KEPT_SETTINGS}, 'default_tablespace', 'backslash_quote')), \
              {relation}, {name}, {details}::jsonb, pg_catalog.pg_backend_pid(), pg_catalog.current_setting('application_name') RETURNING id",
             identity = quote_literal(identity),
             statement = quote_literal(&self.statement),

@@ -217,18 +217,16 @@ impl Session {
         bounded: bool,
     ) -> Outcome<()> {
         let limit = if bounded { CHECK_UNDER_LOCK_MS } else { 0 };
+        let point = self.try_point();
         let asks = [
-            Ask::as_client(format!("SAVEPOINT {}", self.try_point())),
+            Ask::as_client(format!("SAVEPOINT {point}")),
             Ask::set_local_all(&[
                 ("statement_timeout", limit.to_string()),
                 ("lock_timeout", patience(policy)),
             ]),
             // Read with our search_path, run with the client's, which functions in it may rely on.
-            Ask::new(format!(
-                "DECLARE {} NO SCROLL CURSOR FOR {}",
-                self.relay.reserved, check.sql
-            )),
-            Ask::as_client(format!("FETCH FROM {}", self.relay.reserved)),
+            Ask::new(format!("DECLARE {point} NO SCROLL CURSOR FOR {}", check.sql)),
+            Ask::as_client(format!("FETCH FROM {point}")),
         ];
         let label = format!("checking the rows of {} for {}", table.1, check.name);
         let hears = Hears::Progress {
