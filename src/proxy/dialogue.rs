@@ -136,6 +136,8 @@ pub struct Answer {
     pub frames: BytesMut,
     /// How many DataRows these are.
     pub delivered: u64,
+    /// SQLSTATEs of the notices that came with it, where the client does not hear them.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -238,6 +240,12 @@ impl Relay {
         let (asks, asked) = with_paths(asks, ends);
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
+        if std::mem::take(&mut self.ends_unnamed) {
+            // As the client's simple query would have done: its last unnamed portal keeps relations open (55006).
+            wire::put_close(&mut out, b'P', "");
+            wire::put_close(&mut out, b'S', "");
+            b"CC".iter().for_each(|tag| owed.sent(*tag));
+        }
         for ask in &asks {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
@@ -261,8 +269,14 @@ impl Relay {
         self.send(&out).await;
         let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
         let answered = self.collect(&mut owed, hears, &cuts).await?;
-        if answered.is_err() {
-            self.after_error(closing).await?;
+        match &answered {
+            Err(_) => self.after_error(closing).await?,
+            // Whoever asked may then look for each answer in its place.
+            Ok(answers) if answers.len() != asks.len() => {
+                let what = format!("the server gave {} results to {} statements", answers.len(), asks.len());
+                return Err(Broken::Protocol(what));
+            }
+            Ok(_) => {}
         }
         let is_asked = |(answer, asked): (Answer, bool)| asked.then_some(answer);
         Ok(answered.map(|answers| answers.into_iter().zip(asked).filter_map(is_asked).collect()))
@@ -285,7 +299,18 @@ impl Relay {
         Ok(answered)
     }
 
-    /// Ends an extended-query group that the client left without a Sync, as its simple query does.
+    /// An empty simple query: to the transaction of an extended-query group without Sync it does what the client's own query, which
+    /// we have carried out in its place, would have done. Before PostgreSQL 18 that ends it.
+    pub async fn ask_as_query(&mut self) -> Result<Result<(), Report>, Broken> {
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        wire::put_query(&mut out, b"");
+        owed.sent(b'Q');
+        self.send(&out).await;
+        Ok(self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ()))
+    }
+
+    /// Ends an extended-query group that the client left without a Sync.
     pub async fn end_group(&mut self) -> Result<(), Broken> {
         self.responses.sent(b'S');
         let mut out = BytesMut::new();
@@ -294,7 +319,11 @@ impl Relay {
         self.swallow_ready = true;
         let settled = self.settle().await;
         self.swallow_ready = false;
-        settled
+        settled?;
+        match self.unclosed {
+            true => self.close_reserved().await,
+            false => Ok(()),
+        }
     }
 
     fn end(&self, out: &mut BytesMut, owed: &mut Responses, closing: Closing) {
@@ -400,7 +429,9 @@ impl Relay {
                     error.get_or_insert(report);
                 }
                 b'Z' => self.ready(&frame),
-                b'N' if matches!(hears, Hears::Nothing) => {}
+                b'N' if matches!(hears, Hears::Nothing) => {
+                    current.warnings.push(Report::of_frame(&frame).sqlstate().to_string());
+                }
                 b'N' | b'A' => self.tell(&frame).await?,
                 b'S' => {
                     self.reported.take_in(&frame[HEADER..]);

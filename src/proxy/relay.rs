@@ -16,11 +16,13 @@ use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
@@ -29,6 +31,8 @@ const READ_MAX: usize = 60 << 10;
 const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
 const AUTHENTICATION_MAX: usize = 65_535;
+/// A driver that writes Flush and Sync together (pg8000) has sent the Sync within so long.
+const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
@@ -66,6 +70,8 @@ pub enum Event {
     Close(usize),
     /// Behind which something of ours is to be closed.
     Sync(usize),
+    /// What the server owes is to be learnt before the next message, see [`Relay::count_answers`].
+    Uncounted,
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// Nothing is owed and everything is written.
@@ -161,6 +167,8 @@ pub struct Relay {
     pub unclosed: bool,
     /// Something is to be done behind the client's next Sync.
     pub stop_at_sync: bool,
+    /// A simple query of the client's is carried out by statements of ours, the first of which end its unnamed statement and portal.
+    pub ends_unnamed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
@@ -242,6 +250,7 @@ impl Relay {
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
             stop_at_sync: false,
+            ends_unnamed: false,
             hears_notices: true,
             watch: false,
             tool: None,
@@ -319,6 +328,14 @@ impl Relay {
         self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
+    /// Since PostgreSQL 18 the transaction of an extended-query group without Sync outlasts a simple query.
+    pub fn keeps_groups(&self) -> bool {
+        let major = self.reported.server_version.split(|c: char| !c.is_ascii_digit()).next();
+        major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_none_or(|major| major >= 18)
+    }
+
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
@@ -334,18 +351,21 @@ impl Relay {
         self.discard_to_sync = true;
     }
 
-    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close messages. Waits
+    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close and Flush messages. Waits
     /// for what it sends next; one that goes away or asks for the answer first has more to say.
     pub async fn ends_group(&mut self, len: usize) -> Result<bool, Broken> {
+        let mut grace = std::pin::pin!(tokio::time::sleep(FLUSH_GRACE));
         std::future::poll_fn(|cx| {
             loop {
                 let mut rest = self.up.unjudged().get(len..).unwrap_or_default();
-                while let Some(header) = rest.first_chunk::<HEADER>().filter(|header| header[0] == b'C') {
+                let mut asks = false;
+                while let Some(header) = rest.first_chunk::<HEADER>().filter(|h| matches!(h[0], b'C' | b'H')) {
+                    asks |= header[0] == b'H';
                     rest = wire::frame_len(header)
                         .and_then(|len| rest.get(len..))
                         .unwrap_or_default();
                 }
-                if let Some(tag) = rest.first().filter(|tag| **tag != b'C') {
+                if let Some(tag) = rest.first().filter(|tag| !matches!(**tag, b'C' | b'H')) {
                     return Poll::Ready(Ok(*tag == b'S'));
                 }
                 if self.client_eof || self.server_eof || !self.up.has_room() {
@@ -354,6 +374,8 @@ impl Relay {
                 let down = self.poll_down(cx)?;
                 match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
                     Poll::Ready(n) => self.client_eof = n == 0,
+                    // It waits for the answer.
+                    Poll::Pending if asks && grace.as_mut().poll(cx).is_ready() => return Poll::Ready(Ok(false)),
                     Poll::Pending if down.is_pending() => return Poll::Pending,
                     Poll::Pending => {}
                 }
@@ -411,6 +433,9 @@ impl Relay {
             let down = self.poll_down(cx)?;
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
+            }
+            if mode == Mode::Settle && self.responses.countable() {
+                return Poll::Ready(Ok(Event::Uncounted));
             }
             if mode == Mode::Settle && self.responses.lost() {
                 let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
@@ -567,6 +592,9 @@ impl Relay {
 
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
+        if self.responses.countable() && !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H' | b'X') {
+            return Ok(Look::Stop(Event::Uncounted));
+        }
         let here = self.up.unjudged();
         let held = self.watch || !self.held.is_empty();
         match tag {
@@ -882,6 +910,9 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
+            if self.responses.countable() {
+                self.count_answers().await?;
+            }
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
@@ -894,6 +925,61 @@ impl Relay {
                 _ => {}
             }
         }
+    }
+
+    /// Syncs stood among the data of a COPY that has failed: the server has swallowed those that came before the error. What it
+    /// still answers comes before the answer to a question of ours.
+    pub async fn count_answers(&mut self) -> Result<(), Broken> {
+        std::future::poll_fn(|cx| {
+            while !self.down.at_frame() {
+                ready!(self.poll_down(cx))?;
+                if self.server_eof {
+                    return Poll::Ready(Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        let mut out = bytes::BytesMut::new();
+        // The first ends the skipping, should the server have swallowed all. An empty statement is parsed in a failed block too.
+        wire::put_sync(&mut out);
+        wire::put_parse(&mut out, self.reserved.as_bytes(), b"", &[]);
+        wire::put_close(&mut out, b'S', &self.reserved);
+        wire::put_sync(&mut out);
+        self.send(&out).await;
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    if let Some(before) = last.replace(frame) {
+                        self.responses.received(b'Z');
+                        self.ready(&before);
+                        self.tell(&before).await?;
+                    }
+                }
+                b'1' => break,
+                b'S' => {
+                    self.reported.take_in(&frame[HEADER..]);
+                    self.tell(&frame).await?;
+                }
+                _ => self.tell(&frame).await?,
+            }
+        }
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    self.ready(&frame);
+                    break;
+                }
+                b'3' => {}
+                _ => self.tell(&frame).await?,
+            }
+        }
+        // Else the server would go on skipping, up to the client's next Sync.
+        self.discard_to_sync |= !self.responses.counted();
+        Ok(())
     }
 
     /// Bytes of our own to the server, behind what was judged before. If it is gone, what is read next tells so.

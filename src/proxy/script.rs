@@ -27,16 +27,18 @@ enum Next {
 }
 
 impl Session {
-    /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`.
+    /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`. `joins`: the implicit
+    /// transaction was begun by extended-query messages without a Sync.
     pub(super) async fn run_script(
         &mut self,
         len: usize,
         text: &[u8],
         statements: Vec<Statement>,
+        joins: bool,
     ) -> Result<(), Broken> {
         self.relay.drop_frame(len);
         let mut open = Open::Client;
-        let mut failed = false;
+        let mut failed = joins && matches!(self.join_group(&mut open).await?, Next::Failed);
         let before = self.relay.reported.clone();
         let mut at = 0;
         while at < statements.len() && !failed {
@@ -81,6 +83,25 @@ impl Session {
         let mut out = BytesMut::new();
         wire::put_ready(&mut out, self.relay.status);
         self.relay.tell(&out).await
+    }
+
+    /// Makes a block of the implicit transaction that is under way, with what was done in it, so that it is still the client's
+    /// message that ends it. A block may be open already, which only the server can tell: ROLLBACK and ROLLBACK TO look alike.
+    async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
+        let answers = match self
+            .relay
+            .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+            .await?
+        {
+            Ok(answers) => answers,
+            Err(report) => return self.fail_part(report, open).await,
+        };
+        // active_sql_transaction, a warning
+        let was_open = answers
+            .iter()
+            .any(|answer| answer.warnings.iter().any(|code| code == "25001"));
+        *open = if was_open { Open::Client } else { Open::Implicit };
+        Ok(Next::Go)
     }
 
     /// `ends`: whether it is the first part, and the last.

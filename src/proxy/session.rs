@@ -59,12 +59,16 @@ impl Session {
                 continue;
             };
             match event {
-                Event::Query(len) => self.on_query(len).await?,
+                Event::Query(len) => {
+                    self.on_query(len).await?;
+                    self.relay.ends_unnamed = false;
+                }
                 Event::Parse(len) => self.on_parse(len).await?,
                 Event::Bind(len) => self.on_bind(len).await?,
                 Event::Execute(len) => self.on_execute(len).await?,
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
+                Event::Uncounted => self.relay.count_answers().await?,
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Quiescent => {}
@@ -130,8 +134,6 @@ impl Session {
             return Ok(());
         }
         if let Some(report) = self.ask_reading(&text).await? {
-            // The server skips to a Sync, which a client that sends a simple query need not send.
-            self.relay.end_group().await?;
             return self.refuse_query(len, report).await;
         }
         if self.relay.watch
@@ -154,15 +156,18 @@ impl Session {
                 .as_ref()
                 .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
-        if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
-            && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
-        {
-            // Extended-query messages without a Sync, then a simple query: what they did is committed first.
+        let passes = matches!(&statements, Ok(all) if !all.iter().any(needs_judging));
+        if self.relay.may_be_chained() && (unjudged.is_some() || !passes) {
+            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells whether a block is open.
             self.relay.end_group().await?;
         }
         if let Some(report) = unjudged {
             return self.refuse_query(len, report).await;
         }
+        // Extended-query messages without a Sync, then a simple query: one implicit transaction.
+        let joins = self.relay.place() == Place::Pipeline;
+        // What is carried out by statements of ours ends the unnamed statement and portal as the query itself would.
+        self.relay.ends_unnamed = !passes || ends_within;
         match statements {
             Ok(statements) if !statements.iter().any(needs_judging) && !ends_within => {
                 self.relay.pass_frame(len);
@@ -186,12 +191,21 @@ impl Session {
                 }
                 let place = self.relay.place();
                 let shift = characters(&text[..statements[0].offset]);
+                let closing = if joins { Closing::Flush } else { Closing::Sync };
                 let verdict = self
-                    .verdict(&statements[0], place, &Parameters::default(), Closing::Sync, shift)
+                    .verdict(&statements[0], place, &Parameters::default(), closing, shift)
                     .await?;
                 self.answer_query(len, verdict).await?;
             }
-            Ok(statements) => self.run_script(len, &text, statements).await?,
+            // Behind the message the transaction would still be open, and no block.
+            Ok(_) if joins && self.relay.keeps_groups() => {
+                let report = Report::error(
+                    "0A000",
+                    "lockkeeper: several statements in one message, one of them judged, cannot be run in the transaction of an extended query without Sync; send Sync first",
+                );
+                self.refuse_query(len, report).await?;
+            }
+            Ok(statements) => self.run_script(len, &text, statements, joins).await?,
             Err(unreadable) if self.relay.replication => {
                 self.on_unreadable_replication(len, &text, &unreadable).await?
             }
@@ -287,8 +301,16 @@ impl Session {
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
+                let ended = match self.relay.place() {
+                    Place::Pipeline => self.relay.ask_as_query().await?,
+                    _ => Ok(()),
+                };
                 let mut out = BytesMut::new();
-                wire::put_command_complete(&mut out, &tag);
+                match ended {
+                    Ok(()) => wire::put_command_complete(&mut out, &tag),
+                    // What was deferred to the end of the transaction.
+                    Err(report) => report.put_error(&mut out, self.relay.encoding()),
+                }
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
                 self.jobs_are_answered().await?;
@@ -321,6 +343,10 @@ impl Session {
     /// The client hears an error and, unless the transaction block is open, the server hears nothing.
     pub(super) async fn refuse_query(&mut self, len: usize, report: Report) -> Result<(), Broken> {
         self.fail_on_server(&report, Closing::Sync).await?;
+        if self.relay.responses.skipping() {
+            // To a Sync, which a client that sends a simple query need not send.
+            self.relay.end_group().await?;
+        }
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
         report.put_error(&mut out, self.relay.encoding());

@@ -6,6 +6,7 @@ use super::judge::Verdict;
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{self, Report};
+use crate::plan::Place;
 use crate::plan::policy::Action;
 use crate::plan::statement::{Kind, Unreadable, read};
 use bytes::BytesMut;
@@ -22,10 +23,18 @@ impl Session {
             self.record_unread(text, &report).await;
             return self.refuse_query(len, report).await;
         }
-        match self.relay.ask_parse(text, Closing::Sync).await? {
+        // A Sync would commit what stands before it in the same implicit transaction.
+        let closing = match self.relay.place() {
+            Place::Pipeline => Closing::Flush,
+            _ => Closing::Sync,
+        };
+        match self.relay.ask_parse(text, closing).await? {
             // Several statements are no error of the client's: told by the server's routine, since messages are translated.
             Err(report) if report.get(b'R') != Some(b"exec_parse_message") => {
                 // The transaction, if there is one, has failed on the server by this very error.
+                if self.relay.responses.skipping() {
+                    self.relay.end_group().await?;
+                }
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
                 report.put_error(&mut out, self.relay.encoding());
