@@ -56,8 +56,16 @@ const OUR_PATH: &str = "pg_catalog, pg_temp";
 impl Ask {
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
     pub fn new(sql: impl Into<String>) -> Ask {
+        let sql = sql.into();
+        // A setting of ours must not outlive a transaction's beginning, nor come back with a savepoint.
+        let controls = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"];
+        let path = match controls.iter().any(|word| sql.starts_with(word)) {
+            true => Path::Client,
+            false => Path::Ours,
+        };
         Ask {
-            sql: sql.into(),
+            sql,
+            path,
             ..Ask::default()
         }
     }
@@ -481,6 +489,7 @@ mod tests {
         let (ours, client) = (Ask::new("SELECT 1"), Ask::as_client("SELECT 2"));
         let about = Ask::about("SELECT 3", "t");
         check(&[], true, "");
+        check(&[Ask::new("BEGIN"), ours.clone()], false, "c>o<");
         check(&[client.clone()], false, "c");
         check(&[ours.clone(), ours.clone()], true, ">oo");
         check(&[ours.clone()], false, ">o<");

@@ -90,7 +90,7 @@ impl Session {
     async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
         let answers = match self
             .relay
-            .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(answers) => answers,
