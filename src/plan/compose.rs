@@ -14,7 +14,9 @@ use super::outbox::{self, Deferral, New};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::progress::{Group, Progress};
-use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
+use super::rules::{
+    self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault,
+};
 use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
 use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
@@ -24,6 +26,8 @@ use std::ops::Range;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
 const REJECTED: &str = "55000";
+/// What these rules guard is that running programs go on: with the rows, columns and names that they know.
+const OF_USE: [&str; 5] = ["drop-column", "rename-column", "rename-table", "drop-table", "truncate"];
 /// Active SQL transaction: what cannot run inside the client's transaction.
 const IN_TRANSACTION: &str = "25001";
 
@@ -113,6 +117,26 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
                         span: span.clone(),
                         ..finding
                     }));
+            }
+            // Its own text stays in the block, and is not safe as it is.
+            Plan::Run(run) if is_block && run.steps.iter().any(|step| step.sql != inner.sql) => {
+                let found = run.findings.iter().find(|finding| finding.action == Action::Rewrite);
+                let by_hand: Vec<&str> = run.steps.iter().map(|step| step.sql.as_str()).collect();
+                let mut findings = run.findings.clone();
+                findings.iter_mut().for_each(|finding| {
+                    finding.span = span.clone();
+                    finding.action = Action::Reject;
+                });
+                return Plan::Reject(Rejection {
+                    sqlstate: REJECTED.to_string(),
+                    message: format!(
+                        "in the DO block: {}",
+                        found.map_or("a statement is not safe as it is written", |finding| &finding.message)
+                    ),
+                    detail: String::new(),
+                    hint: format!("Write in the block instead: {};", by_hand.join("; ")),
+                    findings,
+                });
             }
             Plan::Run(run) if is_block => {
                 brief = true;
@@ -388,6 +412,26 @@ impl<'a> Composer<'a> {
         subject: &Subject,
         span: Range<usize>,
     ) -> Option<Vec<Step>> {
+        if OF_USE.contains(&rule.name)
+            && let Some(table) = self.never_filled()
+        {
+            let notice = format!("{}: let through, since {table} has never held a row", rule.name);
+            if !self.notices.contains(&notice) {
+                self.notices.push(notice);
+            }
+            return None;
+        }
+        let mut found = found;
+        if let (Remedy::Steps(steps), Some(fault)) = (&found.remedy, server_fault::of(self.whole.facts))
+            && server_fault::concerns(steps)
+        {
+            found = Found {
+                remedy: Remedy::None(Some(format!("There is no safe way on this server: {}", fault.what))),
+                short: "upgrade the server first".to_string(),
+                hint: fault.remedy.to_string(),
+                ..found
+            };
+        }
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -456,6 +500,21 @@ impl<'a> Composer<'a> {
             self.findings.push(finding);
         }
         steps
+    }
+
+    /// The table that the statement is about, or the first of several, if none of them can be in use yet.
+    fn never_filled(&self) -> Option<String> {
+        let request = Request::of(self.whole.statement);
+        let known = request
+            .relations
+            .iter()
+            .filter_map(|name| self.whole.facts.relation(name));
+        let tables: Vec<&Relation> = known
+            .filter(|r| matches!(r.kind, 'r' | 'p' | 'f' | 'v' | 'm') && !r.invisible_to_others())
+            .collect();
+        let first = tables.first()?;
+        let all = tables.iter().all(|r| r.never_filled && r.parents.is_empty());
+        (all && !self.whole.facts.offline).then(|| splice::qualified(&first.schema, &first.name))
     }
 
     /// What the policy says, unless an override that counts lets it through.

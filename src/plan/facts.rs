@@ -11,6 +11,7 @@ use super::outbox::Waiting;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
+use super::trial::Tried;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -539,6 +540,9 @@ pub struct Facts {
     /// Milliseconds, 0 = off.
     pub lock_timeout_ms: u64,
     pub statement_timeout_ms: u64,
+    /// The server takes PREPARE TRANSACTION, which one that has used temporary tables cannot be given.
+    #[serde(default)]
+    pub may_prepare: bool,
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
@@ -560,6 +564,9 @@ pub struct Facts {
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
+    /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
+    #[serde(skip)]
+    pub tried: Option<Tried>,
     /// The migration tool that the session was recognised as.
     #[serde(skip)]
     pub tool: Option<Tool>,
@@ -585,6 +592,8 @@ pub struct Relation {
     pub bytes: u64,
     /// reltuples of the table and its partitions; None if never analyzed.
     pub rows: Option<f64>,
+    /// A table whose file is the one that it was made with, and empty, and into which no row was ever put.
+    pub never_filled: bool,
     /// Created by the current transaction: nobody else can see it.
     pub created_here: bool,
     pub is_partition: bool,
@@ -797,6 +806,8 @@ pub struct TypeFact {
     /// Of a domain: the type below all domains.
     pub base: Option<String>,
     pub not_null: bool,
+    /// Of a domain: it has a default, its own or of a domain below it.
+    pub has_default: bool,
     /// pg_get_constraintdef: `CHECK ((VALUE > 0))`
     pub checks: Vec<String>,
     /// Tables with columns of it, qualified and quoted, and their size; only asked when the domain is changed.

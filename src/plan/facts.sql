@@ -127,6 +127,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'session_role', session_user,
   'application_name', pg_catalog.current_setting('application_name'),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
+  'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'time_zone', pg_catalog.current_setting('TimeZone'),
   'jobs', (SELECT pg_catalog.json_build_object(
       'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
@@ -153,6 +154,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'bytes', coalesce((SELECT z.bytes FROM sized z WHERE z.root = f.oid LIMIT 1), 0)::pg_catalog.int8,
     'rows', (SELECT z.tuples FROM sized z WHERE z.root = f.oid LIMIT 1),
     'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
+    'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
+      AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
     'is_partition', f.relispartition,
     'parents', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname))
       FROM pg_catalog.pg_inherits h
@@ -398,6 +401,9 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
     'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- What a domain has from the one below it is written down with it.
+    'has_default', coalesce((SELECT pg_catalog.bool_or(d.root AND y.typdefaultbin IS NOT NULL) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
     -- A domain's, so that no relation is opened, busy or not.
     'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)

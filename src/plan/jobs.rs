@@ -273,7 +273,7 @@ pub fn read(id: i64) -> String {
     let job = "pg_catalog.json_build_object('id', id, 'kind', kind, 'identity', identity, 'state', state, 'statement', statement, \
          'parameter_types', coalesce(pg_catalog.encode(parameter_types, 'hex'), ''), 'parameters', \
          coalesce(pg_catalog.encode(parameters, 'hex'), ''), 'settings', settings, 'relation', relation::int8, 'key_columns', \
-         key_columns, 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
+         coalesce(key_columns, ARRAY[]::text[]), 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
          'keys_estimated', keys_estimated, 'batches', batches, 'created_at', pg_catalog.date_trunc('second', created_at)::text, \
          'backend_pid', backend_pid)";
     format!(

@@ -10,6 +10,7 @@ pub mod body;
 pub mod bounds;
 pub mod compose;
 pub mod facts;
+pub mod faults;
 pub mod jobs;
 pub mod lock;
 pub mod mentions;
@@ -22,6 +23,7 @@ pub mod rules;
 pub mod splice;
 pub mod statement;
 pub mod tool;
+pub mod trial;
 
 use batches::Batches;
 use facts::Facts;

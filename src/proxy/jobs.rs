@@ -489,9 +489,13 @@ impl Session {
             Err(error) => return wrong("XX000", error, ""),
         };
         if matches!(job.state.as_str(), "done" | "cancelled") {
+            let rows = match job.kind.as_str() {
+                "deferred" => String::new(),
+                _ => format!(": {} rows", job.rows_done),
+            };
             return wrong(
                 "55000",
-                format!("job {id} is {}: {} rows", job.state, job.rows_done),
+                format!("job {id} is {}{rows}", job.state),
                 "Send its statement itself if it is to be done once more.",
             );
         }

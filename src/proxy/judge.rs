@@ -17,6 +17,7 @@ use crate::plan::policy::Policy;
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::tool::Tool;
+use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 
@@ -180,6 +181,12 @@ impl Session {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
             Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
             None => {}
+        }
+        if let Some(question) = rules::tried::question(statement, &facts, &policy)
+            // One that has used temporary tables cannot be prepared any more.
+            && !(place == Place::Block && facts.may_prepare)
+        {
+            facts.tried = self.tried(question, place).await?;
         }
         let looks = match statement.kind {
             Kind::Ddl => place != Place::Pipeline,
@@ -509,6 +516,23 @@ impl Session {
             Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
             Err(report) => question.failed(&report.message()),
         })
+    }
+
+    /// What the actions of an ALTER TABLE would do.
+    async fn tried(&mut self, question: trial::Question, place: Place) -> Result<Option<Tried>, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(trial::ANSWER)];
+        let tried = match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(report) => Err(report.message()),
+        };
+        if let Err(why) = &tried {
+            tracing::debug!(
+                session = self.who.session,
+                why,
+                "a statement could not be tried on an empty copy"
+            );
+        }
+        Ok(tried.ok())
     }
 
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its

@@ -17,7 +17,7 @@ use super::wire::Report;
 use crate::plan::batches::Batches;
 use crate::plan::jobs::{self, Access};
 use crate::plan::outbox::behind::uses_rows;
-use crate::plan::outbox::prove::{Check, Unique};
+use crate::plan::outbox::prove::{Check, Index};
 use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, read};
@@ -55,7 +55,7 @@ pub(super) struct Pending {
     statement: String,
     /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
     checks: Vec<Check>,
-    uniques: Vec<Unique>,
+    uniques: Vec<Index>,
     /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
     write: bool,
 }

@@ -1101,8 +1101,19 @@ impl Reported {
             b"client_encoding" => self.client_encoding = value(),
             b"server_encoding" => self.server_encoding = value(),
             b"application_name" => self.application_name = value(),
-            b"server_version" => self.server_version = value(),
+            b"server_version" => {
+                self.server_version = value();
+                tell_fault(&self.server_version);
+            }
             _ => {}
         }
+    }
+}
+
+/// Once in a process: every session is told the same version.
+fn tell_fault(version: &str) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    if let Some(fault) = crate::plan::faults::of_reported(version) {
+        TOLD.call_once(|| tracing::warn!(version, "{}. {}", fault.what, fault.remedy));
     }
 }

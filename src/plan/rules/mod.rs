@@ -29,11 +29,13 @@ mod rename_table;
 mod rewriting_table;
 mod scan_under_lock;
 mod serial_column;
+pub(super) mod server_fault;
 mod set_expression;
 pub(crate) mod set_not_null;
 pub(super) mod steps;
 mod stored_generated_column;
 pub(super) mod tree;
+pub(crate) mod tried;
 mod truncate;
 mod unique_constraint;
 mod update_limit;
@@ -146,6 +148,7 @@ impl Found {
 /// In the order in which the remedies are taken where several rules find something in one action.
 pub static RULES: &[Rule] = &[
     concurrent_in_transaction::RULE,
+    server_fault::RULE,
     nonconcurrent_index::RULE,
     nonconcurrent_drop_index::RULE,
     nonconcurrent_reindex::RULE,
@@ -181,9 +184,8 @@ pub static RULES: &[Rule] = &[
 /// For the audit log: why an action that looks dangerous is none.
 pub(super) fn why_instant(subject: &Subject) -> Option<String> {
     let (_, added) = subject.added_column()?;
-    let default = column::constraint(added, pg_query::protobuf::ConstrType::ConstrDefault)?;
-    let expression = default.raw_expr.as_deref()?;
-    (!column::is_volatile(subject, expression))
+    column::constraint(added, ConstrType::ConstrDefault)?;
+    (!column::differs_by_row(subject, added))
         .then(|| "no rewrite: PostgreSQL 11 and later keep a non-volatile default in the catalog".to_string())
 }
 

@@ -4,6 +4,7 @@
 //! the same statement sent again continues, and anybody else's object of that name gets the server's own error.
 
 use super::Table;
+use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
 use crate::plan::{Cleanup, Mode, Step};
@@ -15,6 +16,25 @@ pub(super) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> 
 /// With further statements in the same transaction.
 pub(super) fn brief_then(label: &str, sql: String, then: Vec<String>, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then }, lock, table)
+}
+
+/// The step with the rights of the table's owner, whose code it would run: PostgreSQL's own form of the statement does it so too.
+pub(super) fn as_owner(step: Step, facts: &Facts, owner: &str) -> Step {
+    if owner == facts.role || owner.is_empty() {
+        return step;
+    }
+    let become_sql = |role: &str| format!("SELECT pg_catalog.set_config('role', {}, true)", quote_literal(role));
+    let before = if facts.role == facts.session_role {
+        "none"
+    } else {
+        facts.role.as_str()
+    };
+    let mut step = step;
+    step.guard = Some(become_sql(owner));
+    if let Mode::Brief { then } | Mode::Long { then } = &mut step.mode {
+        then.push(become_sql(before));
+    }
+    step
 }
 
 pub(super) fn long(label: &str, sql: String, then: Vec<String>, table: &Table) -> Step {
