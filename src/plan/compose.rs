@@ -93,8 +93,27 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
         }
     }
     let mut brief = false;
-    for inner in &body.statements {
-        match plan(inner, whole.facts, &policy, inside) {
+    for (at, inner) in body.statements.iter().enumerate() {
+        let counted;
+        let facts = match (&inner.kind, whole.facts.rows_within.get(at)) {
+            (Kind::Write | Kind::MixedWrite, Some(Some(rows))) => {
+                counted = Facts {
+                    estimated_rows: Some(*rows),
+                    ..whole.facts.clone()
+                };
+                &counted
+            }
+            (Kind::Write | Kind::MixedWrite, Some(None)) => {
+                // It has variables of the program, which EXPLAIN does not know.
+                composer.notices.push(format!(
+                    "how many rows this touches is not known before the DO block runs: {}",
+                    shortened(&inner.sql)
+                ));
+                continue;
+            }
+            _ => whole.facts,
+        };
+        match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
@@ -161,6 +180,15 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     }
     let own = composer.own_step(whole.statement.sql.clone());
     composer.run(vec![own])
+}
+
+/// On one line, for a notice.
+fn shortened(sql: &str) -> String {
+    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(80) {
+        Some((at, _)) => format!("{} …", &words[..at]),
+        None => words,
+    }
 }
 
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
@@ -443,6 +471,7 @@ impl<'a> Composer<'a> {
             span,
         };
         let steps = match (action, found.remedy) {
+            (Action::Rewrite, Remedy::Steps(_)) if self.drops_now() => Some(vec![self.drop_step()]),
             (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) && !self.all_later => Some(steps),
             (Action::Rewrite, Remedy::Steps(steps)) if self.defers(subject, &steps) => Some(steps),
             (Action::Rewrite, Remedy::Steps(_))
@@ -639,13 +668,32 @@ impl<'a> Composer<'a> {
     fn may_defer(&self) -> bool {
         let divides = match &self.whole.statement.node {
             NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
-            NodeEnum::DropStmt(drop) => drop.remove_type() == ObjectType::ObjectIndex,
             _ => matches!(self.whole.statement.kind, Kind::Write),
         };
         divides
             && self.whole.place == Place::Block
             && self.in_transaction() == InTransaction::Defer
             && self.relation().is_some()
+    }
+
+    /// A removal is brief: it is done in the client's transaction, in short tries, so that whatever comes later there, and names or
+    /// looks at what is gone, meets what it would meet on the server.
+    fn drops_now(&self) -> bool {
+        matches!(&self.whole.statement.node, NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectIndex)
+            && self.whole.place == Place::Block
+            && self.in_transaction() == InTransaction::Defer
+            && !self.all_later
+    }
+
+    /// What is locked is the index's table.
+    fn drop_step(&self) -> Step {
+        let index = self.relation();
+        let table = index.and_then(|index| index.table.as_ref()).map(rules::sql_name);
+        let own = self.own_step(self.whole.statement.sql.clone());
+        Step {
+            relation: table.unwrap_or_else(|| own.relation.clone()),
+            ..own
+        }
     }
 
     /// The table that the job is about; of a dropped index its own.
@@ -762,6 +810,9 @@ impl<'a> Composer<'a> {
                 new.trials.clear();
             }
             new.validates.clear();
+        }
+        if !self.all_later && !new.adds_columns {
+            new.exchange(relation, &self.whole.facts.dropped);
         }
         match self.run(steps) {
             Plan::Run(run) => Plan::Run(Run {

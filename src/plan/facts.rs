@@ -4,10 +4,12 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::ascii::decoded;
+use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
+use super::outbox::exchange::Dropped;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
@@ -136,6 +138,7 @@ impl Request {
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
             ("{column_users}", column_users.to_owned()),
+            ("{jobs}", super::jobs::TRUST.to_owned()),
         ];
         filled(CATALOG_QUERY.trim_end(), &values)
     }
@@ -546,7 +549,7 @@ pub struct Facts {
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
-    /// The role may create it so that others trust it: a superuser or the database's owner.
+    /// The role may create it so that it can be used: a superuser, or the database's owner for himself.
     #[serde(default)]
     pub may_create_jobs: bool,
     pub relations: Vec<Relation>,
@@ -555,12 +558,21 @@ pub struct Facts {
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
     pub estimated_rows: Option<f64>,
+    /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
+    #[serde(skip)]
+    pub surroundings: Option<Surroundings>,
+    /// The same of each statement in a DO block, in the order of [`super::body::Body::statements`]; None: EXPLAIN refuses it.
+    #[serde(skip)]
+    pub rows_within: Vec<Option<f64>>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,
     /// What waits for COMMIT, or has been left unfinished after one; asked separately, and only for a schema change.
     #[serde(skip)]
     pub waiting: Vec<Waiting>,
+    /// What the transaction's last statements have dropped, which this one may replace.
+    #[serde(skip)]
+    pub dropped: Vec<Dropped>,
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
@@ -775,9 +787,8 @@ pub struct RowSecurity {
 pub struct JobTable {
     /// What tells its version.
     pub comment: String,
-    pub owner: String,
-    /// It belongs to a superuser, to the database's owner or to the role itself: a trigger on it would be theirs.
-    pub trusted: bool,
+    /// Why the session must not use it.
+    pub distrust: Option<String>,
     /// The role may read and write it.
     pub usable: bool,
 }
@@ -818,7 +829,9 @@ pub struct TypeFact {
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
 /// read is not among them.
 pub fn planned_rows(json: &str) -> Option<f64> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else {
+        return mixed::most_rows(json);
+    };
     let rows = |plan: &serde_json::Value| {
         let children = plan.get("Plan")?.get("Plans")?.as_array()?;
         children

@@ -54,7 +54,7 @@ wanted(s, n, oid) AS (
   JOIN pg_catalog.pg_class c ON c.oid = t.indrelid
   JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
 found AS MATERIALIZED (
-  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
+  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner,
          c.oid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM wanted w
   JOIN pg_catalog.pg_class c ON c.oid = w.oid
@@ -80,14 +80,15 @@ sized(root, bytes, tuples) AS MATERIALIZED (
     pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k
   GROUP BY t.root),
--- The row of a system column is written when the relation is created and never again; indexes and views have only their
--- own columns, so all three rows must be new.
+-- That a relation's row type belongs to it is written down when it is created, and by nothing that a role can do to it later is that
+-- row written again: not by OWNER TO, GRANT, SET SCHEMA or RENAME, as those of pg_class, pg_type and pg_attribute are. Sequences and
+-- indexes have no row type (of an index, its table counts). With a relation goes what inherits from it, which may be older.
+-- 1247 is pg_type, 1259 pg_class.
 births(oid, born) AS (
-  SELECT f.oid, f.born FROM found f
-  UNION ALL
-  SELECT f.oid, (SELECT a.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_attribute a WHERE a.attrelid = f.oid ORDER BY a.attnum LIMIT 1) FROM found f
-  UNION ALL
-  SELECT f.oid, y.xmin::text::pg_catalog.int8 FROM found f JOIN pg_catalog.pg_type y ON y.oid = f.reltype),
+  SELECT t.root, (SELECT d.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_depend d
+    WHERE d.classid = 1247 AND d.objid = c.reltype AND d.objsubid = 0 AND d.refclassid = 1259 AND d.refobjid = c.oid AND d.deptype = 'i')
+  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid
+  WHERE (SELECT m.xid FROM mine m) IS NOT NULL),
 -- Modulo 2^32, as xids are; none of ours is older than the transaction's own.
 aged(oid, born, age) AS (
   SELECT b.oid, b.born, ((b.born - m.xid + 2147483648) & 4294967295) - 2147483648 FROM births b CROSS JOIN mine m),
@@ -129,17 +130,12 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
   'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'time_zone', pg_catalog.current_setting('TimeZone'),
-  'jobs', (SELECT pg_catalog.json_build_object(
-      'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
-      'owner', o.rolname,
-      'trusted', o.rolsuper OR o.rolname = current_user OR o.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
-      'usable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-    WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'),
+  'jobs', ({jobs}),
   -- Whoever else made it would be trusted by nobody.
-  'may_create_jobs', (SELECT r.rolsuper OR r.oid = d.datdba FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
+  'may_create_jobs', (SELECT (r.rolsuper OR (r.oid = d.datdba AND current_user = session_user))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
+        WHERE n.nspname = 'lockkeeper' AND o.oid <> r.oid AND NOT o.rolsuper)
+    FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
   'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),

@@ -8,7 +8,7 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
-use crate::plan::jobs;
+use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -33,10 +33,41 @@ pub struct Ask {
     /// What the client's search_path decides, found before ours is set, for the statement to read by current_setting(): names under
     /// `lockkeeper.`, and expressions of type text in which every name and operator is written with its schema.
     pub ahead: Vec<(&'static str, String)>,
+    /// In its place the text as bytes, where it is the client's own in its encoding.
+    pub raw: Bytes,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
     pub delivers: Option<Deliver>,
+    /// It reads or writes `lockkeeper.job`: whether that can be trusted is asked first, in the same transaction.
+    pub of_jobs: bool,
+}
+
+impl From<JobSql> for Ask {
+    fn from(sql: JobSql) -> Ask {
+        (&sql).into()
+    }
+}
+
+impl From<&JobSql> for Ask {
+    fn from(sql: &JobSql) -> Ask {
+        Ask {
+            of_jobs: true,
+            ..Ask::new(sql.text())
+        }
+    }
+}
+
+impl From<&str> for Ask {
+    fn from(sql: &str) -> Ask {
+        Ask::new(sql)
+    }
+}
+
+impl From<&String> for Ask {
+    fn from(sql: &String) -> Ask {
+        Ask::new(sql)
+    }
 }
 
 /// The rows of a statement are the client's: kept as they came, less our own columns at their end.
@@ -234,6 +265,32 @@ impl Relay {
         closing: Closing,
         hears: Hears<'_>,
     ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        if !asks.iter().any(|ask| ask.of_jobs) {
+            return self.ask_all(asks, closing, hears).await;
+        }
+        let guards = jobs::guards().map(Ask::new);
+        let restore = self.status != b'I' || closing == Closing::Flush;
+        let restore = restore.then(|| Ask::new(jobs::UNGUARD));
+        let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
+        let answers = self.ask_all(&guarded, closing, hears).await?;
+        Ok(match answers {
+            Ok(answers) => Ok(answers.into_iter().skip(guards.len()).take(asks.len()).collect()),
+            Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
+                Some(why) => Report::error(
+                    "55000",
+                    &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
+                ),
+                None => report,
+            }),
+        })
+    }
+
+    async fn ask_all(
+        &mut self,
+        asks: &[Ask],
+        closing: Closing,
+        hears: Hears<'_>,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         debug_assert!(self.responses.quiescent());
         if self.responses.skipping() {
             // The server would not answer before the client's Sync.
@@ -258,7 +315,12 @@ impl Relay {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
-            wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
+            let text = if ask.raw.is_empty() {
+                ask.sql.as_bytes()
+            } else {
+                &ask.raw
+            };
+            wire::put_parse(&mut out, self.reserved.as_bytes(), text, &ask.types);
             let name = self.reserved.as_bytes();
             let delivers = ask.delivers.as_ref();
             let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);

@@ -14,8 +14,11 @@ use super::wire::{self, HEADER, Report};
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
+use pg_query::NodeEnum;
+use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
@@ -31,6 +35,8 @@ const READ_MAX: usize = 60 << 10;
 const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
 const AUTHENTICATION_MAX: usize = 65_535;
+/// So much of a text that is not held must show what it is.
+const FIRST_LOOK: usize = 16 << 10;
 /// A driver that writes Flush and Sync together (pg8000) has sent the Sync within so long.
 const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
@@ -74,6 +80,8 @@ pub enum Event {
     Uncounted,
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
+    /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
+    Unexpected,
     /// Nothing is owed and everything is written.
     Quiescent,
     /// The proxy is being stopped and this session is idle.
@@ -159,6 +167,8 @@ pub struct Relay {
     pub cancel_key: Vec<u8>,
     pub held: Held,
     pub shapes: Shapes,
+    /// What SQL-level PREPARE has prepared of what changes rows.
+    pub prepared_writes: HashMap<String, NodeEnum>,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
@@ -209,6 +219,8 @@ pub struct Relay {
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
+    /// Woken when the client is seen to have gone while this proxy itself waits for the server.
+    pub left: Arc<Notify>,
     /// The server has heard that the client sends nothing more.
     server_told: bool,
     server_eof: bool,
@@ -218,6 +230,8 @@ pub struct Relay {
     discard_to_sync: bool,
     /// What is left of a frame that is thrown away.
     discarding: usize,
+    /// A text that is not held is followed while it passes.
+    followed: Option<Followed>,
 }
 
 impl Relay {
@@ -246,6 +260,7 @@ impl Relay {
             cancel_key: Vec::new(),
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
+            prepared_writes: HashMap::new(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
@@ -276,11 +291,13 @@ impl Relay {
             channel_binding,
             group: Group::default(),
             client_eof: false,
+            left: Arc::new(Notify::new()),
             server_told: false,
             server_eof: false,
             server_deaf: false,
             discard_to_sync: false,
             discarding: 0,
+            followed: None,
         }
     }
 
@@ -541,6 +558,13 @@ impl Relay {
             if self.discarding > 0 {
                 self.discarding = self.up.discard(self.discarding);
             }
+            if let Some(followed) = &mut self.followed {
+                if self.up.at_frame() {
+                    self.followed = None;
+                } else if !followed.feed(self.up.body_here()) {
+                    return Ok(Some(Event::Unexpected));
+                }
+            }
             if self.discarding > 0 || (!self.up.at_frame() && !self.up.pass_body()) {
                 return Ok(None);
             }
@@ -601,7 +625,7 @@ impl Relay {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
                 if len > self.statement_bytes_max {
-                    return Ok(Look::Stop(Event::TooLarge(tag, len)));
+                    return Ok(self.look_at_large(tag, len));
                 }
                 if here.len() < len {
                     self.up.want(len);
@@ -644,6 +668,48 @@ impl Relay {
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }
+    }
+
+    /// A Query or Parse that is too long to be held passes all the same if nothing in it is ever judged.
+    fn look_at_large(&mut self, tag: u8, len: usize) -> Look {
+        let refused = Look::Stop(Event::TooLarge(tag, len));
+        // Known encodings in which a backslash is always one; every statement is looked at; names have to be forgotten in order.
+        let plain = matches!(self.reading().encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII")
+            || self.reading().encoding.starts_with("LATIN")
+            || self.reading().encoding.starts_with("WIN")
+            || self.reading().encoding.starts_with("EUC_");
+        if !plain || self.unreported && self.asked.is_none() || self.watch || self.replication {
+            return refused;
+        }
+        let here = self.up.unjudged();
+        if here.len() < FIRST_LOOK {
+            self.up.want(FIRST_LOOK);
+            return Look::Wait;
+        }
+        let from = match tag {
+            b'P' => match wire::c_string(&here[HEADER..]) {
+                Some((name, _)) if name.is_empty() || self.held.statement(name).is_none() => HEADER + name.len() + 1,
+                _ => return refused,
+            },
+            _ => HEADER,
+        };
+        let mut stream = Followed::default();
+        if !stream.feed(&here[from..]) || !stream.begun() {
+            return refused;
+        }
+        if tag == b'P' && here[HEADER] == 0 {
+            // The server drops the unnamed statement before it looks at the new one.
+            self.held.forget_statement(b"");
+        }
+        self.followed = Some(stream);
+        self.names_moved();
+        self.probe.give_up();
+        Look::Pass
+    }
+
+    /// Something was prepared whose EXECUTE is to be looked at.
+    pub fn executes_what_is_known(&self) -> bool {
+        self.held.has_statements() || !self.prepared_writes.is_empty()
     }
 
     /// A Bind that passes may begin a statement that is timed.
@@ -697,7 +763,7 @@ impl Relay {
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
-            || (self.held.has_statements() && may_use_prepared(text));
+            || (self.executes_what_is_known() && may_use_prepared(text));
         let pass = known && !held;
         let moves = may_move_names(text);
         if pass {
@@ -1069,7 +1135,10 @@ impl Relay {
     pub fn poll_watch_client(&mut self, cx: &mut Context<'_>) {
         while !self.client_eof && self.up.has_room() {
             match self.up.poll_read(&mut self.client, cx) {
-                Poll::Ready(Ok(0) | Err(_)) => self.client_eof = true,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.client_eof = true;
+                    self.left.notify_one();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => return,
             }

@@ -194,7 +194,7 @@ pub fn find(name: &str) -> Option<&'static Rule> {
 }
 
 /// An existing table that others can see, as far as it is known.
-pub(super) struct Table<'a> {
+pub(in crate::plan) struct Table<'a> {
     /// None only offline.
     pub known: Option<&'a Relation>,
     /// As the client called it, quoted where needed: for messages and for SQL.

@@ -9,8 +9,17 @@ use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
 use crate::plan::{Cleanup, Mode, Step};
 
-pub(super) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
+pub(in crate::plan) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
+}
+
+/// By its full name, which what runs later may not find otherwise.
+pub(in crate::plan) fn table_of(relation: &crate::plan::facts::Relation) -> Table<'_> {
+    Table {
+        known: Some(relation),
+        sql: crate::plan::splice::qualified(&relation.schema, &relation.name),
+        small: false,
+    }
 }
 
 /// With further statements in the same transaction.
@@ -137,7 +146,7 @@ pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String
 
 /// The INVALID index that a failed or killed build has left. Not while somebody builds it: a build holds SHARE UPDATE EXCLUSIVE
 /// on the table from its start to its end, as vacuum does too, which is told apart by having no user.
-pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
+pub(in crate::plan) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
     let relation = table.known?;
     let index = format!("{}.{}", quote_ident(&relation.schema), quote_ident(name));
     Some(Cleanup {

@@ -12,11 +12,9 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
     use NodeEnum as N;
     match node {
         N::TransactionStmt(transaction) => transaction_kind(transaction),
-        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::UpdateStmt(_) | N::DeleteStmt(_)
-            if mixed::changed(node).is_some() =>
-        {
-            Kind::MixedWrite
-        }
+        // Of what is prepared its EXECUTE is judged.
+        N::PrepareStmt(_) => Kind::Harmless,
+        _ if mixed::changed(node).is_some() => Kind::MixedWrite,
         N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
         N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
         // One row, under a cursor.
@@ -26,7 +24,6 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         // Session state.
         N::VariableSetStmt(_)
         | N::VariableShowStmt(_)
-        | N::PrepareStmt(_)
         | N::ExecuteStmt(_)
         | N::DeallocateStmt(_)
         | N::DiscardStmt(_)

@@ -6,8 +6,8 @@ use super::super::journal::Entry;
 use super::super::session::Session;
 use super::super::wire::Report;
 use crate::plan::Run;
-use crate::plan::outbox::New;
 use crate::plan::outbox::prove::{Check, Definition, Index, Trial};
+use crate::plan::outbox::{self, New};
 use crate::plan::policy::Policy;
 use std::time::Duration;
 
@@ -47,6 +47,17 @@ impl Session {
             Ok(uniques) => uniques,
             Err(report) => return Ok(Err(report)),
         };
+        // With the old one, its lock goes, under which a long look at the rows would stop everybody.
+        let mut holds_locks = holds_locks;
+        if new.replaces.is_some() {
+            if let Err(report) = self.take_drop_back(new, setting).await? {
+                return Ok(Err(report));
+            }
+            holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+                Ok(holds) => holds,
+                Err(report) => return Ok(Err(report)),
+            };
+        }
         let definitions = match self.try_steps(run, new, setting, entry).await? {
             Ok(definitions) => definitions,
             Err(report) => return Ok(Err(report)),
