@@ -45,10 +45,13 @@ impl JobSql {
     }
 }
 
+/// How [`guard`] begins.
+const GUARD: &str = "SELECT FROM (";
+
 /// No row, or an error: 22P02, which [`distrust_in`] reads.
 fn guard() -> String {
     format!(
-        "SELECT FROM ({TRUST}) t(j) WHERE CASE WHEN t.j ->> 'distrust' IS NULL THEN false \
+        "{GUARD}{TRUST}) t(j) WHERE CASE WHEN t.j ->> 'distrust' IS NULL THEN false \
          ELSE pg_catalog.concat('{DISTRUST}', t.j ->> 'distrust')::pg_catalog.bool END"
     )
 }
@@ -470,9 +473,9 @@ pub fn is_at(id: i64, batches: u64) -> String {
     )
 }
 
-/// Whether a plan's statement only moves a job's row.
-pub fn is_progress(sql: &str) -> bool {
-    sql.starts_with("UPDATE lockkeeper.job SET ")
+/// Whether a statement within a plan is Lockkeeper's own: it moves a job's row, or is the [`guards`]' question before that.
+pub fn is_ours(sql: &str) -> bool {
+    sql.starts_with("UPDATE lockkeeper.job SET ") || (sql.starts_with(GUARD) && sql == guard())
 }
 
 /// The body of a CTE that moves the row; `rows` is an expression of type bigint. Part of a client's statement as well.

@@ -8,7 +8,7 @@ DECLARE
   columns text[] := {columns};
   defaults text[] := {defaults};
   dropped text[] := {dropped};
-  path text := coalesce({path}, pg_catalog.current_setting('lockkeeper.search_path', true), pg_catalog.current_setting('search_path'));
+  path text := coalesce({path}, nullif(pg_catalog.current_setting('lockkeeper.search_path', true), ''), pg_catalog.current_setting('search_path'));
   role text := pg_catalog.current_setting('role');
   name text;
   shape record;

@@ -473,8 +473,8 @@ impl Session {
             let (schema, table) = &batches.names;
             let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
             [
-                Ask::new(jobs::UNGUARD),
-                Ask::new(format!("SELECT FROM {table} LIMIT 0")),
+                Ask::as_client(jobs::UNGUARD),
+                Ask::as_client(format!("SELECT FROM {table} LIMIT 0")),
             ]
         });
         asks.extend(probe.into_iter().flatten());
@@ -574,7 +574,7 @@ impl Session {
             // The signal may come late, and is not meant for the next statement.
             let _ = self
                 .relay
-                .ask(&[Ask::new("SELECT")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("SELECT")], Closing::Sync, Hears::Nothing)
                 .await?;
         }
         Ok((answers, stopped))

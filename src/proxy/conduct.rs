@@ -596,7 +596,7 @@ impl Session {
             let asks = [
                 Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
                 Ask::set_local("statement_timeout", "0"),
-                Ask::new(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
+                Ask::as_client(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
             ];
             match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 Ok(_) => return Ok(Ok(true)),
@@ -681,7 +681,10 @@ impl Session {
             asks.push(Ask::stash("statement_timeout"));
         }
         asks.push(Ask::set_local("statement_timeout", "0"));
-        asks.push(Ask::new(format!("SELECT pg_catalog.pg_sleep({})", time.as_secs_f64())));
+        asks.push(Ask::as_client(format!(
+            "SELECT pg_catalog.pg_sleep({})",
+            time.as_secs_f64()
+        )));
         if place != Place::Alone {
             asks.push(Ask::restore("statement_timeout"));
         }
@@ -724,7 +727,7 @@ impl Session {
         tries: &Tries,
         setting: Setting<'_>,
     ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::new(blockers::circle(&step.relation, step.lock))];
+        let asked = [Ask::about(blockers::circle(step.lock), &step.relation)];
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         let row = answers
             .ok()

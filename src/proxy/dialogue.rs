@@ -110,9 +110,9 @@ impl Ask {
         }
     }
 
-    /// Of a plan's text: what moves a job's row is ours.
+    /// Of a plan's text: what moves a job's row is ours, and what is asked before that.
     pub fn step(sql: &str) -> Ask {
-        match jobs::is_progress(sql) {
+        match jobs::is_ours(sql) {
             true => Ask::new(sql),
             false => Ask::as_client(sql),
         }
@@ -268,9 +268,10 @@ impl Relay {
         if !asks.iter().any(|ask| ask.of_jobs) {
             return self.ask_all(asks, closing, hears).await;
         }
-        let guards = jobs::guards().map(Ask::new);
+        let [own, guard] = jobs::guards();
+        let guards = [Ask::as_client(own), Ask::new(guard)];
         let restore = self.status != b'I' || closing == Closing::Flush;
-        let restore = restore.then(|| Ask::new(jobs::UNGUARD));
+        let restore = restore.then(|| Ask::as_client(jobs::UNGUARD));
         let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
         let answers = self.ask_all(&guarded, closing, hears).await?;
         Ok(match answers {

@@ -163,7 +163,11 @@ impl Session {
             return Ok(None);
         }
         let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
-        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Flush, Hears::Nothing).await? {
+        let answers = match self
+            .relay
+            .ask(&[Ask::as_client(sql)], Closing::Flush, Hears::Nothing)
+            .await?
+        {
             Ok(answers) => answers,
             Err(report) => return Ok(Some(report)),
         };

@@ -121,7 +121,7 @@ impl Session {
                 if !plain {
                     // As the server does it: what stands before in the message is in the same transaction.
                     let options = begin_options(&first.sql);
-                    let set = Ask::new(format!("SET TRANSACTION {options}"));
+                    let set = Ask::as_client(format!("SET TRANSACTION {options}"));
                     if let Err(report) = self.relay.ask(&[set], Closing::Sync, Hears::Nothing).await? {
                         return self.fail_part(report, open).await;
                     }

@@ -93,10 +93,14 @@ pub fn exact_text(value: &str, type_name: &str, is_enum: bool) -> Option<String>
         ),
         None => type_name.to_string(),
     };
-    match base.as_str() {
+    // The extension may be in any schema.
+    match base
+        .rsplit_once('.')
+        .map_or(base.as_str(), |(_, name)| if name == "citext" { name } else { "" })
+    {
         "smallint" | "integer" | "bigint" | "numeric" | "oid" | "uuid" | "text" | "character varying" | "character"
-        | "real" | "double precision" | "name" | "citext" | "public.citext" | "boolean" | "bytea" | "inet" | "cidr"
-        | "macaddr" | "bit" | "bit varying" => Some(format!("{value}::pg_catalog.text")),
+        | "real" | "double precision" | "name" | "citext" | "boolean" | "bytea" | "inet" | "cidr" | "macaddr"
+        | "bit" | "bit varying" => Some(format!("{value}::pg_catalog.text")),
         // JSON holds dates in ISO 8601 whatever DateStyle is.
         "date" | "timestamp without time zone" | "timestamp with time zone" => {
             Some(format!("pg_catalog.to_json({value}) OPERATOR(pg_catalog.#>>) '{{}}'"))
