@@ -349,7 +349,7 @@ impl Session {
             )));
         }
         asks.push(timeout);
-        asks.extend(step.guard.as_ref().map(Ask::new));
+        asks.extend(step.guard.as_deref().map(Ask::guard));
         let at = asks.len();
         asks.push(Ask::step(&step.sql));
         asks.extend(then);

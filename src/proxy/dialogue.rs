@@ -118,6 +118,15 @@ impl Ask {
         }
     }
 
+    /// Of what comes before a step in its transaction: a question of ours, or else a command that is the client's own, as a DROP, or that
+    /// only sets a role.
+    pub fn guard(sql: &str) -> Ask {
+        match sql.starts_with("DO $lockkeeper$") {
+            true => Ask::new(sql),
+            false => Ask::as_client(sql),
+        }
+    }
+
     /// With the relation that a name means to the client, for [`NAMED`].
     pub fn about(sql: impl Into<String>, relation: &str) -> Ask {
         let oid = format!(
