@@ -22,6 +22,9 @@ batch_target_ms = 0
 pause_ms = 0
 notice_s = 60
 in_transaction = \"defer\"
+[rules]
+change-type = \"rewrite\"
+rename-column = \"rewrite\"
 ";
 
 const TABLES: &str = "
@@ -39,6 +42,15 @@ CREATE TABLE app.parts_rest PARTITION OF app.parts DEFAULT;
 CREATE TABLE app.parts_2 (id bigint NOT NULL, n integer, day integer NOT NULL);
 INSERT INTO app.parts SELECT g, g, g FROM generate_series(1, 99) g;
 INSERT INTO app.parts_2 SELECT g, g, g FROM generate_series(100, 199) g;
+CREATE TABLE app.parts_4 (id bigint NOT NULL, n integer, day integer NOT NULL, PRIMARY KEY (id, day));
+INSERT INTO app.parts_4 SELECT g, g, g FROM generate_series(400, 499) g;
+CREATE TABLE app.hashed (id bigint NOT NULL, n integer, PRIMARY KEY (id)) PARTITION BY HASH (id);
+CREATE INDEX hashed_n ON app.hashed ((n + 1), abs(n)) WHERE n > 0;
+CREATE TABLE app.hashed_0 (id bigint NOT NULL, n integer, PRIMARY KEY (id));
+CREATE TABLE app.changing (id bigint PRIMARY KEY, code text DEFAULT lower('A') || 'b', n integer NOT NULL DEFAULT 1 + 1, note text CHECK (note <> 'q'),
+  CONSTRAINT n_sane CHECK (n > 0 AND n < 1000000), CONSTRAINT code_short CHECK (length(code) < 100 OR code ~ 'x'), UNIQUE (n, id));
+CREATE INDEX changing_code ON app.changing ((code || 'x'), (n + 1)) WHERE n > 3 AND code <> 'q';
+INSERT INTO app.changing SELECT g, 'c' || g, g, 'n' FROM generate_series(1, 200) g;
 CREATE DOMAIN app.small AS integer;
 CREATE TABLE app.uses (id bigint PRIMARY KEY, s app.small);
 INSERT INTO app.uses SELECT g, g FROM generate_series(1, 100) g;
@@ -71,6 +83,11 @@ const STATEMENTS: &[&str] = &[
     "ALTER TABLE app.parts ATTACH PARTITION app.parts_2 FOR VALUES FROM (100) TO (200)",
     "CREATE TABLE app.parts_3 PARTITION OF app.parts FOR VALUES FROM (200) TO (300)",
     "ALTER TABLE app.parts DETACH PARTITION app.parts_1",
+    "ALTER TABLE app.parts ATTACH PARTITION app.parts_4 FOR VALUES FROM (400) TO (500)",
+    "ALTER TABLE app.hashed ATTACH PARTITION app.hashed_0 FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+    "ALTER TABLE app.changing ALTER COLUMN n TYPE bigint",
+    "ALTER TABLE app.changing RENAME COLUMN code TO codes",
+    "ALTER TABLE app.changing RENAME COLUMN note TO notes",
     "REFRESH MATERIALIZED VIEW app.mat",
     "ALTER DOMAIN app.small ADD CONSTRAINT there CHECK (VALUE IS NOT NULL)",
     "ALTER TYPE app.mood RENAME VALUE 'good' TO 'fine'",
@@ -204,6 +221,9 @@ fn is_never_called(major: u32, path: &str) {
     let both = |what: &str, of: &dyn Fn(&Stage) -> Ran| {
         let so_far = calls();
         let (expect, got) = (told(&alone, of(&alone)), told(&among, of(&among)));
+        if std::env::var_os("LOCKKEEPER_SHOW").is_some() {
+            eprintln!("{what}:\n{got}");
+        }
         if calls() != so_far || got != expect {
             let called = calls() != so_far;
             wrong

@@ -94,6 +94,9 @@ impl Run {
     }
 }
 
+/// In front of a step's statement: it is run with a search_path of `pg_catalog, pg_temp` instead of the client's.
+pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
+
 /// One statement of the plan and how it is to be run.
 #[derive(Clone, Debug)]
 pub struct Step {

@@ -5,7 +5,7 @@
 
 use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
-use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
+use super::dialogue::{Answer, Ask, Closing, Hears, NAMED, OUR_PATH};
 use super::journal::Entry;
 use super::judge::Parameters;
 use super::relay::Broken;
@@ -13,7 +13,7 @@ use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
 use crate::plan::policy::Policy;
-use crate::plan::{Cleanup, Mode, Place, Run, Step};
+use crate::plan::{Cleanup, Mode, PRINTED, Place, Run, Step};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -500,11 +500,19 @@ impl Session {
     /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
     /// `limit_ms` is what is left of the time that the client allows the whole; 0: no end.
     async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Outcome<Answer> {
-        let query = "SELECT name, setting, source = 'session' FROM pg_catalog.pg_settings \
-             WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout') AND setting <> '0'";
+        let path = if sql.starts_with(PRINTED) {
+            ", 'search_path'"
+        } else {
+            ""
+        };
+        let query = format!(
+            "SELECT name, setting, source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['lock_timeout', 'statement_timeout', 'transaction_timeout'{path}]::pg_catalog.text[]) \
+             AND setting OPERATOR(pg_catalog.<>) '0'::pg_catalog.text"
+        );
         let before = match self
             .relay
-            .ask(&[Ask::new(query)], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::as_client(query)], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(mut answers) => answers.swap_remove(0).rows,
@@ -518,6 +526,7 @@ impl Session {
             };
             set.push(match name.as_str() {
                 "statement_timeout" => Ask::set_session(name, &limit_ms.to_string()),
+                "search_path" => Ask::set_session(name, OUR_PATH),
                 _ => Ask::set_session(name, "0"),
             });
             put_back.push(if session.as_deref() == Some("t") {
@@ -532,12 +541,14 @@ impl Session {
             return Ok(Err(report));
         }
         let answer = self.relay.ask(&[Ask::as_client(sql)], Closing::Sync, hears).await?;
+        let names: Vec<&str> = before.iter().filter_map(|row| row.first()?.as_deref()).collect();
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
             self.relay
                 .notice(&format!(
-                    "lock_timeout and statement_timeout could not be put back: {}",
+                    "what was set for the time of the build could not be put back ({}): {}",
+                    names.join(", "),
                     report.message()
                 ))
                 .await?;

@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::PRINTED;
 use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
@@ -82,7 +83,7 @@ pub struct Deliver {
 }
 
 /// The search_path of what is ours. Temporary objects are named last, since they would be looked for first.
-const OUR_PATH: &str = "pg_catalog, pg_temp";
+pub const OUR_PATH: &str = "pg_catalog, pg_temp";
 
 impl Ask {
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
@@ -110,9 +111,9 @@ impl Ask {
         }
     }
 
-    /// Of a plan's text: what moves a job's row is ours, and what is asked before that.
+    /// Of a plan's text: what moves a job's row is ours, and what is asked before that, and what the server has printed.
     pub fn step(sql: &str) -> Ask {
-        match jobs::is_ours(sql) {
+        match jobs::is_ours(sql) || sql.starts_with(PRINTED) {
             true => Ask::new(sql),
             false => Ask::as_client(sql),
         }
@@ -172,7 +173,8 @@ impl Ask {
 
     /// The same until it is set again.
     pub fn set_session(name: &str, value: &str) -> Ask {
-        Ask::as_client(format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"))
+        let value = quote_literal(value);
+        Ask::as_client(format!("SELECT pg_catalog.set_config('{name}', {value}, false)"))
     }
 }
 
