@@ -2,6 +2,7 @@
 //! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
+use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::statement::Statement;
 use crate::proxy::tls::{client_config, server_end_point};
@@ -79,7 +80,12 @@ impl Live {
             self.search_path = search_path.map(str::to_string);
         }
         let json = self.value(&Request::of(statement).sql())?.unwrap_or_default();
-        Facts::decode(&json)
+        let mut facts = Facts::decode(&json)?;
+        if let Some(question) = depends::Question::of(statement) {
+            let json = self.value(&question.sql())?.unwrap_or_default();
+            facts.depends = question.decode(&json)?;
+        }
+        Ok(facts)
     }
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.

@@ -950,6 +950,13 @@ fn tables(statement: &Statement, named: &[Name], facts: &Facts) -> Vec<String> {
         };
         tables.extend(table.filter(|table| !tables.contains(table)));
     }
+    let taken = facts.depends.of(statement).map_or(&[][..], |taken| &taken.parts);
+    for part in taken.iter().filter(|part| !part.invisible_to_others()) {
+        let table = full(&part.name());
+        if !tables.contains(&table) {
+            tables.push(table);
+        }
+    }
     tables
 }
 

@@ -5,6 +5,7 @@
 
 use super::ascii::decoded;
 use super::bounds::Bounds;
+use super::depends::Depends;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
@@ -522,6 +523,9 @@ pub struct Facts {
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
+    /// What the statement takes with it; asked separately, and only of what can take something.
+    #[serde(skip)]
+    pub depends: Depends,
     /// The migration tool that the session was recognised as.
     #[serde(skip)]
     pub tool: Option<Tool>,

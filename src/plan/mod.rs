@@ -9,6 +9,7 @@ pub mod batches;
 pub mod body;
 pub mod bounds;
 pub mod compose;
+pub mod depends;
 pub mod facts;
 pub mod jobs;
 pub mod lock;

@@ -9,6 +9,7 @@ use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
+use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::mixed;
@@ -176,6 +177,12 @@ impl Session {
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
+        }
+        if let Some(question) = depends::Question::of(statement) {
+            match self.depends(&question, closing).await? {
+                Ok(depends) => facts.depends = depends,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
         }
         match rules::attach_partition::question(statement, &facts, &policy) {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
@@ -407,6 +414,41 @@ impl Session {
                 .detail(&error))
             }
         })
+    }
+
+    /// What goes with the statement.
+    async fn depends(
+        &mut self,
+        question: &depends::Question,
+        closing: Closing,
+    ) -> Result<Result<Depends, Report>, Broken> {
+        let asked = self.relay.ask_catalog(question.sql(), closing).await?;
+        let answer = match asked {
+            Ok(answer) => question.decode(answer.value().unwrap_or_default()),
+            Err(report) => {
+                let error = report.message();
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the question about dependent objects failed"
+                );
+                return Ok(Err(report.hint(
+                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+                )));
+            }
+        };
+        Ok(answer.map_err(|error| {
+            tracing::error!(
+                session = self.who.session,
+                error,
+                "the answer about dependent objects cannot be read"
+            );
+            Report::error(
+                "XX000",
+                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+            )
+            .detail(&error)
+        }))
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
