@@ -85,7 +85,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("DROP OWNED BY {role}", "!drop-table"),
     (
         "DROP OWNED BY {role}, CURRENT_USER CASCADE",
-        "!drop-table !drop-column ?",
+        "!drop-table ?",
     ),
     ("DROP DATABASE postgres", "!drop-database"),
     ("DROP DATABASE IF EXISTS nowhere_at_all", ""),
@@ -321,4 +321,91 @@ fn check_agrees_with_the_proxy_on_15() {
 #[test]
 fn check_agrees_with_the_proxy_on_18() {
     agrees(18);
+}
+
+/// Rows that would be doubled, with a key and without one.
+const SHOP: &str = "
+CREATE TABLE orders (id serial PRIMARY KEY, a int);
+INSERT INTO orders (a) SELECT g FROM generate_series(1, 4000) g;
+CREATE TABLE keyless (a int);
+INSERT INTO keyless SELECT g FROM generate_series(1, 4000) g;
+CREATE TABLE lines (id int PRIMARY KEY, order_id int REFERENCES orders);
+INSERT INTO lines SELECT g, g FROM generate_series(1, 100) g;
+";
+
+const STANDING: &str = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM keyless), (SELECT count(*) FROM lines), \
+    (SELECT count(*) FROM pg_constraint WHERE contype IN ('p', 'f')), (SELECT column_default IS NOT NULL FROM information_schema.columns \
+    WHERE table_name = 'orders' AND column_name = 'id')";
+
+fn tool(stage: &Stage, program: &str, port: u16, arguments: &[&str], options: &str) -> common::Ran {
+    let mut command = Command::new(
+        stage
+            .cluster
+            .bin(program)
+            .expect("it is installed with postgresql-client"),
+    );
+    clean_environment(&mut command);
+    command
+        .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port.to_string()])
+        .args(arguments);
+    command.env("PGOPTIONS", options);
+    common::run(command, "")
+}
+
+/// No refusal leaves half of a restore: with pg_restore, which goes on after errors, with connections of its own, and with psql.
+#[test]
+fn a_restore_over_what_is_there_is_refused_at_its_first_statement() {
+    let stage = Stage::with(15, "restored", common::QUICK);
+    stage.direct(SHOP);
+    let before = stage.direct(STANDING);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (plain, custom) = (dir.path().join("plain.sql"), dir.path().join("custom.dump"));
+    let (plain, custom) = (plain.display().to_string(), custom.display().to_string());
+    let port = stage.cluster.port();
+    tool(&stage, "pg_dump", port, &["--clean", "-f", &plain, &stage.database], "").ok();
+    tool(&stage, "pg_dump", port, &["-Fc", "-f", &custom, &stage.database], "").ok();
+
+    let ran = tool(
+        &stage,
+        "psql",
+        stage.port,
+        &["-X", "-d", &stage.database, "-f", &plain],
+        "",
+    );
+    assert_ne!(ran.status, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("FATAL") && ran.stderr.contains("this restore would drop what is there"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(stage.direct(STANDING), before, "{}", ran.stderr);
+
+    for options in [&["--clean"][..], &["--clean", "--if-exists"], &["--clean", "-j", "3"]] {
+        let arguments = [&["-d", &stage.database][..], options, &[&custom]].concat();
+        let ran = tool(&stage, "pg_restore", stage.port, &arguments, "");
+        assert_ne!(ran.status, 0, "{options:?}: {}", ran.stderr);
+        assert_eq!(stage.direct(STANDING), before, "{options:?}: {}", ran.stderr);
+    }
+    // With an override the whole is carried out.
+    let arguments = ["-d", &stage.database, "--clean", &custom];
+    let ran = tool(
+        &stage,
+        "pg_restore",
+        stage.port,
+        &arguments,
+        "-c lockkeeper.override=clean-restore:ticket-42",
+    );
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert_eq!(stage.direct(STANDING), before, "{}", ran.stderr);
+    // Into an empty database nothing is dropped, and nothing refused.
+    let fresh = format!("{}_fresh", stage.database);
+    stage.create_database(&fresh);
+    let ran = tool(
+        &stage,
+        "pg_restore",
+        stage.port,
+        &["-d", &fresh, "--clean", "--if-exists", &custom],
+        "",
+    );
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
 }

@@ -463,12 +463,29 @@ impl<'a> Composer<'a> {
         let (policy, subject) = (self.whole.policy, self.policy_subject());
         let (action, eased) = policy.decision(rule, &subject);
         if matches!(action, Action::Rewrite | Action::Reject)
-            && let Some(overridden) = self.overrides.lets_off(rule, policy.reason_required(&subject))
+            && let Some(overridden) = self.lets_off(rule, policy.reason_required(&subject))
             && policy.may_override(&subject)
         {
             return (Action::Allow, Some(overridden));
         }
         (action, eased)
+    }
+
+    /// An override of a whole restore is one of everything that it drops: half of it would be worse.
+    fn lets_off(&self, rule: &str, reason_required: bool) -> Option<Overridden> {
+        let restoring = self
+            .whole
+            .facts
+            .depends
+            .of(self.whole.statement)
+            .is_some_and(|asked| asked.restoring);
+        let whole = || {
+            self.overrides
+                .lets_off(rules::clean_restore::RULE.name, reason_required)
+        };
+        self.overrides
+            .lets_off(rule, reason_required)
+            .or_else(|| restoring.then(whole).flatten())
     }
 
     /// Without the comments before it.

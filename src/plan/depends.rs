@@ -36,7 +36,7 @@ pub struct Question {
 /// The answer, for all statements that were asked about: one, or those in a DO block.
 #[derive(Clone, Debug, Default)]
 pub struct Depends {
-    taken: Vec<Taken>,
+    pub taken: Vec<Taken>,
 }
 
 /// What one statement takes with it.
@@ -44,6 +44,8 @@ pub struct Depends {
 pub struct Taken {
     /// The statement's text.
     pub statement: String,
+    /// The session restores a dump.
+    pub restoring: bool,
     /// Something that it names is there.
     pub found: bool,
     /// Largest first within each kind.
@@ -88,7 +90,7 @@ pub enum What {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Part {
-    statement: usize,
+    pub(in crate::plan) statement: usize,
     pub what: What,
     /// The statement itself names it.
     pub named: bool,
@@ -112,7 +114,7 @@ pub struct Part {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Others {
-    statement: usize,
+    pub(in crate::plan) statement: usize,
     pub what: String,
     pub name: Option<String>,
     pub more: u64,
@@ -122,7 +124,7 @@ pub struct Others {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct State {
-    statement: usize,
+    pub(in crate::plan) statement: usize,
     pub oid: u32,
     pub secured: bool,
     pub forced: bool,
@@ -138,6 +140,7 @@ pub struct State {
 
 #[derive(Deserialize)]
 struct Answer {
+    restoring: bool,
     found: Vec<usize>,
     states: Vec<State>,
     parts: Vec<Part>,
@@ -190,6 +193,7 @@ impl Question {
             decoded(answer).map_err(|error| format!("the answer about dependent objects cannot be read: {error}"))?;
         let taken = |(at, statement): (usize, &String)| Taken {
             statement: statement.clone(),
+            restoring: answer.restoring,
             found: answer.found.contains(&at),
             parts: answer.parts.iter().filter(|p| p.statement == at).cloned().collect(),
             others: answer.others.iter().filter(|o| o.statement == at).cloned().collect(),
@@ -335,6 +339,9 @@ impl Asked {
                     self.state(&table);
                 }
                 A::AtEnableRowSecurity | A::AtForceRowSecurity => self.state(&table),
+                // By these a dump begins to clean.
+                A::AtDropIdentity | A::AtDetachPartition => self.state(&table),
+                A::AtColumnDefault if command.def.is_none() => self.state(&table),
                 _ => {}
             }
         }

@@ -141,6 +141,10 @@ told AS (
   JOIN sized z ON z.oid = c.oid LEFT JOIN created h ON h.oid = c.oid)
 -- As ASCII: the client's encoding may lack characters of names that the client never wrote.
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
+  -- As pg_dump and pg_restore set it before the first statement of a dump, and nobody else does: no schema is searched, and the
+  -- bodies of functions are not looked at.
+  'restoring', pg_catalog.current_setting('check_function_bodies') = 'off'
+    AND NOT EXISTS (SELECT FROM path p JOIN pg_catalog.pg_namespace n ON n.oid = p.oid WHERE n.nspname <> 'pg_catalog' AND NOT pg_catalog.starts_with(n.nspname::text, 'pg_temp')),
   'found', coalesce((SELECT pg_catalog.json_agg(DISTINCT a.statement) FROM asked a), '[]'::json),
   -- 6237 is pg_publication_namespace, since PostgreSQL 15.
   'states', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(

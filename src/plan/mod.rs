@@ -175,6 +175,14 @@ pub struct Overridden {
     pub reason: String,
 }
 
+impl Rejection {
+    /// The session must not go on: what comes next of the same program would do harm, and it does not stop at an error.
+    pub fn ends_session(&self) -> bool {
+        let is = |finding: &Finding| finding.rule == "clean-restore" && finding.action == policy::Action::Reject;
+        self.findings.iter().any(is)
+    }
+}
+
 /// The error that the client gets instead of the statement's execution.
 #[derive(Clone, Debug)]
 pub struct Rejection {

@@ -7,6 +7,7 @@ pub(crate) mod attach_partition;
 mod blocking_refresh;
 mod cascade;
 mod change_type;
+pub(in crate::plan) mod clean_restore;
 mod column;
 pub(super) mod concurrent_in_transaction;
 mod constrained_domain;
@@ -157,6 +158,7 @@ impl Found {
 
 /// In the order in which the remedies are taken where several rules find something in one action.
 pub static RULES: &[Rule] = &[
+    clean_restore::RULE,
     concurrent_in_transaction::RULE,
     nonconcurrent_index::RULE,
     nonconcurrent_drop_index::RULE,

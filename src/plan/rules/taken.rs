@@ -58,7 +58,10 @@ impl<'a> Subject<'a> {
         // It names roles, and none of what they own.
         let names_none = matches!(self.statement.node, NodeEnum::DropOwnedStmt(_));
         let going = |part: &&Part| {
-            kinds.contains(&part.what) && (names_none || !part.named) && !part.invisible_to_others() && !with_parent(part)
+            kinds.contains(&part.what)
+                && (names_none || !part.named)
+                && !part.invisible_to_others()
+                && !with_parent(part)
         };
         taken.parts.iter().filter(going).collect()
     }
