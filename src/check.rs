@@ -16,6 +16,7 @@ mod text;
 mod tool;
 
 use crate::plan::batches::{Target, expected_rows, target};
+use crate::plan::body;
 use crate::plan::facts::{Facts, planned_rows};
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -345,6 +346,17 @@ impl Checker<'_, '_> {
         {
             facts.estimated_rows = live.explain(statement)?.as_deref().and_then(mixed::changed_rows);
         }
+        if let Some(live) = &mut self.live
+            && matches!(statement.node, NodeEnum::DoStmt(_))
+        {
+            for inner in body::of(&statement.node).unwrap_or_default().statements {
+                let rows = match inner.kind {
+                    Kind::Write | Kind::MixedWrite => live.explain(&inner)?.as_deref().and_then(mixed::changed_rows),
+                    _ => None,
+                };
+                facts.rows_within.push(rows);
+            }
+        }
         Ok(facts)
     }
 }
@@ -430,6 +442,7 @@ fn unparsed(error: &Unreadable, source: &Source, sql: &str, start: usize, policy
         Unreadable::Encoding => "is not valid UTF-8".to_string(),
         Unreadable::TooLarge => "is too large or too deeply nested to be judged".to_string(),
         Unreadable::Syntax(message) => format!("cannot be read: {message}"),
+        Unreadable::Name(name) => format!("has an identifier that the server reads otherwise: {name}"),
     };
     let hint = if has_psql_variable(sql) {
         "it has a psql variable (:name), whose value is not known here: check what psql would send"

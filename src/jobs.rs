@@ -3,7 +3,7 @@
 //! Both reach the server through a proxy within this process, so that a job is resumed by the very code that began it. Start at
 //! [`init`] and [`run`].
 
-use crate::plan::jobs;
+use crate::plan::jobs::{self, JobSql};
 use crate::plan::policy::Policy;
 use crate::proxy::{InProcess, Upstream, UpstreamTls, Verify};
 use clap::{Args, Subcommand, ValueEnum};
@@ -117,13 +117,22 @@ impl Row {
     }
 }
 
-/// Creates the table where it is missing; says what it did.
+/// Creates the table where it is missing, or brings it up to date; says what it did.
 pub fn init(server: &Server, out: &mut dyn Write) -> Result<(), String> {
     runtime()?.block_on(async {
         let session = Session::open(server, quiet_policy()?, None).await?;
+        let database = session.rows("SELECT pg_catalog.current_database()").await?.join("");
         let version = session.rows(jobs::COMMENT_QUERY).await?;
         let said = match version.first() {
-            Some(version) if jobs::is_current(version) => "is there already, in the version that this program needs",
+            Some(version) if jobs::is_current(version) => {
+                session.may_use().await?;
+                "is there already, in the version that this program needs".to_owned()
+            }
+            Some(version) if jobs::is_old(version) => {
+                session.in_one_transaction(&jobs::upgrade_statements()).await?;
+                session.may_use().await?;
+                "is brought up to date; its jobs are kept".to_owned()
+            }
             Some(version) => {
                 return Err(format!(
                     "lockkeeper.job is of another version (\"{version}\"); finish or cancel its jobs with the program that made it, drop \
@@ -131,18 +140,13 @@ pub fn init(server: &Server, out: &mut dyn Write) -> Result<(), String> {
                 ));
             }
             None => {
-                let mut sql = format!("BEGIN; {};", jobs::creation_lock());
-                for statement in jobs::create_statements() {
-                    sql.push_str(statement);
-                    sql.push(';');
-                }
-                sql.push_str("COMMIT");
-                session.rows(&sql).await?;
-                "is created; every role may keep its own jobs in it"
+                let who = session.who_creates(&database).await?;
+                session.in_one_transaction(&jobs::create_statements()).await?;
+                session.may_use().await?;
+                format!("is created; {who}")
             }
         };
-        let database = session.rows("SELECT pg_catalog.current_database()").await?;
-        writeln!(out, "lockkeeper.job in database {} {said}", database.join("")).map_err(|error| error.to_string())
+        writeln!(out, "lockkeeper.job in database {database} {said}").map_err(|error| error.to_string())
     })
 }
 
@@ -254,21 +258,60 @@ impl Session {
         Ok(messages.into_iter().filter_map(first).collect())
     }
 
+    async fn in_one_transaction(&self, statements: &[&str]) -> Result<(), String> {
+        let sql = format!("BEGIN; {}; COMMIT", statements.join("; "));
+        self.rows(&sql).await.map(|_| ())
+    }
+
+    /// Err: why this session must not read or write the table.
+    async fn may_use(&self) -> Result<(), String> {
+        let table = self.rows(jobs::TRUST).await?;
+        match jobs::out_of_use(table.first().map(String::as_str), "this database") {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    /// Who will be able to keep jobs in a table of this role's. Err: nobody but itself, or somebody else may replace it.
+    async fn who_creates(&self, database: &str) -> Result<String, String> {
+        let messages = self.client.simple_query(jobs::CREATOR_QUERY).await;
+        let messages = messages.map_err(|error| explain(&error))?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let column = |n| row.and_then(|row| row.get(n)).unwrap_or_default();
+        if let Some(other) = row.and_then(|row| row.get(3)) {
+            return Err(format!(
+                "the schema lockkeeper belongs to {other}, who could put another table in the place of this one: drop it, or let a \
+                 superuser run: ALTER SCHEMA lockkeeper OWNER TO …"
+            ));
+        }
+        match (column(0), column(1)) {
+            ("t", _) => Ok("every role may keep its own jobs in it".into()),
+            (_, "t") => {
+                let owner = column(2);
+                Ok(format!(
+                    "it is {owner}'s, so that only {owner} and roles whose rights {owner} has may keep jobs in it; for every role, drop it \
+                     and let a superuser run init"
+                ))
+            }
+            _ => Err(format!(
+                "permission denied: a table that this role made would be trusted by nobody else; a superuser runs init, for every role, or {}, who owns \
+                 the database {database}, for himself",
+                column(2)
+            )),
+        }
+    }
+
     /// As JSON and decoded.
     async fn jobs(&self, id: Option<i64>, all: bool) -> Result<Vec<(String, Row)>, String> {
-        let version = self.rows(jobs::COMMENT_QUERY).await?;
-        match version.first() {
-            None => return Err("there is no table lockkeeper.job in this database; lockkeeper init creates it".into()),
-            Some(version) if !jobs::is_current(version) => {
-                return Err(format!("lockkeeper.job is of another version (\"{version}\")"));
-            }
-            Some(_) => {}
-        }
+        self.may_use().await?;
         let decode = |json: String| match serde_json::from_str(&json) {
             Ok(row) => Ok((json, row)),
             Err(error) => Err(format!("a row of lockkeeper.job cannot be read: {error}")),
         };
-        self.rows(&jobs::listing(id, all))
+        self.rows(&jobs::listing(id, all).guarded())
             .await?
             .into_iter()
             .map(decode)
@@ -276,9 +319,9 @@ impl Session {
     }
 
     /// The job as it is then.
-    async fn change(&self, id: i64, sql: &str, state: &str) -> Result<Row, String> {
+    async fn change(&self, id: i64, sql: &JobSql, state: &str) -> Result<Row, String> {
         let row = self.job(id).await?;
-        match self.rows(sql).await?.pop() {
+        match self.rows(&sql.guarded()).await?.pop() {
             Some(_) => self.job(id).await,
             None => Err(format!("job {id} is {}, it cannot be {state}", row.state)),
         }

@@ -145,6 +145,9 @@ struct Verify {
     /// A line with this hash must be there
     #[arg(long, value_name = "HASH")]
     expect: Option<String>,
+    /// The files before the first one are kept elsewhere, and their last line has this hash
+    #[arg(long, value_name = "HASH")]
+    after: Option<String>,
 }
 
 #[derive(Args)]
@@ -244,15 +247,18 @@ pub fn run(arguments: Arguments, streams: &mut Streams) -> Result<(), Failure> {
 }
 
 fn run_verify(arguments: Verify, streams: &mut Streams) -> Result<(), Failure> {
-    let hash = match &arguments.expect {
-        Some(text) => Some(
-            chain::hash_of_hex(text.to_ascii_lowercase().as_bytes())
-                .ok_or_else(|| wrong(format!("--expect: `{text}` is no hash; it has 64 hexadecimal digits")))?,
-        ),
-        None => None,
+    let hash = |flag: &str, text: &Option<String>| match text {
+        Some(text) => chain::hash_of_hex(text.to_ascii_lowercase().as_bytes())
+            .map(Some)
+            .ok_or_else(|| wrong(format!("--{flag}: `{text}` is no hash; it has 64 hexadecimal digits"))),
+        None => Ok(None),
+    };
+    let expect = Expect {
+        hash: hash("expect", &arguments.expect)?,
+        after: hash("after", &arguments.after)?,
     };
     let files = read::in_order(&arguments.files).map_err(wrong)?;
-    match verify(&files, &Expect { hash }) {
+    match verify(&files, &expect) {
         Ok(verified) => {
             for remark in &verified.remarks {
                 writeln!(streams.out, "note: {remark}")?;

@@ -106,6 +106,11 @@ on_both!(
     a_failing_row_stops_it,
     statement_timeout_counts_for_each_batch,
     serializable_is_tried_again,
+    a_batch_has_a_deadline,
+    what_one_statement_does_otherwise_is_refused,
+    unseen_triggers_that_move_the_key_change_nothing,
+    a_foreign_key_without_an_index_is_named,
+    keys_that_are_known_are_walked,
     limited_by_hand,
     limited_in_a_loop_while_rows_are_locked,
     limited_workers_share_the_rows,
@@ -1134,7 +1139,7 @@ fn a_failing_row_stops_it(major: u32) {
     stage.direct(
         "UPDATE t SET flag = NULL; TRUNCATE changes; VACUUM ANALYZE t;
          CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late' USING ERRCODE = '23999'; END $$;
-         CREATE CONSTRAINT TRIGGER late AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = 1700)
+         CREATE CONSTRAINT TRIGGER late AFTER INSERT ON changes DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.id = '1700')
          EXECUTE FUNCTION late()",
     );
     let ran = stage.psql(&format!("{FILL};\n"));
@@ -1144,7 +1149,7 @@ fn a_failing_row_stops_it(major: u32) {
             .contains("1500 rows of public.t were changed and committed in 3 batches"),
         "{ran:?}"
     );
-    stage.direct("DROP TRIGGER late ON t");
+    stage.direct("DROP TRIGGER late ON changes");
     goes_on(&stage, FILL);
 }
 
@@ -1402,4 +1407,242 @@ fn limited_errors_are_the_client_s(major: u32) {
         }
     });
     assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3190);
+}
+
+/// Each row takes 50 ms: the first batch would hold its rows for minutes, and whoever pauses the job would wait as long.
+fn a_batch_has_a_deadline(major: u32) {
+    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_target_ms = 200\npause_ms = 0\n";
+    let stage = Stage::with(major, "deadline", policy);
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           PERFORM pg_sleep(CASE OLD.id WHEN 5 THEN 1 ELSE 0.05 END); RETURN OLD; END $$;
+         CREATE TRIGGER slowly BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slowly()",
+    );
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| stage.psql("DELETE FROM t;\n"));
+        runs(until_true(&stage, "SELECT count(*) >= 30 FROM changes"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        lockkeeper::cluster::clean_environment(&mut command);
+        let dsn = format!(
+            "host=127.0.0.1 port={} user=postgres dbname={}",
+            stage.cluster.port(),
+            stage.database
+        );
+        let paused = common::run(
+            {
+                command.args(["jobs", "--dsn", &dsn, "pause", "1"]);
+                command
+            },
+            "",
+        );
+        assert_eq!(paused.status, 0, "{paused:?}");
+        let ran = deleting.join().expect("psql");
+        assert!(ran.stderr.contains("job 1 was paused by another session"), "{ran:?}");
+    });
+    // 600 ms hold twelve such rows; the one that takes a second had more time, alone.
+    let largest = number(
+        &stage,
+        "SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x",
+    );
+    assert!(largest <= 20, "{largest} rows in one transaction");
+    assert_eq!(
+        number(
+            &stage,
+            "SELECT count(*) FROM changes WHERE xid = (SELECT xid FROM changes WHERE id = '5')"
+        ),
+        1
+    );
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM changes"),
+        3200 - number(&stage, "SELECT count(*) FROM t")
+    );
+}
+
+/// What is set up, the statement, and what its refusal names.
+const OTHERWISE: &[(&str, &str, &str)] = &[
+    (
+        "CREATE FUNCTION has_more(integer, integer) RETURNS boolean STABLE LANGUAGE sql AS 'SELECT (SELECT sum(n) FROM t) < $1 + $2';
+         CREATE OPERATOR <<<< (LEFTARG = integer, RIGHTARG = integer, FUNCTION = has_more)",
+        "UPDATE t SET n = 1 WHERE m <<<< 5",
+        "has_more() (by the operator <<<<)",
+    ),
+    (
+        "CREATE TYPE pair AS (a integer, b integer);
+         CREATE FUNCTION of_pair(pair) RETURNS integer STABLE LANGUAGE sql AS 'SELECT sum(n)::int FROM t';
+         CREATE CAST (pair AS integer) WITH FUNCTION of_pair(pair) AS ASSIGNMENT",
+        "UPDATE t SET n = ROW(1, 2)::pair",
+        "of_pair()",
+    ),
+    (
+        "CREATE FUNCTION next_n() RETURNS integer STABLE LANGUAGE sql AS 'SELECT max(n) + 1 FROM t';
+         ALTER TABLE t ALTER n SET DEFAULT next_n()",
+        "UPDATE t SET n = DEFAULT",
+        "next_n() (by the default of n)",
+    ),
+    (
+        "CREATE FUNCTION few(integer) RETURNS boolean STABLE LANGUAGE sql AS 'SELECT count(*) < 5000 FROM t WHERE n = $1';
+         CREATE DOMAIN few_n AS integer CHECK (few(VALUE)); CREATE DOMAIN fewer_n AS few_n; ALTER TABLE t ADD d fewer_n",
+        "UPDATE t SET d = 7",
+        "few() (by a CHECK of the domain few_n)",
+    ),
+    (
+        "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           -- the key
+           IF NEW.flag THEN new . \"id\" = NEW.id + 100000; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER away BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION away()",
+        "UPDATE t SET flag = true",
+        "the trigger away changes id",
+    ),
+    (
+        "UPDATE t SET m = id; ALTER TABLE t ADD CONSTRAINT places UNIQUE (m) DEFERRABLE",
+        "UPDATE t SET m = m + 1",
+        "the constraint places is DEFERRABLE",
+    ),
+    (
+        "ALTER TABLE t ADD parent bigint; UPDATE t SET parent = id + 1 WHERE id < 3200;
+         ALTER TABLE t ADD CONSTRAINT up FOREIGN KEY (parent) REFERENCES t",
+        "DELETE FROM t",
+        "by the foreign key up",
+    ),
+    (
+        "CREATE TABLE u (id bigint PRIMARY KEY REFERENCES t ON DELETE CASCADE); INSERT INTO u SELECT id FROM t;
+         ALTER TABLE t ADD u bigint CONSTRAINT back REFERENCES u ON DELETE SET NULL",
+        "DELETE FROM t WHERE u IS NULL",
+        "by the foreign key back",
+    ),
+    (
+        "CREATE FUNCTION even() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF (SELECT sum(n) FROM t) % 3200 <> 0 THEN RAISE 'odd'; END IF; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER even AFTER UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION even()",
+        "UPDATE t SET n = 1",
+        "the constraint trigger even",
+    ),
+];
+
+fn what_one_statement_does_otherwise_is_refused(major: u32) {
+    for (n, (setup, sql, expect)) in OTHERWISE.iter().enumerate() {
+        let stage = stage(major, &format!("otherwise{n}"));
+        stage.direct(TABLE);
+        stage.direct(setup);
+        stage.direct("TRUNCATE changes; VACUUM ANALYZE t");
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert!(
+            ran.stderr.contains("ERROR:") && ran.stderr.contains(expect),
+            "{sql}: {ran:?}"
+        );
+        assert!(!ran.stderr.contains("it is done in batches"), "{sql}: {ran:?}");
+        assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0, "{sql}");
+        // Nothing is left of what was tried, and what PostgreSQL itself does is no error.
+        assert_eq!(
+            number(
+                &stage,
+                "SELECT count(*) FROM pg_class WHERE relname = 'lockkeeper_trial'"
+            ),
+            0
+        );
+        stage.direct(&format!("BEGIN; {sql}; ROLLBACK"));
+        // With parameters.
+        if sql.contains("<<<<") {
+            runs(async {
+                let connection = stage.connect().await;
+                let error = connection
+                    .client
+                    .execute("UPDATE t SET n = $1::int WHERE m <<<< $2::int", &[&1i32, &5i32])
+                    .await
+                    .unwrap_err();
+                let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default();
+                assert!(hint.contains("has_more()"), "{error:?}");
+            });
+        }
+    }
+    // IMMUTABLE ones and the server's own are no reason.
+    let stage = stage(major, "likewise");
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE FUNCTION more(integer, integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT $1 < $2';
+         CREATE OPERATOR <<<< (LEFTARG = integer, RIGHTARG = integer, FUNCTION = more);
+         CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.id = OLD.id AND NEW.id IS NOT NULL THEN NEW.name := 'id ' || NEW.id; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER stamp BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stamp()",
+    );
+    let ran = stage.psql("UPDATE t SET n = DEFAULT, flag = now() > '2020-01-01'::date WHERE m <<<< 5;\n");
+    assert_eq!(ran.ok(), "UPDATE 3200\n");
+    once_each_in_batches(&stage, 3200);
+}
+
+/// No text shows what this one does: the first batch finds it, and undoes itself.
+fn unseen_triggers_that_move_the_key_change_nothing(major: u32) {
+    let stage = stage(major, "unseen");
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE FUNCTION away() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE r record; BEGIN
+           r := NEW; r.id := r.id + 100000; RETURN r; END $$;
+         CREATE TRIGGER away BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION away()",
+    );
+    for sql in ["UPDATE t SET flag = true", "UPDATE t SET flag = true RETURNING id"] {
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert!(
+            ran.stderr.contains("a trigger of public.t changes the key (id)"),
+            "{ran:?}"
+        );
+        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag OR id > 3200"), 0);
+        stage.direct("UPDATE lockkeeper.job SET state = 'cancelled'");
+    }
+}
+
+fn a_foreign_key_without_an_index_is_named(major: u32) {
+    let stage = stage(major, "unindexed");
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE TABLE child (id integer, parent bigint CONSTRAINT of_t REFERENCES t, filler text);
+         INSERT INTO child SELECT i, 1, repeat('x', 500) FROM generate_series(1, 4000) i; VACUUM ANALYZE child",
+    );
+    let ran = stage.psql("DELETE FROM t WHERE id > 100;\n");
+    let named = "each row of this DELETE reads all of public.child (3 MB), since its foreign key of_t has no index";
+    assert!(ran.stderr.contains(named), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("CREATE INDEX CONCURRENTLY ON public.child (parent)"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.ok(), "DELETE 3100\n");
+    once_each_in_batches(&stage, 3100);
+    stage.direct(
+        "CREATE INDEX ON child (parent, id); INSERT INTO t (id) SELECT * FROM generate_series(101, 3200); ANALYZE t",
+    );
+    let ran = stage.psql("DELETE FROM t WHERE id > 100;\n");
+    assert!(!ran.stderr.contains("has no index"), "{ran:?}");
+    assert_eq!(ran.ok(), "DELETE 3100\n");
+}
+
+/// A list of keys is walked, and nothing of the table between them is read.
+fn keys_that_are_known_are_walked(major: u32) {
+    let mut stage = stage(major, "listed");
+    stage.direct(TABLE);
+    stage.direct("INSERT INTO t (id) SELECT * FROM generate_series(3201, 20000); VACUUM ANALYZE t");
+    let ids: Vec<String> = (1..=2000).map(|n| (n * 10).to_string()).collect();
+    let ids = ids.join(", ");
+    stage.mark();
+    let ran = stage.psql(&format!("UPDATE t SET n = n + 1 WHERE id IN ({ids});\n"));
+    assert_eq!(ran.ok(), "UPDATE 2000\n");
+    once_each_in_batches(&stage, 2000);
+    assert_eq!(batches(&stage).len(), 4);
+    assert!(!stage.received().iter().any(|sql| sql.contains(" OFFSET ")));
+    assert_eq!(
+        number(&stage, "SELECT count(*) FROM t WHERE n = 1 AND id % 10 = 0"),
+        2000
+    );
+
+    stage.direct("TRUNCATE changes");
+    stage.mark();
+    let array: Vec<i64> = (1..=2000).map(|n| n * 10).collect();
+    runs(async {
+        let connection = stage.connect().await;
+        let sql = "UPDATE t SET n = n + 1 WHERE id = ANY ($1) AND m = 0";
+        assert_eq!(connection.client.execute(sql, &[&array]).await.unwrap(), 2000);
+    });
+    once_each_in_batches(&stage, 2000);
+    assert_eq!(batches(&stage).len(), 4);
+    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE n = 2"), 2000);
 }

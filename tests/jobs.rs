@@ -107,6 +107,10 @@ async fn interrupted_with(stage: &Stage, settings: &str, sql: &str) -> i64 {
 on_both!(
     the_table_is_made_once,
     who_may_not_make_it,
+    a_database_s_owner_lends_himself_no_rights,
+    nobody_forges_or_stops_another_s_jobs,
+    an_older_table_is_brought_up_to_date,
+    a_dump_s_row_security_off,
     roles_see_their_own_jobs_only,
     a_job_of_another_version_is_named,
     commands_pause_resume_and_cancel,
@@ -194,10 +198,199 @@ fn who_may_not_make_it(major: u32) {
     // A table that anybody could have put triggers on is nobody's.
     stage.direct(&format!("ALTER TABLE lockkeeper.job OWNER TO {role}"));
     let refused = stage.psql("UPDATE t SET n = n + 1;\n");
-    assert!(refused.stderr.contains("its triggers cannot be trusted"), "{refused:?}");
+    assert!(refused.stderr.contains("cannot be trusted here"), "{refused:?}");
     answers(&stage, "SELECT sum(n) FROM t", "1000");
     stage.direct(&format!(
         "ALTER TABLE lockkeeper.job OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+    ));
+}
+
+/// What the owner of a database could attach to the table, or write into it, never acts in a superuser's session.
+fn a_database_s_owner_lends_himself_no_rights(major: u32) {
+    let stage = Stage::with(major, "lend", POLICY);
+    let role = format!("{}_own", stage.database);
+    stage.direct(TABLE);
+    stage.direct(&format!(
+        "CREATE ROLE {role} LOGIN; ALTER DATABASE \"{}\" OWNER TO {role}; CREATE TABLE proof (who text); GRANT ALL ON proof TO {role}; \
+         GRANT CREATE, USAGE ON SCHEMA public TO {role}",
+        stage.database
+    ));
+    // His own table is his own business, and init says whose it is.
+    let made = lockkeeper(&stage, &role, &["init"], &[]).ok();
+    assert!(
+        made.contains(&format!("only {role} and roles whose rights {role} has")),
+        "{made}"
+    );
+    let trap = "CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.proof VALUES (session_user); RETURN NEW; END $$";
+    let forms = [
+        "CREATE TRIGGER x BEFORE INSERT OR UPDATE ON lockkeeper.job FOR EACH ROW EXECUTE FUNCTION public.trap()",
+        "CREATE TRIGGER x BEFORE INSERT OR UPDATE ON lockkeeper.job FOR EACH STATEMENT EXECUTE FUNCTION public.trap()",
+        "CREATE RULE x AS ON INSERT TO lockkeeper.job DO ALSO INSERT INTO public.proof VALUES (session_user)",
+        "ALTER TABLE lockkeeper.job RENAME TO kept; CREATE VIEW lockkeeper.job AS SELECT * FROM lockkeeper.kept; \
+         CREATE RULE x AS ON INSERT TO lockkeeper.job DO INSTEAD INSERT INTO public.proof VALUES (session_user); \
+         COMMENT ON VIEW lockkeeper.job IS 'lockkeeper jobs, version 2'",
+        // A job that was never a superuser's.
+        "ALTER TABLE lockkeeper.job DISABLE ROW LEVEL SECURITY; INSERT INTO lockkeeper.job (kind, owner, identity, state, statement, relation, details) \
+         SELECT 'deferred', 'postgres', 'x', 'failed', 'x', 't'::regclass, jsonb_build_object('schema', 'public', 'table', 't', 'steps', \
+         jsonb_build_array(jsonb_build_object('label', 'x', 'sql', 'INSERT INTO public.proof VALUES (session_user)', 'how', 'brief', \
+         'lock', 'ACCESS SHARE', 'relation', 't')))",
+    ];
+    stage.direct(trap);
+    for form in forms {
+        let planted = format!("SET SESSION AUTHORIZATION {role}; BEGIN; {form}; COMMIT");
+        stage.direct(&planted);
+        for sql in [
+            "UPDATE t SET n = n + 1;\n",
+            "SET application_name = 'Flyway'; CREATE INDEX ON t (n);\n",
+            "BEGIN;\nCREATE INDEX ON t (name);\nCOMMIT;\n",
+            "CALL lockkeeper.resume(1);\n",
+            "DROP INDEX IF EXISTS t_n_idx;\n",
+        ] {
+            stage.psql(sql);
+        }
+        let listed = jobs(&stage, "postgres", &["list", "--all"]);
+        assert!(listed.stderr.contains("cannot be trusted here"), "{form}: {listed:?}");
+        let init = lockkeeper(&stage, "postgres", &["init"], &[]);
+        assert!(init.stderr.contains("cannot be trusted here"), "{form}: {init:?}");
+        answers(&stage, "SELECT count(*) FROM proof WHERE who = 'postgres'", "0");
+        stage.direct(&format!(
+            "DROP SCHEMA lockkeeper CASCADE; SET SESSION AUTHORIZATION {role}; {}",
+            include_str!("../src/plan/jobs.sql")
+        ));
+    }
+    stage.direct(&format!(
+        "ALTER DATABASE \"{}\" OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}",
+        stage.database
+    ));
+}
+
+/// Not even a role that row-level security does not hold writes a job in another's name; no lock that a stranger takes stops one.
+fn nobody_forges_or_stops_another_s_jobs(major: u32) {
+    let stage = Stage::with(major, "forge", POLICY);
+    let role = format!("{}_x", stage.database);
+    stage.direct(TABLE);
+    lockkeeper(&stage, "postgres", &["init"], &[]).ok();
+    stage.direct(&format!("CREATE ROLE {role} LOGIN BYPASSRLS"));
+    for forged in [
+        "INSERT INTO lockkeeper.job (kind, owner, identity, state, statement) VALUES ('deferred', 'postgres', 'x', 'failed', 'x')",
+        "INSERT INTO lockkeeper.job (id, kind, identity, state, statement) OVERRIDING SYSTEM VALUE VALUES (1, 'write', 'x', 'paused', 'x')",
+        "UPDATE lockkeeper.job SET owner = 'postgres'",
+        "UPDATE lockkeeper.job SET details = '{}'",
+        "UPDATE lockkeeper.job SET statement = 'x'",
+        "DELETE FROM lockkeeper.job",
+        "LOCK TABLE lockkeeper.job IN ROW EXCLUSIVE MODE",
+        "LOCK TABLE lockkeeper.job",
+        "CREATE TRIGGER x BEFORE INSERT ON lockkeeper.job FOR EACH ROW EXECUTE FUNCTION gate()",
+    ] {
+        // Since PostgreSQL 16 a right to insert is enough for ROW EXCLUSIVE, on the table and not on its columns.
+        let said = stage.direct_args(
+            &["-v", "ON_ERROR_STOP=0"],
+            &format!("SET SESSION AUTHORIZATION {role};\nBEGIN;\n{forged};\n"),
+        );
+        assert!(said.stderr.contains("permission denied"), "{forged}: {said:?}");
+    }
+    let mut locks = String::new();
+    for class in ["1818978914", "1818978932"] {
+        for id in 0..20 {
+            locks.push_str(&format!("SELECT pg_advisory_lock({class}, {id});"));
+        }
+        locks.push_str(&format!("SELECT pg_advisory_lock({class}, 't'::regclass::int);"));
+    }
+    runs(async {
+        // Who has logged in as that role, not a superuser who plays it.
+        let target = format!(
+            "host=127.0.0.1 port={} user={role} dbname={}",
+            stage.cluster.port(),
+            stage.database
+        );
+        let (stranger, served) = tokio_postgres::connect(&target, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(served);
+        stranger.batch_execute(&locks).await.unwrap();
+        let connection = stage.connect().await;
+        let done = connection.client.execute(COUNT_UP, &[]).await;
+        assert_eq!(done.unwrap(), 1000);
+        let done = connection
+            .client
+            .batch_execute("BEGIN; CREATE INDEX by_n ON t (n); COMMIT")
+            .await;
+        done.unwrap();
+    });
+    answers(&stage, "SELECT count(*) FROM lockkeeper.job WHERE state = 'done'", "2");
+    stage.direct(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+/// Its jobs are kept and go on.
+fn an_older_table_is_brought_up_to_date(major: u32) {
+    let stage = Stage::with(major, "older", POLICY);
+    stage.direct(TABLE);
+    let now = include_str!("../src/plan/jobs.sql");
+    let old: String = now
+        .lines()
+        .filter(|line| {
+            !line.contains("run_by oid")
+                && !line.contains("run_key bigint")
+                && !line.contains("run_key IS")
+                && !line.contains("run_by IS")
+        })
+        .map(|line| match line.starts_with("GRANT SELECT, INSERT (") {
+            true => "GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.job TO PUBLIC;\n".to_string(),
+            false => format!("{}\n", line.replace("jobs, version 2", "jobs, version 1")),
+        })
+        .collect();
+    stage.direct(&old);
+    let refused = stage.psql("UPDATE t SET n = n + 1;\n");
+    assert!(refused.stderr.contains("to bring it up to date"), "{refused:?}");
+    stage.direct("INSERT INTO lockkeeper.job (kind, identity, state, statement) VALUES ('write', 'x', 'running', 'x')");
+    let said = lockkeeper(&stage, "postgres", &["init"], &[]).ok();
+    assert!(said.contains("brought up to date"), "{said}");
+    let rights = |table: &str| {
+        format!(
+            "SELECT string_agg(a.attname || ' ' || coalesce(a.attacl::text, ''), ', ' ORDER BY a.attname) || (SELECT c.relacl::text FROM pg_class c \
+             WHERE c.oid = '{table}'::regclass) FROM pg_attribute a WHERE a.attrelid = '{table}'::regclass AND a.attnum > 0"
+        )
+    };
+    let upgraded = stage.direct(&rights("lockkeeper.job"));
+    let listed = jobs(&stage, "postgres", &["list"]).ok();
+    assert!(listed.contains("interrupted"), "{listed}");
+    assert_eq!(stage.psql("UPDATE t SET n = n + 1;\n").ok(), "UPDATE 1000\n");
+    stage.direct("DROP SCHEMA lockkeeper CASCADE");
+    lockkeeper(&stage, "postgres", &["init"], &[]).ok();
+    assert_eq!(stage.direct(&rights("lockkeeper.job")), upgraded);
+}
+
+/// Every dump begins with it. The jobs' own row-level security is none of its business, that of its tables is.
+fn a_dump_s_row_security_off(major: u32) {
+    let stage = Stage::with(major, "dump", POLICY);
+    let role = format!("{}_app", stage.database);
+    stage.direct(TABLE);
+    lockkeeper(&stage, "postgres", &["init"], &[]).ok();
+    stage.direct(&format!(
+        "CREATE ROLE {role} LOGIN; ALTER TABLE t OWNER TO {role}; GRANT CREATE ON SCHEMA public TO {role}"
+    ));
+    let script = "SET row_security = off;\nCREATE TABLE copied (a int);\nCOPY copied FROM stdin;\n1\n2\n\\.\n\
+                  ALTER TABLE copied ADD COLUMN b int;\nCREATE INDEX by_n ON t (n);\nBEGIN;\nCREATE INDEX by_name ON t (name);\nCOMMIT;\n\
+                  UPDATE t SET n = n + 1;\nSHOW row_security;\n";
+    let said = psql_as(&stage, &role, script).ok();
+    assert_eq!(
+        said,
+        "SET\nSET\nCREATE TABLE\nCOPY 2\nALTER TABLE\nCREATE INDEX\nBEGIN\nCREATE INDEX\nCOMMIT\nUPDATE 1000\noff\n"
+    );
+    answers(
+        &stage,
+        "SELECT string_agg(DISTINCT state || ' ' || (settings ->> 'row_security'), ', ') FROM lockkeeper.job",
+        "done off",
+    );
+    stage.direct("ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY; CREATE POLICY p ON t USING (id > 0)");
+    let refused = psql_as(&stage, &role, "SET row_security = off;\nUPDATE t SET n = n + 1;\n");
+    assert!(
+        refused
+            .stderr
+            .contains("would be affected by row-level security policy"),
+        "{refused:?}"
+    );
+    answers(&stage, "SELECT sum(n) FROM t", "1000");
+    stage.direct(&format!(
+        "ALTER TABLE t OWNER TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
     ));
 }
 
@@ -224,7 +417,8 @@ fn roles_see_their_own_jobs_only(major: u32) {
             "INSERT INTO lockkeeper.job (kind, owner, identity, state, statement) VALUES ('write', '{amy}', 'x', 'paused', 'DELETE FROM t');\n"
         ),
     );
-    assert!(forged.stderr.contains("row-level security"), "{forged:?}");
+    // The owner is who writes it: that column is nobody's to write.
+    assert!(forged.stderr.contains("permission denied"), "{forged:?}");
 
     assert!(jobs(&stage, &bob, &["list"]).ok().contains("no unfinished jobs"));
     assert!(jobs(&stage, &bob, &["cancel", "1"]).stderr.contains("no job 1 here"));

@@ -19,10 +19,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 const CONNECTIONS_MAX: usize = 64;
 /// To send the request's head, also the next one's on a connection that is kept.
@@ -374,18 +376,15 @@ pub fn serve(listener: std::net::TcpListener, site: Arc<Site>) -> Result<(), Str
 
 async fn accept(listener: std::net::TcpListener, site: Arc<Site>) -> Result<(), String> {
     let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| format!("admin: {error}"))?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut guests: Vec<Guest> = Vec::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return Ok(());
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let site = Arc::clone(&site);
-                tokio::spawn(async move {
-                    converse(stream, site).await;
-                    drop(place);
-                });
+                make_room(&mut guests);
+                let state = Arc::new(State::default());
+                let task = tokio::spawn(converse(stream, Arc::clone(&site), Arc::clone(&state)));
+                let task = task.abort_handle();
+                guests.push(Guest { task, state });
             }
             Err(error) => {
                 tracing::error!(%error, "an admin connection could not be accepted");
@@ -395,14 +394,47 @@ async fn accept(listener: std::net::TcpListener, site: Arc<Site>) -> Result<(), 
     }
 }
 
-async fn converse(stream: tokio::net::TcpStream, site: Arc<Site>) {
+/// A connection, in the order in which they came.
+struct Guest {
+    task: AbortHandle,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests that it has sent so far.
+    requests: AtomicU64,
+    answering: AtomicBool,
+}
+
+/// Whoever comes is let in, or connections that send nothing would silence the probes. For it the oldest goes that has asked for
+/// nothing yet; else the oldest that waits for its next request; else the oldest of all.
+fn make_room(guests: &mut Vec<Guest>) {
+    guests.retain(|guest| !guest.task.is_finished());
+    if guests.len() < CONNECTIONS_MAX {
+        return;
+    }
+    let rank = |guest: &Guest| {
+        let answering = guest.state.answering.load(Ordering::Relaxed);
+        (answering, guest.state.requests.load(Ordering::Relaxed) > 0)
+    };
+    let leaves = (0..guests.len()).min_by_key(|at| rank(&guests[*at]));
+    if let Some(at) = leaves {
+        guests.remove(at).task.abort();
+    }
+}
+
+async fn converse(stream: tokio::net::TcpStream, site: Arc<Site>, state: Arc<State>) {
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
+        let (site, state) = (Arc::clone(&site), Arc::clone(&state));
         async move {
+            state.requests.fetch_add(1, Ordering::Relaxed);
+            state.answering.store(true, Ordering::Relaxed);
             let answer = match tokio::time::timeout(ANSWER_TIME, site.answer(request)).await {
                 Ok(answer) => answer,
                 Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "this took too long"),
             };
+            state.answering.store(false, Ordering::Relaxed);
             Ok::<_, Infallible>(answer)
         }
     });

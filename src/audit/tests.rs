@@ -381,7 +381,10 @@ fn what_is_done_to_a_log_shows() {
         "{found:?}"
     );
     let hash = chain::read(whole[6].as_bytes()).expect("a line").link.hash;
-    let expect = Expect { hash: Some(hash) };
+    let expect = Expect {
+        hash: Some(hash),
+        ..Expect::default()
+    };
     let missed = verify(std::slice::from_ref(&path), &expect);
     assert!(
         matches!(&missed, Err(Fault::Broken(what)) if what.contains("no line has the expected hash")),
@@ -577,12 +580,28 @@ fn a_file_that_was_moved_or_removed_is_left_at_once_and_named() {
     );
     assert_eq!(lines(&path)[0]["file"], "a.1");
     assert_eq!(verified(&[&path, &moved]).expect("whole").lines, 4);
-    // Alone it is whole too, and says where the rest is.
-    let alone = verified(&[&path]).expect("whole");
+    // Without the oldest file it is not whole, unless its end is known from elsewhere.
+    let alone = verified(&[&path]).expect_err("the oldest file is missing");
     assert!(
-        alone.remarks[0].contains("goes on from line 2 in a.1, which was not given"),
-        "{alone:?}"
+        alone.contains("goes on from line 2 in a.1, which was not given"),
+        "{alone}"
     );
+    let last = alone
+        .rsplit("(here: ")
+        .next()
+        .expect("a hash")
+        .trim_end_matches(')')
+        .to_owned();
+    let after = |hash: &str| {
+        let expect = Expect {
+            after: super::chain::hash_of_hex(hash.as_bytes()),
+            ..Expect::default()
+        };
+        verify(std::slice::from_ref(&path), &expect)
+    };
+    let known = after(&last).expect("whole");
+    assert!(known.remarks[0].contains("its hash is the expected one"), "{known:?}");
+    assert!(after(&"0".repeat(64)).is_err());
     std::fs::remove_file(&path).expect("removed");
     write("third");
     assert_eq!(statements(&path), ["third"]);

@@ -35,6 +35,8 @@ pub enum Fault {
 pub struct Expect {
     /// Of a line that must be there.
     pub hash: Option<Hash>,
+    /// Of the last line before the first file, where older files are kept elsewhere or were given up.
+    pub after: Option<Hash>,
 }
 
 /// Looks at the files, the oldest first, and stops at the first line that is wrong.
@@ -42,6 +44,7 @@ pub fn verify(paths: &[PathBuf], expect: &Expect) -> Result<Verified, Fault> {
     let mut state = State {
         paths,
         expected: expect.hash,
+        after: expect.after,
         ..State::default()
     };
     let mut fault = None;
@@ -100,6 +103,7 @@ struct State<'a> {
     /// How the files before ended.
     ends: Vec<(usize, Link)>,
     expected: Option<Hash>,
+    after: Option<Hash>,
 }
 
 impl State<'_> {
@@ -217,12 +221,17 @@ impl State<'_> {
                 self.name(*before),
                 end.seq
             )),
-            None => {
+            None if self.after == Some(prev) => {
                 self.verified.remarks.push(format!(
-                    "{at}: the log goes on from line {last} in {file}, which was not given"
+                    "{at}: the log goes on from line {last} in {file}, which was not given; its hash is the expected one"
                 ));
                 Ok(())
             }
+            None => Err(format!(
+                "{at}: the log goes on from line {last} in {file}, which was not given: give it too, or, if it is kept elsewhere, \
+                 --after with its last line's hash (here: {})",
+                chain::hex(&prev)
+            )),
         }
     }
 

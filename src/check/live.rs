@@ -4,6 +4,7 @@
 use super::conninfo::{Conninfo, Server, Surroundings};
 use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
+use crate::plan::mixed;
 use crate::plan::statement::Statement;
 use crate::proxy::tls::{client_config, server_end_point};
 use crate::proxy::{UpstreamTls, Verify};
@@ -90,8 +91,11 @@ impl Live {
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.
     pub fn explain(&mut self, statement: &Statement) -> Result<Option<String>, String> {
+        let Some(sql) = mixed::explainable(statement) else {
+            return Ok(None);
+        };
         self.simple("SAVEPOINT lockkeeper_check")?;
-        let explained = self.value(&format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        let explained = self.value(&format!("EXPLAIN (FORMAT JSON) {sql}"));
         // With the savepoint EXPLAIN's locks go.
         self.simple("ROLLBACK TO SAVEPOINT lockkeeper_check; RELEASE SAVEPOINT lockkeeper_check")?;
         Ok(explained.ok().flatten())

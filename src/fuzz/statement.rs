@@ -32,7 +32,7 @@ pub fn check(text: &[u8]) {
             // What the grammar refuses, the server refuses.
             let refused = matches!(
                 statements,
-                Err(Unreadable::Syntax(_) | Unreadable::Encoding | Unreadable::TooLarge)
+                Err(Unreadable::Syntax(_) | Unreadable::Encoding | Unreadable::TooLarge | Unreadable::Name(_))
             );
             assert!(
                 fine || refused,

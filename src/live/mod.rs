@@ -199,6 +199,8 @@ struct Watch {
     /// The plan's tables.
     relations: Vec<u32>,
     looks: u64,
+    /// When it was looked last, and how many milliseconds the session that has waited longest for this one had waited then.
+    behind: Option<(Instant, f64)>,
     /// By process and the beginning of its wait: milliseconds so far, and whether it was behind the plan.
     seen: HashMap<(i32, String), (f64, bool)>,
 }
@@ -393,6 +395,14 @@ impl Seat {
         Some((waits, stalls))
     }
 
+    /// How many milliseconds somebody has waited for this session by now, as far as has been looked.
+    pub fn stalls_ms(&self) -> f64 {
+        /// What was seen before may be over.
+        const FRESH: Duration = Duration::from_millis(100);
+        let seen = lock(&self.watch).as_ref().and_then(|watch| watch.behind);
+        seen.filter(|(at, _)| at.elapsed() < FRESH).map_or(0.0, |(_, ms)| ms)
+    }
+
     fn looked_at(&self, waiters: &[Waiter]) {
         let (pid, database) = {
             let who = lock(&self.who);
@@ -401,6 +411,11 @@ impl Seat {
         let mut watch = lock(&self.watch);
         let Some(watch) = watch.as_mut() else { return };
         watch.looks += 1;
+        let behind = waiters.iter().filter(|waiter| waiter.blocked_by.contains(&pid));
+        watch.behind = Some((
+            Instant::now(),
+            behind.map(|waiter| waiter.waited_ms).fold(0.0, f64::max),
+        ));
         for waiter in waiters.iter().filter(|waiter| waiter.pid != pid) {
             let behind = waiter.blocked_by.contains(&pid);
             if !behind && (waiter.database != database || !watch.relations.contains(&waiter.relation)) {

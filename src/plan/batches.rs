@@ -10,6 +10,7 @@ mod key;
 pub mod limited;
 mod lookup;
 pub mod shape;
+pub mod surroundings;
 mod text;
 mod through;
 
@@ -39,6 +40,8 @@ pub struct Batches {
     pub seen_by: std::collections::BTreeMap<String, String>,
     /// Err: why it must not be done twice to any row, so that its progress must be kept in a job.
     pub repeatable: Result<(), String>,
+    /// What to tell before the first batch.
+    pub notes: Vec<String>,
     /// What to tell of rows that others insert meanwhile, if anything.
     pub new_rows: Option<String>,
     pub access: jobs::Access,
@@ -48,6 +51,10 @@ pub struct Batches {
     pub resumes: Option<i64>,
     /// The client hears the rows that were changed.
     pub returns: bool,
+    /// So few of the table's rows are meant that their keys are looked for first.
+    pub collects: bool,
+    /// Triggers may change the key of a row: that is to be noticed.
+    guarded: bool,
     /// The key columns, qualified and quoted, with their types.
     key: Vec<KeyColumn>,
     ctes: Option<String>,
@@ -59,6 +66,8 @@ pub struct Batches {
     /// The condition can be kept from choosing an index: nothing in it must be planned together with other tables.
     plain_condition: bool,
     returning: Option<String>,
+    /// No other table stands beside it, in FROM or USING.
+    plain: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +90,8 @@ pub struct Range {
     pub end: Key,
     /// How many keys were there when it was measured.
     pub keys: u64,
+    /// No others are meant.
+    pub only: Option<Vec<Key>>,
 }
 
 /// How a batch moves the row of its job.
@@ -92,6 +103,12 @@ pub struct Move {
     /// With this batch the job is done.
     pub is_last: bool,
 }
+
+/// So many keys are held in memory at most.
+pub const COLLECTED_MAX: usize = 100_000;
+
+/// How the error begins by which a batch undoes itself whose rows have got other keys.
+pub const KEY_MOVED: &str = "lockkeeper: the key was changed in rows: ";
 
 /// Each batch must walk along the key's index: any other plan reads the whole rest of the table again for every batch.
 /// Planners before 18 add huge costs for what is switched off, which would start the JIT compiler.
@@ -110,6 +127,10 @@ impl Batches {
         let relation = table.as_ref();
         let key = usable_key(statement, relation)?;
         judge::statement(statement, relation, facts, &key)?;
+        let surroundings = facts.surroundings.as_ref();
+        if let Some(why) = surroundings.and_then(|around| around.refusal(verb)) {
+            return Err(why);
+        }
         let repeatable = judge::repeatable(statement, relation, facts);
         let told = match (&repeatable, new_rows(relation, &key)) {
             (Err(why), NewRows::Anywhere) => {
@@ -130,6 +151,7 @@ impl Batches {
         let mut batches = Batches::build(statement, relation, &key)?;
         batches.repeatable = repeatable;
         batches.new_rows = told;
+        batches.notes = surroundings.map(|around| around.notes(verb)).unwrap_or_default();
         batches.access = jobs::Access::of(facts);
         if let Some(seen) = &relation.row_security {
             batches.seen_by = seen.settings.clone();
@@ -141,6 +163,9 @@ impl Batches {
                 ));
             }
         }
+        let few =
+            |rows: f64| rows <= COLLECTED_MAX as f64 && batches.keys_estimated.is_some_and(|all| rows * 4.0 < all);
+        batches.collects = batches.plain && batches.condition.is_some() && facts.estimated_rows.is_some_and(few);
         match (&batches.repeatable, &batches.access) {
             (Err(why), jobs::Access::None(no_job)) => {
                 Err(format!("{why}, so that its progress must be kept, and {no_job}"))
@@ -227,11 +252,15 @@ impl Batches {
             keys_estimated: Some(relation.rows.unwrap_or(relation.bytes as f64 / BYTES)),
             seen_by: Default::default(),
             repeatable: Ok(()),
+            notes: Vec::new(),
             new_rows: None,
             access: jobs::Access::Ready,
             anew: false,
             resumes: None,
             returns: parts.returning.is_some(),
+            collects: false,
+            guarded: tree.verb == "UPDATE"
+                && (relation.kind == 'p' || relation.triggers.iter().any(|t| t.on_update && t.for_each_row)),
             key: key.ok_or("its key has no exact text")?,
             ctes: parts.ctes,
             head: parts.head,
@@ -239,6 +268,7 @@ impl Batches {
             condition: parts.condition,
             plain_condition: !tree.joins && !tree.has_with && !subselect,
             returning: parts.returning,
+            plain: !tree.joins,
         })
     }
 
@@ -278,7 +308,12 @@ impl Batches {
     /// `lock_first`: takes all its rows FOR UPDATE in the order of the key before it changes the first, so that a wait that is
     /// given up leaves no dead rows behind.
     pub fn batch_sql(&self, range: &Range, job: Option<Move>, lock_first: bool) -> String {
-        let mut conditions = vec![self.within(range.after.as_ref(), &range.end)];
+        let within = self.within(range.after.as_ref(), &range.end);
+        let first = match &range.only {
+            Some(keys) => format!("{within} AND {}", self.among(keys)),
+            None => within.clone(),
+        };
+        let mut conditions = vec![first];
         let mut ctes: Vec<String> = self.ctes.iter().cloned().collect();
         match &self.condition {
             // IS TRUE changes nothing for a condition, but no other index can be chosen for it.
@@ -296,14 +331,18 @@ impl Batches {
                 self.from,
                 conditions[..if self.plain_condition { conditions.len() } else { 1 }].join("\n AND ")
             ));
-            conditions.push("(SELECT count(*) FROM lockkeeper_locked) >= 0".into());
+            conditions.push(
+                "(SELECT pg_catalog.count(*) FROM lockkeeper_locked) OPERATOR(pg_catalog.>=) 0::pg_catalog.int8".into(),
+            );
         }
+        let moved = self.guarded.then(|| format!("NOT ({within}) AS lockkeeper_moved"));
         let returning = match &self.returning {
             Some(returning) => format!(
-                "{returning}, {}",
-                self.list(|i, column| format!("{} AS lockkeeper_k{i}", column.reference))
+                "{returning}, {}{}",
+                self.list(|i, column| format!("{} AS lockkeeper_k{i}", column.reference)),
+                moved.map(|moved| format!(", {moved}")).unwrap_or_default()
             ),
-            None => "RETURNING 1".into(),
+            None => format!("RETURNING {}", moved.unwrap_or("1".into())),
         };
         ctes.push(format!(
             "lockkeeper_changed AS ({}\n WHERE {}\n {returning})",
@@ -311,29 +350,96 @@ impl Batches {
             conditions.join("\n AND ")
         ));
         if let Some(Move { job, batches, is_last }) = job {
-            let rows = "(SELECT count(*) FROM lockkeeper_changed)";
+            let rows = "(SELECT pg_catalog.count(*) FROM lockkeeper_changed)";
             let moved = jobs::advance(job, batches, &range.end, range.keys, rows, is_last);
             ctes.push(format!("lockkeeper_moved AS ({moved})"));
         }
+        let guard = self.guarded.then(|| {
+            format!(
+                "(SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.>) 0::pg_catalog.int8 THEN pg_catalog.concat('{KEY_MOVED}', \
+                 pg_catalog.count(*))::pg_catalog.int8 ELSE 0 END FROM lockkeeper_changed WHERE lockkeeper_moved)"
+            )
+        });
         let answer = match self.returns {
             true => format!(
-                "SELECT * FROM lockkeeper_changed ORDER BY {}",
+                "SELECT * FROM lockkeeper_changed{} ORDER BY {}",
+                guard
+                    .map(|guard| format!(" WHERE {guard} OPERATOR(pg_catalog.=) 0::pg_catalog.int8"))
+                    .unwrap_or_default(),
                 self.list(|i, _| format!("lockkeeper_k{i}"))
             ),
-            false => "SELECT count(*) FROM lockkeeper_changed".into(),
+            false => format!(
+                "SELECT pg_catalog.count(*){} FROM lockkeeper_changed",
+                guard
+                    .map(|guard| format!(" OPERATOR(pg_catalog.+) {guard}"))
+                    .unwrap_or_default()
+            ),
         };
         format!("WITH {}\n{answer}", ctes.join(",\n"))
     }
 
+    /// The keys that the statement means now, in order; more than [`COLLECTED_MAX`] where there are too many to hold. Uses the
+    /// client's parameters as its statement does.
+    pub fn collect_sql(&self, after: Option<&Key>, upper: &Key) -> String {
+        let ctes = self
+            .ctes
+            .as_ref()
+            .map(|ctes| format!("WITH {ctes}\n"))
+            .unwrap_or_default();
+        let condition = self.condition.as_deref().unwrap_or("true");
+        format!(
+            "{ctes}SELECT {} FROM {}\n WHERE ({condition}\n) AND {} ORDER BY {} LIMIT {}",
+            self.texts(),
+            self.from,
+            self.within(after, upper),
+            self.columns(),
+            COLLECTED_MAX + 1
+        )
+    }
+
     /// How many columns at the end of each row are not the client's.
     pub fn extra_columns(&self) -> usize {
-        if self.returns { self.key.len() } else { 0 }
+        if self.returns {
+            self.key.len() + usize::from(self.guarded)
+        } else {
+            0
+        }
     }
 
     fn within(&self, after: Option<&Key>, end: &Key) -> String {
         let columns = self.columns();
-        let lower = after.map(|after| format!("({columns}) > ({}) AND ", self.values(after)));
-        format!("{}({columns}) <= ({})", lower.unwrap_or_default(), self.values(end))
+        let lower = after.map(|after| format!("({columns}) {} ({}) AND ", self.operator(">"), self.values(after)));
+        let upper = self.operator("<=");
+        format!(
+            "{}({columns}) {upper} ({})",
+            lower.unwrap_or_default(),
+            self.values(end)
+        )
+    }
+
+    /// Of those keys, as far as the first column tells them apart: an index condition like the range's own.
+    fn among(&self, keys: &[Key]) -> String {
+        let Some(column) = self.key.first() else {
+            return "true".into();
+        };
+        let mut values: Vec<&String> = keys.iter().filter_map(|key| key.first()).collect();
+        values.dedup();
+        let values: Vec<String> = values.into_iter().map(|value| quote_literal(value)).collect();
+        format!(
+            "{} {} ANY (ARRAY[{}]::{}[])",
+            column.reference,
+            self.operator("="),
+            values.join(", "),
+            column.type_name
+        )
+    }
+
+    /// One that nobody can put another in the place of. Those of types from elsewhere are found as the client's own are.
+    fn operator(&self, name: &str) -> String {
+        match self.key.iter().any(|column| column.type_name.ends_with("citext")) {
+            true => name.into(),
+            false => format!("OPERATOR(pg_catalog.{name})"),
+        }
     }
 
     fn columns(&self) -> String {
@@ -528,9 +634,8 @@ mod tests {
             relations: vec![target.clone(), other("u", 'r', 30), other("v", 'v', 31)],
             functions,
             jobs: Some(crate::plan::facts::JobTable {
-                comment: "lockkeeper jobs, version 1".into(),
-                owner: "postgres".into(),
-                trusted: true,
+                comment: "lockkeeper jobs, version 2".into(),
+                distrust: None,
                 usable: true,
             }),
             ..Facts::default()
@@ -557,6 +662,7 @@ mod tests {
             after: after.map(|key| vec![key.into()]),
             end: vec![end.into()],
             keys: 500,
+            only: None,
         }
     }
 
@@ -572,13 +678,14 @@ mod tests {
         );
         assert_eq!(
             b.end_sql(Some(&vec!["12".into()]), &vec!["900".into()], 500),
-            "SELECT x.id::text FROM ONLY t AS x\n WHERE (x.id) > ('12'::bigint) AND (x.id) <= ('900'::bigint) ORDER BY x.id \
+            "SELECT x.id::text FROM ONLY t AS x\n WHERE (x.id) OPERATOR(pg_catalog.>) ('12'::bigint) AND (x.id) \
+             OPERATOR(pg_catalog.<=) ('900'::bigint) ORDER BY x.id \
              OFFSET 499 LIMIT 1"
         );
         assert_eq!(
             b.batch_sql(&range(None, "900"), None, false),
-            "WITH lockkeeper_changed AS (UPDATE ONLY t AS x SET flag = false\n WHERE (x.id) <= ('900'::bigint)\n AND (flag IS \
-             NULL\n) IS TRUE\n RETURNING 1)\nSELECT count(*) FROM lockkeeper_changed"
+            "WITH lockkeeper_changed AS (UPDATE ONLY t AS x SET flag = false\n WHERE (x.id) OPERATOR(pg_catalog.<=) ('900'::bigint)\n \
+             AND (flag IS NULL\n) IS TRUE\n RETURNING 1)\nSELECT pg_catalog.count(*) FROM lockkeeper_changed"
         );
         let moved = Move {
             job: 7,
@@ -587,7 +694,7 @@ mod tests {
         };
         let made = b.batch_sql(&range(Some("12"), "900"), Some(moved), true);
         for part in [
-            "(x.id) > ('12'::bigint) AND (x.id) <= ('900'::bigint)",
+            "(x.id) OPERATOR(pg_catalog.>) ('12'::bigint) AND (x.id) OPERATOR(pg_catalog.<=) ('900'::bigint)",
             "ORDER BY x.id FOR UPDATE",
             "j.state = 'running' AND j.batches = 3",
             "SET last_key = ARRAY['900']::text[]",
@@ -634,6 +741,7 @@ mod tests {
                 after: Some(some.clone()),
                 end: some.clone(),
                 keys: 1,
+                only: None,
             };
             let moved = Move {
                 job: 1,

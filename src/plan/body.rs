@@ -10,10 +10,12 @@ use serde_json::Value;
 
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    /// Schema changes, in no order; whether one is reached is not known.
+    /// Schema changes, and in a DO block what changes rows, in no order; whether one is reached is not known.
     pub statements: Vec<Statement>,
     /// There is an EXECUTE of something that is not a plain string, or the code could not be read.
     pub dynamic: bool,
+    /// A DO block: it runs now, so that what it writes counts too.
+    runs: bool,
     /// COMMIT or ROLLBACK: it cannot run as a part of a transaction.
     pub ends_transactions: bool,
 }
@@ -22,6 +24,8 @@ pub struct Body {
 const WORDS: [&str; 9] = [
     "alter", "drop", "create", "truncate", "reindex", "cluster", "refresh", "comment", "execute",
 ];
+/// The same of what changes rows, which only matters in code that runs at once.
+const WRITES: [&str; 3] = ["update", "delete", "merge"];
 
 /// None: no code, or none in which there could be a schema change.
 pub fn of(node: &NodeEnum) -> Option<Body> {
@@ -40,10 +44,14 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
         other => string(other)?,
     };
     let lower = text.to_ascii_lowercase();
-    if !WORDS.iter().any(|word| lower.contains(word)) {
+    let writes = !is_function && WRITES.iter().any(|word| lower.contains(word));
+    if !writes && !WORDS.iter().any(|word| lower.contains(word)) {
         return None;
     }
-    let mut body = Body::default();
+    let mut body = Body {
+        runs: !is_function,
+        ..Body::default()
+    };
     match language.to_ascii_lowercase().as_str() {
         "plpgsql" => {
             let parsed = pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(&text, is_function))));
@@ -82,10 +90,12 @@ fn in_do(text: &str, is_function: bool) -> String {
 
 impl Body {
     fn take(&mut self, sql: &str) {
+        let runs = self.runs;
+        let counts = |kind: &Kind| matches!(kind, Kind::Ddl) || runs && matches!(kind, Kind::Write | Kind::MixedWrite);
         match read(sql.as_bytes(), true) {
             Ok(statements) => self
                 .statements
-                .extend(statements.into_iter().filter(|s| matches!(s.kind, Kind::Ddl))),
+                .extend(statements.into_iter().filter(|s| counts(&s.kind))),
             Err(_) => self.dynamic = true,
         }
     }
@@ -175,7 +185,14 @@ mod tests {
         check("DO $$ BEGIN PERFORM 1; END $$", &[], false);
         check(
             "DO $$ BEGIN ALTER TABLE t ADD a int; UPDATE t SET a = 1; END $$",
-            &["ALTER TABLE t ADD a int"],
+            &["ALTER TABLE t ADD a int", "UPDATE t SET a = 1"],
+            false,
+        );
+        check("DO $$ BEGIN UPDATE t SET a = 1; END $$", &["UPDATE t SET a = 1"], false);
+        check("DO $$ BEGIN EXECUTE 'DELETE FROM t'; END $$", &["DELETE FROM t"], false);
+        check(
+            "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'UPDATE t SET a = 1; DROP TABLE u'",
+            &["DROP TABLE u"],
             false,
         );
         check(

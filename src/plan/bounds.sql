@@ -18,10 +18,15 @@ DECLARE
   scanned bool[];
   spared bool[] := '{}';
   failure text;
+  me text := current_user;
+  role text := pg_catalog.current_setting('role');
 BEGIN
   BEGIN
     -- How constants are written, not how they are read: others could be read as another moment or number.
     PERFORM pg_catalog.set_config('DateStyle', 'ISO', true), pg_catalog.set_config('extra_float_digits', '3', true);
+    -- What a table's owner has written into its key or its CHECKs is looked at with the owner's rights.
+    PERFORM pg_catalog.set_config('role', (SELECT CASE pg_catalog.pg_get_userbyid(c.relowner)::text WHEN me THEN role ELSE pg_catalog.pg_get_userbyid(c.relowner)::text END
+      FROM pg_catalog.pg_class c WHERE c.oid = parent), true);
     LOOP
       above := (SELECT h.inhparent FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class c ON c.oid = h.inhrelid AND c.relispartition WHERE h.inhrelid = line[1]);
       EXIT WHEN above IS NULL;
@@ -67,22 +72,31 @@ BEGIN
       inside := pg_catalog.replace(inside, sibling.compared, pg_catalog.format('(%s COLLATE %s)', sibling.compared, sibling.collation));
       outside := pg_catalog.replace(outside, sibling.compared, pg_catalog.format('(%s COLLATE %s)', sibling.compared, sibling.collation));
     END LOOP;
+    PERFORM pg_catalog.set_config('role', role, true);
     -- Attached twice and undone: with the CHECKs that there are, and with ours in their place. Are the copies scanned?
     FOR try IN 1..2 LOOP
       BEGIN
         copies := '{}';
         IF child <> 0 THEN
+          PERFORM pg_catalog.set_config('role', (SELECT CASE pg_catalog.pg_get_userbyid(c.relowner)::text WHEN me THEN role ELSE pg_catalog.pg_get_userbyid(c.relowner)::text END
+            FROM pg_catalog.pg_class c WHERE c.oid = child), true);
           EXECUTE pg_catalog.format('CREATE TEMPORARY TABLE lockkeeper_new (LIKE %s)', child::pg_catalog.regclass);
+          PERFORM pg_catalog.set_config('role', role, true);
           copies := copies || 'pg_temp.lockkeeper_new'::text;
         END IF;
         IF rest <> 0 THEN
+          PERFORM pg_catalog.set_config('role', (SELECT CASE pg_catalog.pg_get_userbyid(c.relowner)::text WHEN me THEN role ELSE pg_catalog.pg_get_userbyid(c.relowner)::text END
+            FROM pg_catalog.pg_class c WHERE c.oid = rest), true);
           EXECUTE pg_catalog.format('CREATE TEMPORARY TABLE lockkeeper_rest (LIKE %s)', rest::pg_catalog.regclass);
+          PERFORM pg_catalog.set_config('role', role, true);
           EXECUTE pg_catalog.format('ALTER TABLE pg_temp.lockkeeper_line_%s ATTACH PARTITION pg_temp.lockkeeper_rest DEFAULT', last);
           copies := copies || 'pg_temp.lockkeeper_rest'::text;
         END IF;
         before := '{}';
         FOREACH copy IN ARRAY copies LOOP
           above := CASE copy WHEN 'pg_temp.lockkeeper_new' THEN child ELSE rest END;
+          PERFORM pg_catalog.set_config('role', (SELECT CASE pg_catalog.pg_get_userbyid(c.relowner)::text WHEN me THEN role ELSE pg_catalog.pg_get_userbyid(c.relowner)::text END
+            FROM pg_catalog.pg_class c WHERE c.oid = above), true);
           -- LIKE takes a NOT NULL that is not validated for a whole one.
           FOR definition IN
             SELECT pg_catalog.format('ALTER %I DROP NOT NULL', a.attname) FROM pg_catalog.pg_constraint c
@@ -100,6 +114,7 @@ BEGIN
           END LOOP;
           -- A scan of ours, to see whether they are counted.
           EXECUTE pg_catalog.format('SELECT FROM ONLY %s', copy);
+          PERFORM pg_catalog.set_config('role', role, true);
           before := before || pg_catalog.pg_stat_get_xact_numscans(pg_catalog.to_regclass(copy)::pg_catalog.oid);
           IF before[pg_catalog.array_length(before, 1)] = 0 THEN
             RAISE EXCEPTION 'track_counts is off';

@@ -14,7 +14,9 @@ use super::outbox::{self, Deferral, New};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::progress::{Group, Progress};
-use super::rules::{self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index};
+use super::rules::{
+    self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault,
+};
 use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
 use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
@@ -24,6 +26,8 @@ use std::ops::Range;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
 const REJECTED: &str = "55000";
+/// What these rules guard is that running programs go on: with the rows, columns and names that they know.
+const OF_USE: [&str; 5] = ["drop-column", "rename-column", "rename-table", "drop-table", "truncate"];
 /// Active SQL transaction: what cannot run inside the client's transaction.
 const IN_TRANSACTION: &str = "25001";
 
@@ -89,8 +93,27 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
         }
     }
     let mut brief = false;
-    for inner in &body.statements {
-        match plan(inner, whole.facts, &policy, inside) {
+    for (at, inner) in body.statements.iter().enumerate() {
+        let counted;
+        let facts = match (&inner.kind, whole.facts.rows_within.get(at)) {
+            (Kind::Write | Kind::MixedWrite, Some(Some(rows))) => {
+                counted = Facts {
+                    estimated_rows: Some(*rows),
+                    ..whole.facts.clone()
+                };
+                &counted
+            }
+            (Kind::Write | Kind::MixedWrite, Some(None)) => {
+                // It has variables of the program, which EXPLAIN does not know.
+                composer.notices.push(format!(
+                    "how many rows this touches is not known before the DO block runs: {}",
+                    shortened(&inner.sql)
+                ));
+                continue;
+            }
+            _ => whole.facts,
+        };
+        match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
                 rejection
@@ -113,6 +136,26 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
                         span: span.clone(),
                         ..finding
                     }));
+            }
+            // Its own text stays in the block, and is not safe as it is.
+            Plan::Run(run) if is_block && run.steps.iter().any(|step| step.sql != inner.sql) => {
+                let found = run.findings.iter().find(|finding| finding.action == Action::Rewrite);
+                let by_hand: Vec<&str> = run.steps.iter().map(|step| step.sql.as_str()).collect();
+                let mut findings = run.findings.clone();
+                findings.iter_mut().for_each(|finding| {
+                    finding.span = span.clone();
+                    finding.action = Action::Reject;
+                });
+                return Plan::Reject(Rejection {
+                    sqlstate: REJECTED.to_string(),
+                    message: format!(
+                        "in the DO block: {}",
+                        found.map_or("a statement is not safe as it is written", |finding| &finding.message)
+                    ),
+                    detail: String::new(),
+                    hint: format!("Write in the block instead: {};", by_hand.join("; ")),
+                    findings,
+                });
             }
             Plan::Run(run) if is_block => {
                 brief = true;
@@ -137,6 +180,15 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     }
     let own = composer.own_step(whole.statement.sql.clone());
     composer.run(vec![own])
+}
+
+/// On one line, for a notice.
+fn shortened(sql: &str) -> String {
+    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(80) {
+        Some((at, _)) => format!("{} …", &words[..at]),
+        None => words,
+    }
 }
 
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
@@ -388,6 +440,26 @@ impl<'a> Composer<'a> {
         subject: &Subject,
         span: Range<usize>,
     ) -> Option<Vec<Step>> {
+        if OF_USE.contains(&rule.name)
+            && let Some(table) = self.never_filled()
+        {
+            let notice = format!("{}: let through, since {table} has never held a row", rule.name);
+            if !self.notices.contains(&notice) {
+                self.notices.push(notice);
+            }
+            return None;
+        }
+        let mut found = found;
+        if let (Remedy::Steps(steps), Some(fault)) = (&found.remedy, server_fault::of(self.whole.facts))
+            && server_fault::concerns(steps)
+        {
+            found = Found {
+                remedy: Remedy::None(Some(format!("There is no safe way on this server: {}", fault.what))),
+                short: "upgrade the server first".to_string(),
+                hint: fault.remedy.to_string(),
+                ..found
+            };
+        }
         let (action, overridden) = self.action(rule.name);
         let mut finding = Finding {
             rule: rule.name,
@@ -399,6 +471,7 @@ impl<'a> Composer<'a> {
             span,
         };
         let steps = match (action, found.remedy) {
+            (Action::Rewrite, Remedy::Steps(_)) if self.drops_now() => Some(vec![self.drop_step()]),
             (Action::Rewrite, Remedy::Steps(steps)) if self.runs_here(&steps) && !self.all_later => Some(steps),
             (Action::Rewrite, Remedy::Steps(steps)) if self.defers(subject, &steps) => Some(steps),
             (Action::Rewrite, Remedy::Steps(_))
@@ -456,6 +529,21 @@ impl<'a> Composer<'a> {
             self.findings.push(finding);
         }
         steps
+    }
+
+    /// The table that the statement is about, or the first of several, if none of them can be in use yet.
+    fn never_filled(&self) -> Option<String> {
+        let request = Request::of(self.whole.statement);
+        let known = request
+            .relations
+            .iter()
+            .filter_map(|name| self.whole.facts.relation(name));
+        let tables: Vec<&Relation> = known
+            .filter(|r| matches!(r.kind, 'r' | 'p' | 'f' | 'v' | 'm') && !r.invisible_to_others())
+            .collect();
+        let first = tables.first()?;
+        let all = tables.iter().all(|r| r.never_filled && r.parents.is_empty());
+        (all && !self.whole.facts.offline).then(|| splice::qualified(&first.schema, &first.name))
     }
 
     /// What the policy says, unless an override that counts lets it through.
@@ -597,13 +685,32 @@ impl<'a> Composer<'a> {
     fn may_defer(&self) -> bool {
         let divides = match &self.whole.statement.node {
             NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
-            NodeEnum::DropStmt(drop) => drop.remove_type() == ObjectType::ObjectIndex,
             _ => matches!(self.whole.statement.kind, Kind::Write),
         };
         divides
             && self.whole.place == Place::Block
             && self.in_transaction() == InTransaction::Defer
             && self.relation().is_some()
+    }
+
+    /// A removal is brief: it is done in the client's transaction, in short tries, so that whatever comes later there, and names or
+    /// looks at what is gone, meets what it would meet on the server.
+    fn drops_now(&self) -> bool {
+        matches!(&self.whole.statement.node, NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectIndex)
+            && self.whole.place == Place::Block
+            && self.in_transaction() == InTransaction::Defer
+            && !self.all_later
+    }
+
+    /// What is locked is the index's table.
+    fn drop_step(&self) -> Step {
+        let index = self.relation();
+        let table = index.and_then(|index| index.table.as_ref()).map(rules::sql_name);
+        let own = self.own_step(self.whole.statement.sql.clone());
+        Step {
+            relation: table.unwrap_or_else(|| own.relation.clone()),
+            ..own
+        }
     }
 
     /// The table that the job is about; of a dropped index its own.
@@ -720,6 +827,9 @@ impl<'a> Composer<'a> {
                 new.trials.clear();
             }
             new.validates.clear();
+        }
+        if !self.all_later && !new.adds_columns {
+            new.exchange(relation, &self.whole.facts.dropped);
         }
         match self.run(steps) {
             Plan::Run(run) => Plan::Run(Run {

@@ -4,14 +4,17 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::ascii::decoded;
+use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::depends::Depends;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
+use super::outbox::exchange::Dropped;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
+use super::trial::Tried;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -100,6 +103,7 @@ impl Request {
             ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
             ("{column_users}", column_users.to_owned()),
+            ("{jobs}", super::jobs::TRUST.to_owned()),
         ];
         filled(CATALOG_QUERY.trim_end(), &values)
     }
@@ -502,10 +506,13 @@ pub struct Facts {
     /// Milliseconds, 0 = off.
     pub lock_timeout_ms: u64,
     pub statement_timeout_ms: u64,
+    /// The server takes PREPARE TRANSACTION, which one that has used temporary tables cannot be given.
+    #[serde(default)]
+    pub may_prepare: bool,
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
-    /// The role may create it so that others trust it: a superuser or the database's owner.
+    /// The role may create it so that it can be used: a superuser, or the database's owner for himself.
     #[serde(default)]
     pub may_create_jobs: bool,
     pub relations: Vec<Relation>,
@@ -514,18 +521,30 @@ pub struct Facts {
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
     pub estimated_rows: Option<f64>,
+    /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
+    #[serde(skip)]
+    pub surroundings: Option<Surroundings>,
+    /// The same of each statement in a DO block, in the order of [`super::body::Body::statements`]; None: EXPLAIN refuses it.
+    #[serde(skip)]
+    pub rows_within: Vec<Option<f64>>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,
     /// What waits for COMMIT, or has been left unfinished after one; asked separately, and only for a schema change.
     #[serde(skip)]
     pub waiting: Vec<Waiting>,
+    /// What the transaction's last statements have dropped, which this one may replace.
+    #[serde(skip)]
+    pub dropped: Vec<Dropped>,
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
     /// What the statement takes with it; asked separately, and only of what can take something.
     #[serde(skip)]
     pub depends: Depends,
+    /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
+    #[serde(skip)]
+    pub tried: Option<Tried>,
     /// The migration tool that the session was recognised as.
     #[serde(skip)]
     pub tool: Option<Tool>,
@@ -551,6 +570,8 @@ pub struct Relation {
     pub bytes: u64,
     /// reltuples of the table and its partitions; None if never analyzed.
     pub rows: Option<f64>,
+    /// A table whose file is the one that it was made with, and empty, and into which no row was ever put.
+    pub never_filled: bool,
     /// Created by the current transaction: nobody else can see it.
     pub created_here: bool,
     pub is_partition: bool,
@@ -730,9 +751,8 @@ pub struct RowSecurity {
 pub struct JobTable {
     /// What tells its version.
     pub comment: String,
-    pub owner: String,
-    /// It belongs to a superuser, to the database's owner or to the role itself: a trigger on it would be theirs.
-    pub trusted: bool,
+    /// Why the session must not use it.
+    pub distrust: Option<String>,
     /// The role may read and write it.
     pub usable: bool,
 }
@@ -761,6 +781,8 @@ pub struct TypeFact {
     /// Of a domain: the type below all domains.
     pub base: Option<String>,
     pub not_null: bool,
+    /// Of a domain: it has a default, its own or of a domain below it.
+    pub has_default: bool,
     /// pg_get_constraintdef: `CHECK ((VALUE > 0))`
     pub checks: Vec<String>,
     /// Tables with columns of it, qualified and quoted, and their size; only asked when the domain is changed.
@@ -771,7 +793,9 @@ pub struct TypeFact {
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
 /// read is not among them.
 pub fn planned_rows(json: &str) -> Option<f64> {
-    let value: serde_json::Value = serde_json::from_str(json).ok()?;
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(json) else {
+        return mixed::most_rows(json);
+    };
     let rows = |plan: &serde_json::Value| {
         let children = plan.get("Plan")?.get("Plans")?.as_array()?;
         children

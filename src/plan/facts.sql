@@ -54,7 +54,7 @@ wanted(s, n, oid) AS (
   JOIN pg_catalog.pg_class c ON c.oid = t.indrelid
   JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
 found AS MATERIALIZED (
-  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.xmin::text::pg_catalog.int8 AS born,
+  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner,
          c.oid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM wanted w
   JOIN pg_catalog.pg_class c ON c.oid = w.oid
@@ -80,14 +80,15 @@ sized(root, bytes, tuples) AS MATERIALIZED (
     pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
   FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k
   GROUP BY t.root),
--- The row of a system column is written when the relation is created and never again; indexes and views have only their
--- own columns, so all three rows must be new.
+-- That a relation's row type belongs to it is written down when it is created, and by nothing that a role can do to it later is that
+-- row written again: not by OWNER TO, GRANT, SET SCHEMA or RENAME, as those of pg_class, pg_type and pg_attribute are. Sequences and
+-- indexes have no row type (of an index, its table counts). With a relation goes what inherits from it, which may be older.
+-- 1247 is pg_type, 1259 pg_class.
 births(oid, born) AS (
-  SELECT f.oid, f.born FROM found f
-  UNION ALL
-  SELECT f.oid, (SELECT a.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_attribute a WHERE a.attrelid = f.oid ORDER BY a.attnum LIMIT 1) FROM found f
-  UNION ALL
-  SELECT f.oid, y.xmin::text::pg_catalog.int8 FROM found f JOIN pg_catalog.pg_type y ON y.oid = f.reltype),
+  SELECT t.root, (SELECT d.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_depend d
+    WHERE d.classid = 1247 AND d.objid = c.reltype AND d.objsubid = 0 AND d.refclassid = 1259 AND d.refobjid = c.oid AND d.deptype = 'i')
+  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid
+  WHERE (SELECT m.xid FROM mine m) IS NOT NULL),
 -- Modulo 2^32, as xids are; none of ours is older than the transaction's own.
 aged(oid, born, age) AS (
   SELECT b.oid, b.born, ((b.born - m.xid + 2147483648) & 4294967295) - 2147483648 FROM births b CROSS JOIN mine m),
@@ -127,18 +128,14 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'session_role', session_user,
   'application_name', pg_catalog.current_setting('application_name'),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
+  'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'time_zone', pg_catalog.current_setting('TimeZone'),
-  'jobs', (SELECT pg_catalog.json_build_object(
-      'comment', coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), ''),
-      'owner', o.rolname,
-      'trusted', o.rolsuper OR o.rolname = current_user OR o.oid = (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
-      'usable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'INSERT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE'))
-    FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-    WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'),
+  'jobs', ({jobs}),
   -- Whoever else made it would be trusted by nobody.
-  'may_create_jobs', (SELECT r.rolsuper OR r.oid = d.datdba FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
+  'may_create_jobs', (SELECT (r.rolsuper OR (r.oid = d.datdba AND current_user = session_user))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
+        WHERE n.nspname = 'lockkeeper' AND o.oid <> r.oid AND NOT o.rolsuper)
+    FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
   'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),
@@ -153,6 +150,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'bytes', coalesce((SELECT z.bytes FROM sized z WHERE z.root = f.oid LIMIT 1), 0)::pg_catalog.int8,
     'rows', (SELECT z.tuples FROM sized z WHERE z.root = f.oid LIMIT 1),
     'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
+    'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
+      AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
     'is_partition', f.relispartition,
     'parents', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname))
       FROM pg_catalog.pg_inherits h
@@ -390,6 +389,9 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
     'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- What a domain has from the one below it is written down with it.
+    'has_default', coalesce((SELECT pg_catalog.bool_or(d.root AND y.typdefaultbin IS NOT NULL) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
     -- A domain's, so that no relation is opened, busy or not.
     'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)

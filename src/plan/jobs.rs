@@ -1,8 +1,11 @@
 //! The table `lockkeeper.job`, where work that outlives a session is kept: its definition, and the SQL about one job. Pure.
 //!
 //! A job's row is moved by the transaction that does the work, so that what it says is always what was done. Rows are their
-//! owner's alone (row-level security); whoever runs a job holds an advisory lock, which tells a running job from one whose
-//! session has died.
+//! owner's alone (row-level security). Each run of a job holds an advisory lock under a key of its own, drawn by lot and kept in
+//! the row: it tells a running job from one whose session has died, and nobody can take it first.
+//!
+//! What is in the table decides what sessions run. So nothing of it is read or written before [`TRUST`] has been asked in the same
+//! transaction: that SQL is a [`JobSql`], and whatever sends one puts [`guards`] in front of it.
 
 use super::ascii::{decoded, encoded};
 use super::facts::{Facts, JobTable};
@@ -12,10 +15,99 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 /// Of the table's definition; kept in its comment.
-pub(super) const VERSION: &str = "lockkeeper jobs, version 1";
+pub(super) const VERSION: &str = "lockkeeper jobs, version 2";
 
-/// The first half of a job's advisory lock: `lkjb`.
-pub const LOCK_CLASS: i32 = 0x6c6b_6a62;
+/// What [`upgrade_statements`] brings up to date.
+const OLD_VERSION: &str = "lockkeeper jobs, version 1";
+
+/// The question about the table as a whole: a [`JobTable`] as JSON, or no row.
+pub const TRUST: &str = include_str!("jobs_trust.sql");
+
+/// How the server's complaint about a value begins that [`guards`] makes of a table which must not be used.
+const DISTRUST: &str = "lockkeeper.job: ";
+
+/// A statement that reads or writes `lockkeeper.job`: never sent without [`guards`] before it in its transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSql(String);
+
+impl JobSql {
+    pub fn new(sql: String) -> JobSql {
+        JobSql(sql)
+    }
+
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// With its guards as one simple query, for a connection of our own. Only the statement itself brings rows.
+    pub fn guarded(&self) -> String {
+        format!("SET LOCAL row_security = on; {}; {}", guard(), self.0)
+    }
+}
+
+/// No row, or an error: 22P02, which [`distrust_in`] reads.
+fn guard() -> String {
+    format!(
+        "SELECT FROM ({TRUST}) t(j) WHERE CASE WHEN t.j ->> 'distrust' IS NULL THEN false \
+         ELSE pg_catalog.concat('{DISTRUST}', t.j ->> 'distrust')::pg_catalog.bool END"
+    )
+}
+
+/// What comes before a [`JobSql`] within its transaction. The table's own row-level security holds whatever the client has set:
+/// with `row_security = off` the server would refuse every statement. What the client has is kept for [`UNGUARD`].
+pub fn guards() -> [String; 2] {
+    [
+        "SELECT pg_catalog.set_config('lockkeeper.row_security', pg_catalog.current_setting('row_security'), true), \
+         pg_catalog.set_config('row_security', 'on', true)"
+            .to_string(),
+        guard(),
+    ]
+}
+
+/// Puts back what [`guards`] has set, where the transaction goes on.
+pub const UNGUARD: &str =
+    "SELECT pg_catalog.set_config('row_security', pg_catalog.current_setting('lockkeeper.row_security'), true)";
+
+/// What a guard's error says of the table.
+pub fn distrust_in(sqlstate: &str, message: &str) -> Option<String> {
+    let (_, why) = message.split_once(DISTRUST).filter(|_| sqlstate == "22P02")?;
+    Some(
+        why.trim_end_matches(['"', '\u{bb}', '\u{201c}', '\u{201d}', '\'', '\u{ab}', ' '])
+            .to_string(),
+    )
+}
+
+/// Of the answer to [`TRUST`] of a connection of our own: why the table is of no use.
+pub fn out_of_use(answer: Option<&str>, database: &str) -> Option<String> {
+    let Some(answer) = answer else {
+        return Some(format!(
+            "there is no table lockkeeper.job in {database}; lockkeeper init creates it"
+        ));
+    };
+    let table: JobTable = match serde_json::from_str(answer) {
+        Ok(table) => table,
+        Err(error) => {
+            return Some(format!(
+                "what the server says of lockkeeper.job cannot be read: {error}"
+            ));
+        }
+    };
+    if is_old(&table.comment) {
+        return Some("lockkeeper.job is of an older version; lockkeeper init brings it up to date".into());
+    }
+    if !is_current(&table.comment) {
+        return Some(format!("lockkeeper.job is of another version (\"{}\")", table.comment));
+    }
+    table.distrust.map(|why| distrusted(&why, "…"))
+}
+
+/// For people, of a table that this session must not use.
+pub fn distrusted(why: &str, database: &str) -> String {
+    format!(
+        "lockkeeper.job cannot be trusted here: {why}, so that others could have this session do what they want; finish or cancel its jobs, \
+         drop it with all of the schema lockkeeper that is not a superuser's, and a superuser runs once: lockkeeper init --dsn 'dbname={database} …'"
+    )
+}
 
 /// What the role can do about jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,22 +122,22 @@ pub enum Access {
 impl Access {
     pub fn of(facts: &Facts) -> Access {
         let database = &facts.database;
-        let init = format!("an administrator runs once: lockkeeper init --dsn 'dbname={database} …'");
+        let init = format!("a superuser runs once: lockkeeper init --dsn 'dbname={database} …'");
         match &facts.jobs {
             None if facts.may_create_jobs => Access::Create,
             None => Access::None(format!(
                 "there is no table lockkeeper.job to keep its progress in; {init}"
+            )),
+            Some(JobTable { comment, .. }) if comment == OLD_VERSION => Access::None(format!(
+                "lockkeeper.job is of an older version of Lockkeeper (\"{comment}\", this one needs \"{VERSION}\"); to bring it up to date, {init}"
             )),
             Some(JobTable { comment, .. }) if comment != VERSION => Access::None(format!(
                 "lockkeeper.job is of another version of Lockkeeper (\"{comment}\", this one needs \"{VERSION}\"); finish or cancel \
                  its jobs with that version, drop it, and {init}"
             )),
             Some(JobTable {
-                trusted: false, owner, ..
-            }) => Access::None(format!(
-                "lockkeeper.job belongs to {owner}, who is neither a superuser nor the database's owner nor you, so that its \
-                 triggers cannot be trusted; give it to the database's owner: ALTER TABLE lockkeeper.job OWNER TO …"
-            )),
+                distrust: Some(why), ..
+            }) => Access::None(distrusted(why, database)),
             Some(JobTable { usable: false, .. }) => Access::None(format!(
                 "the role {} has no right on lockkeeper.job; {init}",
                 facts.role
@@ -57,24 +149,41 @@ impl Access {
 
 /// The statements that create schema and table, in order, for one transaction.
 pub fn create_statements() -> Vec<&'static str> {
-    include_str!("jobs.sql")
-        .split(";\n")
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
+    statements(include_str!("jobs.sql")).collect()
+}
+
+/// Brings a table of the version before up to date, keeping its jobs.
+pub fn upgrade_statements() -> Vec<&'static str> {
+    let is_last_half = |sql: &&str| sql.starts_with("GRANT SELECT, INSERT") || sql.starts_with("COMMENT ON");
+    statements(include_str!("jobs_upgrade.sql"))
+        .chain(statements(include_str!("jobs.sql")).filter(is_last_half))
         .collect()
 }
 
-/// Serializes those who create the table at once.
-pub fn creation_lock() -> String {
-    format!("SELECT pg_catalog.pg_advisory_xact_lock({LOCK_CLASS}, 0)")
+fn statements(file: &'static str) -> impl Iterator<Item = &'static str> {
+    file.split(";\n").map(str::trim).filter(|s| !s.is_empty())
+}
+
+/// Another session has created the same at the same moment: unique_violation in the catalog, duplicate_schema, duplicate_table.
+pub fn was_first(sqlstate: &str) -> bool {
+    matches!(sqlstate, "23505" | "42P06" | "42P07")
 }
 
 /// One row with the comment, or none if the table is not there.
 pub const COMMENT_QUERY: &str = "SELECT coalesce(pg_catalog.obj_description(c.oid, 'pg_class'), '') FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'lockkeeper' AND c.relname = 'job'";
 
+/// Who asks: whether a superuser, whether the database's owner, that owner, whose the schema is if it is another's who is no superuser.
+pub const CREATOR_QUERY: &str = "SELECT r.rolsuper, r.oid = d.datdba, pg_catalog.pg_get_userbyid(d.datdba), (SELECT pg_catalog.pg_get_userbyid(n.nspowner) \
+     FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner WHERE n.nspname = 'lockkeeper' AND n.nspowner <> r.oid \
+     AND NOT o.rolsuper) FROM pg_catalog.pg_roles r, pg_catalog.pg_database d WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()";
+
 pub fn is_current(comment: &str) -> bool {
     comment == VERSION
+}
+
+pub fn is_old(comment: &str) -> bool {
+    comment == OLD_VERSION
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,27 +238,27 @@ pub fn parameters<'a>(types: &'a [u8], values: &'a [u8]) -> (&'a [u8], &'a [u8])
 pub(super) const UNFINISHED: &str = "state IN ('waiting', 'running', 'paused', 'failed')";
 
 /// The ID of the unfinished job of that statement, as one row or none.
-pub fn find(identity: &str) -> String {
-    format!(
+pub fn find(identity: &str) -> JobSql {
+    JobSql(format!(
         "SELECT id FROM lockkeeper.job WHERE owner = current_user AND identity = {} AND {UNFINISHED} ORDER BY id LIMIT 1",
         quote_literal(identity)
-    )
+    ))
 }
 
 /// One boolean: whether the role has an unfinished job on that table.
-pub fn any_of(relation: u32) -> String {
-    format!(
+pub fn any_of(relation: u32) -> JobSql {
+    JobSql(format!(
         "SELECT EXISTS (SELECT FROM lockkeeper.job WHERE owner = current_user AND relation = {relation} AND {UNFINISHED})"
-    )
+    ))
 }
 
 /// The last job of that statement that was done and whose client was perhaps never told: ID, rows, when.
-pub fn find_unanswered(identity: &str) -> String {
-    format!(
+pub fn find_unanswered(identity: &str) -> JobSql {
+    JobSql(format!(
         "SELECT id, rows_done, finished_at FROM lockkeeper.job WHERE owner = current_user AND identity = {} AND state = 'done' \
          AND NOT answered ORDER BY id DESC LIMIT 1",
         quote_literal(identity)
-    )
+    ))
 }
 
 /// What a job begins with.
@@ -175,9 +284,9 @@ pub(super) const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 
      'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 
 impl New<'_> {
-    /// Inserts the row and, if it is to run at once, takes its lock: ID, and whether the lock was free. Fails with 23505 where another
+    /// Inserts the row and, if it is to run at once, takes its lock: ID, whether the lock was free, and its key. Fails with 23505 where another
     /// session was first.
-    pub fn sql(&self) -> String {
+    pub fn sql(&self) -> JobSql {
         let New {
             kind,
             identity,
@@ -185,39 +294,44 @@ impl New<'_> {
             relation,
             ..
         } = self;
-        let (types, values) = parameters(self.types, self.values);
+        let (types, bound) = parameters(self.types, self.values);
         let estimated = self.keys_estimated.map_or("NULL".into(), |n| format!("{n:.0}"));
+        let (columns, values) = RUNNER;
         let (state, runs, lock) = match self.upper {
-            Some(_) => (
-                "running",
-                1,
-                format!("pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, id::int4)"),
-            ),
-            None => ("waiting", 0, "true".to_string()),
+            Some(_) => ("running", 1, "pg_catalog.pg_try_advisory_lock(j.run_key)"),
+            None => ("waiting", 0, "true"),
         };
-        format!(
+        JobSql(format!(
             "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, parameter_types, parameters, settings, relation, \
-             relation_name, details, key_columns, upper_key, keys_estimated, runs, backend_pid, application_name) SELECT {kind}, {identity}, \
-             {state}, {statement}, {types}, {values}, (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s \
-             WHERE s.name IN ({KEPT_SETTINGS})), {relation}, {name}, {details}::jsonb, {columns}, {upper}, {estimated}, {runs}, \
-             pg_catalog.pg_backend_pid(), \
-             pg_catalog.current_setting('application_name') RETURNING id) \
-             SELECT id, {lock} FROM j",
+             relation_name, details, key_columns, upper_key, keys_estimated, runs, {columns}, application_name) SELECT {kind}, {identity}, \
+             {state}, {statement}, {types}, {parameters}, {kept}, {relation}, {name}, {details}::jsonb, {key_columns}, {upper}, {estimated}, {runs}, \
+             {values}, pg_catalog.current_setting('application_name') RETURNING id, run_key) \
+             SELECT id, {lock}, run_key FROM j",
+            kept = kept_settings(KEPT_SETTINGS),
             state = quote_literal(state),
             details = quote_literal(&serde_json::to_string(self.details).unwrap_or_default()),
             kind = quote_literal(kind.name()),
             identity = quote_literal(identity),
             statement = quote_literal(statement),
             types = bytes(types),
-            values = bytes(values),
+            parameters = bytes(bound),
             name = quote_literal(self.relation_name),
-            columns = array(self.key_columns.iter().copied()),
+            key_columns = array(self.key_columns.iter().copied()),
             upper = match self.upper {
                 Some(upper) => array(upper.iter().map(String::as_str)),
                 None => "NULL".to_string(),
             },
-        )
+        ))
     }
+}
+
+/// Those of the session as JSON; of `row_security` what it was before [`guards`].
+pub(super) fn kept_settings(names: &str) -> String {
+    format!(
+        "(SELECT pg_catalog.jsonb_object_agg(s.name, CASE s.name WHEN 'row_security' \
+         THEN coalesce(nullif(pg_catalog.current_setting('lockkeeper.row_security', true), ''), s.setting) ELSE s.setting END) \
+         FROM pg_catalog.pg_settings s WHERE s.name IN ({names}))"
+    )
 }
 
 /// A job as it is taken up again.
@@ -265,48 +379,82 @@ impl Job {
 }
 
 /// One row with one column, for [`Job::decode`], or none: that job, whatever its state.
-pub fn read(id: i64) -> String {
+pub fn read(id: i64) -> JobSql {
     let job = "pg_catalog.json_build_object('id', id, 'kind', kind, 'identity', identity, 'state', state, 'statement', statement, \
          'parameter_types', coalesce(pg_catalog.encode(parameter_types, 'hex'), ''), 'parameters', \
          coalesce(pg_catalog.encode(parameters, 'hex'), ''), 'settings', settings, 'relation', relation::int8, 'key_columns', \
-         key_columns, 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
+         coalesce(key_columns, ARRAY[]::text[]), 'upper_key', upper_key, 'last_key', last_key, 'rows_done', rows_done, 'keys_done', keys_done, \
          'keys_estimated', keys_estimated, 'batches', batches, 'created_at', pg_catalog.date_trunc('second', created_at)::text, \
          'backend_pid', backend_pid)";
-    format!(
+    JobSql(format!(
         "SELECT {} FROM lockkeeper.job WHERE id = {id} AND owner = current_user",
         encoded(job)
+    ))
+}
+
+/// What tells that a run goes on, of the row `j`: the process that began it holds its key still, and is the same role's.
+fn goes_on(j: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid = {j}.backend_pid \
+         AND l.classid::pg_catalog.int8 = ({j}.run_key >> 32) & 4294967295 AND l.objid::pg_catalog.int8 = {j}.run_key & 4294967295 \
+         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+         AND (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(coalesce({j}.backend_pid, 0)) a) = {j}.run_by)"
     )
 }
 
-/// One boolean: whether this session holds the job's lock now.
-pub fn lock(id: i64) -> String {
-    format!("SELECT pg_catalog.pg_try_advisory_lock({LOCK_CLASS}, ({id})::int4)")
+/// As columns and their values: this session is the one that runs it, under a key that nobody knows before it is taken.
+const RUNNER: (&str, &str) = (
+    "backend_pid, run_by, run_key",
+    "pg_catalog.pg_backend_pid(), (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a), \
+     ('x' || pg_catalog.translate(pg_catalog.right(pg_catalog.gen_random_uuid()::text, 17), '-', ''))::pg_catalog.varbit::bit(64)::pg_catalog.int8",
+);
+
+/// One value: the key under which this session runs the job from now on, `busy` while another one does, or null without such a job.
+pub fn lock(id: i64) -> JobSql {
+    let (columns, values) = RUNNER;
+    JobSql(format!(
+        "WITH taken AS (UPDATE lockkeeper.job j SET ({columns}) = (SELECT {values}) WHERE j.id = {id} AND j.owner = current_user \
+         AND NOT {runs} RETURNING j.run_key, pg_catalog.pg_try_advisory_lock(j.run_key) AS locked) \
+         SELECT coalesce((SELECT t.run_key::text FROM taken t WHERE t.locked), (SELECT 'busy' FROM lockkeeper.job j WHERE j.id = {id} \
+         AND j.owner = current_user))",
+        runs = goes_on("j"),
+    ))
 }
 
-pub fn unlock(id: i64) -> String {
-    format!("SELECT pg_catalog.pg_advisory_unlock({LOCK_CLASS}, ({id})::int4)")
+/// Who runs it, for people.
+pub fn runner(id: i64) -> JobSql {
+    JobSql(format!(
+        "SELECT backend_pid FROM lockkeeper.job WHERE id = {id} AND owner = current_user"
+    ))
+}
+
+/// The run with that key is over.
+pub fn unlock(key: i64) -> String {
+    format!("SELECT pg_catalog.pg_advisory_unlock({key}::pg_catalog.int8)")
 }
 
 /// An unfinished job is running again, in this session.
-pub fn take_up(id: i64) -> String {
-    format!(
+pub fn take_up(id: i64) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'running', error = NULL, runs = runs + 1, backend_pid = pg_catalog.pg_backend_pid(), \
          application_name = pg_catalog.current_setting('application_name'), started_at = pg_catalog.clock_timestamp(), \
          heartbeat_at = pg_catalog.clock_timestamp() WHERE id = {id} AND owner = current_user AND {UNFINISHED}"
-    )
+    ))
 }
 
 /// The last key of a job that has waited for a COMMIT.
-pub fn begin(id: i64, upper: &[String]) -> String {
-    format!(
+pub fn begin(id: i64, upper: &[String]) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET upper_key = {} WHERE id = {id} AND owner = current_user AND upper_key IS NULL",
         array(upper.iter().map(String::as_str))
-    )
+    ))
 }
 
 /// Takes the row for the rest of the transaction and tells its state and how many batches it counts.
-pub fn hold(id: i64) -> String {
-    format!("SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE")
+pub fn hold(id: i64) -> JobSql {
+    JobSql(format!(
+        "SELECT state, batches FROM lockkeeper.job WHERE id = {id} AND owner = current_user FOR UPDATE"
+    ))
 }
 
 /// True as long as the job is as this session left it; within a transaction that holds the row.
@@ -331,68 +479,69 @@ pub fn advance(id: i64, batches: u64, last: &[String], keys: u64, rows: &str, is
 }
 
 /// The run has ended before the job was done.
-pub fn stop(id: i64, state: &str, error: &str) -> String {
-    format!(
+pub fn stop(id: i64, state: &str, error: &str) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET state = {}, error = {}, heartbeat_at = pg_catalog.clock_timestamp() \
          WHERE id = {id} AND owner = current_user AND state = 'running'",
         quote_literal(state),
         quote_literal(error)
-    )
+    ))
 }
 
 /// It is about what is no longer there.
-pub fn give_up(id: i64) -> String {
-    format!(
+pub fn give_up(id: i64) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'cancelled', error = 'the column was added anew', finished_at = pg_catalog.clock_timestamp() \
          WHERE id = {id} AND owner = current_user AND {UNFINISHED}"
-    )
+    ))
 }
 
 /// The client has been told.
-pub fn answered(id: i64) -> String {
-    format!("UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'")
+pub fn answered(id: i64) -> JobSql {
+    JobSql(format!(
+        "UPDATE lockkeeper.job SET answered = true WHERE id = {id} AND owner = current_user AND state = 'done'"
+    ))
 }
 
 /// Rows of JSON for people and programs, the newest last: all unfinished ones and, if asked, the others; or one.
-pub fn listing(id: Option<i64>, all: bool) -> String {
+pub fn listing(id: Option<i64>, all: bool) -> JobSql {
     let which = match id {
         Some(id) => format!("j.id = {id}"),
         None if all => "true".into(),
         None => UNFINISHED.replace("state", "j.state"),
     };
-    format!(
-        "SELECT pg_catalog.row_to_json(x)::text FROM (SELECT j.id, j.kind, j.owner, CASE WHEN j.state = 'running' AND NOT EXISTS (\
-         SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.classid = {LOCK_CLASS}::oid AND l.objid = j.id::oid \
-         AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
+    JobSql(format!(
+        "SELECT pg_catalog.row_to_json(x)::text FROM (SELECT j.id, j.kind, j.owner, CASE WHEN j.state = 'running' AND NOT {runs} \
          THEN 'interrupted' ELSE j.state END AS state, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
          CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * CASE WHEN j.kind = 'deferred' \
-         THEN (j.details ->> 'done')::numeric / nullif(pg_catalog.jsonb_array_length(j.details -> 'steps'), 0) \
+         THEN j.keys_done::numeric / nullif(pg_catalog.jsonb_array_length(j.details -> 'steps'), 0) \
          ELSE j.keys_done::numeric / nullif(j.keys_estimated, 0) END)) END AS percent, \
          CASE WHEN j.kind = 'deferred' THEN pg_catalog.jsonb_path_query_array(j.details, '$.steps[*].label') END AS steps, \
-         CASE WHEN j.kind = 'deferred' THEN (j.details ->> 'done')::int END AS steps_done, \
+         CASE WHEN j.kind = 'deferred' THEN j.keys_done END AS steps_done, \
          j.batches, j.runs, j.key_columns, j.last_key, j.upper_key, j.backend_pid, j.application_name, j.error, j.answered, \
          j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, j.statement, \
-         pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x"
-    )
+         pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x",
+        runs = goes_on("j"),
+    ))
 }
 
 /// How the error of a job begins that somebody has paused; others were interrupted.
 pub(super) const PAUSED_BY: &str = "paused by ";
 
 /// Nobody runs it any further until it is resumed; a row if it was running.
-pub fn pause(id: i64) -> String {
-    format!(
+pub fn pause(id: i64) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'paused', error = '{PAUSED_BY}' || session_user WHERE id = {id} AND state IN ('waiting', \
          'running') RETURNING rows_done"
-    )
+    ))
 }
 
 /// It is given up: what is done stays done; a row if it was unfinished.
-pub fn cancel(id: i64) -> String {
-    format!(
+pub fn cancel(id: i64) -> JobSql {
+    JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
          finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
-    )
+    ))
 }
 
 fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {
@@ -453,8 +602,7 @@ mod tests {
             let facts = Facts {
                 jobs: jobs.map(|(comment, trusted, usable)| JobTable {
                     comment: comment.into(),
-                    owner: "o".into(),
-                    trusted,
+                    distrust: (!trusted).then(|| "o may change it".to_string()),
                     usable,
                 }),
                 may_create_jobs,
@@ -467,7 +615,7 @@ mod tests {
         check(None, false, "lockkeeper init");
         check(Some((VERSION, true, true)), false, "Ready");
         check(Some((VERSION, true, false)), false, "no right");
-        check(Some((VERSION, false, true)), true, "belongs to o");
+        check(Some((VERSION, false, true)), true, "o may change it");
         check(Some(("lockkeeper jobs, version 0", true, true)), true, "version 0");
     }
 }

@@ -22,6 +22,8 @@ CREATE TABLE lockkeeper.job (
   batches bigint NOT NULL DEFAULT 0,
   runs integer NOT NULL DEFAULT 1,
   backend_pid integer,
+  run_by oid,
+  run_key bigint,
   application_name text,
   error text,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -35,11 +37,14 @@ ALTER TABLE lockkeeper.job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE lockkeeper.job FORCE ROW LEVEL SECURITY;
 CREATE POLICY own ON lockkeeper.job USING (owner = current_user) WITH CHECK (owner = current_user);
 GRANT USAGE ON SCHEMA lockkeeper TO PUBLIC;
-GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.job TO PUBLIC;
+GRANT SELECT, INSERT (kind, identity, state, statement, parameter_types, parameters, settings, relation, relation_name, details, key_columns, upper_key, keys_estimated, runs, backend_pid, run_by, run_key, application_name), UPDATE (state, answered, upper_key, last_key, rows_done, keys_done, batches, runs, backend_pid, run_by, run_key, application_name, error, started_at, heartbeat_at, finished_at) ON lockkeeper.job TO PUBLIC;
 COMMENT ON COLUMN lockkeeper.job.kind IS 'write: an UPDATE or DELETE in batches; backfill: the same, as a step of a schema change; deferred: what a transaction has left for after its COMMIT';
 COMMENT ON COLUMN lockkeeper.job.identity IS 'the statement, its parameters and its table, as a hash: the same statement sent again continues the job';
-COMMENT ON COLUMN lockkeeper.job.state IS 'running without its advisory lock held means interrupted';
+COMMENT ON COLUMN lockkeeper.job.state IS 'running without its run_key held means interrupted';
+COMMENT ON COLUMN lockkeeper.job.keys_done IS 'of a deferred job: its steps that are done';
+COMMENT ON COLUMN lockkeeper.job.run_key IS 'of the run: an advisory lock that the process backend_pid holds for as long as it lasts';
+COMMENT ON COLUMN lockkeeper.job.run_by IS 'the role that the process backend_pid has logged in as';
 COMMENT ON COLUMN lockkeeper.job.answered IS 'the client has been told that it is done';
 COMMENT ON COLUMN lockkeeper.job.parameters IS 'formats and values as in the Bind message';
 COMMENT ON COLUMN lockkeeper.job.last_key IS 'every row up to this key is done; moved in the transaction that changes the rows';
-COMMENT ON TABLE lockkeeper.job IS 'lockkeeper jobs, version 1';
+COMMENT ON TABLE lockkeeper.job IS 'lockkeeper jobs, version 2';

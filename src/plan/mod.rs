@@ -11,6 +11,7 @@ pub mod bounds;
 pub mod compose;
 pub mod depends;
 pub mod facts;
+pub mod faults;
 pub mod jobs;
 pub mod lock;
 pub mod mentions;
@@ -23,6 +24,7 @@ pub mod rules;
 pub mod splice;
 pub mod statement;
 pub mod tool;
+pub mod trial;
 
 use batches::Batches;
 use facts::Facts;

@@ -5,12 +5,13 @@
 //! meet what waits. How a definition and the rows are proven before anything is accepted is in [`prove`].
 
 pub mod behind;
+pub mod exchange;
 pub mod prove;
 
 use super::ascii::{decoded, encoded};
 use super::batches::Batches;
 use super::facts::Relation;
-use super::jobs::{self, Access, KEPT_SETTINGS, UNFINISHED};
+use super::jobs::{self, Access, JobSql, KEPT_SETTINGS, UNFINISHED, kept_settings};
 use super::lock::LockMode;
 use super::splice::{one_statement, quote_ident, quote_literal};
 use super::{Cleanup, Mode, Step};
@@ -58,6 +59,8 @@ pub struct New {
     pub brings: Vec<String>,
     pub removes: Vec<String>,
     pub later: Vec<Step>,
+    /// What the statement right before has dropped, and these steps take the place of.
+    pub replaces: Option<exchange::Dropped>,
 }
 
 /// A constraint whose rows are looked at before the client is told that it is there.
@@ -84,6 +87,7 @@ impl New {
             brings: Vec::new(),
             removes: Vec::new(),
             later,
+            replaces: None,
         };
         for step in &mut new.later {
             // The half-made constraint stays, enforced, until the job is done or given up.
@@ -126,7 +130,7 @@ impl New {
     }
 
     /// Inserts the row: its ID.
-    pub fn sql(&self, identity: &str) -> String {
+    pub fn sql(&self, identity: &str) -> JobSql {
         let details = Details {
             steps: self.later.iter().filter_map(Stored::of).collect(),
             done: 0,
@@ -136,17 +140,16 @@ impl New {
             removes: self.removes.clone(),
             write: false,
         };
-        format!(
+        let kept = kept_settings(&format!("{KEPT_SETTINGS}, 'default_tablespace', 'backslash_quote'"));
+        JobSql::new(format!(
             "INSERT INTO lockkeeper.job (kind, identity, state, runs, statement, settings, relation, relation_name, details, backend_pid, \
-             application_name) SELECT 'deferred', {identity}, 'waiting', 0, {statement}, (SELECT pg_catalog.jsonb_object_agg(s.name, \
-             s.setting) FROM pg_catalog.pg_settings s WHERE s.name IN ({KEPT_SETTINGS}, 'default_tablespace', 'backslash_quote')), \
-             {relation}, {name}, {details}::jsonb, pg_catalog.pg_backend_pid(), pg_catalog.current_setting('application_name') RETURNING id",
+             application_name) SELECT 'deferred', {identity}, 'waiting', 0, {statement}, {kept}, {relation}, {name}, {details}::jsonb, pg_catalog.pg_backend_pid(), pg_catalog.current_setting('application_name') RETURNING id",
             identity = quote_literal(identity),
             statement = quote_literal(&self.statement),
             relation = self.relation,
             name = quote_literal(&self.relation_name()),
             details = quote_literal(&serde_json::to_string(&details).unwrap_or_default()),
-        )
+        ))
     }
 }
 
@@ -171,7 +174,8 @@ pub struct Details {
     /// It is an UPDATE or DELETE in batches, and a job of that kind.
     pub write: bool,
     pub steps: Vec<Stored>,
-    /// How many of them are done; moved in the transaction of each step that has one.
+    /// How many of them are done: the column `keys_done`, moved in the transaction of each step that has one.
+    #[serde(skip_serializing)]
     pub done: usize,
     pub schema: String,
     pub table: String,
@@ -233,9 +237,10 @@ impl Stored {
 
     /// As it is run. The job's row counts it in the same transaction, or, if it runs in none, behind it: then whether its effect is
     /// there already is asked, but only if an earlier run may have come so far.
-    pub fn step(&self, progress: &str, again: bool) -> Step {
+    pub fn step(&self, progress: &JobSql, again: bool) -> Step {
         let mut then = self.then.clone();
-        then.push(progress.to_string());
+        then.extend(jobs::guards());
+        then.push(progress.text().to_string());
         let transactional = self.how != How::Concurrent;
         Step {
             label: self.label.clone(),
@@ -264,6 +269,12 @@ impl Stored {
 
     pub fn is_concurrent(&self) -> bool {
         self.how == How::Concurrent
+    }
+
+    /// It is an exchange's last step and nothing else.
+    fn only_drops(&self) -> bool {
+        self.how == How::Brief && matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_)))
+            || (self.how == How::Brief && self.sql.contains(" DROP CONSTRAINT IF EXISTS "))
     }
 
     /// It drops an index.
@@ -306,7 +317,7 @@ impl Waiting {
 }
 
 /// One row with one column, for [`decode`]: all of them in order, or those of the list.
-pub fn waiting(ids: Option<&[i64]>) -> String {
+pub fn waiting(ids: Option<&[i64]>) -> JobSql {
     let which = match ids {
         None => String::new(),
         Some([]) => " AND false".to_string(),
@@ -320,12 +331,12 @@ pub fn waiting(ids: Option<&[i64]>) -> String {
          'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
          WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
          AND c.relpages > 0), \
-         'settings', settings, 'details', details) ORDER BY id), '[]'::json)";
-    format!(
+         'settings', settings, 'details', details || pg_catalog.jsonb_build_object('done', CASE kind WHEN 'deferred' THEN keys_done ELSE 0 END)) ORDER BY id), '[]'::json)";
+    JobSql::new(format!(
         "SELECT {} FROM lockkeeper.job WHERE owner = current_user \
          AND (kind = 'deferred' OR details @> '{{\"write\": true}}') AND {UNFINISHED}{which}",
         encoded(jobs)
-    )
+    ))
 }
 
 pub fn decode(answer: &str) -> Result<Vec<Waiting>, String> {
@@ -335,57 +346,64 @@ pub fn decode(answer: &str) -> Result<Vec<Waiting>, String> {
 /// One boolean: whether `lockkeeper.job` is there, so that it can be asked, of this version, and nobody's whom the role need not trust.
 pub fn is_usable() -> String {
     format!(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_roles o ON o.oid = c.relowner WHERE n.nspname = 'lockkeeper' AND c.relname = 'job' \
-         AND pg_catalog.obj_description(c.oid, 'pg_class') = {} AND (o.rolsuper OR o.rolname = current_user OR o.oid = \
-         (SELECT d.datdba FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) \
-         AND CASE WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN pg_catalog.has_table_privilege(c.oid, 'SELECT') \
-         AND pg_catalog.has_table_privilege(c.oid, 'UPDATE') ELSE false END)",
+        "SELECT EXISTS (SELECT FROM ({}) t(j) WHERE t.j ->> 'comment' = {} AND t.j ->> 'distrust' IS NULL AND t.j ->> 'usable' = 'true')",
+        jobs::TRUST,
         quote_literal(jobs::VERSION)
     )
 }
 
 /// So many steps are done.
-pub fn progress(id: i64, done: usize) -> String {
-    format!(
-        "UPDATE lockkeeper.job SET details = pg_catalog.jsonb_set(details, '{{done}}', '{done}'), heartbeat_at = \
+pub fn progress(id: i64, done: usize) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET keys_done = {done}, heartbeat_at = \
          pg_catalog.clock_timestamp() WHERE id = {id} AND owner = current_user"
-    )
+    ))
 }
 
 /// One boolean: whether nobody has paused or cancelled it.
-pub fn goes_on(id: i64) -> String {
-    format!("SELECT EXISTS (SELECT FROM lockkeeper.job WHERE id = {id} AND owner = current_user AND state = 'running')")
+pub fn goes_on(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "SELECT EXISTS (SELECT FROM lockkeeper.job WHERE id = {id} AND owner = current_user AND state = 'running')"
+    ))
 }
 
-pub fn finish(id: i64, state: &str) -> String {
-    format!(
+pub fn finish(id: i64, state: &str) -> JobSql {
+    JobSql::new(format!(
         "UPDATE lockkeeper.job SET state = {}, answered = true, error = NULL, finished_at = pg_catalog.clock_timestamp() \
          WHERE id = {id} AND owner = current_user AND {UNFINISHED}",
         quote_literal(state)
-    )
+    ))
 }
 
-pub fn withdraw(ids: &[i64]) -> String {
+pub fn withdraw(ids: &[i64]) -> JobSql {
     let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-    format!(
-        "DELETE FROM lockkeeper.job WHERE owner = current_user AND kind = 'deferred' AND state = 'waiting' AND id IN ({})",
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = 'taken back by its own transaction', finished_at = pg_catalog.clock_timestamp() \
+         WHERE owner = current_user AND kind = 'deferred' AND state = 'waiting' AND id IN ({})",
         ids.join(", ")
-    )
+    ))
 }
 
 /// One boolean: whether the transaction now holds the table's lock. Others that defer something there wait for its end.
 pub fn lock_table_for_transaction(relation: u32) -> String {
-    format!(
-        "SELECT pg_catalog.pg_try_advisory_xact_lock({TABLE_LOCK_CLASS}, {})",
-        relation as i32
-    )
+    lock_or_stranger("pg_try_advisory_xact_lock", relation)
 }
 
 /// The same for the session.
 pub fn lock_table(relation: u32) -> String {
+    lock_or_stranger("pg_try_advisory_lock", relation)
+}
+
+/// Anybody may take an advisory lock. One that is held by a role which can neither change the table's definition nor its rows stops
+/// nobody.
+fn lock_or_stranger(function: &str, relation: u32) -> String {
     format!(
-        "SELECT pg_catalog.pg_try_advisory_lock({TABLE_LOCK_CLASS}, {})",
+        "SELECT CASE WHEN pg_catalog.{function}({TABLE_LOCK_CLASS}, {}) THEN true ELSE coalesce((SELECT pg_catalog.bool_and(NOT \
+         (pg_catalog.pg_has_role(a.usesysid, c.relowner, 'MEMBER') OR pg_catalog.has_any_column_privilege(a.usesysid, c.oid, 'UPDATE') \
+         OR pg_catalog.has_table_privilege(a.usesysid, c.oid, 'DELETE'))) FROM pg_catalog.pg_locks l CROSS JOIN LATERAL \
+         pg_catalog.pg_stat_get_activity(l.pid) a JOIN pg_catalog.pg_class c ON c.oid = l.objid WHERE l.locktype = 'advisory' AND l.granted \
+         AND l.classid = {TABLE_LOCK_CLASS}::pg_catalog.oid AND l.objid = {relation}::pg_catalog.oid AND l.objsubid = 2 AND l.pid IS NOT NULL \
+         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())), false) END",
         relation as i32
     )
 }
@@ -479,13 +497,13 @@ mod tests {
     #[test]
     fn every_question_is_one_statement() {
         let all = [
-            waiting(None),
-            waiting(Some(&[1, 2])),
+            waiting(None).text().to_string(),
+            waiting(Some(&[1, 2])).text().to_string(),
             is_usable(),
-            progress(7, 2),
-            goes_on(7),
-            finish(7, "done"),
-            withdraw(&[7]),
+            progress(7, 2).text().to_string(),
+            goes_on(7).text().to_string(),
+            finish(7, "done").text().to_string(),
+            withdraw(&[7]).text().to_string(),
             lock_table_for_transaction(u32::MAX),
             lock_table(5),
             unlock_table(5),

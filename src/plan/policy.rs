@@ -271,7 +271,8 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 30] = [
+    pub(super) const RULES: [&str; 31] = [
+        "server-fault",
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
         "nonconcurrent-reindex",

@@ -39,6 +39,24 @@ pub fn concurrently(sql: &str) -> Option<String> {
     }
 }
 
+/// CREATE INDEX under another name.
+pub(super) fn index_named(sql: &str, to: &str) -> Option<String> {
+    let text = Text::of(sql)?;
+    let NodeEnum::IndexStmt(index) = text.node.clone() else {
+        return None;
+    };
+    let expected = IndexStmt {
+        idxname: to.to_string(),
+        ..*index
+    };
+    // CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS name ON …
+    let on = text.find(Token::On)?;
+    let name = text.tokens.get(on.checked_sub(1)?)?;
+    let range = name.start as usize..name.end as usize;
+    text.replace(range, &quote_ident(to))
+        .proven(NodeEnum::IndexStmt(Box::new(expected)))
+}
+
 /// `REINDEX (VERBOSE) TABLE t`: the word goes after TABLE; a `CONCURRENTLY false` in the parentheses becomes plain.
 fn reindex_concurrently(text: &Text) -> Option<String> {
     let NodeEnum::ReindexStmt(mut reindex) = text.node.clone() else {

@@ -6,6 +6,7 @@
 mod cost;
 mod kind;
 mod limited;
+pub mod stream;
 
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
@@ -194,7 +195,7 @@ fn mentions(text: &[u8], word: &str) -> bool {
 /// What the first word of a statement says about it.
 fn first_word(text: &[u8]) -> Gate {
     if text.first() == Some(&b'(') {
-        return if changes_within(text) {
+        return if changes_within(text) || replaces_within(text) {
             Gate::Read
         } else {
             Gate::Forward
@@ -211,21 +212,23 @@ fn first_word(text: &[u8]) -> Gate {
         Some(b'a') if is("abort") => Gate::End,
         Some(b'p') if is("prepare") => prepare(text, word.len()),
         Some(b'c' | b'r') if any(&["commit", "rollback"]) => end_word(text, word.len()),
-        Some(b'i') if is("insert") => Gate::Forward,
+        Some(b'i') if is("insert") && !replaces_within(text) => Gate::Forward,
         Some(b'v') if is("values") => Gate::Forward,
         Some(b't') if is("table") => Gate::Forward,
         Some(b'f') if is("fetch") => Gate::Forward,
         Some(b'm') if is("move") => Gate::Forward,
         Some(b'd') if any(&["declare", "discard", "deallocate"]) => Gate::Forward,
-        Some(b'c') if any(&["copy", "close", "checkpoint"]) => Gate::Forward,
+        Some(b'c') if any(&["close", "checkpoint"]) => Gate::Forward,
+        Some(b'c') if is("copy") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
         // Ours: CALL lockkeeper.resume(7).
         Some(b'c') if is("call") && !has_word(text, b"lockkeeper") => Gate::Forward,
         Some(b'l') if any(&["listen", "load"]) => Gate::Forward,
         Some(b'n') if is("notify") => Gate::Forward,
         Some(b'u') if is("unlisten") => Gate::Forward,
         Some(b'r') if any(&["reset", "release"]) => Gate::Forward,
-        Some(b'e') if any(&["execute", "explain"]) => Gate::Forward,
-        Some(b'w') if is("with") && !changes_within(text) => Gate::Forward,
+        Some(b'e') if is("execute") => Gate::Forward,
+        Some(b'e') if is("explain") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
+        Some(b'w') if is("with") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
         Some(b'a') if any(&["analyze", "analyse"]) => Gate::Forward,
         _ => Gate::Read,
     }
@@ -234,6 +237,11 @@ fn first_word(text: &[u8]) -> Gate {
 /// A WITH in it may change data.
 fn changes_within(text: &[u8]) -> bool {
     has_word(text, b"update") || has_word(text, b"delete") || has_word(text, b"merge")
+}
+
+/// ON CONFLICT DO UPDATE of rows that a query brings; VALUES alone need no look.
+fn replaces_within(text: &[u8]) -> bool {
+    has_word(text, b"conflict") && has_word(text, b"update") && (has_word(text, b"select") || has_word(text, b"table"))
 }
 
 /// In any case, and be it as a part of another word: then only the grammar can tell what it is.
@@ -253,7 +261,11 @@ fn prepare(text: &[u8], after: usize) -> Gate {
     };
     let word = word_at(&text[at..]);
     if !word.eq_ignore_ascii_case(b"transaction") {
-        return Gate::Forward;
+        return if changes_within(text) || replaces_within(text) {
+            Gate::Read
+        } else {
+            Gate::Forward
+        };
     }
     match skip_space(text, at + word.len()).and_then(|at| text.get(at)) {
         Some(b'\'') => Gate::End,
@@ -364,7 +376,7 @@ impl Statement {
 
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Never judged: forwarded. `node` is an empty stand-in where the tree is nested too deeply to be taken over.
+    /// Never judged: forwarded. `node` is a stand-in where the tree is nested too deeply to be taken over.
     Harmless,
     /// BEGIN, START TRANSACTION. `plain` if it has no options (isolation level, read only …).
     Begin { plain: bool },
@@ -403,12 +415,14 @@ pub enum Unreadable {
     TooLarge,
     /// The grammar refuses it; the message is the parser's.
     Syntax(String),
+    /// The server, whose encoding is another one, takes an identifier for another than is read here.
+    Name(String),
 }
 
 impl Unreadable {
     pub fn why(&self) -> &str {
         match self {
-            Unreadable::Syntax(message) => message,
+            Unreadable::Syntax(message) | Unreadable::Name(message) => message,
             Unreadable::Encoding => "not valid UTF-8",
             Unreadable::TooLarge => "too large",
         }
@@ -431,7 +445,7 @@ const PLAIN_BACKSLASH: &str = "with standard_conforming_strings off a backslash 
 /// JOHAB) a text with bytes above 127 must not be judged by it.
 ///
 /// With `standard_conforming_strings` off, a text with a backslash is parsed as the server will, but what is not Harmless in it
-/// cannot be rewritten safely: its UPDATEs and DELETEs become Harmless, and other statements are refused as Syntax if the
+/// cannot be rewritten safely: its UPDATEs and DELETEs are only counted, as MixedWrite, and other statements are refused as Syntax if the
 /// backslash is theirs.
 pub fn read(text: &[u8], standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
     if memchr::memchr(0, text).is_some() {
@@ -523,7 +537,8 @@ fn judge_escaped(statements: Vec<Statement>) -> Result<Vec<Statement>, Unreadabl
         if statement.sql.contains('\\') {
             match statement.kind {
                 Kind::Ddl => return Err(Unreadable::Syntax(PLAIN_BACKSLASH.into())),
-                Kind::Write => statement.kind = Kind::Harmless,
+                // Counted as it is, by the server; it is not taken apart.
+                Kind::Write => statement.kind = Kind::MixedWrite,
                 _ => {}
             }
         }
@@ -549,10 +564,11 @@ fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
                 let kind = kind_of(&node);
                 (node, kind)
             }
-            Err(error) if is_too_deep(&error) && is_query(sql.as_bytes()) => {
-                (NodeEnum::SelectStmt(Box::default()), Kind::Harmless)
-            }
-            Err(error) if is_too_deep(&error) => return Err(Unreadable::Syntax(TOO_DEEP.into())),
+            Err(error) if is_too_deep(&error) => match stand_in(sql) {
+                Some(known) => known,
+                None if is_query(sql.as_bytes()) => (NodeEnum::SelectStmt(Box::default()), Kind::Harmless),
+                None => return Err(Unreadable::Syntax(TOO_DEEP.into())),
+            },
             Err(other) => return Err(Unreadable::Syntax(parser_message(other))),
         };
         statements.push(Statement {
@@ -565,15 +581,45 @@ fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
     Ok(statements)
 }
 
-/// By its first word no DDL: the never-touched kinds, UPDATE and DELETE.
-fn is_query(sql: &[u8]) -> bool {
-    let Some(start) = skip_space(sql, 0) else {
-        return false;
+/// A statement whose expressions are too deep to be taken over, known by what stands before them. An UPDATE or DELETE names its
+/// table there, and the server counts its rows; of a view it is the name that matters, not the query.
+fn stand_in(sql: &str) -> Option<(NodeEnum, Kind)> {
+    let tokens = significant_tokens(sql)?;
+    let mut depth = 0;
+    let outermost: Vec<&ScanToken> = tokens
+        .iter()
+        .filter(|token| {
+            depth += depth_change(token);
+            depth == 0
+        })
+        .collect();
+    let until = |ends: &[Token]| {
+        let end = outermost.iter().find(|token| ends.contains(&token.token()));
+        end.map_or(sql.len(), |token| token.start as usize)
     };
-    let word = word_at(&sql[start..]);
-    first_word(&sql[start..]) == Gate::Forward
-        || word.eq_ignore_ascii_case(b"update")
-        || word.eq_ignore_ascii_case(b"delete")
+    let shorter = match tokens.first()?.token() {
+        Token::Update => format!("{} SET a = NULL", sql.get(..until(&[Token::Set]))?),
+        Token::DeleteP => sql
+            .get(..until(&[Token::Using, Token::Where, Token::Returning]))?
+            .to_string(),
+        // What a query changes by its WITH is not known.
+        Token::Create if !changes_within(sql.as_bytes()) && !replaces_within(sql.as_bytes()) => {
+            format!("{} AS SELECT 1", sql.get(..until(&[Token::As]))?)
+        }
+        _ => return None,
+    };
+    let node = one_statement(&shorter)?;
+    let kind = match &node {
+        NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) => Kind::MixedWrite,
+        NodeEnum::ViewStmt(_) | NodeEnum::CreateTableAsStmt(_) => kind_of(&node),
+        _ => return None,
+    };
+    Some((node, kind))
+}
+
+/// By its first word one of the kinds that are never touched.
+fn is_query(sql: &[u8]) -> bool {
+    skip_space(sql, 0).is_some_and(|start| first_word(&sql[start..]) == Gate::Forward)
 }
 
 fn parser_message(error: pg_query::Error) -> String {
@@ -646,6 +692,29 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
         }),
         None => Err(Unreadable::Syntax(error)),
     }
+}
+
+/// An identifier that a server of this encoding reads otherwise than the grammar does here, in UTF-8: it is cut at 63 bytes of its own,
+/// and where a character is one byte, capital letters beyond ASCII become small ones.
+pub fn misread_name(sql: &str, server_encoding: &str) -> Option<String> {
+    const NAME_BYTES: usize = 63;
+    if matches!(server_encoding, "UTF8" | "") || (sql.is_ascii() && !has_word(sql.as_bytes(), b"u&")) {
+        return None;
+    }
+    let single = ["LATIN", "WIN", "ISO_8859", "KOI8"]
+        .iter()
+        .any(|family| server_encoding.starts_with(family));
+    significant_tokens(sql)?.iter().find_map(|token| {
+        let text = sql.get(token.start as usize..token.end as usize)?;
+        let is_name = match token.token() {
+            // Its escapes stand for up to as many characters.
+            Token::Uident => return (text.len() > NAME_BYTES).then(|| text.to_string()),
+            Token::Ident => !text.is_ascii(),
+            _ => false,
+        };
+        let folds = single && !text.starts_with('"') && text.chars().any(|c| !c.is_ascii() && c.to_lowercase().ne([c]));
+        (is_name && (folds || text.len() > NAME_BYTES)).then(|| text.to_string())
+    })
 }
 
 /// The comments in front of a statement's first token, without their marks. The same bytes as the server's scanner skips, so
@@ -728,8 +797,15 @@ pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
             first = i + 1;
         }
     }
+    // Without its actions, of which there may be thousands.
+    let bare = pg_query::protobuf::AlterTableStmt {
+        relation: alter.relation.clone(),
+        cmds: Vec::new(),
+        objtype: alter.objtype,
+        missing_ok: alter.missing_ok,
+    };
     let proven = |(action, command): (&String, &pg_query::Node)| {
-        let mut alone = alter.clone();
+        let mut alone = bare.clone();
         alone.cmds = vec![command.clone()];
         let text = format!("{head} {action}");
         one_statement(&text).is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::AlterTableStmt(alone)))
@@ -1275,7 +1351,7 @@ mod tests {
             "select '\\''; drop table t; --'",
             "0 Harmless select '\\''|13 Ddl drop table t",
         );
-        check("update t set a = 'b\\\\c'", "0 Harmless update t set a = 'b\\\\c'");
+        check("update t set a = 'b\\\\c'", "0 MixedWrite update t set a = 'b\\\\c'");
         assert!(rendered("comment on table t is 'a\\'b'", false).contains("standard_conforming_strings"));
         // The setting must not leak into the next text, not even after a failure.
         assert!(rendered("asdf '\\'", false).starts_with("Syntax"));
@@ -1319,8 +1395,28 @@ mod tests {
                 read(ddl.as_bytes(), true).unwrap_err(),
                 Unreadable::Syntax(TOO_DEEP.into())
             );
-            let update = format!("update t set a = 1{}", " + 1".repeat(3000));
-            assert!(matches!(read(update.as_bytes(), true).unwrap()[0].kind, Kind::Harmless));
+            for write in ["update only s.t set a = 1", "delete from s.t where a = 1"] {
+                let deep = format!("{write}{}", " + 1".repeat(3000));
+                let statements = read(deep.as_bytes(), true).unwrap();
+                assert!(matches!(statements[0].kind, Kind::MixedWrite));
+                let table = Name {
+                    schema: Some("s".into()),
+                    name: "t".into(),
+                };
+                assert_eq!(crate::plan::mixed::all(&statements[0].node), Some(vec![table]));
+            }
+            let joins = format!(
+                "create or replace view v (a) as select 1 from t{}",
+                " join t on true".repeat(500)
+            );
+            let statements = read(joins.as_bytes(), true).unwrap();
+            assert!(matches!(&statements[0].node, NodeEnum::ViewStmt(_)));
+            assert_eq!(statements[0].sql, joins);
+            let writes = format!(
+                "create table n as with d as (delete from t returning 1) select 1{}",
+                " + 1".repeat(60)
+            );
+            assert!(read(writes.as_bytes(), true).is_err());
             for text in [
                 "/*/".repeat(30_000),
                 "/*".repeat(40),

@@ -42,6 +42,11 @@ const TABLES: &[(&[u8], Tool)] = &[
     (b"ar_internal_metadata", Tool::Rails),
 ];
 
+/// A table in which a tool keeps its books.
+pub fn is_book(table: &str) -> bool {
+    table == "schema_migrations" || TABLES.iter().any(|(name, _)| *name == table.as_bytes())
+}
+
 impl Tool {
     /// By a statement's text. Only the start of a session's statements is asked about.
     pub fn of_text(text: &[u8]) -> Option<Tool> {

@@ -4,25 +4,29 @@
 //! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
 
 use super::conduct::{Done, Outcome, Setting, Tries, cancelled, is_lock_trouble};
-use super::dialogue::{Ask, Closing, Deliver, Hears};
+use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::gentle::Gentle;
 use super::jobs::Begun;
+use super::pace::{Pace, Took};
 use super::relay::Broken;
 use super::session::Session;
+use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::batches::{Batches, Key, Move, Range};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range};
 use crate::plan::jobs;
 use crate::plan::policy::Backfill;
+use crate::plan::splice::quote_ident;
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A row that a batch waits for holds up the rows of that batch, but queues nobody behind a table lock: so it is given more
 /// time than a table lock.
 const ROW_LOCK_FACTOR: u64 = 10;
-/// A batch is not made smaller than this, unless the policy's batch_rows is.
-const SIZE_MIN: u64 = 100;
-/// After others had to wait, each batch that nobody waits for may be so much larger than the one before.
-const GROWTH: f64 = 1.02;
+/// In milliseconds; 0: none.
+const STATEMENT_TIMEOUT: &str = "SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'statement_timeout'";
 
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
@@ -40,14 +44,17 @@ pub(super) struct Course {
     pub last: Option<Key>,
     /// The greatest key at the start: rows beyond it were inserted later.
     pub upper: Key,
+    /// The keys that are left, where they were looked for first.
+    listed: Option<VecDeque<Key>>,
+    /// How many keys there are to pass, as far as is known.
+    keys_all: Option<f64>,
     /// Settings that the job began with and this session has not.
     pub settings: Vec<(String, String)>,
     /// Rows and keys of earlier runs.
     pub earlier: (u64, u64),
-    /// Keys of the next batch.
-    size: u64,
-    /// Others have waited for rows of a batch of twice so many keys: batches grow beyond it only slowly.
-    size_max: Option<f64>,
+    pub pace: Pace,
+    /// The client's own statement_timeout; zero: none.
+    statement_timeout: Duration,
     /// The role may ask who waits.
     sees_waiters: bool,
     started: Instant,
@@ -66,10 +73,12 @@ impl Course {
             keys: 0,
             last: None,
             upper,
+            listed: None,
+            keys_all: None,
             settings: Vec::new(),
             earlier: (0, 0),
-            size: policy.batch_rows.min(policy.batch_rows_max),
-            size_max: None,
+            pace: Pace::new(policy),
+            statement_timeout: Duration::ZERO,
             sees_waiters: false,
             started: Instant::now(),
             described: false,
@@ -77,51 +86,23 @@ impl Course {
         }
     }
 
-    /// The next batch should take as long as the policy says. Half or twice as many keys at most: one slow batch says little.
-    /// If somebody had to wait for the rows of this one, half as many, whatever time there is.
-    fn adapt(&mut self, took: Took, policy: &Backfill) {
-        if policy.batch_target_ms == 0 {
-            return;
-        }
-        let least = SIZE_MIN.min(policy.batch_rows);
-        let ratio = policy.batch_target_ms as f64 / (took.time.as_secs_f64() * 1e3).max(0.1);
-        let mut wanted = self.size as f64 * ratio.clamp(0.5, 2.0);
-        if took.others_waited {
-            self.size_max = Some(self.size as f64 / 2.0);
-        } else if let Some(size_max) = &mut self.size_max {
-            *size_max *= GROWTH;
-        }
-        if let Some(size_max) = &mut self.size_max {
-            *size_max = size_max.max(least as f64);
-            wanted = wanted.min(*size_max);
-        }
-        self.size = (wanted as u64).clamp(least, policy.batch_rows_max.max(1));
-    }
-
-    /// A batch that is kept short for others' sake is followed by a pause that is as much shorter.
-    fn pause(&self, took: Took, policy: &Backfill) -> Duration {
-        let pause = Duration::from_millis(policy.pause_ms);
-        let target = Duration::from_millis(policy.batch_target_ms);
-        if self.size_max.is_none() || target.is_zero() {
-            return pause;
-        }
-        pause.mul_f64((took.time.as_secs_f64() / target.as_secs_f64()).min(1.0))
-    }
-
     fn rate(&self) -> f64 {
         (self.rows - self.earlier.0) as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
+    fn all(&self, batches: &Batches) -> Option<f64> {
+        self.keys_all.or(batches.keys_estimated)
+    }
+
     /// From 0 to 1, by keys that were passed.
     fn done(&self, batches: &Batches) -> Option<f64> {
-        let all = batches.keys_estimated.filter(|all| *all > 0.0)?;
+        let all = self.all(batches).filter(|all| *all > 0.0)?;
         Some((self.keys as f64 / all).min(1.0))
     }
 
     fn left_s(&self, batches: &Batches) -> Option<f64> {
-        let all = batches.keys_estimated.filter(|all| *all > self.keys as f64)?;
-        let speed = (self.keys - self.earlier.1) as f64 / self.started.elapsed().as_secs_f64().max(0.001);
-        Some((all - self.keys as f64) / speed.max(1.0))
+        let all = self.all(batches).filter(|all| *all > self.keys as f64)?;
+        self.pace.left_s(Instant::now(), self.keys, all - self.keys as f64)
     }
 
     fn done_text(&self, batches: &Batches) -> String {
@@ -137,23 +118,34 @@ impl Course {
 
     fn progress_text(&self, batches: &Batches) -> String {
         let mut text = self.done_text(batches);
-        if let (Some(done), Some(left_s), Some(all)) =
-            (self.done(batches), self.left_s(batches), batches.keys_estimated)
-        {
-            text.push_str(&format!(
-                ", about {:.0} % of {all:.0}, about {left_s:.0} s left",
-                100.0 * done
-            ));
+        if let (Some(done), Some(all)) = (self.done(batches), self.all(batches)) {
+            text.push_str(&format!(", about {:.0} % of {all:.0}", 100.0 * done));
+        }
+        if let Some(left_s) = self.left_s(batches) {
+            text.push_str(&format!(", about {left_s:.0} s left"));
         }
         text
     }
 }
 
-/// How a batch went.
+/// How long a batch may wait for a row, and how long it may take.
 #[derive(Clone, Copy)]
-struct Took {
-    time: Duration,
-    others_waited: bool,
+pub(super) struct Limits {
+    lock_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+/// What came of one try.
+enum Tried {
+    /// Whether others waited for its rows at its end.
+    Done {
+        others_waited: bool,
+    },
+    /// It was cancelled, and nothing of it is left.
+    TooLong {
+        others_waited: bool,
+    },
+    Failed(Report),
 }
 
 impl Session {
@@ -177,6 +169,9 @@ impl Session {
                 tag: Some(format!("{} {rows}", batches.verb)),
             }))
         };
+        for note in &batches.notes {
+            self.relay.notice(note).await?;
+        }
         let mut course = match self.begin_job(batches, setting).await? {
             Ok(Begun::At(course)) => *course,
             Ok(Begun::NothingThere) => {
@@ -209,10 +204,8 @@ impl Session {
             Err(broken) => {
                 if let (Some(job), Broken::Client(_)) = (course.job, &broken) {
                     // The server is still there, and whoever looks at the job shall see why it stopped.
-                    let asks = [
-                        Ask::new(jobs::stop(job, "paused", "the client went away")),
-                        Ask::new(jobs::unlock(job)),
-                    ];
+                    let stop = jobs::stop(job, "paused", "the client went away").into();
+                    let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
                     let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
                 }
                 return Err(broken);
@@ -223,10 +216,8 @@ impl Session {
                 "57014" | "57P01" | "55P03" | "40P01" | "40001" => "paused",
                 _ => "failed",
             };
-            let asks = [
-                Ask::new(jobs::stop(job, state, &ended.message())),
-                Ask::new(jobs::unlock(job)),
-            ];
+            let stop = jobs::stop(job, state, &ended.message()).into();
+            let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
             if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 tracing::warn!(
                     session = self.who.session,
@@ -250,6 +241,16 @@ impl Session {
         let policy = &setting.policy.backfill;
         let mut told = Instant::now();
         let mut gentle = Gentle::default();
+        course.statement_timeout = match self.value(STATEMENT_TIMEOUT).await? {
+            Ok(ms) => Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).unwrap_or_default()),
+            Err(report) => return Ok(Err(report)),
+        };
+        if batches.collects
+            && let Err(report) = self.collect(batches, setting, course).await?
+        {
+            return Ok(Err(report));
+        }
+        course.pace.passed(Instant::now(), course.keys);
         loop {
             if let Err(report) = self.wait_gently(policy, &mut gentle, course.job).await? {
                 return Ok(Err(report));
@@ -262,10 +263,8 @@ impl Session {
             };
             tries.rows = Some(course.rows);
             self.shared.live.ledger().batch(course.rows - rows_before);
-            self.seat.change(|plan| {
-                plan.rows = Some(course.rows);
-                (plan.done, plan.left_s) = (course.done(batches), course.left_s(batches));
-            });
+            course.pace.passed(Instant::now(), course.keys);
+            self.tell_seat(batches, course);
             if course.last.as_ref() == Some(&course.upper) {
                 // A cancel that came now came too late.
                 return Ok(Ok(()));
@@ -273,7 +272,7 @@ impl Session {
             if self.cancel.take() {
                 return Ok(Err(cancelled()));
             }
-            course.adapt(took, policy);
+            course.pace.adapt(took, policy);
             if told.elapsed().as_millis() as u64 >= policy.notice_ms {
                 told = Instant::now();
                 self.relay.notice(&course.progress_text(batches)).await?;
@@ -281,7 +280,7 @@ impl Session {
             // Where nothing was changed there is nothing for others to keep up with.
             let pause = match course.rows == rows_before {
                 true => Duration::ZERO,
-                false => course.pause(took, policy),
+                false => course.pace.pause(took, policy),
             };
             if let Err(report) = self.pause(pause, Place::Alone).await? {
                 return Ok(Err(report));
@@ -289,8 +288,16 @@ impl Session {
         }
     }
 
-    /// One batch in a transaction of its own, again and again while others hold its rows: then a smaller one, and its rows are
-    /// taken before the first is changed. Tells of the one that worked.
+    /// What others see of it.
+    fn tell_seat(&self, batches: &Batches, course: &Course) {
+        self.seat.change(|plan| {
+            plan.rows = Some(course.rows);
+            (plan.done, plan.left_s) = (course.done(batches), course.left_s(batches));
+        });
+    }
+
+    /// One batch in a transaction of its own, again and again while others hold its rows or it takes too long: then a smaller
+    /// one; and where others hold them, its rows are taken before the first is changed. Tells of the one that worked.
     async fn batch(
         &mut self,
         batches: &Batches,
@@ -298,10 +305,9 @@ impl Session {
         course: &mut Course,
         tries: &mut Tries,
     ) -> Outcome<Took> {
-        let lock = &setting.policy.lock;
-        let started = Instant::now();
-        let mut contended = false;
-        let mut told = started;
+        let (lock, policy) = (&setting.policy.lock, &setting.policy.backfill);
+        let mut contended: Option<Instant> = None;
+        let mut told = Instant::now();
         loop {
             let range = match self.next_range(batches, course).await? {
                 Ok(range) => range,
@@ -310,31 +316,42 @@ impl Session {
             course.end = Some(range.end.clone());
             tries.count += 1;
             let begun = Instant::now();
-            let report = match self.try_batch(batches, setting, course, &range, contended).await? {
-                Ok(others_waited) => {
+            let tried = self
+                .try_batch(batches, setting, course, &range, contended.is_some())
+                .await?;
+            let due = told.elapsed().as_millis() as u64 >= policy.notice_ms;
+            let what = match tried {
+                Tried::Done { others_waited } => {
                     let time = begun.elapsed();
                     return Ok(Ok(Took { time, others_waited }));
                 }
-                Err(report) => report,
+                Tried::TooLong { others_waited } => {
+                    if self.cancel.take() {
+                        return Ok(Err(cancelled()));
+                    }
+                    if !course.pace.too_long(range.keys, others_waited, policy) {
+                        return Ok(Err(too_slow(batches, begun.elapsed())));
+                    }
+                    self.tell_seat(batches, course);
+                    format!("{} keys take too long", range.keys)
+                }
+                Tried::Failed(report) => {
+                    let since = *contended.get_or_insert(begun);
+                    if !is_lock_trouble(&report) || since.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
+                        return Ok(Err(report));
+                    }
+                    tries.waited += begun.elapsed();
+                    course.pace.contended(policy);
+                    "waiting for rows".to_owned()
+                }
             };
-            if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
-                return Ok(Err(report));
-            }
-            tries.waited += begun.elapsed();
-            contended = true;
-            if told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms {
+            if due {
                 told = Instant::now();
                 let held = self.waits().told("; held by ", "; who holds them");
                 let Batches { verb, relation, .. } = batches;
                 let end = range.end.join(", ");
-                let text = format!(
-                    "{verb} {relation}: waiting for rows up to ({end}), try {}{held}",
-                    tries.count
-                );
+                let text = format!("{verb} {relation}: {what}, up to ({end}), try {}{held}", tries.count);
                 self.relay.notice(&text).await?;
-            }
-            if setting.policy.backfill.batch_target_ms > 0 {
-                course.size = (course.size / 2).max(SIZE_MIN.min(course.size));
             }
             if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await? {
                 return Ok(Err(report));
@@ -342,9 +359,61 @@ impl Session {
         }
     }
 
+    /// Looks for the keys that are meant, if these are few and found soon: then the rest of the table is never read.
+    async fn collect(&mut self, batches: &Batches, setting: Setting<'_>, course: &mut Course) -> Outcome<()> {
+        const TIME_MAX: Duration = Duration::from_secs(5);
+        let own = Some(course.statement_timeout).filter(|own| !own.is_zero());
+        let timeout = own.map_or(TIME_MAX, |own| own.min(TIME_MAX));
+        let mut set: Vec<(&str, String)> = course
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()))
+            .collect();
+        set.extend([
+            ("jit", "off".to_string()),
+            ("extra_float_digits", "1".into()),
+            ("statement_timeout", format!("{}ms", timeout.as_millis())),
+        ]);
+        let ask = setting
+            .parameters
+            .ask(batches.collect_sql(course.last.as_ref(), &course.upper));
+        let asks = [Ask::set_local_all(&set), ask];
+        let rows = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Ok(mut answers) => answers.pop().unwrap_or_default().rows,
+            Err(report) if self.cancel.take() => return Ok(Err(report)),
+            // Then the table is walked from end to end.
+            Err(report) if report.sqlstate() == "57014" => return Ok(Ok(())),
+            Err(report) => return Ok(Err(report)),
+        };
+        if rows.len() > COLLECTED_MAX {
+            return Ok(Ok(()));
+        }
+        let keys: Option<VecDeque<Key>> = rows.into_iter().map(|row| row.into_iter().collect()).collect();
+        let Some(keys) = keys else { return Ok(Ok(())) };
+        if let Some(report) = keys.iter().find_map(|key| self.garbled(key, batches)) {
+            return Ok(Err(report));
+        }
+        course.keys_all = Some((course.keys + keys.len() as u64) as f64);
+        course.listed = Some(keys);
+        Ok(Ok(()))
+    }
+
     /// Where the next batch ends, read without a lock.
     async fn next_range(&mut self, batches: &Batches, course: &Course) -> Outcome<Range> {
-        let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.size);
+        if let Some(listed) = &course.listed {
+            let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
+            let end = match only.last() {
+                Some(last) if only.len() < listed.len() => last.clone(),
+                _ => course.upper.clone(),
+            };
+            return Ok(Ok(Range {
+                after: course.last.clone(),
+                end,
+                keys: only.len() as u64,
+                only: Some(only),
+            }));
+        }
+        let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.pace.size);
         let asks = [settings(batches, course, None), Ask::new(sql)];
         let row = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
@@ -356,12 +425,12 @@ impl Session {
         }
         Ok(Ok(Range {
             after: course.last.clone(),
-            keys: course.size,
+            keys: course.pace.size,
             end: end.unwrap_or_else(|| course.upper.clone()),
+            only: None,
         }))
     }
 
-    /// Whether others waited for its rows at its end.
     async fn try_batch(
         &mut self,
         batches: &Batches,
@@ -369,16 +438,26 @@ impl Session {
         course: &mut Course,
         range: &Range,
         lock_first: bool,
-    ) -> Outcome<bool> {
+    ) -> Result<Tried, Broken> {
+        let policy = setting.policy;
         let is_last = range.end == course.upper;
         let job = course.job.map(|job| Move {
             job,
             batches: course.batches,
             is_last,
         });
-        let lock_timeout_ms = setting.policy.lock.timeout_ms * ROW_LOCK_FACTOR;
-        let mut asks = vec![settings(batches, course, Some(lock_timeout_ms))];
-        asks.extend(course.job.map(|job| Ask::new(jobs::hold(job))));
+        let deadline = course.pace.deadline(&policy.backfill);
+        // A row that others hold is to be known as such.
+        let lock_timeout = Duration::from_millis(policy.lock.timeout_ms * ROW_LOCK_FACTOR).min(deadline / 2);
+        let limits = Limits {
+            lock_timeout,
+            statement_timeout: match course.statement_timeout {
+                Duration::ZERO => deadline,
+                own => own.min(deadline),
+            },
+        };
+        let mut asks = vec![settings(batches, course, Some(limits))];
+        asks.extend(course.job.map(|job| Ask::from(jobs::hold(job))));
         let mut ask = setting.parameters.ask(batches.batch_sql(range, job, lock_first));
         if batches.returns {
             ask.delivers = Some(Deliver {
@@ -388,22 +467,47 @@ impl Session {
             });
         }
         asks.push(ask);
+        // The job's row is moved under row-level security whatever the client has set. With `off` the server would refuse to leave
+        // rows out for it: that it did not is asked of it before the batch is committed.
+        let probe = course.job.map(|_| {
+            let (schema, table) = &batches.names;
+            let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
+            [
+                Ask::new(jobs::UNGUARD),
+                Ask::new(format!("SELECT FROM {table} LIMIT 0")),
+            ]
+        });
+        asks.extend(probe.into_iter().flatten());
         if course.sees_waiters {
             asks.push(Ask::new(OTHERS_WAIT));
         }
-        let mut answers = match self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
+        let begun = Instant::now();
+        let others_wait_max = course.pace.others_wait_max(&policy.backfill);
+        let (answers, stopped) = self.ask_watched(&asks, others_wait_max).await?;
+        let mut answers = match answers {
             Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
+            Err(report) if report.message().contains(KEY_MOVED) => {
+                return Ok(Tried::Failed(key_moved(batches)));
+            }
+            Err(report) if report.sqlstate() != "57014" => return Ok(Tried::Failed(report)),
+            Err(_) if stopped => return Ok(Tried::TooLong { others_waited: true }),
+            Err(_) if begun.elapsed() >= deadline && limits.statement_timeout == deadline => {
+                return Ok(Tried::TooLong { others_waited: false });
+            }
+            Err(report) => return Ok(Tried::Failed(report)),
         };
         let others_waited = course.sees_waiters && answers.pop().is_some_and(|answer| answer.value() == Some("t"));
+        if course.job.is_some() {
+            answers.truncate(answers.len().saturating_sub(2));
+        }
         let answer = answers.pop().unwrap_or_default();
         if let Some(job) = course.job {
             let held = answers.pop().unwrap_or_default();
             let columns = held.rows.first().map(Vec::as_slice);
             match columns {
                 Some([Some(state), Some(at)]) if state == "running" && *at == course.batches.to_string() => {}
-                Some([Some(state), _]) => return Ok(Err(taken_away(job, state))),
-                _ => return Ok(Err(taken_away(job, "gone"))),
+                Some([Some(state), _]) => return Ok(Tried::Failed(taken_away(job, state))),
+                _ => return Ok(Tried::Failed(taken_away(job, "gone"))),
             }
         }
         let changed = match batches.returns {
@@ -411,7 +515,7 @@ impl Session {
             false => answer.value().and_then(|n| n.parse().ok()),
         };
         let Some(changed) = changed else {
-            return Ok(Err(Report::error(
+            return Ok(Tried::Failed(Report::error(
                 "XX000",
                 "lockkeeper: a batch answered without its count",
             )));
@@ -420,11 +524,60 @@ impl Session {
         course.batches += 1;
         course.keys += range.keys;
         course.last = Some(range.end.clone());
+        if let Some(listed) = &mut course.listed {
+            listed.drain(..(range.keys as usize).min(listed.len()));
+        }
         if !answer.frames.is_empty() {
             course.described = true;
             self.relay.tell(&answer.frames).await?;
         }
-        Ok(Ok(others_waited))
+        Ok(Tried::Done { others_waited })
+    }
+
+    /// Asks, and meanwhile looks for a client that goes away and, where there is a control connection, for others who wait for
+    /// what this transaction holds: then the server is told to cancel it. True: for the others.
+    async fn ask_watched(
+        &mut self,
+        asks: &[Ask],
+        others_wait_max: Duration,
+    ) -> Result<(Result<Vec<Answer>, Report>, bool), Broken> {
+        /// As often as the control connection looks.
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let shared = Arc::clone(&self.shared);
+        let seat = self.seat.shared();
+        let left = Arc::clone(&self.relay.left);
+        let packet = wire::cancel_request(&self.relay.cancel_key);
+        let (mut stopped, mut gone) = (false, self.relay.client_gone());
+        let answers = {
+            let asked = self.relay.ask(asks, Closing::Sync, Hears::Notices);
+            tokio::pin!(asked);
+            loop {
+                tokio::select! {
+                    answers = &mut asked => break answers?,
+                    () = left.notified(), if !gone => {
+                        gone = true;
+                        pass_cancel(&packet, &shared).await;
+                    }
+                    () = tokio::time::sleep(LOOK_EVERY), if !stopped && !gone => {
+                        if seat.stalls_ms() >= others_wait_max.as_secs_f64() * 1e3 {
+                            stopped = true;
+                            pass_cancel(&packet, &shared).await;
+                        }
+                    }
+                }
+            }
+        };
+        if gone && answers.is_err() {
+            return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if stopped && answers.is_ok() {
+            // The signal may come late, and is not meant for the next statement.
+            let _ = self
+                .relay
+                .ask(&[Ask::new("SELECT")], Closing::Sync, Hears::Nothing)
+                .await?;
+        }
+        Ok((answers, stopped))
     }
 
     /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
@@ -445,22 +598,52 @@ impl Session {
     }
 }
 
-/// Everything that is set for a transaction of ours, in one statement. One without a lock_timeout only reads keys, as exact text.
-pub(super) fn settings(batches: &Batches, course: &Course, lock_timeout_ms: Option<u64>) -> Ask {
-    let kept = course
-        .settings
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.clone()));
+/// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
+pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
+    let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
+        // The batch itself runs with `on`, see there.
+        "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),
+        name => (name, value.clone()),
+    });
     let own = batches
         .settings()
         .iter()
         .map(|(name, value)| (*name, value.to_string()));
-    let last = match lock_timeout_ms {
-        Some(ms) => ("lock_timeout", format!("{ms}ms")),
-        None => ("extra_float_digits", "1".into()),
+    let ms = |time: Duration| format!("{}ms", time.as_millis().max(1));
+    let last = match limits {
+        // A statement's time begins with the next one.
+        Some(limits) => vec![
+            ("lock_timeout", ms(limits.lock_timeout)),
+            ("statement_timeout", ms(limits.statement_timeout)),
+        ],
+        None => vec![("extra_float_digits", "1".into())],
     };
-    let all: Vec<(&str, String)> = kept.chain(own).chain([last]).collect();
+    let all: Vec<(&str, String)> = kept.chain(own).chain(last).collect();
     Ask::set_local_all(&all)
+}
+
+/// The server has undone the batch.
+fn key_moved(batches: &Batches) -> Report {
+    let message = format!(
+        "lockkeeper: a trigger of {} changes the key ({}), by which the batches walk through the table: rows could be changed more \
+         than once",
+        batches.relation,
+        batches.key_columns().join(", ")
+    );
+    // feature_not_supported
+    Report::error("0A000", &message)
+}
+
+/// A single row has had all the time there is.
+fn too_slow(batches: &Batches, time: Duration) -> Report {
+    let message = format!(
+        "lockkeeper: the {} of a single row of {} took more than {:.0} s and was cancelled",
+        batches.verb,
+        batches.relation,
+        time.as_secs_f64()
+    );
+    // query_canceled
+    Report::error("57014", &message)
 }
 
 /// Somebody else has the job now, or has ended it.
@@ -532,79 +715,5 @@ fn go_on(course: &Course) -> String {
              (to give it up: cancel {id})."
         ),
         None => "lockkeeper: send the same statement again to go on with what is left.".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn backfill() -> Backfill {
-        Backfill {
-            rows_max: 0,
-            batch_rows: 5_000,
-            batch_rows_max: 50_000,
-            batch_target_ms: 200,
-            pause_ms: 20,
-            notice_ms: 0,
-            returning_rows_max: 0,
-            replica_lag_max_ms: 0,
-            wal_max_percent: 0,
-            lock_waits_max: 0,
-            stop_file: None,
-            in_transaction: crate::plan::policy::InTransaction::Reject,
-        }
-    }
-
-    #[test]
-    fn batches_adapt_to_their_time() {
-        let mut policy = backfill();
-        let mut course = Course::new(None, vec![], &policy);
-        let mut check = |policy: &Backfill, took_ms: u64, expect: u64| {
-            let time = Duration::from_millis(took_ms);
-            let others_waited = false;
-            course.adapt(Took { time, others_waited }, policy);
-            assert_eq!(course.size, expect);
-        };
-        check(&policy, 10, 10_000);
-        check(&policy, 160, 12_500);
-        check(&policy, 4_000, 6_250);
-        check(&policy, 0, 12_500);
-        for expect in [25_000, 50_000, 50_000] {
-            check(&policy, 1, expect);
-        }
-        for expect in [25_000, 12_500, 6_250, 3_125, 1_562, 781, 390, 195, 100, 100] {
-            check(&policy, 60_000, expect);
-        }
-        policy.batch_target_ms = 0;
-        check(&policy, 1, 100);
-    }
-
-    #[test]
-    fn batches_shrink_while_others_wait() {
-        let policy = backfill();
-        let mut course = Course::new(None, vec![], &policy);
-        let mut check = |took_ms: u64, others_waited: bool, expect: (u64, u64)| {
-            let time = Duration::from_millis(took_ms);
-            let took = Took { time, others_waited };
-            course.adapt(took, &policy);
-            assert_eq!((course.size, course.pause(took, &policy).as_millis() as u64), expect);
-        };
-        check(100, false, (10_000, 20));
-        check(200, true, (5_000, 20));
-        check(100, false, (5_100, 10));
-        check(100, false, (5_202, 10));
-        check(500, false, (2_601, 20));
-        check(50, true, (1_300, 5));
-        for _ in 0..10 {
-            course.adapt(
-                Took {
-                    time: Duration::ZERO,
-                    others_waited: true,
-                },
-                &policy,
-            );
-        }
-        assert_eq!(course.size, SIZE_MIN);
     }
 }

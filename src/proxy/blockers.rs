@@ -128,6 +128,34 @@ fn question(relation: &str, wanted: LockMode) -> String {
     )
 }
 
+/// One row, or none: of those who wait for a lock of this transaction, perhaps by way of others, one who stands in the way of the lock
+/// wanted, or else any: `pid 7 (ann web)`; the relation it waits for and the one that is wanted; whether they wait for each other; and
+/// the server's deadlock_timeout.
+pub(super) fn circle(relation: &str, wanted: LockMode) -> String {
+    let modes: Vec<String> = wanted
+        .conflicts()
+        .iter()
+        .map(|mode| quote_literal(&mode.pg_locks_name()))
+        .collect();
+    format!(
+        "WITH RECURSIVE waits AS MATERIALIZED (SELECT l.pid, l.relation, pg_catalog.pg_blocking_pids(l.pid) AS blockers \
+         FROM pg_catalog.pg_locks l WHERE NOT l.granted AND l.pid <> pg_catalog.pg_backend_pid()), \
+         us(pid, relation) AS (SELECT w.pid, w.relation FROM waits w WHERE pg_catalog.pg_backend_pid() = ANY (w.blockers) \
+         UNION SELECT w.pid, u.relation FROM us u JOIN waits w ON u.pid = ANY (w.blockers)), \
+         holders AS (SELECT l.pid, l.relation FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.mode IN ({}) \
+         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
+         AND l.relation IN (SELECT r.oid FROM (SELECT pg_catalog.to_regclass({relation})::oid AS oid) r UNION ALL \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = pg_catalog.to_regclass({relation})::oid)) \
+         SELECT pg_catalog.format('pid %s (%s%s)', u.pid, a.usename, CASE WHEN a.application_name <> '' \
+         THEN ' ' || a.application_name ELSE '' END), u.relation::pg_catalog.regclass::text, h.relation::pg_catalog.regclass::text, \
+         h.pid IS NOT NULL, (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout') \
+         FROM us u LEFT JOIN holders h ON h.pid = u.pid LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = u.pid \
+         ORDER BY h.pid IS NULL LIMIT 1",
+        modes.join(", "),
+        relation = quote_literal(relation),
+    )
+}
+
 /// One line, without passwords and, where the policy says so, without literals.
 pub(super) fn shortened(query: &str, literals: Literals) -> Option<String> {
     let text = query_of_another(query, literals);

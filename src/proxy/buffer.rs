@@ -74,6 +74,11 @@ impl Buffer {
         self.pass_body();
     }
 
+    /// What is here of the body of a frame that passes, and has not passed yet.
+    pub fn body_here(&self) -> &[u8] {
+        &self.bytes[self.forward..self.forward + self.body.min(self.end - self.forward)]
+    }
+
     /// Continues a frame that passes. True if it is through.
     pub fn pass_body(&mut self) -> bool {
         let here = self.body.min(self.end - self.forward);

@@ -4,7 +4,7 @@
 //! every function means that the session itself is over.
 
 use super::Stop;
-use super::blockers::{Waits, held_by, merge};
+use super::blockers::{self, Waits, held_by, merge};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::journal::Entry;
 use super::judge::Parameters;
@@ -23,6 +23,10 @@ pub(super) type Outcome<T> = Result<Result<T, Report>, Broken>;
 
 /// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
 const SLEEP_MAX: Duration = Duration::from_millis(200);
+/// A cancel request that was heard comes to the server within this time.
+const CANCEL_TIME: Duration = Duration::from_millis(100);
+/// To remove what a cancelled step has left.
+const CLEANUP_TRIES: u32 = 3;
 
 /// What is the same for all steps of a plan.
 #[derive(Clone, Copy)]
@@ -134,13 +138,19 @@ impl Session {
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {
             next = cleanup.also.as_deref();
-            match self.clean_up(cleanup, setting).await? {
+            let removed = match report.sqlstate().as_str() {
+                // Who cancels, or has set a limit, does not want to wait on, perhaps for the same that the step has waited for.
+                "57014" if !cleanup.brief => self.clean_up_soon(cleanup, setting).await?,
+                _ => self.clean_up(cleanup, setting).await?,
+            };
+            match removed {
                 Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
                 Ok(false) => {}
                 Err(left) => report.append(
                     b'D',
                     &format!(
-                        "lockkeeper: what the step left behind could not be removed ({}); remove it with: {}",
+                        "lockkeeper: what the step left behind could not be removed ({}); the same statement sent again removes it first, \
+                         and so does: {}",
                         left.message(),
                         cleanup.sql
                     ),
@@ -228,10 +238,19 @@ impl Session {
             Place::Block => lock.give_up_in_transaction_ms,
             Place::Pipeline => 0,
         };
+        let own = self.limits.lock.filter(|own| own.as_millis() as u64 <= give_up_ms);
+        let give_up = own.unwrap_or(Duration::from_millis(give_up_ms));
         loop {
+            if let Some(report) = self.limits.exceeded() {
+                return Ok(Err(report));
+            }
             tries.count += 1;
             self.seat.change(|plan| plan.lock_tries = tries.count);
-            let report = match self.try_brief(step, then, setting, patience_ms).await? {
+            let left = match own {
+                Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
+                None => Duration::MAX,
+            };
+            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await? {
                 Ok(done) => return Ok(Ok(done)),
                 Err(report) => report,
             };
@@ -241,17 +260,20 @@ impl Session {
                 return Ok(Err(report));
             }
             tries.waited = started.elapsed();
-            if tries.waited.as_millis() as u64 >= give_up_ms {
+            if tries.waited >= give_up {
                 // In a block the transaction has failed, and no catalog can be asked: those of the try before are told.
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
                 }
-                return Ok(Err(gave_up(step, report, tries, setting)));
+                return Ok(Err(gave_up(step, report, tries, setting, own)));
             }
-            if setting.place == Place::Block
-                && let Err(report) = self.back_to_savepoint().await?
-            {
-                return Ok(Err(report));
+            if setting.place == Place::Block {
+                if let Err(report) = self.back_to_savepoint().await? {
+                    return Ok(Err(report));
+                }
+                if let Some(report) = self.stands_in_the_way(step, tries, setting).await? {
+                    return Ok(Err(report));
+                }
             }
             let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
             // At once too, so that whoever held it briefly is known as well.
@@ -262,7 +284,8 @@ impl Session {
                 told = Instant::now();
                 self.relay.notice(&waiting(step, tries, started)).await?;
             }
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), setting.place).await? {
+            let pause = Duration::from_millis(lock.pause_ms).min(give_up.saturating_sub(started.elapsed()));
+            if let Err(report) = self.pause(pause, setting.place).await? {
                 return Ok(Err(report));
             }
             patient &= !impatient;
@@ -294,9 +317,11 @@ impl Session {
         step: &Step,
         then: &[String],
         setting: Setting<'_>,
-        patience_ms: Option<u64>,
+        (patience_ms, left): (Option<u64>, Duration),
     ) -> Outcome<Done> {
-        let timeout = Ask::set_local("lock_timeout", &format!("{}ms", setting.policy.lock.timeout_ms));
+        let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
+        let timeout = Ask::set_local("lock_timeout", &format!("{timeout_ms}ms"));
+        let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(Ask::new);
         let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
@@ -389,8 +414,8 @@ impl Session {
     /// Its lock lets readers and writers through, so that it may take its time.
     async fn long(&mut self, step: &Step, then: &[String]) -> Outcome<Done> {
         let mut asks = vec![
-            Ask::set_local("statement_timeout", "0"),
-            Ask::set_local("lock_timeout", "0"),
+            Ask::set_local("statement_timeout", &self.limits.left_ms().to_string()),
+            Ask::set_local("lock_timeout", &self.limits.lock_ms().to_string()),
             Ask::new(&step.sql),
         ];
         asks.extend(then.iter().map(Ask::new));
@@ -417,9 +442,13 @@ impl Session {
             return Ok(Err(report));
         }
         loop {
+            if let Some(report) = self.limits.exceeded() {
+                return Ok(Err(report));
+            }
             tries.count += 1;
+            let limit_ms = self.limits.left_ms();
             let report = match self
-                .without_timeouts(&step.sql, self.progress(&step.label, &waits))
+                .without_timeouts(&step.sql, limit_ms, self.progress(&step.label, &waits))
                 .await?
             {
                 Ok(answer) => match self.left_behind(step, setting).await? {
@@ -470,7 +499,8 @@ impl Session {
 
     /// lock_timeout would cover every internal wait of a concurrent build and leave an INVALID index behind; such a
     /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
-    async fn without_timeouts(&mut self, sql: &str, hears: Hears<'_>) -> Outcome<Answer> {
+    /// `limit_ms` is what is left of the time that the client allows the whole; 0: no end.
+    async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Outcome<Answer> {
         let query = "SELECT name, setting, source = 'session' FROM pg_catalog.pg_settings \
              WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout') AND setting <> '0'";
         let before = match self
@@ -487,7 +517,10 @@ impl Session {
             let [Some(name), Some(value), session] = row.as_slice() else {
                 continue;
             };
-            set.push(Ask::set_session(name, "0"));
+            set.push(match name.as_str() {
+                "statement_timeout" => Ask::set_session(name, &limit_ms.to_string()),
+                _ => Ask::set_session(name, "0"),
+            });
             put_back.push(if session.as_deref() == Some("t") {
                 Ask::set_session(name, value)
             } else {
@@ -523,7 +556,10 @@ impl Session {
             other => return Ok(other),
         }
         if !cleanup.brief {
-            return Ok(self.without_timeouts(&cleanup.sql, Hears::Nothing).await?.map(|_| true));
+            return Ok(self
+                .without_timeouts(&cleanup.sql, 0, Hears::Nothing)
+                .await?
+                .map(|_| true));
         }
         let lock = &setting.policy.lock;
         let started = Instant::now();
@@ -545,15 +581,44 @@ impl Session {
         }
     }
 
+    /// The same without waiting for anybody: a plain DROP INDEX in a few short tries, for which an old snapshot is no obstacle.
+    async fn clean_up_soon(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Outcome<bool> {
+        if setting.place != Place::Alone {
+            return Ok(Ok(false));
+        }
+        match self.is_true(&cleanup.when, setting.place).await? {
+            Ok(true) => {}
+            other => return Ok(other),
+        }
+        let lock = &setting.policy.lock;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let asks = [
+                Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
+                Ask::set_local("statement_timeout", "0"),
+                Ask::new(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
+            ];
+            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+                Ok(_) => return Ok(Ok(true)),
+                Err(report) if !is_lock_trouble(&report) || tries >= CLEANUP_TRIES => return Ok(Err(report)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await,
+            }
+        }
+    }
+
     // --- waiting --------------------------------------------------------------------------------------------------
 
-    /// As [`Session::pause`], where a cancel request may come to another process, which knows nothing of this session and only passes it
-    /// on: an idle server process would ignore it, one that sleeps ends its sleep.
-    async fn pause_on_server(&mut self, pause: Duration) -> Outcome<()> {
+    /// Waits on the server, so that whatever ends a statement there ends the wait: pg_cancel_backend, pg_terminate_backend, a cancel
+    /// request that came by another process. An idle server process would ignore the first. A client that went away ends the
+    /// session.
+    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
         let until = Instant::now() + pause;
         loop {
             if self.cancel.take() {
-                return Ok(Err(cancelled()));
+                // The request itself is still on its way to the server: it is met here, not by the client's next statement.
+                let met = self.sleep_on_server(CANCEL_TIME, place).await?;
+                return Ok(Err(met.err().unwrap_or_else(cancelled)));
             }
             if *self.shared.stop.subscribe().borrow() == Stop::Now {
                 return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
@@ -561,26 +626,25 @@ impl Session {
             if self.relay.client_gone() {
                 return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
             }
-            let left = until.saturating_duration_since(Instant::now()).min(SLEEP_MAX);
+            if let Some(report) = self.limits.exceeded() {
+                return Ok(Err(report));
+            }
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(Ok(()));
             }
-            let asks = [
-                Ask::set_local("statement_timeout", "0"),
-                Ask::new(format!("SELECT pg_catalog.pg_sleep({})", left.as_secs_f64())),
-            ];
-            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await? {
+            let left = left.min(SLEEP_MAX).min(self.limits.left());
+            let slept = self.sleep_on_server(left, place).await?;
+            if let Err(report) = slept {
+                self.cancel.clear();
                 return Ok(Err(report));
             }
         }
     }
 
-    /// Waits, listening to both sides: a cancel request or the end of the proxy ends it, and a client that went away ends
-    /// the session.
-    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
-        if self.shared.has_successors && place == Place::Alone {
-            return self.pause_on_server(pause).await;
-        }
+    /// The same without a statement, whose snapshot every concurrent build would wait for up to the end of the client's transaction. A
+    /// cancel request is heard, pg_cancel_backend is not.
+    pub(super) async fn pause_without_snapshot(&mut self, pause: Duration) -> Outcome<()> {
         let until = tokio::time::Instant::now() + pause;
         let mut stop = self.shared.stop.subscribe();
         loop {
@@ -611,6 +675,131 @@ impl Session {
             self.relay.tell(&frame).await?;
         }
     }
+
+    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Outcome<()> {
+        let mut asks = Vec::with_capacity(4);
+        if place != Place::Alone {
+            asks.push(Ask::stash("statement_timeout"));
+        }
+        asks.push(Ask::set_local("statement_timeout", "0"));
+        asks.push(Ask::new(format!("SELECT pg_catalog.pg_sleep({})", time.as_secs_f64())));
+        if place != Place::Alone {
+            asks.push(Ask::restore("statement_timeout"));
+        }
+        let slept = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
+        Ok(slept.map(|_| ()))
+    }
+
+    // --- what the client itself allows --------------------------------------------------------------------------------
+
+    /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
+    /// done in its name, as they bound its statement on the server. What stands in the server's configuration is everybody's.
+    pub(super) async fn ask_limits(&mut self, begun: Instant, closing: Closing) -> Outcome<()> {
+        let query = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s WHERE s.name IN ('lock_timeout', 'statement_timeout') \
+             AND s.setting <> '0' AND s.source NOT IN ('default', 'configuration file', 'command line', 'environment variable')";
+        let answers = match self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await? {
+            Ok(answers) => answers,
+            Err(report) => return Ok(Err(report)),
+        };
+        self.limits = Limits::default();
+        for row in answers.into_iter().flat_map(|answer| answer.rows) {
+            let [Some(name), Some(value)] = row.as_slice() else {
+                continue;
+            };
+            let time = Duration::from_millis(value.parse().unwrap_or_default());
+            match name.as_str() {
+                "lock_timeout" => self.limits.lock = Some(time),
+                _ => self.limits.until = Some(begun + time),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    // --- circles --------------------------------------------------------------------------------------------------------
+
+    /// Between two tries nobody sees this transaction wait, so that the server's deadlock detector is blind: whether those that it waits
+    /// for wait for it in turn is asked here. Others who wait for its locks are not kept for long either.
+    async fn stands_in_the_way(
+        &mut self,
+        step: &Step,
+        tries: &Tries,
+        setting: Setting<'_>,
+    ) -> Result<Option<Report>, Broken> {
+        let asked = [Ask::new(blockers::circle(&step.relation, step.lock))];
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        let row = answers
+            .ok()
+            .and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
+        let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
+            return Ok(None);
+        };
+        let (wants, waits_for) = match wants.as_deref() {
+            Some(table) => (table, format!("{table}, which this transaction holds")),
+            None => ("what it waits for", "the end of this transaction".to_string()),
+        };
+        let needs = needs.as_deref().unwrap_or(&step.relation);
+        if in_circle.as_deref() == Some("t") {
+            let report = Report::error(
+                "40P01",
+                &format!(
+                    "lockkeeper: deadlock detected: {waiter} holds a lock on {needs} that this statement needs, and waits for {waits_for}; \
+                     this one gives way"
+                ),
+            );
+            let order = format!(
+                "Take the locks in the order in which the application does, {needs} before {wants}: put the statements about {needs} first, or \
+                 each table's change into a transaction of its own. ROLLBACK, then try again."
+            );
+            return Ok(Some(report.hint(&order)));
+        }
+        let patience = patience_ms.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or(1_000);
+        if tries.waited < Duration::from_millis(patience) {
+            return Ok(None);
+        }
+        let report = Report::error("55P03", "");
+        let mut report = gave_up(step, report, tries, setting, None);
+        report.append(
+            b'D',
+            &format!("lockkeeper: {waiter} waits for {waits_for}, and is not kept waiting for longer."),
+        );
+        Ok(Some(report))
+    }
+}
+
+/// How long the client lets a statement take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    /// For a lock.
+    lock: Option<Duration>,
+    /// For the whole.
+    until: Option<Instant>,
+}
+
+impl Limits {
+    pub fn without_end(&mut self) {
+        self.until = None;
+    }
+
+    /// As the server says it.
+    pub fn exceeded(&self) -> Option<Report> {
+        self.until
+            .is_some_and(|until| Instant::now() >= until)
+            .then(|| Report::error("57014", "canceling statement due to statement timeout"))
+    }
+
+    fn left(&self) -> Duration {
+        self.until
+            .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// For statement_timeout, where 0 is no end.
+    fn left_ms(&self) -> u128 {
+        self.until.map_or(0, |_| self.left().as_millis().max(1))
+    }
+
+    fn lock_ms(&self) -> u128 {
+        self.lock.map_or(0, |lock| lock.as_millis())
+    }
 }
 
 /// What a step gave.
@@ -640,22 +829,38 @@ fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {
     )
 }
 
-fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>) -> Report {
+/// `own`: it was the client's lock_timeout that ended the tries.
+fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>, own: Option<Duration>) -> Report {
     let held = held_by(&tries.blockers);
+    let nothing = match setting.place {
+        Place::Alone => "nothing was changed, try again when it is free",
+        _ => "the transaction has failed, try it again when it is free",
+    };
+    let within = match own {
+        Some(own) => format!("the session's lock_timeout of {} ms", own.as_millis()),
+        None => format!("{:.0} s", tries.waited.as_secs_f64()),
+    };
     report.set(
         b'M',
         &format!(
-            "lockkeeper: could not get {} on {} in {} tries of {} ms within {:.0} s{held}; nothing was changed, try again when it is free",
+            "lockkeeper: could not get {} on {} in {} tries of {} ms within {within}{held}; {nothing}",
             step.lock.name(),
             step.relation,
             tries.count,
             setting.policy.lock.timeout_ms,
-            tries.waited.as_secs_f64()
         ),
     );
+    let raise = match (own, setting.place) {
+        (Some(_), _) => "raise the session's lock_timeout",
+        (None, Place::Alone) => "raise give_up_after_s under [lock] in the policy",
+        (None, Place::Block) => "raise give_up_in_transaction_s under [lock] in the policy",
+        (None, Place::Pipeline) => {
+            "send the statement behind a BEGIN or alone, where more than one try is made, or raise timeout_ms under [lock] in the policy"
+        }
+    };
     report.append(
         b'H',
-        "End the transaction that holds the lock (pg_terminate_backend), or raise give_up_after_s or timeout_ms under [lock] in the policy.",
+        &format!("End the transaction that holds the lock (pg_terminate_backend), or {raise}."),
     );
     report
 }

@@ -39,14 +39,11 @@ async fn values(client: &Client, sql: &str) -> Result<Vec<String>, String> {
 }
 
 async fn rows(client: &Client, id: Option<i64>) -> Result<Vec<Value>, String> {
-    match values(client, jobs::COMMENT_QUERY).await?.first() {
-        None => return Err("there is no table lockkeeper.job in the control connection's database".into()),
-        Some(version) if !jobs::is_current(version) => {
-            return Err(format!("lockkeeper.job is of another version (\"{version}\")"));
-        }
-        Some(_) => {}
+    let table = values(client, jobs::TRUST).await?;
+    if let Some(why) = jobs::out_of_use(table.first().map(String::as_str), "the control connection's database") {
+        return Err(why);
     }
-    let rows = values(client, &jobs::listing(id, id.is_some())).await?;
+    let rows = values(client, &jobs::listing(id, id.is_some()).guarded()).await?;
     rows.iter()
         .map(|row| {
             serde_json::from_str(row).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
@@ -102,7 +99,7 @@ pub(super) async fn steer(
         Steer::Resume if state == "running" => return Err(format!("job {id} is running already")),
         Steer::Resume => return resume(shared, config, id, job).await,
     };
-    match values(client, &sql).await?.first() {
+    match values(client, &sql.guarded()).await?.first() {
         Some(rows) => Ok(format!("job {id} is {done}; {rows} rows are done")),
         None => Err(format!("job {id} is {state}, it cannot be {done}")),
     }

@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -17,10 +18,41 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub sql: String,
+    /// In its place the text as bytes, where it is the client's own in its encoding.
+    pub raw: Bytes,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
     pub delivers: Option<Deliver>,
+    /// It reads or writes `lockkeeper.job`: whether that can be trusted is asked first, in the same transaction.
+    pub of_jobs: bool,
+}
+
+impl From<JobSql> for Ask {
+    fn from(sql: JobSql) -> Ask {
+        (&sql).into()
+    }
+}
+
+impl From<&JobSql> for Ask {
+    fn from(sql: &JobSql) -> Ask {
+        Ask {
+            of_jobs: true,
+            ..Ask::new(sql.text())
+        }
+    }
+}
+
+impl From<&str> for Ask {
+    fn from(sql: &str) -> Ask {
+        Ask::new(sql)
+    }
+}
+
+impl From<&String> for Ask {
+    fn from(sql: &String) -> Ask {
+        Ask::new(sql)
+    }
 }
 
 /// The rows of a statement are the client's: kept as they came, less our own columns at their end.
@@ -87,6 +119,8 @@ pub struct Answer {
     pub frames: BytesMut,
     /// How many DataRows these are.
     pub delivered: u64,
+    /// SQLSTATEs of the notices that came with it, where the client does not hear them.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -128,6 +162,32 @@ impl Relay {
         closing: Closing,
         hears: Hears<'_>,
     ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        if !asks.iter().any(|ask| ask.of_jobs) {
+            return self.ask_all(asks, closing, hears).await;
+        }
+        let guards = jobs::guards().map(Ask::new);
+        let restore = self.status != b'I' || closing == Closing::Flush;
+        let restore = restore.then(|| Ask::new(jobs::UNGUARD));
+        let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
+        let answers = self.ask_all(&guarded, closing, hears).await?;
+        Ok(match answers {
+            Ok(answers) => Ok(answers.into_iter().skip(guards.len()).take(asks.len()).collect()),
+            Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
+                Some(why) => Report::error(
+                    "55000",
+                    &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
+                ),
+                None => report,
+            }),
+        })
+    }
+
+    async fn ask_all(
+        &mut self,
+        asks: &[Ask],
+        closing: Closing,
+        hears: Hears<'_>,
+    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
         debug_assert!(self.responses.quiescent());
         if self.responses.skipping() {
             // The server would not answer before the client's Sync.
@@ -138,11 +198,22 @@ impl Relay {
         }
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
+        if std::mem::take(&mut self.ends_unnamed) {
+            // As the client's simple query would have done: its last unnamed portal keeps relations open (55006).
+            wire::put_close(&mut out, b'P', "");
+            wire::put_close(&mut out, b'S', "");
+            b"CC".iter().for_each(|tag| owed.sent(*tag));
+        }
         for ask in asks {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
-            wire::put_parse(&mut out, self.reserved.as_bytes(), ask.sql.as_bytes(), &ask.types);
+            let text = if ask.raw.is_empty() {
+                ask.sql.as_bytes()
+            } else {
+                &ask.raw
+            };
+            wire::put_parse(&mut out, self.reserved.as_bytes(), text, &ask.types);
             let name = self.reserved.as_bytes();
             let delivers = ask.delivers.as_ref();
             let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);
@@ -161,8 +232,14 @@ impl Relay {
         self.send(&out).await;
         let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
         let answered = self.collect(&mut owed, hears, &cuts).await?;
-        if answered.is_err() {
-            self.after_error(closing).await?;
+        match &answered {
+            Err(_) => self.after_error(closing).await?,
+            // Whoever asked may then look for each answer in its place.
+            Ok(answers) if answers.len() != asks.len() => {
+                let what = format!("the server gave {} results to {} statements", answers.len(), asks.len());
+                return Err(Broken::Protocol(what));
+            }
+            Ok(_) => {}
         }
         Ok(answered)
     }
@@ -184,7 +261,18 @@ impl Relay {
         Ok(answered)
     }
 
-    /// Ends an extended-query group that the client left without a Sync, as its simple query does.
+    /// An empty simple query: to the transaction of an extended-query group without Sync it does what the client's own query, which
+    /// we have carried out in its place, would have done. Before PostgreSQL 18 that ends it.
+    pub async fn ask_as_query(&mut self) -> Result<Result<(), Report>, Broken> {
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        wire::put_query(&mut out, b"");
+        owed.sent(b'Q');
+        self.send(&out).await;
+        Ok(self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ()))
+    }
+
+    /// Ends an extended-query group that the client left without a Sync.
     pub async fn end_group(&mut self) -> Result<(), Broken> {
         self.responses.sent(b'S');
         let mut out = BytesMut::new();
@@ -193,7 +281,11 @@ impl Relay {
         self.swallow_ready = true;
         let settled = self.settle().await;
         self.swallow_ready = false;
-        settled
+        settled?;
+        match self.unclosed {
+            true => self.close_reserved().await,
+            false => Ok(()),
+        }
     }
 
     fn end(&self, out: &mut BytesMut, owed: &mut Responses, closing: Closing) {
@@ -299,7 +391,9 @@ impl Relay {
                     error.get_or_insert(report);
                 }
                 b'Z' => self.ready(&frame),
-                b'N' if matches!(hears, Hears::Nothing) => {}
+                b'N' if matches!(hears, Hears::Nothing) => {
+                    current.warnings.push(Report::of_frame(&frame).sqlstate().to_string());
+                }
                 b'N' | b'A' => self.tell(&frame).await?,
                 b'S' => {
                     self.reported.take_in(&frame[HEADER..]);

@@ -6,7 +6,7 @@ use super::held;
 use super::judge::{Parameters, Verdict};
 use super::relay::{Broken, Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
-use super::unread::{may_be_ddl, unparsed_report};
+use super::unread::{masked_writes, may_be_ddl, unparsed_report};
 use super::wire::{self, Report};
 use crate::plan::Place;
 use crate::plan::statement::{
@@ -26,7 +26,7 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        let uses_prepared = self.relay.held.has_statements() && may_use_prepared(parse.text);
+        let uses_prepared = self.relay.executes_what_is_known() && may_use_prepared(parse.text);
         if self.relay.watch {
             if let Err(report) = self.look_around(parse.text).await? {
                 return self.refuse_extended(len, report).await;
@@ -73,7 +73,9 @@ impl Session {
                     self.refuse_extended(len, report).await
                 }
                 None => {
-                    let held = may_be_ddl(parse.text).then(|| held(held::Kind::Unreadable));
+                    let counts = matches!(unreadable, Unreadable::Encoding | Unreadable::Name(_))
+                        && !masked_writes(parse.text, self.relay.reading().conforming).is_empty();
+                    let held = (counts || may_be_ddl(parse.text)).then(|| held(held::Kind::Unreadable));
                     self.parse_as(len, parse.name, held).await
                 }
             },
@@ -271,6 +273,7 @@ impl Session {
                 self.relay.pass_frame(len);
                 self.observe(entry).await
             }
+            held::Kind::Unreadable if !may_be_ddl(&portal.statement.text) => self.execute_unread(len, portal).await,
             held::Kind::Unreadable => {
                 let unreadable = self.read(&portal.statement.text).await.err().unwrap_or_else(|| {
                     Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into())
@@ -300,6 +303,30 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What changes rows, in another encoding than UTF-8.
+    async fn execute_unread(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
+        let parameters = Parameters {
+            types: portal.statement.types.clone(),
+            values: wire::bind_parameters(&portal.bind)
+                .map(|values| portal.bind.slice_ref(values))
+                .unwrap_or_default(),
+            ..Parameters::default()
+        };
+        // A Sync of ours would end the portal.
+        let place = match self.relay.place() {
+            Place::Alone => Place::Pipeline,
+            place => place,
+        };
+        if let Some(report) = self
+            .refusal_of_writes(&portal.statement.text, &parameters, place)
+            .await?
+        {
+            return self.refuse_extended(len, report).await;
+        }
+        self.relay.pass_frame(len);
+        Ok(())
     }
 
     pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {

@@ -1,7 +1,7 @@
 //! Rows of `lockkeeper.job` as the session meets them: found again, begun, taken over from a session that has died, answered.
 //!
-//! The SQL is [`crate::plan::jobs`]'s. A job is begun or taken over under its advisory lock, which the server lets go when the
-//! session ends, however it ends.
+//! The SQL is [`crate::plan::jobs`]'s. A job is begun or taken over under an advisory lock of that run, which the server lets go
+//! when the session ends, however it ends.
 
 use super::batches::{Course, settings};
 use super::conduct::{Outcome, Setting};
@@ -134,23 +134,43 @@ impl Session {
         };
         let answer = match self
             .relay
-            .ask(&[Ask::new(new.sql())], Closing::Sync, Hears::Nothing)
+            .ask(&[new.sql().into()], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(answers) => answers.into_iter().next().unwrap_or_default(),
             Err(report) => return Ok(Err(report)),
         };
         match answer.rows.first().map(Vec::as_slice) {
-            Some([Some(id), Some(locked)]) if locked == "t" => {
+            Some([Some(id), Some(locked), Some(key)]) if locked == "t" => {
                 course.job = id.parse().ok();
+                self.keep_key(course.job, key);
                 Ok(Ok(Begun::At(Box::new(course))))
             }
-            // Only somebody who takes such locks on purpose can have been first.
             _ => Ok(Err(Report::error(
-                "55P03",
-                "lockkeeper: the advisory lock of a new job is held by another session",
+                "XX000",
+                "lockkeeper: a new job answered without its lock",
             ))),
         }
+    }
+
+    /// Until [`Session::unlock_job`].
+    fn keep_key(&mut self, id: Option<i64>, key: &str) {
+        if let (Some(id), Ok(key)) = (id, key.parse()) {
+            self.job_keys.insert(id, key);
+        }
+    }
+
+    /// Ends the run in the server's eyes; nothing where this session has none of that job.
+    pub(super) fn unlock_job(&mut self, id: i64) -> Option<Ask> {
+        self.job_keys.remove(&id).map(|key| Ask::new(jobs::unlock(key)))
+    }
+
+    pub(super) async fn let_go_job(&mut self, id: i64) -> Outcome<()> {
+        let Some(unlock) = self.unlock_job(id) else {
+            return Ok(Ok(()));
+        };
+        let unlocked = self.relay.ask(&[unlock], Closing::Sync, Hears::Nothing).await?;
+        Ok(unlocked.map(|_| ()))
     }
 
     /// None: the table is empty.
@@ -177,7 +197,7 @@ impl Session {
         }
         let taken = self.take_up(id, batches, setting).await?;
         if !matches!(taken, Ok(Taken::At(_)))
-            && let Err(report) = self.value(&jobs::unlock(id)).await?
+            && let Err(report) = self.let_go_job(id).await?
         {
             return Ok(Err(report));
         }
@@ -189,12 +209,14 @@ impl Session {
         let mut told: Option<Instant> = None;
         loop {
             match self.value(&jobs::lock(id)).await? {
-                Ok(Some(locked)) if locked == "t" => return Ok(Ok(())),
-                Ok(_) => {}
+                Ok(Some(busy)) if busy == "busy" => {}
+                Ok(key) => {
+                    self.keep_key(Some(id), &key.unwrap_or_default());
+                    return Ok(Ok(()));
+                }
                 Err(report) => return Ok(Err(report)),
             }
-            let runner = format!("SELECT backend_pid FROM lockkeeper.job WHERE id = {id}");
-            let runner = self.value(&runner).await?.ok().flatten().unwrap_or_default();
+            let runner = self.value(&jobs::runner(id)).await?.ok().flatten().unwrap_or_default();
             if started.elapsed().as_millis() as u64 >= setting.policy.lock.give_up_after_ms {
                 let message = format!(
                     "lockkeeper: the same statement is being run as job {id} by the server process {runner}; nothing was done here"
@@ -331,7 +353,7 @@ impl Session {
         let Err(why) = &batches.repeatable else {
             return Ok(Ok(()));
         };
-        let asked = [Ask::new(jobs::find_unanswered(identity))];
+        let asked = [jobs::find_unanswered(identity).into()];
         let answer = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers.into_iter().next().unwrap_or_default(),
             Err(report) => return Ok(Err(report)),
@@ -365,10 +387,8 @@ impl Session {
         }
         self.relay.watch_client().await;
         for id in std::mem::take(&mut self.unanswered) {
-            let mut asks = vec![Ask::new(jobs::unlock(id))];
-            if !self.relay.client_gone() {
-                asks.insert(0, Ask::new(jobs::answered(id)));
-            }
+            let answered = (!self.relay.client_gone()).then(|| jobs::answered(id).into());
+            let asks: Vec<Ask> = answered.into_iter().chain(self.unlock_job(id)).collect();
             if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 tracing::warn!(
                     session = self.who.session,
@@ -383,7 +403,7 @@ impl Session {
 
     /// The ID of an unfinished job for that statement, if the role can keep jobs.
     pub(super) async fn open_job(&mut self, identity: &str, closing: Closing) -> Outcome<Option<i64>> {
-        let asked = [Ask::new(jobs::find(identity))];
+        let asked = [jobs::find(identity).into()];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
         Ok(answers.map(|answers| answers.first().and_then(Answer::value)?.parse().ok()))
     }
@@ -488,9 +508,13 @@ impl Session {
             Err(error) => return wrong("XX000", error, ""),
         };
         if matches!(job.state.as_str(), "done" | "cancelled") {
+            let rows = match job.kind.as_str() {
+                "deferred" => String::new(),
+                _ => format!(": {} rows", job.rows_done),
+            };
             return wrong(
                 "55000",
-                format!("job {id} is {}: {} rows", job.state, job.rows_done),
+                format!("job {id} is {}{rows}", job.state),
                 "Send its statement itself if it is to be done once more.",
             );
         }
@@ -511,10 +535,21 @@ impl Session {
                 "",
             );
         };
-        let facts = match self.facts(statement, Closing::Sync).await? {
+        let mut facts = match self.facts(statement, Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };
+        let parameters = Parameters {
+            types: types.into(),
+            values: values.into(),
+            ..Parameters::default()
+        };
+        if kind == Kind::Write {
+            match self.surroundings(statement, &facts, Place::Alone, &parameters).await? {
+                Ok(found) => facts.surroundings = found,
+                Err(report) => return Ok(Err(report)),
+            }
+        }
         let Some(relation) = facts.target(statement).filter(|relation| relation.oid == job.relation) else {
             let path = job.settings.get("search_path").cloned().unwrap_or_default();
             return wrong(
@@ -532,11 +567,6 @@ impl Session {
                     "Its rows up to the last key stay as they are.",
                 );
             }
-        };
-        let parameters = Parameters {
-            types: types.into(),
-            values: values.into(),
-            ..Parameters::default()
         };
         let identity = jobs::identity(
             &batches.statement,
@@ -568,37 +598,38 @@ impl Session {
         Report::error("0A000", &message)
     }
 
-    /// Two sessions that do it at once do it one after the other.
+    /// Of two sessions that do it at once the second waits for the first, and finds it done.
     async fn create_job_table(&mut self) -> Outcome<()> {
-        let begin = [
-            Ask::new("BEGIN"),
-            Ask::set_local("lock_timeout", "10s"),
-            Ask::new(jobs::creation_lock()),
-            Ask::new(jobs::COMMENT_QUERY),
-        ];
-        let created = match self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => match answers.last().and_then(Answer::value) {
-                Some(comment) if jobs::is_current(comment) => Ok(()),
-                Some(comment) => Err(Report::error(
-                    "55000",
-                    &format!("lockkeeper: lockkeeper.job is of another version (\"{comment}\")"),
-                )),
-                None => {
-                    let asks: Vec<Ask> = jobs::create_statements().into_iter().map(Ask::new).collect();
-                    let made = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
-                    made.map(|_| ())
-                }
-            },
-            Err(report) => Err(report),
-        };
+        let mut asks = vec![Ask::new("BEGIN"), Ask::set_local("lock_timeout", "10s")];
+        asks.extend(jobs::create_statements().into_iter().map(Ask::new));
+        let created = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
         let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Nothing).await?;
-        Ok(created.and(ended.map(|_| ())))
+        match created {
+            Ok(_) => Ok(ended.map(|_| ())),
+            Err(report) if jobs::was_first(&report.sqlstate()) => self.job_table_is_there().await,
+            Err(report) => Ok(Err(report)),
+        }
+    }
+
+    /// Another session has made it.
+    pub(super) async fn job_table_is_there(&mut self) -> Outcome<()> {
+        Ok(match self.value(jobs::COMMENT_QUERY).await? {
+            Ok(Some(comment)) if jobs::is_current(&comment) => Ok(()),
+            Ok(comment) => Err(Report::error(
+                "55000",
+                &format!(
+                    "lockkeeper: lockkeeper.job is of another version (\"{}\")",
+                    comment.unwrap_or_default()
+                ),
+            )),
+            Err(report) => Err(report),
+        })
     }
 
     /// The only column of the only row of a query of ours.
-    pub(super) async fn value(&mut self, sql: &str) -> Outcome<Option<String>> {
-        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+    pub(super) async fn value(&mut self, sql: impl Into<Ask>) -> Outcome<Option<String>> {
+        let answers = self.relay.ask(&[sql.into()], Closing::Sync, Hears::Nothing).await?;
         Ok(answers.map(|answers| answers.first().and_then(Answer::value).map(str::to_owned)))
     }
 }

@@ -68,6 +68,43 @@ impl Entry {
         &mut self.event.steps[n]
     }
 
+    /// An event about one of its steps. What the first line has told of the whole plan is not told again with each of them: of many
+    /// partitions that would be as much again for every one.
+    fn moment(&self, phase: Phase, step: StepRecord) -> Event {
+        let whole = &self.event;
+        Event {
+            time: SystemTime::now(),
+            phase,
+            id: whole.id.clone(),
+            session: whole.session,
+            backend_pid: whole.backend_pid,
+            user: whole.user.clone(),
+            database: whole.database.clone(),
+            application_name: whole.application_name.clone(),
+            client: whole.client.clone(),
+            policy: whole.policy.clone(),
+            statement: whole.statement.clone(),
+            parameters: Vec::new(),
+            relations: Vec::new(),
+            action: whole.action.clone(),
+            findings: Vec::new(),
+            why: Vec::new(),
+            steps: vec![step],
+            outcome: String::new(),
+            sqlstate: None,
+            error: None,
+            detail: None,
+            hint: None,
+            rows: None,
+            duration_ms: 0.0,
+            lock_tries: 0,
+            lock_wait_ms: 0.0,
+            rollback_plan: Vec::new(),
+            contract: None,
+            after: None,
+        }
+    }
+
     pub fn done(mut self, tag: &str) -> Event {
         self.event.outcome = "done".into();
         self.event.rows = rows_of_tag(tag);
@@ -82,6 +119,12 @@ impl Entry {
     /// The session ended before the statement did.
     pub fn disconnected(mut self, broken: &Broken) -> Event {
         disconnect(&mut self.event, broken);
+        self.finish()
+    }
+
+    /// It goes on, and its answer is not looked at.
+    pub fn forwarded_unseen(mut self) -> Event {
+        self.event.outcome = "warned".into();
         self.finish()
     }
 
@@ -264,28 +307,24 @@ impl Session {
 
     /// One event for a step that has ended, whichever way.
     pub(super) async fn record_step(&mut self, entry: &Entry, n: usize) {
-        let mut event = entry.event.clone();
-        event.phase = Phase::Step;
-        event.time = SystemTime::now();
-        event.steps = vec![entry.event.steps[n].clone()];
-        event.outcome.clone_from(&entry.event.steps[n].outcome);
-        event.duration_ms = entry.event.steps[n].duration_ms;
-        event.lock_tries = entry.event.steps[n].lock_tries;
-        event.lock_wait_ms = entry.event.steps[n].lock_wait_ms;
+        let step = &entry.event.steps[n];
+        let mut event = entry.moment(Phase::Step, step.clone());
+        event.outcome.clone_from(&step.outcome);
+        event.duration_ms = step.duration_ms;
+        event.lock_tries = step.lock_tries;
+        event.lock_wait_ms = step.lock_wait_ms;
         self.record(event).await;
     }
 
     /// A step waits for a lock that these hold.
     pub(super) async fn record_waiting(&mut self, entry: &Entry, n: usize, waited: Duration, blockers: &[Blocker]) {
-        let mut event = entry.event.clone();
-        event.phase = Phase::Waiting;
-        event.time = SystemTime::now();
-        let mut step = event.steps.swap_remove(n);
+        let mut step = entry.event.steps[n].clone();
         step.outcome = String::new();
         step.lock_wait_ms = waited.as_secs_f64() * 1e3;
         step.blockers = blockers.to_vec();
-        event.lock_wait_ms = step.lock_wait_ms;
-        event.steps = vec![step];
+        let waited_ms = step.lock_wait_ms;
+        let mut event = entry.moment(Phase::Waiting, step);
+        event.lock_wait_ms = waited_ms;
         self.record(event).await;
     }
 

@@ -1,6 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
-use super::conduct::Setting;
+use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
 use super::journal::Entry;
@@ -8,21 +8,36 @@ use super::relay::{Broken, Reading};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
+use crate::plan::body;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
-use crate::plan::jobs;
 use crate::plan::mixed;
-use crate::plan::outbox::Deferral;
-use crate::plan::policy::Policy;
+use crate::plan::outbox::{Deferral, exchange};
+use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::rules;
-use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, misread_name, read};
 use crate::plan::tool::Tool;
+use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
+use crate::plan::{jobs, outbox};
 use bytes::Bytes;
+use pg_query::NodeEnum;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::Semaphore;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
+
+/// Long texts that are judged at the same time have so many bytes in all sessions together, since a tree takes many times its text.
+/// The next waits; short ones never do.
+const JUDGED_BYTES_MAX: usize = 24 << 20;
+const JUDGED_UNIT: usize = 1 << 10;
+static JUDGED: Semaphore = Semaphore::const_new(JUDGED_BYTES_MAX / JUDGED_UNIT);
+
+/// SQL-level PREPARE of statements that change rows, by session.
+const PREPARED_WRITES_MAX: usize = 1_000;
 
 /// A parameterised UPDATE that is expected to touch so many times less than `rows_max` is not asked about again for a while.
 const FAR_BELOW: f64 = 10.0;
@@ -73,11 +88,22 @@ impl Session {
         let statements = if text.len() <= PARSE_INLINE_MAX {
             read(text, conforming)
         } else {
+            self.judging = None;
+            let share = (text.len() / JUDGED_UNIT + 1).min(JUDGED_BYTES_MAX / JUDGED_UNIT);
+            self.judging = JUDGED.acquire_many(share as u32).await.ok();
             let text = text.to_vec();
             tokio::task::spawn_blocking(move || read(&text, conforming))
                 .await
                 .unwrap_or(Err(Unreadable::TooLarge))
         }?;
+        let server = self.relay.reported.server_encoding.as_str();
+        if let Some(name) = statements
+            .iter()
+            .find_map(|statement| misread_name(&statement.sql, server))
+        {
+            return Err(Unreadable::Name(name));
+        }
+        let statements = self.with_what_they_execute(statements);
         if self.relay.encoding() == Encoding::Utf8 {
             return Ok(statements);
         }
@@ -88,6 +114,48 @@ impl Session {
             true => Err(Unreadable::Encoding),
             false => Ok(statements),
         }
+    }
+
+    /// An EXECUTE is judged as what was prepared, where that changes rows. Whether the server took a PREPARE or a DEALLOCATE is not
+    /// waited for: a name that is remembered in vain costs a question.
+    fn with_what_they_execute(&mut self, mut statements: Vec<Statement>) -> Vec<Statement> {
+        for statement in &mut statements {
+            if let NodeEnum::PrepareStmt(prepare) = &statement.node {
+                let known = &mut self.relay.prepared_writes;
+                if mixed::changed(&statement.node).is_some() && known.len() < PREPARED_WRITES_MAX {
+                    known.insert(prepare.name.clone(), statement.node.clone());
+                }
+                continue;
+            }
+            let Some(name) = mixed::executes(&statement.node) else {
+                continue;
+            };
+            let prepared = match self.relay.prepared_writes.get(name) {
+                Some(known) => Some(known.clone()),
+                None => self.prepared_over_the_protocol(name),
+            };
+            if let Some(prepared) = prepared {
+                statement.kind = Kind::MixedWrite;
+                mixed::put_prepared(&mut statement.node, prepared);
+            }
+        }
+        statements
+    }
+
+    fn prepared_over_the_protocol(&self, name: &str) -> Option<NodeEnum> {
+        let held = self.relay.held.statement(name.as_bytes())?;
+        let conforming = held.reading.as_ref().is_none_or(|reading| reading.conforming);
+        let [statement] = &read(&held.text, conforming).ok()?[..] else {
+            return None;
+        };
+        let query = Some(Box::new(pg_query::Node {
+            node: Some(statement.node.clone()),
+        }));
+        let prepare = NodeEnum::PrepareStmt(Box::new(pg_query::protobuf::PrepareStmt {
+            query,
+            ..Default::default()
+        }));
+        mixed::changed(&prepare).is_some().then_some(prepare)
     }
 
     /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
@@ -125,6 +193,9 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        if let Some(verdict) = self.exchange_in_one(statement, place, parameters).await? {
+            return Ok(verdict);
+        }
         let first = self
             .verdict_now(statement, place, parameters, closing, position_shift)
             .await?;
@@ -144,6 +215,8 @@ impl Session {
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
         self.raced = false;
+        self.limits = Limits::default();
+        let begun = Instant::now();
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         if matches!(statement.kind, Kind::Ddl) {
@@ -174,6 +247,12 @@ impl Session {
             Err(report) => return Ok(Verdict::Refused(report)),
         };
         facts.estimated_rows = expected;
+        if matches!(statement.node, NodeEnum::DoStmt(_)) {
+            match self.rows_within(statement, place).await? {
+                Ok(rows) => facts.rows_within = rows,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
@@ -184,10 +263,22 @@ impl Session {
                 Err(report) => return Ok(Verdict::Refused(report)),
             }
         }
+        if self.would_be_split(statement, &facts, &policy, place) {
+            match self.surroundings(statement, &facts, place, parameters).await? {
+                Ok(found) => facts.surroundings = found,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         match rules::attach_partition::question(statement, &facts, &policy) {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
             Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
             None => {}
+        }
+        if let Some(question) = rules::tried::question(statement, &facts, &policy)
+            // One that has used temporary tables cannot be prepared any more.
+            && !(place == Place::Block && facts.may_prepare)
+        {
+            facts.tried = self.tried(question, place).await?;
         }
         let looks = match statement.kind {
             Kind::Ddl => place != Place::Pipeline,
@@ -203,13 +294,30 @@ impl Session {
             .relay
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
+        facts.dropped.clone_from(&self.outbox.dropped);
         self.judged += 1;
         let entry = self.entry(statement, &facts, &parameters.values);
-        match plan::plan(statement, &facts, &policy, place) {
+        let plan = match statement.sql.len() <= PARSE_INLINE_MAX {
+            true => plan::plan(statement, &facts, &policy, place),
+            false => {
+                let (statement, policy) = (statement.clone(), Arc::clone(&policy));
+                let planned = tokio::task::spawn_blocking(move || {
+                    let plan = plan::plan(&statement, &facts, &policy, place);
+                    (plan, facts)
+                });
+                let Ok((plan, known)) = planned.await else {
+                    return Ok(Verdict::Refused(Report::error(
+                        "XX000",
+                        "lockkeeper: the statement could not be judged, and was not run",
+                    )));
+                };
+                facts = known;
+                plan
+            }
+        };
+        match plan {
             Plan::Forward { findings, notices } => {
-                for notice in &notices {
-                    self.relay.notice(notice).await?;
-                }
+                self.tell_findings(&notices).await?;
                 if findings.is_empty() && matches!(statement.kind, Kind::Ddl) {
                     self.shared.live.ledger().passed();
                 }
@@ -239,6 +347,13 @@ impl Session {
                     }
                     return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
+                if let Err(report) = self.ask_limits(begun, closing).await? {
+                    return Ok(Verdict::Refused(report));
+                }
+                // The statement_timeout counts for each batch.
+                if run.steps.iter().any(|step| matches!(step.mode, StepMode::Batches(_))) {
+                    self.limits.without_end();
+                }
                 if let Err(report) = self.announce(&entry, &policy).await? {
                     return Ok(Verdict::Refused(report));
                 }
@@ -255,12 +370,34 @@ impl Session {
                 if run.deferral.is_some() {
                     return self.defer(&run, setting, &facts.role, entry).await;
                 }
+                let dropped = exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block);
+                if dropped.is_some()
+                    && let Err(report) = self.before_drop().await?
+                {
+                    return Ok(Verdict::Refused(report));
+                }
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
+                match dropped {
+                    Some(dropped) => self.after_drop(dropped, matches!(verdict, Verdict::Done(_))),
+                    None => self.outbox.dropped.clear(),
+                }
                 self.raced =
                     matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
                 Ok(verdict)
             }
         }
+    }
+
+    /// An UPDATE or DELETE that is carried out in batches, now or after the COMMIT, if that does the same.
+    fn would_be_split(&self, statement: &Statement, facts: &Facts, policy: &Policy, place: Place) -> bool {
+        let backfill = &policy.backfill;
+        let may = match place {
+            Place::Alone => true,
+            Place::Block => backfill.in_transaction == InTransaction::Defer,
+            Place::Pipeline => false,
+        };
+        let is_large = facts.estimated_rows.is_some_and(|rows| rows > backfill.rows_max as f64);
+        may && matches!(statement.kind, Kind::Write) && (is_large || facts.open_job.is_some())
     }
 
     /// In the client's encoding the server would take this text of ours for another one.
@@ -300,6 +437,7 @@ impl Session {
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
+        self.judging = None;
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations);
         let conducted = match self.conduct(run, setting, &mut entry).await {
@@ -352,11 +490,17 @@ impl Session {
                 Target::Pinned => true,
                 // The table may have become small while a job was at work on it: then the whole question is asked.
                 Target::Small if relation.has_jobs && relation.kind == 'r' => {
-                    let asked = [Ask::new(jobs::any_of(relation.oid))];
-                    match self.relay.ask(&asked, closing, Hears::Nothing).await? {
-                        Ok(answers) => answers.first().and_then(Answer::value) != Some("t"),
-                        Err(report) => return Ok(Err(report)),
+                    let mut usable = false;
+                    for asked in [Ask::new(outbox::is_usable()), jobs::any_of(relation.oid).into()] {
+                        usable = match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
+                            Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
+                            Err(report) => return Ok(Err(report)),
+                        };
+                        if !usable {
+                            break;
+                        }
                     }
+                    !usable
                 }
                 Target::Small => true,
                 Target::Unknown => false,
@@ -527,6 +671,32 @@ impl Session {
         Ok(Ok(rows))
     }
 
+    /// What the planner expects each of a DO block's statements to change. None: it has variables of the program in it.
+    async fn rows_within(
+        &mut self,
+        block: &Statement,
+        place: Place,
+    ) -> Result<Result<Vec<Option<f64>>, Report>, Broken> {
+        let statements = body::of(&block.node).unwrap_or_default().statements;
+        let mut rows = Vec::with_capacity(statements.len());
+        for inner in &statements {
+            if !matches!(inner.kind, Kind::Write | Kind::MixedWrite) {
+                rows.push(None);
+                continue;
+            }
+            // In a pipeline a failed question would be the client's failure.
+            if place == Place::Pipeline {
+                rows.push(None);
+                continue;
+            }
+            match self.explained(inner, place, &Parameters::default()).await? {
+                Ok(json) => rows.push(json.as_deref().and_then(mixed::changed_rows)),
+                Err(report) => return Ok(Err(report)),
+            }
+        }
+        Ok(Ok(rows))
+    }
+
     /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
     async fn explained(
         &mut self,
@@ -534,7 +704,10 @@ impl Session {
         place: Place,
         parameters: &Parameters,
     ) -> Result<Result<Option<String>, Report>, Broken> {
-        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {}", statement.sql));
+        let Some(sql) = mixed::explainable(statement) else {
+            return Ok(Ok(None));
+        };
+        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
         Ok(match self.ask_harmlessly(explain, place).await? {
             Ok(answer) => Ok(answer.value().map(str::to_owned)),
             Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
@@ -554,6 +727,23 @@ impl Session {
         })
     }
 
+    /// What the actions of an ALTER TABLE would do.
+    async fn tried(&mut self, question: trial::Question, place: Place) -> Result<Option<Tried>, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(trial::ANSWER)];
+        let tried = match self.ask_all_harmlessly(asks, place).await? {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(report) => Err(report.message()),
+        };
+        if let Err(why) = &tried {
+            tracing::debug!(
+                session = self.who.session,
+                why,
+                "a statement could not be tried on an empty copy"
+            );
+        }
+        Ok(tried.ok())
+    }
+
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
     /// failure is the transaction's.
     pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
@@ -562,7 +752,7 @@ impl Session {
     }
 
     /// Several, in one transaction.
-    async fn ask_all_harmlessly(
+    pub(super) async fn ask_all_harmlessly(
         &mut self,
         asks: Vec<Ask>,
         place: Place,
@@ -585,7 +775,7 @@ impl Session {
     }
 }
 
-fn closing_at(place: Place) -> Closing {
+pub(super) fn closing_at(place: Place) -> Closing {
     match place {
         Place::Pipeline => Closing::Flush,
         _ => Closing::Sync,

@@ -25,6 +25,7 @@ mod journal;
 mod judge;
 mod login;
 mod outbox;
+mod pace;
 mod readiness;
 mod relay;
 mod responses;
@@ -36,6 +37,7 @@ mod shapes;
 mod shows;
 mod startup;
 mod stream;
+mod surroundings;
 pub(crate) mod tls;
 mod unread;
 mod verifiers;
@@ -282,8 +284,6 @@ pub(crate) struct Shared {
     acceptor: Option<Acceptor>,
     connector: Option<Connector>,
     /// None: the server authenticates clients.
-    /// Another process may listen at the same address, and get the cancel requests for sessions here.
-    has_successors: bool,
     verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
@@ -411,7 +411,6 @@ pub fn serve(
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
-        has_successors: config.reuse_port,
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         restores: Restores::default(),
@@ -469,7 +468,6 @@ impl InProcess {
             policy: Current::new(policy),
             acceptor: None,
             connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
-            has_successors: false,
             verifiers: None,
             following: AtomicUsize::new(0),
             cancels: DashMap::new(),

@@ -5,6 +5,7 @@
 //! `lockkeeper.job` are the truth; what is remembered here only tells when to look at them.
 
 pub(super) mod after_commit;
+mod exchange;
 mod prove;
 
 use super::conduct::{Outcome, Setting};
@@ -15,9 +16,10 @@ use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::Batches;
-use crate::plan::jobs::{self, Access};
+use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::outbox::behind::uses_rows;
-use crate::plan::outbox::prove::{Check, Unique};
+use crate::plan::outbox::exchange::Dropped;
+use crate::plan::outbox::prove::{Check, Index};
 use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement, read};
@@ -40,6 +42,8 @@ pub(super) struct Outbox {
     /// Prepared statements and portals that end a transaction, as far as they were met since there is something pending.
     pub ending_statements: HashMap<Vec<u8>, Vec<u8>>,
     pub ending_portals: HashMap<Vec<u8>, Vec<u8>>,
+    /// What the transaction's last statements have dropped, behind a savepoint: the next may replace it.
+    pub dropped: Vec<Dropped>,
     /// Tables whose advisory lock the session holds.
     tables: Vec<u32>,
 }
@@ -55,14 +59,21 @@ pub(super) struct Pending {
     statement: String,
     /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
     checks: Vec<Check>,
-    uniques: Vec<Unique>,
+    uniques: Vec<Index>,
     /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
     write: bool,
+    /// It removes this, which the transaction has dropped and which is there still.
+    replaces: Option<Dropped>,
 }
 
 impl Outbox {
     pub fn is_awake(&self) -> bool {
         !self.pending.is_empty() || self.look
+    }
+
+    /// Every statement is to be looked at.
+    pub fn looks_on(&self) -> bool {
+        self.is_awake() || !self.dropped.is_empty()
     }
 
     /// An UPDATE or DELETE waits.
@@ -74,7 +85,7 @@ impl Outbox {
 impl Session {
     /// The role's unfinished deferred jobs.
     pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Outcome<Vec<Waiting>> {
-        let asked = [Ask::new(outbox::waiting(ids))];
+        let asked = [outbox::waiting(ids).into()];
         let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
@@ -166,8 +177,12 @@ impl Session {
             },
             uniques: proven.into_iter().map(|(_, unique)| unique).collect(),
             write: false,
+            replaces: new.replaces.clone(),
         });
         self.relay.watch = true;
+        if let Err(report) = self.drop_others_again(new, setting).await? {
+            return Ok(Err(report));
+        }
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
         let told = format!(
             "after COMMIT, as job {id}: {} ({})",
@@ -236,7 +251,9 @@ impl Session {
             checks: Vec::new(),
             uniques: Vec::new(),
             write: true,
+            replaces: None,
         });
+        self.outbox.dropped.clear();
         self.relay.watch = true;
         self.relay
             .notice(&format!(
@@ -249,7 +266,7 @@ impl Session {
     }
 
     /// Its ID.
-    async fn insert_job(&mut self, access: &Access, sql: String, policy: &Policy) -> Outcome<i64> {
+    async fn insert_job(&mut self, access: &Access, sql: JobSql, policy: &Policy) -> Outcome<i64> {
         if *access == Access::Create
             && let Err(report) = self.create_job_table_within(policy).await?
         {
@@ -299,6 +316,7 @@ impl Session {
             checks: Vec::new(),
             uniques: Vec::new(),
             write: false,
+            replaces: None,
         };
         if setting.place == Place::Alone {
             return self.run_jobs(vec![pending], false).await;
@@ -394,7 +412,11 @@ impl Session {
                     ))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN, place).await? {
+            let paused = match place {
+                Place::Block => self.pause_without_snapshot(LOOK_AGAIN).await?,
+                _ => self.pause(LOOK_AGAIN, place).await?,
+            };
+            if let Err(report) = paused {
                 return Ok(Err(report));
             }
         }
@@ -407,29 +429,41 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
-        let begin = [
+        // Another session may have begun to make it: then the wait is for that one's end, and what it has made is found.
+        let mut asks = vec![
             Ask::set_local("lock_timeout", &limit),
-            Ask::new(jobs::creation_lock()),
-            Ask::new(jobs::COMMENT_QUERY),
+            Ask::new("SAVEPOINT lockkeeper_job"),
         ];
-        let there = match self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers.last().is_some_and(|answer| answer.value().is_some()),
-            Err(report) => return Ok(Err(report)),
+        asks.extend(jobs::create_statements().into_iter().map(Ask::new));
+        asks.push(Ask::new("RELEASE SAVEPOINT lockkeeper_job"));
+        let created = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            Err(report) if jobs::was_first(&report.sqlstate()) => {
+                let back = [
+                    Ask::new("ROLLBACK TO SAVEPOINT lockkeeper_job"),
+                    Ask::new("RELEASE SAVEPOINT lockkeeper_job"),
+                ];
+                match self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
+                    Ok(_) => self.job_table_is_there().await?,
+                    Err(report) => Err(report),
+                }
+            }
+            created => created.map(|_| ()),
         };
-        let mut asks: Vec<Ask> = match there {
-            true => Vec::new(),
-            false => jobs::create_statements().into_iter().map(Ask::new).collect(),
-        };
-        asks.push(Ask::set_local("lock_timeout", &before));
-        Ok(self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+        match created {
+            Ok(()) => Ok(self.value(Ask::set_local("lock_timeout", &before)).await?.map(|_| ())),
+            Err(report) => Ok(Err(report)),
+        }
     }
 
-    async fn asks_true(&mut self, sql: &str) -> Outcome<bool> {
+    async fn asks_true(&mut self, sql: impl Into<Ask>) -> Outcome<bool> {
         Ok(self.value(sql).await?.map(|value| value.as_deref() == Some("t")))
     }
 
     /// A statement that would run against what is not there yet.
     pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Outcome<()> {
+        if let Err(report) = self.meets_exchange(text).await? {
+            return Ok(Err(report));
+        }
         if let Err(report) = self.meets_pending_write(text).await? {
             return Ok(Err(report));
         }

@@ -14,14 +14,20 @@ use super::wire::{self, HEADER, Report};
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::tool::Tool;
+use pg_query::NodeEnum;
+use std::collections::HashMap;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
+use tokio::sync::Notify;
 
 /// A message of the server that is read (not only forwarded) may be so long; a longer one is forwarded unread.
 const READ_MAX: usize = 60 << 10;
@@ -29,6 +35,10 @@ const READ_MAX: usize = 60 << 10;
 const TOOL_LOOKS: u8 = 32;
 /// As the server has it (PG_MAX_AUTH_TOKEN_LENGTH).
 const AUTHENTICATION_MAX: usize = 65_535;
+/// So much of a text that is not held must show what it is.
+const FIRST_LOOK: usize = 16 << 10;
+/// A driver that writes Flush and Sync together (pg8000) has sent the Sync within so long.
+const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
@@ -69,8 +79,12 @@ pub enum Event {
     Close(usize),
     /// Behind which something of ours is to be closed.
     Sync(usize),
+    /// What the server owes is to be learnt before the next message, see [`Relay::count_answers`].
+    Uncounted,
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
+    /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
+    Unexpected,
     /// Nothing is owed and everything is written.
     Quiescent,
     /// The proxy is being stopped and this session is idle.
@@ -156,6 +170,8 @@ pub struct Relay {
     pub cancel_key: Vec<u8>,
     pub held: Held,
     pub shapes: Shapes,
+    /// What SQL-level PREPARE has prepared of what changes rows.
+    pub prepared_writes: HashMap<String, NodeEnum>,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
@@ -164,6 +180,8 @@ pub struct Relay {
     pub unclosed: bool,
     /// Something is to be done behind the client's next Sync.
     pub stop_at_sync: bool,
+    /// A simple query of the client's is carried out by statements of ours, the first of which end its unnamed statement and portal.
+    pub ends_unnamed: bool,
     /// client_min_messages lets a NOTICE through.
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
@@ -204,6 +222,8 @@ pub struct Relay {
     channel_binding: ChannelBinding,
     group: Group,
     client_eof: bool,
+    /// Woken when the client is seen to have gone while this proxy itself waits for the server.
+    pub left: Arc<Notify>,
     /// The server has heard that the client sends nothing more.
     server_told: bool,
     server_eof: bool,
@@ -213,6 +233,8 @@ pub struct Relay {
     discard_to_sync: bool,
     /// What is left of a frame that is thrown away.
     discarding: usize,
+    /// A text that is not held is followed while it passes.
+    followed: Option<Followed>,
 }
 
 impl Relay {
@@ -241,10 +263,12 @@ impl Relay {
             cancel_key: Vec::new(),
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
+            prepared_writes: HashMap::new(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             unclosed: false,
             stop_at_sync: false,
+            ends_unnamed: false,
             hears_notices: true,
             watch: false,
             tool: None,
@@ -270,11 +294,13 @@ impl Relay {
             channel_binding,
             group: Group::default(),
             client_eof: false,
+            left: Arc::new(Notify::new()),
             server_told: false,
             server_eof: false,
             server_deaf: false,
             discard_to_sync: false,
             discarding: 0,
+            followed: None,
         }
     }
 
@@ -322,6 +348,14 @@ impl Relay {
         self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
+    /// Since PostgreSQL 18 the transaction of an extended-query group without Sync outlasts a simple query.
+    pub fn keeps_groups(&self) -> bool {
+        let major = self.reported.server_version.split(|c: char| !c.is_ascii_digit()).next();
+        major
+            .and_then(|major| major.parse::<u32>().ok())
+            .is_none_or(|major| major >= 18)
+    }
+
     /// What was found harmless is to be looked at again.
     pub fn names_moved(&mut self) {
         self.shapes.names_moved();
@@ -337,18 +371,21 @@ impl Relay {
         self.discard_to_sync = true;
     }
 
-    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close messages. Waits
+    /// Whether the client's group ends behind the frame at the front of `up`, of `len` bytes, but for Close and Flush messages. Waits
     /// for what it sends next; one that goes away or asks for the answer first has more to say.
     pub async fn ends_group(&mut self, len: usize) -> Result<bool, Broken> {
+        let mut grace = std::pin::pin!(tokio::time::sleep(FLUSH_GRACE));
         std::future::poll_fn(|cx| {
             loop {
                 let mut rest = self.up.unjudged().get(len..).unwrap_or_default();
-                while let Some(header) = rest.first_chunk::<HEADER>().filter(|header| header[0] == b'C') {
+                let mut asks = false;
+                while let Some(header) = rest.first_chunk::<HEADER>().filter(|h| matches!(h[0], b'C' | b'H')) {
+                    asks |= header[0] == b'H';
                     rest = wire::frame_len(header)
                         .and_then(|len| rest.get(len..))
                         .unwrap_or_default();
                 }
-                if let Some(tag) = rest.first().filter(|tag| **tag != b'C') {
+                if let Some(tag) = rest.first().filter(|tag| !matches!(**tag, b'C' | b'H')) {
                     return Poll::Ready(Ok(*tag == b'S'));
                 }
                 if self.client_eof || self.server_eof || !self.up.has_room() {
@@ -357,6 +394,8 @@ impl Relay {
                 let down = self.poll_down(cx)?;
                 match self.up.poll_read(&mut self.client, cx).map_err(Broken::Client)? {
                     Poll::Ready(n) => self.client_eof = n == 0,
+                    // It waits for the answer.
+                    Poll::Pending if asks && grace.as_mut().poll(cx).is_ready() => return Poll::Ready(Ok(false)),
                     Poll::Pending if down.is_pending() => return Poll::Pending,
                     Poll::Pending => {}
                 }
@@ -414,6 +453,9 @@ impl Relay {
             let down = self.poll_down(cx)?;
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
+            }
+            if mode == Mode::Settle && self.responses.countable() {
+                return Poll::Ready(Ok(Event::Uncounted));
             }
             if mode == Mode::Settle && self.responses.lost() {
                 let what = "Sync among the data of a COPY that failed: what the server still answers is not known";
@@ -519,6 +561,13 @@ impl Relay {
             if self.discarding > 0 {
                 self.discarding = self.up.discard(self.discarding);
             }
+            if let Some(followed) = &mut self.followed {
+                if self.up.at_frame() {
+                    self.followed = None;
+                } else if !followed.feed(self.up.body_here()) {
+                    return Ok(Some(Event::Unexpected));
+                }
+            }
             if self.discarding > 0 || (!self.up.at_frame() && !self.up.pass_body()) {
                 return Ok(None);
             }
@@ -570,13 +619,16 @@ impl Relay {
 
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
+        if self.responses.countable() && !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H' | b'X') {
+            return Ok(Look::Stop(Event::Uncounted));
+        }
         let here = self.up.unjudged();
         let held = self.watch || !self.held.is_empty();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
                 if len > self.statement_bytes_max {
-                    return Ok(Look::Stop(Event::TooLarge(tag, len)));
+                    return Ok(self.look_at_large(tag, len));
                 }
                 if here.len() < len {
                     self.up.want(len);
@@ -619,6 +671,48 @@ impl Relay {
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }
+    }
+
+    /// A Query or Parse that is too long to be held passes all the same if nothing in it is ever judged.
+    fn look_at_large(&mut self, tag: u8, len: usize) -> Look {
+        let refused = Look::Stop(Event::TooLarge(tag, len));
+        // Known encodings in which a backslash is always one; every statement is looked at; names have to be forgotten in order.
+        let plain = matches!(self.reading().encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII")
+            || self.reading().encoding.starts_with("LATIN")
+            || self.reading().encoding.starts_with("WIN")
+            || self.reading().encoding.starts_with("EUC_");
+        if !plain || self.unreported && self.asked.is_none() || self.watch || self.replication {
+            return refused;
+        }
+        let here = self.up.unjudged();
+        if here.len() < FIRST_LOOK {
+            self.up.want(FIRST_LOOK);
+            return Look::Wait;
+        }
+        let from = match tag {
+            b'P' => match wire::c_string(&here[HEADER..]) {
+                Some((name, _)) if name.is_empty() || self.held.statement(name).is_none() => HEADER + name.len() + 1,
+                _ => return refused,
+            },
+            _ => HEADER,
+        };
+        let mut stream = Followed::default();
+        if !stream.feed(&here[from..]) || !stream.begun() {
+            return refused;
+        }
+        if tag == b'P' && here[HEADER] == 0 {
+            // The server drops the unnamed statement before it looks at the new one.
+            self.held.forget_statement(b"");
+        }
+        self.followed = Some(stream);
+        self.names_moved();
+        self.probe.give_up();
+        Look::Pass
+    }
+
+    /// Something was prepared whose EXECUTE is to be looked at.
+    pub fn executes_what_is_known(&self) -> bool {
+        self.held.has_statements() || !self.prepared_writes.is_empty()
     }
 
     /// A Bind that passes may begin a statement that is timed.
@@ -672,7 +766,7 @@ impl Relay {
         let known = gate(text) != Gate::Read || self.shapes.passes(text);
         // A name that is held must be taken out of the map only when the server has taken the new statement.
         let held = name.is_some_and(|n| self.held.statement(n).is_some())
-            || (self.held.has_statements() && may_use_prepared(text));
+            || (self.executes_what_is_known() && may_use_prepared(text));
         let pass = known && !held;
         let moves = may_move_names(text);
         if pass {
@@ -885,6 +979,9 @@ impl Relay {
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
     pub async fn settle(&mut self) -> Result<(), Broken> {
         loop {
+            if self.responses.countable() {
+                self.count_answers().await?;
+            }
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
                 wire::put_flush(&mut flush);
@@ -897,6 +994,61 @@ impl Relay {
                 _ => {}
             }
         }
+    }
+
+    /// Syncs stood among the data of a COPY that has failed: the server has swallowed those that came before the error. What it
+    /// still answers comes before the answer to a question of ours.
+    pub async fn count_answers(&mut self) -> Result<(), Broken> {
+        std::future::poll_fn(|cx| {
+            while !self.down.at_frame() {
+                ready!(self.poll_down(cx))?;
+                if self.server_eof {
+                    return Poll::Ready(Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        let mut out = bytes::BytesMut::new();
+        // The first ends the skipping, should the server have swallowed all. An empty statement is parsed in a failed block too.
+        wire::put_sync(&mut out);
+        wire::put_parse(&mut out, self.reserved.as_bytes(), b"", &[]);
+        wire::put_close(&mut out, b'S', &self.reserved);
+        wire::put_sync(&mut out);
+        self.send(&out).await;
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    if let Some(before) = last.replace(frame) {
+                        self.responses.received(b'Z');
+                        self.ready(&before);
+                        self.tell(&before).await?;
+                    }
+                }
+                b'1' => break,
+                b'S' => {
+                    self.reported.take_in(&frame[HEADER..]);
+                    self.tell(&frame).await?;
+                }
+                _ => self.tell(&frame).await?,
+            }
+        }
+        loop {
+            let frame = self.receive().await?;
+            match frame[0] {
+                b'Z' => {
+                    self.ready(&frame);
+                    break;
+                }
+                b'3' => {}
+                _ => self.tell(&frame).await?,
+            }
+        }
+        // Else the server would go on skipping, up to the client's next Sync.
+        self.discard_to_sync |= !self.responses.counted();
+        Ok(())
     }
 
     /// Bytes of our own to the server, behind what was judged before. If it is gone, what is read next tells so.
@@ -986,7 +1138,10 @@ impl Relay {
     pub fn poll_watch_client(&mut self, cx: &mut Context<'_>) {
         while !self.client_eof && self.up.has_room() {
             match self.up.poll_read(&mut self.client, cx) {
-                Poll::Ready(Ok(0) | Err(_)) => self.client_eof = true,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.client_eof = true;
+                    self.left.notify_one();
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => return,
             }
@@ -1018,8 +1173,19 @@ impl Reported {
             b"client_encoding" => self.client_encoding = value(),
             b"server_encoding" => self.server_encoding = value(),
             b"application_name" => self.application_name = value(),
-            b"server_version" => self.server_version = value(),
+            b"server_version" => {
+                self.server_version = value();
+                tell_fault(&self.server_version);
+            }
             _ => {}
         }
+    }
+}
+
+/// Once in a process: every session is told the same version.
+fn tell_fault(version: &str) {
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    if let Some(fault) = crate::plan::faults::of_reported(version) {
+        TOLD.call_once(|| tracing::warn!(version, "{}. {}", fault.what, fault.remedy));
     }
 }

@@ -30,7 +30,16 @@ pub struct Responses {
     /// has failed before it came to them.
     swallowed: usize,
     /// A COPY has failed that may have swallowed some Syncs, and some not.
-    lost: bool,
+    lost: Option<Lost>,
+}
+
+/// How many of the Syncs that stood among the data of a failed COPY are answered, only the server can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lost {
+    /// ReadyForQuery messages since the error.
+    readies: usize,
+    /// More than Syncs stood behind the COPY: answers that cannot be told apart from those to a question.
+    more: bool,
 }
 
 impl Responses {
@@ -49,7 +58,8 @@ impl Responses {
             b'c' | b'f' => Expect::CopyEnd,
             _ => return,
         };
-        if self.lost {
+        if let Some(lost) = &mut self.lost {
+            lost.more |= !matches!(expect, Expect::Sync | Expect::CopyData | Expect::CopyEnd);
             return;
         }
         if self.copy_in {
@@ -82,6 +92,9 @@ impl Responses {
     /// A backend message of type `tag` came in.
     pub fn received(&mut self, tag: u8) {
         let front = self.queue.front().copied();
+        if let Some(lost) = &mut self.lost {
+            lost.readies += usize::from(tag == b'Z');
+        }
         match (tag, front) {
             (b'1', Some(Expect::Parse))
             | (b'2', Some(Expect::Bind))
@@ -134,14 +147,18 @@ impl Responses {
 
     fn failed(&mut self, front: Option<Expect>) {
         if self.swallowed > 0 {
-            self.lost = true;
+            let uncounted = |expect: &Expect| !matches!(expect, Expect::Sync | Expect::CopyData | Expect::CopyEnd);
+            self.lost = Some(Lost {
+                readies: 0,
+                more: self.queue.iter().skip(1).any(uncounted),
+            });
             self.skipping = false;
             self.queue.clear();
         }
         self.copy_ended();
         match front {
             None | Some(Expect::Query | Expect::Sync | Expect::FunctionCall) => {}
-            Some(_) if self.lost => {}
+            Some(_) if self.lost.is_some() => {}
             Some(_) => {
                 while let Some(next) = self.queue.front() {
                     if *next == Expect::Sync {
@@ -156,12 +173,22 @@ impl Responses {
 
     /// Nothing is owed.
     pub fn quiescent(&self) -> bool {
-        self.queue.is_empty() && !self.lost
+        self.queue.is_empty() && self.lost.is_none()
     }
 
-    /// What the server owes cannot be known any more: Syncs stood in the middle of the data of a COPY that has failed.
+    /// What the server owes is not known: Syncs stood in the middle of the data of a COPY that has failed.
     pub fn lost(&self) -> bool {
-        self.lost
+        self.lost.is_some()
+    }
+
+    /// The same, and the server can be asked: nothing but Syncs can be unanswered.
+    pub fn countable(&self) -> bool {
+        self.lost.is_some_and(|lost| !lost.more)
+    }
+
+    /// All is answered. False: not one Sync since the error, so that the server has been skipping.
+    pub fn counted(&mut self) -> bool {
+        self.lost.take().is_none_or(|lost| lost.readies > 0)
     }
 
     /// A statement of ours failed behind a Flush.
@@ -261,6 +288,12 @@ mod tests {
             responses.lost()
         };
         assert!(lost(">P >B >E <1 <2 <G >d >S >d <E"));
+        // Only Syncs can be unanswered, or other messages too.
+        assert!(played(">P >B >E <1 <2 <G >d >S >d >c >S <E <Z").countable());
+        assert!(!played(">P >B >E <1 <2 <G >d >S >d >c >P >S <E <Z").countable());
+        assert!(!played(">P >B >E <1 <2 <G >d >S >d <E <Z >Q").countable());
+        assert!(played(">P >B >E <1 <2 <G >d >S >d >c >S <E <Z").counted());
+        assert!(!played(">P >B >E <1 <2 <G >d >S >d >c <E").counted());
         assert!(lost(">P >B >E >d >S >d >c >S <1 <2 <G <E <Z"));
         // A Sync right behind the Execute is swallowed before there is data that could be wrong.
         check(">P >B >E >S >d >c >S <1 <2 <G <E <Z", (0, false));

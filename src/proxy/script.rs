@@ -8,7 +8,7 @@ use super::relay::Broken;
 use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
-use crate::plan::statement::{Kind, Statement};
+use crate::plan::statement::{Kind, Statement, first_token};
 use bytes::BytesMut;
 
 /// The transaction that the parts run in.
@@ -27,16 +27,18 @@ enum Next {
 }
 
 impl Session {
-    /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`.
+    /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`. `joins`: the implicit
+    /// transaction was begun by extended-query messages without a Sync.
     pub(super) async fn run_script(
         &mut self,
         len: usize,
         text: &[u8],
         statements: Vec<Statement>,
+        joins: bool,
     ) -> Result<(), Broken> {
         self.relay.drop_frame(len);
         let mut open = Open::Client;
-        let mut failed = false;
+        let mut failed = joins && matches!(self.join_group(&mut open).await?, Next::Failed);
         let before = self.relay.reported.clone();
         let mut at = 0;
         while at < statements.len() && !failed {
@@ -83,6 +85,25 @@ impl Session {
         self.relay.tell(&out).await
     }
 
+    /// Makes a block of the implicit transaction that is under way, with what was done in it, so that it is still the client's
+    /// message that ends it. A block may be open already, which only the server can tell: ROLLBACK and ROLLBACK TO look alike.
+    async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
+        let answers = match self
+            .relay
+            .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+            .await?
+        {
+            Ok(answers) => answers,
+            Err(report) => return self.fail_part(report, open).await,
+        };
+        // active_sql_transaction, a warning
+        let was_open = answers
+            .iter()
+            .any(|answer| answer.warnings.iter().any(|code| code == "25001"));
+        *open = if was_open { Open::Client } else { Open::Implicit };
+        Ok(Next::Go)
+    }
+
     /// `ends`: whether it is the first part, and the last.
     async fn run_part(
         &mut self,
@@ -98,11 +119,12 @@ impl Session {
         match &first.kind {
             Kind::Begin { plain } if *open == Open::Implicit => {
                 if !plain {
-                    let report = Report::error(
-                        "0A000",
-                        "lockkeeper: BEGIN with options after other statements of the same message is not carried over; send it as a message of its own",
-                    );
-                    return self.fail_part(report, open).await;
+                    // As the server does it: what stands before in the message is in the same transaction.
+                    let options = begin_options(&first.sql);
+                    let set = Ask::new(format!("SET TRANSACTION {options}"));
+                    if let Err(report) = self.relay.ask(&[set], Closing::Sync, Hears::Nothing).await? {
+                        return self.fail_part(report, open).await;
+                    }
                 }
                 // BEGIN turns the implicit transaction into a block, with what it has done so far.
                 *open = Open::Client;
@@ -150,7 +172,7 @@ impl Session {
                     *open = Open::Implicit;
                 }
                 // The message was looked at as a whole when nothing of it was waiting.
-                if self.outbox.is_awake()
+                if self.outbox.looks_on()
                     && self.relay.status == b'T'
                     && let Err(report) = self.needs_what_waits(bytes).await?
                 {
@@ -294,6 +316,20 @@ impl Session {
         }
         self.relay.tell(&out).await
     }
+}
+
+/// What stands behind BEGIN [WORK | TRANSACTION] or START TRANSACTION.
+fn begin_options(sql: &str) -> &str {
+    let mut rest = sql[first_token(sql)..].trim_start_matches(|c: char| c.is_ascii_alphabetic());
+    rest = &rest[first_token(rest)..];
+    let word = rest
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .next()
+        .unwrap_or_default();
+    if word.eq_ignore_ascii_case("work") || word.eq_ignore_ascii_case("transaction") {
+        rest = &rest[word.len()..];
+    }
+    rest
 }
 
 /// Neither judged nor a change of the transaction.

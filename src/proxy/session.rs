@@ -15,11 +15,12 @@ use crate::live::Seated;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use tokio::sync::watch;
+use tokio::sync::{SemaphorePermit, watch};
 
 pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
@@ -34,14 +35,26 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// Of the statement that is carried out.
+    pub(super) limits: super::conduct::Limits,
     /// It has been recognised as a migration tool's.
     pub(super) looked: bool,
     /// What waits for the client's COMMIT.
     pub(super) outbox: Outbox,
     /// Jobs that are done, and whose client is about to hear so.
     pub(super) unanswered: Vec<i64>,
+    /// Of jobs that this session runs: the keys of their advisory locks.
+    pub(super) job_keys: std::collections::HashMap<i64, i64>,
     pub(super) uncommitted: Option<Uncommitted>,
+    /// Its share of what all sessions may judge at once, while it judges a long text.
+    pub(super) judging: Option<SemaphorePermit<'static>>,
+    /// How many NOTICEs about findings the client has heard, by rule.
+    pub(super) notices: HashMap<String, u32>,
 }
+
+/// So many NOTICEs of one rule a session hears, and so many of all; the audit log has every finding.
+const NOTICES_OF_A_RULE_MAX: u32 = 10;
+const NOTICES_MAX: u32 = 100;
 
 impl Session {
     /// Until one of both sides goes away.
@@ -59,18 +72,24 @@ impl Session {
                 continue;
             };
             match event {
-                Event::Query(len) => self.on_query(len).await?,
+                Event::Query(len) => {
+                    self.on_query(len).await?;
+                    self.relay.ends_unnamed = false;
+                }
                 Event::Parse(len) => self.on_parse(len).await?,
                 Event::Bind(len) => self.on_bind(len).await?,
                 Event::Execute(len) => self.on_execute(len).await?,
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
+                Event::Uncounted => self.relay.count_answers().await?,
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
+                Event::Unexpected => return self.on_unexpected().await,
                 Event::Quiescent => {}
                 Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
+            self.judging = None;
         }
     }
 
@@ -130,8 +149,6 @@ impl Session {
             return Ok(());
         }
         if let Some(report) = self.ask_reading(&text).await? {
-            // The server skips to a Sync, which a client that sends a simple query need not send.
-            self.relay.end_group().await?;
             return self.refuse_query(len, report).await;
         }
         if self.relay.watch
@@ -154,15 +171,18 @@ impl Session {
                 .as_ref()
                 .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
         let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
-        if (self.relay.place() == Place::Pipeline || self.relay.may_be_chained())
-            && (unjudged.is_some() || !matches!(&statements, Ok(s) if !s.iter().any(needs_judging)))
-        {
-            // Extended-query messages without a Sync, then a simple query: what they did is committed first.
+        let passes = matches!(&statements, Ok(all) if !all.iter().any(needs_judging));
+        if self.relay.may_be_chained() && (unjudged.is_some() || !passes) {
+            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells whether a block is open.
             self.relay.end_group().await?;
         }
         if let Some(report) = unjudged {
             return self.refuse_query(len, report).await;
         }
+        // Extended-query messages without a Sync, then a simple query: one implicit transaction.
+        let joins = self.relay.place() == Place::Pipeline;
+        // What is carried out by statements of ours ends the unnamed statement and portal as the query itself would.
+        self.relay.ends_unnamed = !passes || ends_within;
         match statements {
             Ok(statements) if !statements.iter().any(needs_judging) && !ends_within => {
                 self.relay.pass_frame(len);
@@ -186,12 +206,21 @@ impl Session {
                 }
                 let place = self.relay.place();
                 let shift = characters(&text[..statements[0].offset]);
+                let closing = if joins { Closing::Flush } else { Closing::Sync };
                 let verdict = self
-                    .verdict(&statements[0], place, &Parameters::default(), Closing::Sync, shift)
+                    .verdict(&statements[0], place, &Parameters::default(), closing, shift)
                     .await?;
                 self.answer_query(len, verdict).await?;
             }
-            Ok(statements) => self.run_script(len, &text, statements).await?,
+            // Behind the message the transaction would still be open, and no block.
+            Ok(_) if joins && self.relay.keeps_groups() => {
+                let report = Report::error(
+                    "0A000",
+                    "lockkeeper: several statements in one message, one of them judged, cannot be run in the transaction of an extended query without Sync; send Sync first",
+                );
+                self.refuse_query(len, report).await?;
+            }
+            Ok(statements) => self.run_script(len, &text, statements, joins).await?,
             Err(unreadable) if self.relay.replication => {
                 self.on_unreadable_replication(len, &text, &unreadable).await?
             }
@@ -208,16 +237,19 @@ impl Session {
         if let Err(report) = self.at_ease().await? {
             return Ok(Err(report));
         }
-        self.relay.watch = self.outbox.is_awake();
+        self.relay.watch = self.outbox.looks_on();
         self.needs_what_waits(text).await
     }
 
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
     pub(super) fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+        if self.forwards_unread() {
+            return None;
+        }
         let unjudged = |name: &str| {
             let held = self.relay.held.statement(name.as_bytes())?;
             let sql = String::from_utf8_lossy(&held.text).into_owned();
-            // As of any other EXECUTE, the rows of an UPDATE or DELETE are not counted.
+            // Of these the rows are counted.
             let write = match read(
                 &held.text,
                 held.reading.as_ref().is_none_or(|reading| reading.conforming),
@@ -256,7 +288,10 @@ impl Session {
             match forgets {
                 Prepared::Forgets(name) => self.relay.held.forget_statement(name.as_bytes()),
                 // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
-                _ => self.relay.held.forget_statements(),
+                _ => {
+                    self.relay.held.forget_statements();
+                    self.relay.prepared_writes.clear();
+                }
             }
         }
         Ok(())
@@ -287,13 +322,41 @@ impl Session {
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
+                let ended = match self.relay.place() {
+                    Place::Pipeline => self.relay.ask_as_query().await?,
+                    _ => Ok(()),
+                };
                 let mut out = BytesMut::new();
-                wire::put_command_complete(&mut out, &tag);
+                match ended {
+                    Ok(()) => wire::put_command_complete(&mut out, &tag),
+                    // What was deferred to the end of the transaction.
+                    Err(report) => report.put_error(&mut out, self.relay.encoding()),
+                }
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
                 self.jobs_are_answered().await?;
             }
             Verdict::Refused(report) => self.refuse_query(len, report).await?,
+        }
+        Ok(())
+    }
+
+    /// What was found in a statement that goes on as it is. A program that sends thousands of them is not told of each.
+    pub(super) async fn tell_findings(&mut self, notices: &[String]) -> Result<(), Broken> {
+        for notice in notices {
+            let rule = notice.split(':').next().unwrap_or_default().to_owned();
+            let all: u32 = self.notices.values().sum();
+            let of_rule = self.notices.entry(rule).or_default();
+            *of_rule = of_rule.saturating_add(1);
+            if *of_rule > NOTICES_OF_A_RULE_MAX || all >= NOTICES_MAX {
+                continue;
+            }
+            if *of_rule == NOTICES_OF_A_RULE_MAX || all + 1 == NOTICES_MAX {
+                let last = format!("{notice} (this session hears no more of the kind; the audit log has them all)");
+                self.relay.notice(&last).await?;
+            } else {
+                self.relay.notice(notice).await?;
+            }
         }
         Ok(())
     }
@@ -321,6 +384,10 @@ impl Session {
     /// The client hears an error and, unless the transaction block is open, the server hears nothing.
     pub(super) async fn refuse_query(&mut self, len: usize, report: Report) -> Result<(), Broken> {
         self.fail_on_server(&report, Closing::Sync).await?;
+        if self.relay.responses.skipping() {
+            // To a Sync, which a client that sends a simple query need not send.
+            self.relay.end_group().await?;
+        }
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
         report.put_error(&mut out, self.relay.encoding());
@@ -351,8 +418,27 @@ impl Session {
         }
     }
 
+    /// The server has not got the whole message, and so runs nothing of it; it cannot be taken back either.
+    async fn on_unexpected(&mut self) -> Result<(), Broken> {
+        let limit = self.shared.limits.statement_bytes_max;
+        let report = Report::fatal(
+            "54000",
+            &format!(
+                "lockkeeper: a message of more than {limit} bytes began with what is not judged and goes on with what may have to be, so nothing of it was run and the session ends"
+            ),
+        )
+        .hint("Send that statement as a message of its own, or raise --statement-bytes-max.");
+        self.record_unread(b"", &report).await;
+        let mut out = BytesMut::new();
+        report.put_error(&mut out, self.relay.encoding());
+        self.relay.tell(&out).await
+    }
+
     async fn on_too_large(&mut self, tag: u8, len: usize) -> Result<(), Broken> {
         self.relay.settle().await?;
+        if self.forwards_unread() {
+            return self.forward_too_large(tag, len).await;
+        }
         let limit = self.shared.limits.statement_bytes_max;
         let report = Report::error(
             "54000",

@@ -230,6 +230,11 @@ async fn cancel(packet: &[u8], shared: &Shared) {
     if let Some(flag) = shared.cancels.get(&packet[8..]) {
         flag.raise();
     }
+    pass_cancel(packet, shared).await;
+}
+
+/// To the server, on a connection of its own; returns when the server has sent the signal.
+pub async fn pass_cancel(packet: &[u8], shared: &Shared) {
     let send = async {
         let mut server = shared.connect().await?;
         send(&mut server, packet).await.map_err(|error| error.to_string())?;
@@ -360,8 +365,12 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         who,
         judged: 0,
         raced: false,
+        limits: Default::default(),
         unanswered: Vec::new(),
+        job_keys: Default::default(),
         uncommitted: None,
+        notices: Default::default(),
+        judging: None,
         looked: false,
         outbox: Default::default(),
     };

@@ -2,13 +2,16 @@
 //! up to the policy.
 
 use super::dialogue::Closing;
-use super::judge::Verdict;
+use super::judge::{Parameters, Verdict, closing_at, report_of};
 use super::relay::Broken;
 use super::session::Session;
-use super::wire::{self, Report};
+use super::wire::{self, HEADER, Report};
+use crate::plan::mixed;
 use crate::plan::policy::Action;
-use crate::plan::statement::{Kind, Unreadable, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::{self, Place, Plan};
 use bytes::BytesMut;
+use pg_query::NodeEnum;
 
 impl Session {
     /// A text that the judge cannot read: the server, asked to parse it, says what is wrong in its own words.
@@ -22,10 +25,18 @@ impl Session {
             self.record_unread(text, &report).await;
             return self.refuse_query(len, report).await;
         }
-        match self.relay.ask_parse(text, Closing::Sync).await? {
+        // A Sync would commit what stands before it in the same implicit transaction.
+        let closing = match self.relay.place() {
+            Place::Pipeline => Closing::Flush,
+            _ => Closing::Sync,
+        };
+        match self.relay.ask_parse(text, closing).await? {
             // Several statements are no error of the client's: told by the server's routine, since messages are translated.
             Err(report) if report.get(b'R') != Some(b"exec_parse_message") => {
                 // The transaction, if there is one, has failed on the server by this very error.
+                if self.relay.responses.skipping() {
+                    self.relay.end_group().await?;
+                }
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
                 report.put_error(&mut out, self.relay.encoding());
@@ -33,6 +44,10 @@ impl Session {
                 self.relay.tell(&out).await
             }
             Ok(()) if !may_be_ddl(text) => {
+                let place = self.relay.place();
+                if let Some(report) = self.refusal_of_writes(text, &Parameters::default(), place).await? {
+                    return self.refuse_query(len, report).await;
+                }
                 self.relay.pass_frame(len);
                 Ok(())
             }
@@ -41,6 +56,50 @@ impl Session {
                 verdict => self.answer_query(len, verdict).await,
             },
         }
+    }
+
+    /// What changes rows in a text of another encoding than UTF-8: it is not taken apart, but the server tells how many rows it means.
+    pub(super) async fn refusal_of_writes(
+        &mut self,
+        text: &[u8],
+        parameters: &Parameters,
+        place: Place,
+    ) -> Result<Option<Report>, Broken> {
+        let conforming = self.relay.reading().conforming;
+        let policy = self.shared.policy();
+        for mut statement in masked_writes(text, conforming) {
+            let piece = &text[statement.offset..statement.offset + statement.sql.len()];
+            let mut explain = parameters.ask(String::new());
+            explain.raw = [b"EXPLAIN (FORMAT JSON) ", piece].concat().into();
+            let rows = match self.ask_harmlessly(explain, place).await? {
+                Ok(answer) => answer.value().and_then(mixed::changed_rows).unwrap_or_default(),
+                Err(report) if place == Place::Pipeline => return Ok(Some(report)),
+                // The statement will fail in the same way, in the server's words.
+                Err(_) => continue,
+            };
+            if rows <= policy.backfill.rows_max as f64 {
+                continue;
+            }
+            statement.kind = Kind::MixedWrite;
+            let mut facts = match self.facts(&statement, closing_at(place)).await? {
+                Ok(facts) => facts,
+                Err(report) => return Ok(Some(report)),
+            };
+            facts.estimated_rows = Some(rows);
+            self.judged += 1;
+            let entry = self.entry(&statement, &facts, &parameters.values);
+            if let Plan::Reject(rejection) = plan::plan(&statement, &facts, &policy, place) {
+                self.record(entry.rejected(&rejection)).await;
+                return Ok(Some(report_of(&rejection)));
+            }
+            // Its table has a name that cannot be asked about.
+            if !self.forwards_unread() && facts.relations.is_empty() {
+                let report = unparsed_report(&Unreadable::Name("of the table".into()));
+                self.record(entry.refused(&report)).await;
+                return Ok(Some(report));
+            }
+        }
+        Ok(None)
     }
 
     /// What the policy says of a text that the server accepts and the judge cannot read.
@@ -60,6 +119,28 @@ impl Session {
                 Ok(Verdict::Refused(report))
             }
         }
+    }
+
+    /// The policy lets go on what cannot be judged.
+    pub(super) fn forwards_unread(&self) -> bool {
+        matches!(self.shared.policy().unparsed, Action::Allow | Action::Warn)
+    }
+
+    /// A text that is too long to be held goes on as it comes.
+    pub(super) async fn forward_too_large(&mut self, tag: u8, len: usize) -> Result<(), Broken> {
+        let front = self.relay.up.unjudged();
+        let front = front[HEADER.min(front.len())..front.len().min(1_000)].to_vec();
+        if let Verdict::Forward(Some(entry)) = self.unparsed(&front, &Unreadable::TooLarge).await? {
+            self.record(entry.forwarded_unseen()).await;
+        }
+        if tag == b'P'
+            && let Some((name, _)) = wire::c_string(&front)
+        {
+            self.relay.held.forget_statement(name);
+        }
+        self.relay.names_moved();
+        self.relay.pass_frame(len);
+        Ok(())
     }
 
     pub(super) async fn record_unread(&mut self, text: &[u8], report: &Report) {
@@ -94,8 +175,28 @@ impl Session {
 
     /// Some: it is refused without asking the server.
     pub(super) fn refusal_unread(&self, text: &[u8], unreadable: &Unreadable) -> Option<Report> {
+        if self.forwards_unread() {
+            return None;
+        }
         match unreadable {
             Unreadable::Syntax(_) => None,
+            Unreadable::Name(name) => {
+                let is_change = |statements: Vec<Statement>| {
+                    let mut kinds = statements.iter().map(|statement| &statement.kind);
+                    kinds.any(|kind| matches!(kind, Kind::Ddl | Kind::LimitedWrite(_)))
+                };
+                let judged = read(text, self.relay.reading().conforming).map_or(true, is_change);
+                let server = &self.relay.reported.server_encoding;
+                judged.then(|| {
+                    Report::error(
+                        "0A000",
+                        &format!(
+                            "lockkeeper: in its encoding {server} the server may take the identifier {name} for another one than Lockkeeper does, so the schema change cannot be judged and was not run"
+                        ),
+                    )
+                    .hint("Write identifiers with other than ASCII letters in double quotes, as they are in the catalog, and with at most 63 bytes in UTF-8.")
+                })
+            }
             Unreadable::TooLarge => Some(
                 Report::error(
                     "54000",
@@ -125,6 +226,25 @@ impl Session {
             }
         }
     }
+}
+
+/// The statements that change rows, with other letters for those beyond ASCII, which in all encodings of a server are parts of words or
+/// of values. A table whose name has such letters is left out of its statement.
+pub(super) fn masked_writes(text: &[u8], conforming: bool) -> Vec<Statement> {
+    let masked = |letter: u8| -> Vec<Statement> {
+        let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { letter }).collect();
+        read(&ascii, conforming).unwrap_or_default()
+    };
+    let (one, other) = (masked(b'x'), masked(b'y'));
+    let is_write = |statement: &Statement| matches!(statement.kind, Kind::Write | Kind::MixedWrite);
+    let mut writes = Vec::new();
+    for (mut statement, again) in one.into_iter().zip(other).filter(|(one, _)| is_write(one)) {
+        if mixed::all(&statement.node) != mixed::all(&again.node) {
+            statement.node = NodeEnum::SelectStmt(Box::default());
+        }
+        writes.push(statement);
+    }
+    writes
 }
 
 /// By its first word, a text that only the server can read may be more than a query.

@@ -245,6 +245,15 @@ pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters:
     });
 }
 
+/// The whole packet of a CancelRequest, for the key of a BackendKeyData message.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    const CODE: u32 = 80_877_102;
+    let mut out = ((8 + key.len()) as u32).to_be_bytes().to_vec();
+    out.extend_from_slice(&CODE.to_be_bytes());
+    out.extend_from_slice(key);
+    out
+}
+
 /// Result formats for as many more columns, which come as text unless one format is for all.
 pub fn with_more_columns(results: &[u8], more: usize) -> Vec<u8> {
     let count = results

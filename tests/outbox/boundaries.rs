@@ -123,8 +123,3 @@ async fn a_foreign_key_goes_on_from_every_boundary() {
     )
     .await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_removal_goes_on_from_every_boundary() {
-    every_boundary(15, "DROP INDEX books_old").await;
-}

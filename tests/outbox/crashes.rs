@@ -131,11 +131,6 @@ async fn a_killed_build_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_drop_goes_on() {
-    killed_at(15, "DROP INDEX books_old", WRITES).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_unique_constraint_goes_on() {
     killed_at(18, "ALTER TABLE books ADD CONSTRAINT u UNIQUE (other)", WRITES).await;
 }

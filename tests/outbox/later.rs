@@ -41,6 +41,21 @@ const LATER: &[(&str, Then)] = &[
         "DROP INDEX books_old; CREATE INDEX books_other_idx ON books (other)",
         Same,
     ),
+    (
+        "DROP INDEX IF EXISTS books_old; CREATE UNIQUE INDEX IF NOT EXISTS books_old ON books (other, id)",
+        Same,
+    ),
+    ("DROP INDEX books_old; CREATE INDEX books_old ON books (pages)", Same),
+    ("DROP INDEX books_old; DROP INDEX IF EXISTS books_old", Same),
+    (
+        "DROP INDEX books_old; ALTER INDEX IF EXISTS books_old RENAME TO n",
+        Same,
+    ),
+    ("DROP INDEX books_old; CREATE VIEW books_old AS SELECT 1 AS one", Same),
+    (
+        "DROP INDEX books_old; DO $$ BEGIN IF to_regclass('books_old') IS NULL THEN CREATE TABLE was_gone ();\nEND IF;\nEND $$",
+        Same,
+    ),
     ("ALTER TABLE books RENAME COLUMN pages TO sheets", Same),
     ("CREATE INDEX a ON books (pages)", Refused("42P07")),
     ("CREATE TABLE a (x int)", Refused("42P07")),

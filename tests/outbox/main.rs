@@ -8,6 +8,7 @@ mod common;
 mod boundaries;
 mod commits;
 mod crashes;
+mod exchange;
 mod later;
 mod waits;
 mod writes;

@@ -9,6 +9,7 @@ on_both!(
     a_judged_statement_in_the_middle_of_copy_data_ends_the_session,
     syncs_early_and_late_are_counted_as_the_server_counts_them,
     a_statement_behind_copy_is_judged_once_the_copy_is_answered,
+    syncs_among_the_data_of_a_copy_that_failed_are_counted,
     a_statement_behind_what_cannot_be_counted_is_not_run,
     function_calls_are_answered_alike,
 );
@@ -236,7 +237,78 @@ pub fn a_statement_behind_copy_is_judged_once_the_copy_is_answered(major: u32) {
 }
 
 /// The server answers a Sync among the data of a COPY only if the COPY has failed before, which the order of the messages does
-/// not tell; and while it reads data, what is no data ends the session.
+/// not tell: it is asked.
+pub fn syncs_among_the_data_of_a_copy_that_failed_are_counted(major: u32) {
+    let stage = Stage::with(major, "counted", QUICK);
+    let data = |text: &str| frame(b'd', text.as_bytes());
+    let done = || frame(b'c', b"");
+    let fail = || frame(b'f', &c("enough"));
+    let copy = || [parse("", "COPY t FROM STDIN"), bind("", ""), execute("", 0)].concat();
+    let simple = || query("COPY t FROM STDIN");
+    let select = || [parse("", "SELECT 2"), bind("", ""), execute("", 0), sync()].concat();
+    let same = |parts: &[(&[Vec<u8>], u8)], last: &[Vec<u8>], runs: bool| {
+        let [direct, proxied] = [stage.cluster.port(), stage.port].map(|port| {
+            let (heard, ran) = play(&stage, port, parts, last);
+            (super::readable(&heard), ran)
+        });
+        assert_eq!(proxied, direct, "{parts:?} {last:?}");
+        assert_eq!(proxied.1, runs, "{parts:?} {last:?}");
+    };
+    let begun: (&[Vec<u8>], u8) = (&[copy(), flush()], b'G');
+    // Answered, since the error came before it.
+    same(
+        &[],
+        &[copy(), data("no number\n"), sync(), data("1\n"), done(), sync()],
+        true,
+    );
+    same(&[begun], &[data("no number\n"), sync(), done(), sync(), sync()], true);
+    // Swallowed, as that of a driver whose Sync comes late, and the next one answered.
+    same(
+        &[begun, (&[sync(), data("no number\n")], b'E')],
+        &[done(), sync()],
+        true,
+    );
+    same(
+        &[begun, (&[sync(), data("no number\n")], b'E')],
+        &[fail(), sync(), select()],
+        true,
+    );
+    same(
+        &[
+            begun,
+            (&[data("1\n"), sync(), data("no number\n"), done(), sync()], b'Z'),
+        ],
+        &[select()],
+        true,
+    );
+    same(&[begun, (&[sync(), fail(), sync()], b'Z')], &[], true);
+    // All were swallowed: the server skips to the next one, and so what stands before it.
+    same(
+        &[begun, (&[sync(), data("no number\n")], b'E')],
+        &[done(), select()],
+        true,
+    );
+    same(&[begun, (&[sync(), data("no number\n")], b'E')], &[done()], false);
+    // Of a simple query each later one is answered.
+    same(
+        &[(&[simple()], b'G'), (&[sync(), data("no number\n"), sync()], b'Z')],
+        &[sync(), select()],
+        true,
+    );
+    // In a block, which has failed with it.
+    same(
+        &[
+            (&[query("BEGIN")], b'Z'),
+            begun,
+            (&[sync(), data("no number\n"), done(), sync()], b'Z'),
+        ],
+        &[select(), query("ROLLBACK"), select()],
+        true,
+    );
+}
+
+/// What was sent behind them as well cannot be told from the answer to a question; and while the server reads data, what is no data
+/// ends the session.
 pub fn a_statement_behind_what_cannot_be_counted_is_not_run(major: u32) {
     let stage = Stage::with(major, "uncounted", QUICK);
     let data = |text: &str| frame(b'd', text.as_bytes());
@@ -259,7 +331,18 @@ pub fn a_statement_behind_what_cannot_be_counted_is_not_run(major: u32) {
         &[(&[copy(), flush()], b'G')],
         &[data("no number\n"), sync(), data("1\n")],
     );
-    ends(&[], &[copy(), data("no number\n"), sync(), data("1\n"), done(), sync()]);
+    ends(
+        &[],
+        &[
+            copy(),
+            data("no number\n"),
+            sync(),
+            data("1\n"),
+            done(),
+            parse("", "SELECT 2"),
+            sync(),
+        ],
+    );
     ends(
         &[(&[query("SELECT 1"), done(), query("COPY t FROM STDIN")], b'G')],
         &[data("1\n")],

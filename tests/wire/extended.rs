@@ -12,6 +12,9 @@ on_both!(
     a_flush_without_a_sync_brings_what_is_there,
     no_order_of_messages_gets_ddl_past_the_judge,
     portals_outlive_a_judged_statement_of_their_group,
+    a_judged_simple_query_ends_the_unnamed_portal,
+    a_flush_before_the_sync_makes_no_pipeline,
+    a_judged_simple_query_shares_the_transaction_of_an_unfinished_group,
 );
 
 pub fn extended_query_is_answered_alike(major: u32) {
@@ -231,4 +234,142 @@ pub fn portals_outlive_a_judged_statement_of_their_group(major: u32) {
         ],
     );
     assert_eq!(rows(&played[0]).len(), 5);
+}
+
+/// As any simple query does: else the portal of a driver's parameterised SELECT keeps the table open (55006).
+pub fn a_judged_simple_query_ends_the_unnamed_portal(major: u32) {
+    let stage = Stage::with(major, "unnamed", QUICK);
+    let selects = |sql: &str, row_limit: u32| {
+        vec![
+            parse("", sql),
+            bind_with("", "", &["5"]),
+            execute("", row_limit),
+            sync(),
+        ]
+    };
+    let select = "SELECT * FROM t WHERE id < $1 ORDER BY id";
+    let played = check(
+        &stage,
+        "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i",
+        &[
+            &[query("BEGIN")],
+            &selects(select, 0),
+            &[query("ALTER TABLE t ADD COLUMN w int")],
+            // Suspended, its rows not all fetched.
+            &selects(select, 2),
+            &[query("CREATE INDEX ON t (v)")],
+            &selects(select, 2),
+            &[query("SELECT 1; ALTER TABLE t ALTER COLUMN w SET DEFAULT 1")],
+            &selects("UPDATE t SET v = 'x' WHERE id < $1 RETURNING id", 0),
+            &[query(
+                "ALTER TABLE t ALTER COLUMN v SET DEFAULT 'x'; COMMENT ON TABLE t IS 'x'",
+            )],
+            &[query("ROLLBACK")],
+            // A named one stays, and is in the way straight too.
+            &[query("BEGIN")],
+            &[parse("", select), bind_with("p", "", &["5"]), execute("p", 2), sync()],
+            &[query("ALTER TABLE t ADD COLUMN w int")],
+            &[query("ROLLBACK")],
+            // A refused or failed one has ended nothing that the server itself would have kept.
+            &[parse("", select), sync()],
+            &[query("ALTER TABLE missing ADD COLUMN w int")],
+            &[bind_with("", "", &["5"]), execute("", 0), sync()],
+        ],
+    );
+    assert_eq!(tags(&played[2]), "CZ");
+}
+
+/// It is not committed before, and falls with the query.
+pub fn a_judged_simple_query_shares_the_transaction_of_an_unfinished_group(major: u32) {
+    let stage = Stage::with(major, "unfinished", QUICK);
+    let inserts = |table: &str, value: &str| {
+        [
+            parse("", &format!("INSERT INTO {table} VALUES ({value})")),
+            bind("", ""),
+            execute("", 0),
+        ]
+        .concat()
+    };
+    let setup = "CREATE TABLE t (id int PRIMARY KEY, v text);
+         CREATE TABLE o (id int PRIMARY KEY);
+         CREATE TABLE d (o int REFERENCES o DEFERRABLE INITIALLY DEFERRED)";
+    let left = "SELECT (SELECT string_agg(id::text, ',' ORDER BY id) FROM t), (SELECT count(*) FROM d),
+        (SELECT string_agg(attname, ',' ORDER BY attname) FROM pg_attribute WHERE attnum > 0 AND attrelid IN ('t'::regclass, 'o'::regclass))";
+    let parts: Vec<Vec<Vec<u8>>> = vec![
+        vec![inserts("t", "1"), query("ALTER TABLE o ADD COLUMN w int"), sync()],
+        vec![inserts("t", "2"), query("ALTER TABLE o ADD COLUMN w int"), sync()],
+        vec![inserts("t", "3"), query("ALTER TABLE missing ADD COLUMN w int"), sync()],
+        vec![inserts("t", "4"), query("ALTER TABLE o WOBBLE"), sync()],
+        // What is deferred fails at the end of both.
+        vec![inserts("d", "7"), query("ALTER TABLE t ADD COLUMN x int"), sync()],
+        // A later error takes all of it along, where the server's own query would not have ended the transaction.
+        vec![
+            inserts("t", "5"),
+            query("ALTER TABLE o ADD COLUMN y int"),
+            inserts("nowhere", "1"),
+            sync(),
+        ],
+        vec![
+            parse("", "BEGIN"),
+            bind("", ""),
+            execute("", 0),
+            inserts("t", "6"),
+            query("ALTER TABLE o ADD COLUMN z int"),
+            query("ROLLBACK"),
+        ],
+    ];
+    stage.direct(setup);
+    let copy = format!("{}_direct", stage.database);
+    stage.create_database(&copy);
+    stage
+        .direct_args(&["-d", &copy, "-q", "-v", "ON_ERROR_STOP=1"], setup)
+        .ok();
+    for part in &parts {
+        // Each in a session of its own: 18 itself is confused by such a group for the rest of the session (XX000).
+        let sides = [(stage.cluster.port(), &copy), (stage.port, &stage.database)];
+        let [direct, proxied] = sides.map(|(port, database)| {
+            let mut raw = Raw::connect(port, database);
+            raw.send(&[part.concat(), frame(b'X', b"")].concat());
+            let mut heard = Vec::new();
+            while let Some(message) = raw.receive() {
+                heard.push(message);
+            }
+            let left = stage.direct_args(&["-d", database, "-At"], left).ok();
+            (super::readable(&heard), left)
+        });
+        assert_eq!(proxied, direct, "{}", String::from_utf8_lossy(&part.concat()));
+    }
+    // Several statements: as one before 18, and afterwards refused before anything of them is done.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(&[inserts("t", "8"), query("ALTER TABLE o ADD COLUMN z int; SELECT 1/0")].concat());
+    raw.until_ready();
+    raw.send(&[inserts("t", "9"), query("ALTER TABLE o ADD COLUMN z int; SELECT 1")].concat());
+    raw.until_ready();
+    let done = stage.direct("SELECT (SELECT count(*) FROM t WHERE id > 7), count(*) FROM pg_attribute WHERE attrelid = 'o'::regclass AND attname = 'z'");
+    assert_eq!(done, if major < 18 { "1|1" } else { "0|0" });
+}
+
+/// As pg8000 sends every statement: Bind, Execute, Flush, Sync.
+pub fn a_flush_before_the_sync_makes_no_pipeline(major: u32) {
+    let stage = Stage::with(major, "flushsync", QUICK);
+    stage.direct("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, repeat('v', 1000) FROM generate_series(1, 20000) i");
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let run = |raw: &mut Raw, end: &[Vec<u8>]| {
+        raw.send(&[parse("", "CREATE INDEX ON t (v)"), flush(), sync()].concat());
+        raw.until_ready();
+        raw.send(&[bind("", ""), execute("", 0)].concat());
+        for part in end {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            raw.send(part);
+        }
+        raw.until_ready()
+    };
+    // Outside a pipeline it is built concurrently.
+    for end in [vec![[flush(), sync()].concat()], vec![flush(), sync()]] {
+        let answer = run(&mut raw, &end);
+        assert!(tags(&answer).ends_with("CZ"), "{}", tags(&answer));
+    }
+    let built = stage
+        .direct("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass AND NOT indisprimary AND indisvalid");
+    assert_eq!(built, "2");
 }

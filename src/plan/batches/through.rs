@@ -172,8 +172,8 @@ mod tests {
         assert_eq!((batches.relation.as_str(), batches.relation_oid), ("public.seen", 99));
         assert_eq!(
             batches.end_sql(Some(&vec!["12".into()]), &vec!["900".into()], 500),
-            "SELECT seen.number::text FROM seen\n WHERE (seen.number) > ('12'::bigint) AND (seen.number) <= ('900'::bigint) \
-             ORDER BY seen.number OFFSET 499 LIMIT 1"
+            "SELECT seen.number::text FROM seen\n WHERE (seen.number) OPERATOR(pg_catalog.>) ('12'::bigint) AND (seen.number) \
+             OPERATOR(pg_catalog.<=) ('900'::bigint) ORDER BY seen.number OFFSET 499 LIMIT 1"
         );
         assert!(batches.repeatable.is_ok());
         let repeatable = |sql: &str| made(sql, view(), base_table(&["id"])).unwrap().repeatable.is_ok();

@@ -6,7 +6,7 @@ use crate::plan::rules::Subject;
 use crate::plan::splice::{in_pg_temp, one_statement, quote_ident, quote_literal};
 use crate::plan::{Mode, Step};
 use pg_query::NodeEnum;
-use pg_query::protobuf::ConstrType;
+use pg_query::protobuf::{ConstrType, Token};
 use serde::Deserialize;
 
 /// A definition to be tried on an empty clone of the table, in `pg_temp`.
@@ -33,6 +33,7 @@ pub(in crate::plan) fn trials(subject: &Subject, later: &[Step]) -> Option<Vec<T
         };
         let whole = &subject.statement.sql;
         let (sql, position) = match (&subject.statement.node, subject.added_constraint()) {
+            (NodeEnum::IndexStmt(own), _) if own.concurrent => (in_pg_temp(&not_concurrently(whole)?)?.0, None),
             (NodeEnum::IndexStmt(_), _) => {
                 let (sql, from, moved) = in_pg_temp(whole)?;
                 (sql, Some((from, moved)))
@@ -58,6 +59,14 @@ pub(in crate::plan) fn trials(subject: &Subject, later: &[Step]) -> Option<Vec<T
     Some(trials)
 }
 
+/// The form that runs in a transaction.
+fn not_concurrently(text: &str) -> Option<String> {
+    let tokens = pg_query::scan(text).ok()?.tokens;
+    let word = tokens.iter().find(|t| t.token() == Token::Concurrently)?;
+    let (start, end) = (usize::try_from(word.start).ok()?, usize::try_from(word.end).ok()?);
+    Some([text.get(..start)?, text.get(end..)?].concat())
+}
+
 impl New {
     fn clone_name(&self) -> String {
         format!("pg_temp.{}", quote_ident(&self.table))
@@ -72,14 +81,25 @@ impl New {
         )
     }
 
-    /// After a trial: one json column, null or the unique index that it has made on the clone.
-    pub fn unique_on_clone(&self) -> String {
+    /// With the rights of the table's owner, as the server itself runs the functions of an index; until the savepoint is gone back to.
+    pub fn as_owner(&self) -> String {
+        format!(
+            "SELECT pg_catalog.set_config('role', CASE pg_catalog.pg_get_userbyid(c.relowner)::text WHEN current_user::text THEN \
+             pg_catalog.current_setting('role') ELSE pg_catalog.pg_get_userbyid(c.relowner)::text END, true), \
+             pg_catalog.set_config('row_security', 'off', true) FROM pg_catalog.pg_class c WHERE c.oid = {}::pg_catalog.oid",
+            self.relation
+        )
+    }
+
+    /// After a trial: one json column, null or what of the index that it has made on the clone the rows have to be looked at for.
+    pub fn index_on_clone(&self) -> String {
         format!(
             "SELECT pg_catalog.json_build_object('keys', (SELECT pg_catalog.json_agg(pg_catalog.pg_get_indexdef(i.indexrelid, k, true) ORDER BY k) \
              FROM pg_catalog.generate_series(1, i.indnkeyatts) k), 'predicate', pg_catalog.pg_get_expr(i.indpred, i.indrelid), \
              'nulls_not_distinct', coalesce((pg_catalog.to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false), \
+             'unique', i.indisunique, \
              'plain', NOT EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.oid = ANY (i.indclass::oid[]) AND NOT o.opcdefault)) \
-             FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass({})::oid AND i.indisunique",
+             FROM pg_catalog.pg_index i WHERE i.indrelid = pg_catalog.to_regclass({})::oid AND (i.indisunique OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)",
             quote_literal(&self.clone_name())
         )
     }
@@ -138,9 +158,10 @@ impl New {
     }
 }
 
-/// A unique index that a trial has made.
+/// An index that a trial has made, and that rows may be in the way of: as it is unique, or by an expression that fails for them.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Unique {
+pub struct Index {
+    unique: bool,
     keys: Vec<String>,
     predicate: Option<String>,
     nulls_not_distinct: bool,
@@ -184,22 +205,42 @@ pub struct Check {
     pub detail: Option<String>,
     /// The constraint or index.
     pub name: String,
+    /// What makes it run with the rights of the table's owner.
+    pub as_owner: Option<String>,
 }
 
-impl Unique {
+impl Index {
     /// Its keys are these columns, in any order.
     pub fn is_on(&self, columns: &[String]) -> bool {
         let mut wanted: Vec<String> = columns.iter().map(|c| quote_ident(c)).collect();
         let mut keys = self.keys.clone();
         wanted.sort_unstable();
         keys.sort_unstable();
-        wanted == keys
+        self.unique && wanted == keys
     }
 
-    /// None where equality is a matter of an operator class.
-    pub fn check(&self, table: &str, index: &str) -> Option<Check> {
-        if !self.plain {
-            return None;
+    /// The expressions are worked out for every row, so that one that fails does so now.
+    pub fn check(&self, new: &New, index: &str) -> Option<Check> {
+        let table = new.relation_name();
+        // Whether two are equal is a matter of the operator class.
+        if !self.unique || !self.plain {
+            let condition = self
+                .predicate
+                .as_ref()
+                .map_or(String::new(), |p| format!(" WHERE ({p})"));
+            let counts: Vec<String> = self
+                .keys
+                .iter()
+                .map(|key| format!("pg_catalog.count(({key})) < 0"))
+                .collect();
+            return Some(Check {
+                sql: format!("SELECT '' FROM ONLY {table}{condition} HAVING {}", counts.join(" OR ")),
+                sqlstate: "XX000",
+                message: "lockkeeper: a count is below zero".to_string(),
+                detail: None,
+                name: index.to_string(),
+                as_owner: Some(new.as_owner()),
+            });
         }
         let mut conditions: Vec<String> = self.predicate.iter().map(|p| format!("({p})")).collect();
         if !self.nulls_not_distinct {
@@ -220,6 +261,7 @@ impl Unique {
             message: format!("could not create unique index \"{index}\""),
             detail: Some(format!("Key ({keys})=({{}}) is duplicated.")),
             name: index.to_string(),
+            as_owner: Some(new.as_owner()),
         })
     }
 }
@@ -238,6 +280,7 @@ impl Definition {
                 message,
                 detail,
                 name: self.name.clone(),
+                as_owner: None,
             })
         };
         match (self.kind, &self.expression, &self.references) {

@@ -1,9 +1,9 @@
 //! REFRESH MATERIALIZED VIEW without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, name_of, steps};
-use crate::plan::Step;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
+use crate::plan::{Place, Step};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {
@@ -44,9 +44,15 @@ fn check(subject: &Subject) -> Option<Found> {
             Err("CONCURRENTLY needs a unique index on plain columns of the view, and none is known".to_string())
         }
         None => Err("CONCURRENTLY could not be added to this text with certainty".to_string()),
+        // It runs in a transaction as well; only outside can the timeouts be lifted for its query.
+        Some(sql) if subject.place != Place::Alone => Ok(vec![steps::brief(
+            "refresh concurrently",
+            sql,
+            LockMode::Exclusive,
+            &view,
+        )]),
         Some(sql) => Ok(vec![Step {
             lock: LockMode::Exclusive,
-            // Neither index builds nor waits inside: it may run in a transaction, but its query takes long.
             ..steps::long("refresh concurrently", sql, Vec::new(), &view)
         }]),
     };

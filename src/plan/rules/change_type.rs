@@ -7,6 +7,7 @@ use crate::plan::depends::Part;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
+use crate::plan::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};
 
@@ -153,7 +154,39 @@ fn written(action: &super::Action) -> Option<Written> {
 
 /// What it costs; None if it is instant.
 fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) -> Option<&'static str> {
-    const REWRITE: Option<&str> = Some("rewrites all rows and indexes");
+    match subject.effect() {
+        Some(Effect::Rewrites) => REWRITE,
+        Some(Effect::RebuildsIndex) => REBUILD,
+        Some(Effect::Scans) => SCAN,
+        // A copy has no foreign keys.
+        Some(Effect::Instant) if compared_otherwise(table, name, definition) => {
+            Some("checks the rows of a foreign key anew")
+        }
+        Some(Effect::Instant) => None,
+        None => cost_of_old(subject, table, name, definition),
+    }
+}
+
+const REWRITE: Option<&str> = Some("rewrites all rows and indexes");
+const REBUILD: Option<&str> = Some("rebuilds an index");
+const SCAN: Option<&str> = Some("scans all rows for a CHECK constraint");
+
+/// A foreign key, on whichever side, that may be compared by another operator than before.
+fn compared_otherwise(table: &Table, name: &str, definition: &ColumnDef) -> bool {
+    let Some(relation) = table.known else { return true };
+    let own = |c: &crate::plan::facts::Constraint| c.kind == 'f' && c.columns.iter().any(|k| k == name);
+    let referenced = |u: &crate::plan::facts::ColumnUser| u.column == name && u.what.starts_with("the constraint ");
+    if !relation.constraints.iter().any(own) && !relation.column_users.iter().any(referenced) {
+        return false;
+    }
+    let stored = |c: &crate::plan::facts::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
+    let old = relation.column(name).and_then(stored);
+    let new = definition.type_name.as_ref().and_then(Type::of);
+    !matches!((old, new), (Some(old), Some(new)) if old.schema.is_none() && new.schema.is_none() && old.family() == new.family())
+}
+
+/// The same by what is known of old, where the server could not be asked.
+fn cost_of_old(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) -> Option<&'static str> {
     let Some(relation) = table.known else {
         return REWRITE;
     };
@@ -188,13 +221,13 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
         .filter(own_index)
         .any(|i| operators || rebuilt(i))
     {
-        return Some("rebuilds an index");
+        return REBUILD;
     }
     // One that is NOT VALID is made anew as it was.
     let mentions =
         |c: &crate::plan::facts::Constraint| c.kind == 'c' && c.validated && c.columns.iter().any(|k| k == name);
     if with_children().flat_map(|r| &r.constraints).any(mentions) {
-        return Some("scans all rows for a CHECK constraint");
+        return SCAN;
     }
     None
 }

@@ -9,9 +9,10 @@ use super::{
     validating_foreign_key,
 };
 use crate::plan::batches::Batches;
-use crate::plan::facts::Name;
+use crate::plan::facts::{Name, TypeFact};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{qualified, quote_ident, quote_literal};
+use crate::plan::trial::Effect;
 use crate::plan::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, ConstrType, Constraint, Node};
@@ -61,8 +62,8 @@ pub(super) fn serial(column: &ColumnDef) -> Option<&'static str> {
     }
 }
 
-/// Whether the default may give each row another value, so that PostgreSQL has to rewrite the table.
-pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
+/// Whether the default may give each row another value, by the names of the functions that it calls.
+fn is_volatile(subject: &Subject, expression: &Node) -> bool {
     let functions = tree::functions(expression);
     // Before PostgreSQL 15 one function called timezone is volatile, that of times with a zone: not the one of now().
     let of_now = |f: &Vec<String>| f.last().is_some_and(|name| NOW.contains(&name.as_str()));
@@ -82,6 +83,29 @@ pub(super) fn is_volatile(subject: &Subject, expression: &Node) -> bool {
                 None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),
             }
         })
+}
+
+/// Whether PostgreSQL has to work out the new column's value for each row.
+pub(super) fn differs_by_row(subject: &Subject, added: &ColumnDef) -> bool {
+    if let Some(effect) = subject.effect() {
+        return effect == Effect::Rewrites;
+    }
+    match constraint(added, ConstrType::ConstrDefault) {
+        Some(default) => default.raw_expr.as_deref().is_some_and(|e| is_volatile(subject, e)),
+        // What the domain's own may call was not told.
+        None => domain(subject, added).is_some_and(|domain| domain.has_default),
+    }
+}
+
+/// The domain that the column is of; an array of one is stored as it is.
+pub(super) fn domain<'a>(subject: &Subject<'a>, added: &ColumnDef) -> Option<&'a TypeFact> {
+    let type_name = added.type_name.as_ref().filter(|t| t.array_bounds.is_empty())?;
+    let mut parts = tree::names(&type_name.names);
+    let asked = Name {
+        name: parts.pop()?,
+        schema: parts.pop(),
+    };
+    subject.facts.types.iter().find(|t| t.asked == asked && t.kind == 'd')
 }
 
 /// They give a timestamptz.
@@ -209,6 +233,29 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
     Ok(all)
 }
 
+/// A column and its default, as the client wrote them.
+pub(super) struct TakenApart {
+    pub column: String,
+    /// `ADD COLUMN c type COLLATE …`
+    pub base: String,
+    /// `DEFAULT …`
+    pub default: Option<String>,
+}
+
+/// None: not with certainty.
+pub(super) fn taken_apart(action: &Action) -> Option<TakenApart> {
+    let text = format!("{} {}", action.head, action.text);
+    let parsed = parse_action(&text)?;
+    let column = added(&parsed)?;
+    let pieces = pieces(&text, action.head, column)?;
+    let default = pieces.parts.iter().find(|p| p.kind == ConstrType::ConstrDefault);
+    Some(TakenApart {
+        column: column.colname.clone(),
+        default: default.map(|p| p.text.clone()),
+        base: pieces.base,
+    })
+}
+
 /// The marks stay until the last step, which takes them all away: only then is a step that is done known as done.
 fn finish(all: &mut Vec<Step>, table: &Table, column: &str) {
     let mut finished = Vec::new();
@@ -246,7 +293,7 @@ fn first(
     let name = &column.colname;
     let default = pieces.parts.iter().find(|p| p.kind == ConstrType::ConstrDefault);
     let identity = pieces.parts.iter().find(|p| p.kind == ConstrType::ConstrIdentity);
-    let volatile = default.is_some_and(|p| p.constraint.raw_expr.as_deref().is_none_or(|e| is_volatile(subject, e)));
+    let volatile = differs_by_row(subject, column);
     let asked_for = |kind: ConstrType| pieces.parts.iter().any(|p| p.kind == kind);
     if asked_for(ConstrType::ConstrPrimary) && not_null_name(pieces).is_some() {
         return Err("a named NOT NULL beside PRIMARY KEY is not rewritten".to_string());
@@ -264,6 +311,7 @@ fn first(
         (Some(type_name), _, None) => Some(Fill::serial(table, asked, name, type_name)),
         (None, Some(identity), None) => Some(Fill::identity(table, column, identity)?),
         (None, None, Some(default)) if volatile => Some(Fill::default(&default.text)?),
+        (None, None, None) if volatile => Some(Fill::of_domain(action.head, name)),
         (None, None, _) => None,
         _ => return Err("the column has both a sequence and a default".to_string()),
     };
@@ -284,10 +332,21 @@ fn first(
         None => pieces.base.clone(),
     };
     let mut then = fill.before.clone();
-    then.push(format!(
-        "{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}",
-        action.head, fill.expression
-    ));
+    if domain(subject, column).is_some_and(|domain| domain.has_default) {
+        // Else the domain's own default would be worked out for each row.
+        then.push(format!("{} {base} DEFAULT NULL", action.head));
+        if !fill.by_domain {
+            then.push(format!(
+                "{} ALTER COLUMN {quoted} SET DEFAULT {}",
+                action.head, fill.expression
+            ));
+        }
+    } else {
+        then.push(format!(
+            "{} {base}, ALTER COLUMN {quoted} SET DEFAULT {}",
+            action.head, fill.expression
+        ));
+    }
     then.extend(fill.after.clone());
     then.push(steps::comment_on_column(name, table, Some(mark)));
     let sql = then.remove(0);
@@ -379,9 +438,21 @@ struct Fill {
     after: Vec<String>,
     /// Identity: the helper sequence, and `GENERATED … AS IDENTITY (…)`.
     identity: Option<(String, String)>,
+    /// By the default of the column's domain, which a column has as long as it is given none.
+    by_domain: bool,
 }
 
 impl Fill {
+    fn of_domain(head: &str, column: &str) -> Fill {
+        Fill {
+            expression: "DEFAULT".to_string(),
+            before: Vec::new(),
+            after: vec![format!("{head} ALTER COLUMN {} DROP DEFAULT", quote_ident(column))],
+            identity: None,
+            by_domain: true,
+        }
+    }
+
     fn default(text: &str) -> Result<Fill, String> {
         let expression = text
             .get("DEFAULT".len()..)
@@ -393,6 +464,7 @@ impl Fill {
             before: Vec::new(),
             after: Vec::new(),
             identity: None,
+            by_domain: false,
         })
     }
 
@@ -408,6 +480,7 @@ impl Fill {
                 quote_ident(column)
             )],
             identity: None,
+            by_domain: false,
         }
     }
 
@@ -444,6 +517,7 @@ impl Fill {
             ],
             after: Vec::new(),
             identity: Some((sequence, piece.text.clone())),
+            by_domain: false,
         })
     }
 

@@ -3,6 +3,7 @@
 use super::{Found, Remedy, Rule, Subject};
 use crate::plan::Place;
 use crate::plan::lock::LockMode;
+use crate::plan::policy::InTransaction;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, Node, ObjectType};
 
@@ -41,11 +42,19 @@ fn check(subject: &Subject) -> Option<Found> {
         Place::Block => format!("{command} cannot run inside a transaction block"),
         Place::Pipeline => format!("{command} cannot be executed within a pipeline"),
     };
+    // The plain forms are left for after COMMIT, where the policy says so; so are these.
+    let later = (subject.place == Place::Block && subject.policy.in_transaction == InTransaction::Defer)
+        .then(|| match &subject.statement.node {
+            NodeEnum::IndexStmt(index) => super::nonconcurrent_index::steps(subject, index),
+            NodeEnum::DropStmt(drop) => super::nonconcurrent_drop_index::steps(subject, drop),
+            _ => None,
+        })
+        .flatten();
     Some(Found {
         message,
         short: String::new(),
         hint: outside(subject.facts),
-        remedy: Remedy::None(None),
+        remedy: later.map_or(Remedy::None(None), Remedy::Steps),
         sqlstate: Some("25001"),
     })
 }

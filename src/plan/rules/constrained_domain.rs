@@ -1,9 +1,9 @@
 //! ADD COLUMN of a domain that has constraints.
 
-use super::{Found, Rule, Subject, column, names, tree};
-use crate::plan::facts::Name;
+use super::{Found, Rule, Subject, column, names};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
+use crate::plan::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::{ConstrType, Node};
@@ -25,15 +25,8 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(subject: &Subject) -> Option<Found> {
     let (_, added) = subject.added_column()?;
-    let mut parts = tree::names(&added.type_name.as_ref()?.names);
-    let asked = Name {
-        name: parts.pop()?,
-        schema: parts.pop(),
-    };
-    let domain = subject.facts.types.iter().find(|t| t.asked == asked)?;
-    // An array of it is stored as it is.
-    let array = added.type_name.as_ref().is_some_and(|t| !t.array_bounds.is_empty());
-    if domain.kind != 'd' || !domain.constrained || array {
+    let domain = column::domain(subject, added)?;
+    if !domain.constrained || subject.effect() == Some(Effect::Instant) {
         return None;
     }
     let table = subject.large(&subject.altered()?)?;
@@ -43,7 +36,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let (t, c) = (&table.sql, quote_ident(&added.colname));
     let message = format!(
         "a column of the constrained domain {} rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
-        super::sql_name(&asked),
+        super::sql_name(&domain.asked),
         table.described()
     );
     let mut hint = format!(

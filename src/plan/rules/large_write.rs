@@ -2,6 +2,7 @@
 
 use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
 use crate::plan::batches::Batches;
+use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::statement::Kind;
@@ -11,10 +12,10 @@ use pg_query::NodeEnum;
 pub(super) const RULE: Rule = Rule {
     name: "large-write",
     lock: LockMode::RowExclusive,
-    what: "An UPDATE, DELETE, MERGE or WITH that changes data, of which the planner expects that it touches more rows than the policy's rows_max.",
+    what: "An UPDATE, DELETE, MERGE, WITH that changes data or INSERT … SELECT … ON CONFLICT DO UPDATE, also in a DO block, EXECUTE, EXPLAIN ANALYZE or COPY (…) TO, of which the planner expects that it touches more rows than the policy's rows_max.",
     why: "Every touched row stays locked to the end of the one long transaction; vacuum and replicas fall behind meanwhile.",
     versions: "13–18",
-    safe: "Batches along the primary key, each its own transaction, with a pause between them and the true total at the end. A MERGE or a WITH that changes data is refused: a part of the rows at a time.",
+    safe: "Batches along the primary key, each its own transaction, with a pause between them and the true total at the end. What cannot be split is refused: a part of the rows at a time.",
     bad: &[
         "UPDATE users SET name = 'x' WHERE name IS NULL",
         "DELETE FROM users WHERE age > 5",
@@ -88,7 +89,13 @@ fn check(subject: &Subject) -> Option<Found> {
                 &table,
             )])
         }
-        Err(reason) => Remedy::None(Some(reason)),
+        Err(reason) => {
+            // Neither would do what the other says.
+            if job.is_none() {
+                hint = by_hand(verb, relation, subject.policy.backfill.batch_rows);
+            }
+            Remedy::None(Some(reason))
+        }
     };
     Some(Found {
         message,
@@ -97,6 +104,18 @@ fn check(subject: &Subject) -> Option<Found> {
         remedy,
         sqlstate: in_transaction.then_some("25001"),
     })
+}
+
+/// Where it cannot be done in batches, whoever sent it may know how to divide it.
+fn by_hand(verb: &str, relation: &Relation, rows: u64) -> String {
+    let limit = match relation.walking_key().is_some() && matches!(relation.kind, 'r' | 'p') {
+        true => format!(
+            " With a condition that leaves out the rows already done, {verb} … LIMIT {rows} can be repeated, each time in a transaction of \
+             its own, until fewer rows than that are affected."
+        ),
+        false => String::new(),
+    };
+    format!("If its rows may be changed by several statements, give each a condition that means a part of them.{limit}")
 }
 
 /// How large it is, is not known of a view or a foreign table.
@@ -110,7 +129,9 @@ fn mixed(subject: &Subject) -> Option<Found> {
     if rows <= subject.policy.backfill.rows_max as f64 {
         return None;
     }
-    let names = mixed::changed(&subject.statement.node)?;
+    let node = &subject.statement.node;
+    let names = mixed::all(node)?;
+    let is_plain = matches!(node, NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_)) && mixed::changed(node).is_none();
     let tables = names.iter().filter_map(|name| subject.table(name)).filter(counts);
     let tables: Vec<String> = tables.map(|table| table.described()).collect();
     if tables.is_empty() {
@@ -121,6 +142,32 @@ fn mixed(subject: &Subject) -> Option<Found> {
             "MERGE",
             "Give it a part of its source at a time (a range of the key in USING (SELECT … WHERE …)), or write it as UPDATE … FROM, which is done \
              in batches, and INSERT … ON CONFLICT.",
+        ),
+        // In a way of writing that is not taken apart.
+        NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) if is_plain => (
+            if matches!(node, NodeEnum::UpdateStmt(_)) {
+                "UPDATE"
+            } else {
+                "DELETE"
+            },
+            "With client_encoding = 'UTF8', standard_conforming_strings = on and strings with a backslash written as E'…' it is done in batches.",
+        ),
+        NodeEnum::InsertStmt(_) if names.len() == 1 && mixed::replaces(&subject.statement.node) => (
+            "INSERT … ON CONFLICT DO UPDATE",
+            "Give it a part of its query at a time (a range of the key in its WHERE).",
+        ),
+        NodeEnum::ExplainStmt(_)
+        | NodeEnum::CopyStmt(_)
+        | NodeEnum::CreateTableAsStmt(_)
+        | NodeEnum::PrepareStmt(_) => (
+            match subject.statement.node {
+                NodeEnum::ExplainStmt(_) => "EXPLAIN ANALYZE",
+                NodeEnum::CopyStmt(_) => "COPY of a statement that changes data",
+                NodeEnum::CreateTableAsStmt(_) => "CREATE TABLE AS of a query that changes data",
+                _ => "EXECUTE",
+            },
+            "Send the UPDATE or DELETE in it as a statement of its own, which is done in batches; or let it take a part of the rows at a \
+             time (WHERE key IN (SELECT key … LIMIT n)).",
         ),
         _ => (
             "WITH that changes data",

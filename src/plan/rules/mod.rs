@@ -41,12 +41,14 @@ mod rewriting_table;
 mod row_security;
 mod scan_under_lock;
 mod serial_column;
+pub(super) mod server_fault;
 mod set_expression;
 pub(crate) mod set_not_null;
 pub(super) mod steps;
 mod stored_generated_column;
 pub(super) mod taken;
 pub(super) mod tree;
+pub(crate) mod tried;
 mod truncate;
 mod unique_constraint;
 mod update_limit;
@@ -160,6 +162,7 @@ impl Found {
 pub static RULES: &[Rule] = &[
     clean_restore::RULE,
     concurrent_in_transaction::RULE,
+    server_fault::RULE,
     nonconcurrent_index::RULE,
     nonconcurrent_drop_index::RULE,
     nonconcurrent_reindex::RULE,
@@ -206,9 +209,8 @@ pub static RULES: &[Rule] = &[
 /// For the audit log: why an action that looks dangerous is none.
 pub(super) fn why_instant(subject: &Subject) -> Option<String> {
     let (_, added) = subject.added_column()?;
-    let default = column::constraint(added, pg_query::protobuf::ConstrType::ConstrDefault)?;
-    let expression = default.raw_expr.as_deref()?;
-    (!column::is_volatile(subject, expression))
+    column::constraint(added, ConstrType::ConstrDefault)?;
+    (!column::differs_by_row(subject, added))
         .then(|| "no rewrite: PostgreSQL 11 and later keep a non-volatile default in the catalog".to_string())
 }
 
@@ -217,7 +219,7 @@ pub fn find(name: &str) -> Option<&'static Rule> {
 }
 
 /// An existing table that others can see, as far as it is known.
-pub(super) struct Table<'a> {
+pub(in crate::plan) struct Table<'a> {
     /// None only offline.
     pub known: Option<&'a Relation>,
     /// As the client called it, quoted where needed: for messages and for SQL.

@@ -140,6 +140,19 @@ fn named(subject: &Subject) -> Option<Found> {
     ))
 }
 
+/// Of one that says CONCURRENTLY itself, which takes a single name.
+pub(super) fn steps(subject: &Subject, drop: &DropStmt) -> Option<Vec<Step>> {
+    let names = dropped(drop);
+    let [name] = names.as_slice() else { return None };
+    let index = subject.table(name)?;
+    index.known.filter(|i| i.kind == 'i')?;
+    let definition = index_definition(subject, name);
+    Some(vec![Step {
+        rollback: definition.and_then(|sql| splice::concurrently(&sql)),
+        ..steps::concurrent("drop index concurrently", subject.statement.sql.clone(), &index)
+    }])
+}
+
 fn one(subject: &Subject, drop: &DropStmt, name: &Name, index: &Table, alone: bool) -> Result<Step, String> {
     let sql = if alone {
         splice::concurrently(&subject.statement.sql)

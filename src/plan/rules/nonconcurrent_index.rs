@@ -61,6 +61,15 @@ fn check(subject: &Subject) -> Option<Found> {
     ))
 }
 
+/// Of one that says CONCURRENTLY itself. None: it is no table of others, or its text is not to be changed.
+pub(super) fn steps(subject: &Subject, index: &IndexStmt) -> Option<Vec<Step>> {
+    let table = subject.table(&name_of(index.relation.as_ref()?))?;
+    let is_table = table.known.is_some_and(|r| matches!(r.kind, 'r' | 'm'));
+    (is_table && !exists(subject, index))
+        .then(|| concurrent(subject, &table, index).ok())
+        .flatten()
+}
+
 fn concurrent(subject: &Subject, table: &Table, index: &IndexStmt) -> Result<Vec<Step>, String> {
     let text = subject.statement.sql.as_str();
     let unproven = || "CONCURRENTLY could not be added to this text with certainty".to_string();

@@ -42,6 +42,15 @@ fn check(subject: &Subject) -> Option<Found> {
     let concurrently = splice::concurrently(&subject.statement.sql)
         .ok_or("CONCURRENTLY could not be added to this text with certainty".to_string());
     let (message, steps) = match &reindex.relation {
+        None if reindex.kind() == ReindexObjectType::ReindexObjectSchema && reindex.name == "pg_catalog" => {
+            let hint =
+                "PostgreSQL rebuilds no index of a system catalog concurrently: choose a quiet hour and override.";
+            return Some(Found::advice(
+                "REINDEX blocks writes to every system catalog in turn".to_string(),
+                "indexes of system catalogs have no concurrent way",
+                hint.to_string(),
+            ));
+        }
         None => {
             let all = super::Table {
                 known: None,
@@ -67,6 +76,16 @@ fn check(subject: &Subject) -> Option<Found> {
                 "REINDEX blocks writes to the table of {} and queries that use the index",
                 object.described()
             );
+            let schema = table.or(object.known).map(|t| t.schema.as_str());
+            if matches!(schema, Some("pg_catalog" | "pg_toast")) {
+                let hint =
+                    "PostgreSQL rebuilds no index of a system catalog concurrently: choose a quiet hour and override.";
+                return Some(Found::advice(
+                    message,
+                    "indexes of system catalogs have no concurrent way",
+                    hint.to_string(),
+                ));
+            }
             let exclusion = object
                 .known
                 .filter(|o| o.kind == 'i' && table.is_some_and(|t| excludes(t, o)));

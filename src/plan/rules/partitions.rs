@@ -155,15 +155,32 @@ fn of_partitions(
         } else {
             Vec::new()
         };
-        all.push(steps::brief_then(
+        let attach = steps::brief_then(
             "attach a partition's index",
             sql,
             unmark,
             LockMode::AccessExclusive,
             &own,
-        ));
+        );
+        // Both indexes' expressions are compared, and what is constant in them is worked out.
+        all.push(match has_code(statement) {
+            true if child.owner != table.owner => {
+                return Err(format!(
+                    "the partition {} is {}'s and its parent {}'s, and the functions of the index would run with the rights of either",
+                    child.name, child.owner, table.owner
+                ));
+            }
+            true => steps::as_owner(attach, subject.facts, &table.owner),
+            false => attach,
+        });
     }
     Ok(())
+}
+
+/// Expressions, or a condition.
+fn has_code(statement: &IndexStmt) -> bool {
+    let expression = |node: &Node| matches!(&node.node, Some(NodeEnum::IndexElem(e)) if e.name.is_empty());
+    statement.where_clause.is_some() || statement.index_params.iter().any(expression)
 }
 
 /// A whole-table column reference such as `t.a`.
@@ -311,6 +328,40 @@ fn named(text: &str, constraint: &Constraint, name: &str) -> Result<String, Stri
     }
 }
 
+/// A foreign key that is there says the same as one that is asked for.
+fn same_key(subject: &Subject, there: &crate::plan::facts::Constraint, wanted: &Constraint) -> bool {
+    let parsed = super::column::parse_action(&format!("ALTER TABLE t ADD {}", there.definition));
+    let Some(NodeEnum::Constraint(own)) = parsed.and_then(|command| command.def?.node) else {
+        return false;
+    };
+    let Some(asked) = wanted.pktable.as_ref().map(super::name_of) else {
+        return false;
+    };
+    let Some(referenced) = subject.facts.relation(&asked) else {
+        return false;
+    };
+    let names = |nodes: &[Node]| tree::names(nodes);
+    // Without columns the primary key is meant.
+    let primary = || {
+        let index = referenced.indexes.iter().find(|i| i.primary);
+        index.map_or(Vec::new(), |i| i.columns.iter().flatten().cloned().collect::<Vec<_>>())
+    };
+    let keys = match names(&wanted.pk_attrs) {
+        none if none.is_empty() => primary(),
+        given => given,
+    };
+    there.kind == 'f'
+        && there.references.as_ref() == Some(&referenced.qualified())
+        && names(&own.fk_attrs) == names(&wanted.fk_attrs)
+        && names(&own.pk_attrs) == keys
+        && own.fk_matchtype == wanted.fk_matchtype
+        && own.fk_upd_action == wanted.fk_upd_action
+        && own.fk_del_action == wanted.fk_del_action
+        && names(&own.fk_del_set_cols) == names(&wanted.fk_del_set_cols)
+        && own.deferrable == wanted.deferrable
+        && own.initdeferred == wanted.initdeferred
+}
+
 // --- foreign keys, before PostgreSQL 18 ---------------------------------------------------------------------------------
 
 /// NOT VALID and VALIDATE on each partition; the parent's constraint finds them all valid.
@@ -330,9 +381,11 @@ pub(super) fn foreign_key(
         .into_iter()
         .filter(|r| r.kind == 'r')
         .collect();
-    let there = |leaf: &&Relation, name: &str| {
-        leaf.constraint(name)
-            .is_some_and(|c| c.kind == 'f' && c.columns == columns && c.validated && c.comment.is_none())
+    // Whatever its name, the server takes a partition's own into the parent's.
+    let there = |leaf: &&Relation, _: &str| {
+        leaf.constraints
+            .iter()
+            .any(|c| c.validated && c.comment.is_none() && same_key(subject, c, constraint))
     };
     // An earlier run that was cut short has given its name away.
     let first = match constraint.conname.as_str() {

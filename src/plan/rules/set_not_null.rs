@@ -4,6 +4,7 @@ use super::{Found, Rule, Subject, Table, names, steps};
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
+use crate::plan::trial::Effect;
 use crate::plan::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, BoolExprType, ConstrType, Node, NullTestType};
@@ -40,7 +41,11 @@ fn check(subject: &Subject) -> Option<Found> {
         .filter(|c| c.subtype() == AlterTableType::AtDropConstraint)
         .map(|c| c.name.as_str())
         .collect();
-    if proven(&table, &column, &dropped) {
+    let scans = match subject.effect() {
+        Some(effect) => effect != Effect::Instant,
+        None => !proven(&table, &column, &dropped),
+    };
+    if !scans {
         return None;
     }
     let message = format!(
@@ -70,7 +75,7 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 /// The head, the column, and the constraint's name if one is given (18: ADD CONSTRAINT n NOT NULL c).
-fn wanted<'a>(subject: &Subject<'a>) -> Option<(&'a str, String, Option<String>)> {
+pub(super) fn wanted<'a>(subject: &Subject<'a>) -> Option<(&'a str, String, Option<String>)> {
     if let Some(action) = subject.action_of(AlterTableType::AtSetNotNull) {
         return Some((action.head, action.command.name.clone(), None));
     }

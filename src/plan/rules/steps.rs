@@ -4,17 +4,46 @@
 //! the same statement sent again continues, and anybody else's object of that name gets the server's own error.
 
 use super::Table;
+use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
 use crate::plan::{Cleanup, Mode, Step};
 
-pub(super) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
+pub(in crate::plan) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
+}
+
+/// By its full name, which what runs later may not find otherwise.
+pub(in crate::plan) fn table_of(relation: &crate::plan::facts::Relation) -> Table<'_> {
+    Table {
+        known: Some(relation),
+        sql: crate::plan::splice::qualified(&relation.schema, &relation.name),
+        small: false,
+    }
 }
 
 /// With further statements in the same transaction.
 pub(super) fn brief_then(label: &str, sql: String, then: Vec<String>, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then }, lock, table)
+}
+
+/// The step with the rights of the table's owner, whose code it would run: PostgreSQL's own form of the statement does it so too.
+pub(super) fn as_owner(step: Step, facts: &Facts, owner: &str) -> Step {
+    if owner == facts.role || owner.is_empty() {
+        return step;
+    }
+    let become_sql = |role: &str| format!("SELECT pg_catalog.set_config('role', {}, true)", quote_literal(role));
+    let before = if facts.role == facts.session_role {
+        "none"
+    } else {
+        facts.role.as_str()
+    };
+    let mut step = step;
+    step.guard = Some(become_sql(owner));
+    if let Mode::Brief { then } | Mode::Long { then } = &mut step.mode {
+        then.push(become_sql(before));
+    }
+    step
 }
 
 pub(super) fn long(label: &str, sql: String, then: Vec<String>, table: &Table) -> Step {
@@ -117,7 +146,7 @@ pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String
 
 /// The INVALID index that a failed or killed build has left. Not while somebody builds it: a build holds SHARE UPDATE EXCLUSIVE
 /// on the table from its start to its end, as vacuum does too, which is told apart by having no user.
-pub(super) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
+pub(in crate::plan) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
     let relation = table.known?;
     let index = format!("{}.{}", quote_ident(&relation.schema), quote_ident(name));
     Some(Cleanup {

@@ -240,7 +240,11 @@ fn every_rule_finds_its_bad_and_leaves_its_good_alone() {
         };
         for (examples, expect) in [(rule.bad, true), (rule.good, false)] {
             for sql in examples {
-                let found = rules_of(&planned(sql, &facts(18), place));
+                let mut facts = facts(18);
+                if rule.name == "server-fault" {
+                    facts.server_version = 140_003;
+                }
+                let found = rules_of(&planned(sql, &facts, place));
                 assert_eq!(
                     found.contains(&rule.name),
                     expect,

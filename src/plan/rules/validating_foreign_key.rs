@@ -2,9 +2,9 @@
 
 use super::validating_check::{not_valid_then_validate, validates};
 use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name, tree};
-use crate::plan::Step;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
+use crate::plan::{Place, Step};
 use pg_query::protobuf::{ConstrType, Constraint};
 
 pub(super) const RULE: Rule = Rule {
@@ -29,7 +29,7 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(subject: &Subject) -> Option<Found> {
     let asked = subject.altered()?;
-    let table = subject.large(&asked)?;
+    let table = subject.large(&asked).or_else(|| filled_here(subject, &asked))?;
     let mut referenced = None;
     let steps = if column::has(subject, ConstrType::ConstrForeign) && column::has(subject, ConstrType::ConstrDefault) {
         column::sequence(subject, &table, &asked)
@@ -63,6 +63,24 @@ fn check(subject: &Subject) -> Option<Found> {
         steps,
         otherwise,
     ))
+}
+
+/// Nobody waits for a table that its own transaction has made and filled; but for the one that is referenced, everybody does.
+fn filled_here<'a>(subject: &Subject<'a>, asked: &Name) -> Option<Table<'a>> {
+    let known = subject.facts.relation(asked)?;
+    let (_, constraint) = subject.added_constraint()?;
+    let referenced = subject.facts.relation(&name_of(constraint.pktable.as_ref()?))?;
+    let counts = subject.place == Place::Block
+        && known.created_here
+        && known.kind == 'r'
+        && known.persistence != 't'
+        && !known.is_small(subject.policy.small_bytes)
+        && !referenced.invisible_to_others();
+    counts.then(|| Table {
+        known: Some(known),
+        sql: sql_name(asked),
+        small: false,
+    })
 }
 
 pub(super) fn sequence(

@@ -7,19 +7,14 @@ use crate::plan::splice::is_false;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
 
-/// As the server numbers its lock modes.
-const ACCESS_EXCLUSIVE: i32 = 8;
-
 /// What is not listed, and whatever a later grammar adds, is Ddl.
 pub(super) fn kind_of(node: &NodeEnum) -> Kind {
     use NodeEnum as N;
     match node {
         N::TransactionStmt(transaction) => transaction_kind(transaction),
-        N::SelectStmt(_) | N::InsertStmt(_) | N::MergeStmt(_) | N::UpdateStmt(_) | N::DeleteStmt(_)
-            if mixed::changed(node).is_some() =>
-        {
-            Kind::MixedWrite
-        }
+        // Of what is prepared its EXECUTE is judged.
+        N::PrepareStmt(_) => Kind::Harmless,
+        _ if mixed::changed(node).is_some() => Kind::MixedWrite,
         N::UpdateStmt(update) if !current_of(&update.where_clause) => Kind::Write,
         N::DeleteStmt(delete) if !current_of(&delete.where_clause) => Kind::Write,
         // One row, under a cursor.
@@ -29,7 +24,6 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         // Session state.
         N::VariableSetStmt(_)
         | N::VariableShowStmt(_)
-        | N::PrepareStmt(_)
         | N::ExecuteStmt(_)
         | N::DeallocateStmt(_)
         | N::DiscardStmt(_)
@@ -45,8 +39,8 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         N::DoStmt(_) | N::CreateFunctionStmt(_) if body::of(node).is_some() => Kind::Ddl,
         N::CallStmt(call) => resumed(call).map_or(Kind::Harmless, Kind::Resume),
         N::DoStmt(_) => Kind::Harmless,
-        // The lock is what is asked for; but behind the strongest, readers queue.
-        N::LockStmt(lock) if lock.mode != ACCESS_EXCLUSIVE || lock.nowait => Kind::Harmless,
+        // The lock, and the wait for it, are what is asked for. Short tries would end it too soon, and hide it from the deadlock detector.
+        N::LockStmt(_) => Kind::Harmless,
         // SHARE UPDATE EXCLUSIVE, beside reads and writes; FULL rewrites.
         N::VacuumStmt(vacuum) if !is_vacuum_full(vacuum) => Kind::Harmless,
         N::CheckPointStmt(_) => Kind::Harmless,

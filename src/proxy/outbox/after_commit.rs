@@ -32,7 +32,7 @@ impl Session {
         {
             return Ok(Err(report));
         }
-        self.relay.watch = self.outbox.is_awake();
+        self.relay.watch = self.outbox.looks_on();
         Ok(Ok(()))
     }
 
@@ -91,9 +91,10 @@ impl Session {
 
     /// The server has committed.
     pub(in super::super) async fn committed(&mut self) -> Outcome<()> {
+        self.outbox.dropped.clear();
         let pending = std::mem::take(&mut self.outbox.pending);
         if let Err(report) = self.run_jobs(pending, true).await? {
-            self.relay.watch = self.outbox.is_awake();
+            self.relay.watch = self.outbox.looks_on();
             return Ok(Err(report));
         }
         self.at_ease().await
@@ -102,7 +103,8 @@ impl Session {
     /// Nothing of it is there any more.
     pub(in super::super) async fn rolled_back(&mut self) -> Result<(), Broken> {
         self.outbox.pending.clear();
-        self.relay.watch = self.outbox.is_awake();
+        self.outbox.dropped.clear();
+        self.relay.watch = self.outbox.looks_on();
         if self.relay.place() == Place::Alone && self.relay.status == b'I' {
             self.let_go_tables().await?;
         }
@@ -298,6 +300,8 @@ impl Session {
             }
             self.outbox.tables.push(job.relation);
         }
+        // The client is told that it is committed: what has set a limit for its statements does not cut this short.
+        self.limits = Default::default();
         let parameters = Parameters::default();
         let setting = Setting {
             policy,
@@ -310,7 +314,7 @@ impl Session {
             return Ok(Err(report));
         }
         let outcome = self.run_locked(job.id, setting).await;
-        let unlocked = self.value(&jobs::unlock(job.id)).await;
+        let unlocked = self.let_go_job(job.id).await;
         let outcome = outcome?;
         // A lock that stays is let go with the session.
         let _ = unlocked?;
@@ -633,13 +637,20 @@ impl Session {
 
     /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
     pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Outcome<()> {
-        if !self.outbox.has_write() || self.relay.place() != Place::Block || self.relay.responses.skipping() {
+        let exchanges = !name.is_empty() && self.outbox.may_exchange();
+        if !(self.outbox.has_write() || exchanges)
+            || self.relay.place() != Place::Block
+            || self.relay.responses.skipping()
+        {
             return Ok(Ok(()));
         }
         let text = match self.relay.held.statement(name) {
             Some(held) => held.text.to_vec(),
             None => self.prepared_text(name).await?,
         };
+        if exchanges && let Err(report) = self.meets_exchange(&text).await? {
+            return Ok(Err(report));
+        }
         self.meets_pending_write(&text).await
     }
 

@@ -6,8 +6,8 @@ use super::super::journal::Entry;
 use super::super::session::Session;
 use super::super::wire::Report;
 use crate::plan::Run;
-use crate::plan::outbox::New;
-use crate::plan::outbox::prove::{Check, Definition, Trial, Unique};
+use crate::plan::outbox::prove::{Check, Definition, Index, Trial};
+use crate::plan::outbox::{self, New};
 use crate::plan::policy::Policy;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ impl Session {
         setting: Setting<'_>,
         holds_locks: bool,
         entry: &mut Entry,
-    ) -> Outcome<Vec<(Check, Unique)>> {
+    ) -> Outcome<Vec<(Check, Index)>> {
         if new.adds_columns {
             if let Err(report) = self.conduct(run, setting, entry).await? {
                 return Ok(Err(report));
@@ -47,6 +47,17 @@ impl Session {
             Ok(uniques) => uniques,
             Err(report) => return Ok(Err(report)),
         };
+        // With the old one, its lock goes, under which a long look at the rows would stop everybody.
+        let mut holds_locks = holds_locks;
+        if new.replaces.is_some() {
+            if let Err(report) = self.take_drop_back(new, setting).await? {
+                return Ok(Err(report));
+            }
+            holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
+                Ok(holds) => holds,
+                Err(report) => return Ok(Err(report)),
+            };
+        }
         let definitions = match self.try_steps(run, new, setting, entry).await? {
             Ok(definitions) => definitions,
             Err(report) => return Ok(Err(report)),
@@ -61,7 +72,7 @@ impl Session {
     }
 
     /// Every index on an empty clone of the table. What is unique about it is told by the server's catalog.
-    async fn try_on_clone(&mut self, new: &New, setting: Setting<'_>) -> Outcome<Vec<(Check, Unique)>> {
+    async fn try_on_clone(&mut self, new: &New, setting: Setting<'_>) -> Outcome<Vec<(Check, Index)>> {
         let mut uniques = Vec::new();
         for trial in &new.trials {
             if let Some(done_when) = &trial.done_when {
@@ -91,7 +102,7 @@ impl Session {
             }
             match self.try_one(new, trial, setting).await? {
                 Ok(Some(unique)) => {
-                    if let Some(check) = unique.check(&new.relation_name(), &trial.index) {
+                    if let Some(check) = unique.check(new, &trial.index) {
                         uniques.push((check, unique));
                     }
                 }
@@ -102,10 +113,11 @@ impl Session {
         Ok(Ok(uniques))
     }
 
-    async fn try_one(&mut self, new: &New, trial: &Trial, setting: Setting<'_>) -> Outcome<Option<Unique>> {
+    async fn try_one(&mut self, new: &New, trial: &Trial, setting: Setting<'_>) -> Outcome<Option<Index>> {
         let made = [
             Ask::new(format!("SAVEPOINT {}", self.try_point())),
             Ask::set_local("lock_timeout", &patience(setting.policy)),
+            Ask::new(new.as_owner()),
             Ask::new(new.make_clone()),
         ];
         if let Err(report) = self.relay.ask(&made, Closing::Sync, Hears::Nothing).await? {
@@ -116,7 +128,7 @@ impl Session {
             );
             return Ok(Err(report));
         }
-        let tried = [Ask::new(&trial.sql), Ask::new(new.unique_on_clone())];
+        let tried = [Ask::new(&trial.sql), Ask::new(new.index_on_clone())];
         let answers = match self.relay.ask(&tried, Closing::Sync, Hears::Notices).await? {
             Ok(answers) => answers,
             Err(mut report) => {
@@ -190,7 +202,7 @@ impl Session {
     async fn check_all(
         &mut self,
         new: &New,
-        uniques: &[(Check, Unique)],
+        uniques: &[(Check, Index)],
         definitions: &[Definition],
         policy: &Policy,
         bounded: bool,
@@ -217,14 +229,15 @@ impl Session {
         bounded: bool,
     ) -> Outcome<()> {
         let limit = if bounded { CHECK_UNDER_LOCK_MS } else { 0 };
-        let asks = [
+        let mut asks = vec![
             Ask::new(format!("SAVEPOINT {}", self.try_point())),
             Ask::set_local_all(&[
                 ("statement_timeout", limit.to_string()),
                 ("lock_timeout", patience(policy)),
             ]),
-            Ask::new(&check.sql),
         ];
+        asks.extend(check.as_owner.as_ref().map(Ask::new));
+        asks.push(Ask::new(&check.sql));
         let label = format!("checking the rows of {} for {}", table.1, check.name);
         let hears = Hears::Progress {
             what: &label,

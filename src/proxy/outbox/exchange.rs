@@ -1,0 +1,241 @@
+//! What a transaction drops and makes anew right behind: the removal is taken back, and done by the job that builds the new one.
+
+use super::super::conduct::{Outcome, Setting, Tries};
+use super::super::dialogue::{Ask, Closing, Hears};
+use super::super::judge::{Parameters, Verdict};
+use super::super::relay::Broken;
+use super::super::session::Session;
+use super::Outbox;
+use crate::plan::lock::LockMode;
+use crate::plan::outbox::exchange::{Dropped, is_blind, may_belong, parts, without_removal};
+use crate::plan::outbox::{self, New};
+use crate::plan::policy::InTransaction;
+use crate::plan::statement::Statement;
+use crate::plan::{Mode, Place, Step};
+
+impl Outbox {
+    /// Whether what comes next matters for an exchange.
+    pub fn may_exchange(&self) -> bool {
+        !self.dropped.is_empty() || self.pending.iter().any(|p| p.replaces.is_some())
+    }
+}
+
+impl Session {
+    fn drop_point(&self) -> String {
+        format!("{}_drop", self.relay.reserved)
+    }
+
+    /// Before a removal that the next statement may make up for.
+    pub(in super::super) async fn before_drop(&mut self) -> Outcome<()> {
+        if !self.outbox.dropped.is_empty() {
+            return Ok(Ok(()));
+        }
+        let point = [Ask::new(format!("SAVEPOINT {}", self.drop_point()))];
+        Ok(self.relay.ask(&point, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+    }
+
+    pub(in super::super) fn after_drop(&mut self, dropped: Dropped, done: bool) {
+        match done {
+            true => self.outbox.dropped.push(dropped),
+            false => self.outbox.dropped.clear(),
+        }
+        self.relay.watch = self.outbox.looks_on();
+    }
+
+    /// The new one is proven with the old one gone; then that comes back. What else was dropped stays to be dropped again.
+    pub(super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Outcome<()> {
+        let point = self.drop_point();
+        let back = [
+            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+        ];
+        if let Err(report) = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
+            return Ok(Err(report));
+        }
+        let replaced = new.replaces.as_ref().map(|dropped| dropped.sql.clone());
+        let others = &mut self.outbox.dropped;
+        if let Some(at) = others
+            .iter()
+            .position(|dropped| Some(&dropped.sql) == replaced.as_ref())
+        {
+            others.remove(at);
+        }
+        // The savepoint has taken it with it.
+        let table = (new.relation, new.relation_name());
+        self.take_table_in_transaction(&table, setting.policy, false).await
+    }
+
+    /// Behind the job's row, so that what is taken back next does not take that.
+    pub(super) async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Outcome<()> {
+        let others = std::mem::take(&mut self.outbox.dropped);
+        if new.replaces.is_none() {
+            // They are dropped, and too much has happened since to take that back.
+            return Ok(Ok(()));
+        }
+        for other in others {
+            if let Err(report) = self.before_drop().await? {
+                return Ok(Err(report));
+            }
+            if let Err(report) = self.drop_again(&other, setting).await? {
+                return Ok(Err(report));
+            }
+            self.outbox.dropped.push(other);
+        }
+        Ok(Ok(()))
+    }
+
+    /// In short tries, as the first time.
+    async fn drop_again(&mut self, dropped: &Dropped, setting: Setting<'_>) -> Outcome<()> {
+        let step = Step {
+            label: "drop what was replaced".to_string(),
+            sql: dropped.sql.clone(),
+            mode: Mode::Brief { then: Vec::new() },
+            guard: None,
+            lock: LockMode::AccessExclusive,
+            relation: dropped.table.clone(),
+            done_when: None,
+            cleanup: None,
+            null_message: None,
+            rollback: None,
+            contract: None,
+        };
+        let statements = self.read(dropped.sql.as_bytes()).await.unwrap_or_default();
+        let Some(statement) = statements.first() else {
+            return Ok(Ok(()));
+        };
+        let entry = self.entry_of(&statement.sql);
+        let mut tries = Tries::default();
+        Ok(self.step(&step, setting, &mut tries, (&entry, 0)).await?.map(|_| ()))
+    }
+
+    /// Any other statement ends the chance of an exchange; and one that could see that the old one is there still has it dropped first.
+    pub(in super::super) async fn meets_exchange(&mut self, text: &[u8]) -> Outcome<()> {
+        if !self.outbox.may_exchange() {
+            return Ok(Ok(()));
+        }
+        if self.relay.place() != Place::Block {
+            self.outbox.dropped.clear();
+            return Ok(Ok(()));
+        }
+        let conforming = self.relay.reported.standard_conforming_strings;
+        if !self.outbox.dropped.is_empty() && !may_belong(text, conforming) {
+            self.outbox.dropped.clear();
+        }
+        let sees = |dropped: &Dropped| !is_blind(text, conforming, dropped);
+        let seen: Vec<(i64, Dropped)> = self
+            .outbox
+            .pending
+            .iter()
+            .filter_map(|p| Some((p.id, p.replaces.clone().filter(sees)?)))
+            .collect();
+        if seen.is_empty() {
+            return Ok(Ok(()));
+        }
+        // ROLLBACK TO may have taken it all back.
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other.map(|_| ())),
+        }
+        let policy = self.shared.policy();
+        let parameters = Parameters::default();
+        for (id, dropped) in seen {
+            let jobs = match self.waiting(Some(&[id])).await? {
+                Ok(jobs) => jobs,
+                Err(report) => return Ok(Err(report)),
+            };
+            if let Some(job) = jobs.first() {
+                let setting = Setting {
+                    policy: &policy,
+                    place: Place::Block,
+                    parameters: &parameters,
+                    statement: &dropped.sql,
+                    position_shift: 0,
+                };
+                if let Err(report) = self.drop_again(&dropped, setting).await? {
+                    return Ok(Err(report));
+                }
+                if let Err(report) = self.value(&without_removal(id, &job.details.steps)).await? {
+                    return Ok(Err(report));
+                }
+            }
+            if let Some(pending) = self.outbox.pending.iter_mut().find(|p| p.id == id) {
+                pending.replaces = None;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// One ALTER TABLE that drops a key and makes another: as the two statements that it stands for, in one transaction.
+    pub(in super::super) async fn exchange_in_one(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Option<Verdict>, Broken> {
+        let policy = self.shared.policy();
+        if place == Place::Pipeline || policy.in_transaction != InTransaction::Defer {
+            return Ok(None);
+        }
+        let Some(parts) = parts(statement) else {
+            return Ok(None);
+        };
+        let facts = match self.facts(statement, Closing::Sync).await? {
+            Ok(facts) => facts,
+            Err(report) => return Ok(Some(Verdict::Refused(report))),
+        };
+        let first = self.read(parts[0].as_bytes()).await.unwrap_or_default();
+        let drops = first
+            .first()
+            .and_then(|first| crate::plan::outbox::exchange::dropped(first, &facts, &policy));
+        let ready = !matches!(
+            crate::plan::jobs::Access::of(&facts),
+            crate::plan::jobs::Access::None(_)
+        );
+        if drops.is_none() || !ready {
+            return Ok(None);
+        }
+        if place == Place::Alone
+            && let Err(report) = self
+                .relay
+                .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+                .await?
+        {
+            return Ok(Some(Verdict::Refused(report)));
+        }
+        let mut verdict = Verdict::Done("ALTER TABLE".to_string());
+        for part in &parts {
+            let statements = self.read(part.as_bytes()).await.unwrap_or_default();
+            let Some(statement) = statements.first() else {
+                continue;
+            };
+            verdict = Box::pin(self.verdict_now(statement, Place::Block, parameters, Closing::Sync, 0)).await?;
+            if let Verdict::Forward(_) = &verdict {
+                // Small, or let through: it runs as it is.
+                let asked = [Ask::new(part)];
+                verdict = match self.relay.ask(&asked, Closing::Sync, Hears::Notices).await? {
+                    Ok(_) => Verdict::Done("ALTER TABLE".to_string()),
+                    Err(report) => Verdict::Refused(report),
+                };
+            }
+            if let Verdict::Refused(report) = &mut verdict {
+                report.remove(b'P');
+                break;
+            }
+        }
+        if place == Place::Block {
+            return Ok(Some(verdict));
+        }
+        if let Verdict::Refused(_) = &verdict {
+            let _ = self
+                .relay
+                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .await?;
+            self.rolled_back().await?;
+            return Ok(Some(verdict));
+        }
+        Ok(Some(match self.commit("COMMIT").await? {
+            Ok(_) => verdict,
+            Err(report) => Verdict::Refused(report),
+        }))
+    }
+}

@@ -1,0 +1,77 @@
+//! Asks the server what an UPDATE or DELETE would call and check beyond its text, before it is done in batches.
+
+use super::conduct::Outcome;
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::judge::Parameters;
+use super::session::Session;
+use crate::plan::Place;
+use crate::plan::batches::surroundings::{self, Surroundings};
+use crate::plan::facts::Facts;
+use crate::plan::statement::Statement;
+
+impl Session {
+    /// The statement is put into a rule of a temporary table, and its dependencies are read; all of that is undone. Where the
+    /// server does not take it (no right to temporary tables, a name that a rule has itself), whatever could be called counts.
+    pub(super) async fn surroundings(
+        &mut self,
+        statement: &Statement,
+        facts: &Facts,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Outcome<Option<Surroundings>> {
+        let Some(relation) = facts.target(statement) else {
+            return Ok(Ok(None));
+        };
+        let types = match surroundings::types_sql(&parameters.types) {
+            None => Vec::new(),
+            Some(sql) => match self.ask_harmlessly(Ask::new(sql), place).await? {
+                Ok(answer) => answer
+                    .rows
+                    .into_iter()
+                    .map(|row| row.into_iter().next().flatten().unwrap_or_default())
+                    .collect(),
+                Err(report) => return Ok(Err(report)),
+            },
+        };
+        let question = |tried| surroundings::sql(statement, relation, facts, tried);
+        let (Some(tried), Some(untried)) = (question(true), question(false)) else {
+            return Ok(Ok(None));
+        };
+        let mut answer = None;
+        if let Some(trial) = surroundings::trial(statement, &types) {
+            let asks: Vec<Ask> = trial.into_iter().chain([tried]).map(Ask::new).collect();
+            answer = self.ask_undone(asks, place).await?;
+        }
+        let answer = match answer {
+            Some(answer) => answer,
+            None => match self.ask_harmlessly(Ask::new(untried), place).await? {
+                Ok(answer) => answer,
+                Err(report) => return Ok(Err(report)),
+            },
+        };
+        Ok(match Surroundings::decode(answer.value().unwrap_or_default()) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) => Err(super::wire::Report::error(
+                "XX000",
+                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+            )
+            .detail(&error)),
+        })
+    }
+
+    /// The last answer; None: one of them failed.
+    async fn ask_undone(&mut self, asks: Vec<Ask>, place: Place) -> Result<Option<Answer>, super::relay::Broken> {
+        if place != Place::Alone {
+            let answers = self.ask_all_harmlessly(asks, place).await?;
+            return Ok(answers.ok().and_then(|mut answers| answers.pop()));
+        }
+        let asks = [vec![Ask::new("BEGIN")], asks].concat();
+        let answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        // Should the ROLLBACK fail too, the next statement tells.
+        let _ = self
+            .relay
+            .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+            .await?;
+        Ok(answers.ok().and_then(|mut answers| answers.pop()))
+    }
+}

@@ -1,0 +1,342 @@
+//! What could pass the judge unseen, and what could be used to weigh it down, on a real server.
+
+mod common;
+
+use common::Stage;
+use common::raw::{self, Raw};
+use lockkeeper::cluster::free_port;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+const MAJORS: [u32; 2] = [15, 18];
+/// All is large, and few rows are many.
+const STERN: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\n";
+
+fn stage(major: u32, name: &str) -> Stage {
+    let stage = Stage::with(major, name, STERN);
+    stage.direct(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, b text);
+         INSERT INTO t SELECT i, i, 'x' FROM generate_series(1, 5000) i;
+         CREATE TABLE u (id int PRIMARY KEY, a int);
+         INSERT INTO u SELECT i, i FROM generate_series(1, 5000) i;
+         ANALYZE",
+    );
+    stage
+}
+
+/// It is refused with this in its message, and nothing has changed.
+#[track_caller]
+fn refused(stage: &Stage, sql: &str, why: &str) {
+    let before = stage.direct("SELECT sum(hashtext(t::text)), count(*) FROM t");
+    let ran = stage.psql(sql);
+    assert!(ran.stderr.contains(why), "{sql}: {}\n{}", ran.stdout, ran.stderr);
+    assert_eq!(
+        stage.direct("SELECT sum(hashtext(t::text)), count(*) FROM t"),
+        before,
+        "{sql}"
+    );
+}
+
+#[test]
+fn large_writes_within_other_statements_are_refused() {
+    for major in MAJORS {
+        let stage = stage(major, "within");
+        let large = "would lock about 500";
+        for sql in [
+            "INSERT INTO t SELECT id, a, 'y' FROM u ON CONFLICT (id) DO UPDATE SET b = 'y'",
+            "INSERT INTO t (VALUES (9001, 1, 'y')) UNION ALL (SELECT id, a, 'y' FROM u) ON CONFLICT (id) DO UPDATE SET b = 'y'",
+            "EXPLAIN ANALYZE UPDATE t SET b = 'y'",
+            "EXPLAIN (COSTS OFF, ANALYZE) DELETE FROM t",
+            "COPY (UPDATE t SET b = 'y' RETURNING id) TO STDOUT",
+            "COPY (WITH d AS (DELETE FROM t RETURNING *) SELECT * FROM d) TO STDOUT",
+            "PREPARE p AS UPDATE t SET b = 'y' WHERE id > $1; EXECUTE p (0)",
+            "PREPARE p (int) AS DELETE FROM t WHERE id > $1; EXPLAIN ANALYZE EXECUTE p (0)",
+            "DO $$ BEGIN UPDATE t SET b = 'y'; END $$",
+            "DO $$ BEGIN IF true THEN EXECUTE 'DELETE FROM t'; END IF; END $$",
+            "DO $$ BEGIN INSERT INTO t SELECT id, a, 'y' FROM u ON CONFLICT (id) DO UPDATE SET b = 'y'; END $$",
+        ] {
+            refused(&stage, sql, large);
+        }
+        let rejected = stage.audit_lines();
+        let rejected = rejected.iter().filter(|line| line["outcome"] == "rejected").count();
+        assert_eq!(rejected, 11, "PostgreSQL {major}");
+        // Small ones pass, and what only inserts.
+        for sql in [
+            "INSERT INTO t SELECT id, a, 'z' FROM u WHERE id < 10 ON CONFLICT (id) DO UPDATE SET b = 'z'",
+            "INSERT INTO t VALUES (1, 1, 'select'), (9999, 1, 'z') ON CONFLICT (id) DO UPDATE SET b = 'conflict'",
+            "INSERT INTO t SELECT id, a, 'z' FROM u ON CONFLICT DO NOTHING",
+            "EXPLAIN ANALYZE UPDATE t SET b = 'z' WHERE id = 1",
+            "EXPLAIN UPDATE t SET b = 'z'",
+            "PREPARE p AS UPDATE t SET b = 'z' WHERE id = $1; EXECUTE p (1)",
+            "DO $$ BEGIN UPDATE t SET b = 'z' WHERE id = 2; END $$",
+            "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN UPDATE t SET b = 'y'; END $$",
+        ] {
+            let ran = stage.psql(sql);
+            assert!(!ran.stderr.contains("ERROR"), "{sql}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_older_table_does_not_pass_as_one_of_this_transaction() {
+    for major in MAJORS {
+        let stage = Stage::with(major, "forged", "extends = \"standard\"\n[table]\nsmall_bytes = 0\n");
+        let roles = format!("r1_{0}, r2_{0}", stage.database).replace('-', "_");
+        let (one, two) = roles.split_once(", ").expect("two");
+        stage.direct(&format!(
+            "CREATE ROLE {one}; CREATE ROLE {two};
+             CREATE TABLE old (a int, b text); INSERT INTO old SELECT i, 'x' FROM generate_series(1, 1000) i;
+             CREATE TABLE part (a int); INSERT INTO part SELECT 1 FROM generate_series(1, 1000);
+             CREATE INDEX old_a ON old (a)"
+        ));
+        let forge = format!(
+            "ALTER TABLE old OWNER TO {one}; ALTER TABLE old OWNER TO {two};
+             GRANT SELECT (tableoid, ctid, xmin, xmax, cmin, cmax, a, b) ON old TO {one};"
+        );
+        for sql in [
+            format!("BEGIN; {forge} DROP TABLE old; COMMIT"),
+            format!("BEGIN; {forge} ALTER TABLE old ALTER COLUMN b TYPE int USING 1; COMMIT"),
+            format!("BEGIN; {forge} TRUNCATE old; COMMIT"),
+            // A new parent takes an older table along.
+            "BEGIN; CREATE TABLE p (a int) PARTITION BY LIST (a); ALTER TABLE p ATTACH PARTITION part DEFAULT; DROP TABLE p; COMMIT".into(),
+        ] {
+            let ran = stage.psql_args(&["-v", "ON_ERROR_STOP=1"], &sql.replace("; ", ";\n"));
+            assert!(ran.stderr.contains("lockkeeper"), "PostgreSQL {major}: {sql}: {}", ran.stderr);
+            let rows = stage.direct("SELECT (SELECT count(*) FROM old), (SELECT count(*) FROM part), (SELECT count(b) FROM old)");
+            assert_eq!(rows.trim(), "1000|1000|1000", "PostgreSQL {major}: {sql}");
+        }
+        // What it did create is its own, also behind a savepoint and after the same changes.
+        let own = format!(
+            "BEGIN; SAVEPOINT s; CREATE TABLE fresh (a int); RELEASE s; ALTER TABLE fresh OWNER TO {one}; GRANT SELECT (tableoid) ON fresh TO {two};
+             ALTER TABLE fresh ADD COLUMN b uuid DEFAULT gen_random_uuid(); DROP TABLE fresh; COMMIT"
+        );
+        let ran = stage.psql_args(&["-v", "ON_ERROR_STOP=1"], &own.replace("; ", ";\n"));
+        assert!(!ran.stderr.contains("ERROR"), "PostgreSQL {major}: {}", ran.stderr);
+        stage.direct(&format!(
+            "DROP OWNED BY {one}; DROP OWNED BY {two}; DROP ROLE {one}; DROP ROLE {two}"
+        ));
+    }
+}
+
+#[test]
+fn what_is_not_judged_may_be_as_long_as_the_server_takes() {
+    let stage = stage(18, "long");
+    stage.direct("CREATE TABLE blobs (id int, v bytea)");
+    let value = "ab".repeat(10 << 20);
+    let insert = format!("INSERT INTO blobs VALUES (1, '\\x{value}'::bytea);");
+    assert_eq!(stage.psql_args(&["-q"], &insert).ok().trim(), "");
+    assert_eq!(
+        stage.direct("SELECT id, length(v) FROM blobs").trim(),
+        format!("1|{}", 10 << 20)
+    );
+    // In parts of one message, with what is judged behind it: nothing of it runs.
+    let text = format!("INSERT INTO blobs VALUES (2, '\\x{value}'::bytea); DROP TABLE t;");
+    let told = simple_query(&stage, &text);
+    assert!(told.contains("nothing of it was run and the session ends"), "{told}");
+    // What is judged has its limit.
+    let told = simple_query(&stage, &format!("UPDATE t SET b = '{value}'"));
+    assert!(told.contains("over the limit of"), "{told}");
+    assert_eq!(
+        stage
+            .direct("SELECT count(*), (SELECT count(*) FROM blobs) FROM t")
+            .trim(),
+        "5000|1"
+    );
+}
+
+/// What is answered to one message, as text.
+fn simple_query(stage: &Stage, text: &str) -> String {
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let mut writer = raw.writer();
+    let frame = raw::frame(b'Q', &raw::c(text));
+    // The session may end before all of it is sent.
+    let sent = std::thread::spawn(move || drop(writer.write_all(&frame)));
+    let told = raw.until_ready();
+    let _ = sent.join();
+    told.iter().map(|(_, body)| String::from_utf8_lossy(body)).collect()
+}
+
+#[test]
+fn observe_refuses_nothing_and_does_not_flood() {
+    let stage = Stage::with(18, "observe", "extends = \"observe\"\n[table]\nsmall_bytes = 0\n");
+    stage.direct("CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t VALUES (1, 1, 'x')");
+    let ran = stage.psql(
+        "SET application_name = 'x'; BEGIN ISOLATION LEVEL REPEATABLE READ; ALTER TABLE t ADD COLUMN c int; COMMIT",
+    );
+    assert!(!ran.stderr.contains("ERROR"), "{}", ran.stderr);
+    let told = latin1(
+        &stage,
+        "SET client_encoding = 'LATIN1';\nCOMMENT ON TABLE t IS 'caf\u{e9}';\n",
+    );
+    assert_eq!(told, "");
+    let long = format!("COMMENT ON TABLE t IS '{}'", "x".repeat(17 << 20));
+    assert!(simple_query(&stage, &long).contains("COMMENT"));
+    assert_eq!(
+        stage.direct("SELECT length(obj_description('t'::regclass))").trim(),
+        (17 << 20).to_string()
+    );
+    let many: String = (0..200)
+        .map(|n| format!("ALTER TABLE t ADD COLUMN x{n} uuid DEFAULT gen_random_uuid();\n"))
+        .collect();
+    let told = stage.psql_args(&[], &many).stderr;
+    assert_eq!(told.matches("volatile-default").count(), 10, "{told}");
+    assert!(told.contains("this session hears no more of the kind"), "{told}");
+    let found = stage.audit_lines();
+    let found = found
+        .iter()
+        .filter(|line| line["event"] == "statement" && line["action"] == "warn")
+        .count();
+    assert!(found >= 200, "{found} events");
+}
+
+#[test]
+fn slow_connections_do_not_silence_the_probes() {
+    let mut stage = Stage::without_proxy(common::cluster(18), "probes");
+    let admin = format!("127.0.0.1:{}", free_port().expect("a free port"));
+    stage.start_proxy(&["--admin", &admin]);
+    let slow: Vec<TcpStream> = (0..200)
+        .map(|n| {
+            let mut stream = TcpStream::connect(&admin).expect("connected");
+            if n % 2 == 0 {
+                let _ = stream.write_all(b"GET /metr");
+            }
+            stream
+        })
+        .collect();
+    let mut probe = TcpStream::connect(&admin).expect("connected");
+    probe.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+    probe
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .expect("sent");
+    let mut answer = String::new();
+    probe.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(slow);
+}
+
+#[test]
+fn an_update_is_counted_in_every_way_of_writing_it() {
+    for major in MAJORS {
+        let stage = stage(major, "written");
+        let psql = |script: &str| stage.psql_args(&["-q"], script).stderr;
+        let whole = "would lock about 5000 rows of";
+        for script in [
+            "SET client_encoding = 'LATIN1';\nUPDATE t SET b = 'caf\u{e9}';\n",
+            "SET standard_conforming_strings = off;\nUPDATE t SET b = 'a\\\\b';\n",
+            "SET standard_conforming_strings = off;\nDELETE FROM t WHERE b <> 'a\\'b' AND id > 0;\n",
+        ] {
+            // As bytes of LATIN1.
+            let told = latin1(&stage, script);
+            assert!(told.contains(whole), "PostgreSQL {major}: {script}: {told}");
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+        for script in [
+            "SET client_encoding = 'LATIN1';\nUPDATE t SET b = 'caf\u{e9}' WHERE id = 1;\n",
+            "SET standard_conforming_strings = off;\nUPDATE t SET b = 'a\\\\b' WHERE id = 2;\n",
+        ] {
+            let told = latin1(&stage, script);
+            assert!(!told.contains("ERROR"), "PostgreSQL {major}: {script}: {told}");
+        }
+        let values = "SELECT string_agg(b, ' ' ORDER BY id) FROM t WHERE id < 3";
+        assert_eq!(stage.direct(values).trim(), "caf\u{e9} a\\b");
+        assert_eq!(psql("SELECT 1;\n"), "");
+    }
+}
+
+/// Runs a script over one session, in LATIN1; what was told of errors.
+fn latin1(stage: &Stage, script: &str) -> String {
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let mut told = String::new();
+    for line in script.lines() {
+        let bytes: Vec<u8> = line.chars().map(|c| c as u8).collect();
+        raw.send(&raw::frame(b'Q', &[bytes.as_slice(), b"\0"].concat()));
+        for (tag, body) in raw.until_ready() {
+            if tag == b'E' {
+                told.push_str("ERROR ");
+                told.push_str(&String::from_utf8_lossy(&body));
+            }
+        }
+    }
+    told
+}
+
+#[test]
+fn deep_expressions_are_judged_like_others() {
+    for major in MAJORS {
+        let stage = stage(major, "deep");
+        let long = |n: usize| vec!["b"; n].join(" || ");
+        // Of so many levels it is done in batches.
+        let told = stage.psql(&format!("UPDATE t SET b = left({}, 1)", long(24))).stderr;
+        assert!(told.contains("5000 rows in"), "{told}");
+        for n in [60, 3000] {
+            refused(&stage, &format!("UPDATE t SET b = {}", long(n)), "about 5000 rows of");
+            refused(&stage, &format!("DELETE FROM t WHERE {} <> 'y'", long(n)), "about");
+            let small = stage.psql(&format!("UPDATE t SET b = left({}, 1) WHERE id = 1", long(n)));
+            assert!(!small.stderr.contains("ERROR"), "{n}: {}", small.stderr);
+        }
+        for (name, query) in [
+            ("v1", format!("SELECT {} AS x FROM t", long(46))),
+            (
+                "v2",
+                format!(
+                    "SELECT 1 AS x FROM t x0 {}",
+                    (1..48)
+                        .map(|n| format!("JOIN u x{n} ON x{n}.id = x0.id "))
+                        .collect::<String>()
+                ),
+            ),
+            (
+                "v3",
+                format!(
+                    "SELECT {}1{} AS x FROM t",
+                    "CASE WHEN a = 1 THEN ".repeat(43),
+                    " END".repeat(43)
+                ),
+            ),
+            ("v4", format!("SELECT {} AS x FROM t", "1 + ".repeat(100) + "1")),
+        ] {
+            let made = stage.psql(&format!("SET join_collapse_limit = 1; CREATE VIEW {name} AS {query}"));
+            assert!(!made.stderr.contains("ERROR"), "{name}: {}", made.stderr);
+        }
+        // Too deep for the server as well: its own error, and everybody goes on.
+        let told = stage.psql(&format!("UPDATE t SET b = {}", long(20_000))).stderr;
+        assert!(told.contains("stack depth limit exceeded"), "{told}");
+        let nested = format!("UPDATE t SET a = {}1{}", "(".repeat(10_000), ")".repeat(10_000));
+        assert!(stage.psql(&nested).stderr.contains("ERROR"));
+        assert_eq!(stage.psql("SELECT 1").ok().trim(), "1");
+    }
+}
+
+/// A server of another encoding cuts and folds identifiers otherwise than the grammar does in UTF-8.
+#[test]
+fn identifiers_are_the_server_s() {
+    let stage = Stage::with(18, "names", STERN);
+    let latin1 = format!("{}_latin1", stage.database);
+    stage.direct(&format!(
+        "CREATE DATABASE {latin1} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"
+    ));
+    let name = "\u{e9}".repeat(40);
+    let mut raw = Raw::connect(stage.port, &latin1);
+    let mut query = |sql: &str| {
+        let told = raw.query(sql);
+        (raw::error_field(&told, b'M').unwrap_or_default(), raw::rows(&told))
+    };
+    query("SET client_encoding = 'UTF8'");
+    let short = "\u{e9}".repeat(20);
+    assert_eq!(query(&format!("CREATE TABLE \"{short}\" (a int)")).0, "");
+    assert_eq!(query(&format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$")).0, "");
+    for sql in [
+        format!("DROP TABLE {name}"),
+        format!("DROP TABLE \"{name}\""),
+        format!("ALTER TABLE {name} ALTER COLUMN a TYPE text"),
+        format!("UPDATE {name} SET a = 1"),
+        format!("DROP TABLE U&\"{}\"", "\\00e9".repeat(40)),
+    ] {
+        let (told, _) = query(&sql);
+        assert!(told.contains("lockkeeper"), "{sql}: {told}");
+    }
+    let (_, rows) = query(&format!("SELECT count(*) FROM {name} WHERE a > 1"));
+    assert_eq!(rows, ["4999"]);
+    assert_eq!(query(&format!("COMMENT ON TABLE \"{short}\" IS 'caf\u{e9}'")).0, "");
+}
