@@ -83,10 +83,7 @@ const STATEMENTS: &[(&str, &str)] = &[
     ("DROP SEQUENCE unused CASCADE", ""),
     ("DROP TYPE pair CASCADE", "!drop-table"),
     ("DROP OWNED BY {role}", "!drop-table"),
-    (
-        "DROP OWNED BY {role}, CURRENT_USER CASCADE",
-        "!drop-table ?",
-    ),
+    ("DROP OWNED BY {role}, CURRENT_USER CASCADE", "!drop-table ?"),
     ("DROP DATABASE postgres", "!drop-database"),
     ("DROP DATABASE IF EXISTS nowhere_at_all", ""),
     ("DROP ROLE {role}", "?drop-role"),

@@ -5,6 +5,7 @@
 
 use super::batches::Batches;
 use super::body::{self, Body};
+use super::depends::{Part as Going, What};
 use super::facts::{Facts, Name, Relation, Request};
 use super::jobs::Access;
 use super::lock::LockMode;
@@ -538,12 +539,20 @@ impl<'a> Composer<'a> {
             .relations
             .iter()
             .filter_map(|name| self.whole.facts.relation(name));
-        let tables: Vec<&Relation> = known
+        // With the bytes come those of its children.
+        let named = known
             .filter(|r| matches!(r.kind, 'r' | 'p' | 'f' | 'v' | 'm') && !r.invisible_to_others())
-            .collect();
-        let first = tables.first()?;
-        let all = tables.iter().all(|r| r.never_filled && r.parents.is_empty());
-        (all && !self.whole.facts.offline).then(|| splice::qualified(&first.schema, &first.name))
+            .map(|r| (r.qualified(), r.never_filled && r.bytes == 0 && r.parents.is_empty()));
+        let holds_rows = |part: &&Going| matches!(part.what, What::Table | What::Column | What::Touched);
+        let parts = self.whole.facts.depends.taken.iter().flat_map(|taken| &taken.parts);
+        let taken = parts
+            .filter(holds_rows)
+            .filter(|part| !part.invisible_to_others())
+            .map(|part| (part.name(), part.never_filled && part.parent.is_none()));
+        let tables: Vec<(Name, bool)> = named.chain(taken).collect();
+        let (first, _) = tables.first()?;
+        let all = tables.iter().all(|(_, unused)| *unused);
+        (all && !self.whole.facts.offline).then(|| rules::sql_name(first))
     }
 
     /// What the policy says, unless an override that counts lets it through.

@@ -106,6 +106,8 @@ pub struct Part {
     pub bytes: u64,
     pub rows: Option<f64>,
     pub created_here: bool,
+    /// Of the relation: see [`super::facts::Relation`].
+    pub never_filled: bool,
     /// Of a partition.
     pub parent: Option<u32>,
 }
@@ -265,9 +267,9 @@ impl Asked {
                 // 1260 is pg_authid.
                 self.roots.push(format!(
                     "SELECT {}, s.classid, s.objid, s.objsubid, {cascades} FROM pg_catalog.pg_shdepend s \
-                     WHERE s.refclassid = 1260 AND s.deptype = 'o' \
-                     AND s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-                     AND s.refobjid IN (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname IN ({}))",
+                     WHERE s.refclassid OPERATOR(pg_catalog.=) 1260 AND s.deptype OPERATOR(pg_catalog.=) 'o' \
+                     AND s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) \
+                     AND s.refobjid OPERATOR(pg_catalog.=) ANY (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[]))",
                     self.number,
                     roles.join(", ")
                 ));
@@ -276,8 +278,8 @@ impl Asked {
             NodeEnum::DropRoleStmt(drop) => {
                 for name in drop.roles.iter().filter_map(role) {
                     let select = format!(
-                        "SELECT x.oid FROM pg_catalog.pg_roles x WHERE x.rolname = {name} AND (x.rolcanlogin \
-                         OR x.oid IN (SELECT m.roleid FROM pg_catalog.pg_auth_members m))"
+                        "SELECT x.oid FROM pg_catalog.pg_roles x WHERE x.rolname OPERATOR(pg_catalog.=) {name} AND (x.rolcanlogin \
+                         OR x.oid OPERATOR(pg_catalog.=) ANY (SELECT m.roleid FROM pg_catalog.pg_auth_members m))"
                     );
                     self.root(&Object::new(1260, select), false);
                 }
@@ -315,7 +317,7 @@ impl Asked {
             {
                 let of = found_in(&relation(&name));
                 self.states.push(format!(
-                    "SELECT {}, i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = {of}",
+                    "SELECT {}, i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid OPERATOR(pg_catalog.=) {of}",
                     self.number
                 ));
             }
@@ -350,23 +352,23 @@ impl Asked {
     /// ALTER … ALL IN TABLESPACE. Of the database's own tablespace pg_class says 0.
     fn moved(&mut self, moved: &AlterTableMoveAllStmt) {
         let kinds = match moved.objtype() {
-            ObjectType::ObjectIndex => "'i'",
-            ObjectType::ObjectMatview => "'m'",
-            _ => "'r', 'p'",
+            ObjectType::ObjectIndex => "{i}",
+            ObjectType::ObjectMatview => "{m}",
+            _ => "{r,p}",
         };
         let roles: Vec<String> = moved.roles.iter().filter_map(role).collect();
         let owners = match roles.as_slice() {
             [] => String::new(),
             roles => format!(
-                " AND c.relowner IN (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname IN ({}))",
+                " AND c.relowner OPERATOR(pg_catalog.=) ANY (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[]))",
                 roles.join(", ")
             ),
         };
         self.touched.push(format!(
             "SELECT {}, c.oid FROM pg_catalog.pg_class c, pg_catalog.pg_tablespace t, pg_catalog.pg_database d \
-             WHERE d.datname = pg_catalog.current_database() AND t.spcname = {} \
-             AND c.reltablespace = CASE WHEN d.dattablespace = t.oid THEN 0 ELSE t.oid END AND c.relkind IN ({kinds}) \
-             AND c.relnamespace NOT IN (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('pg_catalog', 'pg_toast')){owners}",
+             WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND t.spcname OPERATOR(pg_catalog.=) {} \
+             AND c.reltablespace OPERATOR(pg_catalog.=) CASE WHEN d.dattablespace OPERATOR(pg_catalog.=) t.oid THEN 0 ELSE t.oid END AND c.relkind OPERATOR(pg_catalog.=) ANY ('{kinds}'::pg_catalog.\"char\"[]) \
+             AND c.relnamespace OPERATOR(pg_catalog.<>) ALL (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) ANY ('{{pg_catalog,pg_toast}}'::pg_catalog.name[])){owners}",
             self.number,
             quote_literal(&moved.orig_tablespacename)
         ));
@@ -375,8 +377,8 @@ impl Asked {
     /// The tables that are made of a composite type.
     fn typed(&mut self, name: &Name) {
         self.touched.push(format!(
-            "SELECT {}, c.oid FROM pg_catalog.pg_class c WHERE c.reloftype <> 0 \
-             AND c.reloftype = (SELECT y.reltype FROM pg_catalog.pg_class y WHERE y.oid = {})",
+            "SELECT {}, c.oid FROM pg_catalog.pg_class c WHERE c.reloftype OPERATOR(pg_catalog.<>) 0 \
+             AND c.reloftype OPERATOR(pg_catalog.=) (SELECT y.reltype FROM pg_catalog.pg_class y WHERE y.oid OPERATOR(pg_catalog.=) {})",
             self.number,
             found_in(&relation(name))
         ));
@@ -384,7 +386,7 @@ impl Asked {
 
     fn state(&mut self, table: &Name) {
         self.states.push(format!(
-            "SELECT {}, c.oid FROM pg_catalog.pg_class c WHERE c.oid = {}",
+            "SELECT {}, c.oid FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) {}",
             self.number,
             found_in(&relation(table))
         ));
@@ -430,17 +432,20 @@ fn relation(name: &Name) -> Object {
 
 /// An object that lives in a schema: in the named one, else in the first of the search_path that has it.
 fn in_schema(class: u32, catalog: &str, prefix: &str, name: &Name, and: &str) -> Object {
-    let named = format!("x.{prefix}name = {} AND {and}", quote_literal(&name.name));
+    let named = format!(
+        "x.{prefix}name OPERATOR(pg_catalog.=) {} AND {and}",
+        quote_literal(&name.name)
+    );
     let select = match name.schema.as_deref() {
         None => format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN path p ON p.oid = x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
+            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN path p ON p.oid OPERATOR(pg_catalog.=) x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
         ),
         Some("pg_temp") => format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {named} AND x.{prefix}namespace = pg_catalog.pg_my_temp_schema() LIMIT 1"
+            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {named} AND x.{prefix}namespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1"
         ),
         Some(schema) => format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN pg_catalog.pg_namespace n ON n.oid = x.{prefix}namespace \
-             WHERE {named} AND n.nspname = {} LIMIT 1",
+            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) x.{prefix}namespace \
+             WHERE {named} AND n.nspname OPERATOR(pg_catalog.=) {} LIMIT 1",
             quote_literal(schema)
         ),
     };
@@ -452,7 +457,7 @@ fn plain(class: u32, catalog: &str, prefix: &str, name: &str) -> Object {
     Object::new(
         class,
         format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE x.{prefix}name = {}",
+            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE x.{prefix}name OPERATOR(pg_catalog.=) {}",
             quote_literal(name)
         ),
     )
@@ -464,8 +469,8 @@ fn column(table: &Name, name: &str) -> Object {
         ..Object::new(
             CLASS,
             format!(
-                "SELECT x.attrelid, x.attnum::pg_catalog.int4 FROM pg_catalog.pg_attribute x WHERE x.attrelid = {} AND x.attname = {} \
-                 AND x.attnum > 0 AND NOT x.attisdropped",
+                "SELECT x.attrelid, x.attnum::pg_catalog.int4 FROM pg_catalog.pg_attribute x WHERE x.attrelid OPERATOR(pg_catalog.=) {} AND x.attname OPERATOR(pg_catalog.=) {} \
+                 AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped",
                 found_in(&relation(table)),
                 quote_literal(name)
             ),
@@ -481,7 +486,7 @@ fn part_of(class: u32, catalog: &str, of: &str, called: &str, table: &Name, name
     Object::new(
         class,
         format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {of} = {} AND {called} = {}",
+            "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {of} OPERATOR(pg_catalog.=) {} AND {called} OPERATOR(pg_catalog.=) {}",
             found_in(&relation(table)),
             quote_literal(name)
         ),
@@ -526,7 +531,7 @@ fn object_of(kind: ObjectType, object: &NodeEnum) -> Option<Object> {
             let (method, name) = items.split_first()?;
             let of = |column: &str| {
                 format!(
-                    "x.{column} = (SELECT m.oid FROM pg_catalog.pg_am m WHERE m.amname = {})",
+                    "x.{column} OPERATOR(pg_catalog.=) (SELECT m.oid FROM pg_catalog.pg_am m WHERE m.amname OPERATOR(pg_catalog.=) {})",
                     quote_literal(string(method).unwrap_or_default())
                 )
             };
@@ -556,7 +561,7 @@ fn object_of(kind: ObjectType, object: &NodeEnum) -> Option<Object> {
             [from, to] => Object::new(
                 2605,
                 format!(
-                    "SELECT x.oid FROM pg_catalog.pg_cast x WHERE x.castsource = ({}) AND x.casttarget = ({})",
+                    "SELECT x.oid FROM pg_catalog.pg_cast x WHERE x.castsource OPERATOR(pg_catalog.=) ({}) AND x.casttarget OPERATOR(pg_catalog.=) ({})",
                     type_of(from)?,
                     type_of(to)?
                 ),
@@ -567,8 +572,8 @@ fn object_of(kind: ObjectType, object: &NodeEnum) -> Option<Object> {
             [of, language] => Object::new(
                 3576,
                 format!(
-                    "SELECT x.oid FROM pg_catalog.pg_transform x JOIN pg_catalog.pg_language l ON l.oid = x.trflang \
-                     WHERE x.trftype = ({}) AND l.lanname = {}",
+                    "SELECT x.oid FROM pg_catalog.pg_transform x JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) x.trflang \
+                     WHERE x.trftype OPERATOR(pg_catalog.=) ({}) AND l.lanname OPERATOR(pg_catalog.=) {}",
                     type_of(of)?,
                     quote_literal(string(language)?)
                 ),
@@ -588,7 +593,7 @@ fn function(object: &ObjectWithArgs) -> Option<Object> {
         if types.len() == object.objargs.len() {
             let all = types.iter().enumerate();
             let same: Vec<String> = all
-                .map(|(at, of)| format!(" AND x.proargtypes[{at}] = ({of})"))
+                .map(|(at, of)| format!(" AND x.proargtypes[{at}] OPERATOR(pg_catalog.=) ({of})"))
                 .collect();
             // DROP PROCEDURE may name what is only given back, too.
             and = format!("(x.prokind = 'p' OR (x.pronargs = {}{}))", types.len(), same.concat());
@@ -599,8 +604,8 @@ fn function(object: &ObjectWithArgs) -> Option<Object> {
 
 fn operator(object: &ObjectWithArgs) -> Option<Object> {
     let side = |node: Option<&Node>, which: &str| match node.and_then(type_of) {
-        Some(of) => format!("x.{which} = ({of})"),
-        None => format!("x.{which} = 0"),
+        Some(of) => format!("x.{which} OPERATOR(pg_catalog.=) ({of})"),
+        None => format!("x.{which} OPERATOR(pg_catalog.=) 0"),
     };
     let and = format!(
         "{} AND {}",
@@ -626,7 +631,7 @@ fn type_oid(name: &TypeName) -> Option<String> {
     Some(match name.array_bounds.is_empty() {
         true => named.select,
         false => format!(
-            "SELECT y.typarray FROM pg_catalog.pg_type y WHERE y.oid = ({})",
+            "SELECT y.typarray FROM pg_catalog.pg_type y WHERE y.oid OPERATOR(pg_catalog.=) ({})",
             named.select
         ),
     })
@@ -669,4 +674,84 @@ fn listed(names: &[Node]) -> Option<Name> {
         },
         name: string(last)?.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::statement;
+    use pg_query::protobuf::Token;
+
+    /// One of each kind of question.
+    const ASKED: &[&str] = &[
+        "DROP SCHEMA a, b CASCADE",
+        "DROP TABLE pg_temp.t",
+        "DROP INDEX s.i, i",
+        "DROP TYPE mood[] CASCADE",
+        "DROP FUNCTION s.f(int, text), g CASCADE",
+        "DROP PROCEDURE p(int)",
+        "DROP OPERATOR + (int, s.money)",
+        "DROP OPERATOR - (NONE, int)",
+        "DROP OPERATOR CLASS o USING btree",
+        "DROP OPERATOR FAMILY s.o USING hash CASCADE",
+        "DROP CAST (int AS s.money) CASCADE",
+        "DROP TRANSFORM FOR int LANGUAGE plpgsql",
+        "DROP TRIGGER a ON t",
+        "DROP POLICY a ON s.t",
+        "DROP RULE a ON t",
+        "DROP EXTENSION citext",
+        "DROP OWNED BY a, CURRENT_USER, SESSION_USER CASCADE",
+        "DROP DATABASE d",
+        "DROP ROLE a, b",
+        "ALTER TABLE t DROP COLUMN a CASCADE, DROP CONSTRAINT b, ENABLE ROW LEVEL SECURITY, ALTER c DROP DEFAULT",
+        "ALTER TYPE s.pair RENAME ATTRIBUTE x TO y CASCADE",
+        "ALTER TYPE pair DROP ATTRIBUTE x CASCADE",
+        "ALTER TABLE ALL IN TABLESPACE a OWNED BY b, CURRENT_USER SET TABLESPACE c",
+        "ALTER INDEX ALL IN TABLESPACE a SET TABLESPACE c",
+        "DO $$ BEGIN DROP SCHEMA a CASCADE; DROP VIEW v; END $$",
+    ];
+
+    /// A stranger's operator or type in the search_path is called by none of it.
+    #[test]
+    fn only_operators_and_types_of_pg_catalog_are_meant() {
+        for asked in ASKED {
+            let statements = statement::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
+            let sql = Question::of(&statements[0])
+                .unwrap_or_else(|| panic!("{asked}: nothing is asked"))
+                .sql();
+            pg_query::parse(&sql, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{asked}: {e}\n{sql}"));
+            let tokens: Vec<(Token, &str)> = pg_query::scan(&sql)
+                .expect("it is scanned")
+                .tokens
+                .iter()
+                .map(|t| (t.token(), &sql[t.start as usize..t.end as usize]))
+                .filter(|(token, _)| *token != Token::SqlComment)
+                .collect();
+            let text = |at: usize| tokens.get(at).map_or("", |(_, text)| *text);
+            for (at, (token, it)) in tokens.iter().enumerate() {
+                let around = (at.saturating_sub(4)..at + 5).map(text).collect::<Vec<_>>().join(" ");
+                let qualified = || text(at - 1) == "." && text(at - 2) == "pg_catalog" && text(at - 4) == "OPERATOR";
+                match (token, *it) {
+                    // count(*), p.*, and the sign of a number.
+                    (_, "*") if matches!(text(at - 1), "(" | ".") && text(at + 1) != "x" => {}
+                    (_, "-") if text(at + 1).parse::<u32>().is_ok() && text(at - 1) == "," => {}
+                    (Token::Op | Token::NotEquals | Token::LessEquals | Token::GreaterEquals, _)
+                    | (_, "=" | "<" | ">" | "+" | "-" | "*" | "/" | "%") => {
+                        assert!(qualified(), "{asked}: {it} in: {around}");
+                    }
+                    (Token::Typecast, _) => {
+                        let after = (text(at + 1), text(at + 2));
+                        assert_eq!(after, ("pg_catalog", "."), "{asked}: in: {around}");
+                    }
+                    // These look for an operator by its bare name.
+                    (Token::InP | Token::Between | Token::Like | Token::Ilike | Token::Similar | Token::Nullif, _) => {
+                        panic!("{asked}: {it} in: {around}")
+                    }
+                    (Token::Case, _) => assert_eq!(text(at + 1), "WHEN", "{asked}: in: {around}"),
+                    (Token::Distinct, _) => assert_ne!(text(at + 1), "FROM", "{asked}: in: {around}"),
+                    _ => {}
+                }
+            }
+        }
+    }
 }

@@ -328,7 +328,7 @@ impl Session {
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
                 if rejection.ends_session() {
-                    self.shared.restores.was_refused(&self.who.database, statement);
+                    self.shared.restores.was_refused(&self.who, statement);
                     return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())));
                 }
                 Ok(Verdict::Refused(report_of(&rejection)))

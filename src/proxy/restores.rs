@@ -21,12 +21,16 @@ pub(super) struct Restores {
 }
 
 impl Restores {
-    /// Also the database that the statement would have dropped.
-    pub fn was_refused(&self, database: &str, statement: &Statement) {
+    /// Also the database that the statement would have dropped. Only pg_restore comes again: psql, with whose session a plain dump
+    /// ends, is no reason to keep a pg_restore out.
+    pub fn was_refused(&self, who: &Who, statement: &Statement) {
+        if who.application_name != APPLICATION {
+            return;
+        }
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         refused.retain(|(_, until)| *until > now);
-        refused.push((database.to_owned(), now + REFUSED_FOR));
+        refused.push((who.database.clone(), now + REFUSED_FOR));
         if let NodeEnum::DropdbStmt(drop) = &statement.node {
             refused.push((drop.dbname.clone(), now + REFUSED_FOR));
         }

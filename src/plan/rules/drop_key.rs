@@ -97,11 +97,9 @@ fn by_index(subject: &Subject) -> Vec<String> {
     let lost = |name| {
         let found = subject.facts.relation(&name)?;
         let of = found.table.as_ref()?;
-        let relation = subject.facts.relations.iter().find(|r| r.qualified() == *of)?;
-        let index = relation
-            .indexes
-            .iter()
-            .find(|i| i.oid == found.oid && i.unique && i.valid)?;
+        let is_it = |i: &&Index| i.oid == found.oid && i.unique && i.valid;
+        let mut relations = subject.facts.relations.iter();
+        let (relation, index) = relations.find_map(|r| Some((r, r.indexes.iter().find(is_it)?)))?;
         let table = Table {
             known: Some(relation),
             sql: super::sql_name(of),
