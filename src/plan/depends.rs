@@ -596,7 +596,11 @@ fn function(object: &ObjectWithArgs) -> Option<Object> {
                 .map(|(at, of)| format!(" AND x.proargtypes[{at}] OPERATOR(pg_catalog.=) ({of})"))
                 .collect();
             // DROP PROCEDURE may name what is only given back, too.
-            and = format!("(x.prokind = 'p' OR (x.pronargs = {}{}))", types.len(), same.concat());
+            and = format!(
+                "(x.prokind OPERATOR(pg_catalog.=) 'p' OR (x.pronargs OPERATOR(pg_catalog.=) {}{}))",
+                types.len(),
+                same.concat()
+            );
         }
     }
     Some(in_schema(1255, "pg_proc", "pro", &name, &and))
