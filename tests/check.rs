@@ -555,7 +555,7 @@ fn colours_only_on_a_terminal() {
 const LIVE: &str = "CREATE TABLE large (id bigint PRIMARY KEY, a varchar(10), b int);
     INSERT INTO large SELECT n, 'x', n FROM generate_series(1, 300000) n;
     CREATE TABLE little (id int PRIMARY KEY, a int); INSERT INTO little VALUES (1, 1);
-    CREATE SCHEMA s; CREATE TABLE s.little (id int); CREATE INDEX large_b ON large (b);
+    CREATE SCHEMA s; CREATE TABLE s.little (id int); INSERT INTO s.little VALUES (1); CREATE INDEX large_b ON large (b);
     ANALYZE;";
 
 fn dsn(stage: &Stage) -> String {
