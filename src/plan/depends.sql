@@ -1,7 +1,7 @@
+WITH RECURSIVE
 -- What goes with what a statement drops, as the server's findDependentObjects walks pg_depend. Nothing is opened but what the sizes
 -- need, and nothing of that on which another session holds or awaits ACCESS EXCLUSIVE. It cannot raise an error, and whatever operators
 -- and types are in the search_path, pg_catalog's are meant.
-WITH RECURSIVE
 -- Where the client's names without a schema are looked for, in this order.
 path(oid, at) AS MATERIALIZED (
   SELECT n.oid, s.at FROM pg_catalog.unnest({schemas}) WITH ORDINALITY s(name, at) JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name),
