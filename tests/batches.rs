@@ -460,7 +460,7 @@ fn keys_in_other_encodings(major: u32) {
 }
 
 fn progress_is_told(major: u32) {
-    let policy = format!("{}notice_s = 1\n", SLOW.replace("pause_ms = 60", "pause_ms = 300"));
+    let policy = format!("{}notice_s = 1\n", SLOW.replace("pause_ms = 150", "pause_ms = 300"));
     let stage = Stage::with(major, "progress", &policy);
     stage.direct(TABLE);
     let ran = stage.psql(&format!("{FILL};\n"));
@@ -854,7 +854,7 @@ fn goes_on(stage: &Stage, sql: &str) {
     assert_eq!(number(stage, "SELECT count(*) FROM t WHERE flag"), 3200);
 }
 
-const SLOW: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 60\n";
+const SLOW: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 150\n";
 const FILL: &str = "UPDATE t SET flag = true WHERE flag IS NULL";
 const SOME: &str = "SELECT count(*) >= 500 FROM changes";
 

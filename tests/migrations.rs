@@ -1114,7 +1114,7 @@ fn tables_that_nobody_else_sees_are_exempt() {
         let made = "BEGIN;\nCREATE TABLE fresh (id int, v text);\nINSERT INTO fresh SELECT g, g FROM generate_series(1, 900) g;\n\
             CREATE INDEX fresh_v ON fresh (v);\nALTER TABLE fresh ALTER v SET NOT NULL;\nALTER TABLE fresh ADD CHECK (id > 0);\n\
             ALTER TABLE fresh RENAME COLUMN v TO w;\nSAVEPOINT s;\nCREATE TABLE inner_one (a int);\nCREATE INDEX inner_idx ON inner_one (a);\n\
-            ROLLBACK TO s;\nALTER TABLE fresh DROP COLUMN w;\nDROP TABLE fresh;\nCREATE TABLE fresh (id int);\nCOMMIT;\n";
+            ROLLBACK TO s;\nALTER TABLE fresh DROP COLUMN w;\nDROP TABLE fresh;\nCREATE TABLE fresh (id int);\nINSERT INTO fresh VALUES (1);\nCOMMIT;\n";
         stage.psql(made).ok();
         for sql in [
             "CREATE INDEX fresh_v ON fresh (v)",

@@ -194,6 +194,7 @@ fn observe_refuses_nothing_and_does_not_flood() {
 fn slow_connections_do_not_silence_the_probes() {
     let mut stage = Stage::without_proxy(common::cluster(18), "probes");
     let admin = format!("127.0.0.1:{}", free_port().expect("a free port"));
+    std::fs::write(stage.policy_file(), STERN).expect("a policy");
     stage.start_proxy(&["--admin", &admin]);
     let slow: Vec<TcpStream> = (0..200)
         .map(|n| {
@@ -270,8 +271,8 @@ fn deep_expressions_are_judged_like_others() {
         let told = stage.psql(&format!("UPDATE t SET b = left({}, 1)", long(24))).stderr;
         assert!(told.contains("5000 rows in"), "{told}");
         for n in [60, 3000] {
-            refused(&stage, &format!("UPDATE t SET b = {}", long(n)), "about 5000 rows of");
-            refused(&stage, &format!("DELETE FROM t WHERE {} <> 'y'", long(n)), "about");
+            refused(&stage, &format!("UPDATE t SET b = {}", long(n)), "rows of t");
+            refused(&stage, &format!("DELETE FROM t WHERE {} <> 'y'", long(n)), "rows of t");
             let small = stage.psql(&format!("UPDATE t SET b = left({}, 1) WHERE id = 1", long(n)));
             assert!(!small.stderr.contains("ERROR"), "{n}: {}", small.stderr);
         }
@@ -325,7 +326,7 @@ fn identifiers_are_the_server_s() {
     query("SET client_encoding = 'UTF8'");
     let short = "\u{e9}".repeat(20);
     assert_eq!(query(&format!("CREATE TABLE \"{short}\" (a int)")).0, "");
-    assert_eq!(query(&format!("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$")).0, "");
+    assert_eq!(query("DO $$ BEGIN EXECUTE 'CREATE TABLE ' || repeat(chr(233), 40) || ' (a int)'; EXECUTE 'INSERT INTO ' || repeat(chr(233), 40) || ' SELECT generate_series(1, 5000)'; END $$").0, "");
     for sql in [
         format!("DROP TABLE {name}"),
         format!("DROP TABLE \"{name}\""),

@@ -21,10 +21,10 @@ async fn run(connection: &Connection, sql: &str) -> Result<(), DbError> {
 
 /// It ends by itself, though nobody ends what it waits for.
 async fn ends(connection: &Connection, sql: &str) -> DbError {
-    let ended = tokio::time::timeout(Duration::from_secs(60), run(connection, sql)).await;
-    ended
-        .unwrap_or_else(|_| panic!("{sql}: it does not end"))
-        .expect_err(sql)
+    match tokio::time::timeout(Duration::from_secs(60), run(connection, sql)).await {
+        Ok(ended) => ended.expect_err(sql),
+        Err(_) => panic!("{sql}: it does not end"),
+    }
 }
 
 /// Two sessions that take the same two tables in the other order: the one of the migration gives way, while the application waits.

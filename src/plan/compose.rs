@@ -715,7 +715,11 @@ impl<'a> Composer<'a> {
     fn drop_step(&self) -> Step {
         let index = self.relation();
         let table = index.and_then(|index| index.table.as_ref()).map(rules::sql_name);
-        let own = self.own_step(self.whole.statement.sql.clone());
+        let plain = match &self.whole.statement.node {
+            NodeEnum::DropStmt(drop) => nonconcurrent_drop_index::without_concurrently(drop),
+            _ => None,
+        };
+        let own = self.own_step(plain.unwrap_or_else(|| self.whole.statement.sql.clone()));
         Step {
             relation: table.unwrap_or_else(|| own.relation.clone()),
             ..own

@@ -273,8 +273,9 @@ impl Stored {
 
     /// It is an exchange's last step and nothing else.
     fn only_drops(&self) -> bool {
-        self.how == How::Brief && matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_)))
-            || (self.how == How::Brief && self.sql.contains(" DROP CONSTRAINT IF EXISTS "))
+        self.how == How::Brief
+            && (self.sql.contains(" DROP CONSTRAINT IF EXISTS ")
+                || matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_))))
     }
 
     /// It drops an index.

@@ -218,7 +218,12 @@ impl Session {
             };
             let stop = jobs::stop(job, state, &ended.message()).into();
             let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
-            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+            let mut written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+            if matches!(&written, Err(report) if report.sqlstate() == "57014") {
+                // A cancel that came late for the batch was meant for nothing that is done now.
+                written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+            }
+            if let Err(report) = written {
                 tracing::warn!(
                     session = self.who.session,
                     job,

@@ -64,6 +64,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use verifiers::Verifiers;
 
 /// How long sessions that are ended in the middle of something have to say so.
+/// Of each thread that reads statements, in bytes: the grammar's reader goes as deep as a statement is nested. Only what is used takes memory.
+const STACK_BYTES: usize = 64 << 20;
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 /// Connections that the system keeps until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -494,6 +496,7 @@ impl InProcess {
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
+        .thread_stack_size(STACK_BYTES)
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))
@@ -762,6 +765,7 @@ fn workers(shared: &Arc<Shared>) -> Result<Vec<mpsc::UnboundedSender<Accepted>>,
             let shared = Arc::clone(shared);
             let runtime = runtime()?;
             std::thread::Builder::new()
+                .stack_size(STACK_BYTES)
                 .name(format!("worker-{n}"))
                 .spawn(move || runtime.block_on(work(receive, shared)))
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;

@@ -492,6 +492,10 @@ impl<'a> Worker<'a> {
                     if rules.iter().any(|rule| rule == "update-limit") && error.code == "42601" {
                         return Ok(());
                     }
+                    // With CONCURRENTLY in a transaction: carried out as the plain form is.
+                    if rules.iter().any(|rule| rule == "concurrent-in-transaction") && error.code == "25001" {
+                        return Ok(());
+                    }
                     return Err(format!("straight it fails: {} {}", error.code, error.text));
                 }
                 match outcome {
@@ -560,6 +564,9 @@ fn changes(sent: &[String]) -> bool {
         "DO '",
         // Undone within itself.
         "DO $lockkeeper_trial$",
+        "CREATE TEMPORARY TABLE pg_temp.lockkeeper_trial",
+        "CREATE RULE lockkeeper_trial AS ON INSERT TO pg_temp.lockkeeper_trial",
+        "-- What PostgreSQL would",
         "COMMIT",
         "ROLLBACK",
         "SAVEPOINT",
@@ -792,7 +799,9 @@ fn the_rules_own_examples_go_both_ways() {
                     setup,
                     session: if in_block { vec!["BEGIN".to_owned()] } else { Vec::new() },
                     sql: (*sql).to_owned(),
-                    found_by: Some((rule.name, found)).filter(|_| since(rule.versions) <= major),
+                    // No faulty minor version is among these servers; tests/trial.rs looks for one.
+                    found_by: Some((rule.name, found))
+                        .filter(|_| since(rule.versions) <= major && rule.name != "server-fault"),
                 });
             }
         }

@@ -227,7 +227,7 @@ async fn goes_on(major: u32, kill_proxy: bool, way: &str) {
         .unwrap();
     let committing = tokio::spawn(async move { session.client.simple_query("COMMIT").await.map(|_| ()) });
     until("five batches are done", || {
-        !jobs(&stage).is_empty() && stage.direct("SELECT coalesce(max(batches), 0) FROM lockkeeper.job") == "5"
+        !jobs(&stage).is_empty() && stage.direct("SELECT coalesce(max(batches), 0) >= 5 FROM lockkeeper.job") == "t"
     });
     match kill_proxy {
         true => stage.kill_proxy(),
@@ -241,7 +241,13 @@ async fn goes_on(major: u32, kill_proxy: bool, way: &str) {
     }
     until("the backend has ended", || stage.direct(&gone) == "0");
     all(&blocker, &["ROLLBACK"]).await.unwrap();
-    assert_eq!(sum(&stage), SUM + 500);
+    // Smaller ones may have followed, up to the row that is held.
+    let done: i64 = stage
+        .direct("SELECT max(rows_done) FROM lockkeeper.job")
+        .parse()
+        .unwrap();
+    assert!((500..555).contains(&done), "{done}");
+    assert_eq!(sum(&stage), SUM + done);
     go_on(&stage, way, ALL).await;
     if way != "tool" {
         // The second one is the same transaction's, but another statement.

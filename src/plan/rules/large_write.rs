@@ -150,7 +150,14 @@ fn mixed(subject: &Subject) -> Option<Found> {
             } else {
                 "DELETE"
             },
-            "With client_encoding = 'UTF8', standard_conforming_strings = on and strings with a backslash written as E'…' it is done in batches.",
+            match subject.statement.sql.is_ascii() && !subject.statement.sql.contains('\\') {
+                true => {
+                    "Its expressions are nested too deeply to be taken apart: written with fewer levels it is done in batches."
+                }
+                false => {
+                    "With client_encoding = 'UTF8', standard_conforming_strings = on and strings with a backslash written as E'…' it is done in batches."
+                }
+            },
         ),
         NodeEnum::InsertStmt(_) if names.len() == 1 && mixed::replaces(&subject.statement.node) => (
             "INSERT … ON CONFLICT DO UPDATE",

@@ -140,17 +140,27 @@ fn named(subject: &Subject) -> Option<Found> {
     ))
 }
 
-/// Of one that says CONCURRENTLY itself, which takes a single name.
+/// Of one that says CONCURRENTLY itself, which takes a single name: in a transaction it is as brief without.
 pub(super) fn steps(subject: &Subject, drop: &DropStmt) -> Option<Vec<Step>> {
     let names = dropped(drop);
     let [name] = names.as_slice() else { return None };
     let index = subject.table(name)?;
     index.known.filter(|i| i.kind == 'i')?;
+    let sql = without_concurrently(drop)?;
     let definition = index_definition(subject, name);
     Some(vec![Step {
         rollback: definition.and_then(|sql| splice::concurrently(&sql)),
-        ..steps::concurrent("drop index concurrently", subject.statement.sql.clone(), &index)
+        ..steps::brief("drop index", sql, LockMode::AccessExclusive, &index)
     }])
+}
+
+/// Of one that says CONCURRENTLY, which takes a single name, the plain form.
+pub(in crate::plan) fn without_concurrently(drop: &DropStmt) -> Option<String> {
+    let names = dropped(drop);
+    let [name] = names.as_slice() else { return None };
+    let if_exists = if drop.missing_ok { "IF EXISTS " } else { "" };
+    drop.concurrent
+        .then(|| format!("DROP INDEX {if_exists}{}", sql_name(name)))
 }
 
 fn one(subject: &Subject, drop: &DropStmt, name: &Name, index: &Table, alone: bool) -> Result<Step, String> {
