@@ -54,7 +54,7 @@ fn query(sql: &str) -> Vec<u8> {
 const TABLES: &str = "
     CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 20) n;
-    CREATE TABLE keep (id int);";
+    CREATE TABLE keep (id int); INSERT INTO keep VALUES (1);";
 
 const UNJUDGED: [&str; 34] = [
     "",
@@ -441,7 +441,7 @@ fn no_disguise_drops_a_table(major: u32) {
             let answer = watches[1].query("SELECT to_regclass('keep') IS NOT NULL");
             if rows(&answer) == ["f"] {
                 dropped += 1;
-                watches[1].query("CREATE TABLE keep (id int)");
+                watches[1].query("CREATE TABLE keep (id int); INSERT INTO keep VALUES (1)");
             }
         }
         if n % 50 == 0 {

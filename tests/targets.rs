@@ -66,7 +66,7 @@ fn partitions_with_keys_of_their_own(major: u32) {
     assert_eq!(stage.psql("UPDATE p SET n = n + 1;\n").ok(), "UPDATE 1000\n");
     let made = batches(&stage);
     assert!(
-        made.len() >= 5 && made.iter().all(|sql| sql.contains("(p.id) <= (")),
+        made.len() >= 5 && made.iter().all(|sql| sql.contains("(p.id) OPERATOR(pg_catalog.<=) (")),
         "{made:#?}"
     );
     answers(&stage, "SELECT min(n), max(n) FROM p", "1|1");
@@ -437,10 +437,10 @@ fn what_changes_rows_within_a_statement(major: u32) {
     stage.mark();
     let ran = stage.psql(
         "MERGE INTO gone USING source s ON gone.id = s.id WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.v);\n\
-         INSERT INTO source SELECT id, v FROM t ON CONFLICT (id) DO UPDATE SET v = excluded.v;\n\
+         INSERT INTO source SELECT id, v FROM t ON CONFLICT (id) DO NOTHING;\n\
          WITH i AS (INSERT INTO gone SELECT id, v FROM source RETURNING id) SELECT count(*) FROM i;\n",
     );
-    assert_eq!(ran.ok(), "MERGE 1000\nINSERT 0 999\n1499\n");
+    assert_eq!(ran.ok(), "MERGE 1000\nINSERT 0 499\n1499\n");
     assert_eq!(questions(&stage), (0, 0));
     let ran = stage.psql("WITH d AS (DELETE FROM nowhere RETURNING *) SELECT * FROM d;\n");
     assert!(

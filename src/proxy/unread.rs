@@ -1,7 +1,7 @@
 //! Texts that the judge cannot read: the server, asked to parse them, says what is wrong; what it accepts all the same is
 //! up to the policy.
 
-use super::dialogue::Closing;
+use super::dialogue::{Ask, Closing};
 use super::judge::{Parameters, Verdict, closing_at, report_of};
 use super::relay::Broken;
 use super::session::Session;
@@ -12,6 +12,21 @@ use crate::plan::statement::{Kind, Statement, Unreadable, read};
 use crate::plan::{self, Place, Plan};
 use bytes::BytesMut;
 use pg_query::NodeEnum;
+
+/// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
+/// text that it makes is one that only it need read.
+fn rows_written_to(max: u64) -> String {
+    format!(
+        "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
+'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
+::pg_catalog.text, '<n>([0-9]+)</n>')::pg_catalog.int8)::pg_catalog.int8
+FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'
+AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,m}}'::pg_catalog.\"char\"[])
+AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+    )
+}
 
 impl Session {
     /// A text that the judge cannot read: the server, asked to parse it, says what is wrong in its own words.
@@ -71,7 +86,7 @@ impl Session {
             let piece = &text[statement.offset..statement.offset + statement.sql.len()];
             let mut explain = parameters.ask(String::new());
             explain.raw = [b"EXPLAIN (FORMAT JSON) ", piece].concat().into();
-            let rows = match self.ask_harmlessly(explain, place).await? {
+            let rows = match self.ask_harmlessly(explain.clone(), place).await? {
                 Ok(answer) => answer.value().and_then(mixed::changed_rows).unwrap_or_default(),
                 Err(report) if place == Place::Pipeline => return Ok(Some(report)),
                 // The statement will fail in the same way, in the server's words.
@@ -85,6 +100,16 @@ impl Session {
                 Ok(facts) => facts,
                 Err(report) => return Ok(Some(report)),
             };
+            if facts.relations.is_empty() {
+                // Its table has a name that cannot be asked about. What it writes to is locked while it is explained.
+                let max = policy.backfill.rows_max;
+                let asked = vec![explain, Ask::new(rows_written_to(max.saturating_add(1)))];
+                let counted = self.ask_all_harmlessly(asked, place).await?.ok();
+                let counted = counted.and_then(|answers| answers.last()?.value()?.parse::<u64>().ok());
+                if counted.is_some_and(|rows| rows <= max) {
+                    continue;
+                }
+            }
             facts.estimated_rows = Some(rows);
             self.judged += 1;
             let entry = self.entry(&statement, &facts, &parameters.values);
@@ -92,9 +117,8 @@ impl Session {
                 self.record(entry.rejected(&rejection)).await;
                 return Ok(Some(report_of(&rejection)));
             }
-            // Its table has a name that cannot be asked about.
             if !self.forwards_unread() && facts.relations.is_empty() {
-                let report = unparsed_report(&Unreadable::Name("of the table".into()));
+                let report = unnamed_report(rows);
                 self.record(entry.refused(&report)).await;
                 return Ok(Some(report));
             }
@@ -279,6 +303,17 @@ pub(super) fn first_word(text: &[u8]) -> Vec<u8> {
         .take_while(|b| b.is_ascii_alphabetic() || **b == b'_')
         .map(u8::to_ascii_lowercase)
         .collect()
+}
+
+/// A table that cannot be asked about by its name.
+fn unnamed_report(rows: f64) -> Report {
+    Report::error(
+        "0A000",
+        &format!(
+            "lockkeeper: the server expects this statement to change {rows} rows, and it cannot be split into batches in this client_encoding, so it was not run"
+        ),
+    )
+    .hint("Set client_encoding to UTF8 for it, or change the rows in smaller parts.")
 }
 
 pub(super) fn unparsed_report(unreadable: &Unreadable) -> Report {
