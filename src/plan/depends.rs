@@ -6,12 +6,13 @@
 use super::ascii::decoded;
 use super::body;
 use super::facts::Name;
+use super::rules::tree;
 use super::splice::{filled, quote_literal};
 use super::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableMoveAllStmt, AlterTableStmt, AlterTableType, DropBehavior, DropStmt, Node, ObjectType,
-    ObjectWithArgs, TypeName,
+    AlterDomainStmt, AlterTableCmd, AlterTableMoveAllStmt, AlterTableStmt, AlterTableType, DropBehavior, DropStmt,
+    Node, ObjectType, ObjectWithArgs, RangeVar, TruncateStmt, TypeName,
 };
 use serde::Deserialize;
 
@@ -30,6 +31,8 @@ pub struct Question {
     statements: Vec<String>,
     roots: Vec<String>,
     touched: Vec<String>,
+    bare: Vec<String>,
+    stripped: Vec<String>,
     states: Vec<String>,
 }
 
@@ -99,7 +102,7 @@ pub struct Part {
     pub relation: String,
     /// The column, index, constraint … of the relation.
     pub part: Option<String>,
-    /// Of a constraint its contype; of a default `n` where the column is NOT NULL.
+    /// Of a relation its relkind; of a constraint its contype; of a default `n` where the column is NOT NULL.
     pub detail: Option<String>,
     pub persistence: char,
     /// Of the relation, as in [`super::facts::Relation`].
@@ -155,6 +158,11 @@ impl Part {
         self.created_here || self.persistence == 't'
     }
 
+    /// Its rows are elsewhere, and stay there.
+    pub fn is_foreign(&self) -> bool {
+        self.what == What::Table && self.detail.as_deref() == Some("f")
+    }
+
     pub fn name(&self) -> Name {
         Name {
             schema: Some(self.schema.clone()),
@@ -185,6 +193,8 @@ impl Question {
             ("{schemas}", SCHEMAS.to_string()),
             ("{roots}", rows(&self.roots, &format!("0, {oid}, {oid}, 0, false"))),
             ("{touched}", rows(&self.touched, &format!("0, {oid}"))),
+            ("{bare}", rows(&self.bare, &format!("0, {oid}"))),
+            ("{stripped}", rows(&self.stripped, &format!("0, {oid}"))),
             ("{states}", rows(&self.states, &format!("0, {oid}"))),
         ];
         filled(QUERY.trim_end(), &values)
@@ -212,13 +222,20 @@ impl Question {
             ..Asked::default()
         };
         asked.statement(&statement.node);
-        if asked.roots.is_empty() && asked.touched.is_empty() && asked.states.is_empty() {
+        let pairs = [
+            (&mut self.roots, &mut asked.roots),
+            (&mut self.touched, &mut asked.touched),
+            (&mut self.bare, &mut asked.bare),
+            (&mut self.stripped, &mut asked.stripped),
+            (&mut self.states, &mut asked.states),
+        ];
+        if pairs.iter().all(|(_, from)| from.is_empty()) {
             return;
         }
         self.statements.push(statement.sql.clone());
-        self.roots.append(&mut asked.roots);
-        self.touched.append(&mut asked.touched);
-        self.states.append(&mut asked.states);
+        for (to, from) in pairs {
+            to.append(from);
+        }
     }
 }
 
@@ -254,6 +271,8 @@ struct Asked {
     number: usize,
     roots: Vec<String>,
     touched: Vec<String>,
+    bare: Vec<String>,
+    stripped: Vec<String>,
     states: Vec<String>,
 }
 
@@ -273,6 +292,19 @@ impl Asked {
                     self.number,
                     roles.join(", ")
                 ));
+                self.stripped.push(format!(
+                    "SELECT {}, r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[])",
+                    self.number,
+                    roles.join(", ")
+                ));
+            }
+            NodeEnum::TruncateStmt(truncate) if truncate.behavior() == DropBehavior::DropCascade => {
+                self.truncated(truncate)
+            }
+            NodeEnum::AlterDomainStmt(alter)
+                if alter.subtype == "T" && alter.def.as_deref().is_none_or(tree::is_null) =>
+            {
+                self.domain(alter)
             }
             NodeEnum::DropdbStmt(drop) => self.root(&plain(1262, "pg_database", "dat", &drop.dbname), false),
             NodeEnum::DropRoleStmt(drop) => {
@@ -295,6 +327,29 @@ impl Asked {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The tables that reference those which are named, and those that reference these.
+    fn truncated(&mut self, truncate: &TruncateStmt) {
+        for range in truncate.relations.iter().filter_map(range_var) {
+            self.touched.push(format!(
+                "SELECT {}, k.oid FROM (WITH RECURSIVE named(oid) AS ({} UNION SELECT i.inhrelid FROM named n \
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) n.oid), \
+                 referencing(oid) AS (SELECT n.oid FROM named n UNION SELECT k.conrelid FROM referencing r \
+                 JOIN pg_catalog.pg_constraint k ON k.confrelid OPERATOR(pg_catalog.=) r.oid AND k.contype OPERATOR(pg_catalog.=) 'f') \
+                 SELECT r.oid FROM referencing r WHERE r.oid OPERATOR(pg_catalog.<>) ALL (SELECT n.oid FROM named n)) k(oid)",
+                self.number,
+                found_in(&relation(&Name::of(range)))
+            ));
+        }
+    }
+
+    fn domain(&mut self, alter: &AlterDomainStmt) {
+        if let Some(name) = listed(&alter.type_name) {
+            let domain = in_schema(1247, "pg_type", "typ", &name, "true");
+            let select = format!("SELECT {}, d.oid FROM ({}) d(oid)", self.number, domain.select);
+            self.bare.push(select);
         }
     }
 
@@ -335,7 +390,10 @@ impl Asked {
         for command in alter.cmds.iter().filter_map(command) {
             let cascades = command.behavior() == DropBehavior::DropCascade;
             match command.subtype() {
-                A::AtDropColumn => self.root(&column(&table, &command.name), cascades),
+                A::AtDropColumn => {
+                    let with_children = alter.relation.as_ref().is_some_and(|range| range.inh);
+                    self.root(&column(&table, &command.name, with_children), cascades)
+                }
                 A::AtDropConstraint => {
                     self.root(&constraint(&table, &command.name), cascades);
                     self.state(&table);
@@ -463,19 +521,33 @@ fn plain(class: u32, catalog: &str, prefix: &str, name: &str) -> Object {
     )
 }
 
-fn column(table: &Name, name: &str) -> Object {
+fn column(table: &Name, name: &str, with_children: bool) -> Object {
+    let tables = match with_children {
+        true => table_and_children(table),
+        false => relation(table).select,
+    };
     Object {
         has_sub: true,
         ..Object::new(
             CLASS,
+            // Those of its children go too, and pg_depend does not say so.
             format!(
-                "SELECT x.attrelid, x.attnum::pg_catalog.int4 FROM pg_catalog.pg_attribute x WHERE x.attrelid OPERATOR(pg_catalog.=) {} AND x.attname OPERATOR(pg_catalog.=) {} \
+                "SELECT x.attrelid, x.attnum::pg_catalog.int4 FROM pg_catalog.pg_attribute x WHERE x.attrelid OPERATOR(pg_catalog.=) ANY ({}) AND x.attname OPERATOR(pg_catalog.=) {} \
                  AND x.attnum OPERATOR(pg_catalog.>) 0 AND NOT x.attisdropped",
-                found_in(&relation(table)),
+                tables,
                 quote_literal(name)
             ),
         )
     }
+}
+
+/// The table and its children.
+fn table_and_children(table: &Name) -> String {
+    format!(
+        "WITH RECURSIVE tree(oid) AS ({} UNION SELECT i.inhrelid FROM tree t \
+         JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) t.oid) SELECT t.oid FROM tree t",
+        found_in(&relation(table))
+    )
 }
 
 fn constraint(table: &Name, name: &str) -> Object {
@@ -641,6 +713,13 @@ fn type_oid(name: &TypeName) -> Option<String> {
     })
 }
 
+fn range_var(node: &Node) -> Option<&RangeVar> {
+    match node.node.as_ref()? {
+        NodeEnum::RangeVar(range) => Some(range),
+        _ => None,
+    }
+}
+
 fn command(node: &Node) -> Option<&AlterTableCmd> {
     match node.node.as_ref()? {
         NodeEnum::AlterTableCmd(command) => Some(command),
@@ -713,6 +792,8 @@ mod tests {
         "ALTER TABLE ALL IN TABLESPACE a OWNED BY b, CURRENT_USER SET TABLESPACE c",
         "ALTER INDEX ALL IN TABLESPACE a SET TABLESPACE c",
         "DO $$ BEGIN DROP SCHEMA a CASCADE; DROP VIEW v; END $$",
+        "TRUNCATE s.t, u CASCADE",
+        "ALTER DOMAIN s.d DROP DEFAULT",
     ];
 
     /// A stranger's operator or type in the search_path is called by none of it.

@@ -9,6 +9,10 @@ path(oid, at) AS MATERIALIZED (
 asked(statement, class, object, sub, cascades) AS ({roots}),
 -- Tables that are touched in another way, by way of their type or their tablespace.
 touched(statement, oid) AS ({touched}),
+-- Domains that lose their default.
+bare(statement, oid) AS ({bare}),
+-- Roles of which all rights go.
+stripped(statement, oid) AS ({stripped}),
 -- Tables of which it matters who may see their rows, and how their rows are told apart.
 asked_states(statement, oid) AS ({states}),
 gone(statement, class, object, sub, cascades, named) AS (
@@ -43,7 +47,7 @@ mine(xid, xmax) AS MATERIALIZED (
          pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::pg_catalog.int8),
 -- 1: a relation. 2: a column. 3: a constraint. 4: a default. 5: a trigger. 6: a policy. 7: a rule. Each with the relation it is of.
 parts(statement, what, relation, part, named, detail) AS (
-  SELECT w.statement, c.relkind::pg_catalog.text, c.oid, NULL::pg_catalog.text, w.named, NULL::pg_catalog.text
+  SELECT w.statement, c.relkind::pg_catalog.text, c.oid, NULL::pg_catalog.text, w.named, c.relkind::pg_catalog.text
   FROM whole w JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) w.oid
   WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,f,v,m}'::pg_catalog."char"[])
   UNION ALL
@@ -103,9 +107,23 @@ parts(statement, what, relation, part, named, detail) AS (
 all_parts(statement, what, relation, part, named, detail) AS (
   SELECT p.* FROM parts p
   UNION ALL
-  SELECT t.statement, 'touched', t.oid, NULL, false, NULL FROM touched t),
+  SELECT t.statement, 'touched', t.oid, NULL, false, NULL FROM touched t
+  UNION ALL
+  -- Columns that have no default but their domain's, which goes.
+  SELECT d.statement, 'default', a.attrelid, a.attname::pg_catalog.text, false, 'n'
+  FROM bare d JOIN pg_catalog.pg_attribute a ON a.atttypid OPERATOR(pg_catalog.=) d.oid AND a.attnum OPERATOR(pg_catalog.>) 0
+  JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[])
+  JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) d.oid
+  WHERE (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity OPERATOR(pg_catalog.=) ''),
 relations(oid) AS (SELECT DISTINCT p.relation FROM all_parts p),
-sized(oid, bytes, tuples, unused) AS MATERIALIZED (
+-- A partitioned table is as large as its partitions.
+leaves(root, oid) AS (
+  SELECT r.oid, i.inhrelid FROM relations r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid
+  JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) r.oid WHERE c.relkind OPERATOR(pg_catalog.=) 'p'
+  UNION
+  SELECT l.root, i.inhrelid FROM leaves l JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) l.oid),
+measured(oid) AS (SELECT r.oid FROM relations r UNION SELECT l.oid FROM leaves l),
+single(oid, bytes, tuples, unused) AS MATERIALIZED (
   SELECT c.oid,
     CASE WHEN c.relkind OPERATOR(pg_catalog.<>) ALL ('{r,m,S,i}'::pg_catalog."char"[]) THEN 0
       -- What cannot be looked at is not taken for empty.
@@ -116,7 +134,11 @@ sized(oid, bytes, tuples, unused) AS MATERIALIZED (
     CASE WHEN c.relkind OPERATOR(pg_catalog.<>) 'r' OR c.oid OPERATOR(pg_catalog.=) ANY (SELECT b.oid FROM busy b) THEN false
       ELSE coalesce(pg_catalog.pg_relation_size(c.oid), 1) OPERATOR(pg_catalog.=) 0 AND pg_catalog.pg_relation_filenode(c.oid) OPERATOR(pg_catalog.=) c.oid
         AND pg_catalog.pg_stat_get_tuples_inserted(c.oid) OPERATOR(pg_catalog.=) 0 END
-  FROM relations r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid CROSS JOIN block k),
+  FROM measured r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid CROSS JOIN block k),
+parted(oid, bytes, tuples) AS MATERIALIZED (
+  SELECT l.root, pg_catalog.sum(s.bytes), pg_catalog.sum(s.tuples) FROM leaves l JOIN single s ON s.oid OPERATOR(pg_catalog.=) l.oid GROUP BY l.root),
+sized(oid, bytes, tuples, unused) AS (
+  SELECT s.oid, coalesce(p.bytes::pg_catalog.int8, s.bytes), coalesce(p.tuples, s.tuples), s.unused FROM single s LEFT JOIN parted p ON p.oid OPERATOR(pg_catalog.=) s.oid),
 -- As in the main question: all three rows of what this transaction has created are new.
 births(oid, born) AS (
   SELECT c.oid, c.xmin::pg_catalog.text::pg_catalog.int8 FROM relations r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid
@@ -154,7 +176,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'states', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'statement', a.statement, 'oid', c.oid::pg_catalog.int8, 'secured', c.relrowsecurity, 'forced', c.relforcerowsecurity,
       'permissive', coalesce((SELECT pg_catalog.json_agg(p.polname ORDER BY p.polname) FROM pg_catalog.pg_policy p
-        WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polpermissive), '[]'::pg_catalog.json),
+        WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polpermissive AND p.polcmd OPERATOR(pg_catalog.=) ANY ('{*,r}'::pg_catalog."char"[])), '[]'::pg_catalog.json),
       -- Anybody but the owner: what is granted on the table or on one of its columns.
       'shared', EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) x WHERE x.grantee OPERATOR(pg_catalog.<>) c.relowner)
         OR EXISTS (SELECT FROM pg_catalog.pg_attribute b CROSS JOIN LATERAL pg_catalog.aclexplode(b.attacl) x
@@ -177,7 +199,13 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     FROM (
       SELECT x.statement, x.what, pg_catalog.min(x.name) AS name, pg_catalog.count(*) AS total
       FROM (
-        SELECT o.statement, 'function' AS what, f.proname::pg_catalog.text AS name
+        -- 'a' is a right, 'r' a policy for the role.
+        SELECT r.statement, CASE WHEN s.deptype OPERATOR(pg_catalog.=) 'a' THEN 'right' ELSE 'policy' END AS what, NULL::pg_catalog.text AS name
+        FROM stripped r JOIN pg_catalog.pg_shdepend s ON s.refclassid OPERATOR(pg_catalog.=) 1260 AND s.refobjid OPERATOR(pg_catalog.=) r.oid
+        WHERE s.deptype OPERATOR(pg_catalog.=) ANY ('{a,r}'::pg_catalog."char"[])
+          AND (s.dbid OPERATOR(pg_catalog.=) 0 OR s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))
+        UNION ALL
+        SELECT o.statement, 'function', f.proname::pg_catalog.text
         FROM objects o JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) o.object
         WHERE o.class OPERATOR(pg_catalog.=) 1255 AND NOT o.named
         UNION ALL

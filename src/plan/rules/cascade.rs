@@ -31,8 +31,7 @@ fn check(subject: &Subject) -> Option<Found> {
         What::Sequence,
         What::Default,
     ];
-    let is_key =
-        |part: &&Part| part.what == What::Constraint && matches!(part.detail.as_deref(), Some("p" | "u" | "x"));
+    let is_key = |part: &&Part| part.what == What::Constraint && matches!(part.detail.as_deref(), Some("p" | "u"));
     let mut told: Vec<String> = subject
         .going(&kinds)
         .iter()
@@ -81,9 +80,13 @@ fn called(part: &Part) -> &'static str {
 }
 
 fn other(others: &Others) -> String {
+    let count = others.more + 1;
     match (&others.name, others.more) {
+        // Those of a role whose own objects go.
+        _ if others.what == "right" => format!("all rights on {} of the database's objects", count),
+        _ if others.what == "policy" => format!("what {count} of its policies say of the role"),
         (Some(name), 0) => format!("the {} {name}", others.what),
         (Some(name), more) => format!("the {} {name} and {more} more", others.what),
-        (None, more) => format!("{} of {}", more + 1, others.what),
+        (None, _) => format!("{count} of {}", others.what),
     }
 }

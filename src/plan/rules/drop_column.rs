@@ -1,12 +1,12 @@
 //! ALTER TABLE … DROP COLUMN.
 
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject};
+use super::{Action, Found, Rule, Subject};
 use crate::plan::depends::{Part, What};
 use crate::plan::facts::Column;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
-use pg_query::protobuf::AlterTableType;
+use pg_query::protobuf::{AlterTableType, DropBehavior};
 
 pub(super) const RULE: Rule = Rule {
     name: "drop-column",
@@ -85,11 +85,17 @@ fn named(subject: &Subject, name: &String, going: &[&Part]) -> Option<Found> {
             ));
         }
     }
+    let cascades = |action: &Action| action.command.behavior() == DropBehavior::DropCascade;
+    let cascade = if subject.action.as_ref().is_some_and(cascades) {
+        " CASCADE"
+    } else {
+        ""
+    };
     let hint = format!(
         "1. Deploy what neither reads nor writes {c}; also no SELECT * that depends on it. If it is NOT NULL without a default, first: \
          ALTER TABLE {t} ALTER COLUMN {c} DROP NOT NULL;\n\
          2. Wait until the last session with the old code is gone, and look for views, functions and reports that name it.\n\
-         3. SET lockkeeper.override = 'drop-column: unused since <release>'; ALTER TABLE {t} DROP COLUMN {c}; RESET lockkeeper.override;"
+         3. SET lockkeeper.override = 'drop-column: unused since <release>'; ALTER TABLE {t} DROP COLUMN {c}{cascade}; RESET lockkeeper.override;"
     );
     Some(Found::advice(
         message,

@@ -1,8 +1,8 @@
 //! A NOT NULL column that loses its default.
 
-use super::required_column::{is_null, is_required};
+use super::required_column::is_required;
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject};
+use super::{Found, Rule, Subject, tree};
 use crate::plan::depends::What;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
@@ -12,7 +12,7 @@ use pg_query::protobuf::{AlterTableType, ColumnDef};
 pub(super) const RULE: Rule = Rule {
     name: "drop-default",
     lock: LockMode::AccessExclusive,
-    what: "DROP DEFAULT, SET DEFAULT NULL or DROP IDENTITY of a NOT NULL column of a table with rows, and DROP SEQUENCE, FUNCTION … CASCADE that takes such a default.",
+    what: "DROP DEFAULT, SET DEFAULT NULL, DROP IDENTITY or DROP EXPRESSION of a NOT NULL column of a table with rows, DROP DEFAULT of its domain, and DROP SEQUENCE, FUNCTION … CASCADE that takes such a default.",
     why: "Every INSERT of running code that does not write the column fails from that moment on; of a column that was just added, that is all code that does not know it yet.",
     versions: "13–18",
     safe: "Keep the default until no program is left that does not write the column (in Django: db_default).",
@@ -30,6 +30,10 @@ fn check(subject: &Subject) -> Option<Found> {
     let required = going.iter().filter(|part| part.detail.is_some() && part.bytes > 0);
     lost.extend(required.map(|part| taken::told(part)));
     let message = match lost.as_slice() {
+        [] if subject.may_take(Worst::Default) && matches!(subject.statement.node, NodeEnum::AlterDomainStmt(_)) => {
+            "without the domain's default INSERTs fail that do not write its columns where these are NOT NULL"
+                .to_string()
+        }
         [] if subject.may_take(Worst::Default) => format!(
             "{} takes every default with it that uses it, and INSERTs that rely on one fail",
             subject.shown()
@@ -52,8 +56,8 @@ fn check(subject: &Subject) -> Option<Found> {
 fn named(subject: &Subject) -> Option<String> {
     let command = subject.action?.command;
     let loses = match command.subtype() {
-        AlterTableType::AtColumnDefault => command.def.as_deref().is_none_or(is_null),
-        AlterTableType::AtDropIdentity => true,
+        AlterTableType::AtColumnDefault => command.def.as_deref().is_none_or(tree::is_null),
+        AlterTableType::AtDropIdentity | AlterTableType::AtDropExpression => true,
         _ => false,
     };
     let table = subject

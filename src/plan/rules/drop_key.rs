@@ -34,7 +34,7 @@ fn check(subject: &Subject) -> Option<Found> {
         NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectIndex => by_index(subject),
         _ => Vec::new(),
     };
-    let key = |part: &&Part| matches!(part.detail.as_deref(), Some("p" | "u" | "x")) && part.bytes > 0;
+    let key = |part: &&Part| matches!(part.detail.as_deref(), Some("p" | "u")) && part.bytes > 0;
     let going = subject.going(&[What::Constraint]);
     lost.extend(going.into_iter().filter(key).map(taken::told));
     if lost.is_empty() {

@@ -46,7 +46,10 @@ fn check(subject: &Subject) -> Option<Found> {
         .collect();
     referenced.sort();
     referenced.dedup();
-    let mut message = format!("DROP TABLE loses the data of {listed} and breaks every application that still uses it");
+    let mut message = match tables.iter().all(|t| t.kind() == 'f') {
+        true => format!("DROP FOREIGN TABLE breaks every application that still uses {names}"),
+        false => format!("DROP TABLE loses the data of {listed} and breaks every application that still uses it"),
+    };
     if !referenced.is_empty() {
         message.push_str(&format!("; it takes ACCESS EXCLUSIVE on {} too", referenced.join(", ")));
     }
@@ -70,7 +73,8 @@ fn check(subject: &Subject) -> Option<Found> {
     hint.push_str(&format!(
         "1. Deploy what neither reads nor writes {names}.\n\
          2. Wait until the last session with the old code is gone; drop foreign keys one by one; take a backup.\n\
-         3. SET lockkeeper.override = 'drop-table: unused since <release>'; DROP TABLE {names}; RESET lockkeeper.override;"
+         3. SET lockkeeper.override = 'drop-table: unused since <release>'; {}; RESET lockkeeper.override;",
+        subject.whole_text()
     ));
     Some(Found::advice(
         message,
@@ -84,8 +88,12 @@ fn with_it(subject: &Subject, going: &[&Part]) -> Option<Found> {
     let statement = subject.shown();
     let message = if !going.is_empty() {
         let tables = if going.len() == 1 { "table" } else { "tables" };
+        let harm = match going.iter().all(|part| part.is_foreign()) {
+            true => "and breaks every application that still uses it",
+            false => "whose data is lost",
+        };
         format!(
-            "{statement} takes {} {tables} with it, whose data is lost: {}",
+            "{statement} takes {} {tables} with it, {harm}: {}",
             going.len(),
             taken::listed(going, |part| taken::described(part))
         )

@@ -1,7 +1,6 @@
 //! DROP INDEX without CONCURRENTLY.
 
-use super::taken::{self, Worst};
-use super::{Found, Rule, Subject, Table, sql_name, steps, tree};
+use super::{Found, Rule, Subject, Table, sql_name, steps, taken, tree};
 use crate::plan::Step;
 use crate::plan::depends::{Part, What};
 use crate::plan::facts::Name;
@@ -35,23 +34,23 @@ fn check(subject: &Subject) -> Option<Found> {
 
 /// Indexes that go with something else, while their tables stay.
 fn with_it(subject: &Subject) -> Option<Found> {
-    if matches!(subject.statement.node, NodeEnum::AlterTableStmt(_)) {
+    match &subject.statement.node {
         // Those of a dropped column are told with it.
-        return None;
+        NodeEnum::AlterTableStmt(_) => return None,
+        // Those of the partitions, for which there is no other way.
+        NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectIndex => return None,
+        _ => {}
     }
     let all = subject.going(&[What::Index]);
     let going: Vec<&Part> = all.into_iter().filter(|part| !taken::is_small(subject, part)).collect();
     let statement = subject.shown();
-    let message = if !going.is_empty() {
-        format!(
-            "{statement} drops {} under ACCESS EXCLUSIVE, and queries that use an index read the whole table from then on",
-            taken::listed(&going, |part| taken::told(part))
-        )
-    } else if subject.may_take(Worst::Index) {
-        format!("{statement} drops every index that depends on it under ACCESS EXCLUSIVE")
-    } else {
+    if going.is_empty() {
         return None;
-    };
+    }
+    let message = format!(
+        "{statement} drops {} under ACCESS EXCLUSIVE, and queries that use an index read the whole table from then on",
+        taken::listed(&going, |part| taken::told(part))
+    );
     let mut hint: Vec<String> = going
         .iter()
         .filter_map(|part| Some(splice::qualified(&part.schema, part.part.as_deref()?)))

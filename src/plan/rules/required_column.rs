@@ -1,9 +1,8 @@
 //! ADD COLUMN … NOT NULL without a default.
 
-use super::{Found, Rule, Subject, column, taken};
+use super::{Found, Rule, Subject, column, taken, tree};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
-use pg_query::NodeEnum;
 use pg_query::protobuf::{ColumnDef, ConstrType, TypeName};
 
 pub(super) const RULE: Rule = Rule {
@@ -60,24 +59,16 @@ fn has_default(added: &ColumnDef) -> bool {
     let is = |kind| column::constraint(added, kind).is_some();
     let null = column::constraint(added, ConstrType::ConstrDefault)
         .and_then(|c| c.raw_expr.as_deref())
-        .is_some_and(is_null);
+        .is_some_and(tree::is_null);
     (is(ConstrType::ConstrDefault) && !null)
         || is(ConstrType::ConstrIdentity)
         || is(ConstrType::ConstrGenerated)
         || added.raw_default.is_some()
 }
 
-pub(super) fn is_null(expression: &pg_query::Node) -> bool {
-    match &expression.node {
-        Some(NodeEnum::AConst(constant)) => constant.isnull,
-        Some(NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
-        _ => false,
-    }
-}
-
 /// serial; and a domain may have a default of its own.
 fn has_own_default(subject: &Subject, type_name: Option<&TypeName>) -> bool {
-    let Some(name) = type_name.map(|name| super::tree::names(&name.names)) else {
+    let Some(name) = type_name.map(|name| tree::names(&name.names)) else {
         return true;
     };
     let last = name.last().map(String::as_str).unwrap_or_default();

@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     name: "row-security",
     lock: LockMode::AccessExclusive,
     what: "ENABLE or FORCE ROW LEVEL SECURITY on a table with rows that has no permissive policy, and DROP POLICY of its last one.",
-    why: "With no policy that lets them be seen, every row vanishes at once for everybody it applies to, and nothing can be written.",
+    why: "With no policy that lets them be seen, every row vanishes at once for everybody to whom it applies.",
     versions: "13–18",
     safe: "CREATE POLICY first: policies have no effect until row-level security is enabled.",
     bad: &["ALTER TABLE users FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY"],
@@ -80,8 +80,8 @@ fn switched_on(subject: &Subject) -> Option<Found> {
         }
     }
     let whom = match kind {
-        AlterTableType::AtForceRowSecurity => "for its owner too",
-        _ => "for everybody but its owner",
+        AlterTableType::AtForceRowSecurity => "for its owner too, unless it is a superuser or has BYPASSRLS",
+        _ => "for everybody but its owner, superusers and roles with BYPASSRLS",
     };
     Some(hidden(
         subject,
@@ -100,7 +100,7 @@ fn last_dropped(subject: &Subject, name: &Name, policy: &str) -> Option<Found> {
         }
     }
     let message = format!(
-        "without the policy {} all rows of {} vanish for whom row-level security applies to",
+        "without the policy {} all rows of {} vanish for those to whom row-level security applies",
         quote_ident(policy),
         table.described()
     );
@@ -109,7 +109,7 @@ fn last_dropped(subject: &Subject, name: &Name, policy: &str) -> Option<Found> {
 
 fn hidden(subject: &Subject, table: &Table, message: &str) -> Found {
     Found::advice(
-        format!("no policy lets rows be seen, so that {message}, and nothing can be written"),
+        format!("no policy would let rows be seen: {message}"),
         "create the policies first",
         format!(
             "CREATE POLICY … ON {} USING (…);  -- without effect until row-level security is enabled\n{};",

@@ -17,7 +17,6 @@ const STATEMENT_CHARS_MAX: usize = 100;
 pub(super) enum Worst {
     Table,
     Column,
-    Index,
     View,
     Default,
     /// Keys, triggers, functions and the like.
@@ -100,6 +99,9 @@ fn worst_of(subject: &Subject) -> Option<Worst> {
             O::ObjectExtension => Some(Worst::Table),
             _ if !cascades(drop.behavior()) => None,
             O::ObjectSchema
+            // A partitioned table whose key uses it.
+            | O::ObjectOpclass
+            | O::ObjectOpfamily
             | O::ObjectFdw
             | O::ObjectForeignServer
             | O::ObjectAccessMethod
@@ -114,12 +116,17 @@ fn worst_of(subject: &Subject) -> Option<Worst> {
             | O::ObjectRoutine
             | O::ObjectAggregate
             | O::ObjectOperator
-            | O::ObjectCast => Some(Worst::Column),
-            O::ObjectOpclass | O::ObjectOpfamily => Some(Worst::Index),
+            | O::ObjectCast
+            // What a generated column makes of a text.
+            | O::ObjectTsconfiguration
+            | O::ObjectTsdictionary
+            | O::ObjectTsparser
+            | O::ObjectTstemplate => Some(Worst::Column),
             O::ObjectView | O::ObjectMatview => Some(Worst::View),
             O::ObjectSequence => Some(Worst::Default),
             _ => Some(Worst::Other),
         },
+        NodeEnum::AlterDomainStmt(_) => Some(Worst::Default),
         NodeEnum::AlterTableStmt(_) => {
             let command = subject.action?.command;
             (cascades(command.behavior()) && command.subtype() == AlterTableType::AtDropConstraint)
@@ -146,6 +153,9 @@ pub(super) fn described(part: &Part) -> String {
         b => format!("{} kB", b >> 10),
     };
     let name = sql_name(&part.name());
+    if part.is_foreign() {
+        return format!("{name} (a foreign table)");
+    }
     match part.rows {
         Some(rows) => format!("{name} ({size}, about {rows:.0} rows)"),
         None => format!("{name} ({size})"),
