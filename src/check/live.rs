@@ -2,6 +2,7 @@
 //! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
+use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
 use crate::plan::statement::Statement;
@@ -93,7 +94,13 @@ impl Live {
         self.simple(
             "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('lockkeeper.search_path'), true)",
         )?;
-        Facts::decode(&json)
+        let mut facts = Facts::decode(&json)?;
+        // Every operator and type in it is written with its schema.
+        if let Some(question) = depends::Question::of(statement) {
+            let json = self.value(&question.sql())?.unwrap_or_default();
+            facts.depends = question.decode(&json)?;
+        }
+        Ok(facts)
     }
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.

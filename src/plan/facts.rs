@@ -6,6 +6,7 @@
 use super::ascii::decoded;
 use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
+use super::depends::Depends;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
@@ -576,6 +577,9 @@ pub struct Facts {
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
+    /// What the statement takes with it; asked separately, and only of what can take something.
+    #[serde(skip)]
+    pub depends: Depends,
     /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
     #[serde(skip)]
     pub tried: Option<Tried>,

@@ -10,6 +10,7 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::body;
 use crate::plan::bounds::{self, Bounds, Question};
+use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
@@ -259,6 +260,12 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
+        if let Some(question) = depends::Question::of(statement) {
+            match self.depends(&question, closing).await? {
+                Ok(depends) => facts.depends = depends,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         if self.would_be_split(statement, &facts, &policy, place) {
             match self.surroundings(statement, &facts, place, parameters).await? {
                 Ok(found) => facts.surroundings = found,
@@ -323,6 +330,10 @@ impl Session {
             }
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
+                if rejection.ends_session() {
+                    self.shared.restores.was_refused(&self.who, statement);
+                    return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())));
+                }
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
@@ -558,6 +569,42 @@ impl Session {
                 .detail(&error))
             }
         })
+    }
+
+    /// What goes with the statement.
+    async fn depends(
+        &mut self,
+        question: &depends::Question,
+        closing: Closing,
+    ) -> Result<Result<Depends, Report>, Broken> {
+        // Every operator and type in it is written with its schema.
+        let asked = self.relay.ask_catalog(Ask::as_client(question.sql()), closing).await?;
+        let answer = match asked {
+            Ok(answer) => question.decode(answer.value().unwrap_or_default()),
+            Err(report) => {
+                let error = report.message();
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the question about dependent objects failed"
+                );
+                return Ok(Err(report.hint(
+                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+                )));
+            }
+        };
+        Ok(answer.map_err(|error| {
+            tracing::error!(
+                session = self.who.session,
+                error,
+                "the answer about dependent objects cannot be read"
+            );
+            Report::error(
+                "XX000",
+                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+            )
+            .detail(&error)
+        }))
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
