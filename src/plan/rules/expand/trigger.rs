@@ -106,7 +106,7 @@ pub(super) fn both_ways(old: &str, new: &str) -> String {
     let (old, new) = (quote_ident(old), quote_ident(new));
     format!(
         "BEGIN\n  \
-         IF TG_OP = 'INSERT' THEN\n    \
+         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n    \
          IF NEW.{new} IS NULL THEN NEW.{new} := NEW.{old}; ELSE NEW.{old} := NEW.{new}; END IF;\n  \
          ELSIF pg_catalog.record_image_ne(ROW(NEW.{new}), ROW(OLD.{new})) THEN NEW.{old} := NEW.{new};\n  \
          ELSE NEW.{new} := NEW.{old};\n  \
@@ -127,7 +127,7 @@ pub(super) fn afterwards(values: &Values, kept: &str, column: &str, table: &str)
         "#variable_conflict use_column\n\
          DECLARE\n  given record;\n\
          BEGIN\n  \
-         IF TG_OP = 'INSERT' THEN\n    \
+         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n    \
          IF NEW.{kept_sql} IS NULL THEN RETURN NEW; END IF;\n    \
          given := NEW;\n    \
          {assign}\n    \
