@@ -245,7 +245,10 @@ impl Session {
                 }
             }
         });
-        Ok(Session { client, proxy })
+        let session = Session { client, proxy };
+        // Nobody who may create in a schema of the path has an operator or function of his own called by what is asked here.
+        session.rows("SET search_path = pg_catalog, pg_temp").await?;
+        Ok(session)
     }
 
     /// The first column of all rows.
@@ -335,7 +338,10 @@ impl Session {
     async fn resume(&self, id: i64) -> Result<(), String> {
         let row = self.job(id).await?;
         self.become_owner(id, &row.owner).await?;
-        for (name, value) in &row.settings {
+        // Up to then what is asked here is looked for in pg_catalog alone.
+        let last = |(name, _): &(&String, &String)| *name == "search_path";
+        let (path, others): (Vec<_>, Vec<_>) = row.settings.iter().partition(last);
+        for (name, value) in others.into_iter().chain(path) {
             let quote = crate::plan::splice::quote_literal;
             // Where the value is the same already, the right to set it is not needed.
             let sql = format!(

@@ -2,6 +2,7 @@
 //! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
+use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
 use crate::plan::statement::Statement;
@@ -79,8 +80,27 @@ impl Live {
             self.simple(&sql)?;
             self.search_path = search_path.map(str::to_string);
         }
-        let json = self.value(&Request::of(statement).sql())?.unwrap_or_default();
-        Facts::decode(&json)
+        // Only what the path decides is found with it: operators and types of ours are pg_catalog's, whoever has made others.
+        let request = Request::of(statement);
+        let set = |(name, expression): (&str, String)| {
+            format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true), ")
+        };
+        let ahead: String = request.ahead().into_iter().map(set).collect();
+        self.simple(&format!(
+            "SELECT {ahead}pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true), \
+             pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
+        ))?;
+        let json = self.value(&request.sql())?.unwrap_or_default();
+        self.simple(
+            "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('lockkeeper.search_path'), true)",
+        )?;
+        let mut facts = Facts::decode(&json)?;
+        // Every operator and type in it is written with its schema.
+        if let Some(question) = depends::Question::of(statement) {
+            let json = self.value(&question.sql())?.unwrap_or_default();
+            facts.depends = question.decode(&json)?;
+        }
+        Ok(facts)
     }
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.

@@ -144,7 +144,7 @@ pub struct Options {
     pub auth_user: Option<String>,
 
     /// What --auth-user asks with the name as $1; one row of two columns, the name and pg_authid.rolpassword, or none. A
-    /// role that is no superuser needs a SECURITY DEFINER function: "SELECT * FROM user_lookup($1)" [default: pg_authid]
+    /// role that is no superuser needs a SECURITY DEFINER function: "SELECT * FROM public.user_lookup($1)" [default: pg_authid]
     #[arg(
         long,
         value_name = "SQL",

@@ -20,7 +20,7 @@ use super::facts::{Facts, Relation};
 use super::jobs;
 use super::splice::{qualified, quote_ident, quote_literal};
 use super::statement::{Kind, Statement};
-use key::{NewRows, exact_text, new_rows, walkable_key};
+use key::{NewRows, exact_text, new_rows, operator, operators, type_sql, walkable_key};
 use lookup::pins_a_key;
 use text::{Tree, parts};
 
@@ -78,6 +78,8 @@ struct KeyColumn {
     /// `"t"."id"`, as it is written where the relation is in reach.
     reference: String,
     type_name: String,
+    /// Of the operators by which it is in order.
+    operators: String,
     /// Its value as text.
     text: String,
 }
@@ -231,16 +233,18 @@ impl Batches {
         const BYTES: f64 = 100.0;
         let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be split into batches")?;
         let parts = parts(statement).ok_or("its text could not be taken apart")?;
-        let column = |(name, type_name): &(String, String)| {
+        let operators = operators(relation, key)?;
+        let column = |((name, type_name), operators): (&(String, String), String)| {
             let reference = format!("{}.{}", quote_ident(&parts.qualifier), quote_ident(name));
             Some(KeyColumn {
                 text: exact_text(&reference, type_name, is_enum(relation, name))?,
                 name: name.clone(),
                 reference,
-                type_name: type_name.clone(),
+                type_name: type_sql(type_name),
+                operators,
             })
         };
-        let key = key.iter().map(column).collect::<Option<Vec<_>>>();
+        let key = key.iter().zip(operators).map(column).collect::<Option<Vec<_>>>();
         let subselect = tree
             .condition
             .is_some_and(|condition| super::mentions::Mentions::within(condition).subselect);
@@ -409,14 +413,29 @@ impl Batches {
     }
 
     fn within(&self, after: Option<&Key>, end: &Key) -> String {
-        let columns = self.columns();
-        let lower = after.map(|after| format!("({columns}) {} ({}) AND ", self.operator(">"), self.values(after)));
-        let upper = self.operator("<=");
-        format!(
-            "{}({columns}) {upper} ({})",
-            lower.unwrap_or_default(),
-            self.values(end)
-        )
+        let lower = after.map(|after| format!("{} AND ", self.compared(">", after)));
+        format!("{}{}", lower.unwrap_or_default(), self.compared("<=", end))
+    }
+
+    /// The key columns compared with a key. Where their operators are in several schemas, of which a comparison of rows names only one, by
+    /// the first column and then column by column.
+    fn compared(&self, sign: &str, key: &Key) -> String {
+        let is_one = |column: &KeyColumn| column.operators == self.key[0].operators;
+        if self.key.iter().all(is_one) {
+            let by = operator(&self.key[0].operators, sign);
+            return format!("({}) {by} ({})", self.columns(), self.values(key));
+        }
+        let one = |at: usize, sign: &str| {
+            let column = &self.key[at];
+            let value = format!("{}::{}", quote_literal(&key[at]), column.type_name);
+            format!("{} {} {value}", column.reference, operator(&column.operators, sign))
+        };
+        let strict = &sign[..1];
+        let last = self.key.len() - 1;
+        let all = (0..last).rev().fold(one(last, sign), |rest, at| {
+            format!("({} OR ({} AND {rest}))", one(at, strict), one(at, "="))
+        });
+        format!("({} AND {all})", one(0, &format!("{strict}=")))
     }
 
     /// Of those keys, as far as the first column tells them apart: an index condition like the range's own.
@@ -430,18 +449,10 @@ impl Batches {
         format!(
             "{} {} ANY (ARRAY[{}]::{}[])",
             column.reference,
-            self.operator("="),
+            operator(&column.operators, "="),
             values.join(", "),
             column.type_name
         )
-    }
-
-    /// One that nobody can put another in the place of. Those of types from elsewhere are found as the client's own are.
-    fn operator(&self, name: &str) -> String {
-        match self.key.iter().any(|column| column.type_name.ends_with("citext")) {
-            true => name.into(),
-            false => format!("OPERATOR(pg_catalog.{name})"),
-        }
     }
 
     fn columns(&self) -> String {
@@ -565,6 +576,7 @@ mod tests {
             constraint: None,
             bytes: 0,
             special: None,
+            operators: vec![],
             definition: format!(
                 "CREATE UNIQUE INDEX t_pkey ON public.t USING btree ({})",
                 key.join(", ")
@@ -671,11 +683,11 @@ mod tests {
         );
         assert_eq!(
             b.bounds_sql(),
-            "SELECT x.id::text FROM ONLY t AS x ORDER BY x.id DESC LIMIT 1"
+            "SELECT x.id::pg_catalog.text FROM ONLY t AS x ORDER BY x.id DESC LIMIT 1"
         );
         assert_eq!(
             b.end_sql(Some(&vec!["12".into()]), &vec!["900".into()], 500),
-            "SELECT x.id::text FROM ONLY t AS x\n WHERE (x.id) OPERATOR(pg_catalog.>) ('12'::bigint) AND (x.id) \
+            "SELECT x.id::pg_catalog.text FROM ONLY t AS x\n WHERE (x.id) OPERATOR(pg_catalog.>) ('12'::bigint) AND (x.id) \
              OPERATOR(pg_catalog.<=) ('900'::bigint) ORDER BY x.id \
              OFFSET 499 LIMIT 1"
         );
@@ -693,9 +705,9 @@ mod tests {
         for part in [
             "(x.id) OPERATOR(pg_catalog.>) ('12'::bigint) AND (x.id) OPERATOR(pg_catalog.<=) ('900'::bigint)",
             "ORDER BY x.id FOR UPDATE",
-            "j.state = 'running' AND j.batches = 3",
-            "SET last_key = ARRAY['900']::text[]",
-            "batches = batches + 1",
+            "j.state OPERATOR(pg_catalog.=) 'running' AND j.batches OPERATOR(pg_catalog.=) 3",
+            "SET last_key = ARRAY['900']::pg_catalog.text[]",
+            "batches = batches OPERATOR(pg_catalog.+) 1",
             "state = 'done'",
         ] {
             assert!(made.contains(part), "{part}: {made}");

@@ -45,7 +45,9 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
     };
     let lower = text.to_ascii_lowercase();
     let writes = !is_function && WRITES.iter().any(|word| lower.contains(word));
-    if !writes && !WORDS.iter().any(|word| lower.contains(word)) {
+    // An escape in a string may hide a word.
+    let escapes = lower.contains('\\');
+    if !writes && !escapes && !WORDS.iter().any(|word| lower.contains(word)) {
         return None;
     }
     let mut body = Body {
@@ -92,11 +94,23 @@ impl Body {
     fn take(&mut self, sql: &str) {
         let runs = self.runs;
         let counts = |kind: &Kind| matches!(kind, Kind::Ddl) || runs && matches!(kind, Kind::Write | Kind::MixedWrite);
-        match read(sql.as_bytes(), true) {
-            Ok(statements) => self
-                .statements
-                .extend(statements.into_iter().filter(|s| counts(&s.kind))),
-            Err(_) => self.dynamic = true,
+        let Ok(statements) = read(sql.as_bytes(), true) else {
+            self.dynamic = true;
+            return;
+        };
+        for statement in statements {
+            match &statement.node {
+                // What is in a DO block within the code is in the code.
+                NodeEnum::DoStmt(_) => {
+                    let inner = of(&statement.node).unwrap_or_default();
+                    self.dynamic |= inner.dynamic;
+                    self.ends_transactions |= inner.ends_transactions;
+                    self.statements
+                        .extend(inner.statements.into_iter().filter(|s| counts(&s.kind)));
+                }
+                _ if counts(&statement.kind) => self.statements.push(statement),
+                _ => {}
+            }
         }
     }
 }
@@ -118,8 +132,13 @@ fn walk(value: &Value, body: &mut Body) {
                             None => body.dynamic = true,
                         }
                     }
-                    "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call" => {
-                        body.ends_transactions = true
+                    "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" => body.ends_transactions = true,
+                    // CALL, and DO as well.
+                    "PLpgSQL_stmt_call" => {
+                        body.ends_transactions = true;
+                        if let Some(sql) = query(&inner["expr"]) {
+                            body.take(sql);
+                        }
                     }
                     _ => {}
                 }
@@ -198,6 +217,27 @@ mod tests {
         check(
             "DO $$ BEGIN IF true THEN DROP TABLE t; ELSE LOOP EXECUTE 'DROP TABLE u'; END LOOP; END IF; END $$",
             &["DROP TABLE u", "DROP TABLE t"],
+            false,
+        );
+        check(
+            "DO $a$ BEGIN DO $b$ BEGIN DROP TABLE t; UPDATE t SET a = 1; END $b$; END $a$",
+            &["DROP TABLE t", "UPDATE t SET a = 1"],
+            false,
+        );
+        check(
+            "DO $a$ BEGIN EXECUTE 'DO $b$ BEGIN EXECUTE ''DROP TABLE t''; END $b$'; END $a$",
+            &["DROP TABLE t"],
+            false,
+        );
+        check(
+            r"DO $a$ BEGIN DO E'BEGIN \x44ROP TABLE t; END'; END $a$",
+            &["DROP TABLE t"],
+            false,
+        );
+        check("DO $a$ BEGIN DO $b$ BEGIN EXECUTE a || b; END $b$; END $a$", &[], true);
+        check(
+            "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $a$ DO $b$ BEGIN DROP TABLE t; UPDATE t SET a = 1; END $b$ $a$",
+            &["DROP TABLE t"],
             false,
         );
         check("DO $$ BEGIN EXECUTE format('DROP TABLE %I', 'x'); END $$", &[], true);

@@ -18,6 +18,9 @@ DECLARE
   scanned bool[];
   spared bool[] := '{}';
   failure text;
+  attach text;
+  theirs text := pg_catalog.current_setting('lockkeeper.search_path');
+  ours text := pg_catalog.current_setting('search_path');
   me text := current_user;
   role text := pg_catalog.current_setting('role');
 BEGIN
@@ -50,7 +53,10 @@ BEGIN
       END LOOP;
     END LOOP;
     -- What the new partition may hold, and so its parent's DEFAULT partition not; then also by what its parent may hold.
+    -- The bound is the client's text.
+    PERFORM pg_catalog.set_config('search_path', theirs, true);
     EXECUTE pg_catalog.format('CREATE TEMPORARY TABLE lockkeeper_new PARTITION OF pg_temp.lockkeeper_line_%s %s', last, bound);
+    PERFORM pg_catalog.set_config('search_path', ours, true);
     outside := 'NOT ' || pg_catalog.pg_get_partition_constraintdef(pg_catalog.to_regclass('pg_temp.lockkeeper_new')::pg_catalog.oid);
     FOR n IN 2..last LOOP
       EXECUTE pg_catalog.format('ALTER TABLE pg_temp.lockkeeper_line_%s ATTACH PARTITION pg_temp.lockkeeper_line_%s %s', n - 1, n,
@@ -120,11 +126,11 @@ BEGIN
             RAISE EXCEPTION 'track_counts is off';
           END IF;
         END LOOP;
-        IF child <> 0 THEN
-          EXECUTE pg_catalog.format('ALTER TABLE pg_temp.lockkeeper_line_%s ATTACH PARTITION pg_temp.lockkeeper_new %s', last, bound);
-        ELSE
-          EXECUTE pg_catalog.format('CREATE TEMPORARY TABLE lockkeeper_new PARTITION OF pg_temp.lockkeeper_line_%s %s', last, bound);
-        END IF;
+        attach := CASE WHEN child <> 0 THEN pg_catalog.format('ALTER TABLE pg_temp.lockkeeper_line_%s ATTACH PARTITION pg_temp.lockkeeper_new %s', last, bound)
+          ELSE pg_catalog.format('CREATE TEMPORARY TABLE lockkeeper_new PARTITION OF pg_temp.lockkeeper_line_%s %s', last, bound) END;
+        PERFORM pg_catalog.set_config('search_path', theirs, true);
+        EXECUTE attach;
+        PERFORM pg_catalog.set_config('search_path', ours, true);
         FOR n IN 1..pg_catalog.array_length(copies, 1) LOOP
           spared := spared || (pg_catalog.pg_stat_get_xact_numscans(pg_catalog.to_regclass(copies[n])::pg_catalog.oid) = before[n]);
         END LOOP;

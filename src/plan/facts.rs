@@ -6,6 +6,7 @@
 use super::ascii::decoded;
 use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
+use super::depends::Depends;
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
@@ -75,7 +76,43 @@ impl Request {
         request
     }
 
-    /// One row, one json column.
+    /// What the client's search_path decides, for [`Request::sql`]: which of the relations, functions and types
+    /// that are named without a schema it sees. Names of settings below `lockkeeper.`, and expressions of type text that are safe with any
+    /// search_path.
+    pub fn ahead(&self) -> Vec<(&'static str, String)> {
+        let visible = |names: &[Name], catalog: &str, column: &str, function: &str| {
+            let names: Vec<String> = names
+                .iter()
+                .filter(|name| name.schema.is_none())
+                .map(|name| format!("{}::pg_catalog.name", quote_literal(&name.name)))
+                .collect();
+            match names.as_slice() {
+                [] => "'{}'".to_string(),
+                names => format!(
+                    "ARRAY(SELECT o.oid FROM pg_catalog.{catalog} o WHERE o.{column} OPERATOR(pg_catalog.=) ANY (ARRAY[{}]) \
+                     AND pg_catalog.{function}(o.oid))::pg_catalog.text",
+                    names.join(", ")
+                ),
+            }
+        };
+        vec![
+            (
+                "relations",
+                visible(&self.relations, "pg_class", "relname", "pg_table_is_visible"),
+            ),
+            (
+                "functions",
+                visible(&self.functions, "pg_proc", "proname", "pg_function_is_visible"),
+            ),
+            (
+                "types",
+                visible(&self.types, "pg_type", "typname", "pg_type_is_visible"),
+            ),
+        ]
+    }
+
+    /// One row, one json column. Asked with a search_path of `pg_catalog, pg_temp`, so that no operator of somebody else's is called, and
+    /// with the settings of [`Request::ahead`].
     ///
     /// It cannot raise an error, so that it may run inside the client's transaction, and waits for no relation lock: definitions and sizes
     /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
@@ -107,14 +144,15 @@ impl Request {
         filled(CATALOG_QUERY.trim_end(), &values)
     }
 
-    /// What a remembered verdict on an UPDATE or DELETE can rest on: the target's keys, statistics and size.
+    /// What a remembered verdict on an UPDATE or DELETE can rest on: the target's keys, statistics and size. Asked as [`Request::sql`] is.
     pub fn ground_sql(&self) -> Option<String> {
         let target = self.relations.first()?;
         let visible = match target.schema.as_deref() {
-            None => "pg_catalog.pg_table_is_visible(c.oid)".to_owned(),
-            Some("pg_temp") => "c.relnamespace = pg_catalog.pg_my_temp_schema()".to_owned(),
+            None => "c.oid = ANY (pg_catalog.current_setting('lockkeeper.relations')::pg_catalog.oid[])".to_owned(),
+            Some("pg_temp") => "c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()".to_owned(),
             Some(schema) => format!(
-                "c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {})",
+                "c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n \
+                 WHERE n.nspname OPERATOR(pg_catalog.=) {})",
                 quote_literal(schema)
             ),
         };
@@ -533,6 +571,9 @@ pub struct Facts {
     /// What a new partition may hold; asked separately, and only where attaching it would scan.
     #[serde(skip)]
     pub bounds: Option<Bounds>,
+    /// What the statement takes with it; asked separately, and only of what can take something.
+    #[serde(skip)]
+    pub depends: Depends,
     /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
     #[serde(skip)]
     pub tried: Option<Tried>,
@@ -656,6 +697,8 @@ pub struct Index {
     pub method: String,
     /// Key columns in order, null for an expression; without INCLUDE columns.
     pub columns: Vec<Option<String>>,
+    /// The schemas of the operators by which a btree's keys are in order; only asked for an UPDATE or DELETE.
+    pub operators: Vec<String>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
     /// The partitioned index that it is a part of.

@@ -17,7 +17,7 @@ named(s, n, oid) AS MATERIALIZED (
   FROM asked a
   JOIN pg_catalog.pg_class c ON c.relname = a.n
   JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-  WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
+  WHERE CASE WHEN a.s IS NULL THEN c.oid = ANY (pg_catalog.current_setting('lockkeeper.relations')::pg_catalog.oid[])
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
 -- What inherits from a relation, its partitions above all: a schema change means them too. Of a partition its parent.
@@ -103,7 +103,7 @@ domains(s, n, oid, kind, base, constrained, root) AS (
   FROM asked_types a
   JOIN pg_catalog.pg_type y ON y.typname = a.n
   JOIN pg_catalog.pg_namespace ns ON ns.oid = y.typnamespace
-  WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_type_is_visible(y.oid)
+  WHERE CASE WHEN a.s IS NULL THEN y.oid = ANY (pg_catalog.current_setting('lockkeeper.types')::pg_catalog.oid[])
              WHEN a.s = 'pg_temp' THEN y.typnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END
   UNION
@@ -290,6 +290,14 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
         WHERE k.at <= i.indnkeyatts), '[]'::json),
+      -- Where the operators are by which its keys are in order; only for what is put into an UPDATE or DELETE.
+      'operators', CASE WHEN {names} THEN '[]'::json ELSE coalesce((SELECT pg_catalog.json_agg(n.nspname ORDER BY k.at)
+        FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY k(class, at)
+        JOIN pg_catalog.pg_opclass o ON o.oid = k.class
+        JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype AND m.amopstrategy = 5
+        JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+        WHERE k.at <= i.indnkeyatts AND i.relam = 403), '[]'::json) END,
       'mentions', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (
           -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
@@ -381,7 +389,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       FROM asked_functions a
       JOIN pg_catalog.pg_proc p ON p.proname = a.n
       JOIN pg_catalog.pg_namespace ns ON ns.oid = p.pronamespace
-      WHERE CASE WHEN a.s IS NULL THEN pg_catalog.pg_function_is_visible(p.oid) ELSE ns.nspname = a.s END
+      WHERE CASE WHEN a.s IS NULL THEN p.oid = ANY (pg_catalog.current_setting('lockkeeper.functions')::pg_catalog.oid[]) ELSE ns.nspname = a.s END
       GROUP BY a.s, a.n) v), '[]'::json),
   'types', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained,

@@ -45,10 +45,13 @@ impl JobSql {
     }
 }
 
+/// How [`guard`] begins.
+const GUARD: &str = "SELECT FROM (";
+
 /// No row, or an error: 22P02, which [`distrust_in`] reads.
 fn guard() -> String {
     format!(
-        "SELECT FROM ({TRUST}) t(j) WHERE CASE WHEN t.j ->> 'distrust' IS NULL THEN false \
+        "{GUARD}{TRUST}) t(j) WHERE CASE WHEN t.j ->> 'distrust' IS NULL THEN false \
          ELSE pg_catalog.concat('{DISTRUST}', t.j ->> 'distrust')::pg_catalog.bool END"
     )
 }
@@ -283,6 +286,10 @@ pub(super) const KEPT_SETTINGS: &str = "'search_path', 'TimeZone', 'DateStyle', 
      'bytea_output', 'extra_float_digits', 'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', \
      'default_text_search_config', 'session_replication_role', 'row_security', 'standard_conforming_strings'";
 
+/// The client's value of a row `s` of pg_settings, in a statement of ours, which has a search_path of its own.
+pub const CLIENTS_SETTING: &str =
+    "CASE s.name WHEN 'search_path' THEN pg_catalog.current_setting('lockkeeper.search_path') ELSE s.setting END";
+
 impl New<'_> {
     /// Inserts the row and, if it is to run at once, takes its lock: ID, whether the lock was free, and its key. Fails with 23505 where another
     /// session was first.
@@ -329,7 +336,7 @@ impl New<'_> {
 pub(super) fn kept_settings(names: &str) -> String {
     format!(
         "(SELECT pg_catalog.jsonb_object_agg(s.name, CASE s.name WHEN 'row_security' \
-         THEN coalesce(nullif(pg_catalog.current_setting('lockkeeper.row_security', true), ''), s.setting) ELSE s.setting END) \
+         THEN coalesce(nullif(pg_catalog.current_setting('lockkeeper.row_security', true), ''), s.setting) ELSE {CLIENTS_SETTING} END) \
          FROM pg_catalog.pg_settings s WHERE s.name IN ({names}))"
     )
 }
@@ -457,23 +464,32 @@ pub fn hold(id: i64) -> JobSql {
     ))
 }
 
-/// True as long as the job is as this session left it; within a transaction that holds the row.
+/// True as long as the job is as this session left it; within a transaction that holds the row. Part of a client's statement, which has
+/// the client's search_path.
 pub fn is_at(id: i64, batches: u64) -> String {
     format!(
-        "(SELECT j.state = 'running' AND j.batches = {batches} FROM lockkeeper.job j WHERE j.id = {id} AND j.owner = current_user)"
+        "(SELECT j.state OPERATOR(pg_catalog.=) 'running' AND j.batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8 \
+         FROM lockkeeper.job j WHERE j.id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 AND j.owner OPERATOR(pg_catalog.=) current_user)"
     )
 }
 
-/// The body of a CTE that moves the row; `rows` is an expression.
+/// Whether a statement within a plan is Lockkeeper's own: it moves a job's row, or is the [`guards`]' question before that.
+pub fn is_ours(sql: &str) -> bool {
+    sql.starts_with("UPDATE lockkeeper.job SET ") || (sql.starts_with(GUARD) && sql == guard())
+}
+
+/// The body of a CTE that moves the row; `rows` is an expression of type bigint. Part of a client's statement as well.
 pub fn advance(id: i64, batches: u64, last: &[String], keys: u64, rows: &str, is_last: bool) -> String {
     let end = match is_last {
         true => ", state = 'done', finished_at = pg_catalog.clock_timestamp()",
         false => "",
     };
     format!(
-        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done + {rows}, keys_done = keys_done + {keys}, \
-         batches = batches + 1, heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id = {id} AND owner = current_user \
-         AND state = 'running' AND batches = {batches}",
+        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done OPERATOR(pg_catalog.+) {rows}, \
+         keys_done = keys_done OPERATOR(pg_catalog.+) {keys}::pg_catalog.int8, batches = batches OPERATOR(pg_catalog.+) 1::pg_catalog.int8, \
+         heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 \
+         AND owner OPERATOR(pg_catalog.=) current_user AND state OPERATOR(pg_catalog.=) 'running' \
+         AND batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8",
         last = array(last.iter().map(String::as_str)),
     )
 }
@@ -546,7 +562,7 @@ pub fn cancel(id: i64) -> JobSql {
 
 fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {
     let items: Vec<String> = items.map(quote_literal).collect();
-    format!("ARRAY[{}]::text[]", items.join(", "))
+    format!("ARRAY[{}]::pg_catalog.text[]", items.join(", "))
 }
 
 fn bytes(bytes: &[u8]) -> String {

@@ -9,6 +9,7 @@ pub mod batches;
 pub mod body;
 pub mod bounds;
 pub mod compose;
+pub mod depends;
 pub mod facts;
 pub mod faults;
 pub mod jobs;
@@ -94,6 +95,9 @@ impl Run {
     }
 }
 
+/// In front of a step's statement: it is run with a search_path of `pg_catalog, pg_temp` instead of the client's.
+pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
+
 /// One statement of the plan and how it is to be run.
 #[derive(Clone, Debug)]
 pub struct Step {
@@ -174,6 +178,14 @@ pub struct Overridden {
     pub by: String,
     /// Empty where none was given and the policy asks for none.
     pub reason: String,
+}
+
+impl Rejection {
+    /// The session must not go on: what comes next of the same program would do harm, and it does not stop at an error.
+    pub fn ends_session(&self) -> bool {
+        let is = |finding: &Finding| finding.rule == "clean-restore" && finding.action == policy::Action::Reject;
+        self.findings.iter().any(is)
+    }
 }
 
 /// The error that the client gets instead of the statement's execution.

@@ -271,7 +271,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 31] = [
+    pub(super) const RULES: [&str; 43] = [
         "server-fault",
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
@@ -293,6 +293,18 @@ mod tests {
         "dynamic-sql",
         "drop-column",
         "drop-table",
+        "drop-database",
+        "drop-view",
+        "drop-key",
+        "drop-default",
+        "drop-role",
+        "rename-type",
+        "no-inherit",
+        "cascade",
+        "clean-restore",
+        "refresh-without-data",
+        "row-security",
+        "required-column",
         "truncate",
         "change-type",
         "unique-constraint",

@@ -8,7 +8,7 @@ DECLARE
   columns text[] := {columns};
   defaults text[] := {defaults};
   dropped text[] := {dropped};
-  path text := coalesce({path}, pg_catalog.current_setting('search_path'));
+  path text := coalesce({path}, nullif(pg_catalog.current_setting('lockkeeper.search_path', true), ''), pg_catalog.current_setting('search_path'));
   role text := pg_catalog.current_setting('role');
   name text;
   shape record;
@@ -94,11 +94,12 @@ BEGIN
           worst := NULL;
           IF bare[n] IS NOT NULL THEN
             BEGIN
+              -- No operator of ours is called with the client's path.
               PERFORM pg_catalog.set_config('search_path', path, true);
               EXECUTE 'CREATE TEMPORARY TABLE lockkeeper_bare ()';
-              EXECUTE 'ALTER TABLE pg_temp.lockkeeper_bare ' || bare[n];
+              EXECUTE pg_catalog.concat('ALTER TABLE pg_temp.lockkeeper_bare ', bare[n]);
               IF defaults[n] IS NOT NULL THEN
-                EXECUTE 'ALTER TABLE pg_temp.lockkeeper_bare ' || defaults[n];
+                EXECUTE pg_catalog.concat('ALTER TABLE pg_temp.lockkeeper_bare ', defaults[n]);
               END IF;
               PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
               -- 2604 is pg_attrdef, 1247 pg_type, 2606 pg_constraint, 2617 pg_operator, 1255 pg_proc. The server's own are in no pg_depend.

@@ -253,6 +253,10 @@ fn explained(report: &Report, settings: &AuthQuery) -> String {
              may execute",
             settings.user
         ),
+        "42883" | "42P01" => format!(
+            "{error}; --auth-query runs with a search_path of pg_catalog alone: write what it calls and reads with its schema, as in \
+             public.user_lookup($1)"
+        ),
         _ => error,
     }
 }
@@ -353,7 +357,12 @@ async fn open(shared: &Shared, verifiers: &Verifiers, settings: &AuthQuery) -> R
     let mut out = BytesMut::new();
     wire::put_query(
         &mut out,
-        format!("SET statement_timeout = {}", time.as_millis()).as_bytes(),
+        // Nobody who may create in a schema of the path has a function or operator of his own called with the auth_user's rights.
+        format!(
+            "SET search_path = pg_catalog, pg_temp; SET statement_timeout = {}",
+            time.as_millis()
+        )
+        .as_bytes(),
     );
     match exchange(&mut server, &out, time).await {
         Ok(_) => Ok(server),

@@ -419,7 +419,7 @@ impl Session {
             }));
         }
         let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.pace.size);
-        let asks = [settings(batches, course, None), Ask::new(sql)];
+        let asks = [settings(batches, course, None), Ask::as_client(sql)];
         let row = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
@@ -478,8 +478,8 @@ impl Session {
             let (schema, table) = &batches.names;
             let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
             [
-                Ask::new(jobs::UNGUARD),
-                Ask::new(format!("SELECT FROM {table} LIMIT 0")),
+                Ask::as_client(jobs::UNGUARD),
+                Ask::as_client(format!("SELECT FROM {table} LIMIT 0")),
             ]
         });
         asks.extend(probe.into_iter().flatten());
@@ -579,7 +579,7 @@ impl Session {
             // The signal may come late, and is not meant for the next statement.
             let _ = self
                 .relay
-                .ask(&[Ask::new("SELECT")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("SELECT")], Closing::Sync, Hears::Nothing)
                 .await?;
         }
         Ok((answers, stopped))

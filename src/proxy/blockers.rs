@@ -2,7 +2,7 @@
 //! itself waits, by the control connection.
 
 use super::Shared;
-use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::relay::Broken;
 use super::session::Session;
 use crate::audit::{Blocker, query_of_another};
@@ -76,7 +76,7 @@ impl Session {
     pub(super) async fn blockers(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Blocker>, Broken> {
         let answers = self
             .relay
-            .ask(&[Ask::new(question(relation, wanted))], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::about(question(wanted), relation)], Closing::Sync, Hears::Nothing)
             .await?;
         let answer = answers.ok().and_then(|answers| answers.into_iter().next());
         let mut blockers: Vec<Blocker> = answer
@@ -93,7 +93,7 @@ impl Session {
     }
 }
 
-fn question(relation: &str, wanted: LockMode) -> String {
+fn question(wanted: LockMode) -> String {
     let modes: Vec<String> = wanted
         .conflicts()
         .iter()
@@ -112,8 +112,8 @@ fn question(relation: &str, wanted: LockMode) -> String {
          'ExclusiveLock','AccessExclusiveLock'], l.mode) DESC))[1] AS mode FROM pg_catalog.pg_locks l \
          WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid() AND l.mode IN ({}) \
          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-         AND l.relation IN (SELECT r.oid FROM (SELECT pg_catalog.to_regclass({relation})::oid AS oid) r UNION ALL \
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = pg_catalog.to_regclass({relation})::oid) \
+         AND l.relation IN (SELECT r.oid FROM (SELECT {NAMED} AS oid) r UNION ALL \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = {NAMED}) \
          GROUP BY l.pid, l.virtualtransaction) l \
          LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid \
          LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL AND p.transaction IN (SELECT x.transactionid \
@@ -124,14 +124,13 @@ fn question(relation: &str, wanted: LockMode) -> String {
          WHERE a.pid IS NOT NULL OR p.gid IS NOT NULL ORDER BY t.age DESC NULLS LAST LIMIT {BLOCKERS_MAX}) b",
         encoded("pg_catalog.jsonb_agg(b.blocker ORDER BY b.age DESC NULLS LAST)"),
         modes.join(", "),
-        relation = quote_literal(relation),
     )
 }
 
 /// One row, or none: of those who wait for a lock of this transaction, perhaps by way of others, one who stands in the way of the lock
 /// wanted, or else any: `pid 7 (ann web)`; the relation it waits for and the one that is wanted; whether they wait for each other; and
 /// the server's deadlock_timeout.
-pub(super) fn circle(relation: &str, wanted: LockMode) -> String {
+pub(super) fn circle(wanted: LockMode) -> String {
     let modes: Vec<String> = wanted
         .conflicts()
         .iter()
@@ -144,15 +143,14 @@ pub(super) fn circle(relation: &str, wanted: LockMode) -> String {
          UNION SELECT w.pid, u.relation FROM us u JOIN waits w ON u.pid = ANY (w.blockers)), \
          holders AS (SELECT l.pid, l.relation FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.granted AND l.mode IN ({}) \
          AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) \
-         AND l.relation IN (SELECT r.oid FROM (SELECT pg_catalog.to_regclass({relation})::oid AS oid) r UNION ALL \
-         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = pg_catalog.to_regclass({relation})::oid)) \
+         AND l.relation IN (SELECT r.oid FROM (SELECT {NAMED} AS oid) r UNION ALL \
+         SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = {NAMED})) \
          SELECT pg_catalog.format('pid %s (%s%s)', u.pid, a.usename, CASE WHEN a.application_name <> '' \
          THEN ' ' || a.application_name ELSE '' END), u.relation::pg_catalog.regclass::text, h.relation::pg_catalog.regclass::text, \
          h.pid IS NOT NULL, (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout') \
          FROM us u LEFT JOIN holders h ON h.pid = u.pid LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = u.pid \
          ORDER BY h.pid IS NULL LIMIT 1",
         modes.join(", "),
-        relation = quote_literal(relation),
     )
 }
 

@@ -5,7 +5,7 @@
 
 use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
-use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::dialogue::{Answer, Ask, Closing, Hears, NAMED, OUR_PATH};
 use super::journal::Entry;
 use super::judge::Parameters;
 use super::relay::Broken;
@@ -13,8 +13,7 @@ use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
 use crate::plan::policy::Policy;
-use crate::plan::splice::quote_literal;
-use crate::plan::{Cleanup, Mode, Place, Run, Step};
+use crate::plan::{Cleanup, Mode, PRINTED, Place, Run, Step};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -301,14 +300,14 @@ impl Session {
     async fn autovacuum_patience_ms(&mut self, relation: &str) -> Result<Option<u64>, Broken> {
         let sql = format!(
             "SELECT s.setting::int + 500 FROM pg_catalog.pg_settings s JOIN pg_catalog.pg_class c \
-             ON c.oid = pg_catalog.to_regclass({})::oid AND c.relkind IN ('r', 'p') \
+             ON c.oid = {NAMED} AND c.relkind IN ('r', 'p') \
              WHERE s.name = 'deadlock_timeout' AND EXISTS (SELECT FROM pg_catalog.pg_locks l \
              JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid AND a.usesysid IS NULL \
              WHERE l.locktype = 'relation' AND l.relation = c.oid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock' \
-             AND a.datname = pg_catalog.current_database())",
-            quote_literal(relation)
+             AND a.datname = pg_catalog.current_database())"
         );
-        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
+        let asked = [Ask::about(sql, relation)];
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         Ok(answers.ok().and_then(|answers| answers.first()?.value()?.parse().ok()))
     }
 
@@ -322,7 +321,7 @@ impl Session {
         let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
         let timeout = Ask::set_local("lock_timeout", &format!("{timeout_ms}ms"));
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
-        let then = then.iter().map(Ask::new);
+        let then = then.iter().map(|sql| Ask::step(sql));
         let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),
@@ -332,7 +331,7 @@ impl Session {
         // The client's own value comes back with the end of the transaction, or here where the transaction is the client's.
         let restore = setting.place != Place::Alone;
         if savepoint {
-            asks.push(Ask::new(format!("SAVEPOINT {}", self.relay.reserved)));
+            asks.push(Ask::as_client(format!("SAVEPOINT {}", self.relay.reserved)));
         }
         if restore {
             asks.push(Ask::stash("lock_timeout"));
@@ -340,35 +339,35 @@ impl Session {
         // LOCK TABLE needs a transaction block.
         let own_block = patience_ms.is_some() && setting.place == Place::Alone;
         if own_block {
-            asks.push(Ask::new("BEGIN"));
+            asks.push(Ask::as_client("BEGIN"));
         }
         if let Some(patience_ms) = patience_ms {
             asks.push(Ask::set_local("lock_timeout", &format!("{patience_ms}ms")));
-            asks.push(Ask::new(format!(
+            asks.push(Ask::as_client(format!(
                 "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
                 step.relation
             )));
         }
         asks.push(timeout);
-        asks.extend(step.guard.as_ref().map(Ask::new));
+        asks.extend(step.guard.as_deref().map(Ask::guard));
         let at = asks.len();
-        asks.push(Ask::new(&step.sql));
+        asks.push(Ask::step(&step.sql));
         asks.extend(then);
         if restore {
             asks.push(Ask::restore("lock_timeout"));
         }
         if savepoint {
-            asks.push(Ask::new(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
+            asks.push(Ask::as_client(format!("RELEASE SAVEPOINT {}", self.relay.reserved)));
         }
         if own_block {
-            asks.push(Ask::new("COMMIT"));
+            asks.push(Ask::as_client("COMMIT"));
         }
         let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
         if own_block && answers.is_err() {
             // Should the ROLLBACK fail too, the next statement tells.
             let _ = self
                 .relay
-                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
         }
         Ok(answers.map(|mut answers| Done {
@@ -379,8 +378,8 @@ impl Session {
     async fn back_to_savepoint(&mut self) -> Outcome<()> {
         let point = &self.relay.reserved;
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }
@@ -416,9 +415,9 @@ impl Session {
         let mut asks = vec![
             Ask::set_local("statement_timeout", &self.limits.left_ms().to_string()),
             Ask::set_local("lock_timeout", &self.limits.lock_ms().to_string()),
-            Ask::new(&step.sql),
+            Ask::step(&step.sql),
         ];
-        asks.extend(then.iter().map(Ask::new));
+        asks.extend(then.iter().map(|sql| Ask::step(sql)));
         let waits = self.waits();
         let hears = self.progress(&step.label, &waits);
         let answers = self.relay.ask(&asks, Closing::Sync, hears).await?;
@@ -501,11 +500,19 @@ impl Session {
     /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
     /// `limit_ms` is what is left of the time that the client allows the whole; 0: no end.
     async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Outcome<Answer> {
-        let query = "SELECT name, setting, source = 'session' FROM pg_catalog.pg_settings \
-             WHERE name IN ('lock_timeout', 'statement_timeout', 'transaction_timeout') AND setting <> '0'";
+        let path = if sql.starts_with(PRINTED) {
+            ", 'search_path'"
+        } else {
+            ""
+        };
+        let query = format!(
+            "SELECT name, setting, source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['lock_timeout', 'statement_timeout', 'transaction_timeout'{path}]::pg_catalog.text[]) \
+             AND setting OPERATOR(pg_catalog.<>) '0'::pg_catalog.text"
+        );
         let before = match self
             .relay
-            .ask(&[Ask::new(query)], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::as_client(query)], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(mut answers) => answers.swap_remove(0).rows,
@@ -519,12 +526,13 @@ impl Session {
             };
             set.push(match name.as_str() {
                 "statement_timeout" => Ask::set_session(name, &limit_ms.to_string()),
+                "search_path" => Ask::set_session(name, OUR_PATH),
                 _ => Ask::set_session(name, "0"),
             });
             put_back.push(if session.as_deref() == Some("t") {
                 Ask::set_session(name, value)
             } else {
-                Ask::new(format!("RESET {name}"))
+                Ask::as_client(format!("RESET {name}"))
             });
         }
         if !set.is_empty()
@@ -532,13 +540,15 @@ impl Session {
         {
             return Ok(Err(report));
         }
-        let answer = self.relay.ask(&[Ask::new(sql)], Closing::Sync, hears).await?;
+        let answer = self.relay.ask(&[Ask::as_client(sql)], Closing::Sync, hears).await?;
+        let names: Vec<&str> = before.iter().filter_map(|row| row.first()?.as_deref()).collect();
         if !put_back.is_empty()
             && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
         {
             self.relay
                 .notice(&format!(
-                    "lock_timeout and statement_timeout could not be put back: {}",
+                    "what was set for the time of the build could not be put back ({}): {}",
+                    names.join(", "),
                     report.message()
                 ))
                 .await?;
@@ -566,7 +576,7 @@ impl Session {
         loop {
             let asks = [
                 Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
-                Ask::new(&cleanup.sql),
+                Ask::as_client(&cleanup.sql),
             ];
             match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 Ok(_) => return Ok(Ok(true)),
@@ -597,7 +607,7 @@ impl Session {
             let asks = [
                 Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
                 Ask::set_local("statement_timeout", "0"),
-                Ask::new(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
+                Ask::as_client(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
             ];
             match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
                 Ok(_) => return Ok(Ok(true)),
@@ -682,7 +692,10 @@ impl Session {
             asks.push(Ask::stash("statement_timeout"));
         }
         asks.push(Ask::set_local("statement_timeout", "0"));
-        asks.push(Ask::new(format!("SELECT pg_catalog.pg_sleep({})", time.as_secs_f64())));
+        asks.push(Ask::as_client(format!(
+            "SELECT pg_catalog.pg_sleep({})",
+            time.as_secs_f64()
+        )));
         if place != Place::Alone {
             asks.push(Ask::restore("statement_timeout"));
         }
@@ -725,7 +738,7 @@ impl Session {
         tries: &Tries,
         setting: Setting<'_>,
     ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::new(blockers::circle(&step.relation, step.lock))];
+        let asked = [Ask::about(blockers::circle(step.lock), &step.relation)];
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         let row = answers
             .ok()

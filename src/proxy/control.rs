@@ -95,7 +95,7 @@ async fn connect(shared: &Arc<Shared>, config: &tokio_postgres::Config) -> Resul
         .map_err(|_| "the server did not finish the login in time".to_owned())?
         .map_err(|error| told(&error))?;
     tokio::spawn(connection);
-    let set = "SET statement_timeout = '3s'; SET lock_timeout = '100ms'; SET idle_in_transaction_session_timeout = 0";
+    let set = "SET search_path = pg_catalog, pg_temp; SET statement_timeout = '3s'; SET lock_timeout = '100ms'; SET idle_in_transaction_session_timeout = 0";
     client.batch_execute(set).await.map_err(|error| told(&error))?;
     Ok(client)
 }

@@ -139,10 +139,13 @@ async fn resume(shared: &Arc<Shared>, config: &tokio_postgres::Config, id: i64, 
     config.ssl_mode(SslMode::Disable).application_name("lockkeeper admin");
     let (client, connection) = config.connect_raw(ours, NoTls).await.map_err(|error| told(&error))?;
     tokio::spawn(connection);
+    // What is asked here is looked for in pg_catalog alone, up to the last of the settings.
+    values(&client, "SET search_path = pg_catalog, pg_temp").await?;
     let owner = job["owner"].as_str().unwrap_or_default();
     become_owner(&client, id, owner).await?;
     let settings: BTreeMap<String, String> = serde_json::from_value(job["settings"].clone()).unwrap_or_default();
-    for (name, value) in &settings {
+    let (path, others): (Vec<_>, Vec<_>) = settings.iter().partition(|(name, _)| *name == "search_path");
+    for (name, value) in others.into_iter().chain(path) {
         // Where the value is the same already, the right to set it is not needed.
         let (name, value) = (quote_literal(name), quote_literal(value));
         let sql = format!(

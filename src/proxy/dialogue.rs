@@ -8,16 +8,32 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::PRINTED;
 use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
 use std::time::{Duration, Instant};
 
+/// By which search_path a statement's names, operators and types are found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Path {
+    /// `pg_catalog, pg_temp`: whoever may create in a schema of the client's search_path could otherwise have an operator, function or
+    /// type of his own called with the client's rights.
+    #[default]
+    Ours,
+    /// The client's: of text that is the client's own, and of what names no operator, function or type without its schema.
+    Client,
+}
+
 /// One statement of ours.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     pub sql: String,
+    pub path: Path,
+    /// What the client's search_path decides, found before ours is set, for the statement to read by current_setting(): names under
+    /// `lockkeeper.`, and expressions of type text in which every name and operator is written with its schema.
+    pub ahead: Vec<(&'static str, String)>,
     /// In its place the text as bytes, where it is the client's own in its encoding.
     pub raw: Bytes,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
@@ -66,28 +82,78 @@ pub struct Deliver {
     pub described: bool,
 }
 
+/// The search_path of what is ours. Temporary objects are named last, since they would be looked for first.
+pub const OUR_PATH: &str = "pg_catalog, pg_temp";
+
 impl Ask {
+    /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
     pub fn new(sql: impl Into<String>) -> Ask {
+        let sql = sql.into();
+        // A setting of ours must not outlive a transaction's beginning, nor come back with a savepoint.
+        let controls = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE"];
+        let path = match controls.iter().any(|word| sql.starts_with(word)) {
+            true => Path::Client,
+            false => Path::Ours,
+        };
+        Ask {
+            sql,
+            path,
+            ..Ask::default()
+        }
+    }
+
+    /// Of the client's text, or of a command that looks for nothing by name, as BEGIN: it runs with the client's search_path.
+    pub fn as_client(sql: impl Into<String>) -> Ask {
         Ask {
             sql: sql.into(),
+            path: Path::Client,
             ..Ask::default()
+        }
+    }
+
+    /// Of a plan's text: what moves a job's row is ours, and what is asked before that, and what the server has printed.
+    pub fn step(sql: &str) -> Ask {
+        match jobs::is_ours(sql) || sql.starts_with(PRINTED) {
+            true => Ask::new(sql),
+            false => Ask::as_client(sql),
+        }
+    }
+
+    /// Of what comes before a step in its transaction: a question of ours, or else a command that is the client's own, as a DROP, or that
+    /// only sets a role.
+    pub fn guard(sql: &str) -> Ask {
+        match sql.starts_with("DO $lockkeeper$") {
+            true => Ask::new(sql),
+            false => Ask::as_client(sql),
+        }
+    }
+
+    /// With the relation that a name means to the client, for [`NAMED`].
+    pub fn about(sql: impl Into<String>, relation: &str) -> Ask {
+        let oid = format!(
+            "coalesce(pg_catalog.to_regclass({})::pg_catalog.oid::pg_catalog.text, '0')",
+            quote_literal(relation)
+        );
+        Ask {
+            ahead: vec![("named", oid)],
+            ..Ask::new(sql)
         }
     }
 
     /// Sets a parameter for the rest of the transaction; silent and without effect afterwards, unlike SET LOCAL.
     pub fn set_local(name: &str, value: &str) -> Ask {
-        Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
+        Ask::as_client(format!("SELECT pg_catalog.set_config('{name}', '{value}', true)"))
     }
 
     /// Keeps a parameter's value within the client's own transaction, for [`Ask::restore`].
     pub fn stash(name: &str) -> Ask {
-        Ask::new(format!(
+        Ask::as_client(format!(
             "SELECT pg_catalog.set_config('lockkeeper.{name}', pg_catalog.current_setting('{name}'), true)"
         ))
     }
 
     pub fn restore(name: &str) -> Ask {
-        Ask::new(format!(
+        Ask::as_client(format!(
             "SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('lockkeeper.{name}'), true)"
         ))
     }
@@ -102,12 +168,13 @@ impl Ask {
             )
         };
         let all: Vec<String> = settings.iter().map(set).collect();
-        Ask::new(format!("SELECT {}", all.join(", ")))
+        Ask::as_client(format!("SELECT {}", all.join(", ")))
     }
 
     /// The same until it is set again.
     pub fn set_session(name: &str, value: &str) -> Ask {
-        Ask::new(format!("SELECT pg_catalog.set_config('{name}', '{value}', false)"))
+        let value = quote_literal(value);
+        Ask::as_client(format!("SELECT pg_catalog.set_config('{name}', {value}, false)"))
     }
 }
 
@@ -139,6 +206,53 @@ pub enum Closing {
     Flush,
 }
 
+/// The OID that [`Ask::about`] has found, 0 if none.
+pub const NAMED: &str = "pg_catalog.current_setting('lockkeeper.named')::pg_catalog.oid";
+
+/// Keeps the client's search_path, finds what it decides, and sets ours; for the transaction, or until [`back_to_the_clients_path`].
+fn to_our_path(ahead: &[(&'static str, String)]) -> Ask {
+    let mut set = vec![
+        "pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true)".to_string(),
+    ];
+    let found =
+        |(name, expression): &(&str, String)| format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true)");
+    set.extend(ahead.iter().map(found));
+    set.push(format!("pg_catalog.set_config('search_path', '{OUR_PATH}', true)"));
+    Ask::as_client(format!("SELECT {}", set.join(", ")))
+}
+
+fn back_to_the_clients_path() -> Ask {
+    Ask::restore("search_path")
+}
+
+/// With what sets our search_path and puts the client's back between them; for each whether it is one of `asks`. `ends`: our search_path
+/// ends with the transaction, which is not the client's.
+fn with_paths(asks: &[Ask], ends: bool) -> (Vec<Ask>, Vec<bool>) {
+    let mut all = Vec::with_capacity(asks.len() + 2);
+    let mut asked = Vec::with_capacity(asks.len() + 2);
+    let mut path = Path::Client;
+    let mut put = |ask: Ask, is_asked: bool| {
+        all.push(ask);
+        asked.push(is_asked);
+    };
+    for ask in asks {
+        // Names are looked for with the client's path.
+        if path == Path::Ours && (ask.path == Path::Client || !ask.ahead.is_empty()) {
+            put(back_to_the_clients_path(), false);
+            path = Path::Client;
+        }
+        if path == Path::Client && ask.path == Path::Ours {
+            put(to_our_path(&ask.ahead), false);
+            path = Path::Ours;
+        }
+        put(ask.clone(), true);
+    }
+    if path == Path::Ours && !ends {
+        put(back_to_the_clients_path(), false);
+    }
+    (all, asked)
+}
+
 /// What the client hears meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub enum Hears<'a> {
@@ -165,9 +279,10 @@ impl Relay {
         if !asks.iter().any(|ask| ask.of_jobs) {
             return self.ask_all(asks, closing, hears).await;
         }
-        let guards = jobs::guards().map(Ask::new);
+        let [own, guard] = jobs::guards();
+        let guards = [Ask::as_client(own), Ask::new(guard)];
         let restore = self.status != b'I' || closing == Closing::Flush;
-        let restore = restore.then(|| Ask::new(jobs::UNGUARD));
+        let restore = restore.then(|| Ask::as_client(jobs::UNGUARD));
         let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
         let answers = self.ask_all(&guarded, closing, hears).await?;
         Ok(match answers {
@@ -196,6 +311,10 @@ impl Relay {
                 "current transaction is aborted, commands ignored until end of transaction block",
             )));
         }
+        // A block that has failed takes nothing but its end, which looks for nothing by name.
+        let ends = closing == Closing::Sync
+            && (self.block_failed() || (self.status == b'I' && asks.iter().all(|ask| ask.path == Path::Ours)));
+        let (asks, asked) = with_paths(asks, ends);
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         if std::mem::take(&mut self.ends_unnamed) {
@@ -204,7 +323,7 @@ impl Relay {
             wire::put_close(&mut out, b'S', "");
             b"CC".iter().for_each(|tag| owed.sent(*tag));
         }
-        for ask in asks {
+        for ask in &asks {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
             wire::put_close(&mut out, b'S', &self.reserved);
@@ -241,7 +360,8 @@ impl Relay {
             }
             Ok(_) => {}
         }
-        Ok(answered)
+        let is_asked = |(answer, asked): (Answer, bool)| asked.then_some(answer);
+        Ok(answered.map(|answers| answers.into_iter().zip(asked).filter_map(is_asked).collect()))
     }
 
     /// Asks the server to parse a text without running it. Ok: it accepts the text, as one statement.
@@ -300,10 +420,10 @@ impl Relay {
 
     /// A long question to the catalog. In a database of many tables the planner expects it to cost so much that the JIT compiler
     /// would work on it for seconds.
-    pub async fn ask_catalog(&mut self, sql: String, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+    pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
         // What is set for a transaction of our own ends with it.
         let restore = self.status != b'I' || closing == Closing::Flush;
-        let mut asks = vec![Ask::set_local("jit", "off"), Ask::new(sql)];
+        let mut asks = vec![Ask::set_local("jit", "off"), ask];
         if restore {
             asks.insert(0, Ask::stash("jit"));
             asks.push(Ask::restore("jit"));
@@ -421,5 +541,36 @@ impl Relay {
         let mut out = BytesMut::new();
         Report::notice(&format!("lockkeeper: {text}")).put_notice(&mut out, self.encoding());
         self.tell(&out).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_runs_with_our_path_and_nothing_else_does() {
+        let check = |asks: &[Ask], ends: bool, expect: &str| {
+            let (all, asked) = with_paths(asks, ends);
+            let told = |(ask, asked): (&Ask, &bool)| match (asked, ask.path) {
+                (false, _) if ask.sql.contains("'search_path', 'pg_catalog, pg_temp'") => '>',
+                (false, _) => '<',
+                (true, Path::Ours) => 'o',
+                (true, Path::Client) => 'c',
+            };
+            let told: String = all.iter().zip(&asked).map(told).collect();
+            assert_eq!(told, expect);
+        };
+        let (ours, client) = (Ask::new("SELECT 1"), Ask::as_client("SELECT 2"));
+        let about = Ask::about("SELECT 3", "t");
+        check(&[], true, "");
+        check(&[Ask::new("BEGIN"), ours.clone()], false, "c>o<");
+        check(&[client.clone()], false, "c");
+        check(&[ours.clone(), ours.clone()], true, ">oo");
+        check(&[ours.clone()], false, ">o<");
+        check(&[client.clone(), ours.clone(), client.clone()], false, "c>o<c");
+        check(&[ours.clone(), about.clone(), ours], false, ">o<>oo<");
+        let (all, _) = with_paths(&[about], true);
+        assert!(all[0].sql.contains("to_regclass('t')"), "{}", all[0].sql);
     }
 }

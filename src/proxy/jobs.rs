@@ -175,7 +175,7 @@ impl Session {
 
     /// None: the table is empty.
     async fn last_key(&mut self, batches: &Batches, course: &Course) -> Outcome<Option<Key>> {
-        let asks = [settings(batches, course, None), Ask::new(batches.bounds_sql())];
+        let asks = [settings(batches, course, None), Ask::as_client(batches.bounds_sql())];
         let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
             Err(report) => return Ok(Err(report)),
@@ -338,8 +338,9 @@ impl Session {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value FROM pg_catalog.jsonb_each_text({}::jsonb) k JOIN pg_catalog.pg_settings s ON s.name = k.key \
-             WHERE s.setting <> k.value",
-            crate::plan::splice::quote_literal(&json)
+             WHERE {} <> k.value",
+            crate::plan::splice::quote_literal(&json),
+            jobs::CLIENTS_SETTING
         );
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
         Ok(answers.map(|answers| {
@@ -604,11 +605,14 @@ impl Session {
 
     /// Of two sessions that do it at once the second waits for the first, and finds it done.
     async fn create_job_table(&mut self) -> Outcome<()> {
-        let mut asks = vec![Ask::new("BEGIN"), Ask::set_local("lock_timeout", "10s")];
+        let mut asks = vec![Ask::as_client("BEGIN"), Ask::set_local("lock_timeout", "10s")];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
         let created = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
         let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Nothing).await?;
+        let ended = self
+            .relay
+            .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Nothing)
+            .await?;
         match created {
             Ok(_) => Ok(ended.map(|_| ())),
             Err(report) if jobs::was_first(&report.sqlstate()) => self.job_table_is_there().await,

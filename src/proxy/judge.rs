@@ -11,6 +11,7 @@ use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::body;
 use crate::plan::bounds::{self, Bounds, Question};
+use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::mixed;
@@ -58,10 +59,9 @@ pub(super) struct Parameters {
 impl Parameters {
     pub fn ask(&self, sql: String) -> Ask {
         Ask {
-            sql,
             types: self.types.clone(),
             parameters: self.values.clone(),
-            ..Ask::default()
+            ..Ask::as_client(sql)
         }
     }
 }
@@ -165,7 +165,11 @@ impl Session {
             return Ok(None);
         }
         let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
-        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Flush, Hears::Nothing).await? {
+        let answers = match self
+            .relay
+            .ask(&[Ask::as_client(sql)], Closing::Flush, Hears::Nothing)
+            .await?
+        {
             Ok(answers) => answers,
             Err(report) => return Ok(Some(report)),
         };
@@ -264,6 +268,12 @@ impl Session {
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
         }
+        if let Some(question) = depends::Question::of(statement) {
+            match self.depends(&question, closing).await? {
+                Ok(depends) => facts.depends = depends,
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
+        }
         if self.would_be_split(statement, &facts, &policy, place) {
             match self.surroundings(statement, &facts, place, parameters).await? {
                 Ok(found) => facts.surroundings = found,
@@ -322,6 +332,10 @@ impl Session {
             }
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
+                if rejection.ends_session() {
+                    self.shared.restores.was_refused(&self.who, statement);
+                    return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())));
+                }
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
@@ -471,8 +485,12 @@ impl Session {
         statement: &Statement,
         closing: Closing,
     ) -> Result<Result<Facts, Report>, Broken> {
-        let sql = Request::of(statement).sql();
-        let answer = match self.relay.ask_catalog(sql, closing).await? {
+        let request = Request::of(statement);
+        let ask = Ask {
+            ahead: request.ahead(),
+            ..Ask::new(request.sql())
+        };
+        let answer = match self.relay.ask_catalog(ask, closing).await? {
             Ok(answer) => answer,
             Err(report) => {
                 tracing::error!(
@@ -506,6 +524,42 @@ impl Session {
                 .detail(&error))
             }
         })
+    }
+
+    /// What goes with the statement.
+    async fn depends(
+        &mut self,
+        question: &depends::Question,
+        closing: Closing,
+    ) -> Result<Result<Depends, Report>, Broken> {
+        // Every operator and type in it is written with its schema.
+        let asked = self.relay.ask_catalog(Ask::as_client(question.sql()), closing).await?;
+        let answer = match asked {
+            Ok(answer) => question.decode(answer.value().unwrap_or_default()),
+            Err(report) => {
+                let error = report.message();
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the question about dependent objects failed"
+                );
+                return Ok(Err(report.hint(
+                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+                )));
+            }
+        };
+        Ok(answer.map_err(|error| {
+            tracing::error!(
+                session = self.who.session,
+                error,
+                "the answer about dependent objects cannot be read"
+            );
+            Report::error(
+                "XX000",
+                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+            )
+            .detail(&error)
+        }))
     }
 
     /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
@@ -726,11 +780,11 @@ impl Session {
         }
         let point = self.relay.reserved.clone();
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         let count = asks.len();
-        let asked = [&[Ask::new(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
+        let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
         if answers.is_err() {
             let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;

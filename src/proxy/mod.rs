@@ -29,6 +29,7 @@ mod pace;
 mod readiness;
 mod relay;
 mod responses;
+mod restores;
 mod scram;
 mod script;
 mod session;
@@ -48,6 +49,7 @@ use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
+use restores::Restores;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -290,6 +292,7 @@ pub(crate) struct Shared {
     verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
+    restores: Restores,
     /// Connections that are open now.
     connections: AtomicUsize,
     /// Events that will be written a little after their plans.
@@ -416,6 +419,7 @@ pub fn serve(
         connector: config.connector()?,
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
+        restores: Restores::default(),
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -474,6 +478,7 @@ impl InProcess {
             verifiers: None,
             following: AtomicUsize::new(0),
             cancels: DashMap::new(),
+            restores: Restores::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
             ended: Notify::new(),

@@ -432,15 +432,15 @@ impl Session {
         // Another session may have begun to make it: then the wait is for that one's end, and what it has made is found.
         let mut asks = vec![
             Ask::set_local("lock_timeout", &limit),
-            Ask::new("SAVEPOINT lockkeeper_job"),
+            Ask::as_client("SAVEPOINT lockkeeper_job"),
         ];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
-        asks.push(Ask::new("RELEASE SAVEPOINT lockkeeper_job"));
+        asks.push(Ask::as_client("RELEASE SAVEPOINT lockkeeper_job"));
         let created = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
             Err(report) if jobs::was_first(&report.sqlstate()) => {
                 let back = [
-                    Ask::new("ROLLBACK TO SAVEPOINT lockkeeper_job"),
-                    Ask::new("RELEASE SAVEPOINT lockkeeper_job"),
+                    Ask::as_client("ROLLBACK TO SAVEPOINT lockkeeper_job"),
+                    Ask::as_client("RELEASE SAVEPOINT lockkeeper_job"),
                 ];
                 match self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
                     Ok(_) => self.job_table_is_there().await?,

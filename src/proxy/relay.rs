@@ -56,6 +56,8 @@ pub enum Broken {
     Server(io::Error),
     /// The client sent what no client may send.
     Protocol(String),
+    /// The session was refused as a whole, for this reason.
+    Refused(Box<Report>),
 }
 
 impl std::fmt::Display for Broken {
@@ -64,6 +66,7 @@ impl std::fmt::Display for Broken {
             Broken::Client(error) => write!(f, "connection to the client: {error}"),
             Broken::Server(error) => write!(f, "connection to the server: {error}"),
             Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
+            Broken::Refused(report) => write!(f, "refused: {}", report.message()),
         }
     }
 }

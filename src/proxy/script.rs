@@ -90,7 +90,7 @@ impl Session {
     async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
         let answers = match self
             .relay
-            .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
             .await?
         {
             Ok(answers) => answers,
@@ -121,7 +121,7 @@ impl Session {
                 if !plain {
                     // As the server does it: what stands before in the message is in the same transaction.
                     let options = begin_options(&first.sql);
-                    let set = Ask::new(format!("SET TRANSACTION {options}"));
+                    let set = Ask::as_client(format!("SET TRANSACTION {options}"));
                     if let Err(report) = self.relay.ask(&[set], Closing::Sync, Hears::Nothing).await? {
                         return self.fail_part(report, open).await;
                     }
@@ -164,7 +164,7 @@ impl Session {
                 if self.relay.status == b'I' && ends != (true, true) {
                     if let Err(report) = self
                         .relay
-                        .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+                        .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
                         .await?
                     {
                         return self.fail_part(report, open).await;
@@ -295,7 +295,10 @@ impl Session {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
         let ended = match failed {
             true => {
-                let ended = self.relay.ask(&[Ask::new(end)], Closing::Sync, Hears::Notices).await?;
+                let ended = self
+                    .relay
+                    .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Notices)
+                    .await?;
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }

@@ -376,7 +376,11 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         looked: false,
         outbox: Default::default(),
     };
-    if let Err(broken) = session.run().await {
+    let ran = match shared.restores.refuses(&session.who, &packet) {
+        Some(report) => Err(Broken::Refused(Box::new(report))),
+        None => session.run().await,
+    };
+    if let Err(broken) = ran {
         end_broken(&mut session, &broken).await;
     }
     shared.cancels.remove(&key);
@@ -431,6 +435,11 @@ async fn end_broken(session: &mut Session, broken: &Broken) {
             );
             let mut out = BytesMut::new();
             Report::fatal("08P01", &format!("lockkeeper: {what}")).put_error(&mut out, Encoding::Ascii);
+            let _ = session.relay.tell(&out).await;
+        }
+        Broken::Refused(report) => {
+            let mut out = BytesMut::new();
+            report.put_error(&mut out, session.relay.encoding());
             let _ = session.relay.tell(&out).await;
         }
         _ => tracing::debug!(session = session.who.session, %broken, "session ended"),

@@ -39,7 +39,9 @@ impl Session {
         };
         let mut answer = None;
         if let Some(trial) = surroundings::trial(statement, &types) {
-            let asks: Vec<Ask> = trial.into_iter().chain([tried]).map(Ask::new).collect();
+            // The statement means what it means with the client's search_path; the question is ours.
+            let trial = trial.into_iter().map(Ask::as_client);
+            let asks: Vec<Ask> = trial.chain([Ask::new(tried)]).collect();
             answer = self.ask_undone(asks, place).await?;
         }
         let answer = match answer {
@@ -65,12 +67,12 @@ impl Session {
             let answers = self.ask_all_harmlessly(asks, place).await?;
             return Ok(answers.ok().and_then(|mut answers| answers.pop()));
         }
-        let asks = [vec![Ask::new("BEGIN")], asks].concat();
+        let asks = [vec![Ask::as_client("BEGIN")], asks].concat();
         let answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
         // Should the ROLLBACK fail too, the next statement tells.
         let _ = self
             .relay
-            .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+            .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
             .await?;
         Ok(answers.ok().and_then(|mut answers| answers.pop()))
     }

@@ -89,7 +89,7 @@ impl Session {
             Some(others) => others,
             None => return Ok(false),
         };
-        let asked = [Ask::new(bound::plain_sql(&others))];
+        let asked = [Ask::as_client(bound::plain_sql(&others))];
         Ok(match self.relay.ask(&asked, closing, Hears::Nothing).await? {
             Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
             Err(_) => false,
@@ -115,11 +115,16 @@ impl Session {
         if let Some(ground) = self.relay.shapes.ground(text, types) {
             return Ok(Ok(Weight::Estimate(ground)));
         }
-        let Some(sql) = Request::target(statement).ground_sql() else {
+        let target = Request::target(statement);
+        let Some(sql) = target.ground_sql() else {
             return Ok(Ok(Weight::Unknown));
         };
+        let asked = Ask {
+            ahead: target.ahead(),
+            ..Ask::new(sql)
+        };
         let before = self.relay.shapes.before();
-        let answers = match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
+        let answers = match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };
@@ -181,7 +186,11 @@ impl Session {
         if !self.relay.shapes.wants_standing() {
             return Ok(Ok(()));
         }
-        let answers = match self.relay.ask(&[Ask::new(STANDING)], closing, Hears::Nothing).await? {
+        let answers = match self
+            .relay
+            .ask(&[Ask::as_client(STANDING)], closing, Hears::Nothing)
+            .await?
+        {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),
         };

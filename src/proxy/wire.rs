@@ -355,6 +355,13 @@ impl Report {
         Report::with_severity("FATAL", sqlstate, message)
     }
 
+    /// The same, of a session that ends with it.
+    pub fn made_fatal(mut self) -> Report {
+        self.set(b'S', "FATAL");
+        self.set(b'V', "FATAL");
+        self
+    }
+
     pub fn notice(message: &str) -> Report {
         Report::with_severity("NOTICE", "00000", message)
     }

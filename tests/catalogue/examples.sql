@@ -20,6 +20,8 @@ INSERT INTO small VALUES (1, 1), (2, 2);
 CREATE TABLE parted (id int, a int) PARTITION BY LIST (id);
 CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
 INSERT INTO parted SELECT 1, g FROM generate_series(1, 2000) g;
+CREATE SEQUENCE used_by_default;
+CREATE TABLE numbered (id int DEFAULT nextval('used_by_default'));
 CREATE VIEW v AS SELECT 1 AS one;
 CREATE MATERIALIZED VIEW totals AS SELECT id AS k, age FROM users;
 CREATE UNIQUE INDEX totals_k ON totals (k);

@@ -54,7 +54,7 @@ fn asked_cluster(major: u32) -> &'static Cluster {
 /// What the README tells people to run, for another role.
 fn lookup_of_readme() -> String {
     let mut blocks = include_str!("../../README.md").split("```");
-    let block = blocks.find(|block| block.contains("CREATE FUNCTION user_lookup"));
+    let block = blocks.find(|block| block.contains("CREATE FUNCTION public.user_lookup"));
     let sql = block
         .and_then(|block| block.strip_prefix("sql"))
         .expect("a block of SQL");
@@ -236,7 +236,7 @@ fn a_role_that_is_no_superuser_asks_through_a_security_definer_function() {
             Some("28000")
         );
 
-        let query = "SELECT * FROM user_lookup($1)";
+        let query = "SELECT * FROM public.user_lookup($1)";
         let (stage, _files) = asking(major, "function", "looker", &["--auth-query", query]);
         let try_as = |user| login(&stage, user, "secret", "sslmode=disable");
         check(try_as("amy"), "amy", false, Ok("amy, server leg plain"));

@@ -2,6 +2,7 @@
 //! inserted later lie behind all that exist.
 
 use crate::plan::facts::Relation;
+use crate::plan::splice::quote_ident;
 
 /// A key whose index is in the order that `ORDER BY key` asks for and that `(key) > (…)` can start from.
 ///
@@ -44,11 +45,45 @@ pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String
     }
 }
 
+/// The schemas of the operators by which the columns of a key are in order: what is put into a client's statement is found with the
+/// client's search_path, in which somebody else's operator may come first. Err: the column of which it is not known.
+pub fn operators(relation: &Relation, key: &[(String, String)]) -> Result<Vec<String>, String> {
+    let known = |column: &str| {
+        relation.indexes.iter().filter(|index| index.valid).find_map(|index| {
+            let at = index.columns.iter().position(|c| c.as_deref() == Some(column))?;
+            index.operators.get(at).cloned()
+        })
+    };
+    let of = |(name, type_name): &(String, String)| {
+        let is_ours = !type_name.contains(['.', '"']) || relation.column(name).is_some_and(|column| column.is_enum);
+        known(name)
+            .or_else(|| is_ours.then(|| "pg_catalog".to_string()))
+            .ok_or_else(|| format!("the operators of key column {name}, of type {type_name}, are not known"))
+    };
+    key.iter().map(of).collect()
+}
+
+/// `OPERATOR(pg_catalog.<=)`
+pub fn operator(schema: &str, name: &str) -> String {
+    format!("OPERATOR({}.{name})", quote_ident(schema))
+}
+
+/// A type as format_type prints it with our search_path, so that it is the same with every other one: the grammar's own names, such as
+/// `bigint` and `timestamp with time zone`, are pg_catalog's always.
+pub fn type_sql(type_name: &str) -> String {
+    match type_name {
+        "text" | "uuid" | "oid" | "name" | "inet" | "cidr" | "macaddr" | "bytea" | "date" => {
+            format!("pg_catalog.{type_name}")
+        }
+        _ => type_name.to_string(),
+    }
+}
+
 /// The value as text that reads back as the same value whatever the session's settings are, but for extra_float_digits, which
 /// must be 1; None if there is no such form.
 pub fn exact_text(value: &str, type_name: &str, is_enum: bool) -> Option<String> {
     if is_enum {
-        return Some(format!("{value}::text"));
+        return Some(format!("{value}::pg_catalog.text"));
     }
     let base = match type_name.split_once('(') {
         Some((base, rest)) => format!(
@@ -58,13 +93,17 @@ pub fn exact_text(value: &str, type_name: &str, is_enum: bool) -> Option<String>
         ),
         None => type_name.to_string(),
     };
-    match base.as_str() {
+    // The extension may be in any schema.
+    match base
+        .rsplit_once('.')
+        .map_or(base.as_str(), |(_, name)| if name == "citext" { name } else { "" })
+    {
         "smallint" | "integer" | "bigint" | "numeric" | "oid" | "uuid" | "text" | "character varying" | "character"
-        | "real" | "double precision" | "name" | "citext" | "public.citext" | "boolean" | "bytea" | "inet" | "cidr"
-        | "macaddr" | "bit" | "bit varying" => Some(format!("{value}::text")),
+        | "real" | "double precision" | "name" | "citext" | "boolean" | "bytea" | "inet" | "cidr" | "macaddr"
+        | "bit" | "bit varying" => Some(format!("{value}::pg_catalog.text")),
         // JSON holds dates in ISO 8601 whatever DateStyle is.
         "date" | "timestamp without time zone" | "timestamp with time zone" => {
-            Some(format!("to_json({value}) #>> '{{}}'"))
+            Some(format!("pg_catalog.to_json({value}) OPERATOR(pg_catalog.#>>) '{{}}'"))
         }
         // interval depends on IntervalStyle, money on lc_monetary; of other types (arrays, ranges, rows) nothing is known here.
         _ => None,

@@ -1,6 +1,6 @@
 //! `UPDATE … LIMIT n` and `DELETE … LIMIT n`, which people write and PostgreSQL does not have, as one statement that it knows.
 
-use super::key::walkable_key;
+use super::key::{operator, operators, walkable_key};
 use super::text::{Parts, Tree, parts};
 use crate::plan::facts::Relation;
 use crate::plan::splice::quote_ident;
@@ -50,6 +50,12 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
         returning,
     } = parts(statement).ok_or("its text could not be taken apart")?;
 
+    let operators = operators(relation, &key)?;
+    // A comparison of rows names one schema for all columns.
+    if operators.iter().any(|schema| *schema != operators[0]) {
+        return Err("the key's columns are in order by operators of several schemas".into());
+    }
+    let by = |sign: &str| operator(&operators[0], sign);
     let columns: Vec<String> = key
         .iter()
         .map(|(n, _)| format!("{}.{}", quote_ident(&qualifier), quote_ident(n)))
@@ -64,7 +70,7 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
     // The rows come to the UPDATE as the value of an uncorrelated sub-select, never by a join: when a row was changed since the
     // statement began, its newest version is checked against the same value, where a join would lose it.
     let rows = match &key[..] {
-        [_] => format!("{columns} = ANY (ARRAY(SELECT k1 FROM lockkeeper_taken))"),
+        [_] => format!("{columns} {} ANY (ARRAY(SELECT k1 FROM lockkeeper_taken))", by("=")),
         [(first, _), ..] => {
             let first = format!("{}.{}", quote_ident(&qualifier), quote_ident(first));
             let end = |column: &str, direction: &str| {
@@ -82,24 +88,27 @@ pub fn limited(statement: &Statement, relation: &Relation) -> Result<String, Str
             };
             // Both ranges: the planner trusts only the one of the first column to be narrow, the other may be much narrower.
             format!(
-                "{first} >= {} AND {first} <= {} AND ({columns}) >= ({}) AND ({columns}) <= ({}) AND jsonb_exists((SELECT \
-                 jsonb_object_agg(ROW({names})::text, true) FROM lockkeeper_taken), ROW({columns})::text)",
+                "{first} {least} {} AND {first} {most} {} AND ({columns}) {least} ({}) AND ({columns}) {most} ({}) AND \
+                 pg_catalog.jsonb_exists((SELECT pg_catalog.jsonb_object_agg(ROW({names})::pg_catalog.text, true) FROM lockkeeper_taken), \
+                 ROW({columns})::pg_catalog.text)",
                 end("k1", "ASC"),
                 end("k1", "DESC"),
                 ends("ASC"),
                 ends("DESC"),
+                least = by(">="),
+                most = by("<="),
             )
         }
         [] => return Err("the key has no columns".into()),
     };
     let returning = returning.map(|r| format!("\n {r}")).unwrap_or_default();
     Ok(format!(
-        "WITH lockkeeper_left (n) AS MATERIALIZED (SELECT count(*) FROM (SELECT FROM {from}\n WHERE {condition} LIMIT {n}) AS l),\n\
+        "WITH lockkeeper_left (n) AS MATERIALIZED (SELECT pg_catalog.count(*) FROM (SELECT FROM {from}\n WHERE {condition} LIMIT {n}) AS l),\n\
          lockkeeper_free ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
-         WHERE (SELECT n FROM lockkeeper_left) >= {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of} SKIP LOCKED),\n\
+         WHERE (SELECT n FROM lockkeeper_left) OPERATOR(pg_catalog.>=) {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of} SKIP LOCKED),\n\
          lockkeeper_waiting ({names}) AS MATERIALIZED (SELECT {columns} FROM {from}\n \
-         WHERE (SELECT count(*) FROM lockkeeper_free) < {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of}),\n\
-         lockkeeper_taken ({names}) AS MATERIALIZED (SELECT * FROM lockkeeper_free WHERE (SELECT count(*) FROM lockkeeper_free) >= {n} \
+         WHERE (SELECT pg_catalog.count(*) FROM lockkeeper_free) OPERATOR(pg_catalog.<) {n} AND {condition}\n ORDER BY {order}\n LIMIT {n} FOR UPDATE OF {of}),\n\
+         lockkeeper_taken ({names}) AS MATERIALIZED (SELECT * FROM lockkeeper_free WHERE (SELECT pg_catalog.count(*) FROM lockkeeper_free) OPERATOR(pg_catalog.>=) {n} \
          UNION ALL SELECT * FROM lockkeeper_waiting)\n{head}\n WHERE {rows}{returning}"
     ))
 }

@@ -172,7 +172,7 @@ mod tests {
         assert_eq!((batches.relation.as_str(), batches.relation_oid), ("public.seen", 99));
         assert_eq!(
             batches.end_sql(Some(&vec!["12".into()]), &vec!["900".into()], 500),
-            "SELECT seen.number::text FROM seen\n WHERE (seen.number) OPERATOR(pg_catalog.>) ('12'::bigint) AND (seen.number) \
+            "SELECT seen.number::pg_catalog.text FROM seen\n WHERE (seen.number) OPERATOR(pg_catalog.>) ('12'::bigint) AND (seen.number) \
              OPERATOR(pg_catalog.<=) ('900'::bigint) ORDER BY seen.number OFFSET 499 LIMIT 1"
         );
         assert!(batches.repeatable.is_ok());

@@ -299,10 +299,10 @@ fn validated(table: &Table, name: &str, condition: &str, mark: &str, all: &mut V
         rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
         ..steps::brief_then(
             "add the bounds as a check, not validated",
-            format!(
+            steps::printed(format!(
                 "ALTER TABLE {} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID",
                 table.sql
-            ),
+            )),
             vec![steps::comment_on_constraint(name, table, Some(mark))],
             LockMode::AccessExclusive,
             table,
@@ -380,7 +380,7 @@ fn completed(parent: &Relation, child: &Relation, all: &mut Vec<Step>) -> Result
                 "DROP INDEX CONCURRENTLY IF EXISTS {}",
                 qualified(&child.schema, &name)
             )),
-            ..steps::concurrent("build a missing index concurrently", sql, &own)
+            ..steps::concurrent("build a missing index concurrently", steps::printed(sql), &own)
         });
     }
     for key in parent.constraints.iter().filter(|c| c.kind == 'f') {

@@ -1,19 +1,20 @@
 //! ALTER COLUMN … TYPE.
 
 use super::expand::{self, Change};
-use super::{Found, Rule, Subject, Table, column, names, rename_column, tree};
+use super::{Found, Rule, Subject, Table, column, names, rename_column, taken, tree};
 use crate::plan::Step;
+use crate::plan::depends::Part;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
 use crate::plan::trial::Effect;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableType, ColumnDef, Node, Token, TypeName};
+use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};
 
 pub(super) const RULE: Rule = Rule {
     name: "change-type",
     lock: LockMode::AccessExclusive,
-    what: "ALTER COLUMN … TYPE that rewrites or scans a table that is not small, or rebuilds one of its indexes.",
+    what: "ALTER COLUMN … TYPE that rewrites or scans a table that is not small, or rebuilds one of its indexes; ALTER TYPE … ALTER ATTRIBUTE … CASCADE.",
     why: "The table is written anew, or its index, under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
     safe: "Expand and contract: a new column of the new type, a trigger, a backfill, a swap of the names, then the old column's end; `rewrite` in the policy has all but the last done. Widening a varchar, varchar to text and the like are instant and pass.",
@@ -34,6 +35,9 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::ColumnDef(definition) = action.command.def.as_ref()?.node.as_ref()? else {
         return None;
     };
+    if subject.alters_type() {
+        return of_typed_tables(subject);
+    }
     let table = subject.large(&subject.altered()?)?;
     let name = &action.command.name;
     if table.known.is_some_and(|r| r.column(name).is_none()) {
@@ -59,6 +63,30 @@ fn check(subject: &Subject) -> Option<Found> {
         "add a column of the new type, keep both in step, deploy, then drop the old one",
         advice,
         steps(subject, &table, name, definition, written.as_ref()),
+    ))
+}
+
+/// ALTER TYPE … ALTER ATTRIBUTE … CASCADE: the tables that are made of the type are rewritten.
+fn of_typed_tables(subject: &Subject) -> Option<Found> {
+    let cascades = subject.action?.command.behavior() == DropBehavior::DropCascade;
+    let typed: Vec<&Part> = subject.asked().map_or(Vec::new(), |asked| asked.touched().collect());
+    let large: Vec<&Part> = typed
+        .into_iter()
+        .filter(|part| !taken::is_small(subject, part))
+        .collect();
+    let listed = match large.as_slice() {
+        _ if !cascades => return None,
+        [] if subject.facts.offline => "every table that is made of the type".to_string(),
+        [] => return None,
+        large => taken::listed(large, |part| taken::described(part)),
+    };
+    Some(Found::advice(
+        format!(
+            "changing the type of an attribute rewrites {listed} under ACCESS EXCLUSIVE, which blocks reads and writes"
+        ),
+        "take the tables off the type first, and change their columns one by one",
+        "ALTER TABLE … NOT OF;  -- each table; then its column by expand and contract, as of any other table"
+            .to_string(),
     ))
 }
 

@@ -472,7 +472,7 @@ impl Fill {
         let relation = table.named(asked);
         let sequence = qualified(&relation.schema, &names::sequence(&relation, column));
         Fill {
-            expression: format!("nextval({}::regclass)", quote_literal(&sequence)),
+            expression: format!("pg_catalog.nextval({}::pg_catalog.regclass)", quote_literal(&sequence)),
             before: vec![format!("CREATE SEQUENCE {sequence} AS {type_name}")],
             after: vec![format!(
                 "ALTER SEQUENCE {sequence} OWNED BY {}.{}",
@@ -509,7 +509,7 @@ impl Fill {
             return Err("SEQUENCE NAME and LOGGED are not rewritten".to_string());
         }
         Ok(Fill {
-            expression: format!("nextval({}::regclass)", quote_literal(&sequence)),
+            expression: format!("pg_catalog.nextval({}::pg_catalog.regclass)", quote_literal(&sequence)),
             before: vec![
                 format!("CREATE SEQUENCE {sequence} AS {sequence_type} {options}")
                     .trim_end()

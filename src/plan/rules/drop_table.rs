@@ -1,6 +1,8 @@
 //! DROP TABLE.
 
+use super::taken::{self, Worst};
 use super::{Found, Rule, Subject, nonconcurrent_drop_index::dropped, sql_name};
+use crate::plan::depends::{Part, What};
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
@@ -8,7 +10,7 @@ use pg_query::protobuf::ObjectType;
 pub(super) const RULE: Rule = Rule {
     name: "drop-table",
     lock: LockMode::AccessExclusive,
-    what: "DROP TABLE of a table that others can see, however small.",
+    what: "DROP TABLE of a table that others can see, however small; DROP SCHEMA, EXTENSION, OWNED … that takes one with it.",
     why: "The data is gone at once, and applications that still use the table fail; tables that it references are locked too, and a partition's parent.",
     versions: "13–18",
     safe: "Stop reading and writing it, deploy, make sure that nothing uses it, and only then drop it, by an override that says so.",
@@ -18,18 +20,21 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
-    let NodeEnum::DropStmt(drop) = &subject.statement.node else {
-        return None;
+    let names = match &subject.statement.node {
+        NodeEnum::DropStmt(drop)
+            if matches!(
+                drop.remove_type(),
+                ObjectType::ObjectTable | ObjectType::ObjectForeignTable
+            ) =>
+        {
+            dropped(drop)
+        }
+        _ => Vec::new(),
     };
-    if !matches!(
-        drop.remove_type(),
-        ObjectType::ObjectTable | ObjectType::ObjectForeignTable
-    ) {
-        return None;
-    }
-    let tables: Vec<_> = dropped(drop).iter().filter_map(|name| subject.table(name)).collect();
+    let tables: Vec<_> = names.iter().filter_map(|name| subject.table(name)).collect();
+    let going = subject.going(&[What::Table]);
     if tables.is_empty() {
-        return None;
+        return with_it(subject, &going);
     }
     let listed = tables.iter().map(|t| t.described()).collect::<Vec<_>>().join(", ");
     let names = tables.iter().map(|t| t.sql.clone()).collect::<Vec<_>>().join(", ");
@@ -41,9 +46,18 @@ fn check(subject: &Subject) -> Option<Found> {
         .collect();
     referenced.sort();
     referenced.dedup();
-    let mut message = format!("DROP TABLE loses the data of {listed} and breaks every application that still uses it");
+    let mut message = match tables.iter().all(|t| t.kind() == 'f') {
+        true => format!("DROP FOREIGN TABLE breaks every application that still uses {names}"),
+        false => format!("DROP TABLE loses the data of {listed} and breaks every application that still uses it"),
+    };
     if !referenced.is_empty() {
         message.push_str(&format!("; it takes ACCESS EXCLUSIVE on {} too", referenced.join(", ")));
+    }
+    if !going.is_empty() {
+        message.push_str(&format!(
+            "; it takes {} with it",
+            taken::listed(&going, |part| taken::described(part))
+        ));
     }
     let mut hint = String::new();
     for table in tables.iter().filter(|t| t.known.is_some_and(|r| r.is_partition)) {
@@ -59,11 +73,38 @@ fn check(subject: &Subject) -> Option<Found> {
     hint.push_str(&format!(
         "1. Deploy what neither reads nor writes {names}.\n\
          2. Wait until the last session with the old code is gone; drop foreign keys one by one; take a backup.\n\
-         3. SET lockkeeper.override = 'drop-table: unused since <release>'; DROP TABLE {names}; RESET lockkeeper.override;"
+         3. SET lockkeeper.override = 'drop-table: unused since <release>'; {}; RESET lockkeeper.override;",
+        subject.whole_text()
     ));
     Some(Found::advice(
         message,
         "stop using it and deploy first, then drop it with an override",
         hint,
+    ))
+}
+
+/// Tables that go with something else.
+fn with_it(subject: &Subject, going: &[&Part]) -> Option<Found> {
+    let statement = subject.shown();
+    let message = if !going.is_empty() {
+        let tables = if going.len() == 1 { "table" } else { "tables" };
+        let harm = match going.iter().all(|part| part.is_foreign()) {
+            true => "and breaks every application that still uses it",
+            false => "whose data is lost",
+        };
+        format!(
+            "{statement} takes {} {tables} with it, {harm}: {}",
+            going.len(),
+            taken::listed(going, |part| taken::described(part))
+        )
+    } else if subject.may_take(Worst::Table) {
+        format!("{statement} takes every table with it that is in it or depends on it, and the data is lost")
+    } else {
+        return None;
+    };
+    Some(Found::advice(
+        message,
+        "stop using these tables and deploy first, then drop them with an override",
+        taken::first_by_itself(subject, RULE.name, "these tables"),
     ))
 }

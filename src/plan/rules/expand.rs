@@ -166,8 +166,13 @@ impl Expand<'_> {
         qualified(&self.relation.schema, &self.helper)
     }
 
-    fn qualified(&self) -> String {
+    pub(super) fn qualified(&self) -> String {
         qualified(&self.relation.schema, &self.relation.name)
+    }
+
+    fn set_default(&self, column: &str, default: &str) -> String {
+        let t = self.qualified();
+        steps::printed(format!("ALTER TABLE {t} ALTER COLUMN {column} SET DEFAULT {default}"))
     }
 
     /// Why it cannot be done so that nobody is disturbed and nothing is lost.
@@ -270,7 +275,7 @@ impl Expand<'_> {
         let head = format!("ALTER TABLE {}", self.table.sql);
         let carried = Carried::of(self)?;
         let mut all = vec![self.add(), self.backfill()?, self.verify()];
-        all.extend(carried.steps(self, &head)?);
+        all.extend(carried.steps(self)?);
         let new_is_not_null = set_not_null::is_not_null(self.table, &self.new);
         if self.column.not_null && !new_is_not_null {
             let asked = Name::clone(&self.relation.asked);
@@ -310,6 +315,14 @@ impl Expand<'_> {
             Change::Rename(_) => self.column_sql(),
             Change::Type { using, .. } => using.map_or_else(|| self.column_sql(), |using| format!("({using})")),
         };
+        let add = match &self.change {
+            Change::Rename(_) => steps::printed(format!(
+                "ALTER TABLE {} ADD COLUMN {new} {}",
+                self.qualified(),
+                self.type_sql
+            )),
+            Change::Type { .. } => format!("ALTER TABLE {t} ADD COLUMN {new} {}", self.type_sql),
+        };
         let body = match &self.change {
             Change::Rename(_) => trigger::both_ways(&self.column.name, &self.new),
             Change::Type { .. } => trigger::forwards(&self.values(), &self.column.name, &self.new),
@@ -322,7 +335,7 @@ impl Expand<'_> {
         ];
         if let (Change::Type { .. }, Some(default)) = (&self.change, &self.column.default) {
             // The same of the default, which the column is given in the end.
-            then.push(format!("ALTER TABLE {t} ALTER COLUMN {new} SET DEFAULT {default}"));
+            then.push(self.set_default(&new, default));
             then.push(format!("ALTER TABLE {t} ALTER COLUMN {new} DROP DEFAULT"));
         }
         then.extend(trigger::create(&function, &body, !self.renames()));
@@ -341,7 +354,7 @@ impl Expand<'_> {
             rollback: Some(back),
             ..steps::brief_then(
                 "add a second column, kept in step by a trigger",
-                format!("ALTER TABLE {t} ADD COLUMN {new} {}", self.type_sql),
+                add,
                 then,
                 LockMode::AccessExclusive,
                 self.table,
@@ -481,7 +494,7 @@ impl Expand<'_> {
             "ALTER TABLE {t} ALTER COLUMN {kept_sql} DROP DEFAULT, ALTER COLUMN {kept_sql} DROP NOT NULL"
         ));
         if let Some(default) = &self.column.default {
-            then.push(format!("ALTER TABLE {t} ALTER COLUMN {quoted} SET DEFAULT {default}"));
+            then.push(self.set_default(&quoted, default));
         }
         let values = self.values().renamed(old, &kept);
         let body = trigger::afterwards(&values, &kept, old, t);

@@ -5,28 +5,40 @@
 
 pub(crate) mod attach_partition;
 mod blocking_refresh;
+mod cascade;
 mod change_type;
+pub(in crate::plan) mod clean_restore;
 mod column;
 pub(super) mod concurrent_in_transaction;
 mod constrained_domain;
 mod domain_constraint;
 mod drop_column;
+mod drop_database;
+mod drop_default;
+mod drop_key;
+mod drop_role;
 mod drop_table;
+mod drop_view;
 mod dynamic_sql;
 mod exclusion_constraint;
 mod expand;
 mod large_write;
 pub(super) mod lock_queue;
 mod names;
+mod no_inherit;
 pub(super) mod nonconcurrent_drop_index;
 pub(super) mod nonconcurrent_index;
 mod nonconcurrent_reindex;
 mod partition_lock;
 mod partitions;
+mod refresh_without_data;
 mod rename_column;
 mod rename_enum_value;
 mod rename_table;
+mod rename_type;
+mod required_column;
 mod rewriting_table;
+mod row_security;
 mod scan_under_lock;
 mod serial_column;
 pub(super) mod server_fault;
@@ -34,6 +46,7 @@ mod set_expression;
 pub(crate) mod set_not_null;
 pub(super) mod steps;
 mod stored_generated_column;
+pub(super) mod taken;
 pub(super) mod tree;
 pub(crate) mod tried;
 mod truncate;
@@ -147,6 +160,7 @@ impl Found {
 
 /// In the order in which the remedies are taken where several rules find something in one action.
 pub static RULES: &[Rule] = &[
+    clean_restore::RULE,
     concurrent_in_transaction::RULE,
     server_fault::RULE,
     nonconcurrent_index::RULE,
@@ -167,12 +181,23 @@ pub static RULES: &[Rule] = &[
     set_expression::RULE,
     rename_column::RULE,
     rename_table::RULE,
+    rename_type::RULE,
     rename_enum_value::RULE,
     drop_column::RULE,
     drop_table::RULE,
+    drop_database::RULE,
+    drop_view::RULE,
+    drop_key::RULE,
+    drop_default::RULE,
+    drop_role::RULE,
+    cascade::RULE,
     truncate::RULE,
     rewriting_table::RULE,
     blocking_refresh::RULE,
+    refresh_without_data::RULE,
+    row_security::RULE,
+    required_column::RULE,
+    no_inherit::RULE,
     partition_lock::RULE,
     attach_partition::RULE,
     dynamic_sql::RULE,
@@ -315,6 +340,14 @@ impl<'a> Subject<'a> {
         match &self.statement.node {
             NodeEnum::AlterTableStmt(alter) => alter.relation.as_ref().map(name_of),
             _ => None,
+        }
+    }
+
+    /// ALTER TYPE … ATTRIBUTE, which the grammar has as an ALTER TABLE.
+    pub fn alters_type(&self) -> bool {
+        match &self.statement.node {
+            NodeEnum::AlterTableStmt(alter) => alter.objtype() == pg_query::protobuf::ObjectType::ObjectType,
+            _ => false,
         }
     }
 

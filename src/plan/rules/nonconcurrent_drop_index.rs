@@ -1,7 +1,8 @@
 //! DROP INDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, Table, sql_name, steps, tree};
+use super::{Found, Rule, Subject, Table, sql_name, steps, taken, tree};
 use crate::plan::Step;
+use crate::plan::depends::{Part, What};
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
@@ -11,7 +12,7 @@ use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
 pub(super) const RULE: Rule = Rule {
     name: "nonconcurrent-drop-index",
     lock: LockMode::AccessExclusive,
-    what: "DROP INDEX without CONCURRENTLY, on a table that is not small.",
+    what: "DROP INDEX without CONCURRENTLY, on a table that is not small; DROP OPERATOR CLASS, FUNCTION … CASCADE that takes an index with it.",
     why: "ACCESS EXCLUSIVE is taken on the index's table: it waits for every running query there, and all queries that come later wait behind it.",
     versions: "13–18",
     safe: "DROP INDEX CONCURRENTLY, one statement an index.",
@@ -28,6 +29,42 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
+    named(subject).or_else(|| with_it(subject))
+}
+
+/// Indexes that go with something else, while their tables stay.
+fn with_it(subject: &Subject) -> Option<Found> {
+    match &subject.statement.node {
+        // Those of a dropped column are told with it.
+        NodeEnum::AlterTableStmt(_) => return None,
+        // Those of the partitions, for which there is no other way.
+        NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectIndex => return None,
+        _ => {}
+    }
+    let all = subject.going(&[What::Index]);
+    let going: Vec<&Part> = all.into_iter().filter(|part| !taken::is_small(subject, part)).collect();
+    let statement = subject.shown();
+    if going.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "{statement} drops {} under ACCESS EXCLUSIVE, and queries that use an index read the whole table from then on",
+        taken::listed(&going, |part| taken::told(part))
+    );
+    let mut hint: Vec<String> = going
+        .iter()
+        .filter_map(|part| Some(splice::qualified(&part.schema, part.part.as_deref()?)))
+        .map(|index| format!("DROP INDEX CONCURRENTLY {index};  -- once another index serves its queries"))
+        .collect();
+    hint.push(format!("{};", subject.whole_text()));
+    Some(Found::advice(
+        message,
+        "drop the indexes first, each with DROP INDEX CONCURRENTLY",
+        hint.join("\n"),
+    ))
+}
+
+fn named(subject: &Subject) -> Option<Found> {
     let NodeEnum::DropStmt(drop) = &subject.statement.node else {
         return None;
     };

@@ -1,16 +1,17 @@
 //! ALTER TABLE … RENAME COLUMN.
 
 use super::expand::{self, Change};
-use super::{Found, Rule, Subject, Table, name_of, names};
+use super::{Found, Rule, Subject, Table, name_of, names, taken};
+use crate::plan::depends::Part;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
 use pg_query::NodeEnum;
-use pg_query::protobuf::ObjectType;
+use pg_query::protobuf::{DropBehavior, ObjectType};
 
 pub(super) const RULE: Rule = Rule {
     name: "rename-column",
     lock: LockMode::AccessExclusive,
-    what: "RENAME COLUMN of a table or view that is in use, however small.",
+    what: "RENAME COLUMN of a table or view that is in use, however small; ALTER TYPE … RENAME ATTRIBUTE … CASCADE.",
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
     safe: "Expand and contract: a new column, a trigger that keeps both in step, a backfill, the deployment, and only then the old column's end; `rewrite` in the policy has it done up to the deployment.",
@@ -26,6 +27,9 @@ fn check(subject: &Subject) -> Option<Found> {
     let NodeEnum::RenameStmt(rename) = &subject.statement.node else {
         return None;
     };
+    if rename.rename_type() == ObjectType::ObjectAttribute {
+        return of_typed_tables(subject, &rename.subname, rename.behavior() == DropBehavior::DropCascade);
+    }
     let relations = [
         ObjectType::ObjectTable,
         ObjectType::ObjectView,
@@ -53,6 +57,25 @@ fn check(subject: &Subject) -> Option<Found> {
         "add the new column, keep both in step, deploy, then drop the old one",
         expand_contract(&table, &rename.subname, &rename.newname),
         steps,
+    ))
+}
+
+/// ALTER TYPE … RENAME ATTRIBUTE … CASCADE: the columns of the tables that are made of the type are renamed.
+fn of_typed_tables(subject: &Subject, attribute: &str, cascades: bool) -> Option<Found> {
+    let typed: Vec<&Part> = subject.asked().map_or(Vec::new(), |asked| asked.touched().collect());
+    let listed = match typed.as_slice() {
+        _ if !cascades => return None,
+        [] if subject.facts.offline => "every table that is made of the type".to_string(),
+        [] => return None,
+        typed => taken::listed(typed, |part| taken::told(part)),
+    };
+    Some(Found::advice(
+        format!(
+            "renaming the attribute {attribute} renames the column of {listed}, and breaks every application that still uses the old name"
+        ),
+        "take the tables off the type first, and rename their columns by expand and contract",
+        "ALTER TABLE … NOT OF;  -- each table; then its column by expand and contract, as of any other table"
+            .to_string(),
     ))
 }
 

@@ -9,7 +9,7 @@ use pg_query::protobuf::ObjectType;
 pub(super) const RULE: Rule = Rule {
     name: "rename-table",
     lock: LockMode::AccessExclusive,
-    what: "ALTER TABLE … RENAME TO or SET SCHEMA for a table or view that is in use, however small, and ALTER SCHEMA … RENAME TO.",
+    what: "ALTER TABLE (or ALTER INDEX, which renames tables too) … RENAME TO or SET SCHEMA for a table or view that is in use, however small, and ALTER SCHEMA … RENAME TO.",
     why: "The rename is instant, but every running application still uses the old name and fails from that moment on.",
     versions: "13–18",
     safe: "Rename and leave a view of the old name behind in the same transaction; drop the view once nothing uses it.",
@@ -18,6 +18,7 @@ pub(super) const RULE: Rule = Rule {
         "ALTER TABLE IF EXISTS small RENAME TO tiny",
         "ALTER TABLE users SET SCHEMA archive",
         "ALTER SCHEMA archive RENAME TO old",
+        "ALTER INDEX users RENAME TO accounts",
     ],
     good: &[
         "ALTER INDEX users_name_idx RENAME TO i",
@@ -27,7 +28,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 /// Kinds of relations that applications name.
-const NAMED: [ObjectType; 4] = [
+const NAMED: [ObjectType; 5] = [
+    // ALTER INDEX renames tables and views as well; what it is the catalog says.
+    ObjectType::ObjectIndex,
     ObjectType::ObjectTable,
     ObjectType::ObjectView,
     ObjectType::ObjectMatview,
@@ -60,6 +63,10 @@ fn check(subject: &Subject) -> Option<Found> {
         _ => return None,
     };
     let table = subject.table(&name_of(range))?;
+    let by_index = matches!(&subject.statement.node, NodeEnum::RenameStmt(rename) if rename.rename_type() == ObjectType::ObjectIndex);
+    if by_index && table.known.is_none() {
+        return None;
+    }
     // ALTER TABLE renames indexes and sequences as well.
     if !matches!(table.kind(), 'r' | 'p' | 'v' | 'm' | 'f') {
         return None;

@@ -1,6 +1,7 @@
 //! CLUSTER, VACUUM FULL and the ALTER TABLE actions that write the table anew.
 
-use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of};
+use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of, taken};
+use crate::plan::depends::Part;
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
@@ -8,7 +9,7 @@ use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 pub(super) const RULE: Rule = Rule {
     name: "rewriting-table",
     lock: LockMode::AccessExclusive,
-    what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE and SET ACCESS METHOD on a table that is not small.",
+    what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE (ALL IN TABLESPACE too) and SET ACCESS METHOD on a table that is not small.",
     why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
     versions: "13–18",
     safe: "pg_repack or pg_squeeze, which copy beside the running table and swap at the end.",
@@ -27,6 +28,9 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
+    if let NodeEnum::AlterTableMoveAllStmt(_) = &subject.statement.node {
+        return moved_all(subject);
+    }
     let (what, tables) = rewritten(subject)?;
     let listed = match tables.as_slice() {
         [] => "every table".to_string(),
@@ -46,6 +50,30 @@ fn check(subject: &Subject) -> Option<Found> {
          SET LOGGED, SET TABLESPACE and SET ACCESS METHOD have no such way: choose a quiet hour and override."
     );
     Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
+}
+
+/// ALTER … ALL IN TABLESPACE.
+fn moved_all(subject: &Subject) -> Option<Found> {
+    let moved: Vec<&Part> = subject.asked().map_or(Vec::new(), |asked| asked.touched().collect());
+    let large: Vec<&Part> = moved
+        .into_iter()
+        .filter(|part| !taken::is_small(subject, part))
+        .collect();
+    let listed = match large.as_slice() {
+        [] if subject.facts.offline => "everything in the tablespace".to_string(),
+        [] => return None,
+        large => taken::listed(large, |part| taken::described(part)),
+    };
+    Some(Found::advice(
+        format!(
+            "{} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes",
+            subject.shown()
+        ),
+        "move one at a time, with pg_repack",
+        "pg_repack --tablespace=… --table=…;  -- one table at a time, while it is in use\n\
+         -- An index: CREATE INDEX CONCURRENTLY … TABLESPACE …; then DROP INDEX CONCURRENTLY the old one."
+            .to_string(),
+    ))
 }
 
 /// The statement's name and its large tables, none named for the whole database; None if nothing large is rewritten.

@@ -7,7 +7,7 @@ use super::Table;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{quote_ident, quote_literal};
-use crate::plan::{Cleanup, Mode, Step};
+use crate::plan::{Cleanup, Mode, PRINTED, Step};
 
 pub(in crate::plan) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
@@ -20,6 +20,12 @@ pub(in crate::plan) fn table_of(relation: &crate::plan::facts::Relation) -> Tabl
         sql: crate::plan::splice::qualified(&relation.schema, &relation.name),
         small: false,
     }
+}
+
+/// A statement that names every table with its schema, and holds no text of the client's but what the server has printed of it. The server
+/// prints with a search_path of `pg_catalog, pg_temp`, and names no schema that it leaves out then: so it is read with the same.
+pub(super) fn printed(sql: String) -> String {
+    format!("{PRINTED}{sql}")
 }
 
 /// With further statements in the same transaction.

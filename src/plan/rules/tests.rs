@@ -1,6 +1,7 @@
 //! Over the whole table, with the facts of a small made-up database, and single plans in a compact form.
 
 use super::{RULES, find};
+use crate::plan::depends::{Depends, Part, State, Taken, What};
 use crate::plan::facts::{Column, Constraint, Facts, Function, Index, Name, Relation, TypeFact};
 use crate::plan::policy::Policy;
 use crate::plan::statement;
@@ -73,6 +74,7 @@ fn facts(version: u32) -> Facts {
         index(11, "users_pkey", &["id"], true, Some("users_pkey")),
         index(12, "users_name_idx", &["name"], false, None),
         index(13, "users_low_idx", &["name"], false, None),
+        index(15, "users_u", &["email", "id"], true, None),
     ];
     let constraint = |text: &str, kind, validated, on: &str, definition: &str| Constraint {
         name: text.to_string(),
@@ -100,7 +102,13 @@ fn facts(version: u32) -> Facts {
     fresh.created_here = true;
     let mut totals = relation(4, "totals", 'm', 200 << 20);
     totals.indexes = vec![index(14, "totals_k", &["k"], true, None)];
-    let indexes = [(11, "users_pkey"), (12, "users_name_idx"), (13, "users_low_idx")].map(|(oid, text)| {
+    let indexes = [
+        (11, "users_pkey"),
+        (12, "users_name_idx"),
+        (13, "users_low_idx"),
+        (15, "users_u"),
+    ]
+    .map(|(oid, text)| {
         let mut index = relation(oid, text, 'i', 40 << 20);
         index.table = Some(name("users"));
         index
@@ -133,7 +141,39 @@ fn facts(version: u32) -> Facts {
         },
         ..TypeFact::default()
     };
+    let taken = |statement: &str| Taken {
+        statement: statement.to_string(),
+        found: true,
+        ..Taken::default()
+    };
+    let depends = Depends {
+        taken: vec![
+            taken("DROP DATABASE shop"),
+            taken("DROP ROLE app"),
+            Taken {
+                restoring: true,
+                ..taken("DROP FUNCTION public.restored()")
+            },
+            Taken {
+                parts: vec![Part {
+                    what: What::Default,
+                    relation: "users".to_string(),
+                    part: Some("org_id".to_string()),
+                    ..Part::default()
+                }],
+                ..taken("DROP SEQUENCE used_by_default CASCADE")
+            },
+            Taken {
+                states: vec![State {
+                    oid: 1,
+                    ..State::default()
+                }],
+                ..taken("ALTER TABLE users FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY")
+            },
+        ],
+    };
     Facts {
+        depends,
         server_version: version * 10000,
         time_zone: "UTC".to_string(),
         estimated_rows: Some(2_000_000.0),

@@ -57,3 +57,12 @@ pub(in crate::plan) fn names(nodes: &[Node]) -> Vec<String> {
         })
         .collect()
 }
+
+/// NULL, also with a cast.
+pub(in crate::plan) fn is_null(expression: &Node) -> bool {
+    match &expression.node {
+        Some(pg_query::NodeEnum::AConst(constant)) => constant.isnull,
+        Some(pg_query::NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
+        _ => false,
+    }
+}

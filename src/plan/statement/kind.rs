@@ -50,14 +50,14 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         | N::AlterDefaultPrivilegesStmt(_)
         | N::CreateRoleStmt(_)
         | N::AlterRoleStmt(_)
-        | N::AlterRoleSetStmt(_)
-        | N::DropRoleStmt(_) => Kind::Harmless,
+        | N::AlterRoleSetStmt(_) => Kind::Harmless,
+        // What goes with it, or who needs it, the catalog says.
+        N::DropRoleStmt(_) | N::DropdbStmt(_) => Kind::Ddl,
         // The cluster: databases, tablespaces, configuration.
         N::CreatedbStmt(_)
         | N::AlterDatabaseStmt(_)
         | N::AlterDatabaseRefreshCollStmt(_)
         | N::AlterDatabaseSetStmt(_)
-        | N::DropdbStmt(_)
         | N::CreateTableSpaceStmt(_)
         | N::DropTableSpaceStmt(_)
         | N::AlterTableSpaceOptionsStmt(_)

@@ -67,13 +67,17 @@ impl Session {
             // As a deferred constraint's violation would: the error, and the transaction is over.
             let _ = self
                 .relay
-                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
             self.record_commit(Err(&report)).await;
             self.rolled_back().await?;
             return Ok(Err(report));
         }
-        let tag = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
+        let tag = match self
+            .relay
+            .ask(&[Ask::as_client(sql)], Closing::Sync, Hears::Notices)
+            .await?
+        {
             Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
             Err(report) => {
                 self.record_commit(Err(&report)).await;
@@ -501,9 +505,10 @@ impl Session {
     async fn apply_settings(&mut self, job: &Waiting) -> Outcome<Vec<Ask>> {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
-            "SELECT k.key, k.value, s.setting, s.source = 'session' FROM pg_catalog.jsonb_each_text({}::jsonb) k \
-             JOIN pg_catalog.pg_settings s ON s.name = k.key WHERE s.setting <> k.value",
-            crate::plan::splice::quote_literal(&json)
+            "SELECT k.key, k.value, {setting}, s.source = 'session' FROM pg_catalog.jsonb_each_text({}::jsonb) k \
+             JOIN pg_catalog.pg_settings s ON s.name = k.key WHERE {setting} <> k.value",
+            crate::plan::splice::quote_literal(&json),
+            setting = jobs::CLIENTS_SETTING
         );
         let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await? {
             Ok(answers) => answers,
@@ -512,7 +517,7 @@ impl Session {
         let (mut set, mut put_back) = (Vec::new(), Vec::new());
         let quote = crate::plan::splice::quote_literal;
         let sets = |name: &str, value: &str| {
-            Ask::new(format!(
+            Ask::as_client(format!(
                 "SELECT pg_catalog.set_config({}, {}, false)",
                 quote(name),
                 quote(value)
@@ -525,7 +530,7 @@ impl Session {
             set.push(sets(name, value));
             put_back.push(match session.as_deref() {
                 Some("t") => sets(name, before),
-                _ => Ask::new(format!("RESET {}", crate::plan::splice::quote_ident(name))),
+                _ => Ask::as_client(format!("RESET {}", crate::plan::splice::quote_ident(name))),
             });
         }
         if !set.is_empty()
@@ -555,7 +560,11 @@ impl Session {
 
     pub(in super::super) async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Outcome<String> {
         if matches!(ending, Ending::Rollback) {
-            let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Notices).await? {
+            let answers = match self
+                .relay
+                .ask(&[Ask::as_client(sql)], Closing::Sync, Hears::Notices)
+                .await?
+            {
                 Ok(answers) => answers,
                 Err(report) => return Ok(Err(report)),
             };

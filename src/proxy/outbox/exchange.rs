@@ -30,7 +30,7 @@ impl Session {
         if !self.outbox.dropped.is_empty() {
             return Ok(Ok(()));
         }
-        let point = [Ask::new(format!("SAVEPOINT {}", self.drop_point()))];
+        let point = [Ask::as_client(format!("SAVEPOINT {}", self.drop_point()))];
         Ok(self.relay.ask(&point, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }
 
@@ -46,8 +46,8 @@ impl Session {
     pub(super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Outcome<()> {
         let point = self.drop_point();
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         if let Err(report) = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
             return Ok(Err(report));
@@ -197,7 +197,7 @@ impl Session {
         if place == Place::Alone
             && let Err(report) = self
                 .relay
-                .ask(&[Ask::new("BEGIN")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
                 .await?
         {
             return Ok(Some(Verdict::Refused(report)));
@@ -211,7 +211,7 @@ impl Session {
             verdict = Box::pin(self.verdict_now(statement, Place::Block, parameters, Closing::Sync, 0)).await?;
             if let Verdict::Forward(_) = &verdict {
                 // Small, or let through: it runs as it is.
-                let asked = [Ask::new(part)];
+                let asked = [Ask::as_client(part)];
                 verdict = match self.relay.ask(&asked, Closing::Sync, Hears::Notices).await? {
                     Ok(_) => Verdict::Done("ALTER TABLE".to_string()),
                     Err(report) => Verdict::Refused(report),
@@ -228,7 +228,7 @@ impl Session {
         if let Verdict::Refused(_) = &verdict {
             let _ = self
                 .relay
-                .ask(&[Ask::new("ROLLBACK")], Closing::Sync, Hears::Nothing)
+                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
             self.rolled_back().await?;
             return Ok(Some(verdict));

@@ -115,7 +115,7 @@ impl Session {
 
     async fn try_one(&mut self, new: &New, trial: &Trial, setting: Setting<'_>) -> Outcome<Option<Index>> {
         let made = [
-            Ask::new(format!("SAVEPOINT {}", self.try_point())),
+            Ask::as_client(format!("SAVEPOINT {}", self.try_point())),
             Ask::set_local("lock_timeout", &patience(setting.policy)),
             Ask::new(new.as_owner()),
             Ask::new(new.make_clone()),
@@ -128,7 +128,7 @@ impl Session {
             );
             return Ok(Err(report));
         }
-        let tried = [Ask::new(&trial.sql), Ask::new(new.index_on_clone())];
+        let tried = [Ask::as_client(&trial.sql), Ask::new(new.index_on_clone())];
         let answers = match self.relay.ask(&tried, Closing::Sync, Hears::Notices).await? {
             Ok(answers) => answers,
             Err(mut report) => {
@@ -172,7 +172,7 @@ impl Session {
         if new.validates.is_empty() {
             return Ok(Ok(Vec::new()));
         }
-        let point = [Ask::new(format!("SAVEPOINT {}", self.try_point()))];
+        let point = [Ask::as_client(format!("SAVEPOINT {}", self.try_point()))];
         if let Err(report) = self.relay.ask(&point, Closing::Sync, Hears::Nothing).await? {
             return Ok(Err(report));
         }
@@ -229,15 +229,18 @@ impl Session {
         bounded: bool,
     ) -> Outcome<()> {
         let limit = if bounded { CHECK_UNDER_LOCK_MS } else { 0 };
+        let point = self.try_point();
         let mut asks = vec![
-            Ask::new(format!("SAVEPOINT {}", self.try_point())),
+            Ask::as_client(format!("SAVEPOINT {point}")),
             Ask::set_local_all(&[
                 ("statement_timeout", limit.to_string()),
                 ("lock_timeout", patience(policy)),
             ]),
         ];
         asks.extend(check.as_owner.as_ref().map(Ask::new));
-        asks.push(Ask::new(&check.sql));
+        // Read with our search_path, run with the client's, which functions in it may rely on.
+        asks.push(Ask::new(format!("DECLARE {point} NO SCROLL CURSOR FOR {}", check.sql)));
+        asks.push(Ask::as_client(format!("FETCH FROM {point}")));
         let label = format!("checking the rows of {} for {}", table.1, check.name);
         let hears = Hears::Progress {
             what: &label,
@@ -275,8 +278,8 @@ impl Session {
     async fn back_to_try_point(&mut self) -> Outcome<()> {
         let point = self.try_point();
         let back = [
-            Ask::new(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::new(format!("RELEASE SAVEPOINT {point}")),
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
         Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
     }

@@ -65,7 +65,7 @@ impl<'a> Carried<'a> {
     }
 
     /// The indexes concurrently, the constraints NOT VALID and then validated.
-    pub(super) fn steps(&self, expand: &Expand, head: &str) -> Result<Vec<Step>, String> {
+    pub(super) fn steps(&self, expand: &Expand) -> Result<Vec<Step>, String> {
         let mut all = Vec::new();
         for index in &self.indexes {
             all.push(self.build(expand, index)?);
@@ -74,7 +74,7 @@ impl<'a> Carried<'a> {
             }
         }
         for constraint in &self.constraints {
-            all.extend(constrain(expand, constraint, head)?);
+            all.extend(constrain(expand, constraint)?);
         }
         Ok(all)
     }
@@ -106,7 +106,7 @@ impl<'a> Carried<'a> {
                 "DROP INDEX CONCURRENTLY IF EXISTS {}",
                 qualified(&relation.schema, &name)
             )),
-            ..steps::concurrent("build index concurrently", sql, expand.table)
+            ..steps::concurrent("build index concurrently", steps::printed(sql), expand.table)
         })
     }
 
@@ -217,7 +217,7 @@ impl<'a> Carried<'a> {
     ) -> String {
         let (oid, t, schema) = (
             expand.relation.oid,
-            quote_literal(&expand.table.sql),
+            quote_literal(&expand.qualified()),
             quote_literal(&expand.relation.schema),
         );
         let mut body = format!(
@@ -266,12 +266,12 @@ impl<'a> Carried<'a> {
             body.push_str(&self.not_null_sql(expand, constraint, from, to));
         }
         body.push_str("END");
-        format!("DO {}", quote_literal(&body))
+        steps::printed(format!("DO {}", quote_literal(&body)))
     }
 
     /// The NOT NULL constraint's comment, and of a changed type its name.
     fn not_null_sql(&self, expand: &Expand, constraint: &Constraint, from: &str, to: &str) -> String {
-        let (oid, t) = (expand.relation.oid, quote_literal(&expand.table.sql));
+        let (oid, t) = (expand.relation.oid, quote_literal(&expand.qualified()));
         let of = |column: &str| {
             format!(
                 "SELECT c.conname AS name, pg_catalog.obj_description(c.oid, 'pg_constraint') AS comment FROM pg_catalog.pg_constraint c \
@@ -337,7 +337,8 @@ fn using_index(expand: &Expand, name: &str, index: &str, constraint: &Constraint
 }
 
 /// The steps to the same constraint on the new column.
-fn constrain(expand: &Expand, constraint: &Constraint, head: &str) -> Result<Vec<Step>, String> {
+fn constrain(expand: &Expand, constraint: &Constraint) -> Result<Vec<Step>, String> {
+    let head = &format!("ALTER TABLE {}", expand.qualified());
     let name = Expand::with(&constraint.name, "new");
     let text = format!("{head} ADD CONSTRAINT {} {}", quote_ident(&name), constraint.definition);
     let unproven = || format!("the constraint {} could not be changed with certainty", constraint.name);
@@ -356,7 +357,9 @@ fn constrain(expand: &Expand, constraint: &Constraint, head: &str) -> Result<Vec
             text: sql.get(head.len()..).map(str::trim).ok_or_else(unproven)?,
             command: &command,
         };
-        return not_valid_then_validate(expand.table, &action, parsed, &name, lock);
+        let mut both = not_valid_then_validate(expand.table, &action, parsed, &name, lock)?;
+        both[0].sql = steps::printed(std::mem::take(&mut both[0].sql));
+        return Ok(both);
     }
     let mark = steps::mark("not to be validated", &sql);
     Ok(vec![Step {

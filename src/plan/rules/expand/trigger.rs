@@ -106,7 +106,7 @@ pub(super) fn both_ways(old: &str, new: &str) -> String {
     let (old, new) = (quote_ident(old), quote_ident(new));
     format!(
         "BEGIN\n  \
-         IF TG_OP = 'INSERT' THEN\n    \
+         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n    \
          IF NEW.{new} IS NULL THEN NEW.{new} := NEW.{old}; ELSE NEW.{old} := NEW.{new}; END IF;\n  \
          ELSIF pg_catalog.record_image_ne(ROW(NEW.{new}), ROW(OLD.{new})) THEN NEW.{old} := NEW.{new};\n  \
          ELSE NEW.{new} := NEW.{old};\n  \
@@ -127,7 +127,7 @@ pub(super) fn afterwards(values: &Values, kept: &str, column: &str, table: &str)
         "#variable_conflict use_column\n\
          DECLARE\n  given record;\n\
          BEGIN\n  \
-         IF TG_OP = 'INSERT' THEN\n    \
+         IF TG_OP OPERATOR(pg_catalog.=) 'INSERT' THEN\n    \
          IF NEW.{kept_sql} IS NULL THEN RETURN NEW; END IF;\n    \
          given := NEW;\n    \
          {assign}\n    \
@@ -149,7 +149,7 @@ const SETTINGS: &str = "SET search_path FROM CURRENT SET \"TimeZone\" FROM CURRE
 
 /// The schemas as they are found now: what "$user" means differs from writer to writer, and nobody's temporary objects come first.
 const PATH: &str = "SELECT pg_catalog.set_config('search_path', coalesce((SELECT pg_catalog.string_agg(pg_catalog.quote_ident(s.name), ', ' ORDER BY s.at) \
-     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY s(name, at) WHERE s.name !~ '^pg_temp'), 'pg_catalog') || ', pg_temp', true)";
+     FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY s(name, at) WHERE s.name OPERATOR(pg_catalog.!~) '^pg_temp'), 'pg_catalog') OPERATOR(pg_catalog.||) ', pg_temp', true)";
 
 /// The statements that make it.
 pub(super) fn create(function: &str, body: &str, converts: bool) -> Vec<String> {
