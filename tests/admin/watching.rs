@@ -213,8 +213,8 @@ fn what_is_left_is_counted() {
     admin.stage.psql("ALTER TABLE users ADD COLUMN b int").ok();
     let event = ended(&admin, "statement", "ALTER TABLE users ADD COLUMN b");
     let after = &event["after"];
-    assert_eq!(after["invalid"].to_string(), "[\"gone\"]", "{after}");
-    assert_eq!(after["not_valid"].to_string(), "[\"later on users\"]", "{after}");
+    assert_eq!(after["invalid"].to_string(), "[\"public.gone\"]", "{after}");
+    assert_eq!(after["not_valid"].to_string(), "[\"later on public.users\"]", "{after}");
     let table = &after["tables"][0];
     assert!(
         table["name"] == "public.users" && table["bytes"].as_u64() > Some(10_000_000),
