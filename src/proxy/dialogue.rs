@@ -564,9 +564,9 @@ mod tests {
         let about = Ask::about("SELECT 3", "t");
         check(&[], true, "");
         check(&[Ask::new("BEGIN"), ours.clone()], false, "c>o<");
-        check(&[client.clone()], false, "c");
+        check(std::slice::from_ref(&client), false, "c");
         check(&[ours.clone(), ours.clone()], true, ">oo");
-        check(&[ours.clone()], false, ">o<");
+        check(std::slice::from_ref(&ours), false, ">o<");
         check(&[client.clone(), ours.clone(), client.clone()], false, "c>o<c");
         check(&[ours.clone(), about.clone(), ours], false, ">o<>oo<");
         let (all, _) = with_paths(&[about], true);
