@@ -259,6 +259,15 @@ fn is_never_called(major: u32, path: &str) {
         command.args(["cancel", "100000"]);
         run(command, "")
     });
+    // What was set on the session for a build is put back.
+    let so_far = calls();
+    let kept = among.psql_args(
+        &["-A", "-t", "-q"],
+        "SET search_path = app, \"it's\";\nALTER TABLE changing ALTER COLUMN code TYPE varchar(50);\nSHOW search_path;\n",
+    );
+    assert_eq!(kept.stdout.trim(), "app, \"it's\"", "{kept:?}");
+    let built = "SET search_path = pg_catalog; SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.changing'::regclass AND attname = 'code' AND atttypmod = 54";
+    assert_eq!((among.direct(built), calls()), ("1".to_string(), so_far), "{kept:?}");
     let wrong = wrong.into_inner();
     assert!(wrong.is_empty(), "{major}, {path}:\n{}", wrong.join("\n"));
     assert_eq!(calls(), before);
