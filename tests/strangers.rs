@@ -106,9 +106,8 @@ const STATEMENTS: &[&str] = &[
     "DROP TYPE app.mood CASCADE",
     "DROP DOMAIN app.small CASCADE",
     "DROP SCHEMA app CASCADE",
-    "DROP OWNED BY stranger CASCADE",
+    "DROP OWNED BY bystander CASCADE",
     "TRUNCATE app.teams CASCADE",
-    "ALTER TABLE app.teams DROP CONSTRAINT teams_pkey CASCADE",
     "DO $$ BEGIN DROP TABLE app.changing CASCADE; END $$",
     "DROP VIEW app.seen CASCADE",
     "ALTER DOMAIN app.small DROP DEFAULT",
@@ -119,6 +118,7 @@ const STATEMENTS: &[&str] = &[
     "SET LOCAL search_path = app;\nSHOW search_path",
     "BEGIN;\nSET LOCAL search_path = app;\nALTER TABLE t ADD COLUMN y1 integer;\nSHOW search_path;\nCOMMIT;\nSHOW search_path",
     "BEGIN;\nSET search_path = app, pg_temp;\nALTER TABLE t ADD COLUMN y2 integer;\nCOMMIT;\nSHOW search_path",
+    "ALTER TABLE app.teams DROP CONSTRAINT teams_pkey CASCADE",
 ];
 
 /// As the stranger: functions that count their calls, all operators by them, types and domains of the server's names.
@@ -176,7 +176,7 @@ fn is_never_called(major: u32, path: &str) {
     )));
     let alone = Stage::on(cluster, "alone", POLICY, &[]);
     let among = Stage::on(cluster, "among", POLICY, &[]);
-    alone.direct("CREATE ROLE stranger");
+    alone.direct("CREATE ROLE stranger; CREATE ROLE bystander");
     for stage in [&alone, &among] {
         stage.direct(TABLES);
         // As it was for everybody up to 14.
@@ -259,6 +259,15 @@ fn is_never_called(major: u32, path: &str) {
         command.args(["cancel", "100000"]);
         run(command, "")
     });
+    // What was set on the session for a build is put back.
+    let so_far = calls();
+    let kept = among.psql_args(
+        &["-A", "-t", "-q"],
+        "SET search_path = app, \"it's\";\nALTER TABLE changing ALTER COLUMN code TYPE varchar(50);\nSHOW search_path;\n",
+    );
+    assert_eq!(kept.stdout.trim(), "app, \"it's\"", "{kept:?}");
+    let built = "SET search_path = pg_catalog; SELECT count(*) FROM pg_attribute WHERE attrelid = 'app.changing'::regclass AND attname = 'code' AND atttypmod = 54";
+    assert_eq!((among.direct(built), calls()), ("1".to_string(), so_far), "{kept:?}");
     let wrong = wrong.into_inner();
     assert!(wrong.is_empty(), "{major}, {path}:\n{}", wrong.join("\n"));
     assert_eq!(calls(), before);

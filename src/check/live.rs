@@ -5,6 +5,7 @@ use super::conninfo::{Conninfo, Server, Surroundings};
 use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
+use crate::plan::path;
 use crate::plan::statement::Statement;
 use crate::proxy::tls::{client_config, server_end_point};
 use crate::proxy::{UpstreamTls, Verify};
@@ -82,18 +83,9 @@ impl Live {
         }
         // Only what the path decides is found with it: operators and types of ours are pg_catalog's, whoever has made others.
         let request = Request::of(statement);
-        let set = |(name, expression): (&str, String)| {
-            format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true), ")
-        };
-        let ahead: String = request.ahead().into_iter().map(set).collect();
-        self.simple(&format!(
-            "SELECT {ahead}pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true), \
-             pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"
-        ))?;
+        self.simple(&path::to_ours(&request.ahead()))?;
         let json = self.value(&request.sql())?.unwrap_or_default();
-        self.simple(
-            "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('lockkeeper.search_path'), true)",
-        )?;
+        self.simple(path::BACK)?;
         let mut facts = Facts::decode(&json)?;
         // Every operator and type in it is written with its schema.
         if let Some(question) = depends::Question::of(statement) {

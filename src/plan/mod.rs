@@ -18,6 +18,7 @@ pub mod mentions;
 pub mod mixed;
 pub mod outbox;
 mod overrides;
+pub mod path;
 pub mod policy;
 mod progress;
 pub mod rules;
@@ -94,9 +95,6 @@ impl Run {
         self.steps.iter().rev().find_map(|s| s.contract.as_deref())
     }
 }
-
-/// In front of a step's statement: it is run with a search_path of `pg_catalog, pg_temp` instead of the client's.
-pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
 
 /// One statement of the plan and how it is to be run.
 #[derive(Clone, Debug)]

@@ -5,15 +5,16 @@
 
 use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
-use super::dialogue::{Answer, Ask, Closing, Hears, NAMED, OUR_PATH};
+use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::journal::Entry;
 use super::judge::Parameters;
 use super::relay::Broken;
 use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
+use crate::plan::path::{self, PRINTED};
 use crate::plan::policy::Policy;
-use crate::plan::{Cleanup, Mode, PRINTED, Place, Run, Step};
+use crate::plan::{Cleanup, Mode, Place, Run, Step};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -500,14 +501,14 @@ impl Session {
     /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
     /// `limit_ms` is what is left of the time that the client allows the whole; 0: no end.
     async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Outcome<Answer> {
-        let path = if sql.starts_with(PRINTED) {
+        let its_path = if sql.starts_with(PRINTED) {
             ", 'search_path'"
         } else {
             ""
         };
         let query = format!(
             "SELECT name, setting, source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text FROM pg_catalog.pg_settings \
-             WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['lock_timeout', 'statement_timeout', 'transaction_timeout'{path}]::pg_catalog.text[]) \
+             WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['lock_timeout', 'statement_timeout', 'transaction_timeout'{its_path}]::pg_catalog.text[]) \
              AND setting OPERATOR(pg_catalog.<>) '0'::pg_catalog.text"
         );
         let before = match self
@@ -526,7 +527,7 @@ impl Session {
             };
             set.push(match name.as_str() {
                 "statement_timeout" => Ask::set_session(name, &limit_ms.to_string()),
-                "search_path" => Ask::set_session(name, OUR_PATH),
+                "search_path" => Ask::set_session(name, path::OURS),
                 _ => Ask::set_session(name, "0"),
             });
             put_back.push(if session.as_deref() == Some("t") {

@@ -8,8 +8,8 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
-use crate::plan::PRINTED;
 use crate::plan::jobs::{self, JobSql};
+use crate::plan::path;
 use crate::plan::splice::quote_literal;
 use bytes::{Bytes, BytesMut};
 use std::io;
@@ -82,9 +82,6 @@ pub struct Deliver {
     pub described: bool,
 }
 
-/// The search_path of what is ours. Temporary objects are named last, since they would be looked for first.
-pub const OUR_PATH: &str = "pg_catalog, pg_temp";
-
 impl Ask {
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
     pub fn new(sql: impl Into<String>) -> Ask {
@@ -113,7 +110,7 @@ impl Ask {
 
     /// Of a plan's text: what moves a job's row is ours, and what is asked before that, and what the server has printed.
     pub fn step(sql: &str) -> Ask {
-        match jobs::is_ours(sql) || sql.starts_with(PRINTED) {
+        match jobs::is_ours(sql) || sql.starts_with(path::PRINTED) {
             true => Ask::new(sql),
             false => Ask::as_client(sql),
         }
@@ -209,46 +206,30 @@ pub enum Closing {
 /// The OID that [`Ask::about`] has found, 0 if none.
 pub const NAMED: &str = "pg_catalog.current_setting('lockkeeper.named')::pg_catalog.oid";
 
-/// Keeps the client's search_path, finds what it decides, and sets ours; for the transaction, or until [`back_to_the_clients_path`].
-fn to_our_path(ahead: &[(&'static str, String)]) -> Ask {
-    let mut set = vec![
-        "pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true)".to_string(),
-    ];
-    let found =
-        |(name, expression): &(&str, String)| format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true)");
-    set.extend(ahead.iter().map(found));
-    set.push(format!("pg_catalog.set_config('search_path', '{OUR_PATH}', true)"));
-    Ask::as_client(format!("SELECT {}", set.join(", ")))
-}
-
-fn back_to_the_clients_path() -> Ask {
-    Ask::restore("search_path")
-}
-
 /// With what sets our search_path and puts the client's back between them; for each whether it is one of `asks`. `ends`: our search_path
 /// ends with the transaction, which is not the client's.
 fn with_paths(asks: &[Ask], ends: bool) -> (Vec<Ask>, Vec<bool>) {
     let mut all = Vec::with_capacity(asks.len() + 2);
     let mut asked = Vec::with_capacity(asks.len() + 2);
-    let mut path = Path::Client;
+    let mut set = Path::Client;
     let mut put = |ask: Ask, is_asked: bool| {
         all.push(ask);
         asked.push(is_asked);
     };
     for ask in asks {
         // Names are looked for with the client's path.
-        if path == Path::Ours && (ask.path == Path::Client || !ask.ahead.is_empty()) {
-            put(back_to_the_clients_path(), false);
-            path = Path::Client;
+        if set == Path::Ours && (ask.path == Path::Client || !ask.ahead.is_empty()) {
+            put(Ask::as_client(path::BACK), false);
+            set = Path::Client;
         }
-        if path == Path::Client && ask.path == Path::Ours {
-            put(to_our_path(&ask.ahead), false);
-            path = Path::Ours;
+        if set == Path::Client && ask.path == Path::Ours {
+            put(Ask::as_client(path::to_ours(&ask.ahead)), false);
+            set = Path::Ours;
         }
         put(ask.clone(), true);
     }
-    if path == Path::Ours && !ends {
-        put(back_to_the_clients_path(), false);
+    if set == Path::Ours && !ends {
+        put(Ask::as_client(path::BACK), false);
     }
     (all, asked)
 }
@@ -565,9 +546,9 @@ mod tests {
         let about = Ask::about("SELECT 3", "t");
         check(&[], true, "");
         check(&[Ask::new("BEGIN"), ours.clone()], false, "c>o<");
-        check(&[client.clone()], false, "c");
+        check(std::slice::from_ref(&client), false, "c");
         check(&[ours.clone(), ours.clone()], true, ">oo");
-        check(&[ours.clone()], false, ">o<");
+        check(std::slice::from_ref(&ours), false, ">o<");
         check(&[client.clone(), ours.clone(), client.clone()], false, "c>o<c");
         check(&[ours.clone(), about.clone(), ours], false, ">o<>oo<");
         let (all, _) = with_paths(&[about], true);

@@ -104,8 +104,11 @@ impl Session {
                 // Its table has a name that cannot be asked about. What it writes to is locked while it is explained.
                 let max = policy.backfill.rows_max;
                 let asked = vec![explain, Ask::new(rows_written_to(max.saturating_add(1)))];
-                let counted = self.ask_all_harmlessly(asked, place).await?.ok();
-                let counted = counted.and_then(|answers| answers.last()?.value()?.parse::<u64>().ok());
+                let counted = match self.ask_all_harmlessly(asked, place).await? {
+                    Ok(answers) => answers.last().and_then(|rows| rows.value()?.parse::<u64>().ok()),
+                    Err(report) if place == Place::Pipeline => return Ok(Some(report)),
+                    Err(_) => None,
+                };
                 if counted.is_some_and(|rows| rows <= max) {
                     continue;
                 }

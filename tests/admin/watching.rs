@@ -213,8 +213,8 @@ fn what_is_left_is_counted() {
     admin.stage.psql("ALTER TABLE users ADD COLUMN b int").ok();
     let event = ended(&admin, "statement", "ALTER TABLE users ADD COLUMN b");
     let after = &event["after"];
-    assert_eq!(after["invalid"].to_string(), "[\"gone\"]", "{after}");
-    assert_eq!(after["not_valid"].to_string(), "[\"later on users\"]", "{after}");
+    assert_eq!(after["invalid"].to_string(), "[\"public.gone\"]", "{after}");
+    assert_eq!(after["not_valid"].to_string(), "[\"later on public.users\"]", "{after}");
     let table = &after["tables"][0];
     assert!(
         table["name"] == "public.users" && table["bytes"].as_u64() > Some(10_000_000),
@@ -227,7 +227,7 @@ fn what_is_left_is_counted() {
         .ok();
     assert_eq!(
         ended(&admin, "statement", "ALTER TABLE users ADD COLUMN c")["after"]["invalid"].to_string(),
-        "[\"gone\"]"
+        "[\"public.gone\"]"
     );
     let story = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"))
         .args(["audit", "show", event["id"].as_str().expect("an ID")])
@@ -236,7 +236,7 @@ fn what_is_left_is_counted() {
         .expect("it runs");
     let story = String::from_utf8_lossy(&story.stdout).into_owned();
     assert!(
-        story.contains("left: 1 INVALID indexes (gone), 1 NOT VALID constraints (later on users)"),
+        story.contains("left: 1 INVALID indexes (public.gone), 1 NOT VALID constraints (later on public.users)"),
         "{story}"
     );
     assert!(

@@ -294,15 +294,17 @@ const PROVES: &str = "proves the bounds";
 fn validated(table: &Table, name: &str, condition: &str, mark: &str, all: &mut Vec<Step>) -> String {
     let quoted = quote_ident(name);
     let drop = format!("ALTER TABLE {} DROP CONSTRAINT {quoted}", table.sql);
+    let add = |t: &str| format!("ALTER TABLE {t} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID");
+    let add = match table.known {
+        Some(relation) => steps::printed(add(&splice::qualified(&relation.schema, &relation.name))),
+        None => add(&table.sql),
+    };
     all.push(Step {
         done_when: steps::constraint_marked(table, name, mark, ""),
         rollback: Some(drop.replace("DROP CONSTRAINT", "DROP CONSTRAINT IF EXISTS")),
         ..steps::brief_then(
             "add the bounds as a check, not validated",
-            steps::printed(format!(
-                "ALTER TABLE {} ADD CONSTRAINT {quoted} CHECK ({condition}) NOT VALID",
-                table.sql
-            )),
+            add,
             vec![steps::comment_on_constraint(name, table, Some(mark))],
             LockMode::AccessExclusive,
             table,

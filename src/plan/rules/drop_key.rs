@@ -79,7 +79,7 @@ fn by_constraint(subject: &Subject) -> Vec<String> {
             return None;
         }
         let name = &action.command.name;
-        if subject.facts.offline && !table.known.is_some_and(|relation| relation.constraint(name).is_some()) {
+        if subject.facts.offline && table.known.is_none_or(|relation| relation.constraint(name).is_none()) {
             return Some(format!("{} of {}, which may be a key,", quote_ident(name), table.sql));
         }
         let relation = table.known?;

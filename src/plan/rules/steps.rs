@@ -6,8 +6,9 @@
 use super::Table;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
+use crate::plan::path::PRINTED;
 use crate::plan::splice::{quote_ident, quote_literal};
-use crate::plan::{Cleanup, Mode, PRINTED, Step};
+use crate::plan::{Cleanup, Mode, Step};
 
 pub(in crate::plan) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
