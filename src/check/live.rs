@@ -83,9 +83,9 @@ impl Live {
         }
         // Only what the path decides is found with it: operators and types of ours are pg_catalog's, whoever has made others.
         let request = Request::of(statement);
-        self.simple(&path::to_ours(&request.ahead()))?;
+        self.simple(&path::to_ours(&request.ahead(), path::CATALOG))?;
         let json = self.value(&request.sql())?.unwrap_or_default();
-        self.simple(path::BACK)?;
+        self.simple(&path::back(path::CATALOG))?;
         let mut facts = Facts::decode(&json)?;
         // Every operator and type in it is written with its schema.
         if let Some(question) = depends::Question::of(statement) {

@@ -18,7 +18,8 @@ use super::trial::Tried;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
@@ -44,6 +45,8 @@ pub struct Request {
     pub types: Vec<Name>,
     /// Names may be generated for the statement: which ones are taken is asked too, which costs a look at every relation.
     pub names_may_collide: bool,
+    /// What inherits from the relations is listed too.
+    pub heirs: bool,
     /// A domain is changed: which tables have columns of it is asked too.
     pub domain_users: bool,
     /// A column is to be replaced by another: what depends on it is asked too.
@@ -59,6 +62,7 @@ impl Request {
     pub fn of(statement: &Statement) -> Request {
         let mut request = Request {
             names_may_collide: matches!(statement.kind, Kind::Ddl),
+            heirs: matches!(statement.kind, Kind::Ddl) && !leaves_heirs_alone(&statement.node),
             ..Request::default()
         };
         request.statement(&statement.node);
@@ -76,7 +80,7 @@ impl Request {
         request
     }
 
-    /// What the client's search_path decides, for [`Request::sql`]: which of the relations, functions and types
+    /// For [`Request::sql`]: the names, and what the client's search_path decides, which of the relations, functions and types
     /// that are named without a schema it sees. Names of settings below `lockkeeper.`, and expressions of type text that are safe with any
     /// search_path.
     pub fn ahead(&self) -> Vec<(&'static str, String)> {
@@ -95,7 +99,15 @@ impl Request {
                 ),
             }
         };
+        let schemas = |names: &[Name]| array(names.iter().map(|name| name.schema.as_deref()));
+        let last = |names: &[Name]| array(names.iter().map(|name| Some(name.name.as_str())));
         vec![
+            ("relation_schemas", schemas(&self.relations)),
+            ("relation_names", last(&self.relations)),
+            ("function_schemas", schemas(&self.functions)),
+            ("function_names", last(&self.functions)),
+            ("type_schemas", schemas(&self.types)),
+            ("type_names", last(&self.types)),
             (
                 "relations",
                 visible(&self.relations, "pg_class", "relname", "pg_table_is_visible"),
@@ -118,30 +130,38 @@ impl Request {
     /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
     /// (pg_get_expr, pg_get_constraintdef, pg_get_indexdef and pg_relation_size do; tried on 15 and 18). Needs no right on the relations.
     pub fn sql(&self) -> String {
-        let rows = |names: &[Name]| {
-            let literal = |text: &str| format!("{}::pg_catalog.name", quote_literal(text));
-            let row = |name: &Name| {
-                let schema = name.schema.as_deref().map_or("NULL::pg_catalog.name".into(), literal);
-                format!("({schema}, {})", literal(&name.name))
-            };
-            match names {
-                [] => "SELECT NULL::pg_catalog.name, NULL::pg_catalog.name WHERE false".to_string(),
-                names => format!("VALUES {}", names.iter().map(row).collect::<Vec<_>>().join(", ")),
-            }
-        };
-        let names = if self.names_may_collide { "true" } else { "false" };
         let domain_users = if self.domain_users { "true" } else { "false" };
-        let column_users = if self.column_users { "true" } else { "false" };
         let values = [
-            ("{relations}", rows(&self.relations)),
-            ("{functions}", rows(&self.functions)),
-            ("{types}", rows(&self.types)),
-            ("{names}", names.to_owned()),
             ("{domain_users}", domain_users.to_owned()),
-            ("{column_users}", column_users.to_owned()),
             ("{jobs}", super::jobs::TRUST.to_owned()),
         ];
-        filled(CATALOG_QUERY.trim_end(), &values)
+        let kept: Vec<&str> = self
+            .parts()
+            .into_iter()
+            .filter(|(_, is)| *is)
+            .map(|(part, _)| part)
+            .collect();
+        filled(parts_of(CATALOG_QUERY, &kept).trim_end(), &values)
+    }
+
+    /// The parts of the query between `-- if` and `-- end`, and whether they are asked. What is left out is not planned.
+    fn parts(&self) -> [(&'static str, bool); 6] {
+        [
+            ("names", self.names_may_collide),
+            ("rows", !self.names_may_collide),
+            ("heirs", self.heirs),
+            ("columns", self.column_users),
+            ("functions", !self.functions.is_empty()),
+            ("types", !self.types.is_empty()),
+        ]
+    }
+
+    /// Which of its texts [`Request::sql`] is: there are so few, since the names are told by [`Request::ahead`], that a session plans each once.
+    pub fn variant(&self) -> String {
+        let domains = [("domains", self.domain_users)];
+        let parts = self.parts();
+        let asked = parts.iter().chain(&domains).filter(|(_, is)| *is);
+        asked.fold("facts".to_string(), |variant, (part, _)| format!("{variant}_{part}"))
     }
 
     /// What a remembered verdict on an UPDATE or DELETE can rest on: the target's keys, statistics and size. Asked as [`Request::sql`] is.
@@ -436,6 +456,75 @@ impl Request {
     }
 }
 
+/// Which partitions and children the relation has decides nothing: only how large they are in all, which is told of the relation itself.
+fn leaves_heirs_alone(node: &NodeEnum) -> bool {
+    use pg_query::protobuf::AlterTableType as A;
+    let is_plain = |command: &AlterTableCmd| match command.subtype() {
+        A::AtColumnDefault
+        | A::AtDropNotNull
+        | A::AtSetStatistics
+        | A::AtSetOptions
+        | A::AtResetOptions
+        | A::AtSetStorage
+        | A::AtSetCompression
+        | A::AtChangeOwner
+        | A::AtSetRelOptions
+        | A::AtResetRelOptions
+        | A::AtReplicaIdentity
+        | A::AtClusterOn
+        | A::AtDropCluster
+        | A::AtEnableTrig
+        | A::AtDisableTrig
+        | A::AtEnableRowSecurity
+        | A::AtDisableRowSecurity
+        | A::AtForceRowSecurity
+        | A::AtNoForceRowSecurity => true,
+        A::AtAddColumn => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+            Some(NodeEnum::ColumnDef(column)) => column.constraints.iter().all(|constraint| {
+                use pg_query::protobuf::ConstrType as C;
+                matches!(&constraint.node, Some(NodeEnum::Constraint(c))
+                    if matches!(c.contype(), C::ConstrDefault | C::ConstrNull | C::ConstrNotnull))
+            }),
+            _ => false,
+        },
+        _ => false,
+    };
+    match node {
+        NodeEnum::AlterTableStmt(alter) => alter.cmds.iter().all(|command| match &command.node {
+            Some(NodeEnum::AlterTableCmd(command)) => is_plain(command),
+            _ => false,
+        }),
+        NodeEnum::CommentStmt(_) | NodeEnum::SecLabelStmt(_) => true,
+        _ => false,
+    }
+}
+
+/// The text with those of its parts that are kept.
+fn parts_of(text: &str, kept: &[&str]) -> String {
+    let mut all = String::with_capacity(text.len());
+    let mut leaves_out = false;
+    for line in text.lines() {
+        if let Some(part) = line.strip_prefix("-- if ") {
+            leaves_out = !kept.contains(&part);
+        } else if line == "-- end" {
+            leaves_out = false;
+        } else if !leaves_out {
+            all.push_str(line);
+            all.push('\n');
+        }
+    }
+    all
+}
+
+/// An array of type text[] as it is written, as a literal.
+fn array<'a>(items: impl Iterator<Item = Option<&'a str>>) -> String {
+    let item = |item: Option<&str>| match item {
+        Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+        None => "NULL".to_string(),
+    };
+    quote_literal(&format!("{{{}}}", items.map(item).collect::<Vec<_>>().join(",")))
+}
+
 /// The functions that an expression calls by name, anywhere in it. CURRENT_TIMESTAMP and the like are no functions; operators are not
 /// looked into.
 pub fn functions_called(expression: &Node) -> Vec<Name> {
@@ -545,7 +634,14 @@ pub struct Facts {
     #[serde(default)]
     pub may_create_jobs: bool,
     pub relations: Vec<Relation>,
+    /// By stem; they are told to each relation.
+    #[serde(default)]
+    pub taken_relations: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(default)]
+    pub taken_constraints: Option<BTreeMap<String, Vec<(String, u32)>>>,
+    #[serde(default)]
     pub functions: Vec<Function>,
+    #[serde(default)]
     pub types: Vec<TypeFact>,
     /// What EXPLAIN expects an UPDATE or DELETE to touch; asked separately, None if not asked.
     #[serde(skip)]
@@ -623,8 +719,10 @@ pub struct Relation {
     pub held: bool,
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
+    #[serde(default)]
     pub tree: Vec<u32>,
     /// Of a partitioned table: the columns of unique keys that all its partitions have; only asked for an UPDATE or DELETE.
+    #[serde(default)]
     pub leaf_keys: Vec<Vec<String>>,
     /// Of a view; only asked for an UPDATE or DELETE.
     pub view: Option<View>,
@@ -642,15 +740,37 @@ pub struct Relation {
     pub triggers: Vec<Trigger>,
     /// What depends on a column other than its default, its table's own indexes and its constraints; only asked where a column may
     /// be replaced by another.
+    #[serde(default)]
     pub column_users: Vec<ColumnUser>,
     /// In a publication; asked with column_users.
+    #[serde(default)]
     pub published: bool,
-    /// Names of relations and of constraints in the same schema that begin like this relation's (its first 24 bytes): those
-    /// that a name generated from it could collide with.
-    #[serde(default)]
+    /// Names that the catalog has, shared by all relations whose names begin in the same way.
+    #[serde(skip)]
+    pub taken: Arc<Taken>,
+    /// Names that are not there yet, but will be.
+    #[serde(skip)]
     pub taken_relations: Vec<String>,
-    #[serde(default)]
+    #[serde(skip)]
     pub taken_constraints: Vec<String>,
+}
+
+/// Names of relations, and of constraints with their tables, that begin with a stem: those that a name generated from a relation of
+/// that stem could collide with. In every schema of the relations asked about: so that a name may count as taken that is another
+/// schema's.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    relations: Vec<String>,
+    constraints: Vec<(String, u32)>,
+}
+
+/// Of a name that is generated from another the server leaves so much at least. As in the catalog query.
+fn stem(name: &str) -> &str {
+    let is_plain = name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let characters = if is_plain { 24 } else { 6 };
+    name.char_indices()
+        .nth(characters)
+        .map_or(name, |(end, _)| &name[..end])
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -698,6 +818,7 @@ pub struct Index {
     /// Key columns in order, null for an expression; without INCLUDE columns.
     pub columns: Vec<Option<String>>,
     /// The schemas of the operators by which a btree's keys are in order; only asked for an UPDATE or DELETE.
+    #[serde(default)]
     pub operators: Vec<String>,
     /// Every column that the keys, expressions, predicate or INCLUDE mention.
     pub mentions: Vec<String>,
@@ -849,7 +970,22 @@ pub fn planned_rows(json: &str) -> Option<f64> {
 impl Facts {
     /// The answer to [`Request::sql`].
     pub fn decode(answer: &str) -> Result<Facts, String> {
-        decoded(answer).map_err(|error| format!("the catalog query's answer cannot be read: {error}"))
+        let mut facts: Facts =
+            decoded(answer).map_err(|error| format!("the catalog query's answer cannot be read: {error}"))?;
+        let mut shared: BTreeMap<String, Arc<Taken>> = BTreeMap::new();
+        let mut relations = facts.taken_relations.take().unwrap_or_default();
+        let mut constraints = facts.taken_constraints.take().unwrap_or_default();
+        for relation in &mut facts.relations {
+            let stem = stem(&relation.name);
+            let taken = shared.entry(stem.to_string()).or_insert_with(|| {
+                Arc::new(Taken {
+                    relations: relations.remove(stem).unwrap_or_default(),
+                    constraints: constraints.remove(stem).unwrap_or_default(),
+                })
+            });
+            relation.taken = Arc::clone(taken);
+        }
+        Ok(facts)
     }
 
     /// What is known without a server: nothing, so the rules assume that relations exist and are large.
@@ -885,27 +1021,39 @@ impl Facts {
     /// The partitions and children right below it, in the order of their names.
     pub fn children<'a>(&'a self, of: &'a Relation) -> Vec<&'a Relation> {
         let parent = of.qualified();
-        let mut found: Vec<&Relation> = Vec::new();
-        for relation in self.relations.iter().filter(|r| r.parents.contains(&parent)) {
-            // Named in the statement too, it is there twice.
-            if !found.iter().any(|other| other.oid == relation.oid) {
-                found.push(relation);
-            }
-        }
+        let mut seen = HashSet::new();
+        let is_child = |relation: &&Relation| relation.parents.contains(&parent);
+        // Named in the statement too, it is there twice.
+        let mut found: Vec<&Relation> = self
+            .relations
+            .iter()
+            .filter(is_child)
+            .filter(|relation| seen.insert(relation.oid))
+            .collect();
         found.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
         found
     }
 
     /// All that inherits from it, the nearest first.
     pub fn descendants<'a>(&'a self, of: &'a Relation) -> Vec<&'a Relation> {
-        let mut all = self.children(of);
-        let mut at = 0;
-        while let Some(next) = all.get(at).copied() {
-            for child in self.children(next) {
-                if !all.iter().any(|other| other.oid == child.oid) {
-                    all.push(child);
-                }
+        let mut below: BTreeMap<(&str, &str), Vec<&Relation>> = BTreeMap::new();
+        for relation in &self.relations {
+            for parent in &relation.parents {
+                let schema = parent.schema.as_deref().unwrap_or_default();
+                below.entry((schema, &parent.name)).or_default().push(relation);
             }
+        }
+        let mut seen = HashSet::new();
+        let mut all: Vec<&Relation> = Vec::new();
+        let mut next = Some(of);
+        let mut at = 0;
+        while let Some(relation) = next {
+            let mut children = below
+                .remove(&(relation.schema.as_str(), relation.name.as_str()))
+                .unwrap_or_default();
+            children.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+            all.extend(children.into_iter().filter(|child| seen.insert(child.oid)));
+            next = all.get(at).copied();
             at += 1;
         }
         all
@@ -916,6 +1064,23 @@ impl Relation {
     /// Empty, or smaller than the policy's `small_bytes`, so what is only slow on large tables does not matter.
     pub fn is_small(&self, small_bytes: u64) -> bool {
         self.bytes < small_bytes.max(1)
+    }
+
+    /// A relation other than its own indexes has that name, or will have it.
+    pub fn relation_is_taken(&self, name: &str) -> bool {
+        let is_own = || {
+            self.indexes
+                .iter()
+                .any(|index| index.name == name && index.schema == self.schema)
+        };
+        self.taken_relations.iter().any(|taken| taken == name)
+            || (self.taken.relations.iter().any(|taken| taken == name) && !is_own())
+    }
+
+    /// A constraint of another table has that name, or one will have it.
+    pub fn constraint_is_taken(&self, name: &str) -> bool {
+        let elsewhere = |(taken, of): &(String, u32)| taken == name && *of != self.oid;
+        self.taken_constraints.iter().any(|taken| taken == name) || self.taken.constraints.iter().any(elsewhere)
     }
 
     pub fn qualified(&self) -> Name {
@@ -1124,6 +1289,7 @@ mod tests {
         ]);
         let full = Request {
             names_may_collide: true,
+            heirs: true,
             domain_users: true,
             column_users: true,
             relations: odd.clone(),
@@ -1140,13 +1306,17 @@ mod tests {
                 }]
             ));
         }
-        assert!(
-            full.sql()
-                .contains("('S''; drop table t; --'::pg_catalog.name, E'We''ird\\\\''x'::pg_catalog.name)")
-        );
-        assert_eq!(full.sql().matches("'{functions}'").count(), 3);
+        let ahead: Vec<String> = full.ahead().into_iter().map(|(_, expression)| expression).collect();
+        let ahead = format!("SELECT {}", ahead.join(", "));
+        assert!(ahead.contains("\"S''; drop table t; --\""), "{ahead}");
         // The escape form means the same with standard_conforming_strings off.
-        assert!(read(full.sql().as_bytes(), false).is_ok());
+        for conforming in [true, false] {
+            assert_eq!(
+                read(ahead.as_bytes(), conforming).map(|all| all.len()).ok(),
+                Some(1),
+                "{ahead}"
+            );
+        }
         // What opens a relation, and so could wait or fail, stands behind the question whether it is busy.
         for function in [
             "pg_relation_size(",

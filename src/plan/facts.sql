@@ -1,7 +1,14 @@
 WITH RECURSIVE
-asked(s, n) AS ({relations}),
-asked_functions(s, n) AS ({functions}),
-asked_types(s, n) AS ({types}),
+asked(s, n) AS (SELECT a.s::name, a.n::name
+  FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::text[])) a(s, n)),
+-- if functions
+asked_functions(s, n) AS (SELECT a.s::name, a.n::name
+  FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_names')::text[])) a(s, n)),
+-- end
+-- if types
+asked_types(s, n) AS (SELECT a.s::name, a.n::name
+  FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.type_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.type_names')::text[])) a(s, n)),
+-- end
 -- Our own transaction: an xid below `xmax` is known to pg_xact_status, one above it that we can see is ours.
 mine(xid, xmax) AS MATERIALIZED (
   SELECT pg_catalog.pg_current_xact_id_if_assigned()::text::pg_catalog.int8,
@@ -20,34 +27,41 @@ named(s, n, oid) AS MATERIALIZED (
   WHERE CASE WHEN a.s IS NULL THEN c.oid = ANY (pg_catalog.current_setting('lockkeeper.relations')::pg_catalog.oid[])
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
+-- if heirs
 -- What inherits from a relation, its partitions above all: a schema change means them too. Of a partition its parent.
 heirs(oid) AS (
-  SELECT h.inhrelid FROM named m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid WHERE {names}
+  SELECT h.inhrelid FROM named m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid
   UNION
   SELECT h.inhrelid FROM heirs t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
+-- end
+-- if rows
 -- What is behind a view that an UPDATE or DELETE names, and behind the views there. 2618 is pg_rewrite, 1259 pg_class.
 behind(oid) AS (
   SELECT d.refobjid FROM named m
   JOIN pg_catalog.pg_class c ON c.oid = m.oid AND c.relkind = 'v'
   JOIN pg_catalog.pg_rewrite r ON r.ev_class = m.oid AND r.ev_type = '1'
   JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> m.oid
-  WHERE NOT {names}
   UNION
   SELECT d.refobjid FROM behind b
   JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v'
   JOIN pg_catalog.pg_rewrite r ON r.ev_class = b.oid AND r.ev_type = '1'
   JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> b.oid),
+-- end
 -- With an index comes its table: that tells what the index is for, and whose readers a lock stops.
 wanted(s, n, oid) AS (
   SELECT m.s, m.n, m.oid FROM named m
+-- if heirs
   UNION ALL
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM heirs h JOIN pg_catalog.pg_class c ON c.oid = h.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'f')
+-- end
+-- if rows
   UNION ALL
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM behind b JOIN pg_catalog.pg_class c ON c.oid = b.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p', 'f', 'v')
+-- end
   UNION ALL
   SELECT ns.nspname::text, c.relname::text, c.oid
   FROM (SELECT DISTINCT i.indrelid FROM named m JOIN pg_catalog.pg_index i ON i.indexrelid = m.oid) t
@@ -65,10 +79,54 @@ tree(root, oid) AS (
   UNION
   SELECT t.root, h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
 indexed AS MATERIALIZED (
-  SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy
+  SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy, i.indrelid IN (SELECT b.oid FROM busy b) AS is_table_busy
   FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
   WHERE i.indrelid IN (SELECT f.oid FROM found f)),
-block(size) AS (SELECT pg_catalog.current_setting('block_size')::pg_catalog.int8),
+indexes_of(oid, indexes) AS MATERIALIZED (
+  SELECT i.indrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
+      'oid', i.indexrelid::pg_catalog.int8,
+      'schema', ns.nspname,
+      'name', i.relname,
+      'valid', i.indisvalid,
+      'ready', i.indisready,
+      'unique', i.indisunique,
+      'primary', i.indisprimary,
+      'immediate', i.indimmediate,
+      'partial', i.indpred IS NOT NULL,
+      'method', (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = i.relam),
+      'columns', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY k.at)
+        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
+        WHERE k.at <= i.indnkeyatts), '[]'::json),
+-- if rows
+      -- Where the operators are by which its keys are in order; only for what is put into an UPDATE or DELETE.
+      'operators', coalesce((SELECT pg_catalog.json_agg(n.nspname ORDER BY k.at)
+        FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY k(class, at)
+        JOIN pg_catalog.pg_opclass o ON o.oid = k.class
+        JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype AND m.amopstrategy = 5
+        JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
+        WHERE k.at <= i.indnkeyatts AND i.relam = 403), '[]'::json),
+-- end
+      'mentions', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (
+          -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
+          SELECT FROM pg_catalog.pg_depend d
+          WHERE d.classid = 1259 AND d.objid = i.indexrelid AND d.refclassid = 1259 AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
+      'parent', (SELECT p.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.indexrelid),
+      'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
+        WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
+-- if columns
+      'special', CASE WHEN i.indisclustered THEN 'the table is clustered on it'
+          WHEN i.indisreplident THEN 'it is the replica identity'
+          WHEN i.reltablespace <> 0 THEN 'it has a tablespace of its own'
+          WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute s WHERE s.attrelid = i.indexrelid AND s.attstattarget >= 0) THEN 'it has a statistics target of its own' END,
+-- end
+      'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
+      'definition', CASE WHEN i.is_table_busy OR i.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_indexdef(i.indexrelid), '') END)
+      ORDER BY i.indexrelid)
+      FROM indexed i JOIN pg_catalog.pg_namespace ns ON ns.oid = i.relnamespace CROSS JOIN block b
+  GROUP BY i.indrelid),
 -- Main fork and rows of each relation with all that inherits from it.
 sized(root, bytes, tuples) AS MATERIALIZED (
   SELECT t.root,
@@ -98,6 +156,7 @@ created(oid, here) AS MATERIALIZED (
       WHEN m.xid + g.age >= m.xmax THEN true
       ELSE pg_catalog.pg_xact_status((m.xid + g.age)::text::pg_catalog.xid8) = 'in progress' END, false))
   FROM aged g CROSS JOIN mine m GROUP BY g.oid),
+-- if types
 domains(s, n, oid, kind, base, constrained, root) AS (
   SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c)), true
   FROM asked_types a
@@ -118,8 +177,39 @@ users(s, n, oid) AS (
   SELECT DISTINCT o.s, o.n, a.attrelid FROM over o
   JOIN pg_catalog.pg_attribute a ON a.atttypid = o.oid AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'm')),
--- Whether it matters what else depends on a column.
-depends(asked) AS (SELECT {column_users})
+-- end
+-- if names
+-- Names that one generated from a relation's could collide with begin with its first 24 bytes: whichever part the server cuts, so many
+-- are left. Looked for in the order of the names' indexes, once for all relations that begin in the same way.
+stems(schema, stem, plain) AS (
+  SELECT DISTINCT f.relnamespace, pg_catalog."left"(f.relname::text, CASE WHEN f.relname::text ~ '^[ -~]+$' THEN 24 ELSE 6 END),
+    f.relname::text ~ '^[ -~]+$'
+  FROM found f WHERE f.relkind IN ('r', 'p', 'm')),
+taken_relations(stem, name) AS (
+  SELECT s.stem, t.relname FROM stems s CROSS JOIN LATERAL (
+    SELECT c.relname FROM pg_catalog.pg_class c
+    WHERE s.plain AND c.relname >= s.stem::name AND c.relname < (s.stem || pg_catalog.chr(127))::name AND c.relnamespace = s.schema OFFSET 0) t
+  WHERE t.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$'
+  UNION ALL
+  SELECT s.stem, t.relname FROM stems s CROSS JOIN LATERAL (
+    SELECT c.relname FROM pg_catalog.pg_class c
+    WHERE NOT s.plain AND c.relnamespace = s.schema AND pg_catalog.starts_with(c.relname::text, s.stem) OFFSET 0) t
+  WHERE t.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$'),
+taken_constraints(stem, name, of) AS (
+  SELECT s.stem, t.conname, t.conrelid FROM stems s CROSS JOIN LATERAL (
+    SELECT c.conname, c.conrelid, c.coninhcount FROM pg_catalog.pg_constraint c
+    WHERE s.plain AND c.conname >= s.stem::name AND c.conname < (s.stem || pg_catalog.chr(127))::name AND c.connamespace = s.schema OFFSET 0) t
+  WHERE t.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'
+    -- What a partition has from its parent is the parent's own.
+    AND NOT (t.coninhcount > 0 AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = t.conrelid))
+  UNION ALL
+  SELECT s.stem, t.conname, t.conrelid FROM stems s CROSS JOIN LATERAL (
+    SELECT c.conname, c.conrelid, c.coninhcount FROM pg_catalog.pg_constraint c
+    WHERE NOT s.plain AND c.connamespace = s.schema AND pg_catalog.starts_with(c.conname::text, s.stem) OFFSET 0) t
+  WHERE t.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$'
+    AND NOT (t.coninhcount > 0 AND EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = t.conrelid))),
+-- end
+block(size) AS (SELECT pg_catalog.current_setting('block_size')::pg_catalog.int8)
 -- As ASCII: the client's encoding may lack characters of names that the client never wrote.
 SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'server_version', pg_catalog.current_setting('server_version_num')::pg_catalog.int4,
@@ -138,8 +228,50 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     FROM pg_catalog.pg_roles r, pg_catalog.pg_database d
     WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
-  'lock_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'lock_timeout'),
-  'statement_timeout_ms', (SELECT g.setting::pg_catalog.int8 FROM pg_catalog.pg_settings g WHERE g.name = 'statement_timeout'),
+  'lock_timeout_ms', (EXTRACT(epoch FROM pg_catalog.current_setting('lock_timeout')::interval) * 1000)::pg_catalog.int8,
+  'statement_timeout_ms', (EXTRACT(epoch FROM pg_catalog.current_setting('lockkeeper.statement_timeout')::interval) * 1000)::pg_catalog.int8,
+-- if names
+  'taken_relations', (SELECT pg_catalog.json_object_agg(t.stem, t.names) FROM (
+    SELECT r.stem, pg_catalog.json_agg(r.name) AS names FROM taken_relations r GROUP BY r.stem) t),
+  'taken_constraints', (SELECT pg_catalog.json_object_agg(t.stem, t.names) FROM (
+    SELECT r.stem, pg_catalog.json_agg(pg_catalog.json_build_array(r.name, r.of::pg_catalog.int8)) AS names FROM taken_constraints r GROUP BY r.stem) t),
+-- end
+-- if functions
+  'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile, 'immutable', v.immutable, 'built_in', v.built_in))
+    FROM (SELECT a.s, a.n, pg_catalog.bool_or(p.provolatile = 'v') AS volatile, pg_catalog.bool_and(p.provolatile = 'i') AS immutable,
+        -- The server's own have the OIDs below FirstNormalObjectId.
+        pg_catalog.bool_and(p.oid < 16384) AS built_in
+      FROM asked_functions a
+      JOIN pg_catalog.pg_proc p ON p.proname = a.n
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = p.pronamespace
+      WHERE CASE WHEN a.s IS NULL THEN p.oid = ANY (pg_catalog.current_setting('lockkeeper.functions')::pg_catalog.oid[]) ELSE ns.nspname = a.s END
+      GROUP BY a.s, a.n) v), '[]'::json),
+-- end
+-- if types
+  'types', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained,
+    -- The type below all domains, with its modifier.
+    'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
+    'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- What a domain has from the one below it is written down with it.
+    'has_default', coalesce((SELECT pg_catalog.bool_or(d.root AND y.typdefaultbin IS NOT NULL) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
+    -- A domain's, so that no relation is opened, busy or not.
+    'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)
+      FROM domains d JOIN pg_catalog.pg_constraint c ON c.contypid = d.oid AND c.contype = 'c'
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n), '[]'::json),
+    'used_by', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.format('%I.%I', ns.nspname, c.relname))
+      FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n), '[]'::json),
+    'used_bytes', coalesce((SELECT pg_catalog.sum(CASE WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
+        ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
+      FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
+      JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
+    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json),
+-- end
   'relations', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('schema', f.s, 'name', f.n),
     'oid', f.oid::pg_catalog.int8,
@@ -147,9 +279,9 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'name', f.relname,
     'kind', f.relkind,
     'persistence', f.relpersistence,
-    'bytes', coalesce((SELECT z.bytes FROM sized z WHERE z.root = f.oid LIMIT 1), 0)::pg_catalog.int8,
-    'rows', (SELECT z.tuples FROM sized z WHERE z.root = f.oid LIMIT 1),
-    'created_here', coalesce((SELECT h.here FROM created h WHERE h.oid = f.oid LIMIT 1), false),
+    'bytes', coalesce(z.bytes, 0)::pg_catalog.int8,
+    'rows', z.tuples,
+    'created_here', coalesce(h.here, false),
     'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
       AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
     'is_partition', f.relispartition,
@@ -173,10 +305,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
+-- if rows
     -- Itself and what inherits from it: an UPDATE's other tables are compared with its target.
-    'tree', CASE WHEN {names} THEN '[]'::json ELSE (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t WHERE t.root = f.oid) END,
+    'tree', (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t WHERE t.root = f.oid),
     -- Keys that every partition has, where the parent itself may have none: unique, whole, in the plain order of the columns.
-    'leaf_keys', CASE WHEN {names} OR f.relkind <> 'p' THEN '[]'::json ELSE coalesce((
+    'leaf_keys', CASE WHEN f.relkind <> 'p' THEN '[]'::json ELSE coalesce((
       SELECT pg_catalog.json_agg(v.columns ORDER BY v.is_primary DESC, v.columns)
       FROM (
         SELECT k.columns, pg_catalog.bool_and(k.is_primary) AS is_primary
@@ -199,7 +332,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         HAVING pg_catalog.count(DISTINCT k.oid) = (SELECT pg_catalog.count(*) FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid AND c.relkind <> 'p' WHERE t.root = f.oid)) v), '[]'::json) END,
     -- Of a view that PostgreSQL itself can write through: which of its columns are plain columns of what is behind it, and what
     -- it evaluates, from the stored query's text. Names in it have no blanks that are not escaped, so that none looks like a mark.
-    'view', CASE WHEN NOT {names} AND f.relkind = 'v' THEN (
+    'view', CASE WHEN f.relkind = 'v' THEN (
       SELECT pg_catalog.json_build_object(
         'base', w.base::pg_catalog.int8,
         'writes', CASE WHEN EXISTS (SELECT FROM found g WHERE g.is_busy AND g.oid IN (SELECT b.oid FROM behind b UNION SELECT f.oid)) THEN 0
@@ -227,11 +360,13 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
           FROM pg_catalog.pg_depend d
           WHERE d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> f.oid) AS base
         FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type = '1') w) END,
+-- end
     'rules', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
       FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
+-- if rows
     -- What the rows that the role may see depend on. 3256 is pg_policy, 1255 pg_proc, 1259 pg_class.
-    'row_security', CASE WHEN NOT {names} AND f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (
+    'row_security', CASE WHEN f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (
       SELECT pg_catalog.json_build_object(
         'settings', coalesce(pg_catalog.json_object_agg(n.name, coalesce(pg_catalog.current_setting(n.name, true), '')) FILTER (WHERE n.name IS NOT NULL), '{}'::json),
         'opaque', coalesce(pg_catalog.bool_or(n.name IS NULL), false))
@@ -244,6 +379,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         UNION
         SELECT NULL FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d ON d.classid = 3256 AND d.objid = p.oid
         WHERE p.polrelid = f.oid AND (d.refclassid = 1255 OR (d.refclassid = 1259 AND d.refobjid <> f.oid))) n) END,
+-- end
     'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
       FROM pg_catalog.pg_index i
       JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
@@ -263,59 +399,26 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'not_null', a.attnotnull AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
         WHERE c.conrelid = a.attrelid AND c.contype = 'n' AND NOT c.convalidated AND a.attnum = ANY (c.conkey)),
       'default', CASE WHEN d.oid IS NULL THEN NULL WHEN f.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') END,
-      'collation', (SELECT pg_catalog.format('%I.%I', n.nspname, k.collname) FROM depends q, pg_catalog.pg_type y, pg_catalog.pg_collation k
+-- if columns
+      'collation', (SELECT pg_catalog.format('%I.%I', n.nspname, k.collname) FROM pg_catalog.pg_type y, pg_catalog.pg_collation k
         JOIN pg_catalog.pg_namespace n ON n.oid = k.collnamespace
-        WHERE q.asked AND y.oid = a.atttypid AND k.oid = a.attcollation AND a.attcollation <> y.typcollation),
+        WHERE y.oid = a.atttypid AND k.oid = a.attcollation AND a.attcollation <> y.typcollation),
+-- end
+-- if names
+      'analyzed', true,
+-- end
+-- if rows
+      'analyzed', EXISTS (SELECT FROM pg_catalog.pg_stats p
+        WHERE p.schemaname = f.nspname AND p.tablename = f.relname AND p.attname = a.attname),
+-- end
       'identity', a.attidentity,
       'generated', a.attgenerated,
       'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
-        WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum),
-      'analyzed', {names} OR EXISTS (SELECT FROM pg_catalog.pg_stats p
-        WHERE p.schemaname = f.nspname AND p.tablename = f.relname AND p.attname = a.attname)) ORDER BY a.attnum)
+        WHERE x.objoid = a.attrelid AND x.classoid = 1259 AND x.objsubid = a.attnum)) ORDER BY a.attnum)
       FROM pg_catalog.pg_attribute a
       LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
       WHERE a.attrelid = f.oid AND a.attnum > 0 AND NOT a.attisdropped), '[]'::json),
-    'indexes', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-      'oid', i.indexrelid::pg_catalog.int8,
-      'schema', ns.nspname,
-      'name', i.relname,
-      'valid', i.indisvalid,
-      'ready', i.indisready,
-      'unique', i.indisunique,
-      'primary', i.indisprimary,
-      'immediate', i.indimmediate,
-      'partial', i.indpred IS NOT NULL,
-      'method', (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = i.relam),
-      'columns', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY k.at)
-        FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
-        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND k.attnum <> 0
-        WHERE k.at <= i.indnkeyatts), '[]'::json),
-      -- Where the operators are by which its keys are in order; only for what is put into an UPDATE or DELETE.
-      'operators', CASE WHEN {names} THEN '[]'::json ELSE coalesce((SELECT pg_catalog.json_agg(n.nspname ORDER BY k.at)
-        FROM pg_catalog.unnest(i.indclass::pg_catalog.oid[]) WITH ORDINALITY k(class, at)
-        JOIN pg_catalog.pg_opclass o ON o.oid = k.class
-        JOIN pg_catalog.pg_amop m ON m.amopfamily = o.opcfamily AND m.amoplefttype = o.opcintype AND m.amoprighttype = o.opcintype AND m.amopstrategy = 5
-        JOIN pg_catalog.pg_operator p ON p.oid = m.amopopr
-        JOIN pg_catalog.pg_namespace n ON n.oid = p.oprnamespace
-        WHERE k.at <= i.indnkeyatts AND i.relam = 403), '[]'::json) END,
-      'mentions', coalesce((SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = i.indrelid AND a.attnum > 0 AND (a.attnum = ANY (i.indkey::pg_catalog.int2[]) OR EXISTS (
-          -- 1259 is pg_class, below 2606 is pg_constraint: a cast from the name would open the catalogs.
-          SELECT FROM pg_catalog.pg_depend d
-          WHERE d.classid = 1259 AND d.objid = i.indexrelid AND d.refclassid = 1259 AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))), '[]'::json),
-      'parent', (SELECT p.relname FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = i.indexrelid),
-      'constraint', (SELECT c.conname FROM pg_catalog.pg_constraint c
-        WHERE c.conindid = i.indexrelid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x') LIMIT 1),
-      'special', (SELECT CASE WHEN i.indisclustered THEN 'the table is clustered on it'
-          WHEN i.indisreplident THEN 'it is the replica identity'
-          WHEN i.reltablespace <> 0 THEN 'it has a tablespace of its own'
-          WHEN EXISTS (SELECT FROM pg_catalog.pg_attribute s WHERE s.attrelid = i.indexrelid AND s.attstattarget >= 0) THEN 'it has a statistics target of its own' END
-        FROM depends q WHERE q.asked),
-      'bytes', CASE WHEN i.is_busy THEN i.relpages * b.size ELSE coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0) END,
-      'definition', CASE WHEN f.is_busy OR i.is_busy THEN '' ELSE coalesce(pg_catalog.pg_get_indexdef(i.indexrelid), '') END)
-      ORDER BY i.indexrelid)
-      FROM indexed i JOIN pg_catalog.pg_namespace ns ON ns.oid = i.relnamespace CROSS JOIN block b
-      WHERE i.indrelid = f.oid), '[]'::json),
+    'indexes', coalesce(x.indexes, '[]'::json),
     'constraints', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', c.conname,
       'kind', c.contype,
@@ -329,15 +432,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = c.oid AND x.classoid = 2606 AND x.objsubid = 0))
       ORDER BY c.oid)
       FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid), '[]'::json),
-    'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-      'name', t.tgname,
-      'for_each_row', (t.tgtype & 1) <> 0,
-      'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
-      'on_update', (t.tgtype & 16) <> 0,
-      'on_delete', (t.tgtype & 8) <> 0,
-      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
-        WHERE x.objoid = t.oid AND x.classoid = 2620 AND x.objsubid = 0)) ORDER BY t.tgname)
-      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json),
+-- if columns
     -- 2618 is pg_rewrite, 2604 pg_attrdef, 3256 pg_policy, 2620 pg_trigger, 3381 pg_statistic_ext, 2606 pg_constraint, 1255 pg_proc.
     'column_users', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('column', a.attname, 'what',
       CASE d.classid
@@ -352,65 +447,31 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         WHEN 1255 THEN coalesce((SELECT 'the function ' || p.proname FROM pg_catalog.pg_proc p WHERE p.oid = d.objid), 'a function')
         WHEN 1259 THEN coalesce((SELECT CASE c.relkind WHEN 'S' THEN 'the sequence ' ELSE 'the relation ' END || c.relname FROM pg_catalog.pg_class c WHERE c.oid = d.objid), 'a relation')
         ELSE coalesce((SELECT 'an entry of ' || c.relname FROM pg_catalog.pg_class c WHERE c.oid = d.classid), 'something else') END))
-      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid CROSS JOIN depends q
-      WHERE q.asked AND d.refclassid = 1259 AND d.refobjid = f.oid AND d.refobjsubid > 0
+      FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+      WHERE d.refclassid = 1259 AND d.refobjid = f.oid AND d.refobjsubid > 0
         AND NOT (d.classid = 1259 AND d.objid IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid))
         AND NOT (d.classid = 2606 AND EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.oid = d.objid AND c.conrelid = f.oid
           AND NOT (c.confrelid = f.oid AND d.refobjsubid = ANY (c.confkey))))
         AND NOT (d.classid = 2604 AND a.attgenerated = '' AND EXISTS (SELECT FROM pg_catalog.pg_attrdef x
           WHERE x.oid = d.objid AND x.adrelid = f.oid AND x.adnum = d.refobjsubid))), '[]'::json),
     -- 6237 is pg_publication_namespace, since PostgreSQL 15.
-    'published', EXISTS (SELECT FROM depends q WHERE q.asked AND f.relkind IN ('r', 'p') AND (
+    'published', f.relkind IN ('r', 'p') AND (
       EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.puballtables)
       OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel p WHERE p.prrelid = f.oid)
       OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = f.oid
-        WHERE d.classid = 6237 AND d.refclassid = 2615 AND d.refobjid = c.relnamespace))),
-    -- Names that one generated from this relation's could collide with; its own indexes and constraints are listed above.
-    -- Of tens of thousands of relations, only those that begin in the same way are worth a regular expression.
-    'taken_relations', coalesce((SELECT pg_catalog.json_agg(c.relname)
-      FROM pg_catalog.pg_class c
-      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND c.relnamespace = f.relnamespace
-        AND CASE WHEN pg_catalog.starts_with(c.relname::text, pg_catalog."left"(f.relname::text, 6))
-          THEN c.relname::text ~ '_(idx|key|pkey|seq)[0-9]*$' ELSE false END
-        AND c.oid NOT IN (SELECT i.indexrelid FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid)), '[]'::json),
-    'taken_constraints', coalesce((SELECT pg_catalog.json_agg(c.conname)
-      FROM pg_catalog.pg_constraint c
-      -- What a partition has from its parent is the parent's own.
-      WHERE {names} AND f.relkind IN ('r', 'p', 'm') AND c.connamespace = f.relnamespace AND c.conrelid <> f.oid
-        AND NOT (c.coninhcount > 0 AND c.conrelid IN (SELECT h.inhrelid FROM pg_catalog.pg_inherits h))
-        AND CASE WHEN pg_catalog.starts_with(c.conname::text, pg_catalog."left"(f.relname::text, 6))
-          THEN c.conname::text ~ '_(check|fkey|key|pkey|not_null)[0-9]*$' ELSE false END), '[]'::json)))
-    FROM found f), '[]'::json),
-  'functions', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'volatile', v.volatile, 'immutable', v.immutable, 'built_in', v.built_in))
-    FROM (SELECT a.s, a.n, pg_catalog.bool_or(p.provolatile = 'v') AS volatile, pg_catalog.bool_and(p.provolatile = 'i') AS immutable,
-        -- The server's own have the OIDs below FirstNormalObjectId.
-        pg_catalog.bool_and(p.oid < 16384) AS built_in
-      FROM asked_functions a
-      JOIN pg_catalog.pg_proc p ON p.proname = a.n
-      JOIN pg_catalog.pg_namespace ns ON ns.oid = p.pronamespace
-      WHERE CASE WHEN a.s IS NULL THEN p.oid = ANY (pg_catalog.current_setting('lockkeeper.functions')::pg_catalog.oid[]) ELSE ns.nspname = a.s END
-      GROUP BY a.s, a.n) v), '[]'::json),
-  'types', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-    'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained,
-    -- The type below all domains, with its modifier.
-    'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
-      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
-    'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
-      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
-    -- What a domain has from the one below it is written down with it.
-    'has_default', coalesce((SELECT pg_catalog.bool_or(d.root AND y.typdefaultbin IS NOT NULL) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
-      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
-    -- A domain's, so that no relation is opened, busy or not.
-    'checks', coalesce((SELECT pg_catalog.json_agg(pg_catalog.pg_get_constraintdef(c.oid) ORDER BY c.oid)
-      FROM domains d JOIN pg_catalog.pg_constraint c ON c.contypid = d.oid AND c.contype = 'c'
-      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n), '[]'::json),
-    'used_by', coalesce((SELECT pg_catalog.json_agg(DISTINCT pg_catalog.format('%I.%I', ns.nspname, c.relname))
-      FROM users u JOIN pg_catalog.pg_class c ON c.oid = u.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-      WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n), '[]'::json),
-    'used_bytes', coalesce((SELECT pg_catalog.sum(CASE WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
-        ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END)
-      FROM (SELECT DISTINCT u.oid FROM users u WHERE u.s IS NOT DISTINCT FROM v.s AND u.n = v.n) t
-      JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k), 0)::pg_catalog.int8))
-    FROM (SELECT d.s, d.n, d.kind, pg_catalog.bool_or(d.constrained) AS constrained FROM domains d GROUP BY d.s, d.n, d.kind) v), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+        WHERE d.classid = 6237 AND d.refclassid = 2615 AND d.refobjid = c.relnamespace)),
+-- end
+    'triggers', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'name', t.tgname,
+      'for_each_row', (t.tgtype & 1) <> 0,
+      'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
+      'on_update', (t.tgtype & 16) <> 0,
+      'on_delete', (t.tgtype & 8) <> 0,
+      'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
+        WHERE x.objoid = t.oid AND x.classoid = 2620 AND x.objsubid = 0)) ORDER BY t.tgname)
+      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json)))
+    FROM found f
+    LEFT JOIN sized z ON z.root = f.oid
+    LEFT JOIN created h ON h.oid = f.oid
+    LEFT JOIN indexes_of x ON x.oid = f.oid), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
   ELSE 'UTF8' END), 'base64')

@@ -7,19 +7,45 @@ pub const OURS: &str = "pg_catalog, pg_temp";
 /// In front of a step's statement: it is run with our search_path instead of the client's.
 pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
 
+/// What a long question to the catalog is asked with besides, and why: the JIT compiler would work on it for seconds in a database of many
+/// tables; a client that gives its own statements little time does not mean our questions.
+pub const CATALOG: &[(&str, &str)] = &[
+    ("jit", "'off'"),
+    (
+        "statement_timeout",
+        "CASE pg_catalog.current_setting('statement_timeout') WHEN '0' THEN '0' ELSE '60s' END",
+    ),
+];
+
 /// Keeps the client's search_path, finds what it decides, and sets ours, for the transaction. `ahead`: names below `lockkeeper.`, and
-/// expressions of type text that are safe with any path.
-pub fn to_ours(ahead: &[(&'static str, String)]) -> String {
-    let mut set = vec![
-        "pg_catalog.set_config('lockkeeper.search_path', pg_catalog.current_setting('search_path'), true)".to_string(),
-    ];
-    let found =
-        |(name, expression): &(&str, String)| format!("pg_catalog.set_config('lockkeeper.{name}', {expression}, true)");
-    set.extend(ahead.iter().map(found));
-    set.push(format!("pg_catalog.set_config('search_path', '{OURS}', true)"));
-    format!("SELECT {}", set.join(", "))
+/// expressions of type text that are safe with any path. `others`: further settings, kept and set in the same way.
+pub fn to_ours(ahead: &[(&'static str, String)], others: &[(&str, &str)]) -> String {
+    let set = |name: &str, expression: &str| format!("pg_catalog.set_config('{name}', {expression}, true)");
+    let keep = |name: &str| {
+        set(
+            &format!("lockkeeper.{name}"),
+            &format!("pg_catalog.current_setting('{name}')"),
+        )
+    };
+    let mut all = vec![keep("search_path")];
+    all.extend(others.iter().map(|(name, _)| keep(name)));
+    all.extend(
+        ahead
+            .iter()
+            .map(|(name, expression)| set(&format!("lockkeeper.{name}"), expression)),
+    );
+    all.extend(others.iter().map(|(name, expression)| set(name, expression)));
+    all.push(set("search_path", &format!("'{OURS}'")));
+    format!("SELECT {}", all.join(", "))
 }
 
 /// Puts the client's back.
-pub const BACK: &str =
-    "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('lockkeeper.search_path'), true)";
+pub fn back(others: &[(&str, &str)]) -> String {
+    let put =
+        |name: &str| format!("pg_catalog.set_config('{name}', pg_catalog.current_setting('lockkeeper.{name}'), true)");
+    let all: Vec<String> = std::iter::once("search_path")
+        .chain(others.iter().map(|(name, _)| *name))
+        .map(put)
+        .collect();
+    format!("SELECT {}", all.join(", "))
+}

@@ -36,6 +36,9 @@ pub struct Ask {
     pub ahead: Vec<(&'static str, String)>,
     /// In its place the text as bytes, where it is the client's own in its encoding.
     pub raw: Bytes,
+    /// A long question to the catalog, and the name of its text, by which a session keeps it prepared, so that it is planned once. It runs
+    /// with the settings of [`path::CATALOG`].
+    pub catalog: Option<String>,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
@@ -206,30 +209,41 @@ pub enum Closing {
 /// The OID that [`Ask::about`] has found, 0 if none.
 pub const NAMED: &str = "pg_catalog.current_setting('lockkeeper.named')::pg_catalog.oid";
 
+/// Settings that differ while it runs, besides the search_path.
+fn others(ask: &Ask) -> &'static [(&'static str, &'static str)] {
+    match ask.catalog {
+        Some(_) => path::CATALOG,
+        None => &[],
+    }
+}
+
 /// With what sets our search_path and puts the client's back between them; for each whether it is one of `asks`. `ends`: our search_path
 /// ends with the transaction, which is not the client's.
 fn with_paths(asks: &[Ask], ends: bool) -> (Vec<Ask>, Vec<bool>) {
     let mut all = Vec::with_capacity(asks.len() + 2);
     let mut asked = Vec::with_capacity(asks.len() + 2);
-    let mut set = Path::Client;
+    // What is ours now besides the search_path, if that is.
+    let mut ours: Option<&'static [(&'static str, &'static str)]> = None;
     let mut put = |ask: Ask, is_asked: bool| {
         all.push(ask);
         asked.push(is_asked);
     };
     for ask in asks {
         // Names are looked for with the client's path.
-        if set == Path::Ours && (ask.path == Path::Client || !ask.ahead.is_empty()) {
-            put(Ask::as_client(path::BACK), false);
-            set = Path::Client;
+        if let Some(set) = ours
+            && (ask.path == Path::Client || !ask.ahead.is_empty() || others(ask) != set)
+        {
+            put(Ask::as_client(path::back(set)), false);
+            ours = None;
         }
-        if set == Path::Client && ask.path == Path::Ours {
-            put(Ask::as_client(path::to_ours(&ask.ahead)), false);
-            set = Path::Ours;
+        if ours.is_none() && ask.path == Path::Ours {
+            put(Ask::as_client(path::to_ours(&ask.ahead, others(ask))), false);
+            ours = Some(others(ask));
         }
         put(ask.clone(), true);
     }
-    if set == Path::Ours && !ends {
-        put(Ask::as_client(path::BACK), false);
+    if let Some(set) = ours.filter(|_| !ends) {
+        put(Ask::as_client(path::back(set)), false);
     }
     (all, asked)
 }
@@ -307,31 +321,55 @@ impl Relay {
         for ask in &asks {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
-            wire::put_close(&mut out, b'S', &self.reserved);
-            let text = if ask.raw.is_empty() {
-                ask.sql.as_bytes()
-            } else {
-                &ask.raw
+            let kept = ask.catalog.as_ref().filter(|_| closing == Closing::Sync);
+            let statement = match kept {
+                Some(text) => format!("{}_{text}", self.reserved),
+                None => self.reserved.clone(),
             };
-            wire::put_parse(&mut out, self.reserved.as_bytes(), text, &ask.types);
-            let name = self.reserved.as_bytes();
+            if let Some(text) = kept
+                && self.prepared.contains(text)
+            {
+                owed.sent(b'C');
+            } else {
+                let text = if ask.raw.is_empty() {
+                    ask.sql.as_bytes()
+                } else {
+                    &ask.raw
+                };
+                wire::put_close(&mut out, b'S', &statement);
+                wire::put_parse(&mut out, statement.as_bytes(), text, &ask.types);
+                b"CCP".iter().for_each(|tag| owed.sent(*tag));
+            }
             let delivers = ask.delivers.as_ref();
             let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);
-            wire::put_bind(&mut out, name, name, &ask.parameters, formats);
+            let portal = self.reserved.as_bytes();
+            wire::put_bind(&mut out, portal, statement.as_bytes(), &ask.parameters, formats);
             let described = delivers.is_some_and(|deliver| deliver.described);
             if described {
                 wire::put_describe_portal(&mut out, &self.reserved);
             }
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
-            wire::put_close(&mut out, b'S', &self.reserved);
-            let sent = if described { &b"CCPBDECC"[..] } else { b"CCPBECC" };
+            let sent = if described { &b"BDEC"[..] } else { b"BEC" };
             sent.iter().for_each(|tag| owed.sent(*tag));
+            if kept.is_none() {
+                wire::put_close(&mut out, b'S', &self.reserved);
+                owed.sent(b'C');
+            }
         }
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
         let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
         let answered = self.collect(&mut owed, hears, &cuts).await?;
+        // What an error has left of them is not known; what has been answered is prepared.
+        let kept = asks.iter().filter_map(|ask| ask.catalog.as_ref());
+        match (closing, &answered) {
+            (Closing::Sync, Ok(_)) => self.prepared.extend(kept.cloned()),
+            (_, Err(_)) => kept.for_each(|text| {
+                self.prepared.remove(text);
+            }),
+            (Closing::Flush, Ok(_)) => {}
+        }
         match &answered {
             Err(_) => self.after_error(closing).await?,
             // Whoever asked may then look for each answer in its place.
@@ -399,12 +437,45 @@ impl Relay {
         }
     }
 
-    /// A long question to the catalog. In a database of many tables the planner expects it to cost so much that the JIT compiler
-    /// would work on it for seconds.
+    /// A long question to the catalog, with [`Ask::catalog`]. The session keeps it prepared, unless the client or its functions have meanwhile
+    /// thrown away all that is: then it is asked again, and the client's transaction is none the worse.
     pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+        let relies = closing == Closing::Sync && ask.catalog.as_ref().is_some_and(|text| self.prepared.contains(text));
+        let guarded = relies && self.status == b'T';
+        let point = self.reserved.clone();
+        let command = |command: &str| Ask::as_client(format!("{command} {point}"));
+        let asks = match guarded {
+            true => vec![command("SAVEPOINT"), ask.clone(), command("RELEASE SAVEPOINT")],
+            false => vec![ask.clone()],
+        };
+        let only = |answers: Vec<Answer>, at: usize| answers.into_iter().nth(at).unwrap_or_default();
+        let report = match self.ask(&asks, closing, Hears::Nothing).await? {
+            Ok(answers) => return Ok(Ok(only(answers, usize::from(guarded)))),
+            Err(report) => report,
+        };
+        // invalid_sql_statement_name
+        if !relies || report.get(b'C') != Some(b"26000") {
+            return Ok(Err(report));
+        }
+        if guarded {
+            let back = [command("ROLLBACK TO SAVEPOINT"), command("RELEASE SAVEPOINT")];
+            if let Err(report) = self.ask(&back, Closing::Sync, Hears::Nothing).await? {
+                return Ok(Err(report));
+            }
+        }
+        let answers = self.ask(&[ask], closing, Hears::Nothing).await?;
+        Ok(answers.map(|answers| only(answers, 0)))
+    }
+
+    /// The same of one whose text names every operator with its schema, for the client's search_path.
+    pub async fn ask_catalog_as_client(
+        &mut self,
+        sql: String,
+        closing: Closing,
+    ) -> Result<Result<Answer, Report>, Broken> {
         // What is set for a transaction of our own ends with it.
         let restore = self.status != b'I' || closing == Closing::Flush;
-        let mut asks = vec![Ask::set_local("jit", "off"), ask];
+        let mut asks = vec![Ask::set_local("jit", "off"), Ask::as_client(sql)];
         if restore {
             asks.insert(0, Ask::stash("jit"));
             asks.push(Ask::restore("jit"));

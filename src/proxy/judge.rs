@@ -108,7 +108,10 @@ impl Session {
             return Ok(statements);
         }
         // Written as U&"\00e9" a name is the same in every encoding; but a question about it would not be.
-        let names_lost = |statement: &Statement| !Request::of(statement).sql().is_ascii();
+        let names_lost = |statement: &Statement| {
+            let ahead = Request::of(statement).ahead();
+            ahead.iter().any(|(_, expression)| !expression.is_ascii())
+        };
         let escapes = text.is_ascii() || text.windows(2).any(|two| two.eq_ignore_ascii_case(b"u&"));
         match escapes && statements.iter().any(names_lost) {
             true => Err(Unreadable::Encoding),
@@ -488,6 +491,7 @@ impl Session {
         let request = Request::of(statement);
         let ask = Ask {
             ahead: request.ahead(),
+            catalog: Some(request.variant()),
             ..Ask::new(request.sql())
         };
         let answer = match self.relay.ask_catalog(ask, closing).await? {
@@ -533,7 +537,7 @@ impl Session {
         closing: Closing,
     ) -> Result<Result<Depends, Report>, Broken> {
         // Every operator and type in it is written with its schema.
-        let asked = self.relay.ask_catalog(Ask::as_client(question.sql()), closing).await?;
+        let asked = self.relay.ask_catalog_as_client(question.sql(), closing).await?;
         let answer = match asked {
             Ok(answer) => question.decode(answer.value().unwrap_or_default()),
             Err(report) => {

@@ -18,7 +18,7 @@ use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{Calls, Gate, calls_before, gate, may_move_names, may_use_prepared, mentions};
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -193,6 +193,8 @@ pub struct Relay {
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
     pub reserved: String,
+    /// Long questions of ours that the session has prepared, under names that begin with the reserved one.
+    pub prepared: HashSet<String>,
     /// A statement of ours failed in a group of the client's, and is to be closed behind the client's Sync.
     pub unclosed: bool,
     /// Something is to be done behind the client's next Sync.
@@ -287,6 +289,7 @@ impl Relay {
             prepared_writes: HashMap::new(),
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
+            prepared: HashSet::new(),
             unclosed: false,
             stop_at_sync: false,
             ends_unnamed: false,

@@ -288,7 +288,7 @@ fn free_name(name: &str, relation: &Relation) -> String {
             }
             format!("{}{suffix}", &name[..end])
         })
-        .find(|name| !relation.taken_relations.contains(name))
+        .find(|name| !relation.relation_is_taken(name))
         .unwrap_or_default()
 }
 

@@ -145,7 +145,7 @@ fn choose(name1: &str, name2: &str, label: &str, taken: impl Fn(&str) -> bool) -
 
 fn relation_taken(relation: &Relation, name: &str, for_constraint: bool) -> bool {
     relation.name == name
-        || relation.taken_relations.iter().any(|taken| taken == name)
+        || relation.relation_is_taken(name)
         || relation
             .indexes
             .iter()
@@ -159,7 +159,7 @@ fn unfinished(index: &Index, for_constraint: bool) -> bool {
 }
 
 fn constraint_taken(relation: &Relation, name: &str) -> bool {
-    relation.taken_constraints.iter().any(|taken| taken == name)
+    relation.constraint_is_taken(name)
         // One that carries our comment is continued.
         || relation.constraint(name).is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: ")))
 }
