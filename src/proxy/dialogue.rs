@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::relay::{Broken, Relay};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
+use crate::plan::Place;
 use crate::plan::jobs::{self, JobSql};
 use crate::plan::path;
 use crate::plan::splice::quote_literal;
@@ -308,7 +309,7 @@ impl Relay {
         }
         // A block that has failed takes nothing but its end, which looks for nothing by name.
         let ends = closing == Closing::Sync
-            && (self.block_failed() || (self.status == b'I' && asks.iter().all(|ask| ask.path == Path::Ours)));
+            && (self.block_failed() || (self.is_outside_block() && asks.iter().all(|ask| ask.path == Path::Ours)));
         let (asks, asked) = with_paths(asks, ends);
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
@@ -440,8 +441,16 @@ impl Relay {
     /// A long question to the catalog, with [`Ask::catalog`]. The session keeps it prepared, unless the client or its functions have meanwhile
     /// thrown away all that is: then it is asked again, and the client's transaction is none the worse.
     pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+        let guarded = self.place() == Place::Block;
+        if let Some(text) = &ask.catalog
+            && !guarded
+            && !self.is_outside_block()
+        {
+            // Whether a savepoint can be set is not known.
+            self.prepared.remove(text);
+        }
         let relies = closing == Closing::Sync && ask.catalog.as_ref().is_some_and(|text| self.prepared.contains(text));
-        let guarded = relies && self.status == b'T';
+        let guarded = relies && guarded;
         let point = self.reserved.clone();
         let command = |command: &str| Ask::as_client(format!("{command} {point}"));
         let asks = match guarded {

@@ -362,6 +362,11 @@ impl Relay {
         }
     }
 
+    /// For certain: nor has the client sent a BEGIN that is not answered by a ReadyForQuery yet.
+    pub fn is_outside_block(&self) -> bool {
+        self.status == b'I' && self.group.block == Block::AsBefore
+    }
+
     /// The transaction block has failed, as far as is known: a ROLLBACK since then is not in `status` yet.
     pub fn block_failed(&self) -> bool {
         self.status == b'E' && self.group.block == Block::AsBefore

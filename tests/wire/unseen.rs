@@ -10,6 +10,7 @@ on_both!(
     statements_portals_and_cursors_outlive_an_injection,
     errors_have_their_own_positions,
     statements_of_ours_that_fail_leave_nothing_behind,
+    the_kept_question_is_asked_again,
     the_jit_compiler_does_not_work_on_our_questions,
 );
 
@@ -43,7 +44,7 @@ pub fn what_the_proxy_puts_in_between_is_not_seen(major: u32) {
             &[query("SHOW lock_timeout")],
             &[query("COMMIT")],
             &[query("SHOW lock_timeout")],
-            &[query("SELECT name FROM pg_prepared_statements")],
+            &[query(&prepared("name"))],
             // DDL prepared idle and run in a block, and the reverse; run twice; with a row limit.
             &[parse("ddl", "ALTER TABLE t ALTER COLUMN v DROP DEFAULT"), sync()],
             &[query("BEGIN")],
@@ -213,7 +214,7 @@ pub fn settings_are_what_the_client_made_of_them(major: u32) {
 
 pub fn statements_portals_and_cursors_outlive_an_injection(major: u32) {
     let stage = Stage::with(major, "outlive", LARGE);
-    let prepared = || query("SELECT name, statement, from_sql FROM pg_prepared_statements ORDER BY name");
+    let in_session = || query(&prepared("name, statement, from_sql"));
     let cursors = || query("SELECT name, is_holdable FROM pg_cursors ORDER BY name");
     let ddl = |n: u32| format!("ALTER TABLE t ADD COLUMN c{n} int");
     let select = || parse("", "SELECT id FROM o ORDER BY id");
@@ -246,7 +247,7 @@ pub fn statements_portals_and_cursors_outlive_an_injection(major: u32) {
                 sync(),
             ],
             &[bind_with("", "", &["still here"]), execute("", 0), sync()],
-            &[prepared(), cursors()],
+            &[in_session(), cursors()],
             // A suspended unnamed portal, in one group and in a block.
             &[
                 select(),
@@ -278,14 +279,14 @@ pub fn statements_portals_and_cursors_outlive_an_injection(major: u32) {
                 query(&ddl(6)),
                 query("CREATE INDEX by_id ON t (id)"),
             ],
-            &[query("FETCH 2 FROM b"), cursors(), prepared()],
+            &[query("FETCH 2 FROM b"), cursors(), in_session()],
             &[query("CLOSE b")],
             // SQL's own PREPARE.
             &[
                 query("PREPARE p AS SELECT 7"),
                 query(&ddl(7)),
                 query("EXECUTE p"),
-                prepared(),
+                in_session(),
             ],
             // Closed, closed twice, and by DEALLOCATE and DISCARD in each protocol.
             &[close(b'S', "d"), close(b'S', "d"), close(b'P', "d"), sync()],
@@ -303,7 +304,7 @@ pub fn statements_portals_and_cursors_outlive_an_injection(major: u32) {
                 query(&ddl(8)),
                 query("DISCARD ALL"),
                 query(&ddl(9)),
-                prepared(),
+                in_session(),
                 bind("", "u"),
                 execute("", 0),
                 sync(),
@@ -353,11 +354,79 @@ pub fn errors_have_their_own_positions(major: u32) {
     check(&stage, TABLE, &parts);
 }
 
+/// What the session has prepared, less the questions to the catalog, which are kept so that they are planned once.
+fn prepared(columns: &str) -> String {
+    format!(
+        "SELECT {columns} FROM pg_prepared_statements WHERE name !~ '^lockkeeper_[0-9a-f]{{16}}_facts_' ORDER BY name"
+    )
+}
+
+/// The question to the catalog is kept prepared; where the client or its functions throw that away, it is asked again, and neither the
+/// client's transaction nor its settings are other than without us.
+pub fn the_kept_question_is_asked_again(major: u32) {
+    let stage = Stage::with(major, "kept", LARGE);
+    let add = |n: u32| query(&format!("ALTER TABLE t ADD COLUMN c{n} int"));
+    let gone = "DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$";
+    let settings =
+        || query("SELECT name, setting FROM pg_settings WHERE name IN ('statement_timeout', 'jit', 'search_path')");
+    check(
+        &stage,
+        TABLE,
+        &[
+            &[query("SET client_min_messages = warning")],
+            &[query("SET statement_timeout = '50s'")],
+            &[add(1)],
+            &[query("DISCARD ALL")],
+            &[query(
+                "SET client_min_messages = warning; SET statement_timeout = '40s'",
+            )],
+            &[add(2)],
+            &[query("DEALLOCATE ALL")],
+            &[add(3)],
+            &[query("BEGIN")],
+            &[query("INSERT INTO t VALUES (500, 'a')")],
+            &[query(gone)],
+            &[add(4)],
+            &[settings()],
+            &[query("SAVEPOINT a")],
+            &[query("DEALLOCATE ALL")],
+            &[
+                parse("", "ALTER TABLE t ADD COLUMN c5 int"),
+                bind("", ""),
+                execute("", 0),
+                sync(),
+            ],
+            &[query("ROLLBACK TO a")],
+            &[query("DEALLOCATE ALL")],
+            &[add(6)],
+            &[query("RELEASE a")],
+            &[query("COMMIT")],
+            &[settings()],
+            &[query(gone)],
+            &[query(
+                "BEGIN; INSERT INTO t VALUES (501, 'a'); ALTER TABLE t ADD COLUMN c7 int; COMMIT",
+            )],
+            &[query(
+                "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum",
+            )],
+            &[query("SELECT id FROM t WHERE id >= 500 ORDER BY id")],
+            &[settings()],
+        ],
+    );
+    // Planned once: all later statements use what is kept.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for n in 0..6 {
+        raw.query(&format!("ALTER TABLE t ALTER COLUMN v SET DEFAULT '{n}'"));
+    }
+    let kept = raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_facts_'");
+    assert_eq!(rows(&kept), ["1"]);
+}
+
 /// Our prepared statement and portal are the client's to see when they are not closed.
 pub fn statements_of_ours_that_fail_leave_nothing_behind(major: u32) {
     let stage = Stage::with(major, "nothing_left", LARGE);
     let run = |sql: &str| [parse("", sql), bind("", ""), execute("", 0)].concat();
-    let left = || query("SELECT name, statement FROM pg_prepared_statements");
+    let left = || query(&prepared("name, statement"));
     let mut parts: Vec<Vec<Vec<u8>>> = Vec::new();
     for sql in ["ALTER TABLE t ADD COLUMN v int", "UPDATE t SET wobble = 1 WHERE id > 0"] {
         parts.push(vec![query(sql), left()]);
@@ -383,7 +452,7 @@ pub fn statements_of_ours_that_fail_leave_nothing_behind(major: u32) {
         ] {
             raw.send(&part);
             raw.until_ready();
-            let left = raw.query("SELECT name FROM pg_prepared_statements");
+            let left = raw.query(&prepared("name"));
             assert!(rows(&left).is_empty(), "{sql}: {left:?}");
         }
     }
