@@ -22,17 +22,17 @@ busy(oid) AS MATERIALIZED (SELECT s.oid FROM strong s WHERE s.exclusive AND NOT 
 named(s, n, oid) AS MATERIALIZED (
   SELECT a.s, a.n, c.oid
   FROM asked a
-  JOIN pg_catalog.pg_class c ON c.relname = a.n
-  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+  CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace FROM pg_catalog.pg_class c WHERE c.relname = a.n OFFSET 0) c
+  CROSS JOIN LATERAL (SELECT ns.nspname FROM pg_catalog.pg_namespace ns WHERE ns.oid = c.relnamespace LIMIT 1) ns
   WHERE CASE WHEN a.s IS NULL THEN c.oid = ANY (pg_catalog.current_setting('lockkeeper.relations')::pg_catalog.oid[])
              WHEN a.s = 'pg_temp' THEN c.relnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END),
 -- if heirs
 -- What inherits from a relation, its partitions above all: a schema change means them too. Of a partition its parent.
 heirs(oid) AS (
-  SELECT h.inhrelid FROM named m JOIN pg_catalog.pg_inherits h ON h.inhparent = m.oid
+  SELECT h.inhrelid FROM named m CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = m.oid OFFSET 0) h
   UNION
-  SELECT h.inhrelid FROM heirs t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
+  SELECT h.inhrelid FROM heirs t CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = t.oid OFFSET 0) h),
 -- end
 -- if rows
 -- What is behind a view that an UPDATE or DELETE names, and behind the views there. 2618 is pg_rewrite, 1259 pg_class.
@@ -52,36 +52,35 @@ wanted(s, n, oid) AS (
   SELECT m.s, m.n, m.oid FROM named m
 -- if heirs
   UNION ALL
-  SELECT ns.nspname::text, c.relname::text, c.oid
-  FROM heirs h JOIN pg_catalog.pg_class c ON c.oid = h.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'f')
+  SELECT NULL, NULL, h.oid FROM heirs h
 -- end
 -- if rows
   UNION ALL
-  SELECT ns.nspname::text, c.relname::text, c.oid
-  FROM behind b JOIN pg_catalog.pg_class c ON c.oid = b.oid JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'f', 'v')
+  SELECT NULL, NULL, b.oid FROM behind b
 -- end
   UNION ALL
-  SELECT ns.nspname::text, c.relname::text, c.oid
-  FROM (SELECT DISTINCT i.indrelid FROM named m JOIN pg_catalog.pg_index i ON i.indexrelid = m.oid) t
-  JOIN pg_catalog.pg_class c ON c.oid = t.indrelid
-  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
+  SELECT DISTINCT NULL::name, NULL::name, i.indrelid FROM named m
+  CROSS JOIN LATERAL (SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = m.oid LIMIT 1) i),
+-- Each by its key, whatever the planner expects of the catalogs: so in all that follows. What was not named is told by its own name.
 found AS MATERIALIZED (
-  SELECT w.s, w.n, c.oid, ns.nspname, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner,
-         c.oid IN (SELECT b.oid FROM busy b) AS is_busy
+  SELECT coalesce(w.s, CASE WHEN w.n IS NULL THEN ns.nspname END) AS s, coalesce(w.n, c.relname) AS n, c.oid, ns.nspname, c.relnamespace, c.relname,
+         c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.oid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM wanted w
-  JOIN pg_catalog.pg_class c ON c.oid = w.oid
-  JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace),
+  CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner
+    FROM pg_catalog.pg_class c WHERE c.oid = w.oid LIMIT 1) c
+  CROSS JOIN LATERAL (SELECT ns.nspname FROM pg_catalog.pg_namespace ns WHERE ns.oid = c.relnamespace LIMIT 1) ns
+  WHERE w.n IS NOT NULL OR c.relkind IN ('r', 'p', 'f', 'v', 'm', 't')),
 -- Of an index its table counts: a lock on the one stops those who use the other.
 tree(root, oid) AS (
   SELECT f.oid, coalesce((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = f.oid), f.oid) FROM found f
   UNION
-  SELECT t.root, h.inhrelid FROM tree t JOIN pg_catalog.pg_inherits h ON h.inhparent = t.oid),
+  SELECT t.root, h.inhrelid FROM tree t CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = t.oid OFFSET 0) h),
 indexed AS MATERIALIZED (
   SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy, i.indrelid IN (SELECT b.oid FROM busy b) AS is_table_busy
-  FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-  WHERE i.indrelid IN (SELECT f.oid FROM found f)),
+  FROM (SELECT DISTINCT f.oid FROM found f) f
+  CROSS JOIN LATERAL (SELECT i.* FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid OFFSET 0) i
+  CROSS JOIN LATERAL (SELECT c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace
+    FROM pg_catalog.pg_class c WHERE c.oid = i.indexrelid LIMIT 1) c),
 indexes_of(oid, indexes) AS MATERIALIZED (
   SELECT i.indrelid, pg_catalog.json_agg(pg_catalog.json_build_object(
       'oid', i.indexrelid::pg_catalog.int8,
@@ -136,7 +135,7 @@ sized(root, bytes, tuples) AS MATERIALIZED (
       WHEN c.oid IN (SELECT b.oid FROM busy b) THEN greatest(c.relpages, 1) * k.size
       ELSE coalesce(pg_catalog.pg_relation_size(c.oid), c.relpages * k.size) END),
     pg_catalog.sum(CASE WHEN c.relkind = 'p' OR c.reltuples < 0 OR (c.reltuples = 0 AND c.relpages = 0) THEN NULL ELSE c.reltuples::pg_catalog.float8 END)
-  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid CROSS JOIN block k
+  FROM tree t CROSS JOIN LATERAL (SELECT c.oid, c.relkind, c.relpages, c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = t.oid LIMIT 1) c CROSS JOIN block k
   GROUP BY t.root),
 -- That a relation's row type belongs to it is written down when it is created, and by nothing that a role can do to it later is that
 -- row written again: not by OWNER TO, GRANT, SET SCHEMA or RENAME, as those of pg_class, pg_type and pg_attribute are. Sequences and
@@ -145,7 +144,7 @@ sized(root, bytes, tuples) AS MATERIALIZED (
 births(oid, born) AS (
   SELECT t.root, (SELECT d.xmin::text::pg_catalog.int8 FROM pg_catalog.pg_depend d
     WHERE d.classid = 1247 AND d.objid = c.reltype AND d.objsubid = 0 AND d.refclassid = 1259 AND d.refobjid = c.oid AND d.deptype = 'i')
-  FROM tree t JOIN pg_catalog.pg_class c ON c.oid = t.oid
+  FROM tree t CROSS JOIN LATERAL (SELECT c.oid, c.reltype FROM pg_catalog.pg_class c WHERE c.oid = t.oid LIMIT 1) c
   WHERE (SELECT m.xid FROM mine m) IS NOT NULL),
 -- Modulo 2^32, as xids are; none of ours is older than the transaction's own.
 aged(oid, born, age) AS (

@@ -7,11 +7,16 @@ pub const OURS: &str = "pg_catalog, pg_temp";
 /// In front of a step's statement: it is run with our search_path instead of the client's.
 pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
 
-/// What a long question to the catalog is asked with besides, and why: the JIT compiler would work on it for seconds in a database of many
-/// tables; a client that gives its own statements little time does not mean our questions. Expressions that are safe with any path: CASE x
-/// WHEN y would look for its operator by the client's.
+/// What a long question to the catalog is asked with besides, and why. In a database of many tables the planner expects far more rows of it
+/// than come: the JIT compiler would work on it for seconds, and hash tables of the size of work_mem would be laid out for nothing. Its plan
+/// is kept, and may have been made while the catalogs were small enough to be read whole. And a client that gives its own statements little
+/// time does not mean our questions.
+///
+/// The expressions are safe with any path; CASE x WHEN y would look for its operator by the client's.
 pub const CATALOG: &[(&str, &str)] = &[
     ("jit", "'off'"),
+    ("work_mem", "'64kB'"),
+    ("enable_seqscan", "'off'"),
     (
         "statement_timeout",
         "CASE WHEN pg_catalog.current_setting('statement_timeout') OPERATOR(pg_catalog.=) '0' THEN '0' ELSE '60s' END",
