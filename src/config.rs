@@ -131,6 +131,7 @@ impl Options {
             connect_timeout: timeout("connect-timeout-s", self.connect_timeout_s, 1, default.connect_timeout)?,
             cancel_timeout: timeout("cancel-timeout-s", self.cancel_timeout_s, 1, default.cancel_timeout)?,
             keepalive: timeout("keepalive-s", self.keepalive_s, 1, default.keepalive)?,
+            unacknowledged: timeout("unacknowledged-s", self.unacknowledged_s, 1, default.unacknowledged)?,
             drain_timeout: timeout("drain-timeout-s", self.drain_timeout_s, 0, default.drain_timeout)?,
             threads: count("threads", self.threads, 0, 1_024, default.threads)?,
         };
@@ -319,6 +320,7 @@ mod tests {
         check("connect-timeout-s", &|l| seconds(l.connect_timeout), 15);
         check("cancel-timeout-s", &|l| seconds(l.cancel_timeout), 10);
         check("keepalive-s", &|l| seconds(l.keepalive), 60);
+        check("unacknowledged-s", &|l| seconds(l.unacknowledged), 30);
         check("drain-timeout-s", &|l| seconds(l.drain_timeout), 60);
     }
 

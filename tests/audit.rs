@@ -173,7 +173,294 @@ fn a_prepared_transaction_is_named_with_the_way_to_end_it() {
         assert_eq!(blocker["lock"], "ROW EXCLUSIVE");
         stage.direct("ROLLBACK PREPARED 'left behind'");
         stage.psql("ALTER TABLE users ADD COLUMN late int").ok();
+        // What another session may still undo is not done.
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for sql in [
+            "BEGIN",
+            "ALTER TABLE users ADD COLUMN parked int",
+            "PREPARE TRANSACTION 'parked'",
+        ] {
+            raw.query(sql);
+        }
+        let end = events(&stage, "statement").pop().expect("the end");
+        assert_eq!(end["outcome"], "prepared", "{end:#}");
+        stage.direct("ROLLBACK PREPARED 'parked'");
     }
+}
+
+// --- how it ended ------------------------------------------------------------------------------------------------------
+
+/// What a transaction does is done when it is committed, and told before the client hears of its end.
+#[test]
+fn a_change_is_done_when_its_transaction_is() {
+    for major in [15, 18] {
+        let stage = stage(major, "settled", POLICY);
+        stage.direct("CREATE TABLE later (id bigint REFERENCES users DEFERRABLE INITIALLY DEFERRED)");
+        let outcome = |column: &str| {
+            let about = |line: &&Value| {
+                let text = line["statement"].as_str().unwrap_or_default();
+                text.contains(&format!("COLUMN {column} "))
+            };
+            let lines = stage.audit_lines();
+            let told = lines.iter().rev().filter(about);
+            let mut last = told.filter(|line| line["event"] == "ran" || line["event"] == "statement");
+            last.next()
+                .and_then(|line| line["outcome"].as_str().map(str::to_owned))
+                .unwrap_or_default()
+        };
+        let add = |column: &str| format!("ALTER TABLE users ADD COLUMN {column} int");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let run = |raw: &mut Raw, texts: &[&str]| {
+            for text in texts {
+                raw.query(text);
+            }
+        };
+        run(&mut raw, &["BEGIN", &add("a")]);
+        assert_eq!(outcome("a"), "open", "{major}");
+        run(&mut raw, &["ROLLBACK"]);
+        assert_eq!(outcome("a"), "rolled back", "{major}");
+
+        run(
+            &mut raw,
+            &[
+                "SAVEPOINT none",
+                "BEGIN",
+                "SAVEPOINT s",
+                &add("b"),
+                "SAVEPOINT t",
+                &add("c"),
+                "RELEASE t",
+            ],
+        );
+        run(&mut raw, &["SAVEPOINT s", &add("d"), "SELECT 1/0", "ROLLBACK TO s"]);
+        let now = ["b", "c", "d"].map(&outcome);
+        assert_eq!(now, ["open", "open", "rolled back"], "{major}");
+        run(
+            &mut raw,
+            &["COMMIT AND CHAIN", &add("e"), "ROLLBACK AND CHAIN", &add("f"), "COMMIT"],
+        );
+        let now = ["b", "c", "d", "e", "f"].map(&outcome);
+        assert_eq!(now, ["done", "done", "rolled back", "rolled back", "done"], "{major}");
+
+        // One message is one transaction; what fails at COMMIT, or has failed before it, is not done.
+        run(&mut raw, &[&format!("{}; SELECT 1/0", add("g"))]);
+        run(&mut raw, &[&format!("{}; SELECT 1", add("h"))]);
+        run(
+            &mut raw,
+            &["BEGIN", &add("i"), "INSERT INTO later VALUES (-1)", "COMMIT"],
+        );
+        run(&mut raw, &["BEGIN", &add("j"), "SELECT 1/0", "COMMIT"]);
+        // Over the extended protocol, ended by what was prepared long before.
+        raw.send(&[parse("back", "ROLLBACK"), sync()].concat());
+        raw.until_ready();
+        raw.query("BEGIN");
+        raw.send(&[parse("", &add("k")), bind_with("", "", &[]), execute("", 0), sync()].concat());
+        raw.until_ready();
+        assert_eq!(outcome("k"), "open", "{major}");
+        raw.send(&[bind_with("", "back", &[]), execute("", 0), sync()].concat());
+        raw.until_ready();
+        run(&mut raw, &[&add("l")]);
+        let now = ["g", "h", "i", "j", "k", "l"].map(&outcome);
+        let expect = [
+            "rolled back",
+            "done",
+            "rolled back",
+            "rolled back",
+            "rolled back",
+            "done",
+        ];
+        assert_eq!(now, expect, "{major}");
+
+        run(&mut raw, &["BEGIN", &add("m")]);
+        drop(raw);
+        until("the end of the session is told", || outcome("m") == "rolled back");
+        let there = "SELECT string_agg(attname, ' ' ORDER BY attname) FROM pg_attribute WHERE attrelid = 'users'::regclass \
+                     AND length(attname) = 1 AND NOT attisdropped";
+        assert_eq!(stage.direct(there), "b c f h l", "{major}");
+        let list = review(
+            &["list", "--outcome", "done", "--format", "csv"],
+            &stage.audit_file(),
+            "",
+        )
+        .ok();
+        assert_eq!(list.matches("ADD COLUMN").count(), 5, "{list}");
+        assert_eq!(
+            review(
+                &["list", "--outcome", "unfinished", "--format", "csv"],
+                &stage.audit_file(),
+                ""
+            )
+            .ok()
+            .lines()
+            .count(),
+            1
+        );
+        whole(&stage.audit_file());
+    }
+}
+
+/// A build that fails has waited for nobody, and a step that is taken back is not told as committed.
+#[test]
+fn what_a_failed_plan_says_is_true() {
+    for major in [15, 18] {
+        let stage = stage(major, "failed", POLICY);
+        stage.direct("INSERT INTO users SELECT n, 'twice' FROM generate_series(1001, 60000) n");
+        stage.psql_args(&["-c", "CREATE UNIQUE INDEX u ON users (email)"], "");
+        let end = events(&stage, "statement").pop().expect("the end");
+        assert_eq!(end["sqlstate"], "23505", "{major}: {end:#}");
+        assert_eq!(
+            (end["lock_wait_ms"].as_f64(), end["steps"][0]["lock_wait_ms"].as_f64()),
+            (Some(0.0), Some(0.0))
+        );
+        assert!(end["steps"][0]["duration_ms"].as_f64() > Some(0.0));
+
+        let add = "ALTER TABLE users ADD CONSTRAINT short CHECK (email <> 'twice')";
+        let ran = stage.psql_args(&["-c", add], "");
+        let end = events(&stage, "statement").pop().expect("the end");
+        let detail = end["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains("removed the constraint"), "{major}: {end:#}");
+        assert!(!detail.contains("committed before it"), "{major}: {end:#}");
+        assert!(!ran.stderr.contains("committed before it"), "{}", ran.stderr);
+        assert_eq!(
+            stage.direct("SELECT count(*) FROM pg_constraint WHERE conname = 'short'"),
+            "0"
+        );
+    }
+}
+
+/// A table that is made waits for others: its parent, or what it refers to.
+#[test]
+fn who_is_in_the_way_of_a_new_table_is_named() {
+    let make = [
+        (
+            "parent",
+            "ACCESS EXCLUSIVE",
+            "CREATE TABLE p2 PARTITION OF parent FOR VALUES FROM (10) TO (20)",
+            "LOCK TABLE parent IN ACCESS SHARE MODE",
+        ),
+        (
+            "users",
+            "SHARE UPDATE EXCLUSIVE",
+            "CREATE TABLE heir () INHERITS (users)",
+            "LOCK TABLE users IN SHARE MODE",
+        ),
+        (
+            "users",
+            "SHARE ROW EXCLUSIVE",
+            "CREATE TABLE refers (id bigint REFERENCES users)",
+            "UPDATE users SET seen = true WHERE id = 1",
+        ),
+    ];
+    for major in [15, 18] {
+        let stage = stage(major, "made", POLICY);
+        stage.direct("CREATE TABLE parent (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF parent FOR VALUES FROM (0) TO (10)");
+        for (table, lock, sql, held) in make {
+            let mut holder = named(stage.cluster.port(), &stage.database, "in the way");
+            holder.query("BEGIN");
+            holder.query(held);
+            let ran = stage.psql_args(&["-c", sql], "");
+            let expect = format!("could not get {lock} on {table} in ");
+            assert!(
+                ran.stderr.contains(&expect) && ran.stderr.contains("in the way"),
+                "{major} {sql}: {}",
+                ran.stderr
+            );
+            let end = events(&stage, "statement").pop().expect("the end");
+            assert_eq!(
+                end["steps"][0]["blockers"][0]["application_name"], "in the way",
+                "{end:#}"
+            );
+            holder.query("ROLLBACK");
+            stage.psql(sql).ok();
+        }
+    }
+}
+
+/// The holder came through the proxy as well, whose own statement was the last that the server saw of it.
+#[test]
+fn a_blocker_s_query_is_not_one_of_lockkeeper_s_own() {
+    for major in [15, 18] {
+        let stage = stage(major, "own", POLICY);
+        for savepoint in [false, true] {
+            let mut holder = named(stage.port, &stage.database, "migration");
+            holder.query("BEGIN");
+            if savepoint {
+                holder.query("SAVEPOINT s");
+            }
+            holder.query("ALTER TABLE users ADD COLUMN held int");
+            let ran = stage.psql_args(&["-c", "ALTER TABLE users ADD COLUMN late int"], "");
+            assert!(
+                ran.stderr.contains("(postgres migration, idle in transaction, "),
+                "{}",
+                ran.stderr
+            );
+            for own in ["pg_catalog.", "lockkeeper_", "lockkeeper."] {
+                let held = ran
+                    .stderr
+                    .split("held by")
+                    .nth(1)
+                    .and_then(|text| text.split(';').next());
+                assert!(held.is_some_and(|held| !held.contains(own)), "{major}: {}", ran.stderr);
+            }
+            let end = events(&stage, "statement").pop().expect("the end");
+            assert_eq!(end["steps"][0]["blockers"][0]["query"], Value::Null, "{end:#}");
+            holder.query("ROLLBACK");
+        }
+    }
+}
+
+/// What is asked before the plan is made is a part of what the client waits for.
+#[test]
+fn a_statement_s_time_begins_when_it_comes() {
+    let stage = stage(18, "times", POLICY);
+    stage.psql("BEGIN; CREATE INDEX i ON users (email); COMMIT").ok();
+    let mut holder = named(stage.cluster.port(), &stage.database, "holder");
+    holder.query("BEGIN");
+    holder.query("LOCK TABLE lockkeeper.job IN ACCESS EXCLUSIVE MODE");
+    let mut raw = named(stage.port, &stage.database, "migration");
+    raw.send(&common::raw::frame(
+        b'Q',
+        &common::raw::c("ALTER TABLE users ADD COLUMN late int"),
+    ));
+    let waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'lockkeeper.job'::regclass";
+    until("the question waits", || stage.direct(waits) == "t");
+    std::thread::sleep(Duration::from_millis(1500));
+    holder.query("COMMIT");
+    raw.until_ready();
+    let end = events(&stage, "statement").pop().expect("the end");
+    assert_eq!(
+        (end["outcome"].as_str(), end["statement"].as_str()),
+        (Some("done"), Some("ALTER TABLE users ADD COLUMN late int"))
+    );
+    assert!(end["duration_ms"].as_f64() >= Some(1500.0), "{end:#}");
+}
+
+/// A log that ends before its statement does cannot say that a step was not run.
+#[test]
+fn what_the_log_does_not_tell_of_is_not_called_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("cut.log");
+    let line = |event: &str, steps: &[(&str, &str)]| {
+        let steps: Vec<Value> = steps
+            .iter()
+            .map(|(label, outcome)| serde_json::json!({"label": label, "sql": label, "outcome": outcome}))
+            .collect();
+        let line = serde_json::json!({"time": "2026-01-01T00:00:00.000000Z", "event": event, "id": "x-1.1", "session": 1, "backend_pid": 1,
+            "user": "u", "database": "d", "application_name": "", "client": "unix", "statement": "S", "action": "rewrite", "steps": steps,
+            "outcome": ""});
+        format!("{line}\n")
+    };
+    let lines = line("planned", &[("first", "not run"), ("second", "not run")]) + &line("step", &[("first", "done")]);
+    std::fs::write(&log, lines).unwrap();
+    let story = review(&["show", "x-1.1"], &log, "").ok();
+    assert!(
+        story.contains("1. first: done") && story.contains("2. second: not known"),
+        "{story}"
+    );
+    assert!(
+        story.contains("not known whether done: second") && !story.contains("not run"),
+        "{story}"
+    );
 }
 
 // --- what is kept ------------------------------------------------------------------------------------------------------

@@ -144,8 +144,8 @@ impl Search {
                     self.push(event, true);
                 }
             }
-            Phase::Planned | Phase::Waiting | Phase::Step if self.ended.contains(&id) => {}
-            Phase::Waiting | Phase::Step => {
+            Phase::Planned | Phase::Waiting | Phase::Step | Phase::Ran if self.ended.contains(&id) => {}
+            Phase::Waiting | Phase::Step | Phase::Ran => {
                 // The latest of it; its steps are put together from those before.
                 if !self.told.contains_key(&id)
                     && let Ok(Some(event)) = self.selector.select(line)

@@ -176,7 +176,7 @@ pub const METRICS: [Metric; 30] = [
         "lockkeeper_upstream_errors_total",
         Kind::Counter,
         "kind",
-        "Sessions that the server did not take: connect (not reached), login (refused or failed), closed (without a word).",
+        "Sessions that the server did not take: connect (not reached), login (refused or failed), closed (without a word); or did not keep: vanished (acknowledged nothing).",
     ),
     metric(
         "lockkeeper_control_up",
@@ -285,7 +285,7 @@ fn judged(live: &Live, page: &mut Page) {
     page.one("lockkeeper_batches_total", &[], ledger.batches);
     page.one("lockkeeper_batch_rows_total", &[], ledger.rows);
     page.begin("lockkeeper_upstream_errors_total");
-    for kind in ["connect", "login", "closed"] {
+    for kind in ["connect", "login", "closed", "vanished"] {
         let count = ledger.upstream_errors.get(kind).copied().unwrap_or_default();
         page.sample("lockkeeper_upstream_errors_total", &[("kind", kind)], count as f64);
     }

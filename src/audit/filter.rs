@@ -84,6 +84,7 @@ pub fn kind_and_id(line: &[u8]) -> (LineKind, &[u8]) {
         Some(b"step") => Phase::Step,
         Some(b"planned") => Phase::Planned,
         Some(b"waiting") => Phase::Waiting,
+        Some(b"ran") => Phase::Ran,
         Some(b"after") => Phase::After,
         Some(b"log") => return (LineKind::Log, b""),
         _ => return (LineKind::Unknown, b""),

@@ -58,7 +58,9 @@ pub enum Phase {
     Waiting,
     /// After each step.
     Step,
-    /// The result, before the client hears it.
+    /// It has run, and its transaction is open: whether it lasts is not decided.
+    Ran,
+    /// The result, before the client hears it; in a transaction, that of the transaction.
     Statement,
     /// A minute after a plan: the same again, with how long statements take now.
     After,
@@ -193,8 +195,12 @@ pub struct Event {
     pub why: Vec<String>,
     #[serde(default)]
     pub steps: Vec<StepRecord>,
-    /// done | failed | rejected | cancelled | warned | disconnected, and empty while planned.
+    /// done | failed | rejected | cancelled | warned | rolled back | prepared | disconnected; `open` while its transaction is, and empty
+    /// while planned.
     pub outcome: String,
+    /// What it has changed is in this transaction or subtransaction, of which `pg_xact_status` tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<String>,
     #[serde(default)]
     pub sqlstate: Option<String>,
     #[serde(default)]

@@ -25,6 +25,7 @@ fn event(statement: &str) -> Event {
         why: Vec::new(),
         steps: Vec::new(),
         outcome: "done".into(),
+        transaction: None,
         sqlstate: None,
         error: None,
         detail: None,

@@ -397,6 +397,17 @@ pub struct Options {
     )]
     pub keepalive_s: Option<u64>,
 
+    /// Seconds without any acknowledgement, by TCP, of what was sent to the server, after which its session ends: a server that
+    /// has vanished [default: 30]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_UNACKNOWLEDGED_S",
+        hide_env_values = true,
+        help_heading = "Limits"
+    )]
+    pub unacknowledged_s: Option<u64>,
+
     /// Seconds that SIGTERM waits for sessions in the middle of something [default: 60]
     #[arg(
         long,
@@ -506,6 +517,7 @@ impl Options {
             connect_timeout_s: self.connect_timeout_s.or(below.connect_timeout_s),
             cancel_timeout_s: self.cancel_timeout_s.or(below.cancel_timeout_s),
             keepalive_s: self.keepalive_s.or(below.keepalive_s),
+            unacknowledged_s: self.unacknowledged_s.or(below.unacknowledged_s),
             drain_timeout_s: self.drain_timeout_s.or(below.drain_timeout_s),
             threads: self.threads.or(below.threads),
         }

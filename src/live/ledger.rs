@@ -28,7 +28,7 @@ pub struct Ledger {
     pub rows: u64,
     /// Waits of other sessions behind a plan's lock that the control connection has seen.
     pub stalls: Histogram,
-    /// By kind: connect, closed, login.
+    /// By kind: connect, closed, login, vanished.
     pub upstream_errors: BTreeMap<&'static str, u64>,
 }
 
@@ -56,7 +56,7 @@ impl Ledger {
     /// One event of the audit log, whether or not there is a log.
     pub fn take(&mut self, event: &Event) {
         match event.phase {
-            Phase::Planned | Phase::Waiting | Phase::After => {}
+            Phase::Planned | Phase::Waiting | Phase::Ran | Phase::After => {}
             Phase::Step => {
                 for step in &event.steps {
                     let steps = self.steps.entry(step.outcome.clone()).or_default();

@@ -290,7 +290,9 @@ impl<'a> Composer<'a> {
         Composer {
             whole,
             tables: tables(whole.statement, &request.relations, whole.facts),
-            shown: request.relations.first().map(rules::sql_name).unwrap_or_default(),
+            shown: locked(whole.statement, &request, whole.facts)
+                .map(rules::sql_name)
+                .unwrap_or_default(),
             overrides: Overrides::of(whole.statement, whole.facts.override_.as_deref()),
             findings: Vec::new(),
             notices: Vec::new(),
@@ -1120,6 +1122,21 @@ fn later_of(steps: &[Step]) -> &[Step] {
 }
 
 /// The strongest lock that the client's own text takes on what exists.
+/// Whose lock the statement waits for: the first that it names, or of a table that is made the first that is there, as its parent or
+/// what it refers to.
+fn locked<'a>(statement: &Statement, request: &'a Request, facts: &Facts) -> Option<&'a Name> {
+    let made = matches!(
+        statement.node,
+        NodeEnum::CreateStmt(_) | NodeEnum::CreateForeignTableStmt(_)
+    );
+    let there = request
+        .relations
+        .iter()
+        .skip(1)
+        .find(|name| facts.relation(name).is_some());
+    there.filter(|_| made).or(request.relations.first())
+}
+
 fn strongest(statement: &Statement) -> LockMode {
     match &statement.node {
         NodeEnum::IndexStmt(_) => LockMode::Share,
@@ -1128,7 +1145,10 @@ fn strongest(statement: &Statement) -> LockMode {
             LockMode::ShareUpdateExclusive
         }
         NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
-        NodeEnum::CreateStmt(create) if create.partbound.is_none() => LockMode::ShareRowExclusive,
+        NodeEnum::CreateStmt(create) if create.partbound.is_none() => match lock_queue::references(create) {
+            true => LockMode::ShareRowExclusive,
+            false => LockMode::ShareUpdateExclusive,
+        },
         NodeEnum::AlterTableStmt(alter) => {
             let weak = |node: &pg_query::protobuf::Node| match &node.node {
                 Some(NodeEnum::AlterTableCmd(c)) => matches!(

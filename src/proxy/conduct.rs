@@ -131,10 +131,16 @@ impl Session {
                 ),
             );
         }
+        if super::outbox::NEEDS_MORE.contains(&report.sqlstate().as_str())
+            && let Some(text) = self.explanation()
+        {
+            report.append(b'D', &text);
+        }
         if let Some(message) = step.null_message.as_ref().filter(|_| report.sqlstate() == "23514") {
             report.set(b'C', "23502");
             report.set(b'M', message);
         }
+        let mut removed_any = false;
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {
             next = cleanup.also.as_deref();
@@ -144,7 +150,10 @@ impl Session {
                 _ => self.clean_up(cleanup, setting).await?,
             };
             match removed {
-                Ok(true) => report.append(b'D', &format!("lockkeeper: {}.", cleanup.told)),
+                Ok(true) => {
+                    removed_any = true;
+                    report.append(b'D', &format!("lockkeeper: {}.", cleanup.told));
+                }
                 Ok(false) => {}
                 Err(left) => report.append(
                     b'D',
@@ -158,9 +167,22 @@ impl Session {
             }
         }
         if n > 0 && setting.place == Place::Alone {
-            let done: Vec<&str> = run.steps[..n].iter().map(|step| step.label.as_str()).collect();
-            report.append(b'D', &format!("lockkeeper: committed before it: {}.", done.join("; ")));
-            let back: Vec<&str> = run.steps[..n]
+            let mut lasting: Vec<&Step> = Vec::new();
+            for before in &run.steps[..n] {
+                // What was removed just now may be what an earlier step had made.
+                let gone = match before.done_when.as_ref().filter(|_| removed_any) {
+                    Some(done_when) => matches!(self.is_true(done_when, setting.place).await?, Ok(false)),
+                    None => false,
+                };
+                if !gone {
+                    lasting.push(before);
+                }
+            }
+            if !lasting.is_empty() {
+                let done: Vec<&str> = lasting.iter().map(|step| step.label.as_str()).collect();
+                report.append(b'D', &format!("lockkeeper: committed before it: {}.", done.join("; ")));
+            }
+            let back: Vec<&str> = lasting
                 .iter()
                 .rev()
                 .filter_map(|step| step.rollback.as_deref())
@@ -436,7 +458,6 @@ impl Session {
     }
 
     async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
-        let started = Instant::now();
         let waits = self.waits();
         if let Err(report) = self.left_behind(step, setting).await? {
             return Ok(Err(report));
@@ -459,7 +480,6 @@ impl Session {
                 },
                 Err(report) => report,
             };
-            tries.waited = started.elapsed();
             if !is_lock_trouble(&report) || tries.count >= setting.policy.lock.concurrent_tries {
                 return Ok(Err(report));
             }
@@ -476,10 +496,10 @@ impl Session {
             {
                 return Ok(Err(report));
             }
-            if let Err(report) = self
-                .pause(Duration::from_millis(setting.policy.lock.pause_ms), Place::Alone)
-                .await?
-            {
+            // What it has built until then was no wait for a lock.
+            let paused = Duration::from_millis(setting.policy.lock.pause_ms);
+            tries.waited += paused;
+            if let Err(report) = self.pause(paused, Place::Alone).await? {
                 return Ok(Err(report));
             }
         }

@@ -29,6 +29,9 @@ impl Session {
         }
         let uses_prepared = self.relay.executes_what_is_known() && may_use_prepared(parse.text);
         if self.relay.watch {
+            if let Some(report) = self.ask_reading(parse.text).await? {
+                return self.refuse_extended(len, report).await;
+            }
             if let Err(report) = self.look_around(parse.text).await? {
                 return self.refuse_extended(len, report).await;
             }

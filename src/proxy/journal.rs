@@ -1,7 +1,9 @@
 //! What the session tells the audit log about one judged statement, from the plan to the result.
 
 use super::aftermath::{self, FollowUp};
-use super::relay::Broken;
+use super::dialogue::{Ask, Closing, Hears};
+use super::judge::closing_at;
+use super::relay::{Broken, End};
 use super::session::Session;
 use super::wire::{Report, bind_parameters, bound_values};
 use crate::audit::after::After;
@@ -9,8 +11,9 @@ use crate::audit::{Blocker, Event, FindingRecord, Phase, StepRecord};
 use crate::plan::facts::Facts;
 use crate::plan::policy::{OnAuditFailure, Policy};
 use crate::plan::statement::Statement;
-use crate::plan::{Finding, Rejection, Run, Step};
+use crate::plan::{Finding, Place, Rejection, Run, Step};
 use bytes::BytesMut;
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 /// The event of one statement as it grows.
@@ -20,6 +23,12 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// What was asked before its plan was made is a part of what the client waits for.
+    pub fn since(mut self, begun: Instant) -> Entry {
+        self.started = begun;
+        self
+    }
+
     pub fn forwarded(mut self, findings: &[Finding], warned: bool) -> Entry {
         self.event.findings = findings.iter().map(FindingRecord::from).collect();
         self.event.action = if warned { "warn" } else { "forward" }.into();
@@ -71,38 +80,7 @@ impl Entry {
     /// An event about one of its steps. What the first line has told of the whole plan is not told again with each of them: of many
     /// partitions that would be as much again for every one.
     fn moment(&self, phase: Phase, step: StepRecord) -> Event {
-        let whole = &self.event;
-        Event {
-            time: SystemTime::now(),
-            phase,
-            id: whole.id.clone(),
-            session: whole.session,
-            backend_pid: whole.backend_pid,
-            user: whole.user.clone(),
-            database: whole.database.clone(),
-            application_name: whole.application_name.clone(),
-            client: whole.client.clone(),
-            policy: whole.policy.clone(),
-            statement: whole.statement.clone(),
-            parameters: Vec::new(),
-            relations: Vec::new(),
-            action: whole.action.clone(),
-            findings: Vec::new(),
-            why: Vec::new(),
-            steps: vec![step],
-            outcome: String::new(),
-            sqlstate: None,
-            error: None,
-            detail: None,
-            hint: None,
-            rows: None,
-            duration_ms: 0.0,
-            lock_tries: 0,
-            lock_wait_ms: 0.0,
-            rollback_plan: Vec::new(),
-            contract: None,
-            after: None,
-        }
+        moment_of(&self.event, phase, vec![step])
     }
 
     pub fn done(mut self, tag: &str) -> Event {
@@ -164,10 +142,63 @@ impl Entry {
     }
 }
 
-/// The last statement of a script, whose transaction is still to be committed.
+/// A statement that has run in a transaction which is open.
 pub(super) struct Uncommitted {
+    /// What the log has of it once the transaction is committed.
     event: Event,
     follow_up: Option<FollowUp>,
+}
+
+/// An event about one moment of a statement, with no more than tells whose it is.
+fn moment_of(whole: &Event, phase: Phase, steps: Vec<StepRecord>) -> Event {
+    Event {
+        time: SystemTime::now(),
+        phase,
+        id: whole.id.clone(),
+        session: whole.session,
+        backend_pid: whole.backend_pid,
+        user: whole.user.clone(),
+        database: whole.database.clone(),
+        application_name: whole.application_name.clone(),
+        client: whole.client.clone(),
+        policy: whole.policy.clone(),
+        statement: whole.statement.clone(),
+        parameters: Vec::new(),
+        relations: Vec::new(),
+        action: whole.action.clone(),
+        findings: Vec::new(),
+        why: Vec::new(),
+        steps,
+        outcome: String::new(),
+        transaction: None,
+        sqlstate: None,
+        error: None,
+        detail: None,
+        hint: None,
+        rows: None,
+        duration_ms: 0.0,
+        lock_tries: 0,
+        lock_wait_ms: 0.0,
+        rollback_plan: Vec::new(),
+        contract: None,
+        after: None,
+    }
+}
+
+/// How a transaction, or a part of it, has ended.
+enum Settled<'a> {
+    Committed,
+    RolledBack(&'a str),
+    /// By an error at its COMMIT.
+    Failed(&'a Report),
+    Prepared,
+    Unknown,
+}
+
+impl Uncommitted {
+    fn transaction(&self) -> Option<&str> {
+        self.event.transaction.as_deref()
+    }
 }
 
 fn fail(event: &mut Event, report: &Report) {
@@ -270,6 +301,7 @@ impl Session {
                 why: Vec::new(),
                 steps: Vec::new(),
                 outcome: String::new(),
+                transaction: None,
                 sqlstate: None,
                 error: None,
                 detail: None,
@@ -328,37 +360,148 @@ impl Session {
         self.record(event).await;
     }
 
-    /// Writes the end of a statement, unless its command tag too waits for our COMMIT.
-    pub(super) async fn record_end(&mut self, event: Event, follow_up: Option<FollowUp>) {
-        if self.relay.keep_tag && matches!(event.outcome.as_str(), "done" | "warned") {
-            self.uncommitted = Some(Uncommitted { event, follow_up });
+    /// Writes the end of a statement. What it did in a transaction that is open may still be undone: its outcome is open until then.
+    pub(super) async fn record_end(&mut self, mut event: Event, follow_up: Option<FollowUp>) {
+        if matches!(event.outcome.as_str(), "done" | "warned") && self.relay.place() != Place::Alone {
+            event.transaction = self.transaction().await;
+        }
+        if event.transaction.is_none() {
+            if let Some(follow_up) = follow_up {
+                aftermath::follow_up(&self.shared, event.clone(), follow_up);
+            }
+            self.record(event).await;
             return;
         }
-        if let Some(follow_up) = follow_up {
-            aftermath::follow_up(&self.shared, event.clone(), follow_up);
+        let mut ran = moment_of(&event, Phase::Ran, Vec::new());
+        ran.outcome = "open".into();
+        ran.transaction.clone_from(&event.transaction);
+        (ran.rows, ran.duration_ms) = (event.rows, event.duration_ms);
+        self.record(ran).await;
+        self.uncommitted.push(Uncommitted { event, follow_up });
+        (self.relay.notes_ends, self.relay.ended_by) = (true, None);
+    }
+
+    /// The innermost transaction or subtransaction of the client's that has changed anything. None: there is nothing to be undone.
+    async fn transaction(&mut self) -> Option<String> {
+        let sql = match self.relay.has_savepoint {
+            false => "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text".to_owned(),
+            // A subtransaction gets its number behind those around it, and holds the lock on it until it has ended.
+            true => "SELECT (t.xid + coalesce(max((l.transactionid::text::bigint - t.xid % 4294967296 + 4294967296) % 4294967296), 0))::text \
+                 FROM (SELECT pg_catalog.pg_current_xact_id_if_assigned()::text::bigint) t(xid) LEFT JOIN pg_catalog.pg_locks l \
+                 ON l.locktype = 'transactionid' AND l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'ExclusiveLock' AND l.granted \
+                 GROUP BY t.xid"
+                .to_owned(),
+        };
+        let closing = closing_at(self.relay.place());
+        let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await;
+        // Should the server be gone, what comes next tells.
+        answers.ok()?.ok()?.first()?.value().map(str::to_owned)
+    }
+
+    /// What has become of the statements whose transaction has ended, or gone back to a savepoint, as the server has it.
+    pub(super) async fn settle_uncommitted(&mut self) -> Result<(), Broken> {
+        if self.uncommitted.is_empty() || !self.relay.between_groups() || self.relay.block_failed() {
+            return Ok(());
+        }
+        let mut ids: Vec<&str> = self.uncommitted.iter().filter_map(Uncommitted::transaction).collect();
+        ids.dedup();
+        let sql = format!(
+            "SELECT x::text, pg_catalog.pg_xact_status(x) FROM pg_catalog.unnest('{{{}}}'::pg_catalog.xid8[]) x",
+            ids.join(",")
+        );
+        let statuses: HashMap<String, String> =
+            match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await? {
+                Ok(answers) => answers
+                    .into_iter()
+                    .flat_map(|answer| answer.rows)
+                    .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
+                    .collect(),
+                Err(report) => {
+                    tracing::warn!(
+                        session = self.who.session,
+                        error = report.message(),
+                        "how a transaction ended is not known"
+                    );
+                    HashMap::new()
+                }
+            };
+        let in_transaction = self.relay.status == b'T';
+        for one in std::mem::take(&mut self.uncommitted) {
+            let status = one.transaction().and_then(|id| statuses.get(id)).map(String::as_str);
+            match status {
+                Some("committed") => self.settled(one, Settled::Committed).await,
+                Some("aborted") => {
+                    self.settled(one, Settled::RolledBack("its transaction was rolled back"))
+                        .await
+                }
+                Some("in progress") if in_transaction => self.uncommitted.push(one),
+                Some("in progress") => self.settled(one, Settled::Prepared).await,
+                _ => self.settled(one, Settled::Unknown).await,
+            }
+        }
+        self.relay.notes_ends = !self.uncommitted.is_empty();
+        Ok(())
+    }
+
+    async fn settled(&mut self, one: Uncommitted, how: Settled<'_>) {
+        let Uncommitted { mut event, follow_up } = one;
+        event.time = SystemTime::now();
+        match how {
+            Settled::Committed => {
+                if let Some(follow_up) = follow_up {
+                    aftermath::follow_up(&self.shared, event.clone(), follow_up);
+                }
+            }
+            Settled::RolledBack(why) => {
+                event.outcome = "rolled back".into();
+                event.detail = Some(why.into());
+            }
+            Settled::Failed(report) => {
+                fail(&mut event, report);
+            }
+            Settled::Prepared => {
+                event.outcome = "prepared".into();
+                event.detail = Some("its transaction waits for COMMIT PREPARED or ROLLBACK PREPARED".into());
+            }
+            Settled::Unknown => {
+                let id = event.transaction.clone().unwrap_or_default();
+                event.outcome = "disconnected".into();
+                event.error = Some(format!(
+                    "whether its transaction was committed is not known here; on the server: SELECT pg_xact_status('{id}')"
+                ));
+            }
         }
         self.record(event).await;
     }
 
-    /// What our COMMIT has made of the last statement of a script.
-    pub(super) async fn record_commit(&mut self, committed: Result<(), &Report>) {
-        let Some(Uncommitted { mut event, follow_up }) = self.uncommitted.take() else {
-            return;
+    /// What COMMIT, sent by us in place of the client's, has made of the transaction's statements.
+    pub(super) async fn record_commit(&mut self, committed: Result<(), &Report>) -> Result<(), Broken> {
+        let Err(report) = committed else {
+            return self.settle_uncommitted().await;
         };
-        match committed {
-            Ok(()) => self.record_end(event, follow_up).await,
-            Err(report) => {
-                fail(&mut event, report);
-                self.record(event).await;
-            }
+        for one in std::mem::take(&mut self.uncommitted) {
+            self.settled(one, Settled::Failed(report)).await;
         }
+        self.relay.notes_ends = false;
+        Ok(())
     }
 
-    /// It is not known what has become of it.
-    pub(super) async fn record_lost_commit(&mut self, broken: &Broken) {
-        if let Some(Uncommitted { mut event, .. }) = self.uncommitted.take() {
-            disconnect(&mut event, broken);
-            self.record(event).await;
+    /// The session is over. Without an answer to what may have been its COMMIT it is not known what has become of them.
+    pub(super) async fn leave_uncommitted(&mut self, broken: Option<&Broken>) {
+        let asks = !self.relay.responses.quiescent() || matches!(broken, Some(Broken::Server(_)));
+        // Behind an answer that has come.
+        let by = self
+            .relay
+            .ended_by
+            .filter(|_| self.relay.status == b'I' && self.relay.responses.quiescent());
+        for one in std::mem::take(&mut self.uncommitted) {
+            let how = match by {
+                Some(End::Commit) => Settled::Committed,
+                Some(End::Rollback) => Settled::RolledBack("its transaction was rolled back"),
+                None if asks => Settled::Unknown,
+                None => Settled::RolledBack("the session ended before its transaction was committed"),
+            };
+            self.settled(one, how).await;
         }
     }
 

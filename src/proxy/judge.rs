@@ -310,7 +310,7 @@ impl Session {
             .or_else(|| Tool::of_application(&facts.application_name));
         facts.dropped.clone_from(&self.outbox.dropped);
         self.judged += 1;
-        let entry = self.entry(statement, &facts, &parameters.values);
+        let entry = self.entry(statement, &facts, &parameters.values).since(begun);
         let Some((mut plan, known)) = planned(statement, facts, &policy, place).await else {
             return Ok(Verdict::Refused(not_planned()));
         };
@@ -477,7 +477,6 @@ impl Session {
         };
         self.record_end(event, follow_up).await;
         if let Some(broken) = broken {
-            self.record_lost_commit(&broken).await;
             return Err(broken);
         }
         Ok(verdict)

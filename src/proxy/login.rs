@@ -7,12 +7,16 @@
 use super::Upstream;
 use super::encoding::Encoding;
 use super::scram::{self, AwaitFirst, AwaitVerifier, Challenged, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
+use super::startup::CANNOT_CONNECT_NOW;
 use super::stream::Stream;
 use super::verifiers::{Found, Source, Verifiers};
 use super::wire::{self, HEADER, Report};
 use bytes::BytesMut;
 use std::fmt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// As a balancer does that has no server behind it.
+const CLOSED: &str = "it closed the connection";
 
 /// As PostgreSQL has it (PG_MAX_SASL_MESSAGE_LENGTH).
 const SASL_BYTES_MAX: usize = 1024;
@@ -48,7 +52,11 @@ impl Ended {
             Ended::Refused(frame) => out.extend_from_slice(frame),
             Ended::Server(what) => {
                 let message = format!("lockkeeper: login to the server at {upstream} failed: {what}");
-                Report::fatal("08006", &message).put_error(&mut out, Encoding::Ascii);
+                let sqlstate = match what == CLOSED {
+                    true => CANNOT_CONNECT_NOW,
+                    false => "08006",
+                };
+                Report::fatal(sqlstate, &message).put_error(&mut out, Encoding::Ascii);
             }
             Ended::Silent(_) => {}
         }
@@ -260,7 +268,7 @@ pub async fn from_server(server: &mut Stream) -> Result<Vec<u8>, Ended> {
 
 pub async fn server_frame(server: &mut Stream) -> Result<Vec<u8>, Ended> {
     let gone = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => Ended::Server("it closed the connection".into()),
+        std::io::ErrorKind::UnexpectedEof => Ended::Server(CLOSED.into()),
         _ => Ended::Server(error.to_string()),
     };
     let mut header = [0; HEADER];

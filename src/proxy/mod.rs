@@ -35,10 +35,12 @@ mod script;
 mod session;
 mod shapes;
 mod shows;
+mod sparing;
 mod startup;
 mod stream;
 mod surroundings;
 pub(crate) mod tls;
+mod unheard;
 mod unread;
 mod verifiers;
 mod weigh;
@@ -50,6 +52,7 @@ use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
 use dashmap::DashMap;
 use restores::Restores;
+use sparing::Sparing;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -248,6 +251,8 @@ pub struct Limits {
     pub cancel_timeout: Duration,
     /// After so long a silence a TCP peer is asked whether it is still there.
     pub keepalive: Duration,
+    /// What was sent to the server may be unacknowledged for so long.
+    pub unacknowledged: Duration,
     /// How long SIGTERM waits for sessions in the middle of something.
     pub drain_timeout: Duration,
     /// Worker threads, each with a runtime of its own; 0 = one per processor.
@@ -266,6 +271,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(15),
             cancel_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
+            unacknowledged: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(60),
             threads: 0,
         }
@@ -293,6 +299,7 @@ pub(crate) struct Shared {
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
     cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
     restores: Restores,
+    unheard: Arc<unheard::Watch>,
     /// Connections that are open now.
     connections: AtomicUsize,
     /// Events that will be written a little after their plans.
@@ -420,6 +427,7 @@ pub fn serve(
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         restores: Restores::default(),
+        unheard: Arc::default(),
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
@@ -479,6 +487,7 @@ impl InProcess {
             following: AtomicUsize::new(0),
             cancels: DashMap::new(),
             restores: Restores::default(),
+            unheard: Arc::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
             ended: Notify::new(),
@@ -533,6 +542,7 @@ async fn run(
     drop(accepted);
     let workers = workers(&shared)?;
     tokio::spawn(keep_traffic(Arc::clone(&shared)));
+    tokio::spawn(Arc::clone(&shared.unheard).look(shared.limits.unacknowledged));
     if let Some(Control(control)) = config.control.clone() {
         let questions = shared.live.open_desk();
         tokio::spawn(control::run(Arc::clone(&shared), control, questions));
@@ -742,7 +752,10 @@ async fn accept(listener: Listener, accepted: mpsc::Sender<Accepted>, mut handed
             }
             Err(error) => {
                 // Out of descriptors, most likely: they come back as sessions end.
-                tracing::error!(%error, "a connection could not be accepted");
+                static KIND: Sparing = Sparing::new();
+                if let Some(left_out) = KIND.admits() {
+                    tracing::error!(%error, left_out, "a connection could not be accepted");
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -796,7 +809,12 @@ async fn work(mut arriving: mpsc::UnboundedReceiver<Accepted>, shared: Arc<Share
             Ok(stream) => {
                 tokio::spawn(startup::serve_connection(stream, address, Arc::clone(&shared)));
             }
-            Err(error) => tracing::warn!(%error, client = address, "a connection was gone before it was served"),
+            Err(error) => {
+                static KIND: Sparing = Sparing::new();
+                if let Some(left_out) = KIND.admits() {
+                    tracing::warn!(%error, client = address, left_out, "a connection was gone before it was served");
+                }
+            }
         }
     }
 }

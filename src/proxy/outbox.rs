@@ -17,7 +17,7 @@ use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::Batches;
 use crate::plan::jobs::{self, Access, JobSql};
-use crate::plan::outbox::behind::uses_rows;
+use crate::plan::outbox::behind::{looks_up, uses_rows};
 use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::prove::{Check, Index};
 use crate::plan::outbox::{self, Deferral, Details, New, Waiting};
@@ -64,6 +64,8 @@ pub(super) struct Pending {
     write: bool,
     /// It removes this, which the transaction has dropped and which is there still.
     replaces: Option<Dropped>,
+    /// Indexes and constraints that it makes.
+    brings: Vec<String>,
 }
 
 impl Outbox {
@@ -178,7 +180,9 @@ impl Session {
             uniques: proven.into_iter().map(|(_, unique)| unique).collect(),
             write: false,
             replaces: new.replaces.clone(),
+            brings: new.brings.clone(),
         });
+        self.relay.explains = self.explanation();
         self.relay.watch = true;
         if let Err(report) = self.drop_others_again(new, setting).await? {
             return Ok(Err(report));
@@ -252,6 +256,7 @@ impl Session {
             uniques: Vec::new(),
             write: true,
             replaces: None,
+            brings: Vec::new(),
         });
         self.outbox.dropped.clear();
         self.relay.watch = true;
@@ -317,6 +322,7 @@ impl Session {
             uniques: Vec::new(),
             write: false,
             replaces: None,
+            brings: Vec::new(),
         };
         if setting.place == Place::Alone {
             return self.run_jobs(vec![pending], false).await;
@@ -464,21 +470,30 @@ impl Session {
         if let Err(report) = self.meets_exchange(text).await? {
             return Ok(Err(report));
         }
-        if let Err(report) = self.meets_pending_write(text).await? {
+        let readings = [self.relay.reading().conforming];
+        if let Err(report) = self.meets_pending_write(text, &readings).await? {
             return Ok(Err(report));
         }
-        Ok(self.conflicts_with_pending(text).await.map_or(Ok(()), Err))
+        if let Err(report) = self.looks_up_pending(text, &readings).await? {
+            return Ok(Err(report));
+        }
+        Ok(self.conflicts_with_pending(text, &readings).map_or(Ok(()), Err))
     }
 
-    /// What would read or write the rows of a table that an UPDATE or DELETE has still to change.
-    pub(super) async fn meets_pending_write(&mut self, text: &[u8]) -> Outcome<()> {
+    /// What would read or write the rows of a table that an UPDATE or DELETE has still to change. `readings`: values of
+    /// standard_conforming_strings that the server may read the text under.
+    pub(super) async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Outcome<()> {
         if !self.outbox.has_write() || self.relay.place() != Place::Block {
             return Ok(Ok(()));
         }
-        let Ok(statements) = read(text, self.relay.reported.standard_conforming_strings) else {
-            return Ok(Ok(()));
+        let read = read_as(text, readings);
+        let uses = |p: &&Pending| {
+            p.write
+                && read.iter().any(|read| match read {
+                    Some(statements) => statements.iter().any(|s| uses_rows(s, &p.table.0, &p.table.1)),
+                    None => may_name(text, &p.table.1),
+                })
         };
-        let uses = |p: &&Pending| p.write && statements.iter().any(|s| uses_rows(s, &p.table.0, &p.table.1));
         let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
             return Ok(Ok(()));
         };
@@ -507,14 +522,23 @@ impl Session {
     }
 
     /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
-    async fn conflicts_with_pending(&mut self, text: &[u8]) -> Option<Report> {
+    fn conflicts_with_pending(&self, text: &[u8], readings: &[bool]) -> Option<Report> {
         let uniques = self.outbox.pending.iter().any(|p| !p.uniques.is_empty());
         let lower = text.to_ascii_lowercase();
         if !uniques || memchr::memmem::find(&lower, b"conflict").is_none() {
             return None;
         }
-        let statements = read(text, self.relay.reported.standard_conforming_strings).ok()?;
-        let pending = statements.iter().find_map(|statement| {
+        let read = read_as(text, readings);
+        let statements = read.iter().flatten().flatten();
+        let unread = || {
+            let named = |p: &&Pending| !p.uniques.is_empty() && may_name(text, &p.table.1);
+            self.outbox
+                .pending
+                .iter()
+                .find(named)
+                .filter(|_| read.iter().any(Option::is_none))
+        };
+        let pending = statements.clone().find_map(|statement| {
             let NodeEnum::InsertStmt(insert) = &statement.node else {
                 return None;
             };
@@ -542,12 +566,59 @@ impl Session {
                 };
                 same_table && meant
             })
-        })?;
+        });
+        let pending = pending.or_else(unread)?;
         let message = format!(
             "lockkeeper: ON CONFLICT would need the unique index that job {} builds after COMMIT: send this INSERT in a later transaction",
             pending.id
         );
         Some(Report::error("55000", &message).hint(&self.outside_hint()))
+    }
+
+    /// A question to the catalog for an index or constraint that is not there yet, by its name.
+    async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Outcome<()> {
+        let brings = |p: &Pending| p.brings.iter().any(|name| may_name(text, name));
+        if self.relay.place() != Place::Block || !self.outbox.pending.iter().any(brings) {
+            return Ok(Ok(()));
+        }
+        let read = read_as(text, readings);
+        let asked = |name: &&String| {
+            read.iter()
+                .flatten()
+                .flatten()
+                .any(|statement| looks_up(statement, name))
+        };
+        let found = self
+            .outbox
+            .pending
+            .iter()
+            .find_map(|p| Some((p.id, p.brings.iter().find(asked)?.clone())));
+        let Some((id, name)) = found else { return Ok(Ok(())) };
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other.map(|_| ())),
+        }
+        match self.waiting(Some(&[id])).await? {
+            Ok(jobs) if jobs.iter().all(|job| !job.there) => return Ok(Ok(())),
+            Ok(_) => {}
+            Err(report) => return Ok(Err(report)),
+        }
+        let message = format!(
+            "lockkeeper: {name} is built only after COMMIT, as job {id}, and the catalog, which this statement asks for it, does not have it \
+             before: COMMIT first"
+        );
+        Ok(Err(Report::error("55000", &message).hint(&self.outside_hint())))
+    }
+
+    /// An error of the server's that may come from what is not there yet says so.
+    pub(super) fn explanation(&self) -> Option<String> {
+        let jobs: Vec<String> = self.outbox.pending.iter().filter_map(Pending::told).collect();
+        (!jobs.is_empty()).then(|| {
+            format!(
+                "lockkeeper: what this transaction has left for later is there only after COMMIT, which the statement may need: {}.",
+                jobs.join("; ")
+            )
+        })
     }
 
     fn outside_hint(&self) -> String {
@@ -560,6 +631,30 @@ impl Session {
         }
     }
 }
+
+impl Pending {
+    /// Of one that brings something.
+    fn told(&self) -> Option<String> {
+        (!self.brings.is_empty()).then(|| format!("{} (job {})", self.brings.join(", "), self.id))
+    }
+}
+
+/// The statements under each of these readings; None: they cannot be read.
+fn read_as(text: &[u8], readings: &[bool]) -> Vec<Option<Vec<Statement>>> {
+    readings.iter().map(|conforming| read(text, *conforming).ok()).collect()
+}
+
+/// A text that cannot be read may use whatever it has the name of, also in escapes.
+fn may_name(text: &[u8], name: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    let name = name.to_ascii_lowercase();
+    [name.as_bytes(), b"u&\""]
+        .iter()
+        .any(|part| memchr::memmem::find(&text, part).is_some())
+}
+
+/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
+pub(super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];
 
 /// COMMIT or ROLLBACK of a transaction block, and whether it is one that jobs cannot follow.
 pub(super) enum Ending {

@@ -7,6 +7,7 @@ use super::Limits;
 use super::buffer::Buffer;
 use super::encoding::Encoding;
 use super::held::{self, Held};
+use super::outbox::NEEDS_MORE;
 use super::responses::{Expect, Responses};
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
@@ -87,12 +88,21 @@ pub enum Event {
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
     Unexpected,
+    /// A transaction has ended, or gone back to a savepoint, that statements of the audit log were run in.
+    Ended,
     /// Nothing is owed and everything is written.
     Quiescent,
     /// The proxy is being stopped and this session is idle.
     Stopped,
     ClientGone,
     ServerGone,
+}
+
+/// The command that a transaction has ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Commit,
+    Rollback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,6 +224,20 @@ pub struct Relay {
     pub withheld: Option<Vec<u8>>,
     /// The proxy is being stopped.
     pub stopping: bool,
+    /// Statements of the audit log have run in a transaction that is open: its end is told to the session before the client's
+    /// ReadyForQuery.
+    pub notes_ends: bool,
+    ended: bool,
+    /// By which command, as the server has said.
+    pub ended_by: Option<End>,
+    forwarding: bool,
+    /// The server streams its WAL, both ways, until one of both ends that.
+    streaming: bool,
+    kept_ready: Option<Vec<u8>>,
+    /// The client has set a savepoint in the transaction.
+    pub has_savepoint: bool,
+    /// What errors are told with that may come from what the transaction has left for after its COMMIT.
+    pub explains: Option<String>,
     /// Note the command tag and the error of what is answered.
     pub capture: bool,
     pub last_tag: Option<String>,
@@ -300,6 +324,14 @@ impl Relay {
             withhold_end: false,
             withheld: None,
             stopping: false,
+            notes_ends: false,
+            ended: false,
+            ended_by: None,
+            forwarding: false,
+            streaming: false,
+            kept_ready: None,
+            has_savepoint: false,
+            explains: None,
             capture: false,
             last_tag: None,
             last_error: None,
@@ -496,7 +528,11 @@ impl Relay {
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>, mode: Mode) -> Poll<Result<Event, Broken>> {
+        self.forwarding = mode == Mode::Forward;
         loop {
+            if mode == Mode::Forward && self.ended_now() {
+                return Poll::Ready(Ok(Event::Ended));
+            }
             let up = self.poll_up(cx, mode)?;
             // What the server says may let go on what the client has sent.
             let waits = !self.reads_client(mode) || !self.up.unjudged().is_empty();
@@ -504,6 +540,9 @@ impl Relay {
             let down = self.poll_down(cx)?;
             if let Poll::Ready(Some(event)) = up {
                 return Poll::Ready(Ok(event));
+            }
+            if mode == Mode::Forward && self.ended_now() {
+                return Poll::Ready(Ok(Event::Ended));
             }
             if mode == Mode::Settle && self.responses.countable() {
                 return Poll::Ready(Ok(Event::Uncounted));
@@ -523,13 +562,24 @@ impl Relay {
             if client_gone && self.up.written() {
                 return Poll::Ready(Ok(Event::ClientGone));
             }
-            if self.stopping && mode == Mode::Forward && self.idle() {
+            // A replication stream has no end to wait for, and is begun again elsewhere.
+            let streams = self.streaming && self.down.at_frame() && self.down.written();
+            if self.stopping && mode == Mode::Forward && (streams || self.idle()) {
                 return Poll::Ready(Ok(Event::Stopped));
             }
             if up.is_pending() && down.is_pending() && !(waits && self.down.bytes_read() > heard) {
                 return Poll::Pending;
             }
         }
+    }
+
+    fn ended_now(&self) -> bool {
+        self.ended && self.responses.quiescent() && self.status != b'E' && self.between_groups()
+    }
+
+    /// A Sync of ours ends nothing of the client's: neither a portal nor what it has begun to do.
+    pub fn between_groups(&self) -> bool {
+        self.group == Group::default()
     }
 
     fn settled(&self) -> bool {
@@ -973,6 +1023,7 @@ impl Relay {
             let tag = header[0];
             let len = wire::frame_len(header)
                 .ok_or_else(|| Broken::Server(io::Error::other("the server sent a message of invalid length")))?;
+            self.streaming = (self.streaming && tag != b'c' && tag != b'E' && tag != b'C') || tag == b'W';
             if tag == b'C' {
                 if here.len() < len && len <= TAG_MAX {
                     self.down.want(len);
@@ -983,6 +1034,16 @@ impl Relay {
                     self.writes_running = self.writes_running.saturating_sub(1);
                 }
                 self.shapes.heard(told);
+                if told == b"SAVEPOINT\0" {
+                    self.has_savepoint = true;
+                } else if self.notes_ends {
+                    match told {
+                        b"COMMIT\0" => (self.ended, self.ended_by) = (true, Some(End::Commit)),
+                        b"ROLLBACK\0" => (self.ended, self.ended_by) = (true, Some(End::Rollback)),
+                        b"PREPARE TRANSACTION\0" => (self.ended, self.ended_by) = (true, None),
+                        _ => {}
+                    }
+                }
             }
             let read = match tag {
                 b'D' | b'd' => {
@@ -995,6 +1056,7 @@ impl Relay {
                     self.capture
                         || self.position_shift > 0
                         || self.hide_position
+                        || self.explains.is_some() && tag == b'E'
                         || self.channel_binding == ChannelBinding::Explain { offered: true }
                 }
                 b'R' => self.channel_binding != ChannelBinding::AsItIs,
@@ -1037,6 +1099,12 @@ impl Relay {
                     self.probe.done(&self.live.traffic);
                 }
                 if self.swallow_ready {
+                    self.down.cut(len);
+                    return false;
+                }
+                // While the session waits for something else, what it says must not come before this.
+                if self.forwarding && self.ended_now() {
+                    self.kept_ready = Some(self.down.unjudged()[..len].to_vec());
                     self.down.cut(len);
                     return false;
                 }
@@ -1099,13 +1167,26 @@ impl Relay {
                     self.down.replace(len, &hinted);
                     return false;
                 }
-                if (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some() {
+                let explained = match &self.explains {
+                    Some(text) if tag == b'E' && NEEDS_MORE.contains(&report.sqlstate().as_str()) => {
+                        report.append(b'D', text);
+                        true
+                    }
+                    _ => false,
+                };
+                let moves = (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some();
+                if moves || explained {
                     match self.hide_position {
                         true => report.remove(b'P'),
-                        false => report.shift_position(self.position_shift),
+                        false if moves => report.shift_position(self.position_shift),
+                        false => {}
                     }
                     let mut moved = bytes::BytesMut::new();
-                    report.put(&mut moved, tag, Encoding::Ascii);
+                    let encoding = match explained {
+                        true => self.encoding(),
+                        false => Encoding::Ascii,
+                    };
+                    report.put(&mut moved, tag, encoding);
                     self.down.replace(len, &moved);
                     return false;
                 }
@@ -1151,10 +1232,21 @@ impl Relay {
         (self.unreported, self.asked) = (false, None);
         if self.status == b'I' {
             self.shapes.transaction_ended(self.responses.len() <= 1);
+            self.has_savepoint = false;
+            self.ended |= self.notes_ends;
         }
         // Portals end with their transaction.
         if self.status == b'I' {
             self.held.forget_portals();
+        }
+    }
+
+    /// The session has seen to the end of a transaction: the client hears of it.
+    pub async fn tell_end(&mut self) -> Result<(), Broken> {
+        self.ended = false;
+        match self.kept_ready.take() {
+            Some(frame) => self.tell(&frame).await,
+            None => Ok(()),
         }
     }
 
@@ -1181,6 +1273,7 @@ impl Relay {
     /// Syncs stood among the data of a COPY that has failed: the server has swallowed those that came before the error. What it
     /// still answers comes before the answer to a question of ours.
     pub async fn count_answers(&mut self) -> Result<(), Broken> {
+        self.forwarding = false;
         std::future::poll_fn(|cx| {
             while !self.down.at_frame() {
                 ready!(self.poll_down(cx))?;

@@ -302,13 +302,7 @@ impl Session {
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }
-            false => {
-                let committed = self.commit(end).await;
-                if let Err(broken) = &committed {
-                    self.record_lost_commit(broken).await;
-                }
-                committed?.map(|_| ())
-            }
+            false => self.commit(end).await?.map(|_| ()),
         };
         let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();

@@ -45,7 +45,8 @@ pub struct Session {
     pub(super) unanswered: Vec<i64>,
     /// Of jobs that this session runs: the keys of their advisory locks.
     pub(super) job_keys: std::collections::HashMap<i64, i64>,
-    pub(super) uncommitted: Option<Uncommitted>,
+    /// Statements of the audit log whose transaction is open.
+    pub(super) uncommitted: Vec<Uncommitted>,
     /// Its share of what all sessions may judge at once, while it judges a long text.
     pub(super) judging: Option<SemaphorePermit<'static>>,
     /// How many NOTICEs about findings the client has heard, by rule.
@@ -85,6 +86,12 @@ impl Session {
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Unexpected => return self.on_unexpected().await,
+                Event::Ended => {
+                    // A server that has ended the session in the same breath can no longer be asked.
+                    let settled = self.settle_uncommitted().await;
+                    self.relay.tell_end().await?;
+                    settled?;
+                }
                 Event::Quiescent => {}
                 Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),

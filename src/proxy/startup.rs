@@ -8,6 +8,7 @@ use super::encoding::Encoding;
 use super::login::{self, Ended, User};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::session::Session;
+use super::sparing::Sparing;
 use super::stream::Stream;
 use super::tls::Acceptor;
 use super::wire::{self, Report};
@@ -28,6 +29,11 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
+pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
+/// Where the server's process and key begin in a cancel request, and how much of that is the process.
+const KEY_AT: usize = 8;
+const PID_BYTES: usize = 4;
 
 /// The first byte of a TLS handshake; as a startup packet's it would mean 300 MB.
 const HANDSHAKE: u8 = 0x16;
@@ -41,6 +47,8 @@ pub(super) enum First {
     Encrypt,
     /// The peer went away without a word, as a health check does.
     Nothing,
+    /// What is no packet at all: as with the server it gets no answer, which would only mislead whatever sent it.
+    Malformed(&'static str),
 }
 
 /// A client whose first word is heard.
@@ -56,17 +64,23 @@ pub async fn serve_connection(client: Stream, address: String, shared: Arc<Share
     let opened = match timeout(shared.limits.startup_timeout, open(client, &shared)).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
-            tracing::info!(client = address, error, "no startup packet that can be read");
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                tracing::info!(client = address, error, left_out, "no startup packet that can be read");
+            }
             return;
         }
         Err(_) => {
-            tracing::info!(client = address, "no startup packet in time");
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                tracing::info!(client = address, left_out, "no startup packet in time");
+            }
             return;
         }
     };
     let mut client = opened.client;
     match opened.first {
-        First::Encrypt | First::Nothing => {}
+        First::Encrypt | First::Nothing | First::Malformed(_) => {}
         First::Cancel(packet) => {
             cancel(&packet, &shared).await;
             client.close().await;
@@ -152,11 +166,17 @@ async fn encrypt(client: Stream, acceptor: &Acceptor) -> Result<(Stream, Option<
 
 /// `offers_tls`: over TCP, that is.
 async fn first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
-    let first = read_first_packet(client, offers_tls).await;
-    if let Err(error) = &first {
-        refuse(client, &Report::fatal("08P01", error)).await;
+    match read_first_packet(client, offers_tls).await {
+        Ok(First::Malformed(what)) => {
+            client.close().await;
+            Err(what.into())
+        }
+        Err(error) => {
+            refuse(client, &Report::fatal("08P01", &error)).await;
+            Err(error)
+        }
+        first => first,
     }
-    first
 }
 
 pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> Result<First, String> {
@@ -170,19 +190,24 @@ pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> 
         }
         if head[0] == HANDSHAKE && !client.is_tls() {
             // No message would reach a client that waits for a handshake. PostgreSQL without TLS ends it like this, too.
-            tracing::info!("a connection began with a TLS handshake, and TLS is not offered here");
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                tracing::info!(
+                    left_out,
+                    "a connection began with a TLS handshake, and TLS is not offered here"
+                );
+            }
             return Ok(First::Nothing);
         }
         let len = u32::from_be_bytes(head) as usize;
         if !(8..=STARTUP_BYTES_MAX).contains(&len) {
-            return Err("invalid length of startup packet".into());
+            return Ok(First::Malformed("invalid length of startup packet"));
         }
         let mut packet = vec![0; len];
         packet[..4].copy_from_slice(&head);
-        client
-            .read_exact(&mut packet[4..])
-            .await
-            .map_err(|error| error.to_string())?;
+        if client.read_exact(&mut packet[4..]).await.is_err() {
+            return Ok(First::Malformed("incomplete startup packet"));
+        }
         match u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]) {
             code @ (SSL_REQUEST | GSSENC_REQUEST) if len == 8 => {
                 let asked = if code == SSL_REQUEST {
@@ -205,6 +230,9 @@ pub(super) async fn read_first_packet(client: &mut Stream, offers_tls: bool) -> 
                 }
             }
             SSL_REQUEST | GSSENC_REQUEST => return Err("invalid length of a request for encryption".into()),
+            CANCEL_REQUEST if len <= KEY_AT + PID_BYTES => {
+                return Ok(First::Malformed("invalid length of a cancel request"));
+            }
             CANCEL_REQUEST => return Ok(First::Cancel(packet)),
             _ => return Ok(First::Startup(packet)),
         }
@@ -227,7 +255,7 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
 /// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
 /// it by its flag, since a cancel that reaches an idle backend is lost.
 async fn cancel(packet: &[u8], shared: &Shared) {
-    if let Some(flag) = shared.cancels.get(&packet[8..]) {
+    if let Some(flag) = shared.cancels.get(&packet[KEY_AT..]) {
         flag.raise();
     }
     pass_cancel(packet, shared).await;
@@ -244,10 +272,19 @@ pub async fn pass_cancel(packet: &[u8], shared: &Shared) {
         server.close().await;
         Ok::<(), String>(())
     };
+    static KIND: Sparing = Sparing::new();
     match timeout(shared.limits.cancel_timeout, send).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error, "a cancel request was not passed on"),
-        Err(_) => tracing::warn!("a cancel request took too long"),
+        Ok(Err(error)) => {
+            if let Some(left_out) = KIND.admits() {
+                tracing::warn!(error, left_out, "a cancel request was not passed on");
+            }
+        }
+        Err(_) => {
+            if let Some(left_out) = KIND.admits() {
+                tracing::warn!(left_out, "a cancel request took too long");
+            }
+        }
     }
 }
 
@@ -260,10 +297,13 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     let mut server = match shared.connect().await {
         Ok(server) => server,
         Err(error) => {
-            tracing::warn!(client = address, error, "the server cannot be reached");
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                tracing::warn!(client = address, error, left_out, "the server cannot be reached");
+            }
             shared.live.ledger().upstream_error("connect");
             let report = Report::fatal(
-                "08001",
+                CANNOT_CONNECT_NOW,
                 &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
             );
             refuse(&mut client, &report).await;
@@ -280,7 +320,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     };
     if let Err(error) = send(&mut server, &packet).await {
         let report = Report::fatal(
-            "08006",
+            CANNOT_CONNECT_NOW,
             &format!("lockkeeper: the server closed the connection at once: {error}"),
         );
         refuse(&mut client, &report).await;
@@ -315,13 +355,18 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
         Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
-            tracing::warn!(
-                session = id,
-                client = address,
-                "the server closed the connection without a word"
-            );
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                tracing::warn!(
+                    session = id,
+                    client = address,
+                    left_out,
+                    "the server closed the connection without a word"
+                );
+            }
             shared.live.ledger().upstream_error("closed");
-            give_up(relay, &shared, "closed the connection during authentication").await;
+            let why = "closed the connection during authentication";
+            give_up(relay, &shared, CANNOT_CONNECT_NOW, why).await;
             return;
         }
         // The server has said why, or the client went away.
@@ -336,6 +381,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             give_up(
                 relay,
                 &shared,
+                "08006",
                 &format!("and the client did not finish authentication within {seconds} s"),
             )
             .await;
@@ -357,7 +403,13 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     let cancel = Arc::new(CancelFlag::default());
     let database = shared.book.database(&who.database);
     relay.shapes.open(database, &standing_parameters(&packet));
-    shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    // A server without keys, or with nothing in them: anybody could send that.
+    if key
+        .get(PID_BYTES..)
+        .is_some_and(|secret| secret.iter().any(|byte| *byte != 0))
+    {
+        shared.cancels.insert(key.clone(), Arc::clone(&cancel));
+    }
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
         relay,
@@ -370,21 +422,53 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         limits: Default::default(),
         unanswered: Vec::new(),
         job_keys: Default::default(),
-        uncommitted: None,
+        uncommitted: Vec::new(),
         notices: Default::default(),
         judging: None,
         looked: false,
         outbox: Default::default(),
     };
+    let heard = shared.unheard.over(&session.relay.server);
     let ran = match shared.restores.refuses(&session.who, &packet) {
         Some(report) => Err(Broken::Refused(Box::new(report))),
         None => session.run().await,
     };
-    if let Err(broken) = ran {
-        end_broken(&mut session, &broken).await;
+    let lost = heard.as_ref().is_some_and(|heard| heard.lost());
+    drop(heard);
+    if lost {
+        tell_lost(&mut session).await;
     }
+    if let Err(broken) = &ran {
+        end_broken(&mut session, broken).await;
+    }
+    session.leave_uncommitted(ran.err().as_ref()).await;
     shared.cancels.remove(&key);
     session.relay.close().await;
+}
+
+/// The server's connection was ended, since nothing was heard of it.
+async fn tell_lost(session: &mut Session) {
+    let seconds = session.shared.limits.unacknowledged.as_secs();
+    static KIND: Sparing = Sparing::new();
+    if let Some(left_out) = KIND.admits() {
+        tracing::warn!(
+            session = session.who.session,
+            seconds,
+            left_out,
+            "the server has vanished"
+        );
+    }
+    session.shared.live.ledger().upstream_error("vanished");
+    if !session.relay.down.at_frame() {
+        return;
+    }
+    let mut out = BytesMut::new();
+    let message = format!(
+        "lockkeeper: the server at {} has acknowledged nothing for {seconds} s, so that the session ends; what became of its last statement is not known",
+        session.shared.upstream
+    );
+    Report::fatal("08006", &message).put_error(&mut out, session.relay.encoding());
+    let _ = timeout(FAREWELL_TIMEOUT, session.relay.tell(&out)).await;
 }
 
 /// The server has let the user in, and is needed no more.
@@ -414,10 +498,13 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
 }
 
 /// Authentication has not come to its end; `why` is about the server.
-async fn give_up(mut relay: Relay, shared: &Shared, why: &str) {
+async fn give_up(mut relay: Relay, shared: &Shared, sqlstate: &str, why: &str) {
     let mut out = BytesMut::new();
-    Report::fatal("08006", &format!("lockkeeper: the server at {} {why}", shared.upstream))
-        .put_error(&mut out, Encoding::Ascii);
+    Report::fatal(
+        sqlstate,
+        &format!("lockkeeper: the server at {} {why}", shared.upstream),
+    )
+    .put_error(&mut out, Encoding::Ascii);
     // A client that does not read keeps nobody.
     let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
     relay.close().await;

@@ -3,6 +3,7 @@
 use super::tls::Connector;
 use super::{Limits, Upstream};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -57,6 +58,15 @@ impl Stream {
             .with_retries(6);
         socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Stream::Tcp(stream))
+    }
+
+    /// Open as long as the stream is.
+    pub fn tcp_fd(&self) -> Option<RawFd> {
+        match self {
+            Stream::Tcp(s) => Some(s.as_raw_fd()),
+            Stream::Tls(s) => Some(s.get_ref().0.as_raw_fd()),
+            _ => None,
+        }
     }
 
     pub fn is_tls(&self) -> bool {

@@ -75,6 +75,12 @@ impl Story<'_> {
         self.last.phase == Phase::Statement
     }
 
+    /// It has run, and the log does not have the end of its transaction.
+    fn open(&self) -> Option<&Event> {
+        let ran = self.events.iter().rev().find(|event| event.phase == Phase::Ran);
+        ran.filter(|_| !self.has_ended())
+    }
+
     /// Text within the width, further lines indented.
     fn line(&self, out: &mut String, indent: usize, label: &str, text: &str) {
         let pad = " ".repeat(indent);
@@ -110,10 +116,10 @@ impl Story<'_> {
 
     fn summary(&self, out: &mut String) {
         let event = self.last;
-        let outcome = if self.has_ended() {
-            event.outcome.as_str()
-        } else {
-            UNFINISHED
+        let outcome = match (self.has_ended(), self.open()) {
+            (true, _) => event.outcome.as_str(),
+            (_, Some(_)) => "open",
+            _ => UNFINISHED,
         };
         let took = if self.has_ended() {
             format!(" in {}", span(event.duration_ms))
@@ -181,6 +187,15 @@ impl Story<'_> {
         }
     }
 
+    /// In a log without the end a step that nothing is told of may have run, up to the moment at which the log ends.
+    fn outcome<'b>(&self, step: &'b StepRecord) -> &'b str {
+        match step.outcome.as_str() {
+            "" => "waiting",
+            "not run" if !self.has_ended() => "not known",
+            known => known,
+        }
+    }
+
     /// The steps as the end tells them or, without one, as far as the log has them.
     fn steps(&self) -> Vec<&StepRecord> {
         if self.has_ended() {
@@ -214,12 +229,7 @@ impl Story<'_> {
         }
         out.push_str("\nWhat was run\n");
         for (n, step) in steps.iter().enumerate() {
-            let outcome = if step.outcome.is_empty() {
-                "waiting"
-            } else {
-                step.outcome.as_str()
-            };
-            let mut facts = vec![outcome.to_owned()];
+            let mut facts = vec![self.outcome(step).to_owned()];
             if step.duration_ms > 0.0 {
                 facts.push(span(step.duration_ms));
             }
@@ -252,13 +262,21 @@ impl Story<'_> {
     fn ended(&self, out: &mut String) {
         let event = self.last;
         out.push_str("\nHow it ended\n");
-        if !self.has_ended() {
+        if let Some(ran) = self.open() {
+            let id = ran.transaction.as_deref().unwrap_or_default();
+            let told = format!(
+                "It has run, and the log does not have the end of its transaction: that is still open, or lockkeeper or its machine was \
+                 stopped before. The server knows: SELECT pg_xact_status('{id}'), where aborted means that it was undone."
+            );
+            self.line(out, 2, "", &told);
+        } else if !self.has_ended() {
             self.line(
                 out,
                 2,
                 "",
                 "The log does not have its end: it still runs, or lockkeeper or its machine was stopped in the middle. \
-                 Sent again, the same statement goes on from where it stopped.",
+                 Sent again, the same statement goes on from where it stopped; what its batches have done until then is told by \
+                 lockkeeper jobs.",
             );
         }
         match (&event.error, event.rows) {
@@ -283,7 +301,11 @@ impl Story<'_> {
             .collect();
         let done = self.steps().iter().filter(|step| step.outcome == "done").count();
         if !not_run.is_empty() && done > 0 {
-            self.line(out, 2, "left to do: ", &not_run.join("; "));
+            let label = match self.has_ended() {
+                true => "left to do: ",
+                false => "not known whether done: ",
+            };
+            self.line(out, 2, label, &not_run.join("; "));
         }
         if let Some(contract) = event.contract.as_ref().filter(|_| event.outcome == "done") {
             out.push_str("\nLeft to be done by hand\n");

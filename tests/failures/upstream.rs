@@ -1,11 +1,12 @@
 //! The server cannot be reached, refuses, restarts, or ends a session.
 
-use super::common::raw::{Raw, error_field, parse, rows, startup, sync, tags};
+use super::common::raw::{Raw, c, command_tags, error_field, frame, parse, rows, startup, sync, tags};
 use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy, until};
 use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, works};
 use lockkeeper::cluster::{self, Cluster, Guarded, Options};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
@@ -43,7 +44,7 @@ fn a_server_that_cannot_be_reached_is_named() {
         let (_dir, proxy, port) = proxy(upstream, &["--connect-timeout-s", "5"]);
         for _ in 0..2 {
             let (code, message) = refused(port);
-            assert_eq!(code, "08001");
+            assert_eq!(code, "57P03");
             assert!(message.contains(upstream.trim_end_matches(":5432")), "{message}");
         }
         assert!(proxy.is_alive());
@@ -65,7 +66,7 @@ fn a_server_that_never_answers_is_given_up() {
     let (_dir, _proxy, port) = proxy(&address.to_string(), &["--connect-timeout-s", "1"]);
     let started = Instant::now();
     let (code, message) = refused(port);
-    assert_eq!(code, "08001");
+    assert_eq!(code, "57P03");
     assert!(message.contains("within 1 s"), "{message}");
     assert!(started.elapsed() < Duration::from_secs(10));
 }
@@ -81,9 +82,209 @@ fn a_server_that_says_nothing_or_hangs_up_is_told_to_the_client() {
 
     let hangs_up = std::thread::spawn(move || drop(silent.incoming().take(2).collect::<Vec<_>>()));
     let (code, message) = refused(port);
-    assert_eq!(code, "08006");
+    assert_eq!(code, "57P03");
     assert!(message.contains(&address), "{message}");
     hangs_up.join().unwrap();
+}
+
+/// libpq goes on to the next server of its list, and pg_isready says that this one takes nobody.
+#[test]
+fn a_client_goes_on_to_the_next_server() {
+    let port = cluster::free_port().unwrap();
+    let (_dir, _proxy, port) = proxy(&format!("127.0.0.1:{port}"), &[]);
+    let server = super::common::cluster(15);
+    let tool = |name: &str, arguments: &[&str]| {
+        let mut command = Command::new(format!("/usr/lib/postgresql/15/bin/{name}"));
+        lockkeeper::cluster::clean_environment(&mut command);
+        command.args(arguments).output().unwrap()
+    };
+    let ready = tool("pg_isready", &["-h", "127.0.0.1", "-p", &port.to_string()]);
+    assert_eq!(ready.status.code(), Some(1), "{ready:?}");
+    let list = format!(
+        "host=127.0.0.1,127.0.0.1 port={port},{} user=postgres dbname=postgres",
+        server.port()
+    );
+    let shown = tool("psql", &["-XAtc", "SHOW port", &list]);
+    assert_eq!(
+        String::from_utf8_lossy(&shown.stdout).trim(),
+        server.port().to_string(),
+        "{shown:?}"
+    );
+}
+
+/// Its answers are passed to the proxy, until the relay is told to hear nothing any more, or to read nothing.
+struct Deaf {
+    port: u16,
+    proxy: std::sync::mpsc::Receiver<TcpStream>,
+    waits: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Deaf {
+    fn start(server: u16) -> Deaf {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (send, proxy) = std::sync::mpsc::channel();
+        let waits = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stops = waits.clone();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                send.send(client.try_clone().unwrap()).unwrap();
+                let (mut back, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut back, &mut to));
+                let stops = stops.clone();
+                std::thread::spawn(move || {
+                    let mut some = [0; 4096];
+                    while let Ok(n @ 1..) = std::io::Read::read(&mut client, &mut some) {
+                        while stops.load(std::sync::atomic::Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(10));
+                        }
+                        if server.write_all(&some[..n]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        Deaf { port, proxy, waits }
+    }
+
+    /// The socket drops whatever comes, so that nothing is acknowledged: as if the machine had vanished.
+    fn vanish(&self) {
+        use std::os::fd::AsRawFd;
+        let stream = self.proxy.try_iter().last().expect("a connection of the proxy's");
+        let mut nothing = libc::sock_filter {
+            code: 0x06,
+            jt: 0,
+            jf: 0,
+            k: 0,
+        };
+        let program = libc::sock_fprog {
+            len: 1,
+            filter: &raw mut nothing,
+        };
+        // SAFETY: the program is read during the call.
+        let set = unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of_val(&program) as u32,
+            )
+        };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        // Else its end would be told.
+        std::mem::forget(stream);
+    }
+}
+
+#[test]
+fn a_query_to_a_server_that_has_vanished_ends() {
+    let stage = Stage::new("vanished");
+    let deaf = Deaf::start(stage.cluster.port());
+    let (_dir, _proxy, port) = proxy(&format!("127.0.0.1:{}", deaf.port), &["--unacknowledged-s", "2"]);
+    let mut raw = Raw::connect(port, &stage.database);
+    assert_eq!(rows(&raw.query("SELECT 1")), ["1"]);
+    deaf.vanish();
+    let started = Instant::now();
+    raw.send(&frame(b'Q', &c("SELECT 2")));
+    let answer = raw.until_ready();
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("08006"), "{answer:?}");
+    assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
+
+    // One that is well and takes nothing for a while keeps its sessions, however much waits to be sent.
+    let mut raw = Raw::connect(port, &stage.database);
+    deaf.waits.store(true, std::sync::atomic::Ordering::Relaxed);
+    let text = format!("SELECT length('{}')", "x".repeat(8 << 20));
+    let answer = std::thread::spawn(move || {
+        raw.send(&frame(b'Q', &c(&text)));
+        rows(&raw.until_ready())
+    });
+    std::thread::sleep(Duration::from_secs(7));
+    deaf.waits.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(answer.join().unwrap(), [(8 << 20).to_string()]);
+}
+
+/// Anybody can send a cancel request for a server that gives no keys, or nothing but zeros.
+#[test]
+fn without_a_key_nobody_else_ends_a_plan() {
+    for zeros in [false, true] {
+        let stage = Stage::new("keyless");
+        stage.direct(USERS);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let keyless = listener.local_addr().unwrap().port();
+        let server = stage.cluster.port();
+        std::thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                let mut up = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let (mut from, mut to) = (client.try_clone().unwrap(), up.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                std::thread::spawn(move || {
+                    let mut head = [0; 5];
+                    while std::io::Read::read_exact(&mut up, &mut head).is_ok() {
+                        let mut body = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize - 4];
+                        std::io::Read::read_exact(&mut up, &mut body).unwrap();
+                        if head[0] == b'K' {
+                            match zeros {
+                                true => body[4..].fill(0),
+                                false => continue,
+                            }
+                        }
+                        if client.write_all(&[&head[..], &body].concat()).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        });
+        let (_dir, _proxy, port) = proxy(&format!("127.0.0.1:{keyless}"), &[]);
+        let mut raw = Raw::open(port);
+        raw.send(&startup(&[("user", "postgres"), ("database", &stage.database)]));
+        raw.until_ready();
+        let pid = rows(&raw.query("SELECT pg_backend_pid()"))[0].parse::<u32>().unwrap();
+        let mut holder = Raw::connect(server, &stage.database);
+        holder.query("BEGIN");
+        holder.query("SELECT FROM users LIMIT 1");
+        raw.send(&frame(b'Q', &c("ALTER TABLE users ADD COLUMN late int")));
+        let waits = format!("SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {pid} AND query LIKE '%late int%'");
+        let mut watch = Raw::connect(server, &stage.database);
+        wait_for(&mut watch, &waits);
+        for key in [&[][..], &[0; 4], &[0; 8], &[&pid.to_be_bytes()[..], &[0; 4]].concat()] {
+            let mut cancel = Raw::open(port);
+            let len = (8 + key.len()) as u32;
+            cancel.send(&[&len.to_be_bytes()[..], &80_877_102u32.to_be_bytes(), key].concat());
+            assert_eq!(cancel.byte(), None);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        holder.query("ROLLBACK");
+        assert_eq!(command_tags(&raw.until_ready()), ["ALTER TABLE"], "zeros: {zeros}");
+    }
+}
+
+/// What anybody can cause at will is told, but not a line for each.
+#[test]
+fn probes_and_cancel_requests_do_not_flood_the_log() {
+    let port = cluster::free_port().unwrap();
+    let (dir, _proxy, port) = proxy(&format!("127.0.0.1:{port}"), &[]);
+    for _ in 0..50 {
+        let mut raw = Raw::open(port);
+        raw.send(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(raw.byte(), None);
+        let mut cancel = Raw::open(port);
+        cancel.send(&[&16u32.to_be_bytes()[..], &80_877_102u32.to_be_bytes(), &[1; 8]].concat());
+        assert_eq!(cancel.byte(), None);
+        assert_eq!(refused(port).0, "57P03");
+    }
+    let log = std::fs::read_to_string(dir.path().join("proxy.log")).unwrap();
+    for kind in [
+        "no startup packet that can be read",
+        "a cancel request was not passed on",
+        "the server cannot be reached",
+    ] {
+        let told = log.matches(kind).count();
+        assert!((1..=10).contains(&told), "{kind}: {told}");
+    }
 }
 
 fn passwords(major: u32) -> Cluster {

@@ -14,8 +14,10 @@ enum Then {
     /// COMMIT ends as a direct run.
     Same,
     Refused(&'static str),
+    /// The server's error, which says what waits.
+    Explained(&'static str),
 }
-use Then::{Refused, Same};
+use Then::{Explained, Refused, Same};
 
 const LATER: &[(&str, Then)] = &[
     ("ALTER TABLE books ADD CONSTRAINT other_once UNIQUE USING INDEX u", Same),
@@ -65,6 +67,28 @@ const LATER: &[(&str, Then)] = &[
     ("ALTER TABLE books SET SCHEMA pg_catalog", Refused("55000")),
     ("CLUSTER books USING a", Refused("55000")),
     ("REINDEX INDEX a", Refused("55000")),
+    ("SELECT 1 FROM pg_indexes WHERE indexname = 'mail'", Refused("55000")),
+    ("SELECT to_regclass('public.u')", Refused("55000")),
+    (
+        "DO $$BEGIN IF to_regclass('a') IS NULL THEN CREATE TABLE x (a int);\nEND IF;\nEND$$",
+        Refused("55000"),
+    ),
+    (
+        "SELECT attname FROM pg_attribute WHERE attrelid = 'books'::regclass",
+        Same,
+    ),
+    ("SELECT 1 FROM pg_indexes WHERE indexname = 'another'", Same),
+    ("INSERT INTO authors (id, name) VALUES (-1, 'a'), (-2, 'mail')", Same),
+    (
+        "ALTER TABLE authors ADD COLUMN code text; SELECT email, name FROM authors GROUP BY email",
+        Explained("42803"),
+    ),
+    ("CREATE TABLE x (a text REFERENCES authors (email))", Explained("42830")),
+    ("CREATE TABLE x (a bigint REFERENCES books (other))", Explained("42830")),
+    (
+        "WITH i AS (INSERT INTO authors VALUES (1, 'n') ON CONFLICT (email) DO NOTHING RETURNING 1) SELECT 1",
+        Explained("42P10"),
+    ),
     (
         "INSERT INTO books (id, other) VALUES (1, 1) ON CONFLICT DO NOTHING",
         Refused("55000"),
@@ -104,8 +128,15 @@ async fn later(major: u32) {
                 let left = jobs(&stage);
                 assert!(!left.contains("waiting") && !left.contains("failed"), "{sql}: {left}");
             }
-            Refused(sqlstate) => {
+            Refused(sqlstate) | Explained(sqlstate) => {
                 let error = outcome.expect_err(sql);
+                if matches!(then, Explained(_)) {
+                    let detail = error.detail().unwrap_or_default();
+                    assert!(
+                        detail.contains("only after COMMIT") && detail.contains("mail (job"),
+                        "{sql}: {error:?}"
+                    );
+                }
                 assert_eq!(error.code().code(), *sqlstate, "{sql}: {error:?}");
                 assert_eq!(code(run(&session, "SELECT 1").await), "25P02", "{sql}");
                 run(&session, "ROLLBACK").await.unwrap();

@@ -293,3 +293,80 @@ async fn rows_that_a_setting_shows_are_not_left_for_when_it_may_be_gone() {
     stage.direct("DROP OWNED BY deploy_writes; DROP ROLE deploy_writes");
     assert_eq!((sum(&stage), jobs(&stage).as_str()), (SUM, "deferred done"));
 }
+
+/// The guard reads as the server does, also where that was changed in the same pipeline; what cannot be read does not pass it.
+#[test]
+fn the_guard_goes_by_what_is_in_force_and_lets_nothing_pass_unread() {
+    use common::raw::{Raw, bind, error_field, execute, parse, sync};
+    for major in [15, 18] {
+        let stage = writing(major, "defer");
+        let guarded = |messages: &[Vec<u8>]| {
+            let mut raw = Raw::connect(stage.port, &stage.database);
+            raw.query("BEGIN");
+            raw.query(ALL);
+            raw.send(&messages.concat());
+            let answer = raw.until_ready();
+            raw.query("ROLLBACK");
+            error_field(&answer, b'C')
+        };
+        let run = |text: &str| [parse("", text), bind("", ""), execute("", 0)].concat();
+        // With the setting off this is one string and then a query; with it on, one string and a comment.
+        let hidden = "SELECT '\\', ' || (SELECT sum(pages) FROM books) --'";
+        let off = run("SET LOCAL standard_conforming_strings = off");
+        assert_eq!(guarded(&[run("SELECT 1"), sync()]), None, "{major}");
+        let shown = "SELECT 'a\\', (SELECT sum(pages) FROM books), 'b'";
+        assert_eq!(guarded(&[run(shown), sync()]).as_deref(), Some("55000"), "{major}");
+        let swallowed = "SELECT '\\'', (SELECT sum(pages) FROM books), ''";
+        for text in [hidden, swallowed] {
+            let direct = |off: bool| {
+                let mut raw = Raw::connect(stage.cluster.port(), &stage.database);
+                let set = if off {
+                    run("SET standard_conforming_strings = off")
+                } else {
+                    Vec::new()
+                };
+                raw.send(&[set, run(text), sync()].concat());
+                let answer = raw.until_ready();
+                answer
+                    .iter()
+                    .any(|(tag, body)| *tag == b'D' && body.windows(6).any(|six| six == b"500500"))
+            };
+            for set in [false, true] {
+                let messages = match set {
+                    true => vec![off.clone(), run(text), sync()],
+                    false => vec![run(text), sync()],
+                };
+                let told = guarded(&messages);
+                if direct(set) {
+                    assert_eq!(told.as_deref(), Some("55000"), "{major} {set} {text}");
+                }
+            }
+        }
+        // Prepared under the other reading, before there was anything to guard.
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("SET standard_conforming_strings = off");
+        raw.send(
+            &[
+                parse("s", "SELECT '\\'', (SELECT sum(pages) FROM books), '' --'"),
+                sync(),
+            ]
+            .concat(),
+        );
+        raw.until_ready();
+        raw.query("SET standard_conforming_strings = on");
+        raw.query("BEGIN");
+        raw.query(ALL);
+        raw.send(&[bind("", "s"), execute("", 0), sync()].concat());
+        let answer = raw.until_ready();
+        let shows = answer
+            .iter()
+            .any(|(tag, body)| *tag == b'D' && body.windows(6).any(|six| six == b"500500"));
+        assert!(!shows, "{major}: rows that were still to change: {answer:?}");
+        raw.query("ROLLBACK");
+        // 18 has syntax that this grammar lacks.
+        if major == 18 {
+            let unread = "UPDATE books SET other = 0 WHERE id = 1 RETURNING WITH (OLD AS o) o.pages";
+            assert_eq!(guarded(&[run(unread), sync()]).as_deref(), Some("55000"));
+        }
+    }
+}

@@ -629,7 +629,7 @@ fn what_a_server_sends_before_the_handshake_is_not_taken_for_its_own() {
     let mut raw = Raw::open(port);
     raw.send(&startup(&[("user", "amy")]));
     let messages = raw.until_ready();
-    assert_eq!(error_field(&messages, b'C').as_deref(), Some("08001"));
+    assert_eq!(error_field(&messages, b'C').as_deref(), Some("57P03"));
     assert!(error_field(&messages, b'M').is_some_and(|m| m.contains("no TLS connection")));
 }
 

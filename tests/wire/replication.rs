@@ -11,6 +11,7 @@ on_both!(
     a_subscription_gets_its_rows_through_the_proxy,
     pg_recvlogical_hears_of_every_change,
     a_base_backup_and_the_wal_are_streamed,
+    a_stream_does_not_keep_the_proxy_from_its_end,
 );
 
 fn server(major: u32) -> &'static Cluster {
@@ -203,4 +204,29 @@ pub fn a_base_backup_and_the_wal_are_streamed(major: u32) {
     assert_eq!(error_field(&rest, b'M'), None);
     // The session goes on.
     assert_eq!(rows(&raw.query("SHOW wal_level")), ["logical"]);
+}
+
+/// It has no end to wait for, and is begun again elsewhere.
+pub fn a_stream_does_not_keep_the_proxy_from_its_end(major: u32) {
+    let stage = Stage::on(server(major), "ends", QUICK, &["--drain-timeout-s", "300"]);
+    let mut raw = Raw::open(stage.port);
+    raw.send(&startup(&[
+        ("user", "postgres"),
+        ("database", &stage.database),
+        ("replication", "database"),
+    ]));
+    raw.until_ready();
+    raw.query("CREATE_REPLICATION_SLOT ends TEMPORARY LOGICAL test_decoding");
+    raw.send(&frame(b'Q', b"START_REPLICATION SLOT ends LOGICAL 0/0\0"));
+    assert_eq!(raw.receive().map(|(tag, _)| tag), Some(b'W'));
+    stage.proxy().signal(libc::SIGTERM).unwrap();
+    let mut last = None;
+    while let Some(message) = raw.receive() {
+        last = Some(message);
+    }
+    assert_eq!(
+        error_field(&[last.expect("a last word")], b'C').as_deref(),
+        Some("57P01")
+    );
+    assert!(stage.proxy().ends_within(std::time::Duration::from_secs(60)));
 }

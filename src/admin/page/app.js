@@ -138,6 +138,14 @@ function whatIsLeft() {
   for (const job of (state.live.jobs && state.live.jobs.rows) || []) {
     if (["paused", "failed", "interrupted"].includes(job.state)) left.push({ text: `job ${job.id} is ${job.state}: ${short(job.statement, 70)}` });
   }
+  // Newest first: what the script ends with has been run since.
+  const since = new Set();
+  for (const event of state.statements) {
+    if (ending(event) !== "done") continue;
+    const last = (event.contract || "").split("\n").map((line) => line.trim().replace(/;$/, "")).filter((line) => line && !line.startsWith("--")).pop();
+    if (last && !since.has(`${event.database} ${oneLine(last)}`)) left.push({ id: event.id, text: `by hand, on a later day: ${short(last, 80)}` });
+    since.add(`${event.database} ${oneLine(event.statement).replace(/;$/, "")}`);
+  }
   return left;
 }
 
@@ -232,7 +240,7 @@ function story(event) {
     event.error ? el("p", { class: event.action === "reject" ? "" : "bad" }, `${event.sqlstate || ""} ${event.error}`) : null,
     event.detail ? el("p", { class: "hint" }, event.detail) : null,
     event.hint ? el("p", { class: "hint" }, event.hint) : null,
-    steps.length ? [el("h3", {}, "What was run"), stepsTable(steps)] : null,
+    steps.length ? [el("h3", {}, "What was run"), stepsTable(steps, ending(event) === "unfinished")] : null,
     steps.length ? checklists(event) : null,
     event.after && event.after.statements && event.after.statements.length ? times(event.after) : null,
     event.rollback_plan && event.rollback_plan.length ? rollback(event) : null,
@@ -244,7 +252,9 @@ function finding(f) {
     f.overridden ? el("span", { class: "note" }, ` Overridden: ${f.overridden}`) : null);
 }
 
-function stepsTable(steps) {
+// `cut`: the log ends before the statement does, so that what it does not tell of may have run.
+function stepsTable(steps, cut) {
+  const ended = (step) => (cut && step.outcome === "not run" ? "not known" : step.outcome);
   const blocker = (b) => `${b.prepared ? `prepared transaction ${b.prepared}` : `pid ${b.pid}`} (${[b.user, b.application_name, b.state, b.age_s === null || b.age_s === undefined ? null : `for ${duration(b.age_s * 1000)}`].filter(Boolean).join(", ")})${b.query ? `: ${short(b.query, 120)}` : ""}`;
   const row = (step, n) => el("tr", {},
     el("td", { class: "number", "data-name": "step" }, n + 1),
@@ -256,7 +266,7 @@ function stepsTable(steps) {
     el("td", { class: "number", "data-name": "took" }, duration(step.duration_ms)),
     el("td", { class: "number", "data-name": "tries" }, `${step.lock_tries}${step.lock_wait_ms ? ` (${duration(step.lock_wait_ms)})` : ""}`),
     el("td", { class: "number", "data-name": "rows" }, step.rows === null || step.rows === undefined ? "–" : step.rows.toLocaleString("en")),
-    el("td", { "data-name": "ended" }, chip(step.outcome || "–", ENDED[step.outcome])));
+    el("td", { "data-name": "ended" }, chip(ended(step) || "–", ENDED[ended(step)])));
   const heads = [["", "number"], ["Step"], ["Lock"], ["Took", "number"], ["Lock tries", "number"], ["Rows", "number"], ["Ended"]];
   return el("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Steps" }, el("table", { class: "steps" },
     el("thead", {}, el("tr", {}, heads.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))),
@@ -295,7 +305,7 @@ function checklists(event) {
   const afterwards = [
     ["Query times before and after:", !shapes.length ? unknown("unknown: no statement on these tables was timed") : !compared.length ? unknown(after.watched_s === null || after.watched_s === undefined ? "after is known a minute later" : "unknown: none was seen both before and after") : slower.length ? no(`${plural(slower.length, "statement")} slower than twice, below`) : yes(`p99 of the most frequent ${duration(compared[0].before.p99_ms)} before, ${duration(compared[0].after.p99_ms)} after`)],
     ["Locks seen:", !behind ? unknown("unknown: no control connection looked") : behind.behind_plan ? note(`${plural(behind.behind_plan, "session")} seen waiting behind it, up to ${duration(behind.longest_behind_plan_ms)}; ${plural(behind.looks, "look")}`) : yes(`nobody seen waiting behind it in ${plural(behind.looks, "look")}${behind.waits ? `, ${behind.waits} behind others` : ""}`)],
-    ["Data verified:", after.invalid === null || after.invalid === undefined ? unknown("unknown: the catalog could not be asked") : unclean.length ? no(unclean.join(", ")) : yes("0 INVALID indexes, 0 NOT VALID constraints on these tables")],
+    ["Data verified:", event.ended && !["done", "warned"].includes(event.outcome) ? unknown(`nothing is claimed: it ended as ${event.outcome}`) : after.invalid === null || after.invalid === undefined ? unknown("unknown: the catalog could not be asked") : unclean.length ? no(unclean.join(", ")) : yes("0 INVALID indexes, 0 NOT VALID constraints on these tables")],
   ];
   return el("div", { class: "checklists" }, list("Before", before), list("Afterwards", afterwards));
 }

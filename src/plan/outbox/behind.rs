@@ -91,6 +91,29 @@ pub fn uses_rows(statement: &Statement, schema: &str, table: &str) -> bool {
     }
 }
 
+/// Whether the statement asks the catalog for an index or constraint of that name, as far as its text tells.
+pub fn looks_up(statement: &Statement, name: &str) -> bool {
+    const ASKED: &[&str] = &["pg_", "to_reg", "regclass", "information_schema"];
+    let asks = matches!(
+        statement.node,
+        NodeEnum::SelectStmt(_)
+            | NodeEnum::InsertStmt(_)
+            | NodeEnum::UpdateStmt(_)
+            | NodeEnum::DeleteStmt(_)
+            | NodeEnum::MergeStmt(_)
+            | NodeEnum::CreateTableAsStmt(_)
+            | NodeEnum::DeclareCursorStmt(_)
+            | NodeEnum::PrepareStmt(_)
+            | NodeEnum::DoStmt(_)
+            | NodeEnum::CallStmt(_)
+    );
+    // As a whole constant, or behind a schema: a short name is a part of many words.
+    let sql = &statement.sql;
+    let constant = [format!("'{name}'"), format!(".{name}'"), format!("\"{name}\"'")];
+    let lower = sql.to_ascii_lowercase();
+    asks && constant.iter().any(|text| sql.contains(text)) && ASKED.iter().any(|word| lower.contains(word))
+}
+
 fn names_relation(tree: &Value, schema: &str, table: &str) -> bool {
     match tree {
         Value::Array(items) => items.iter().any(|item| names_relation(item, schema, table)),

@@ -3,7 +3,7 @@
 use super::{Found, Remedy, Rule, Subject};
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
-use pg_query::protobuf::ObjectType;
+use pg_query::protobuf::{CreateStmt, ObjectType};
 
 pub(in crate::plan) const RULE: Rule = Rule {
     name: "lock-queue",
@@ -127,19 +127,18 @@ pub(in crate::plan) fn locks(subject: &Subject) -> bool {
             ];
             !drop.concurrent && locked.contains(&drop.remove_type())
         }
-        N::CreateStmt(create) => {
-            let references = |value: &serde_json::Value| {
-                let mut any = false;
-                super::tree::each(value, &mut |kind, fields| {
-                    any |= kind == "Constraint" && !fields["pktable"].is_null()
-                });
-                any
-            };
-            create.partbound.is_some()
-                || !create.inh_relations.is_empty()
-                || serde_json::to_value(&create.table_elts).is_ok_and(|elements| references(&elements))
-        }
+        N::CreateStmt(create) => create.partbound.is_some() || !create.inh_relations.is_empty() || references(create),
         N::AlterTableStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
         _ => true,
     }
+}
+
+/// Whether the table that is made has a foreign key.
+pub(in crate::plan) fn references(create: &CreateStmt) -> bool {
+    let mut any = false;
+    let mut look = |kind: &str, fields: &serde_json::Value| any |= kind == "Constraint" && !fields["pktable"].is_null();
+    if let Ok(elements) = serde_json::to_value(&create.table_elts) {
+        super::tree::each(&elements, &mut look);
+    }
+    any
 }

@@ -52,13 +52,14 @@ fn check(subject: &Subject) -> Option<Found> {
         Some(parent) => partitioned(subject, parent, index),
         None => concurrent(subject, &table, index),
     };
-    let otherwise = "CREATE INDEX CONCURRENTLY name ON table (…), outside a transaction block, with an explicit name.";
-    Some(Found::steps(
-        message,
-        "use CREATE INDEX CONCURRENTLY, outside a transaction block",
-        built,
-        otherwise,
-    ))
+    let (short, otherwise) = match table.kind() {
+        'p' => ("index its partitions one by one", partitions::INDEX_BY_HAND),
+        _ => (
+            "use CREATE INDEX CONCURRENTLY, outside a transaction block",
+            "CREATE INDEX CONCURRENTLY name ON table (…), outside a transaction block, with an explicit name.",
+        ),
+    };
+    Some(Found::steps(message, short, built, otherwise))
 }
 
 /// Of one that says CONCURRENTLY itself. None: it is no table of others, or its text is not to be changed.

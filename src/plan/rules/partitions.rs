@@ -31,14 +31,37 @@ pub(super) fn key_fits(subject: &Subject, table: &Relation, keys: &[String]) -> 
 
 fn limited(subject: &Subject, table: &Relation) -> Result<(), String> {
     let all = subject.facts.descendants(table);
-    if all.len() > PARTITIONS_MAX {
-        return Err(format!("{} partitions are too many for one plan", all.len()));
-    }
+    within_limit(all.len())?;
+    limited_kinds(subject, table)
+}
+
+fn limited_kinds(subject: &Subject, table: &Relation) -> Result<(), String> {
+    let all = subject.facts.descendants(table);
     match all.iter().find(|r| !matches!(r.kind, 'r' | 'p')) {
         Some(other) => Err(format!("the partition {} is a foreign table", other.name)),
         None => Ok(()),
     }
 }
+
+fn within_limit(partitions: usize) -> Result<(), String> {
+    match partitions > PARTITIONS_MAX {
+        true => Err(format!("{partitions} partitions are too many for one plan")),
+        false => Ok(()),
+    }
+}
+
+/// In parts and by hand, as the server takes it: it knows no CONCURRENTLY for the parent.
+pub(super) const INDEX_BY_HAND: &str = "CREATE INDEX name ON ONLY the partitioned table (…), which builds nothing; CREATE INDEX CONCURRENTLY on \
+    each partition, outside a transaction block; then for each of these ALTER INDEX name ATTACH PARTITION its_index. With the last one \
+    the index is valid.";
+/// Nor USING INDEX.
+pub(super) const UNIQUE_BY_HAND: &str = "ALTER TABLE ONLY the partitioned table ADD CONSTRAINT name …, which builds nothing (for a PRIMARY KEY its \
+    columns are made NOT NULL before); for each partition CREATE UNIQUE INDEX CONCURRENTLY its_index ON it (…), outside a transaction \
+    block, ALTER TABLE it ADD CONSTRAINT its_index … USING INDEX its_index, and ALTER INDEX name ATTACH PARTITION its_index. With the last one \
+    the constraint is valid.";
+/// Nor, before 18, NOT VALID.
+pub(super) const FOREIGN_KEY_BY_HAND: &str = "ALTER TABLE partition ADD CONSTRAINT name FOREIGN KEY … NOT VALID for each partition, and, in a transaction \
+    of its own, ALTER TABLE partition VALIDATE CONSTRAINT name; then this statement again, which takes theirs and looks at no row.";
 
 // --- indexes ----------------------------------------------------------------------------------------------------------
 
@@ -372,7 +395,7 @@ pub(super) fn foreign_key(
     constraint: &Constraint,
     name: &str,
 ) -> Result<Vec<Step>, String> {
-    limited(subject, table)?;
+    limited_kinds(subject, table)?;
     let columns = tree::names(&constraint.fk_attrs);
     let mut all = Vec::new();
     let leaves: Vec<&Relation> = subject
@@ -387,6 +410,8 @@ pub(super) fn foreign_key(
             .iter()
             .any(|c| c.validated && c.comment.is_none() && same_key(subject, c, constraint))
     };
+    // Those that have it are only taken in.
+    within_limit(leaves.iter().filter(|leaf| !there(leaf, name)).count())?;
     // An earlier run that was cut short has given its name away.
     let first = match constraint.conname.as_str() {
         "" => names::object(&table.name, &columns.join("_"), "fkey"),

@@ -65,13 +65,14 @@ fn check(subject: &Subject) -> Option<Found> {
         "the constraint's index is built under ACCESS EXCLUSIVE on {}, which blocks reads and writes",
         table.described()
     );
-    let otherwise = "CREATE UNIQUE INDEX CONCURRENTLY name ON table (…); then ALTER TABLE … ADD CONSTRAINT name UNIQUE USING INDEX name;";
-    Some(Found::steps(
-        message,
-        "build the index concurrently, then ADD CONSTRAINT … USING INDEX",
-        steps,
-        otherwise,
-    ))
+    let (short, otherwise) = match table.kind() {
+        'p' => ("add it to its partitions one by one", partitions::UNIQUE_BY_HAND),
+        _ => (
+            "build the index concurrently, then ADD CONSTRAINT … USING INDEX",
+            "CREATE UNIQUE INDEX CONCURRENTLY name ON table (…); then ALTER TABLE … ADD CONSTRAINT name UNIQUE USING INDEX name;",
+        ),
+    };
+    Some(Found::steps(message, short, steps, otherwise))
 }
 
 /// PRIMARY KEY USING INDEX makes its columns NOT NULL by a scan under ACCESS EXCLUSIVE, where they are not.

@@ -56,13 +56,14 @@ fn check(subject: &Subject) -> Option<Found> {
         table.described(),
         referenced.as_deref().unwrap_or("the referenced table")
     );
-    let otherwise = "ALTER TABLE … ADD CONSTRAINT name FOREIGN KEY … NOT VALID; then, in its own transaction, ALTER TABLE … VALIDATE CONSTRAINT name;";
-    Some(Found::steps(
-        message,
-        "add it NOT VALID, then VALIDATE CONSTRAINT",
-        steps,
-        otherwise,
-    ))
+    let (short, otherwise) = match table.kind() == 'p' && subject.version() < 18 {
+        true => ("add it to its partitions one by one", partitions::FOREIGN_KEY_BY_HAND),
+        false => (
+            "add it NOT VALID, then VALIDATE CONSTRAINT",
+            "ALTER TABLE … ADD CONSTRAINT name FOREIGN KEY … NOT VALID; then, in its own transaction, ALTER TABLE … VALIDATE CONSTRAINT name;",
+        ),
+    };
+    Some(Found::steps(message, short, steps, otherwise))
 }
 
 /// Nobody waits for a table that its own transaction has made and filled; but for the one that is referenced, everybody does.

@@ -85,7 +85,7 @@ fn expect(bytes: &[u8], boundaries: &[usize], offers_tls: bool, ends: bool) -> E
         let short = |in_packet: bool| match (ends, in_packet) {
             (false, _) => None,
             (true, false) => Some(Ok(First::Nothing)),
-            (true, true) => Some(Err("early eof".into())),
+            (true, true) => Some(Ok(First::Malformed("incomplete startup packet"))),
         };
         let refused = |why: &str| Some(Err(why.to_string()));
         let Some(length) = rest.get(..4) else {
@@ -96,7 +96,8 @@ fn expect(bytes: &[u8], boundaries: &[usize], offers_tls: bool, ends: bool) -> E
         }
         let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
         if !(8..=10_000).contains(&length) {
-            return (refused("invalid length of startup packet"), answered);
+            let malformed = First::Malformed("invalid length of startup packet");
+            return (Some(Ok(malformed)), answered);
         }
         let Some(packet) = rest.get(..length) else {
             return (short(true), answered);
@@ -118,6 +119,10 @@ fn expect(bytes: &[u8], boundaries: &[usize], offers_tls: bool, ends: bool) -> E
                     return (Some(Ok(First::Encrypt)), answered);
                 }
                 answered.push(b'N');
+            }
+            CANCEL if length <= 12 => {
+                let malformed = First::Malformed("invalid length of a cancel request");
+                return (Some(Ok(malformed)), answered);
             }
             CANCEL => return (Some(Ok(First::Cancel(packet.to_vec()))), answered),
             _ => return (Some(Ok(First::Startup(packet.to_vec()))), answered),

@@ -22,6 +22,7 @@ impl Session {
             return Ok(Ok(()));
         }
         let missed = std::mem::take(&mut self.outbox.pending);
+        self.relay.explains = None;
         if !missed.is_empty()
             && let Err(report) = self.run_jobs(missed, true).await?
         {
@@ -69,7 +70,7 @@ impl Session {
                 .relay
                 .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
                 .await?;
-            self.record_commit(Err(&report)).await;
+            self.record_commit(Err(&report)).await?;
             self.rolled_back().await?;
             return Ok(Err(report));
         }
@@ -80,12 +81,12 @@ impl Session {
         {
             Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
             Err(report) => {
-                self.record_commit(Err(&report)).await;
+                self.record_commit(Err(&report)).await?;
                 self.rolled_back().await?;
                 return Ok(Err(report));
             }
         };
-        self.record_commit(Ok(())).await;
+        self.record_commit(Ok(())).await?;
         if tag != "COMMIT" {
             self.rolled_back().await?;
             return Ok(self.at_ease().await?.map(|()| tag));
@@ -95,8 +96,10 @@ impl Session {
 
     /// The server has committed.
     pub(in super::super) async fn committed(&mut self) -> Outcome<()> {
+        self.settle_uncommitted().await?;
         self.outbox.dropped.clear();
         let pending = std::mem::take(&mut self.outbox.pending);
+        self.relay.explains = None;
         if let Err(report) = self.run_jobs(pending, true).await? {
             self.relay.watch = self.outbox.looks_on();
             return Ok(Err(report));
@@ -106,7 +109,9 @@ impl Session {
 
     /// Nothing of it is there any more.
     pub(in super::super) async fn rolled_back(&mut self) -> Result<(), Broken> {
+        self.settle_uncommitted().await?;
         self.outbox.pending.clear();
+        self.relay.explains = None;
         self.outbox.dropped.clear();
         self.relay.watch = self.outbox.looks_on();
         if self.relay.place() == Place::Alone && self.relay.status == b'I' {
@@ -653,14 +658,23 @@ impl Session {
         {
             return Ok(Ok(()));
         }
-        let text = match self.relay.held.statement(name) {
-            Some(held) => held.text.to_vec(),
-            None => self.prepared_text(name).await?,
+        // How the server read what is not held is not known any more.
+        let (text, known) = match self.relay.held.statement(name) {
+            Some(held) => (
+                held.text.to_vec(),
+                held.reading.as_ref().map(|reading| reading.conforming),
+            ),
+            None => (self.prepared_text(name).await?, None),
+        };
+        let readings = match known {
+            Some(conforming) => vec![conforming],
+            None if text.contains(&b'\\') => vec![true, false],
+            None => vec![true],
         };
         if exchanges && let Err(report) = self.meets_exchange(&text).await? {
             return Ok(Err(report));
         }
-        self.meets_pending_write(&text).await
+        self.meets_pending_write(&text, &readings).await
     }
 
     /// Empty: it is not there.

@@ -117,7 +117,7 @@ impl Session {
             self.outbox.dropped.clear();
             return Ok(Ok(()));
         }
-        let conforming = self.relay.reported.standard_conforming_strings;
+        let conforming = self.relay.reading().conforming;
         if !self.outbox.dropped.is_empty() && !may_belong(text, conforming) {
             self.outbox.dropped.clear();
         }
