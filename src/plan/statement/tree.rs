@@ -167,13 +167,7 @@ mod tests {
 
     #[test]
     fn how_deep_a_tree_is() {
-        let of = |sql: &str| {
-            levels(
-                &Answer::of(&CString::new(sql).unwrap(), ParserOptions::DEFAULT)
-                    .tree()
-                    .to_vec(),
-            )
-        };
+        let of = |sql: &str| levels(Answer::of(&CString::new(sql).unwrap(), ParserOptions::DEFAULT).tree());
         let one = of("SELECT a");
         assert_eq!(of(&format!("SELECT a{}", " + a".repeat(10))), one + 20);
         assert_eq!(
