@@ -6,6 +6,7 @@ use lockkeeper::admin::http::{self, Site};
 use lockkeeper::config::options::{LogFormat, Options};
 use lockkeeper::config::{Settings, load_policy};
 use lockkeeper::live::Live;
+use lockkeeper::plan::statement::tree::{STACK_BYTES, this_thread_is_deep};
 use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -189,11 +190,11 @@ struct Serve {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
-        Command::Check(arguments) => check_files(&arguments),
+        Command::Check(arguments) => deep(move || check_files(&arguments)),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
-        Command::Jobs(arguments) => ended(jobs::run(&arguments, &mut std::io::stdout())),
+        Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
         Command::Rules { name: None, .. } => print(&rules_page::list()),
         Command::Rules { name: Some(name), .. } => match rules_page::page(&name) {
@@ -221,6 +222,21 @@ fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => fail(2, &format!("cannot write the output: {error}")),
         _ => ExitCode::SUCCESS,
+    }
+}
+
+/// On a thread that reads what is nested as deeply as `serve` does.
+fn deep(work: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
+    let work = move || {
+        this_thread_is_deep();
+        work()
+    };
+    let started = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
+    match started.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // It has said why.
+        Ok(Err(_)) => ExitCode::from(101),
+        Err(error) => fail(2, &format!("a thread cannot be started: {error}")),
     }
 }
 

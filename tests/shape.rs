@@ -52,6 +52,29 @@ fn every_rule_is_a_file_of_its_name() {
     }
 }
 
+#[test]
+fn every_promise_about_security_has_its_test() {
+    let promises = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let named = promises
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|span| span.split_once(".rs: "));
+    let mut found = 0;
+    for (file, tests) in named {
+        let text =
+            std::fs::read_to_string(root().join(format!("{file}.rs"))).unwrap_or_else(|e| panic!("{file}.rs: {e}"));
+        for test in tests.split(',').map(str::trim) {
+            assert!(
+                text.contains(&format!("fn {test}(")),
+                "SECURITY.md names {test} in {file}.rs"
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 20, "{found}");
+}
+
 /// With UPDATE_README=1 in the environment it is made current.
 #[test]
 fn the_rule_table_of_the_readme_is_current() {

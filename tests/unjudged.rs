@@ -267,10 +267,37 @@ fn deep_expressions_are_judged_like_others() {
     for major in MAJORS {
         let stage = stage(major, "deep");
         let long = |n: usize| vec!["b"; n].join(" || ");
-        // Of so many levels it is done in batches.
-        let told = stage.psql(&format!("UPDATE t SET b = left({}, 1)", long(24))).stderr;
-        assert!(told.contains("5000 rows in"), "{told}");
-        for n in [60, 3000] {
+        // Of so many levels it is done in batches, and a schema change is judged.
+        for n in [24, 60] {
+            let told = stage.psql(&format!("UPDATE t SET b = left({}, 1)", long(n))).stderr;
+            assert!(told.contains("5000 rows in"), "{n}: {told}");
+        }
+        for n in [60, 1_950] {
+            let sum = vec!["a"; n].join(" + ");
+            for sql in [
+                format!("ALTER TABLE t ADD CONSTRAINT c{n} CHECK ({sum} IS NOT NULL)"),
+                format!("CREATE POLICY p{n} ON t USING ({sum} > 0)"),
+                format!("ALTER TABLE u ALTER COLUMN id SET DEFAULT {}", sum.replace('a', "1")),
+                // Of more levels it does not fit into pg_index.
+                format!("CREATE INDEX i{n} ON t (({}))", vec!["a"; n.min(60)].join(" + ")),
+                format!(
+                    "CREATE RULE r{n} AS ON INSERT TO u WHERE new.id IS NULL DO ALSO SELECT {}",
+                    sum.replace('a', "1")
+                ),
+            ] {
+                let made = stage.psql(&sql);
+                assert!(!made.stderr.contains("ERROR"), "{n} {}: {}", &sql[..30], made.stderr);
+            }
+            let valid = format!("SELECT convalidated FROM pg_constraint WHERE conname = 'c{n}'");
+            assert_eq!(stage.direct(&valid).trim(), "t");
+            refused(
+                &stage,
+                &format!("ALTER TABLE t ALTER COLUMN a TYPE bigint USING ({sum})::bigint"),
+                "change-type",
+            );
+        }
+        {
+            let n = 3000;
             refused(&stage, &format!("UPDATE t SET b = {}", long(n)), "rows of t");
             refused(&stage, &format!("DELETE FROM t WHERE {} <> 'y'", long(n)), "rows of t");
             let small = stage.psql(&format!("UPDATE t SET b = left({}, 1) WHERE id = 1", long(n)));
@@ -299,6 +326,18 @@ fn deep_expressions_are_judged_like_others() {
         ] {
             let made = stage.psql(&format!("SET join_collapse_limit = 1; CREATE VIEW {name} AS {query}"));
             assert!(!made.stderr.contains("ERROR"), "{name}: {}", made.stderr);
+        }
+        // Deeper than is looked at, it is refused, and everybody goes on.
+        for text in [
+            format!("ALTER TABLE t ADD CHECK ({}a IS NOT NULL)", "a + ".repeat(4_000)),
+            format!("ALTER TABLE t ADD CHECK (a{} IS NOT NULL)", "::bigint".repeat(5_000)),
+            format!(
+                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC {}; END",
+                vec!["SELECT 1"; 6_000].join(" UNION ")
+            ),
+        ] {
+            let told = stage.psql(&text).stderr;
+            assert!(told.contains("nested too deeply"), "{told}");
         }
         // Too deep for the server as well: its own error, and everybody goes on.
         let told = stage.psql(&format!("UPDATE t SET b = {}", long(20_000))).stderr;

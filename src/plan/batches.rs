@@ -6,6 +6,7 @@
 //! other form, for `UPDATE … LIMIT n`.
 
 pub mod bound;
+pub mod cascade;
 pub mod count;
 mod judge;
 mod key;

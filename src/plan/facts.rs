@@ -4,6 +4,7 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::ascii::decoded;
+use super::batches::cascade::Cascaded;
 use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::depends::Depends;
@@ -649,6 +650,9 @@ pub struct Facts {
     /// More than the policy's rows_max were counted, and no further.
     #[serde(skip)]
     pub more_were_counted: bool,
+    /// What foreign keys would delete or change with its rows, where that is many; asked separately.
+    #[serde(skip)]
+    pub cascaded: Option<Cascaded>,
     /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,

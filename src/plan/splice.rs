@@ -3,6 +3,7 @@
 //! Every function returns None where the change could not be proven: the edited text is parsed again, and its tree must
 //! be the old tree plus exactly the intended field. Nothing is ever printed from a tree.
 
+use super::statement::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableStmt, ConstrType, Constraint, DefElem, DropStmt, IndexStmt, ScanToken, Token};
 
@@ -333,7 +334,7 @@ pub(super) fn significant_tokens(sql: &str) -> Option<Vec<ScanToken>> {
 
 /// The tree of a text that holds exactly one statement.
 pub(super) fn one_statement(sql: &str) -> Option<NodeEnum> {
-    let mut tree = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT).ok()?.protobuf;
+    let mut tree = tree::parse(sql).ok()?;
     match tree.stmts.len() {
         1 => tree.stmts.pop()?.stmt?.node,
         _ => None,

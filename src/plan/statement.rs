@@ -8,6 +8,7 @@ mod cost;
 mod kind;
 mod limited;
 pub mod stream;
+pub mod tree;
 
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
@@ -17,6 +18,7 @@ use kind::kind_of;
 use limited::limited_write;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ScanToken, SelectStmt, Token};
+use tree::Unparsed;
 
 /// What the bytes alone say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -477,31 +479,22 @@ pub fn read(text: &[u8], standard_conforming_strings: bool) -> Result<Vec<Statem
     match parse(sql, escapes) {
         Ok(tree) if escapes => judge_escaped(from_tree(sql, tree)),
         Ok(tree) => Ok(from_tree(sql, tree)),
-        Err(error) if is_too_deep(&error) && !escapes => too_deep(sql),
-        Err(error) if is_too_deep(&error) => Err(Unreadable::Syntax(TOO_DEEP.into())),
-        Err(pg_query::Error::Parse(message)) if !escapes => piecewise(sql, &message),
-        Err(error) => Err(Unreadable::Syntax(parser_message(error))),
+        Err(Unparsed::TooDeep) if !escapes => too_deep(sql),
+        Err(Unparsed::TooDeep) => Err(Unreadable::Syntax(TOO_DEEP.into())),
+        Err(Unparsed::Syntax(message)) if !escapes => piecewise(sql, &message),
+        Err(Unparsed::Syntax(message)) => Err(Unreadable::Syntax(message)),
     }
 }
 
 /// `escapes`: as with standard_conforming_strings off.
-fn parse(sql: &str, escapes: bool) -> pg_query::Result<pg_query::protobuf::ParseResult> {
+fn parse(sql: &str, escapes: bool) -> Result<pg_query::protobuf::ParseResult, Unparsed> {
     if !escapes {
-        return Ok(pg_query::parse(sql, pg_query::ParserOptions::DEFAULT)?.protobuf);
+        return tree::parse(sql);
     }
-    let result = pg_query::parse(sql, pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS);
+    let result = tree::parse_with(sql, pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS);
     // A parse that fails leaves the setting as it was given in this thread's scanner; the next one puts it back.
-    let _ = pg_query::parse("", pg_query::ParserOptions::DEFAULT);
-    Ok(result?.protobuf)
-}
-
-/// The grammar may well take it, but the tree cannot be handed over: the decoder's limit, or the stack of the C code that walks the tree.
-fn is_too_deep(error: &pg_query::Error) -> bool {
-    match error {
-        pg_query::Error::Decode(_) => true,
-        pg_query::Error::Parse(message) => message == "stack depth limit exceeded",
-        _ => false,
-    }
+    let _ = tree::parse("");
+    result
 }
 
 fn from_tree(text: &str, tree: pg_query::protobuf::ParseResult) -> Vec<Statement> {
@@ -564,7 +557,7 @@ fn judge_escaped(statements: Vec<Statement>) -> Result<Vec<Statement>, Unreadabl
     Ok(judged)
 }
 
-/// The grammar takes the text, but the tree is too deep for the decoder: statement by statement.
+/// The grammar takes the text, but the tree is too deep to be taken over: statement by statement.
 fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
     let pieces = pg_query::split_with_parser(text).map_err(|e| Unreadable::Syntax(parser_message(e)))?;
     let mut statements = Vec::with_capacity(pieces.len());
@@ -581,12 +574,12 @@ fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
                 let kind = kind_of(&node);
                 (node, kind)
             }
-            Err(error) if is_too_deep(&error) => match stand_in(sql) {
+            Err(Unparsed::TooDeep) => match stand_in(sql) {
                 Some(known) => known,
                 None if is_query(sql.as_bytes()) => (NodeEnum::SelectStmt(Box::default()), Kind::Harmless),
                 None => return Err(Unreadable::Syntax(TOO_DEEP.into())),
             },
-            Err(other) => return Err(Unreadable::Syntax(parser_message(other))),
+            Err(Unparsed::Syntax(message)) => return Err(Unreadable::Syntax(message)),
         };
         statements.push(Statement {
             sql: sql.to_string(),
@@ -697,8 +690,8 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
             TOO_DEEP.to_string()
         }
         Ok(_) => TOO_DEEP.to_string(),
-        Err(error) if is_too_deep(&error) => TOO_DEEP.to_string(),
-        Err(error) => parser_message(error),
+        Err(Unparsed::TooDeep) => TOO_DEEP.to_string(),
+        Err(Unparsed::Syntax(message)) => message,
     };
     match limited_write(sql) {
         Some((node, limited)) => Ok(Statement {

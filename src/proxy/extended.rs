@@ -199,8 +199,9 @@ impl Session {
                     kind: Kind::MixedWrite, ..
                 },
             ] = statements.as_slice()
+                && self.forwards_unread()
             {
-                // Told large by its text alone it is not, and it is nothing that could be carried out otherwise.
+                // How many rows it means follows from the parameters, which cannot be asked about.
                 self.relay.pass_frame(len);
                 return Ok(());
             }

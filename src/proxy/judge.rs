@@ -6,7 +6,7 @@ use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
-use super::weigh::FAR_BELOW;
+use super::weigh::{Along, FAR_BELOW};
 use super::wire::Report;
 use crate::plan::batches::{self, Target};
 use crate::plan::body;
@@ -30,9 +30,11 @@ use tokio::sync::Semaphore;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
 const PARSE_INLINE_MAX: usize = 32 << 10;
+/// The same of its plan, for which the text is parsed several times and trees are compared.
+const PLAN_INLINE_MAX: usize = 2 << 10;
 
 /// For so long the rows of a statement are counted, before it is refused for what the planner expects.
-const COUNT_MS_MAX: u64 = 2_000;
+pub(super) const COUNT_MS_MAX: u64 = 2_000;
 
 /// Long texts that are judged at the same time have so many bytes in all sessions together, since a tree takes many times its text.
 /// The next waits; short ones never do.
@@ -222,6 +224,7 @@ impl Session {
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
         self.raced = false;
+        (self.cascaded, self.cascading) = (None, None);
         self.limits = Limits::default();
         let begun = Instant::now();
         // What comes from here on is meant for this statement.
@@ -270,6 +273,14 @@ impl Session {
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
             return Ok(Verdict::Refused(report));
+        }
+        facts.cascaded = self.cascaded.take();
+        if let Some(ground) = self.cascading.take()
+            && let Along::Many(many) = self
+                .taken_along(statement, &ground, Some(&facts), &policy, place, parameters)
+                .await?
+        {
+            facts.cascaded = Some(many);
         }
         if let Some(question) = depends::Question::of(statement) {
             match self.depends(&question, closing).await? {
@@ -805,7 +816,7 @@ pub(super) fn closing_at(place: Place) -> Closing {
 
 /// Long texts away from the worker, whose other sessions would wait.
 async fn planned(statement: &Statement, facts: Facts, policy: &Arc<Policy>, place: Place) -> Option<(Plan, Facts)> {
-    if statement.sql.len() <= PARSE_INLINE_MAX {
+    if statement.sql.len() <= PLAN_INLINE_MAX {
         return Some((plan::plan(statement, &facts, policy, place), facts));
     }
     let (statement, policy) = (statement.clone(), Arc::clone(policy));

@@ -50,6 +50,7 @@ use crate::audit::{Audit, Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
+use crate::plan::statement::tree::{STACK_BYTES, this_thread_is_deep};
 use dashmap::DashMap;
 use restores::Restores;
 use sparing::Sparing;
@@ -68,8 +69,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use verifiers::Verifiers;
 
 /// How long sessions that are ended in the middle of something have to say so.
-/// Of each thread that reads statements, in bytes: the grammar's reader goes as deep as a statement is nested. Only what is used takes memory.
-const STACK_BYTES: usize = 64 << 20;
 const FAREWELL_TIME: Duration = Duration::from_secs(2);
 /// Connections that the system keeps until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -511,6 +510,7 @@ impl InProcess {
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .thread_stack_size(STACK_BYTES)
+        .on_thread_start(this_thread_is_deep)
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be started: {error}"))
@@ -786,7 +786,10 @@ fn workers(shared: &Arc<Shared>) -> Result<Vec<mpsc::UnboundedSender<Accepted>>,
             std::thread::Builder::new()
                 .stack_size(STACK_BYTES)
                 .name(format!("worker-{n}"))
-                .spawn(move || runtime.block_on(work(receive, shared)))
+                .spawn(move || {
+                    this_thread_is_deep();
+                    runtime.block_on(work(receive, shared))
+                })
                 .map_err(|error| format!("a worker thread cannot be started: {error}"))?;
             Ok(send)
         })

@@ -12,6 +12,8 @@ use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::live::Seated;
+use crate::plan::batches::bound::Ground;
+use crate::plan::batches::cascade::Cascaded;
 use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
@@ -35,6 +37,9 @@ pub struct Session {
     pub(super) judged: u64,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
+    /// What the statement that is being judged takes with it by foreign keys, where that is much; or by which these are to be counted still.
+    pub(super) cascaded: Option<Cascaded>,
+    pub(super) cascading: Option<Arc<Ground>>,
     /// Of the statement that is carried out.
     pub(super) limits: super::conduct::Limits,
     /// It has been recognised as a migration tool's.

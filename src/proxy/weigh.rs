@@ -2,15 +2,16 @@
 //! target, then what the planner expects; the whole catalog question is asked only of what may be large.
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
-use super::judge::{Parameters, closing_at};
+use super::judge::{COUNT_MS_MAX, Parameters, closing_at};
 use super::relay::Broken;
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
 use super::wire::Report;
 use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
-use crate::plan::batches::{self, Target};
-use crate::plan::facts::{Request, planned_rows};
+use crate::plan::batches::cascade::{self, Cascaded, Told};
+use crate::plan::batches::{self, Target, count};
+use crate::plan::facts::{Facts, Request, planned_rows};
 use crate::plan::jobs;
 use crate::plan::outbox;
 use crate::plan::policy::Policy;
@@ -36,6 +37,41 @@ pub(super) enum Weight {
     Unknown,
 }
 
+/// What goes with a statement's rows by foreign keys.
+pub(super) enum Along {
+    Few(f64),
+    Many(Cascaded),
+    /// The functions in its condition must be known first.
+    AskFirst,
+}
+
+/// The rows of the target alone, where the catalog bounds them.
+fn of_its_own(statement: &Statement, ground: &Ground, policy: &Policy, types: &[u8], bytes: usize) -> Option<f64> {
+    if is_small(statement, ground, policy) {
+        return Some(0.0);
+    }
+    if has_own_types(types) {
+        return None;
+    }
+    let bound = bound::bound(statement, ground)?.of_message(bytes);
+    (bound * ROOM <= policy.backfill.rows_max as f64).then_some(bound)
+}
+
+/// A parameter's type may have an equality of its own. Behind their number.
+fn has_own_types(types: &[u8]) -> bool {
+    types.get(2..).unwrap_or_default().chunks_exact(4).any(|oid| {
+        let oid = oid.try_into().map_or(u32::MAX, u32::from_be_bytes);
+        oid >= FIRST_OWN_OID || INEXACT_OIDS.contains(&oid)
+    })
+}
+
+fn is_small(statement: &Statement, ground: &Ground, policy: &Policy) -> bool {
+    !matches!(
+        batches::target(statement, &ground.relation, policy.small_bytes),
+        Target::Unknown | Target::Pinned
+    )
+}
+
 impl Session {
     /// Whether an UPDATE or DELETE may pass. False: the whole question is to be asked. The inner error is about this moment (a
     /// cancel request, a timeout).
@@ -55,26 +91,110 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         let before = self.relay.shapes.before();
-        let planned = match self.explained(statement, place, parameters).await? {
-            Ok(json) => json.as_deref().and_then(planned_rows),
-            Err(report) => return Ok(Err(report)),
-        };
-        // The statement itself will fail in the same way.
-        let Some(planned) = planned else { return Ok(Ok(true)) };
-        let expected = batches::expected_rows(statement, &ground.relation, planned);
         let rows_max = policy.backfill.rows_max as f64;
-        if expected * FAR_BELOW > rows_max {
-            return Ok(Ok(false));
+        let (mut own, mut with_it) = (None, 0.0);
+        if !cascade::hops(statement, &ground).is_empty() {
+            own = of_its_own(statement, &ground, policy, &parameters.types, bytes);
+            match self
+                .taken_along(statement, &ground, None, policy, place, parameters)
+                .await?
+            {
+                Along::Few(rows) => with_it = rows,
+                Along::Many(many) => {
+                    self.cascaded = Some(many);
+                    return Ok(Ok(false));
+                }
+                Along::AskFirst => {
+                    self.cascading = Some(ground);
+                    return Ok(Ok(false));
+                }
+            }
         }
+        let expected = match own {
+            Some(own) => own,
+            None => {
+                let planned = match self.explained(statement, place, parameters).await? {
+                    Ok(json) => json.as_deref().and_then(planned_rows),
+                    Err(report) => return Ok(Err(report)),
+                };
+                // The statement itself will fail in the same way.
+                let Some(planned) = planned else { return Ok(Ok(true)) };
+                let expected = batches::expected_rows(statement, &ground.relation, planned);
+                if expected * FAR_BELOW > rows_max {
+                    return Ok(Ok(false));
+                }
+                expected
+            }
+        };
         if ground.relation.has_jobs && self.has_open_job(&ground, closing_at(place)).await?.unwrap_or(true) {
             return Ok(Ok(false));
         }
         if ground.is_plain() && self.is_steady(statement, closing).await? {
+            let text = statement.sql.as_bytes();
             self.relay
                 .shapes
-                .learn_text(statement.sql.as_bytes(), &parameters.types, before, expected, rows_max);
+                .learn_text(text, &parameters.types, before, expected + with_it, rows_max);
         }
         Ok(Ok(true))
+    }
+
+    /// What foreign keys delete or change with the statement's rows. `facts`: what is known of the functions that choose these.
+    pub(super) async fn taken_along(
+        &mut self,
+        statement: &Statement,
+        ground: &Ground,
+        facts: Option<&Facts>,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Along, Broken> {
+        let hops = cascade::hops(statement, ground);
+        let rows_max = policy.backfill.rows_max;
+        let own = bound::bound(statement, ground);
+        let many = |found: Option<Cascaded>| match found.filter(|found| found.rows > rows_max as f64) {
+            Some(found) => Along::Many(found),
+            None => Along::Few(0.0),
+        };
+        let sql = |trusts: bool| {
+            cascade::count_sql(statement, &hops, rows_max, |name| {
+                trusts || facts.is_some_and(|facts| count::asks_nothing_else(facts, name))
+            })
+        };
+        // In a pipeline a question that fails would be the end of the transaction.
+        if place != Place::Pipeline {
+            if let Some(sql) = sql(false) {
+                let asks = vec![
+                    Ask::set_local("statement_timeout", &COUNT_MS_MAX.to_string()),
+                    parameters.ask(sql),
+                ];
+                let answers = self.ask_all_harmlessly(asks, place).await?;
+                let counts = answers.map(|answers| {
+                    let row = answers.last().and_then(|answer| answer.rows.first()).cloned();
+                    row.unwrap_or_default()
+                        .iter()
+                        .flatten()
+                        .filter_map(|count| count.parse().ok())
+                        .collect::<Vec<f64>>()
+                });
+                match counts {
+                    Ok(counts) => {
+                        let sum = counts.iter().sum::<f64>();
+                        return Ok(match sum > rows_max as f64 {
+                            true => many(cascade::cascaded(&hops, &counts, Told::Counted)),
+                            false => Along::Few(sum),
+                        });
+                    }
+                    Err(report) if report.sqlstate() == "57014" => return Ok(many(cascade::feared(&hops, own))),
+                    // The statement itself may fail in the same way; or a parameter has no type where it is not used.
+                    Err(_) => {}
+                }
+            }
+            if facts.is_none() && sql(false).is_none() && sql(true).is_some() {
+                return Ok(Along::AskFirst);
+            }
+        }
+        let rows = own.map(|own| own.of_message(statement.sql.len() + parameters.values.len()));
+        Ok(many(cascade::expected(&hops, ground, rows)))
     }
 
     /// The planner's answer about this text holds for all sessions of the same standing: nothing that one of them may have set
@@ -142,23 +262,20 @@ impl Session {
             }
         };
         let rows_max = policy.backfill.rows_max as f64;
-        // Behind their number.
-        let own_types = types.get(2..).unwrap_or_default().chunks_exact(4).any(|oid| {
-            let oid = oid.try_into().map_or(u32::MAX, u32::from_be_bytes);
-            oid >= FIRST_OWN_OID || INEXACT_OIDS.contains(&oid)
-        });
+        let own_types = has_own_types(types);
         let within = |bound: &Bound| !own_types && bound.rows * ROOM <= rows_max;
         let lasting = bound::bound(statement, &ground.lasting()).filter(within);
         let bound = lasting.or_else(|| bound::bound(statement, &ground).filter(within));
-        let small = !matches!(
-            batches::target(statement, &ground.relation, policy.small_bytes),
-            Target::Unknown | Target::Pinned
-        );
+        let small = is_small(statement, &ground, policy);
+        let hops = cascade::hops(statement, &ground);
+        let lasting = lasting.filter(|_| hops.is_empty());
         let verdict = match bound {
-            Some(bound) => Verdict::AtMost(bound),
-            // Whatever it touches does not matter.
-            None if small => Verdict::AtMost(Bound::default()),
-            None => Verdict::EachText,
+            None if !small => Verdict::EachText,
+            // Whatever a small table's rows are, they do not matter; but what goes with them may.
+            _ => match cascade::at_most(&hops, bound).filter(within) {
+                Some(bound) => Verdict::AtMost(bound),
+                None => Verdict::EachText,
+            },
         };
         // The table may have become small while a job was at work on it: what it has begun is not done all at once.
         if ground.relation.has_jobs && !ground.pins(bound) {

@@ -127,6 +127,23 @@ pub fn a_large_value_of_an_update_by_key_passes_unheld(major: u32) {
         (error_field(&answer, b'C').as_deref(), status(&answer)),
         (Some("54000"), Some('I'))
     );
+    // How many rows these mean follows from their parameters.
+    for (n, text) in [
+        "WITH n AS (SELECT unnest(string_to_array($1, 'y')) AS v), u AS (UPDATE t SET v = 'z' WHERE $2 = '1' RETURNING 1) SELECT count(*) FROM u, n",
+        "MERGE INTO t USING (SELECT $1 AS a, $2 AS b) AS s ON true WHEN MATCHED THEN UPDATE SET v = s.a",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("mixed{n}");
+        raw.send(&[parse(&name, text), bind_with("", &name, &[&big, "1"]), execute("", 0), sync()].concat());
+        let answer = raw.until_ready();
+        assert_eq!(
+            (error_field(&answer, b'C').as_deref(), status(&answer)),
+            (Some("54000"), Some('I')),
+            "{text}"
+        );
+    }
     assert_eq!(
         rows(&raw.query("SELECT count(*) FROM t WHERE length(v) >= 3000000")),
         ["4"]

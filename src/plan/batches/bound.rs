@@ -2,6 +2,7 @@
 //! commonest value of an equality's column, by the length of a list, by a LIMIT. What is found holds for every text of the
 //! same [shape](super::shape) as long as its [`Ground`] does.
 
+use super::cascade::Hop;
 use super::judge::{column_of, conjunction};
 use super::text::Tree;
 use crate::plan::ascii::decoded;
@@ -39,6 +40,9 @@ pub struct Ground {
     #[serde(default)]
     seen_by_session: bool,
     statistics: Vec<Statistic>,
+    /// What foreign keys delete or change with a row. None: nothing.
+    #[serde(default)]
+    pub cascades: Option<Vec<Hop>>,
 }
 
 /// pg_stats, of what does not inherit.
@@ -86,14 +90,14 @@ impl Bound {
         })
     }
 
-    fn many(self, times: f64) -> Bound {
+    pub fn many(self, times: f64) -> Bound {
         Bound {
             rows: self.rows * times,
             rows_per_byte: self.rows_per_byte * times,
         }
     }
 
-    fn usual(&self) -> f64 {
+    pub fn usual(&self) -> f64 {
         self.of_message(USUAL_BYTES as usize)
     }
 }

@@ -1,7 +1,7 @@
 //! How many rows an UPDATE or DELETE means, counted: where what the planner expects would decide a refusal.
 
 use super::text::{Tree, parts};
-use crate::plan::facts::{Facts, Relation};
+use crate::plan::facts::{Facts, Name, Relation};
 use crate::plan::mentions::Mentions;
 use crate::plan::statement::{Kind, Statement};
 
@@ -13,16 +13,12 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, rows_max: 
     }
     let tree = Tree::of(&statement.node)?;
     let mentions = Mentions::of(&statement.node);
-    let asks_nothing_else = |name: &crate::plan::facts::Name| {
-        facts
-            .functions
-            .iter()
-            .any(|f| f.asked == *name && !f.volatile && (f.built_in || f.immutable))
-    };
     if mentions.unreadable
         || mentions.writes
         || mentions.current_of
-        || !condition_functions(&tree).iter().all(asks_nothing_else)
+        || !condition_functions(&tree)
+            .iter()
+            .all(|name| asks_nothing_else(facts, name))
     {
         return None;
     }
@@ -49,8 +45,14 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, rows_max: 
     ))
 }
 
+/// The function does no more than answer.
+pub fn asks_nothing_else(facts: &Facts, name: &Name) -> bool {
+    let mut known = facts.functions.iter();
+    known.any(|f| f.asked == *name && !f.volatile && (f.built_in || f.immutable))
+}
+
 /// What decides which rows are meant calls these.
-fn condition_functions(tree: &Tree) -> Vec<crate::plan::facts::Name> {
+fn condition_functions(tree: &Tree) -> Vec<Name> {
     let condition = tree.condition.map(Mentions::within).unwrap_or_default();
     let sources = tree
         .sources()

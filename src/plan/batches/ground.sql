@@ -25,6 +25,58 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
   'opaque', c.relhasrules OR (c.relkind = 'r' AND c.relhassubclass) OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprname = '=' AND o.oid >= 16384
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_amop a WHERE a.amopopr = o.oid AND a.amopmethod = 403 AND a.amopstrategy = 3))
     OR EXISTS (SELECT FROM pg_catalog.pg_proc p WHERE p.proname = 'unnest' AND p.oid >= 16384),
+  -- What foreign keys delete or change with a row. The triggers that do it are found by an index, the foreign keys themselves are not.
+  'cascades', CASE WHEN c.relhastriggers THEN (
+  WITH RECURSIVE hop AS (
+      SELECT e.event AS root, e.event, k.oid, ARRAY[k.oid] AS path, CASE e.event WHEN 'd' THEN k.confdeltype ELSE k.confupdtype END AS action
+      FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint
+      CROSS JOIN LATERAL (SELECT CASE WHEN t.tgtype & 8 <> 0 THEN 'd' WHEN t.tgtype & 16 <> 0 THEN 'u' END) e(event)
+      WHERE t.tgrelid = c.oid AND k.contype = 'f' AND k.confrelid = c.oid AND e.event IS NOT NULL
+        AND CASE e.event WHEN 'd' THEN k.confdeltype ELSE k.confupdtype END IN ('c', 'n', 'd')
+      UNION
+      SELECT h.root, e.event, k.oid, h.path || k.oid, CASE e.event WHEN 'd' THEN k.confdeltype ELSE k.confupdtype END
+      FROM hop h JOIN pg_catalog.pg_constraint b ON b.oid = h.oid
+      CROSS JOIN LATERAL (SELECT CASE WHEN h.event = 'd' AND h.action = 'c' THEN 'd' ELSE 'u' END) e(event)
+      JOIN pg_catalog.pg_trigger t ON t.tgrelid = b.conrelid AND t.tgtype & CASE e.event WHEN 'd' THEN 8 ELSE 16 END <> 0
+      JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint
+      WHERE k.contype = 'f' AND k.confrelid = b.conrelid AND k.oid <> ALL (h.path) AND cardinality(h.path) < 6
+        AND CASE e.event WHEN 'd' THEN k.confdeltype ELSE k.confupdtype END IN ('c', 'n', 'd')
+        AND (e.event = 'd' OR k.confkey && b.conkey))
+    SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'root', h.root, 'action', h.action, 'path', h.path::pg_catalog.int8[], 'constraint', k.conname, 'schema', n.nspname, 'table', r.relname,
+      -- A row of itself that goes takes more of them with it.
+      'itself', k.conrelid = k.confrelid AND h.action = 'c' AND h.event = 'd',
+      'columns', (SELECT pg_catalog.json_agg(pg_catalog.json_build_object('refers', p.attname, 'name', f.attname,
+          'schema', o.nspname, 'operator', e.oprname) ORDER BY u.at)
+        FROM ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) WITH ORDINALITY u(f, p, e, at)
+        JOIN pg_catalog.pg_attribute f ON f.attrelid = k.conrelid AND f.attnum = u.f
+        JOIN pg_catalog.pg_attribute p ON p.attrelid = k.confrelid AND p.attnum = u.p
+        JOIN pg_catalog.pg_operator e ON e.oid = u.e JOIN pg_catalog.pg_namespace o ON o.oid = e.oprnamespace),
+      'readable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(r.oid, 'SELECT')
+        AND NOT pg_catalog.row_security_active(r.oid),
+      'rows', m.rows,
+      'fan', CASE
+        WHEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+          AND i.indkey::pg_catalog.int2[] <@ k.conkey) THEN 1
+        WHEN m.rows <= r.reltuples * 1.25 + 1000 THEN
+          (SELECT pg_catalog.min(2 * m.rows * greatest(coalesce(s.most_common_freqs[1], 0), (1 - s.null_frac)
+              / CASE WHEN s.n_distinct < 0 THEN -s.n_distinct * m.rows WHEN s.n_distinct > 0 THEN s.n_distinct END)) + greatest(m.rows - r.reltuples, 0)
+            FROM pg_catalog.pg_stats s JOIN pg_catalog.pg_attribute a ON a.attname = s.attname
+            WHERE s.schemaname = n.nspname AND s.tablename = r.relname AND NOT s.inherited AND a.attrelid = r.oid AND a.attnum = ANY (k.conkey)) END)
+      ORDER BY pg_catalog.cardinality(h.path))
+    FROM hop h JOIN pg_catalog.pg_constraint k ON k.oid = h.oid JOIN pg_catalog.pg_class r ON r.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
+    CROSS JOIN LATERAL (SELECT CASE WHEN r.relkind <> 'r' OR r.relhassubclass THEN NULL
+      WHEN r.reltuples >= 0 AND r.relpages > 0 THEN
+        -- As 'counted' of the target, above.
+        greatest(r.reltuples::pg_catalog.float8, CASE
+          WHEN pg_catalog.pg_stat_get_live_tuples(r.oid) = 0 THEN 0
+          WHEN pg_catalog.pg_stat_get_tuples_inserted(r.oid) - pg_catalog.pg_stat_get_tuples_deleted(r.oid) >= r.reltuples
+          THEN least(pg_catalog.pg_stat_get_live_tuples(r.oid), pg_catalog.pg_stat_get_tuples_inserted(r.oid) - pg_catalog.pg_stat_get_tuples_deleted(r.oid))
+          ELSE pg_catalog.pg_stat_get_live_tuples(r.oid) END,
+          r.reltuples::pg_catalog.float8 * pg_catalog.pg_relation_size(r.oid) / (r.relpages::pg_catalog.float8 * pg_catalog.current_setting('block_size')::pg_catalog.float8)
+            - pg_catalog.pg_stat_get_dead_tuples(r.oid))
+      WHEN pg_catalog.pg_relation_size(r.oid) = 0 THEN 0 END) m(rows)) END,
   'indexes', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'valid', i.indisvalid,
     'unique', i.indisunique,

@@ -4,6 +4,7 @@ use super::key::{operator, operators, walkable_key};
 use super::text::{Parts, Tree, parts};
 use crate::plan::facts::Relation;
 use crate::plan::splice::quote_ident;
+use crate::plan::statement::tree::parse;
 use crate::plan::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use pg_query::protobuf::Node;
@@ -122,10 +123,10 @@ fn is_plain_number(limit: &str) -> bool {
             _ => false,
         }
     }
-    let Ok(parsed) = pg_query::parse(&format!("SELECT {limit}\n"), pg_query::ParserOptions::default()) else {
+    let Ok(parsed) = parse(&format!("SELECT {limit}\n")) else {
         return false;
     };
-    let select = match &parsed.protobuf.stmts[..] {
+    let select = match &parsed.stmts[..] {
         [one] => one.stmt.as_ref().and_then(|s| s.node.as_ref()),
         _ => None,
     };

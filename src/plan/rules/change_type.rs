@@ -7,6 +7,7 @@ use crate::plan::depends::Part;
 use crate::plan::facts::Name;
 use crate::plan::lock::LockMode;
 use crate::plan::splice;
+use crate::plan::statement::tree::parse;
 use crate::plan::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};
@@ -287,10 +288,7 @@ struct Type {
 
 impl Type {
     fn parse(printed: &str) -> Option<Type> {
-        let parsed = pg_query::parse(&format!("SELECT NULL::{printed}"), pg_query::ParserOptions::DEFAULT)
-            .ok()?
-            .protobuf
-            .stmts;
+        let parsed = parse(&format!("SELECT NULL::{printed}")).ok()?.stmts;
         let NodeEnum::SelectStmt(select) = parsed.into_iter().next()?.stmt?.node? else {
             return None;
         };

@@ -12,6 +12,7 @@ use crate::plan::batches::Batches;
 use crate::plan::facts::{Name, TypeFact};
 use crate::plan::lock::LockMode;
 use crate::plan::splice::{qualified, quote_ident, quote_literal};
+use crate::plan::statement::tree::parse;
 use crate::plan::trial::Effect;
 use crate::plan::{Mode, Step};
 use pg_query::NodeEnum;
@@ -675,10 +676,7 @@ pub(super) fn tidy(text: &str) -> Option<String> {
 
 /// The one action of an ALTER TABLE.
 pub(super) fn parse_action(sql: &str) -> Option<AlterTableCmd> {
-    let mut parsed = pg_query::parse(sql, pg_query::ParserOptions::DEFAULT)
-        .ok()?
-        .protobuf
-        .stmts;
+    let mut parsed = parse(sql).ok()?.stmts;
     if parsed.len() != 1 {
         return None;
     }

@@ -2,6 +2,7 @@
 
 use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
 use crate::plan::batches::Batches;
+use crate::plan::batches::cascade::Told;
 use crate::plan::facts::Relation;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -42,7 +43,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let job = subject.facts.open_job;
     let rows = subject.facts.estimated_rows.unwrap_or_default();
     if rows <= subject.policy.backfill.rows_max as f64 && job.is_none() {
-        return None;
+        return cascading(subject, verb, &subject.table(&asked)?);
     }
     let table = match job {
         Some(_) => subject.table(&asked)?,
@@ -106,6 +107,35 @@ fn check(subject: &Subject) -> Option<Found> {
         hint,
         remedy,
         sqlstate: in_transaction.then_some("25001"),
+    })
+}
+
+/// Few rows of its own, but many of others with them.
+fn cascading(subject: &Subject, verb: &str, table: &Table) -> Option<Found> {
+    let with_it = subject.facts.cascaded.as_ref()?;
+    let rows = match with_it.told {
+        Told::Counted => format!("more than {} rows", subject.policy.backfill.rows_max),
+        Told::Expected => format!("about {:.0} rows", with_it.rows),
+        Told::Feared => format!("up to {:.0} rows, which could not be counted in time,", with_it.rows),
+    };
+    let index = match with_it.told {
+        Told::Feared => " An index that starts with these columns makes them quick to find.",
+        _ => "",
+    };
+    Some(Found {
+        message: format!(
+            "this {verb} of {} would by foreign keys change or delete {rows} of other tables or of its own, most of them of {}, and lock them until \
+             its one transaction ends",
+            table.described(),
+            with_it.of
+        ),
+        short: "delete or change the rows that refer to it first".to_string(),
+        hint: format!(
+            "{}, a part at a time or outside a transaction block, where a large write is done in batches; then send this again.{index}",
+            with_it.first
+        ),
+        remedy: Remedy::None(None),
+        sqlstate: None,
     })
 }
 
