@@ -1629,7 +1629,9 @@ fn keys_that_are_known_are_walked(major: u32) {
     assert_eq!(ran.ok(), "UPDATE 2000\n");
     once_each_in_batches(&stage, 2000);
     assert_eq!(batches(&stage).len(), 4);
-    assert!(!stage.received().iter().any(|sql| sql.contains(" OFFSET ")));
+    // Less the question to the catalog.
+    let reads_on = |sql: &String| sql.contains(" OFFSET ") && !sql.starts_with("WITH RECURSIVE");
+    assert!(!stage.received().iter().any(reads_on));
     assert_eq!(
         number(&stage, "SELECT count(*) FROM t WHERE n = 1 AND id % 10 = 0"),
         2000
