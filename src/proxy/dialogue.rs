@@ -310,7 +310,7 @@ impl Relay {
         // A block that has failed takes nothing but its end, which looks for nothing by name.
         let ends = closing == Closing::Sync
             && (self.block_failed() || (self.is_outside_block() && asks.iter().all(|ask| ask.path == Path::Ours)));
-        let (asks, asked) = with_paths(asks, ends);
+        let (asks, asked) = self.with_guards(with_paths(asks, ends), closing);
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         if std::mem::take(&mut self.ends_unnamed) {
@@ -324,7 +324,7 @@ impl Relay {
             wire::put_close(&mut out, b'P', &self.reserved);
             let kept = ask.catalog.as_ref().filter(|_| closing == Closing::Sync);
             let statement = match kept {
-                Some(text) => format!("{}_{text}", self.reserved),
+                Some(text) => self.kept_name(text),
                 None => self.reserved.clone(),
             };
             if let Some(text) = kept
@@ -384,6 +384,37 @@ impl Relay {
         Ok(answered.map(|answers| answers.into_iter().zip(asked).filter_map(is_asked).collect()))
     }
 
+    /// The name of a question that the session keeps prepared.
+    fn kept_name(&self, text: &str) -> String {
+        format!("{}_{text}", self.reserved)
+    }
+
+    /// In front of what is kept: nobody has put a statement of his own in its place, as a SECURITY DEFINER function could, to have it run
+    /// with the session's rights. What was prepared by the protocol is ours. Nothing of the client's runs in between.
+    fn with_guards(&self, (asks, asked): (Vec<Ask>, Vec<bool>), closing: Closing) -> (Vec<Ask>, Vec<bool>) {
+        let relies = |text: &&String| closing == Closing::Sync && self.prepared.contains(*text);
+        if !asks
+            .iter()
+            .filter_map(|ask| ask.catalog.as_ref())
+            .any(|text| relies(&text))
+        {
+            return (asks, asked);
+        }
+        let guard = |text: &String| {
+            let name = quote_literal(&self.kept_name(text));
+            Ask::new(format!(
+                "SELECT 1 / CASE WHEN p.from_sql THEN 0 ELSE 1 END FROM pg_catalog.pg_prepared_statements p WHERE p.name = {name}"
+            ))
+        };
+        asks.into_iter()
+            .zip(asked)
+            .flat_map(|(ask, asked)| {
+                let guard = ask.catalog.as_ref().filter(relies).map(guard);
+                guard.map(|guard| (guard, false)).into_iter().chain([(ask, asked)])
+            })
+            .unzip()
+    }
+
     /// Asks the server to parse a text without running it. Ok: it accepts the text, as one statement.
     pub async fn ask_parse(&mut self, text: &[u8], closing: Closing) -> Result<Result<(), Report>, Broken> {
         let mut owed = Responses::default();
@@ -439,7 +470,7 @@ impl Relay {
     }
 
     /// A long question to the catalog, with [`Ask::catalog`]. The session keeps it prepared, unless the client or its functions have meanwhile
-    /// thrown away all that is: then it is asked again, and the client's transaction is none the worse.
+    /// thrown away all that is, or put something else in its place: then it is asked again, and the client's transaction is none the worse.
     pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
         let guarded = self.place() == Place::Block;
         if let Some(text) = &ask.catalog
@@ -462,8 +493,8 @@ impl Relay {
             Ok(answers) => return Ok(Ok(only(answers, usize::from(guarded)))),
             Err(report) => report,
         };
-        // invalid_sql_statement_name
-        if !relies || report.get(b'C') != Some(b"26000") {
+        // invalid_sql_statement_name, and division_by_zero of the guard.
+        if !relies || !matches!(report.get(b'C'), Some(b"26000" | b"22012")) {
             return Ok(Err(report));
         }
         if guarded {

@@ -11,6 +11,7 @@ on_both!(
     errors_have_their_own_positions,
     statements_of_ours_that_fail_leave_nothing_behind,
     the_kept_question_is_asked_again,
+    a_strangers_statement_is_not_taken_for_ours,
     the_jit_compiler_does_not_work_on_our_questions,
 );
 
@@ -420,6 +421,46 @@ pub fn the_kept_question_is_asked_again(major: u32) {
     }
     let kept = raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_facts_'");
     assert_eq!(rows(&kept), ["1"]);
+}
+
+/// A function that runs with its owner's rights can put a statement of its own in the place of one that the session has prepared. It is
+/// not run with the session's rights.
+pub fn a_strangers_statement_is_not_taken_for_ours(major: u32) {
+    let stage = Stage::with(major, "swapped", LARGE);
+    let role = format!("swapper_{}", stage.database);
+    stage.direct(&format!(
+        "{TABLE} CREATE ROLE {role}; CREATE SCHEMA s AUTHORIZATION {role}; SET ROLE {role};
+         CREATE SEQUENCE s.called;
+         CREATE FUNCTION s.trap() RETURNS text LANGUAGE plpgsql AS $$BEGIN PERFORM nextval('s.called'); RETURN ''; END$$;
+         CREATE FUNCTION s.swap() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS $$
+           DECLARE r record; n int := 0;
+           BEGIN
+             FOR r IN SELECT name FROM pg_prepared_statements WHERE name LIKE 'lockkeeper%' LOOP
+               EXECUTE format('DEALLOCATE %I', r.name);
+               EXECUTE format('PREPARE %I AS SELECT s.trap()', r.name);
+               n := n + 1;
+             END LOOP;
+             RETURN n;
+           END$$;"
+    ));
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let alter = |raw: &mut Raw, n: u32| {
+        let altered = raw.query(&format!("ALTER TABLE t ALTER COLUMN v SET DEFAULT '{n}'"));
+        assert!(altered.iter().any(|(tag, _)| *tag == b'C'), "{altered:?}");
+    };
+    alter(&mut raw, 1);
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    alter(&mut raw, 2);
+    raw.query("BEGIN");
+    raw.query("INSERT INTO t VALUES (500, 'x')");
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    alter(&mut raw, 3);
+    raw.query("COMMIT");
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    alter(&mut raw, 4);
+    assert_eq!(stage.direct("SELECT is_called FROM s.called").trim(), "f");
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE id = 500").trim(), "1");
+    stage.direct(&format!("DROP OWNED BY {role} CASCADE; DROP ROLE {role}"));
 }
 
 /// Our prepared statement and portal are the client's to see when they are not closed.
