@@ -128,7 +128,12 @@ impl Entry {
         self.event.time = SystemTime::now();
         self.event.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
         self.event.lock_tries = self.event.steps.iter().map(|step| step.lock_tries).sum();
-        self.event.lock_wait_ms = self.event.steps.iter().map(|step| step.lock_wait_ms).sum();
+        self.event.lock_wait_ms = self
+            .event
+            .steps
+            .iter()
+            .map(|step| step.lock_wait_ms)
+            .fold(0.0, |all, one| all + one);
         if self.event.rows.is_none() {
             // What was committed before it was stopped.
             self.event.rows = self

@@ -350,15 +350,16 @@ impl<'a> Worker<'a> {
             .unwrap();
         let (mark, audited) = (measure::log_length(&log), measure::log_length(&audit));
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
+        // What was done in a transaction the audit log tells at its end.
+        if case.session.iter().any(|sql| sql == "BEGIN") {
+            client.batch_execute("COMMIT").await.unwrap();
+        }
         let mut event = event(&audit, audited, &copy.name);
         // About what is forwarded with a warning the audit log hears when the answer has gone by.
         let deadline = Instant::now() + HANGS_AFTER;
         while event.is_none() && case.found_by.is_some_and(|(_, found)| found) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
             event = self::event(&audit, audited, &copy.name);
-        }
-        if case.session.iter().any(|sql| sql == "BEGIN") {
-            client.batch_execute("COMMIT").await.unwrap();
         }
         let sent = measure::sent(&log, mark, &copy.name);
         let costs = measure::by_transaction(&copy.watch, &sent, &case.sql).await;
@@ -624,7 +625,9 @@ fn event(audit: &std::path::Path, from: u64, database: &str) -> Option<serde_jso
     let mut events = text
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    events.rfind(|e| e["event"] == "statement" && e["database"] == database)
+    // What is done after COMMIT has a line of its own.
+    let is_own = |e: &serde_json::Value| !e["why"].to_string().contains("after COMMIT");
+    events.rfind(|e| e["event"] == "statement" && e["database"] == database && is_own(e))
 }
 
 fn rules_of(event: Option<&serde_json::Value>) -> Vec<String> {

@@ -503,7 +503,10 @@ fn a_server_that_cannot_prove_itself_is_refused() {
         let messages = raw.until_ready();
         // Nor has the client got the proxy's signature.
         assert_eq!(tags(&messages), "E", "{expect}");
-        assert_eq!(error_field(&messages, b'C').as_deref(), Some("08006"));
+        // One that hangs up may be going down: the client is told to try the next.
+        let hangs_up = expect == "it closed the connection";
+        let code = if hangs_up { "57P03" } else { "08006" };
+        assert_eq!(error_field(&messages, b'C').as_deref(), Some(code), "{expect}");
         let message = error_field(&messages, b'M').unwrap();
         assert!(message.contains(expect), "{message}");
     }
