@@ -466,7 +466,7 @@ fn what_changes_rows_within_a_statement(major: u32) {
         let error = client.query(merge, &[]).await.expect_err("of all rows");
         assert!(format!("{error:?}").contains("cannot be split into batches"), "{error:?}");
     });
-    assert_eq!(questions(&stage), (4, 2));
+    assert_eq!(questions(&stage), (8, 2));
     answers(
         &stage,
         "SELECT count(*), count(*) FILTER (WHERE v = -1) FROM t",

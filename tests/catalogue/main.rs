@@ -351,15 +351,17 @@ impl<'a> Worker<'a> {
         let (mark, audited) = (measure::log_length(&log), measure::log_length(&audit));
         let error = client.batch_execute(&case.sql).await.err().map(|e| Error::of(&e));
         // What was done in a transaction the audit log tells at its end.
-        if case.session.iter().any(|sql| sql == "BEGIN") {
+        let in_block = case.session.iter().any(|sql| sql == "BEGIN");
+        if in_block {
             client.batch_execute("COMMIT").await.unwrap();
         }
-        let mut event = event(&audit, audited, &copy.name);
+        let named = in_block.then_some(case.sql.as_str());
+        let mut event = event(&audit, audited, &copy.name, named);
         // About what is forwarded with a warning the audit log hears when the answer has gone by.
         let deadline = Instant::now() + HANGS_AFTER;
         while event.is_none() && case.found_by.is_some_and(|(_, found)| found) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            event = self::event(&audit, audited, &copy.name);
+            event = self::event(&audit, audited, &copy.name, named);
         }
         let sent = measure::sent(&log, mark, &copy.name);
         let costs = measure::by_transaction(&copy.watch, &sent, &case.sql).await;
@@ -619,14 +621,17 @@ async fn with_rows(client: &Client, bytes: i64) -> BTreeSet<String> {
 }
 
 /// The last event of the audit log about a statement in that database.
-fn event(audit: &std::path::Path, from: u64, database: &str) -> Option<serde_json::Value> {
+/// The last line about a statement; in a transaction that about `sql`: what is done after COMMIT has a line of its own, and so have, at its
+/// end, earlier statements.
+fn event(audit: &std::path::Path, from: u64, database: &str, sql: Option<&str>) -> Option<serde_json::Value> {
     let text = std::fs::read(audit).unwrap_or_default();
     let text = String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).into_owned();
+    let is_own = |e: &serde_json::Value| {
+        sql.is_none_or(|sql| e["statement"] == sql && !e["why"].to_string().contains("after COMMIT"))
+    };
     let mut events = text
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    // What is done after COMMIT has a line of its own.
-    let is_own = |e: &serde_json::Value| !e["why"].to_string().contains("after COMMIT");
     events.rfind(|e| e["event"] == "statement" && e["database"] == database && is_own(e))
 }
 
