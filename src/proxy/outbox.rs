@@ -497,15 +497,9 @@ impl Session {
         let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
             return Ok(Ok(()));
         };
-        // ROLLBACK TO may have taken it away, and the table in which it was.
-        match self.asks_true(&outbox::is_usable()).await? {
+        match self.still_waits(id).await? {
             Ok(true) => {}
             other => return Ok(other.map(|_| ())),
-        }
-        match self.waiting(Some(&[id])).await? {
-            Ok(jobs) if jobs.iter().all(|job| !job.there) => return Ok(Ok(())),
-            Ok(_) => {}
-            Err(report) => return Ok(Err(report)),
         }
         let message = format!(
             "lockkeeper: an earlier UPDATE or DELETE of {table} waits for COMMIT, as job {id}, and this statement would meet rows that it has \
@@ -575,6 +569,16 @@ impl Session {
         Some(Report::error("55000", &message).hint(&self.outside_hint()))
     }
 
+    /// ROLLBACK TO may have taken the job away, and the table in which it was.
+    async fn still_waits(&mut self, id: i64) -> Outcome<bool> {
+        match self.asks_true(&outbox::is_usable()).await? {
+            Ok(true) => {}
+            other => return Ok(other),
+        }
+        let jobs = self.waiting(Some(&[id])).await?;
+        Ok(jobs.map(|jobs| jobs.iter().any(|job| job.there)))
+    }
+
     /// A question to the catalog for an index or constraint that is not there yet, by its name.
     async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Outcome<()> {
         let brings = |p: &Pending| p.brings.iter().any(|name| may_name(text, name));
@@ -594,14 +598,9 @@ impl Session {
             .iter()
             .find_map(|p| Some((p.id, p.brings.iter().find(asked)?.clone())));
         let Some((id, name)) = found else { return Ok(Ok(())) };
-        match self.asks_true(&outbox::is_usable()).await? {
+        match self.still_waits(id).await? {
             Ok(true) => {}
             other => return Ok(other.map(|_| ())),
-        }
-        match self.waiting(Some(&[id])).await? {
-            Ok(jobs) if jobs.iter().all(|job| !job.there) => return Ok(Ok(())),
-            Ok(_) => {}
-            Err(report) => return Ok(Err(report)),
         }
         let message = format!(
             "lockkeeper: {name} is built only after COMMIT, as job {id}, and the catalog, which this statement asks for it, does not have it \
