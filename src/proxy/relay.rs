@@ -724,7 +724,7 @@ impl Relay {
             return Ok(Look::Stop(Event::Uncounted));
         }
         let here = self.up.unjudged();
-        let held = self.watch || !self.held.is_empty() || self.unnamed.learned.is_some();
+        let held = self.looks_at_portals();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -786,6 +786,11 @@ impl Relay {
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
             _ => Ok(Look::Pass),
         }
+    }
+
+    /// Bind, Execute and Close are read too: what they name may need a look.
+    pub fn looks_at_portals(&self) -> bool {
+        self.watch || !self.held.is_empty() || self.unnamed.learned.is_some()
     }
 
     /// A Bind of this statement, of `len` bytes, makes a portal that must not be executed without a look.

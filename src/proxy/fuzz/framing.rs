@@ -451,7 +451,7 @@ impl Play<'_> {
         };
         let (bytes, _) = self.bytes(frame);
         let length = frame.end.map(|end| end - frame.start);
-        let held = self.relay.held.has_statements();
+        let held = self.relay.looks_at_portals();
         let violates = match (self.mode, frame.tag, length) {
             (_, _, None) => true,
             (Mode::Settle, _, _) if self.relay.responses.lost() => true,
@@ -493,7 +493,7 @@ impl Play<'_> {
 
     /// Only a frame that is not whole may still wait.
     fn nothing_waits(&self) {
-        let held = self.relay.held.has_statements();
+        let held = self.relay.looks_at_portals();
         if let Some(frame) = self.next() {
             let (bytes, whole) = self.bytes(frame);
             let waits = matches!(frame.tag, b'Q' | b'P') || (held && matches!(frame.tag, b'B' | b'E' | b'C'));
