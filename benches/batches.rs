@@ -5,9 +5,10 @@
 //! each, 100), WAYS (abc), POLICY (a file; else `standard`). Compare the three of one run with each other: the times alone mean
 //! nothing elsewhere.
 
-use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment, free_port};
-use std::path::Path;
-use std::process::Command;
+mod common;
+
+use common::{lockkeeper, number};
+use lockkeeper::cluster::{Cluster, Options};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -46,10 +47,6 @@ fn main() {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 async fn run() -> Result<(), String> {
     let rows = number("ROWS", 5_000_000);
     let ways = std::env::var("WAYS").unwrap_or_else(|_| "abc".into());
@@ -73,7 +70,8 @@ async fn run() -> Result<(), String> {
         "SELECT count(pg_logical_emit_message(false, 'bench', repeat('x', 1000000))) FROM generate_series(1, 3500); CHECKPOINT",
     )?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let (_proxy, port) = lockkeeper(&cluster, dir.path())?;
+    let policy = std::env::var("POLICY").unwrap_or_else(|_| "standard".into());
+    let (_proxy, port) = lockkeeper(&cluster, dir.path(), &policy)?;
     println!(
         "PostgreSQL {}, {rows} rows, {} applications at {} statements/s each",
         cluster.version(),
@@ -265,29 +263,4 @@ async fn application(client: Client, last: i64, n: u64, stop: Arc<AtomicBool>) -
         due += every;
     }
     Ok(latencies)
-}
-
-fn lockkeeper(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
-    let port = free_port()?;
-    let policy = std::env::var("POLICY").unwrap_or_else(|_| "standard".into());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-    command.args([
-        "serve",
-        "--listen",
-        &format!("127.0.0.1:{port}"),
-        "--policy",
-        &policy,
-        "--upstream",
-    ]);
-    command.arg(format!("127.0.0.1:{}", cluster.port()));
-    clean_environment(&mut command);
-    let proxy = Guarded::spawn(&command, &dir.join("lockkeeper.log"))?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !proxy.listens_on(port) {
-        if !proxy.is_alive() || Instant::now() > deadline {
-            return Err("lockkeeper does not listen".into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    Ok((proxy, port))
 }

@@ -5,11 +5,14 @@
 //! ONLY, a word that a line's name must hold. Ratios against HAProxy are of one run on one machine; the times alone mean
 //! nothing elsewhere.
 
-use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment, command, free_port};
+mod common;
+
+use common::{haproxy, lockkeeper, number};
+use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment};
 use std::fs::{read_dir, read_to_string};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -55,7 +58,6 @@ fn main() {
 }
 
 fn run() -> Result<(), String> {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let clients = std::env::var("CLIENTS").unwrap_or_else(|_| "1 8 64".into());
     let idle = number("IDLE", 1_000) as usize;
     let connections_max = (idle + 200).to_string();
@@ -73,11 +75,15 @@ fn run() -> Result<(), String> {
         port: cluster.port(),
         proxy: None,
     };
+    let by = |(proxy, port)| Way {
+        port,
+        proxy: Some(proxy),
+    };
     let bench = Bench {
         ways: [
             direct,
-            haproxy(&cluster, dir.path())?,
-            lockkeeper(&cluster, dir.path())?,
+            by(haproxy(&cluster, dir.path())?),
+            by(lockkeeper(&cluster, dir.path(), "standard")?),
         ],
         cluster,
         rounds: number("ROUNDS", 3) as usize,
@@ -333,61 +339,4 @@ fn memory(way: &Way) -> Result<u64, String> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .ok_or("no VmRSS".into())
-}
-
-fn haproxy(cluster: &Cluster, dir: &Path) -> Result<Way, String> {
-    let port = free_port()?;
-    let file = dir.join("haproxy.cfg");
-    let text = format!(
-        "global\n  maxconn 4096\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen pg\n  bind 127.0.0.1:{port}\n  server pg 127.0.0.1:{}\n",
-        cluster.port()
-    );
-    std::fs::write(&file, text).map_err(|e| e.to_string())?;
-    let path = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
-        .iter()
-        .map(Path::new)
-        .find(|p| p.exists());
-    let path = path.ok_or("haproxy is not here: apt-get install haproxy")?;
-    let arguments = [std::ffi::OsString::from("-db"), "-f".into(), file.into()];
-    let proxy = Guarded::spawn(&command(path, arguments), &dir.join("haproxy.log"))?;
-    listening(&proxy, port)?;
-    Ok(Way {
-        port,
-        proxy: Some(proxy),
-    })
-}
-
-fn lockkeeper(cluster: &Cluster, dir: &Path) -> Result<Way, String> {
-    let port = free_port()?;
-    let arguments = [
-        "serve".into(),
-        "--listen".into(),
-        format!("127.0.0.1:{port}"),
-        "--upstream".into(),
-        format!("127.0.0.1:{}", cluster.port()),
-        "--policy".into(),
-        "standard".into(),
-        "--audit".into(),
-        dir.join("audit.jsonl").display().to_string(),
-    ];
-    let mut serve = command(Path::new(env!("CARGO_BIN_EXE_lockkeeper")), arguments);
-    clean_environment(&mut serve);
-    let proxy = Guarded::spawn(&serve, &dir.join("lockkeeper.log"))?;
-    listening(&proxy, port)?;
-    Ok(Way {
-        port,
-        proxy: Some(proxy),
-    })
-}
-
-fn listening(proxy: &Guarded, port: u16) -> Result<(), String> {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !proxy.listens_on(port) {
-        if Instant::now() > until {
-            return Err(format!("nothing listens on port {port}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }

@@ -6,10 +6,12 @@
 //! word that a line's name must hold, and JSON, a file for the figures. Compare ratios of one run: the figures alone mean
 //! nothing elsewhere.
 
-use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment, command, free_port};
+mod common;
+
+use common::{haproxy, lockkeeper, number};
+use lockkeeper::cluster::{Cluster, Options, clean_environment};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A statement that an application sends all day.
 struct Case {
@@ -71,10 +73,6 @@ fn main() {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-
 fn run() -> Result<(), String> {
     let (rounds, rows) = (number("ROUNDS", 3).max(1) as usize, number("ROWS", 400_000));
     let only = std::env::var("ONLY").unwrap_or_default();
@@ -102,7 +100,7 @@ fn run() -> Result<(), String> {
     )?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let haproxy = haproxy(&cluster, dir.path())?;
-    let ours = lockkeeper(&cluster, dir.path())?;
+    let ours = lockkeeper(&cluster, dir.path(), "standard")?;
     let ports = [cluster.port(), haproxy.1, ours.1];
     println!(
         "PostgreSQL {}, {rows} rows, {} clients, {rounds} rounds of {} s",
@@ -201,57 +199,4 @@ fn pgbench(cluster: &Cluster, port: u16, script: &Path, rows: u64, arguments: &[
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
     tps.filter(|tps| output.status.success() && tps.is_finite())
         .ok_or_else(|| format!("pgbench: {said}{}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn haproxy(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
-    let port = free_port()?;
-    let file = dir.join("haproxy.cfg");
-    let text = format!(
-        "global\n  maxconn 4096\n  nbthread 2\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
-         listen pg\n  bind 127.0.0.1:{port}\n  server pg 127.0.0.1:{}\n",
-        cluster.port()
-    );
-    std::fs::write(&file, text).map_err(|e| e.to_string())?;
-    let path = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"]
-        .iter()
-        .map(Path::new)
-        .find(|p| p.exists());
-    let path = path.ok_or("haproxy is not here: apt-get install haproxy")?;
-    let proxy = Guarded::spawn(
-        &command(path, [std::ffi::OsString::from("-db"), "-f".into(), file.into()]),
-        &dir.join("haproxy.log"),
-    )?;
-    listening(&proxy, port)?;
-    Ok((proxy, port))
-}
-
-fn lockkeeper(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
-    let port = free_port()?;
-    let arguments = [
-        "serve".into(),
-        "--listen".into(),
-        format!("127.0.0.1:{port}"),
-        "--upstream".into(),
-        format!("127.0.0.1:{}", cluster.port()),
-        "--policy".into(),
-        "standard".into(),
-        "--audit".into(),
-        dir.join("audit.jsonl").display().to_string(),
-    ];
-    let mut serve = command(Path::new(env!("CARGO_BIN_EXE_lockkeeper")), arguments);
-    clean_environment(&mut serve);
-    let proxy = Guarded::spawn(&serve, &dir.join("lockkeeper.log"))?;
-    listening(&proxy, port)?;
-    Ok((proxy, port))
-}
-
-fn listening(proxy: &Guarded, port: u16) -> Result<(), String> {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !proxy.listens_on(port) {
-        if Instant::now() > until {
-            return Err(format!("nothing listens on port {port}"));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
