@@ -230,6 +230,42 @@ pub struct Event {
 }
 
 impl Event {
+    /// Nothing is known of it yet.
+    pub fn empty(phase: Phase) -> Event {
+        Event {
+            time: SystemTime::now(),
+            phase,
+            id: String::new(),
+            session: 0,
+            backend_pid: 0,
+            user: String::new(),
+            database: String::new(),
+            application_name: String::new(),
+            client: String::new(),
+            policy: String::new(),
+            statement: String::new(),
+            parameters: Vec::new(),
+            relations: Vec::new(),
+            action: String::new(),
+            findings: Vec::new(),
+            why: Vec::new(),
+            steps: Vec::new(),
+            outcome: String::new(),
+            transaction: None,
+            sqlstate: None,
+            error: None,
+            detail: None,
+            hint: None,
+            rows: None,
+            duration_ms: 0.0,
+            lock_tries: 0,
+            lock_wait_ms: 0.0,
+            rollback_plan: Vec::new(),
+            contract: None,
+            after: None,
+        }
+    }
+
     /// The client's text as the log has it.
     pub fn shown_statement(&self, literals: Literals) -> String {
         Mask::of(&self.statement, &self.parameters, literals).sql(&self.statement)

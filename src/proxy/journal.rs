@@ -157,8 +157,6 @@ pub(super) struct Uncommitted {
 /// An event about one moment of a statement, with no more than tells whose it is.
 fn moment_of(whole: &Event, phase: Phase, steps: Vec<StepRecord>) -> Event {
     Event {
-        time: SystemTime::now(),
-        phase,
         id: whole.id.clone(),
         session: whole.session,
         backend_pid: whole.backend_pid,
@@ -168,25 +166,9 @@ fn moment_of(whole: &Event, phase: Phase, steps: Vec<StepRecord>) -> Event {
         client: whole.client.clone(),
         policy: whole.policy.clone(),
         statement: whole.statement.clone(),
-        parameters: Vec::new(),
-        relations: Vec::new(),
         action: whole.action.clone(),
-        findings: Vec::new(),
-        why: Vec::new(),
         steps,
-        outcome: String::new(),
-        transaction: None,
-        sqlstate: None,
-        error: None,
-        detail: None,
-        hint: None,
-        rows: None,
-        duration_ms: 0.0,
-        lock_tries: 0,
-        lock_wait_ms: 0.0,
-        rollback_plan: Vec::new(),
-        contract: None,
-        after: None,
+        ..Event::empty(phase)
     }
 }
 
@@ -288,8 +270,6 @@ impl Session {
         Entry {
             started: Instant::now(),
             event: Event {
-                time: SystemTime::now(),
-                phase: Phase::Statement,
                 id: format!("{}-{}.{}", self.shared.instance, who.session, self.judged),
                 session: who.session,
                 backend_pid: who.backend_pid,
@@ -299,25 +279,8 @@ impl Session {
                 client: who.client,
                 policy: policy.name.clone(),
                 statement: statement.to_owned(),
-                parameters: Vec::new(),
-                relations: Vec::new(),
                 action: "forward".into(),
-                findings: Vec::new(),
-                why: Vec::new(),
-                steps: Vec::new(),
-                outcome: String::new(),
-                transaction: None,
-                sqlstate: None,
-                error: None,
-                detail: None,
-                hint: None,
-                rows: None,
-                duration_ms: 0.0,
-                lock_tries: 0,
-                lock_wait_ms: 0.0,
-                rollback_plan: Vec::new(),
-                contract: None,
-                after: None,
+                ..Event::empty(Phase::Statement)
             },
         }
     }
