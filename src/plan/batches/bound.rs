@@ -219,7 +219,9 @@ pub fn plain_sql(names: &[Name]) -> String {
         })
         .collect();
     format!(
-        "SELECT NOT EXISTS (SELECT FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) AS n(name) JOIN pg_catalog.pg_class AS c ON          c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(n.name) WHERE c.relkind OPERATOR(pg_catalog.<>) ALL          ('{{r,p}}'::pg_catalog.\"char\"[]) OR c.relrowsecurity OR c.relhasrules)",
+        "SELECT NOT EXISTS (SELECT FROM pg_catalog.unnest(ARRAY[{}]::pg_catalog.text[]) AS n(name) JOIN pg_catalog.pg_class AS c \
+         ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(n.name) \
+         WHERE c.relkind OPERATOR(pg_catalog.<>) ALL ('{{r,p}}'::pg_catalog.\"char\"[]) OR c.relrowsecurity OR c.relhasrules)",
         names.join(", ")
     )
 }
