@@ -41,27 +41,16 @@ fn batches(stage: &Stage) -> Vec<String> {
     stage.received().into_iter().filter(is_batch).collect()
 }
 
-fn number(stage: &Stage, query: &str) -> i64 {
-    let answer = stage.direct(query);
-    answer
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("not a number: {query}: {answer}"))
-}
-
 /// Every row of `changes` was written once, in transactions of at most 500 rows.
 #[track_caller]
 fn once_each_in_batches(stage: &Stage, rows: i64) {
-    assert_eq!(number(stage, "SELECT count(*) FROM changes"), rows);
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), rows);
     assert_eq!(
-        number(stage, "SELECT count(DISTINCT id) FROM changes"),
+        stage.number("SELECT count(DISTINCT id) FROM changes"),
         rows,
         "some row was changed twice"
     );
-    let largest = number(
-        stage,
-        "SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x",
-    );
+    let largest = stage.number("SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x");
     assert!(largest <= 500, "{largest} rows in one transaction");
 }
 
@@ -132,11 +121,11 @@ fn large_writes_become_batches(major: u32) {
     assert_eq!(batches(&stage).len(), 7, "{:#?}", stage.received());
     assert!(!stage.received().iter().any(|received| received == sql));
     once_each_in_batches(&stage, 3200);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3200);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 3200);
     // The pause between the last row of a batch and the first of the next.
     let shortest = "SELECT min(extract(epoch FROM first - before) * 1000)::int FROM (SELECT min(at) first, \
         lag(max(at)) OVER (ORDER BY min(at)) before FROM changes GROUP BY xid) x";
-    assert!(number(&stage, shortest) >= 10);
+    assert!(stage.number(shortest) >= 10);
 
     let done = event(&stage, "statement", sql);
     assert_eq!(
@@ -152,7 +141,7 @@ fn large_writes_become_batches(major: u32) {
     assert_eq!(ran.ok(), "DELETE 3200\n");
     assert_eq!(batches(&stage).len(), 7);
     once_each_in_batches(&stage, 3200);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 0);
 }
 
 /// Updates of random rows, inserts into gaps and behind the end, and deletes, by several sessions, until told to stop.
@@ -268,12 +257,9 @@ fn writers_lose_nothing(major: u32) {
             let inserted = changes.iter().filter(|c| matches!(c, Change::Inserted(_))).count() as i64;
             let deleted = changes.iter().filter(|c| matches!(c, Change::Deleted(_))).count() as i64;
             assert!(inserted > 0 && deleted > 0, "the writers hardly wrote: {changes:?}");
-            let left = number(&stage, "SELECT count(*) FROM t");
-            assert_eq!(left, 4000 + inserted - number(&stage, "SELECT count(*) FROM gone"));
-            let sum = number(
-                &stage,
-                "SELECT sum(m) FROM (SELECT m FROM t UNION ALL SELECT m FROM gone) x",
-            );
+            let left = stage.number("SELECT count(*) FROM t");
+            assert_eq!(left, 4000 + inserted - stage.number("SELECT count(*) FROM gone"));
+            let sum = stage.number("SELECT sum(m) FROM (SELECT m FROM t UNION ALL SELECT m FROM gone) x");
             assert_eq!(
                 sum,
                 increments.load(Ordering::Relaxed),
@@ -281,12 +267,9 @@ fn writers_lose_nothing(major: u32) {
             );
             let wrong = "SELECT count(*) FROM t WHERE id < 8000 AND id % 2 = 1 AND (n <> 1 OR flag IS NOT TRUE)
                 AND NOT EXISTS (SELECT 1 FROM gone WHERE gone.id = t.id)";
-            assert_eq!(number(&stage, wrong), 0, "rows were left out or changed twice");
-            assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE n > 1"), 0);
-            let changed = number(
-                &stage,
-                "SELECT sum(n) FROM (SELECT n FROM t UNION ALL SELECT n FROM gone) x",
-            );
+            assert_eq!(stage.number(wrong), 0, "rows were left out or changed twice");
+            assert_eq!(stage.number("SELECT count(*) FROM t WHERE n > 1"), 0);
+            let changed = stage.number("SELECT sum(n) FROM (SELECT n FROM t UNION ALL SELECT n FROM gone) x");
             assert_eq!(changed, tag as i64, "the command tag");
         });
     }
@@ -363,10 +346,7 @@ fn keys_of_all_kinds(major: u32) {
             .count();
         assert!(own >= 4, "{sql}: {own} batches");
         assert_eq!(
-            number(
-                &stage,
-                &format!("SELECT count(*) FROM ONLY {table} WHERE n = 1 AND flag")
-            ),
+            stage.number(&format!("SELECT count(*) FROM ONLY {table} WHERE n = 1 AND flag")),
             1700,
             "{sql}"
         );
@@ -428,13 +408,13 @@ fn keys_of_all_kinds(major: u32) {
         stage.psql("UPDATE ONLY t SET flag = false WHERE flag;").ok(),
         "UPDATE 1700\n"
     );
-    assert_eq!(number(&stage, "SELECT count(*) FROM child WHERE flag IS NULL"), 1700);
+    assert_eq!(stage.number("SELECT count(*) FROM child WHERE flag IS NULL"), 1700);
     stage.direct("VACUUM ANALYZE t");
     assert_eq!(
         stage.psql("UPDATE t SET flag = true WHERE flag IS NOT TRUE;").ok(),
         "UPDATE 3400\n"
     );
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3400);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 3400);
 }
 
 fn keys_in_other_encodings(major: u32) {
@@ -451,11 +431,11 @@ fn keys_in_other_encodings(major: u32) {
             assert_eq!(ran.ok(), "SET\nSET\nUPDATE 1700\n");
         } else {
             assert!(ran.stderr.contains("set it to UTF8"), "{ran:?}");
-            assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 0);
+            assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 0);
             let ran = stage.psql("SET standard_conforming_strings = off;\nUPDATE t SET flag = true;\n");
             assert_eq!(ran.ok(), "SET\nUPDATE 1700\n");
         }
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 1700);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 1700);
     }
 }
 
@@ -506,7 +486,7 @@ fn the_role_s_rights_are_kept(major: u32) {
         "{ran:?}"
     );
     assert!(ran.stderr.contains("nothing in public.t was changed"), "{ran:?}");
-    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), 0);
     stage.direct(&format!("GRANT SELECT (id) ON t TO {role}"));
     assert_eq!(stage.psql(&sql).ok(), "SET\nUPDATE 3200\n");
     once_each_in_batches(&stage, 3200);
@@ -550,17 +530,11 @@ fn parameters_keep_their_places(major: u32) {
     });
     assert_eq!(batches(&stage).len(), 21);
     assert_eq!(
-        number(
-            &stage,
-            "SELECT count(*) FROM t WHERE name = 'new' AND n = 9 AND id > 200"
-        ),
+        stage.number("SELECT count(*) FROM t WHERE name = 'new' AND n = 9 AND id > 200"),
         3000
     );
-    assert_eq!(
-        number(&stage, "SELECT count(*) FROM t WHERE name = 'old' AND n = 0"),
-        200
-    );
-    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 9000);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE name = 'old' AND n = 0"), 200);
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), 9000);
 }
 
 fn below_the_limit_nothing_changes(major: u32) {
@@ -578,7 +552,7 @@ fn below_the_limit_nothing_changes(major: u32) {
     assert_eq!(received.iter().filter(|sql| *sql == simple).count(), 1, "{received:#?}");
     assert_eq!(received.iter().filter(|sql| *sql == extended).count(), 1);
     assert!(batches(&stage).is_empty());
-    assert_eq!(number(&stage, "SELECT count(DISTINCT xid) FROM changes"), 2);
+    assert_eq!(stage.number("SELECT count(DISTINCT xid) FROM changes"), 2);
     assert!(stage.audit_lines().is_empty());
 }
 
@@ -655,7 +629,7 @@ fn point_updates_are_not_asked_about(major: u32) {
         assert_eq!(client.execute(sql, &[&4i64, &5i32]).await.unwrap(), 1);
         assert_eq!(asked(&stage), (0, 0, 3), "{:#?}", stage.received());
     });
-    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3196);
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3196);
 }
 
 /// Rows that a sub-select or a CTE reads are not rows that are changed.
@@ -671,7 +645,7 @@ fn sub_selects_are_not_counted(major: u32) {
         stage.psql(sql).ok();
         assert!(stage.received().iter().any(|received| received == sql));
     }
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 2);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 2);
 }
 
 fn not_in_a_transaction(major: u32) {
@@ -701,7 +675,7 @@ fn not_in_a_transaction(major: u32) {
             // The server answers ROLLBACK to the COMMIT of a failed block.
             client.batch_execute("COMMIT").await.unwrap();
         }
-        assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
+        assert_eq!(stage.number("SELECT count(*) FROM t"), 3200);
 
         // As a part of a message with several statements, whose implicit transaction it would share.
         let error = client
@@ -709,7 +683,7 @@ fn not_in_a_transaction(major: u32) {
             .await
             .unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::ACTIVE_SQL_TRANSACTION));
-        assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
+        assert_eq!(stage.number("SELECT count(*) FROM t"), 3200);
     });
     // Behind other work of one pipeline.
     use common::raw::*;
@@ -736,8 +710,8 @@ fn not_in_a_transaction(major: u32) {
         tags(&messages)
     );
     assert_eq!(status(&messages), Some('I'));
-    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3200);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3200);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 0);
     assert!(batches(&stage).is_empty());
 }
 
@@ -789,7 +763,7 @@ fn refused_with_a_reason(major: u32) {
         assert_eq!(event(&stage, "statement", sql)["outcome"], "rejected");
     }
     assert!(batches(&stage).is_empty());
-    assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), 0);
 
     // What is not asked for is not refused.
     assert_eq!(stage.psql("UPDATE random_key SET n = 1;").ok(), "UPDATE 3000\n");
@@ -836,7 +810,7 @@ fn told_rows(detail: &str) -> i64 {
 /// It was stopped in the middle; sent again by a new session it changes what is left, and no row twice.
 #[track_caller]
 fn goes_on(stage: &Stage, sql: &str) {
-    let before = number(stage, "SELECT count(*) FROM changes");
+    let before = stage.number("SELECT count(*) FROM changes");
     assert!(
         (500..3200).contains(&before),
         "not stopped in the middle: {before} rows"
@@ -852,7 +826,7 @@ fn goes_on(stage: &Stage, sql: &str) {
     let output = ran.ok();
     assert!(output.contains("UPDATE 3200"), "{output}");
     once_each_in_batches(stage, 3200);
-    assert_eq!(number(stage, "SELECT count(*) FROM t WHERE flag"), 3200);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 3200);
 }
 
 const SLOW: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 150\n";
@@ -872,7 +846,7 @@ fn cancelled_between_batches(major: u32) {
         let error = ended.unwrap_err();
         let report = error.as_db_error().unwrap_or_else(|| panic!("{error}"));
         assert_eq!(report.code(), &SqlState::QUERY_CANCELED);
-        let committed = number(&stage, "SELECT count(*) FROM t WHERE flag");
+        let committed = stage.number("SELECT count(*) FROM t WHERE flag");
         assert_eq!(told_rows(report.detail().unwrap_or_default()), committed);
         assert!(report.hint().unwrap_or_default().contains("again"), "{report:?}");
         assert_eq!(event(&stage, "statement", FILL)["outcome"], "cancelled");
@@ -896,7 +870,7 @@ fn cancelled_between_batches(major: u32) {
         .lines()
         .find(|line| line.starts_with("DETAIL: "))
         .unwrap_or_else(|| panic!("{ran:?}"));
-    assert_eq!(told_rows(detail), number(&stage, "SELECT count(*) FROM t WHERE flag"));
+    assert_eq!(told_rows(detail), stage.number("SELECT count(*) FROM t WHERE flag"));
     goes_on(&stage, FILL);
 }
 
@@ -1056,7 +1030,7 @@ fn rows_held_by_others_are_waited_for(major: u32) {
         assert_eq!(tag.unwrap(), 3200);
     });
     once_each_in_batches(&stage, 3200);
-    assert_eq!(number(&stage, "SELECT m FROM t WHERE id = 1700 AND flag"), 5);
+    assert_eq!(stage.number("SELECT m FROM t WHERE id = 1700 AND flag"), 5);
     let step = &event(&stage, "step", FILL)["steps"][0];
     assert!(
         step["lock_tries"].as_i64() >= Some(8) && step["lock_wait_ms"].as_f64() >= Some(400.0),
@@ -1104,7 +1078,7 @@ fn a_deadlock_is_tried_again(major: u32) {
     assert_eq!(deadlocks.len(), 1, "{:#?}", stage.server_log());
     assert_eq!(deadlocks[0].application_name, "test");
     once_each_in_batches(&stage, 3200);
-    assert_eq!(number(&stage, "SELECT sum(m) FROM t"), 2);
+    assert_eq!(stage.number("SELECT sum(m) FROM t"), 2);
 }
 
 fn a_failing_row_stops_it(major: u32) {
@@ -1125,8 +1099,8 @@ fn a_failing_row_stops_it(major: u32) {
         );
         assert!(report.position().is_none());
     });
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND id <= 1500"), 1500);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 1500);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag AND id <= 1500"), 1500);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 1500);
     let failed = event(&stage, "statement", FILL);
     assert_eq!(
         (&failed["outcome"], &failed["sqlstate"]),
@@ -1234,10 +1208,10 @@ fn limited_by_hand(major: u32) {
     lines.sort_unstable();
     expected.sort_unstable();
     assert_eq!(lines, expected);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE id <= 1000 AND flag"), 997);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND id > 1000"), 2);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3197);
-    assert_eq!(number(&stage, "SELECT sum(n) FROM t"), 9);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE id <= 1000 AND flag"), 997);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag AND id > 1000"), 2);
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3197);
+    assert_eq!(stage.number("SELECT sum(n) FROM t"), 9);
     let first = event(
         &stage,
         "statement",
@@ -1294,9 +1268,9 @@ fn limited_in_a_loop_while_rows_are_locked(major: u32) {
             ids.sort_unstable();
             assert_eq!(ids, (1..=3200).collect::<Vec<i64>>());
         });
-        assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 3200);
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag"), 3200);
-        assert_eq!(number(&stage, "SELECT sum(m) FROM t"), 38);
+        assert_eq!(stage.number("SELECT count(*) FROM changes"), 3200);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag"), 3200);
+        assert_eq!(stage.number("SELECT sum(m) FROM t"), 38);
     }
 }
 
@@ -1355,8 +1329,8 @@ fn limited_workers_share_the_rows(major: u32) {
         stop.store(true, Ordering::Relaxed);
         let written = written.await.unwrap();
         assert_eq!(total, 3200);
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag AND n = 1"), 3200);
-        assert_eq!(number(&stage, "SELECT sum(m) FROM t"), written);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag AND n = 1"), 3200);
+        assert_eq!(stage.number("SELECT sum(m) FROM t"), written);
     });
 }
 
@@ -1407,7 +1381,7 @@ fn limited_errors_are_the_client_s(major: u32) {
             client.batch_execute("COMMIT").await.unwrap();
         }
     });
-    assert_eq!(number(&stage, "SELECT count(*) FROM t"), 3190);
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3190);
 }
 
 /// Each row takes 50 ms: the first batch would hold its rows for minutes, and whoever pauses the job would wait as long.
@@ -1442,21 +1416,15 @@ fn a_batch_has_a_deadline(major: u32) {
         assert!(ran.stderr.contains("job 1 was paused by another session"), "{ran:?}");
     });
     // 600 ms hold twelve such rows; the one that takes a second had more time, alone.
-    let largest = number(
-        &stage,
-        "SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x",
-    );
+    let largest = stage.number("SELECT max(n) FROM (SELECT count(*) n FROM changes GROUP BY xid) x");
     assert!(largest <= 20, "{largest} rows in one transaction");
     assert_eq!(
-        number(
-            &stage,
-            "SELECT count(*) FROM changes WHERE xid = (SELECT xid FROM changes WHERE id = '5')"
-        ),
+        stage.number("SELECT count(*) FROM changes WHERE xid = (SELECT xid FROM changes WHERE id = '5')"),
         1
     );
     assert_eq!(
-        number(&stage, "SELECT count(*) FROM changes"),
-        3200 - number(&stage, "SELECT count(*) FROM t")
+        stage.number("SELECT count(*) FROM changes"),
+        3200 - stage.number("SELECT count(*) FROM t")
     );
 }
 
@@ -1533,13 +1501,10 @@ fn what_one_statement_does_otherwise_is_refused(major: u32) {
             "{sql}: {ran:?}"
         );
         assert!(!ran.stderr.contains("it is done in batches"), "{sql}: {ran:?}");
-        assert_eq!(number(&stage, "SELECT count(*) FROM changes"), 0, "{sql}");
+        assert_eq!(stage.number("SELECT count(*) FROM changes"), 0, "{sql}");
         // Nothing is left of what was tried, and what PostgreSQL itself does is no error.
         assert_eq!(
-            number(
-                &stage,
-                "SELECT count(*) FROM pg_class WHERE relname = 'lockkeeper_trial'"
-            ),
+            stage.number("SELECT count(*) FROM pg_class WHERE relname = 'lockkeeper_trial'"),
             0
         );
         stage.direct(&format!("BEGIN; {sql}; ROLLBACK"));
@@ -1587,7 +1552,7 @@ fn unseen_triggers_that_move_the_key_change_nothing(major: u32) {
             ran.stderr.contains("a trigger of public.t changes the key (id)"),
             "{ran:?}"
         );
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE flag OR id > 3200"), 0);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag OR id > 3200"), 0);
         stage.direct("UPDATE lockkeeper.job SET state = 'cancelled'");
     }
 }
@@ -1632,10 +1597,7 @@ fn keys_that_are_known_are_walked(major: u32) {
     // Less the question to the catalog.
     let reads_on = |sql: &String| sql.contains(" OFFSET ") && !sql.starts_with("WITH RECURSIVE");
     assert!(!stage.received().iter().any(reads_on));
-    assert_eq!(
-        number(&stage, "SELECT count(*) FROM t WHERE n = 1 AND id % 10 = 0"),
-        2000
-    );
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE n = 1 AND id % 10 = 0"), 2000);
 
     stage.direct("TRUNCATE changes");
     stage.mark();
@@ -1647,5 +1609,5 @@ fn keys_that_are_known_are_walked(major: u32) {
     });
     once_each_in_batches(&stage, 2000);
     assert_eq!(batches(&stage).len(), 4);
-    assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE n = 2"), 2000);
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE n = 2"), 2000);
 }

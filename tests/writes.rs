@@ -53,14 +53,6 @@ fn questions(stage: &Stage) -> usize {
     stage.received().iter().filter(own).count()
 }
 
-fn number(stage: &Stage, query: &str) -> i64 {
-    let answer = stage.direct(query);
-    answer
-        .trim()
-        .parse()
-        .unwrap_or_else(|_| panic!("not a number: {query}: {answer}"))
-}
-
 async fn send(client: &Client, sql: &str) {
     client
         .simple_query(sql)
@@ -143,7 +135,7 @@ fn a_list_is_as_long_as_its_message(major: u32) {
         stage.mark();
         send(client, &text(&many)).await;
         assert!(!passed(&stage, &text(&many)), "{:#?}", stage.received());
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE n = 2"), 999);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE n = 2"), 999);
     });
 }
 
@@ -160,7 +152,7 @@ fn a_limit_is_no_literal(major: u32) {
         let large = connection.client.simple_query(&sql(2_000)).await;
         assert!(large.is_err(), "{large:?}");
         assert!(!passed(&stage, &sql(2_000)));
-        assert_eq!(number(&stage, "SELECT count(*) FROM t"), 2_990);
+        assert_eq!(stage.number("SELECT count(*) FROM t"), 2_990);
     });
 }
 
@@ -363,7 +355,7 @@ fn other_values_are_not_the_same(major: u32) {
             Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE),
             "{error:?}"
         );
-        assert_eq!(number(&stage, "SELECT count(*) FROM t WHERE customer = 7"), 2_010);
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE customer = 7"), 2_010);
     });
 }
 
@@ -419,7 +411,7 @@ fn refusals_are_counted(major: u32) {
             client.batch_execute("ROLLBACK").await.unwrap();
         }
         send(client, "UPDATE v1 SET a = 1").await;
-        assert_eq!(number(&stage, "SELECT count(*) FROM tiny WHERE a = 1"), 20);
+        assert_eq!(stage.number("SELECT count(*) FROM tiny WHERE a = 1"), 20);
         // What really is large is refused as before, and told truly.
         let sql = "DELETE FROM twice a USING twice b WHERE a.id = b.id";
         let error = client.simple_query(sql).await.unwrap_err();
@@ -437,7 +429,7 @@ fn refusals_are_counted(major: u32) {
             "{report:?}"
         );
         client.batch_execute("ROLLBACK").await.unwrap();
-        assert_eq!(number(&stage, "SELECT count(*) FROM twice"), 3_025);
+        assert_eq!(stage.number("SELECT count(*) FROM twice"), 3_025);
     });
 }
 
@@ -533,7 +525,7 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
                     let condition = &conditions[kind];
                     let sql = format!("UPDATE t SET n = n + 1 WHERE {condition}");
                     let there = condition.replace("FROM t", &format!("FROM {}.t", path[which]));
-                    let meant = number(&stage, &format!("SELECT count(*) FROM {}.t WHERE {there}", path[which]));
+                    let meant = stage.number(&format!("SELECT count(*) FROM {}.t WHERE {there}", path[which]));
                     stage.mark();
                     let answer = client.simple_query(&sql).await;
                     let received = stage.received();

@@ -197,6 +197,16 @@ impl Stage {
         psql_at(self.cluster, self.port, &self.database, arguments, stdin)
     }
 
+    /// The answer to a query straight at the server, as a number.
+    #[track_caller]
+    pub fn number(&self, query: &str) -> i64 {
+        let answer = self.direct(query);
+        answer
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("not a number: {query}: {answer}"))
+    }
+
     /// SQL straight at the server, as the superuser; panics when it fails.
     #[track_caller]
     pub fn direct(&self, sql: &str) -> String {
