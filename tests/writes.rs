@@ -526,6 +526,14 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
                     let sql = format!("UPDATE t SET n = n + 1 WHERE {condition}");
                     let there = condition.replace("FROM t", &format!("FROM {}.t", path[which]));
                     let meant = stage.number(&format!("SELECT count(*) FROM {}.t WHERE {there}", path[which]));
+                    // What sessions have inserted the server itself learns seconds later: asked anew, it would say so few as well.
+                    let unknown = meant > 200 && {
+                        let plan =
+                            stage.direct(&format!("EXPLAIN UPDATE {}.t SET n = n + 1 WHERE {there}", path[which]));
+                        let estimates = plan.split("rows=").skip(1).map(|rest| rest.split(' ').next().unwrap());
+                        let of_update = estimates.map(|rows| rows.parse::<u64>().unwrap()).nth(1);
+                        of_update.unwrap_or_else(|| panic!("{plan}")) <= 200
+                    };
                     stage.mark();
                     let answer = client.simple_query(&sql).await;
                     let received = stage.received();
@@ -538,7 +546,7 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
                     if as_it_is && !asked {
                         remembered += 1;
                         assert!(
-                            meant <= 200,
+                            meant <= 200 || unknown,
                             "seed {seed}: {meant} rows by what was remembered: {sql}: {received:#?} {answer:?}"
                         );
                     }
