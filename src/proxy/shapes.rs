@@ -6,7 +6,8 @@
 //! tables of its own ([`Shapes::stands`]). It is forgotten
 //! * when a schema change, ANALYZE or VACUUM passes any session, and again when that session's transaction ends;
 //! * when what was written through this proxy since then, all of it taken for rows that the statement touches, could bring it
-//!   above `rows_max`; what a key bounds does not grow with its table;
+//!   above `rows_max`. What a key bounds does not grow with its table. What the statistics bound grows by what is inserted: an
+//!   UPDATE changes them with the next ANALYZE;
 //! * for this session, when a function or procedure that is not the server's own has run in it, which may have done anything;
 //! * after [`KEEP`], which bounds what is done past this proxy.
 
@@ -62,8 +63,9 @@ impl Book {
 pub struct Database {
     /// Counts what may have taken the ground away.
     epoch: AtomicU64,
-    /// Rows that were written through this proxy.
+    /// Rows that were written through this proxy, and those of them that were not there before.
     written: AtomicU64,
+    inserted: AtomicU64,
     learned: RwLock<HashMap<u64, Arc<Learned>>>,
     /// Where sessions of the same startup packet stand when they begin.
     starts: RwLock<HashMap<u64, (u64, u64, Instant)>>,
@@ -101,6 +103,7 @@ impl Database {
 pub struct Before {
     epoch: u64,
     written: u64,
+    inserted: u64,
     at: Instant,
 }
 
@@ -113,6 +116,17 @@ pub enum Verdict {
     EachText,
 }
 
+/// What may make a statement mean more rows than were told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Grows {
+    /// By a key, a list or a LIMIT alone: nothing.
+    Never,
+    /// By the commonest value of a column.
+    WithInserted,
+    /// As the planner estimated it.
+    WithWritten,
+}
+
 #[derive(Debug)]
 pub struct Learned {
     key: u64,
@@ -120,11 +134,11 @@ pub struct Learned {
     verdict: Verdict,
     /// The target of every text of the shape.
     ground: Option<Arc<Ground>>,
-    /// By a key, a list or a LIMIT alone: it does not grow with the table.
-    lasting: bool,
+    grows: Grows,
     rows_max: f64,
     epoch: u64,
     written: u64,
+    inserted: u64,
     since: Instant,
     keep: Duration,
     /// Somebody is asking anew, before it ends.
@@ -138,10 +152,11 @@ impl Learned {
             standing,
             verdict,
             ground: None,
-            lasting: false,
+            grows: Grows::WithWritten,
             rows_max,
             epoch: before.epoch,
             written: before.written,
+            inserted: before.inserted,
             since: before.at,
             keep: KEEP,
             renewing: AtomicBool::new(false),
@@ -161,14 +176,16 @@ impl Learned {
 
     /// What is on its way to the server in front of the statement may make it mean more rows.
     pub fn may_grow(&self) -> bool {
-        !self.lasting
+        self.grows != Grows::Never
     }
 
     fn written_since(&self, database: &Database) -> f64 {
-        if self.lasting {
-            return 0.0;
+        let since = |now: &AtomicU64, then: u64| now.load(Ordering::Relaxed).wrapping_sub(then) as f64;
+        match self.grows {
+            Grows::Never => 0.0,
+            Grows::WithInserted => since(&database.inserted, self.inserted),
+            Grows::WithWritten => since(&database.written, self.written),
         }
-        database.written.load(Ordering::Relaxed).wrapping_sub(self.written) as f64
     }
 
     /// Half of its time or of its rows is gone.
@@ -421,6 +438,9 @@ impl Shapes {
             });
             if rows > 0 {
                 self.database.written.fetch_add(rows, Ordering::Relaxed);
+                if matches!(tag[0], b'I' | b'M' | b'C') {
+                    self.database.inserted.fetch_add(rows, Ordering::Relaxed);
+                }
             }
             return;
         }
@@ -467,6 +487,7 @@ impl Shapes {
         Before {
             epoch: self.database.epoch.load(Ordering::Acquire),
             written: self.database.written.load(Ordering::Relaxed),
+            inserted: self.database.inserted.load(Ordering::Relaxed),
             at: Instant::now(),
         }
     }
@@ -484,9 +505,10 @@ impl Shapes {
         let standing = self.standing()?;
         let key = self.key(standing, text, types)?;
         let ground = Some(Arc::clone(ground));
+        let grows = if lasting { Grows::Never } else { Grows::WithInserted };
         let learned = Learned {
             ground,
-            lasting,
+            grows,
             ..Learned::new(key, standing, before, verdict, rows_max)
         };
         Some(self.remember(learned))
@@ -649,8 +671,19 @@ mod tests {
         assert!(!shapes.passes(UPDATE, b"", 0), "one asks anew");
         shapes.judged();
         assert!(shapes.passes(UPDATE, b"", 0), "and others go on");
-        shapes.heard(b"UPDATE 451\0");
+        shapes.heard(b"UPDATE 5000\0");
+        assert!(
+            shapes.passes(UPDATE, b"", 0),
+            "of what is there, no more have one value than ANALYZE will find"
+        );
+        shapes.heard(b"MERGE 451\0");
         assert!(!shapes.passes(UPDATE, b"", 0));
+        let estimated = b"DELETE FROM t WHERE n > 5";
+        let before = shapes.before();
+        shapes.learn_text(estimated, b"", before, 100.0, 1_000.0);
+        assert!(shapes.passes(estimated, b"", 0));
+        shapes.heard(b"UPDATE 901\0");
+        assert!(!shapes.passes(estimated, b"", 0));
         let bound = Verdict::AtMost(Bound {
             rows: 1.0,
             rows_per_byte: 0.5,
