@@ -299,6 +299,64 @@ fn a_change_is_done_when_its_transaction_is() {
     }
 }
 
+/// The client's locks are held meanwhile: of a transaction's changes nothing is asked that its end can tell as well.
+#[test]
+fn a_transaction_is_asked_about_at_its_end() {
+    for major in [15, 18] {
+        let mut stage = stage(major, "at_end", POLICY);
+        stage.direct("ALTER TABLE users ADD CHECK (id > 0) NOT VALID; CREATE TABLE others (id int)");
+        let change = |table: &str, n: u32| format!("ALTER TABLE {table} ALTER COLUMN id SET DEFAULT {n}");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let round_trips = |received: &[String]| {
+            let ours = |text: &&String| text.contains("indisvalid") || text.contains("xact_id_if_assigned()::text");
+            let short: Vec<&String> = received.iter().filter(ours).filter(|text| text.len() < 3_000).collect();
+            short.len()
+        };
+        raw.query("BEGIN");
+        raw.query(&change("users", 1));
+        stage.mark();
+        raw.query(&change("users", 2));
+        raw.query(&change("others", 3));
+        let received = stage.received();
+        assert_eq!(round_trips(&received), 0, "{major}: {received:#?}");
+        assert!(
+            !received.iter().any(|text| text.contains("pg_settings")),
+            "{received:#?}"
+        );
+        stage.mark();
+        raw.query("COMMIT");
+        assert_eq!(round_trips(&stage.received()), 1, "{major}: {:#?}", stage.received());
+        raw.query("BEGIN");
+        raw.query(&change("users", 4));
+        raw.query("ROLLBACK");
+        raw.query("BEGIN");
+        raw.query(&change("users", 5));
+        raw.query("COMMIT");
+        let ended = events(&stage, "statement");
+        let told: Vec<(&str, &Value)> = ended
+            .iter()
+            .filter(|line| line["statement"].as_str().unwrap_or_default().contains("SET DEFAULT"))
+            .map(|line| (line["outcome"].as_str().unwrap(), &line["after"]["not_valid"]))
+            .collect();
+        let (of_users, of_others) = (
+            serde_json::json!(["users_id_check on public.users"]),
+            serde_json::json!([]),
+        );
+        let expect = [
+            ("done", &of_users),
+            ("done", &of_users),
+            ("done", &of_others),
+            ("rolled back", &Value::Null),
+            ("done", &of_users),
+        ];
+        assert_eq!(told, expect, "{major}");
+        let numbers: Vec<&str> = ended.iter().filter_map(|line| line["transaction"].as_str()).collect();
+        let of_first = numbers.iter().filter(|number| **number == numbers[0]).count();
+        assert_eq!((numbers.len(), of_first), (5, 3), "{major}: {numbers:?}");
+        whole(&stage.audit_file());
+    }
+}
+
 /// A build that fails has waited for nobody, and a step that is taken back is not told as committed.
 #[test]
 fn what_a_failed_plan_says_is_true() {

@@ -35,7 +35,7 @@ pub(super) struct Watched {
 }
 
 #[derive(Deserialize)]
-struct Left {
+pub(super) struct Left {
     invalid: Vec<String>,
     not_valid: Vec<String>,
 }
@@ -73,12 +73,15 @@ impl Session {
             after.waits = Some(waits);
         }
         let ended = self.shared.live.traffic.snapshot();
-        if let Some(left) = self.left(&oids, place).await? {
-            (after.invalid, after.not_valid) = (Some(left.invalid), Some(left.not_valid));
+        // While the client's transaction holds its locks, nothing is asked that can be asked at its end.
+        let open = place != Place::Alone;
+        if !open && let Some(left) = self.left(&[&oids]).await?.pop() {
+            left.tell(&mut after);
         }
         // Many plans may be followed at once: no more is kept than what concerns this one.
         let shapes = self.shared.live.traffic.naming(&watched.names);
         let follow_up = FollowUp {
+            open: if open { oids } else { Vec::new() },
             names: watched.names,
             before: watched.before.of(&shapes),
             begun: watched.begun.of(&shapes),
@@ -89,31 +92,42 @@ impl Session {
         Ok((after, follow_up))
     }
 
-    /// None: it cannot be asked without risk to the client's transaction, or of no table.
-    async fn left(&mut self, oids: &[u32], place: Place) -> Result<Option<Left>, Broken> {
-        if oids.is_empty() || place == Place::Pipeline || self.relay.block_failed() {
-            return Ok(None);
+    /// What plans have left of the relations of each, in their order; nothing where it cannot be asked.
+    pub(super) async fn left(&mut self, plans: &[&[u32]]) -> Result<Vec<Left>, Broken> {
+        let place = self.relay.place();
+        if plans.iter().all(|oids| oids.is_empty()) || place == Place::Pipeline || self.relay.block_failed() {
+            return Ok(Vec::new());
         }
-        let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
         // 18 can keep a constraint that it never enforces: that is not left over, but meant.
-        let left = "pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(i.indexrelid::pg_catalog.regclass::text \
-             ORDER BY i.indexrelid) FROM pg_catalog.pg_index i WHERE i.indrelid = ANY (o.oids) AND NOT i.indisvalid), '[]'), \
+        let left = "pg_catalog.json_agg(pg_catalog.json_build_object('invalid', coalesce((SELECT pg_catalog.json_agg(\
+             i.indexrelid::pg_catalog.regclass::text ORDER BY i.indexrelid) FROM pg_catalog.pg_index i \
+             WHERE i.indrelid = ANY (p.oids) AND NOT i.indisvalid), '[]'), \
              'not_valid', coalesce((SELECT pg_catalog.json_agg(pg_catalog.format('%s on %s', c.conname, \
-             c.conrelid::pg_catalog.regclass) ORDER BY c.oid) FROM pg_catalog.pg_constraint c WHERE c.conrelid = ANY (o.oids) \
-             AND NOT c.convalidated AND pg_catalog.to_jsonb(c)->>'conenforced' IS DISTINCT FROM 'false'), '[]'))";
-        let sql = format!(
-            "SELECT {} FROM (SELECT ARRAY[{}]::pg_catalog.oid[]) o(oids)",
-            encoded(left),
-            oids.join(", ")
-        );
+             c.conrelid::pg_catalog.regclass) ORDER BY c.oid) FROM pg_catalog.pg_constraint c WHERE c.conrelid = ANY (p.oids) \
+             AND NOT c.convalidated AND pg_catalog.to_jsonb(c)->>'conenforced' IS DISTINCT FROM 'false'), '[]')) ORDER BY p.n)";
+        let rows: Vec<String> = plans
+            .iter()
+            .enumerate()
+            .map(|(n, oids)| {
+                let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
+                format!("({n}, '{{{}}}'::pg_catalog.oid[])", oids.join(","))
+            })
+            .collect();
+        let sql = format!("SELECT {} FROM (VALUES {}) p(n, oids)", encoded(left), rows.join(", "));
         match self.ask_harmlessly(Ask::new(sql), place).await? {
-            Ok(answer) => Ok(answer.value().and_then(|left| decoded(left).ok())),
+            Ok(answer) => Ok(answer.value().and_then(|left| decoded(left).ok()).unwrap_or_default()),
             Err(report) => {
                 let error = report.message();
                 tracing::debug!(session = self.who.session, error, "what a plan left is not known");
-                Ok(None)
+                Ok(Vec::new())
             }
         }
+    }
+}
+
+impl Left {
+    pub fn tell(&self, after: &mut After) {
+        (after.invalid, after.not_valid) = (Some(self.invalid.clone()), Some(self.not_valid.clone()));
     }
 }
 
@@ -127,6 +141,8 @@ fn table(relation: &Relation) -> Table {
 
 /// What is known at a plan's end, to be compared with what comes after it.
 pub(super) struct FollowUp {
+    /// The relations of a plan in a transaction, whose end is still to come.
+    pub open: Vec<u32>,
     names: Vec<String>,
     before: Snapshot,
     begun: Snapshot,

@@ -727,12 +727,10 @@ impl Session {
     // --- what the client itself allows --------------------------------------------------------------------------------
 
     /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
-    /// done in its name, as they bound its statement on the server. What stands in the server's configuration is everybody's. The last
-    /// condition is looked at first and once: without a limit, the view of all settings is not computed.
+    /// done in its name, as they bound its statement on the server. What stands in the server's configuration is everybody's.
     pub(super) async fn ask_limits(&mut self, begun: Instant, closing: Closing) -> Outcome<()> {
         let query = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s WHERE s.name IN ('lock_timeout', 'statement_timeout') \
-             AND s.setting <> '0' AND s.source NOT IN ('default', 'configuration file', 'command line', 'environment variable') \
-             AND (pg_catalog.current_setting('lock_timeout') <> '0' OR pg_catalog.current_setting('statement_timeout') <> '0')";
+             AND s.setting <> '0' AND s.source NOT IN ('default', 'configuration file', 'command line', 'environment variable')";
         let answers = match self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await? {
             Ok(answers) => answers,
             Err(report) => return Ok(Err(report)),

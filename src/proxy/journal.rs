@@ -1,6 +1,6 @@
 //! What the session tells the audit log about one judged statement, from the plan to the result.
 
-use super::aftermath::{self, FollowUp};
+use super::aftermath::{self, FollowUp, Left};
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::closing_at;
 use super::relay::{Broken, End};
@@ -351,6 +351,12 @@ impl Session {
 
     /// The innermost transaction or subtransaction of the client's that has changed anything. None: there is nothing to be undone.
     async fn transaction(&mut self) -> Option<String> {
+        // Its number stays the same as long as it has no parts.
+        if self.relay.is_same_transaction()
+            && let Some(known) = self.uncommitted.last().and_then(Uncommitted::transaction)
+        {
+            return Some(known.to_owned());
+        }
         let sql = match self.relay.has_savepoint {
             false => "SELECT pg_catalog.pg_current_xact_id_if_assigned()::text".to_owned(),
             // A subtransaction gets its number behind those around it, and holds the lock on it until it has ended.
@@ -394,10 +400,31 @@ impl Session {
                 }
             };
         let in_transaction = self.relay.status == b'T';
-        for one in std::mem::take(&mut self.uncommitted) {
-            let status = one.transaction().and_then(|id| statuses.get(id)).map(String::as_str);
-            match status {
-                Some("committed") => self.settled(one, Settled::Committed).await,
+        let status_of = |one: &Uncommitted| one.transaction().and_then(|id| statuses.get(id)).map(String::as_str);
+        // Plans about the same relations have left the same.
+        let mut open: Vec<&[u32]> = self
+            .uncommitted
+            .iter()
+            .filter(|one| status_of(one) == Some("committed"))
+            .filter_map(|one| Some(one.follow_up.as_ref()?.open.as_slice()))
+            .filter(|open| !open.is_empty())
+            .collect();
+        open.sort_unstable();
+        open.dedup();
+        let open: Vec<Vec<u32>> = open.into_iter().map(<[u32]>::to_vec).collect();
+        let asked: Vec<&[u32]> = open.iter().map(Vec::as_slice).collect();
+        let left = self.left(&asked).await;
+        let known: HashMap<&[u32], &Left> = asked.into_iter().zip(left.iter().flatten()).collect();
+        for mut one in std::mem::take(&mut self.uncommitted) {
+            match status_of(&one) {
+                Some("committed") => {
+                    if let (Some(follow_up), Some(after)) = (&one.follow_up, &mut one.event.after)
+                        && let Some(left) = known.get(follow_up.open.as_slice())
+                    {
+                        left.tell(after);
+                    }
+                    self.settled(one, Settled::Committed).await
+                }
                 Some("aborted") => {
                     self.settled(one, Settled::RolledBack("its transaction was rolled back"))
                         .await
@@ -408,7 +435,7 @@ impl Session {
             }
         }
         self.relay.notes_ends = !self.uncommitted.is_empty();
-        Ok(())
+        left.map(|_| ())
     }
 
     async fn settled(&mut self, one: Uncommitted, how: Settled<'_>) {

@@ -366,7 +366,9 @@ impl Session {
                     }
                     return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
-                if let Err(report) = self.ask_limits(begun, closing).await? {
+                if (facts.lock_timeout_ms, facts.statement_timeout_ms) != (0, 0)
+                    && let Err(report) = self.ask_limits(begun, closing).await?
+                {
                     return Ok(Verdict::Refused(report));
                 }
                 // The statement_timeout counts for each batch.

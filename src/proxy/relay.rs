@@ -1226,6 +1226,11 @@ impl Relay {
         true
     }
 
+    /// Since [`Relay::notes_ends`] the client's transaction has neither ended nor begun a part that can be undone alone.
+    pub fn is_same_transaction(&self) -> bool {
+        self.notes_ends && !self.ended && self.status == b'T' && !self.has_savepoint
+    }
+
     /// A whole ReadyForQuery that answered a dialogue.
     pub fn ready(&mut self, frame: &[u8]) {
         self.ready_with(frame.get(HEADER).copied());
