@@ -50,7 +50,7 @@ const CASES: [Case; 8] = [
     },
     Case {
         name: "delete by customer (no row)",
-        script: "\\set c random(1, 1000)\nDELETE FROM orders WHERE customer = :c + :rows;\n",
+        script: "\\set c random(1, 1000) + :rows\nDELETE FROM orders WHERE customer = :c;\n",
     },
 ];
 
