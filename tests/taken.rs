@@ -106,7 +106,16 @@ CREATE TABLE kin_1 PARTITION OF kin FOR VALUES FROM (0) TO (1000);
 INSERT INTO kin SELECT g FROM generate_series(1, 400) g;
 CREATE ROLE {role}_granted;
 GRANT SELECT ON documents TO {role}_granted;
-CREATE PUBLICATION news FOR TABLE users;
+CREATE TABLE by_full (a int);
+INSERT INTO by_full VALUES (1);
+ALTER TABLE by_full REPLICA IDENTITY FULL;
+CREATE TABLE late (a int PRIMARY KEY DEFERRABLE);
+INSERT INTO late VALUES (1);
+CREATE TABLE logged (a int);
+INSERT INTO logged VALUES (1);
+ALTER TABLE kin_1 REPLICA IDENTITY FULL;
+CREATE PUBLICATION news FOR TABLE users, by_full, kin;
+CREATE PUBLICATION log FOR TABLE logged WITH (publish = 'insert');
 ANALYZE;
 ";
 
@@ -194,6 +203,49 @@ const STATEMENTS: &[(&str, &str)] = &[
         "!row-security",
     ),
     ("DROP POLICY only_one ON secured", "!row-security"),
+    ("ALTER TABLE users REPLICA IDENTITY NOTHING", "!replica-identity"),
+    ("ALTER TABLE users REPLICA IDENTITY FULL", ""),
+    ("ALTER TABLE users REPLICA IDENTITY DEFAULT", ""),
+    ("ALTER TABLE by_full REPLICA IDENTITY DEFAULT", "!replica-identity"),
+    (
+        "DO $$ BEGIN ALTER TABLE by_full REPLICA IDENTITY DEFAULT; END $$",
+        "!replica-identity",
+    ),
+    // Not published; by a publication of INSERT alone; and the partitioned table's own says nothing.
+    ("ALTER TABLE archive.orders REPLICA IDENTITY NOTHING", ""),
+    ("ALTER TABLE logged REPLICA IDENTITY NOTHING", ""),
+    ("ALTER TABLE kin REPLICA IDENTITY NOTHING", ""),
+    ("ALTER TABLE kin_1 REPLICA IDENTITY NOTHING", "!replica-identity"),
+    ("CREATE PUBLICATION more FOR TABLE archive.orders", ""),
+    (
+        "CREATE PUBLICATION more FOR TABLE archive.orders, visits",
+        "!replica-identity",
+    ),
+    ("CREATE PUBLICATION more FOR TABLE visits WITH (publish = 'insert')", ""),
+    (
+        "CREATE PUBLICATION more FOR TABLE visits WITH (publish = 'insert, delete')",
+        "!replica-identity",
+    ),
+    // Its primary key may be deferred.
+    ("CREATE PUBLICATION more FOR TABLE late", "!replica-identity"),
+    ("CREATE PUBLICATION more FOR TABLE slots", "!replica-identity"),
+    ("CREATE PUBLICATION more FOR TABLE parent", "!replica-identity"),
+    ("CREATE PUBLICATION more FOR TABLE ONLY parent", ""),
+    ("CREATE PUBLICATION more FOR ALL TABLES", "!replica-identity"),
+    ("CREATE PUBLICATION more FOR TABLES IN SCHEMA archive", ""),
+    (
+        "CREATE PUBLICATION more FOR TABLES IN SCHEMA CURRENT_SCHEMA",
+        "!replica-identity",
+    ),
+    ("ALTER PUBLICATION news ADD TABLE visits", "!replica-identity"),
+    ("ALTER PUBLICATION news SET TABLE users, visits", "!replica-identity"),
+    ("ALTER PUBLICATION news DROP TABLE by_full", ""),
+    ("ALTER PUBLICATION log ADD TABLE visits", ""),
+    ("ALTER PUBLICATION log SET (publish = 'insert, truncate')", ""),
+    (
+        "ALTER PUBLICATION log SET (publish = 'insert, update')",
+        "!replica-identity",
+    ),
     ("ALTER TABLE users ADD COLUMN must int NOT NULL", "?required-column"),
     ("ALTER TABLE empty ADD COLUMN must int NOT NULL", ""),
     ("ALTER TABLE users ADD COLUMN must int NOT NULL DEFAULT 1", ""),

@@ -11,8 +11,9 @@ use super::splice::{filled, quote_literal};
 use super::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterDomainStmt, AlterTableCmd, AlterTableMoveAllStmt, AlterTableStmt, AlterTableType, DropBehavior, DropStmt,
-    Node, ObjectType, ObjectWithArgs, RangeVar, TruncateStmt, TypeName,
+    AlterDomainStmt, AlterPublicationAction, AlterPublicationStmt, AlterTableCmd, AlterTableMoveAllStmt,
+    AlterTableStmt, AlterTableType, DropBehavior, DropStmt, Node, ObjectType, ObjectWithArgs, PublicationObjSpecType,
+    RangeVar, TruncateStmt, TypeName,
 };
 use serde::Deserialize;
 
@@ -23,6 +24,9 @@ const SCHEMAS: &str = "pg_catalog.current_schemas(true)";
 
 const CLASS: u32 = 1259;
 const COLUMN_NONE: &str = "0";
+
+/// So many tables are told of.
+const UNIDENTIFIED_MAX: usize = 20;
 
 /// What is asked of the catalog: the statements that may take something with them, and what each names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -131,12 +135,16 @@ pub struct Others {
 pub struct State {
     pub(in crate::plan) statement: usize,
     pub oid: u32,
+    pub schema: String,
+    pub relation: String,
+    pub bytes: u64,
     pub secured: bool,
     pub forced: bool,
     /// Its policies that let rows be seen.
     pub permissive: Vec<String>,
     /// Others than the owner have rights on it.
     pub shared: bool,
+    /// Its UPDATE or DELETE is.
     pub published: bool,
     /// pg_class.relreplident: d i f n
     pub replica_identity: char,
@@ -317,6 +325,10 @@ impl Asked {
                 }
             }
             NodeEnum::AlterTableStmt(alter) => self.altered(alter),
+            NodeEnum::CreatePublicationStmt(create) if publishes_changes(&create.options).unwrap_or(true) => {
+                self.published(&create.pubobjects, create.for_all_tables, "true")
+            }
+            NodeEnum::AlterPublicationStmt(alter) => self.republished(alter),
             NodeEnum::AlterTableMoveAllStmt(moved) => self.moved(moved),
             NodeEnum::RenameStmt(rename)
                 if rename.rename_type() == ObjectType::ObjectAttribute
@@ -398,13 +410,85 @@ impl Asked {
                     self.root(&constraint(&table, &command.name), cascades);
                     self.state(&table);
                 }
-                A::AtEnableRowSecurity | A::AtForceRowSecurity => self.state(&table),
+                A::AtEnableRowSecurity | A::AtForceRowSecurity | A::AtReplicaIdentity => self.state(&table),
                 // By these a dump begins to clean.
                 A::AtDropIdentity | A::AtDetachPartition => self.state(&table),
                 A::AtColumnDefault if command.def.is_none() => self.state(&table),
                 _ => {}
             }
         }
+    }
+
+    fn republished(&mut self, alter: &AlterPublicationStmt) {
+        let name = quote_literal(&alter.pubname);
+        let of_it = format!("p.pubname OPERATOR(pg_catalog.=) {name}");
+        if publishes_changes(&alter.options) == Some(true) {
+            self.unidentified(&format!(
+                "EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE {of_it} AND (p.puballtables \
+                 OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid OPERATOR(pg_catalog.=) p.oid \
+                   AND r.prrelid OPERATOR(pg_catalog.=) c.oid) \
+                 OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_depend e ON e.classid OPERATOR(pg_catalog.=) 6237 \
+                   AND e.objid OPERATOR(pg_catalog.=) d.objid AND e.refclassid OPERATOR(pg_catalog.=) 6104 AND e.refobjid OPERATOR(pg_catalog.=) p.oid \
+                   WHERE d.classid OPERATOR(pg_catalog.=) 6237 AND d.refclassid OPERATOR(pg_catalog.=) 2615 \
+                   AND d.refobjid OPERATOR(pg_catalog.=) c.relnamespace)))"
+            ));
+        }
+        if alter.action() != AlterPublicationAction::ApDropObjects {
+            let condition = format!(
+                "EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE {of_it} AND (p.pubupdate OR p.pubdelete))"
+            );
+            self.published(&alter.pubobjects, alter.for_all_tables, &condition);
+        }
+    }
+
+    fn published(&mut self, objects: &[Node], all: bool, condition: &str) {
+        if all {
+            return self.unidentified(condition);
+        }
+        let mut which: Vec<String> = Vec::new();
+        for object in objects.iter().filter_map(|object| object.node.as_ref()) {
+            let NodeEnum::PublicationObjSpec(object) = object else {
+                continue;
+            };
+            let schema = match object.pubobjtype() {
+                PublicationObjSpecType::PublicationobjTablesInSchema => quote_literal(&object.name),
+                PublicationObjSpecType::PublicationobjTablesInCurSchema => "pg_catalog.current_schema()".to_string(),
+                _ => {
+                    let Some(range) = object.pubtable.as_ref().and_then(|table| table.relation.as_ref()) else {
+                        continue;
+                    };
+                    let heirs = match range.inh {
+                        true => {
+                            "UNION SELECT i.inhrelid FROM named n JOIN pg_catalog.pg_inherits i ON i.inhparent OPERATOR(pg_catalog.=) n.oid"
+                        }
+                        false => "UNION SELECT 0::pg_catalog.oid WHERE false",
+                    };
+                    which.push(format!(
+                        "c.oid OPERATOR(pg_catalog.=) ANY (WITH RECURSIVE named(oid) AS ({} {heirs}) SELECT n.oid FROM named n)",
+                        found_in(&relation(&Name::of(range)))
+                    ));
+                    continue;
+                }
+            };
+            which.push(format!(
+                "c.relnamespace OPERATOR(pg_catalog.=) ANY (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) {schema})"
+            ));
+        }
+        if !which.is_empty() {
+            self.unidentified(&format!("({}) AND {condition}", which.join(" OR ")));
+        }
+    }
+
+    /// Of the tables that can be published, those whose rows nothing tells apart.
+    fn unidentified(&mut self, condition: &str) {
+        self.states.push(format!(
+            "(SELECT {}, c.oid FROM pg_catalog.pg_class c WHERE c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p}}'::pg_catalog.\"char\"[]) \
+             AND c.relpersistence OPERATOR(pg_catalog.=) 'p' AND c.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid \
+             AND (c.relreplident OPERATOR(pg_catalog.=) 'n' OR (c.relreplident OPERATOR(pg_catalog.=) 'd' AND NOT EXISTS (\
+               SELECT FROM pg_catalog.pg_index i WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate))) \
+             AND {condition} ORDER BY c.relpages DESC, c.oid LIMIT {UNIDENTIFIED_MAX})",
+            self.number
+        ));
     }
 
     /// ALTER … ALL IN TABLESPACE. Of the database's own tablespace pg_class says 0.
@@ -460,6 +544,23 @@ impl Asked {
             if found.has_sub { ", sub" } else { "" }
         ));
     }
+}
+
+/// Whether UPDATE or DELETE is among what a publication publishes. None: it is not said.
+pub(super) fn publishes_changes(options: &[Node]) -> Option<bool> {
+    options.iter().rev().find_map(|option| {
+        let Some(NodeEnum::DefElem(option)) = &option.node else {
+            return None;
+        };
+        let value = option
+            .arg
+            .as_ref()?
+            .node
+            .as_ref()
+            .filter(|_| option.defname == "publish")?;
+        let NodeEnum::String(list) = value else { return None };
+        Some(list.sval.contains("update") || list.sval.contains("delete"))
+    })
 }
 
 /// A query for the object's OID: none, or one row.

@@ -174,19 +174,25 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'found', coalesce((SELECT pg_catalog.json_agg(DISTINCT a.statement) FROM asked a), '[]'::pg_catalog.json),
   -- 6237 is pg_publication_namespace, since PostgreSQL 15.
   'states', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
-      'statement', a.statement, 'oid', c.oid::pg_catalog.int8, 'secured', c.relrowsecurity, 'forced', c.relforcerowsecurity,
+      'statement', a.statement, 'oid', c.oid::pg_catalog.int8, 'schema', (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace),
+      'relation', c.relname, 'bytes', CASE WHEN c.relkind OPERATOR(pg_catalog.<>) 'r' THEN 0 WHEN c.oid OPERATOR(pg_catalog.=) ANY (SELECT b.oid FROM busy b) THEN 8192
+        ELSE coalesce(pg_catalog.pg_relation_size(c.oid), 8192) END,
+      'secured', c.relrowsecurity, 'forced', c.relforcerowsecurity,
       'permissive', coalesce((SELECT pg_catalog.json_agg(p.polname ORDER BY p.polname) FROM pg_catalog.pg_policy p
         WHERE p.polrelid OPERATOR(pg_catalog.=) c.oid AND p.polpermissive AND p.polcmd OPERATOR(pg_catalog.=) ANY ('{*,r}'::pg_catalog."char"[])), '[]'::pg_catalog.json),
       -- Anybody but the owner: what is granted on the table or on one of its columns.
       'shared', EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) x WHERE x.grantee OPERATOR(pg_catalog.<>) c.relowner)
         OR EXISTS (SELECT FROM pg_catalog.pg_attribute b CROSS JOIN LATERAL pg_catalog.aclexplode(b.attacl) x
           WHERE b.attrelid OPERATOR(pg_catalog.=) c.oid AND x.grantee OPERATOR(pg_catalog.<>) c.relowner),
-      'published', EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE p.puballtables)
-        OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel p WHERE p.prrelid OPERATOR(pg_catalog.=) c.oid)
-        OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid OPERATOR(pg_catalog.=) 6237 AND d.refclassid OPERATOR(pg_catalog.=) 2615 AND d.refobjid OPERATOR(pg_catalog.=) c.relnamespace),
+      'published', c.relpersistence OPERATOR(pg_catalog.=) 'p' AND EXISTS (SELECT FROM pg_catalog.pg_publication p WHERE (p.pubupdate OR p.pubdelete) AND (p.puballtables
+        OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid OPERATOR(pg_catalog.=) p.oid AND (r.prrelid OPERATOR(pg_catalog.=) c.oid
+          OR r.prrelid OPERATOR(pg_catalog.=) ANY (SELECT x.relid::pg_catalog.oid FROM pg_catalog.pg_partition_ancestors(c.oid) x(relid))))
+        OR EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_depend e ON e.classid OPERATOR(pg_catalog.=) 6237 AND e.objid OPERATOR(pg_catalog.=) d.objid
+            AND e.refclassid OPERATOR(pg_catalog.=) 6104 AND e.refobjid OPERATOR(pg_catalog.=) p.oid
+          WHERE d.classid OPERATOR(pg_catalog.=) 6237 AND d.refclassid OPERATOR(pg_catalog.=) 2615 AND d.refobjid OPERATOR(pg_catalog.=) c.relnamespace))),
       'replica_identity', c.relreplident,
       'identity_index', (SELECT k.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class k ON k.oid OPERATOR(pg_catalog.=) i.indexrelid
-        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND (CASE WHEN c.relreplident OPERATOR(pg_catalog.=) 'd' THEN i.indisprimary
+        WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND (CASE WHEN c.relreplident OPERATOR(pg_catalog.=) 'd' THEN i.indisprimary AND i.indisvalid AND i.indimmediate
           WHEN c.relreplident OPERATOR(pg_catalog.=) 'i' THEN i.indisreplident ELSE false END) LIMIT 1)))
     FROM asked_states a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.oid), '[]'::pg_catalog.json),
   'parts', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(

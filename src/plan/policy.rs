@@ -271,7 +271,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 43] = [
+    pub(super) const RULES: [&str; 44] = [
         "server-fault",
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
@@ -304,6 +304,7 @@ mod tests {
         "clean-restore",
         "refresh-without-data",
         "row-security",
+        "replica-identity",
         "required-column",
         "truncate",
         "change-type",

@@ -48,6 +48,7 @@ const NOT_ABOUT_COST: &[&str] = &[
     "cascade",
     "no-inherit",
     "row-security",
+    "replica-identity",
     "required-column",
     "refresh-without-data",
     "truncate",

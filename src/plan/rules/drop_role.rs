@@ -29,12 +29,23 @@ fn check(subject: &Subject) -> Option<Found> {
         _ => None,
     };
     let names: Vec<String> = drop.roles.iter().filter_map(name).collect();
-    let names = taken::listed(&names, |name| quote_ident(name));
+    let (each, it) = match names.len() {
+        1 => ("", "it"),
+        _ => ("one of ", "them"),
+    };
+    let nologin: Vec<String> = names
+        .iter()
+        .map(|name| format!("ALTER ROLE {} NOLOGIN;\n", quote_ident(name)))
+        .collect();
     Some(Found::advice(
-        format!("dropping {names} stops whoever logs in as it, or has rights through it"),
+        format!(
+            "dropping {} stops whoever logs in as {each}{it}, or has rights through {it}",
+            taken::listed(&names, |name| quote_ident(name))
+        ),
         "let it log in no more first",
         format!(
-            "ALTER ROLE {names} NOLOGIN;  -- one statement a role\n{};  -- once nobody misses it",
+            "{}{};  -- once nobody misses {it}",
+            nologin.concat(),
             subject.whole_text()
         ),
     ))

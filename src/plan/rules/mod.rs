@@ -36,6 +36,7 @@ mod rename_column;
 mod rename_enum_value;
 mod rename_table;
 mod rename_type;
+mod replica_identity;
 mod required_column;
 mod rewriting_table;
 mod row_security;
@@ -196,6 +197,7 @@ pub static RULES: &[Rule] = &[
     blocking_refresh::RULE,
     refresh_without_data::RULE,
     row_security::RULE,
+    replica_identity::RULE,
     required_column::RULE,
     no_inherit::RULE,
     partition_lock::RULE,

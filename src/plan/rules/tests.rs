@@ -170,6 +170,14 @@ fn facts(version: u32) -> Facts {
                 }],
                 ..taken("ALTER TABLE users FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY")
             },
+            Taken {
+                states: vec![State {
+                    oid: 1,
+                    published: true,
+                    ..State::default()
+                }],
+                ..taken("ALTER TABLE users REPLICA IDENTITY NOTHING")
+            },
         ],
     };
     Facts {
