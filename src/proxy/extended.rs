@@ -27,6 +27,7 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
+        self.relay.parses(parse.name);
         let uses_prepared = self.relay.executes_what_is_known() && may_use_prepared(parse.text);
         if self.relay.watch {
             if let Some(report) = self.ask_reading(parse.text).await? {
@@ -99,10 +100,7 @@ impl Session {
         self.relay.pass_frame(len);
         self.relay.settle().await?;
         if !self.relay.responses.skipping() {
-            match held {
-                Some(held) => self.relay.held.prepare(name, held),
-                None => self.relay.held.forget_statement(name),
-            }
+            self.relay.has_parsed(name, held);
         }
         Ok(())
     }
@@ -132,7 +130,7 @@ impl Session {
                 self.relay.hide_position = false;
                 settled?;
                 if !self.relay.responses.skipping() {
-                    self.relay.held.prepare(parse.name, held);
+                    self.relay.has_parsed(parse.name, Some(held));
                 }
                 Ok(())
             }
@@ -146,6 +144,15 @@ impl Session {
         // The only copy: the portal, and what is asked with its parameters, share it.
         let bind = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         self.relay.settle().await?;
+        if let Some((_, name)) = wire::bind_names(&bind)
+            && !self.relay.responses.skipping()
+            && self.relay.is_unnamed_open(name, len)
+        {
+            let report = Report::error("26000", "unnamed prepared statement does not exist").detail(
+                "lockkeeper: an error has left open which of the statements that were parsed under no name it is. Send its Parse again.",
+            );
+            return self.refuse_extended(len, report).await;
+        }
         if self.relay.watch
             && let Some((portal, statement)) = wire::bind_names(&bind)
         {

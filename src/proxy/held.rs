@@ -129,11 +129,15 @@ impl Held {
         }
     }
 
-    /// What the statement of that name calls.
-    pub fn prepared_calls(&mut self, name: &[u8], calls: Calls) {
+    /// What the statement of that name calls. `surely`: whatever it was before is gone.
+    pub fn prepared_calls(&mut self, name: &[u8], calls: Calls, surely: bool) {
+        let calls = match surely {
+            true => calls,
+            false => calls.max(self.calls(name)),
+        };
         if calls == Calls::Harmless {
             self.calls.remove(name);
-        } else if self.calls.len() < CALLS_MAX {
+        } else if self.calls.len() < CALLS_MAX || self.calls.contains_key(name) {
             self.calls.insert(Bytes::copy_from_slice(name), calls);
         } else {
             self.all_call = true;

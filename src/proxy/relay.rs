@@ -45,6 +45,9 @@ const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
+/// What the unnamed statement may be, in a pipeline.
+const FORMER_MAX: usize = 50;
+
 /// Behind the server's error when SCRAM failed between two TLS connections, but not for its password.
 const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the login to the server's own certificate, and the \
     client sees the proxy's. Connect with channel_binding=disable, give the proxy the server's certificate and key \
@@ -84,6 +87,8 @@ pub enum Event {
     Sync(usize),
     /// What the server owes is to be learnt before the next message, see [`Relay::count_answers`].
     Uncounted,
+    /// What the server makes of the messages before it decides what the next one replaces.
+    Unsettled,
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
@@ -171,6 +176,25 @@ struct Unnamed {
     learned: Option<Arc<Learned>>,
     text: Vec<u8>,
     types: Vec<u8>,
+    /// What it may still be instead, with the length of its text: behind an error the server skips the Parse that would replace it.
+    former: Vec<(Arc<Learned>, usize)>,
+    /// Such an error came, so that it is not known which of them it is.
+    is_open: bool,
+}
+
+impl Unnamed {
+    /// The next one is on its way. `surely`: the server waits for it, and takes or refuses it.
+    fn replaced(&mut self, surely: bool) {
+        let old = self.learned.take();
+        if surely {
+            self.former.clear();
+            self.is_open = false;
+        } else if let Some(old) = old
+            && !self.former.iter().any(|(former, _)| Arc::ptr_eq(former, &old))
+        {
+            self.former.push((old, self.text.len()));
+        }
+    }
 }
 
 pub struct Relay {
@@ -790,11 +814,45 @@ impl Relay {
 
     /// Bind, Execute and Close are read too: what they name may need a look.
     pub fn looks_at_portals(&self) -> bool {
-        self.watch || !self.held.is_empty() || self.unnamed.learned.is_some()
+        self.watch || !self.held.is_empty() || self.unnamed.learned.is_some() || !self.unnamed.former.is_empty()
+    }
+
+    /// Before a Parse that may not come to the server.
+    pub fn parses(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            self.unnamed.is_open |= !self.unnamed.former.is_empty();
+        }
+    }
+
+    /// The server has taken it.
+    pub fn has_parsed(&mut self, name: &[u8], held: Option<held::Statement>) {
+        if name.is_empty() {
+            self.unnamed.former.clear();
+            self.unnamed.is_open = false;
+        }
+        match held {
+            Some(held) => self.held.prepare(name, held),
+            None => self.held.forget_statement(name),
+        }
+    }
+
+    /// An error has left open which statement the unnamed one is, and of one of them it is not known any more that it is small.
+    pub fn is_unnamed_open(&mut self, name: &[u8], len: usize) -> bool {
+        name.is_empty() && self.unnamed.is_open && !self.formers_hold(len)
+    }
+
+    /// Whichever of those that it may still be the unnamed statement is, a Bind of so many bytes passes.
+    fn formers_hold(&self, len: usize) -> bool {
+        let alone = self.responses.quiescent();
+        let mut formers = self.unnamed.former.iter();
+        formers.all(|(former, text)| (alone || !former.may_grow()) && self.shapes.still_holds(former, text + len))
     }
 
     /// A Bind of this statement, of `len` bytes, makes a portal that must not be executed without a look.
     pub fn wants_look(&mut self, name: &[u8], len: usize) -> bool {
+        if name.is_empty() && !self.formers_hold(len) {
+            return true;
+        }
         if name.is_empty()
             && let Some(learned) = &self.unnamed.learned
         {
@@ -889,9 +947,13 @@ impl Relay {
             return refused;
         }
         if tag == b'P' && here[HEADER] == 0 {
+            let surely = self.responses.quiescent();
+            if !surely && self.held.statement(b"").is_some() {
+                return Look::Stop(Event::Unsettled);
+            }
             // The server drops the unnamed statement before it looks at the new one.
             self.held.forget_statement(b"");
-            self.unnamed.learned = None;
+            self.unnamed.replaced(surely);
         }
         self.followed = Some(stream);
         self.shapes.called();
@@ -934,8 +996,10 @@ impl Relay {
             },
         };
         let Some(text) = text else { return Look::Pass };
-        if name.is_some_and(<[u8]>::is_empty) {
-            self.unnamed.learned = None;
+        let surely = self.responses.quiescent();
+        let unnamed = name.is_some_and(<[u8]>::is_empty);
+        if unnamed && (self.watch || self.tool_looks > 0) {
+            self.unnamed.replaced(false);
         }
         if self.tool_looks > 0 {
             self.tool_looks -= 1;
@@ -956,12 +1020,9 @@ impl Relay {
             });
         }
         let harmless = gate(text) != Gate::Read;
-        let (types, unnamed) = match (tag, name) {
-            (b'P', Some(name)) => (
-                wire::parse_message(frame).map_or(&[][..], |parse| parse.types),
-                name.is_empty(),
-            ),
-            _ => (&[][..], false),
+        let types = match name {
+            Some(_) => wire::parse_message(frame).map_or(&[][..], |parse| parse.types),
+            None => &[][..],
         };
         let learned = match harmless || name.is_some_and(|name| !name.is_empty()) {
             // A named statement may be executed for hours: it is held, and looked at again when what is known of it ends.
@@ -972,26 +1033,32 @@ impl Relay {
         // Of an unnamed statement its Bind decides.
         let learned = learned.filter(|learned| tag == b'P' || !learned.may_grow() || self.responses.quiescent());
         let known = harmless || learned.is_some();
+        let may_execute = self.executes_what_is_known() && may_use_prepared(text);
+        if unnamed && surely && known && !may_execute {
+            // The server drops it before it looks at the new one.
+            self.held.forget_statement(b"");
+        }
+        // A name that is held must be taken out of the map only when the server has taken the new statement.
+        let held = name.is_some_and(|n| self.held.statement(n).is_some()) || may_execute;
+        let pass = known && !held && !(unnamed && self.unnamed.former.len() > FORMER_MAX);
         if unnamed {
-            if learned.is_some() {
+            self.unnamed.replaced(surely && pass);
+            if learned.is_some() && pass {
                 self.unnamed.text.clear();
                 self.unnamed.text.extend_from_slice(text);
                 self.unnamed.types.clear();
                 self.unnamed.types.extend_from_slice(types);
+                self.unnamed.learned = learned;
             }
-            self.unnamed.learned = learned;
         }
-        // A name that is held must be taken out of the map only when the server has taken the new statement.
-        let held = name.is_some_and(|n| self.held.statement(n).is_some())
-            || (self.executes_what_is_known() && may_use_prepared(text));
-        let pass = known && !held;
         let calls = match known && !harmless {
             true => Calls::Harmless,
             false => self.calls_of(text),
         };
         let prepares = calls != Calls::Harmless && mentions(text, "prepare");
         if let Some(name) = name {
-            self.held.prepared_calls(name, calls);
+            // Where the server does not take it, what it calls is what it called before.
+            self.held.prepared_calls(name, calls, unnamed && surely);
         }
         if pass {
             // It may begin a statement that is timed.
@@ -1078,6 +1145,7 @@ impl Relay {
             } else {
                 if tag == b'E' {
                     self.failed = true;
+                    self.unnamed.is_open |= !self.unnamed.former.is_empty();
                     self.probe.give_up();
                 }
                 // A suspended portal has done its work (INSERT … RETURNING) or a part of it.
@@ -1159,6 +1227,7 @@ impl Relay {
                 if tag == b'E' {
                     self.probe.give_up();
                     self.failed = true;
+                    self.unnamed.is_open |= !self.unnamed.former.is_empty();
                     self.responses.received(tag);
                     self.last_error = Some(report.clone());
                 }
@@ -1240,6 +1309,9 @@ impl Relay {
         self.status = status.unwrap_or(b'I');
         self.group = Group::default();
         (self.unreported, self.asked) = (false, None);
+        if !self.unnamed.is_open && self.responses.len() <= 1 {
+            self.unnamed.former.clear();
+        }
         if self.status == b'I' {
             self.shapes.transaction_ended(self.responses.len() <= 1);
             self.has_savepoint = false;

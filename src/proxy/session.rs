@@ -88,6 +88,7 @@ impl Session {
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
+                Event::Unsettled => self.relay.settle().await?,
                 Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Unexpected => return self.on_unexpected().await,

@@ -297,6 +297,17 @@ impl Shapes {
         self.renews != Some(learned.key)
     }
 
+    /// The same of one that is not to be asked anew for that.
+    pub fn still_holds(&self, learned: &Learned, bytes: usize) -> bool {
+        !self.changed
+            && !self.moved
+            && self
+                .standing
+                .is_some_and(|(standing, at)| standing == learned.standing && at.elapsed() < KEEP)
+            && self.not_before.is_none_or(|at| learned.since >= at)
+            && learned.holds(&self.database, bytes)
+    }
+
     /// The target of a text that must be estimated.
     pub fn ground(&mut self, text: &[u8], types: &[u8]) -> Option<Arc<Ground>> {
         let standing = self.standing()?;

@@ -1,7 +1,9 @@
 //! A rule fires in every place it can, and the client sees nothing of it but its effect.
 
-use super::common::raw::{Raw, bind, bind_with, close, describe, execute, flush, parse, rows, sync};
-use super::common::{QUICK, Stage, on_both};
+use super::common::raw::{
+    Raw, bind, bind_with, close, command_tags, describe, error_field, execute, flush, parse, rows, sync,
+};
+use super::common::{QUICK, Stage, cluster, on_both};
 use super::{check, check_with, query};
 
 on_both!(
@@ -12,6 +14,7 @@ on_both!(
     statements_of_ours_that_fail_leave_nothing_behind,
     the_kept_question_is_asked_again,
     a_strangers_statement_is_not_taken_for_ours,
+    a_parse_that_is_skipped_replaces_nothing,
     the_jit_compiler_does_not_work_on_our_questions,
 );
 
@@ -535,4 +538,78 @@ pub fn the_jit_compiler_does_not_work_on_our_questions(major: u32) {
         "where nobody has switched it off"
     );
     assert_eq!(explained("WITH RECURSIVE"), [false, false]);
+}
+
+/// Behind an error the server skips all until the Sync. What is executed under no name then is what was parsed before.
+pub fn a_parse_that_is_skipped_replaces_nothing(major: u32) {
+    let mut stage = Stage::on(cluster(major), "skipped", LARGE, &["--statement-bytes-max", "1000000"]);
+    stage.direct(TABLE);
+    stage.direct("ALTER TABLE t ADD k int; UPDATE t SET k = id; CREATE INDEX ON t (k); ANALYZE t");
+    let small = "UPDATE t SET v = 'small' WHERE id = 7";
+    let few = "UPDATE t SET v = 'few' WHERE k = 5";
+    let all = "UPDATE t SET v = 'all'";
+    let large_text = format!("INSERT INTO t VALUES (1000, '{}')", "x".repeat(1_100_000));
+    let unreadable = "FROBNICATE t";
+    let run = || [bind("", ""), execute("", 0), sync()].concat();
+    let grow = "UPDATE t SET k = 5";
+    // What is parsed and known before, what comes behind an error (or, `refused`, to the proxy alone), and what becomes large.
+    let cases = [
+        (all, small, false, false),
+        (all, &large_text, false, false),
+        (all, "SELECT 1", false, false),
+        (few, small, false, true),
+        (few, "SELECT 1", false, true),
+        (few, &large_text, false, true),
+        (few, all, false, true),
+        (few, unreadable, true, true),
+    ];
+    for (before, behind, refused, grows) in cases {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for text in [small, few] {
+            for _ in 0..3 {
+                raw.send(&[parse("", text), run()].concat());
+                raw.until_ready();
+            }
+        }
+        raw.send(&[parse("", before), sync()].concat());
+        raw.until_ready();
+        if before == few {
+            raw.send(&run());
+            assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 1"], "{major}");
+        }
+        let group = match refused {
+            true => [parse("", behind), sync()].concat(),
+            false => [execute("nowhere", 0), parse("", behind), sync()].concat(),
+        };
+        raw.send(&group);
+        let answers = raw.until_ready();
+        assert!(error_field(&answers, b'C').is_some(), "{major}: {behind:.40}");
+        if grows {
+            stage.direct(grow);
+            Raw::connect(stage.port, &stage.database).query("ANALYZE t");
+        }
+        stage.mark();
+        raw.send(&run());
+        let answers = raw.until_ready();
+        let received = stage.received();
+        let told = error_field(&answers, b'C');
+        assert!(
+            !received.iter().any(|sql| sql == before),
+            "{major}: {before}, then {behind:.40}: {told:?} {received:#?}"
+        );
+        // It is judged for what it is, or told that it is not known.
+        let expect = match before {
+            _ if before == all => command_tags(&answers) == ["UPDATE 100"],
+            _ => matches!(told.as_deref(), Some("26000")),
+        };
+        assert!(
+            expect,
+            "{major}: {before}, then {behind:.40}: {told:?} {:?}",
+            command_tags(&answers)
+        );
+        // And sent again it is the one that was sent.
+        raw.send(&[parse("", small), run()].concat());
+        assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 1"], "{major}");
+        stage.direct("UPDATE t SET k = id; ANALYZE t");
+    }
 }
