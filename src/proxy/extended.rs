@@ -169,8 +169,9 @@ impl Session {
         if let Some((portal, name)) = wire::bind_names(&bind)
             && !self.relay.responses.skipping()
         {
+            let looks = self.relay.wants_look(!portal.is_empty(), name, len);
             match self.relay.held.statement(name).cloned() {
-                Some(statement) if self.relay.wants_look(name, len) => {
+                Some(statement) if looks => {
                     let of = bind.slice_ref(name);
                     let bound = held::Portal {
                         of,
@@ -275,6 +276,11 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
+        if self.relay.has_outgrown(&name) && !self.relay.responses.skipping() {
+            let report = Report::error("55000", "lockkeeper: rows were written since this UPDATE or DELETE was bound to the unnamed portal, so that it may mean many more")
+                .hint("Send its Bind again, right in front of its Execute.");
+            return self.refuse_extended(len, report).await;
+        }
         let held = self.relay.held.portal(&name).cloned();
         let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
             // Nothing to judge, a failed transaction, or a Bind that failed.

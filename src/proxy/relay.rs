@@ -182,6 +182,15 @@ struct Unnamed {
     is_open: bool,
 }
 
+/// What the unnamed portal was let pass by, until it is executed.
+struct Growing {
+    learned: Arc<Learned>,
+    /// Of the statement and the Bind.
+    bytes: usize,
+    /// Something else was executed since.
+    overtaken: bool,
+}
+
 impl Unnamed {
     /// The next one is on its way. `surely`: the server waits for it, and takes or refuses it.
     fn replaced(&mut self, surely: bool) {
@@ -215,6 +224,7 @@ pub struct Relay {
     pub held: Held,
     pub shapes: Shapes,
     unnamed: Unnamed,
+    growing: Option<Growing>,
     /// Of the statement of a Bind, to be written again.
     name: Vec<u8>,
     /// UPDATEs and DELETEs on their way that were let pass for what is remembered.
@@ -331,6 +341,7 @@ impl Relay {
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
             unnamed: Unnamed::default(),
+            growing: None,
             name: Vec::new(),
             writes_running: 0,
             prepared_calls: false,
@@ -749,6 +760,13 @@ impl Relay {
         }
         let here = self.up.unjudged();
         let held = self.looks_at_portals();
+        let executes = (tag == b'E' && held && here.len() >= len).then(|| wire::portal_name(&here[..len]));
+        let is_named = executes.is_some_and(|portal| portal.is_none_or(|portal| !portal.is_empty()));
+        let is_held = executes
+            .flatten()
+            .is_some_and(|portal| self.held.portal(portal).is_some());
+        let looks = (executes.is_some() && self.is_overtaken(is_named)) || is_held;
+        let here = self.up.unjudged();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
@@ -769,8 +787,12 @@ impl Relay {
                     let mut name = std::mem::take(&mut self.name);
                     name.clear();
                     name.extend_from_slice(statement);
+                    let is_named = !portal.is_empty();
                     self.calls(calls);
-                    let passes = !held && !self.wants_look(&name, len);
+                    if !is_named {
+                        self.growing = None;
+                    }
+                    let passes = !held && !self.wants_look(is_named, &name, len);
                     self.name = name;
                     if passes {
                         return Ok(Look::Pass);
@@ -796,14 +818,11 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if self.watch
-                || held && wire::portal_name(&here[..len]).is_some_and(|p| self.held.portal(p).is_some()) =>
-            {
-                Ok(Look::Stop(Event::Execute(len)))
-            }
+            b'E' if self.watch || looks => Ok(Look::Stop(Event::Execute(len))),
             b'F' => {
                 // Any function, by its OID.
                 self.shapes.called();
+                self.growing.iter_mut().for_each(|growing| growing.overtaken = true);
                 Ok(Look::Pass)
             }
             b'S' if self.stop_at_sync => Ok(Look::Stop(Event::Sync(len))),
@@ -814,7 +833,32 @@ impl Relay {
 
     /// Bind, Execute and Close are read too: what they name may need a look.
     pub fn looks_at_portals(&self) -> bool {
-        self.watch || !self.held.is_empty() || self.unnamed.learned.is_some() || !self.unnamed.former.is_empty()
+        self.watch
+            || !self.held.is_empty()
+            || self.unnamed.learned.is_some()
+            || !self.unnamed.former.is_empty()
+            || self.growing.is_some()
+    }
+
+    /// An Execute that comes behind what may have made the unnamed portal's statement mean more rows.
+    fn is_overtaken(&mut self, is_named: bool) -> bool {
+        match &mut self.growing {
+            Some(growing) if is_named => {
+                growing.overtaken = true;
+                false
+            }
+            Some(growing) if growing.overtaken => true,
+            _ => {
+                self.growing = None;
+                false
+            }
+        }
+    }
+
+    /// The unnamed portal's statement was let pass when it was bound, and that does not hold any more.
+    pub fn has_outgrown(&mut self, portal: &[u8]) -> bool {
+        let growing = self.growing.take_if(|_| portal.is_empty());
+        growing.is_some_and(|growing| !self.shapes.still_holds(&growing.learned, growing.bytes))
     }
 
     /// Before a Parse that may not come to the server.
@@ -849,7 +893,9 @@ impl Relay {
     }
 
     /// A Bind of this statement, of `len` bytes, makes a portal that must not be executed without a look.
-    pub fn wants_look(&mut self, name: &[u8], len: usize) -> bool {
+    ///
+    /// `is_named`: so is the portal. It may be executed after others, which may write what its statement means.
+    pub fn wants_look(&mut self, is_named: bool, name: &[u8], len: usize) -> bool {
         if name.is_empty() && !self.formers_hold(len) {
             return true;
         }
@@ -857,7 +903,9 @@ impl Relay {
             && let Some(learned) = &self.unnamed.learned
         {
             let learned = Arc::clone(learned);
-            if self.shapes.holds(&learned, self.unnamed.text.len() + len) && self.may_go_on(&learned) {
+            let bytes = self.unnamed.text.len() + len;
+            if !(is_named && learned.may_grow()) && self.shapes.holds(&learned, bytes) && self.may_go_on(&learned) {
+                self.binds(learned, bytes);
                 return false;
             }
             self.unnamed.learned = None;
@@ -881,7 +929,7 @@ impl Relay {
             && self.shapes.holds(learned, bytes)
         {
             let learned = Arc::clone(learned);
-            return !self.may_go_on(&learned);
+            return self.looks_at(is_named, learned, bytes);
         }
         if held.what != held::Kind::Judge {
             return true;
@@ -890,10 +938,27 @@ impl Relay {
         match self.shapes.known(&held.text, &held.types, bytes) {
             Some(learned) => {
                 self.held.quiet(name, Arc::clone(&learned));
-                !self.may_go_on(&learned)
+                self.looks_at(is_named, learned, bytes)
             }
             None => true,
         }
+    }
+
+    fn looks_at(&mut self, is_named: bool, learned: Arc<Learned>, bytes: usize) -> bool {
+        if (is_named && learned.may_grow()) || !self.may_go_on(&learned) {
+            return true;
+        }
+        self.binds(learned, bytes);
+        false
+    }
+
+    fn binds(&mut self, learned: Arc<Learned>, bytes: usize) {
+        let growing = |learned| Growing {
+            learned,
+            bytes,
+            overtaken: false,
+        };
+        self.growing = Some(learned).filter(|learned| learned.may_grow()).map(growing);
     }
 
     fn calls_of(&self, text: &[u8]) -> Calls {
@@ -1320,6 +1385,7 @@ impl Relay {
         // Portals end with their transaction.
         if self.status == b'I' {
             self.held.forget_portals();
+            self.growing = None;
         }
     }
 

@@ -15,6 +15,7 @@ on_both!(
     the_kept_question_is_asked_again,
     a_strangers_statement_is_not_taken_for_ours,
     a_parse_that_is_skipped_replaces_nothing,
+    a_portal_is_executed_long_after_its_bind,
     the_jit_compiler_does_not_work_on_our_questions,
 );
 
@@ -612,4 +613,100 @@ pub fn a_parse_that_is_skipped_replaces_nothing(major: u32) {
         assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 1"], "{major}");
         stage.direct("UPDATE t SET k = id; ANALYZE t");
     }
+}
+
+/// What a statement means is what it means when its portal is executed, not when that was bound.
+pub fn a_portal_is_executed_long_after_its_bind(major: u32) {
+    let mut stage = Stage::with(major, "portals", LARGE);
+    stage.direct(TABLE);
+    stage.direct("ALTER TABLE t ADD k int; UPDATE t SET k = id; CREATE INDEX ON t (k); ANALYZE t");
+    let few = "UPDATE t SET v = 'few' WHERE k = 5";
+    let more = "INSERT INTO t SELECT 1000 + i, 'x', 5 FROM generate_series(1, 300) i";
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(
+        &[
+            parse("named", few),
+            parse("more", more),
+            parse("analyze", "ANALYZE t"),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready();
+    for _ in 0..3 {
+        raw.send(
+            &[
+                parse("", few),
+                bind("", ""),
+                execute("", 0),
+                bind("", "named"),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        assert_eq!(command_tags(&raw.until_ready()), ["UPDATE 1", "UPDATE 1"], "{major}");
+    }
+    for statement in ["", "named"] {
+        for (portal, apart) in [("p", true), ("p", false), ("", false)] {
+            raw.query("BEGIN");
+            raw.send(&[parse("", few), sync()].concat());
+            raw.until_ready();
+            stage.mark();
+            let bound = bind(portal, statement);
+            let written = [
+                bind("other", "more"),
+                execute("other", 0),
+                bind("third", "analyze"),
+                execute("third", 0),
+            ]
+            .concat();
+            let answers = match apart {
+                true => {
+                    raw.send(&[bound, sync()].concat());
+                    raw.until_ready();
+                    raw.query(more);
+                    raw.query("ANALYZE t");
+                    raw.send(&[execute(portal, 0), sync()].concat());
+                    raw.until_ready()
+                }
+                false => {
+                    raw.send(&[bound, written, execute(portal, 0), sync()].concat());
+                    raw.until_ready()
+                }
+            };
+            let (what, tags) = (
+                format!("{major}: {statement:?} {portal:?} {apart}"),
+                command_tags(&answers),
+            );
+            let code = error_field(&answers, b'C');
+            assert!(!tags.iter().any(|tag| tag.starts_with("UPDATE")), "{what}: {tags:?}");
+            assert!(
+                matches!(code.as_deref(), Some("25001" | "55000")),
+                "{what}: {code:?} {tags:?}"
+            );
+            assert!(
+                !stage.received().iter().any(|sql| sql == few),
+                "{what}: {:#?}",
+                stage.received()
+            );
+            raw.query("ROLLBACK");
+        }
+    }
+    // A cursor that others are executed beside stops nobody.
+    raw.query("BEGIN");
+    raw.send(
+        &[
+            parse("", "SELECT id FROM t"),
+            bind("cursor", ""),
+            execute("cursor", 1),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready();
+    raw.send(&[bind("", "named"), execute("cursor", 1), execute("", 0), sync()].concat());
+    let tags = command_tags(&raw.until_ready());
+    assert!(tags.contains(&"UPDATE 1".to_string()), "{major}: {tags:?}");
+    raw.query("ROLLBACK");
 }
