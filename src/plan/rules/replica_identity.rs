@@ -110,7 +110,7 @@ fn may_be_published(subject: &Subject) -> Option<Found> {
 fn found(subject: &Subject, tables: &str, first: &str) -> Found {
     Found::advice(
         format!(
-            "{tables} would be published without a replica identity, and every UPDATE and DELETE of it fails from that moment on"
+            "{tables} would be published without a replica identity: every UPDATE and DELETE of such a table fails from that moment on"
         ),
         "give it a replica identity first",
         format!(
