@@ -59,6 +59,11 @@ fn psql_as(stage: &Stage, role: &str, sql: &str) -> Ran {
     stage.psql(&format!("SET SESSION AUTHORIZATION {role};\n{sql}"))
 }
 
+/// The role itself logs in.
+fn as_login(stage: &Stage, role: &str, sql: &str) -> Ran {
+    stage.psql_args(&["-U", role], sql)
+}
+
 /// Shuts the gate until the connection is dropped: two batches of 200 rows pass before it.
 async fn shut_gate(stage: &Stage) -> Connection {
     let gate = stage.connect_direct().await;
@@ -109,6 +114,7 @@ on_both!(
     who_may_not_make_it,
     a_database_s_owner_lends_himself_no_rights,
     nobody_forges_or_stops_another_s_jobs,
+    a_role_s_jobs_are_no_code_for_whoever_takes_its_role,
     an_older_table_is_brought_up_to_date,
     a_dump_s_row_security_off,
     roles_see_their_own_jobs_only,
@@ -205,6 +211,71 @@ fn who_may_not_make_it(major: u32) {
 }
 
 /// What the owner of a database could attach to the table, or write into it, never acts in a superuser's session.
+fn a_role_s_jobs_are_no_code_for_whoever_takes_its_role(major: u32) {
+    let stage = Stage::with(major, "taken_role", POLICY);
+    let (role, member) = (format!("{}_low", stage.database), format!("{}_member", stage.database));
+    lockkeeper(&stage, "postgres", &["init"], &[]).ok();
+    stage.direct(&format!(
+        "CREATE ROLE {role} LOGIN; CREATE ROLE {member} LOGIN; GRANT {role} TO {member}; CREATE TABLE own (id int PRIMARY KEY, n int); \
+         INSERT INTO own SELECT i, 0 FROM generate_series(1, 500) i; ANALYZE own; ALTER TABLE own OWNER TO {role}; \
+         GRANT CREATE ON SCHEMA public TO {role}; CREATE TABLE alembic_version (version_num text); GRANT SELECT ON alembic_version TO {role}; \
+         CREATE TABLE proof (who text); GRANT ALL ON proof TO PUBLIC"
+    ));
+    let plant = |statement: &str, step: &str| {
+        let code = step.replace('\'', "''");
+        stage.direct(&format!(
+            "DELETE FROM lockkeeper.job; SET SESSION AUTHORIZATION {role}; INSERT INTO lockkeeper.job (kind, identity, state, statement, relation, relation_name, details) \
+             VALUES ('deferred', 'planted', 'waiting', '{statement}', 'own'::regclass, 'public.own', \
+             jsonb_build_object('write', false, 'schema', 'public', 'table', 'own', 'brings', jsonb_build_array(), 'removes', jsonb_build_array(), 'steps', \
+             jsonb_build_array(jsonb_build_object('label', 'x', 'sql', '{code}', 'how', 'brief', 'then', jsonb_build_array(), 'lock', 'Share', 'relation', 'own', \
+             'done_when', NULL, 'cleanup', NULL, 'null_message', NULL, 'rollback', NULL))))"
+        ));
+    };
+    let index = "CREATE INDEX own_i ON own (n)";
+    let trap = "DO $x$ BEGIN RESET ROLE; INSERT INTO public.proof VALUES (current_user); EXECUTE 'SET ROLE ' || quote_ident(session_user); END $x$";
+    for who in ["postgres", member.as_str()] {
+        for sql in [
+            format!("{index};\n"),
+            format!("BEGIN;\n{index};\nCOMMIT;\n"),
+            "CALL lockkeeper.resume(ID);\n".to_string(),
+            "SELECT alembic_version.version_num FROM alembic_version;\nSELECT 1;\n".to_string(),
+        ] {
+            plant(index, trap);
+            let id = stage.direct("SELECT max(id) FROM lockkeeper.job");
+            let script = format!("SET ROLE {role};\n{}", sql.replace("ID", &id));
+            let ran = as_login(&stage, who, &script);
+            answers(&stage, "SELECT count(*) FROM proof", "0");
+            answers(&stage, "SELECT state FROM lockkeeper.job", "waiting");
+            let told = "with other rights than the one that has logged in";
+            let is_told = ran.stderr.contains(told);
+            assert!(is_told, "{major} {who}: {sql}: {ran:?}");
+        }
+    }
+    // The role itself goes on with its own.
+    plant(index, "INSERT INTO public.proof VALUES (current_user)");
+    as_login(&stage, &role, &format!("{index};\n")).ok();
+    answers(&stage, "SELECT string_agg(who, ',') FROM proof", &role);
+    // What a session has written itself it carries out, whoever has logged in.
+    for who in ["postgres", member.as_str()] {
+        stage.direct("DELETE FROM lockkeeper.job; DROP INDEX IF EXISTS own_later");
+        let script = format!("SET ROLE {role};\nBEGIN;\nCREATE INDEX own_later ON own (n, id);\nCOMMIT;\n");
+        as_login(&stage, who, &script).ok();
+        answers(
+            &stage,
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = 'own_later'::regclass",
+            "t",
+        );
+        answers(
+            &stage,
+            "SELECT string_agg(owner || ' ' || state, ', ') FROM lockkeeper.job",
+            &format!("{role} done"),
+        );
+    }
+    stage.direct(&format!(
+        "DROP TABLE own, alembic_version, proof; DROP OWNED BY {role}, {member}; DROP ROLE {role}, {member}"
+    ));
+}
+
 fn a_database_s_owner_lends_himself_no_rights(major: u32) {
     let stage = Stage::with(major, "lend", POLICY);
     let role = format!("{}_own", stage.database);

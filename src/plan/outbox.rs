@@ -307,6 +307,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// All of it that is carried out. A row that is like the one that was written is that one.
+    pub fn content(&self) -> String {
+        serde_json::to_string(&(&self.statement, self.relation, &self.settings, &self.details)).unwrap_or_default()
+    }
+
     /// Somebody has paused it: only who says so goes on with it.
     pub fn is_paused(&self) -> bool {
         let by_somebody = self
@@ -352,6 +357,16 @@ pub fn is_usable() -> String {
         quote_literal(jobs::VERSION)
     )
 }
+
+/// One boolean: whether whoever is the session's role could do all that the session can. What a role has left in `lockkeeper.job` is code
+/// of its own, and SET ROLE is taken back with RESET ROLE: in a session that has logged in as somebody with other rights it would
+/// run with these.
+pub const LENDS_NOTHING: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles me CROSS JOIN (\
+     SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = session_user UNION \
+     SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE a.usesysid IS NOT NULL) s(oid) \
+     WHERE me.rolname = current_user AND NOT pg_catalog.pg_has_role(me.oid, s.oid, 'USAGE') \
+     AND NOT pg_catalog.pg_has_role(me.oid, s.oid, CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000 \
+     THEN 'SET' ELSE 'MEMBER' END))";
 
 /// So many steps are done.
 pub fn progress(id: i64, done: usize) -> JobSql {

@@ -428,6 +428,11 @@ impl Session {
             );
             return Ok(Verdict::Refused(report));
         }
+        match self.value(outbox::LENDS_NOTHING).await? {
+            Ok(Some(lends_nothing)) if lends_nothing == "t" => {}
+            Ok(_) => return Ok(Verdict::Refused(super::outbox::lends(id))),
+            Err(report) => return Ok(Verdict::Refused(report)),
+        }
         match self.resume_deferred(id).await? {
             Ok(true) => return Ok(Verdict::Done("CALL".to_string())),
             Ok(false) => {}
@@ -503,7 +508,7 @@ impl Session {
         let job = match self.value(&jobs::read(id)).await? {
             Ok(Some(json)) => Job::decode(&json),
             Ok(None) => {
-                let hint = "A job is resumed by the role that began it: SET ROLE first.";
+                let hint = "A job is resumed by the role that began it: log in as that one.";
                 return wrong("42704", format!("the role {} has no job {id}", facts.role), hint);
             }
             Err(report) => return Ok(Err(report)),

@@ -46,6 +46,8 @@ pub(super) struct Outbox {
     pub dropped: Vec<Dropped>,
     /// Tables whose advisory lock the session holds.
     tables: Vec<u32>,
+    /// What this session itself has written into rows, where the role could not do all that the session can.
+    own: HashMap<i64, String>,
 }
 
 pub(super) struct Pending {
@@ -287,12 +289,43 @@ impl Session {
             ))));
         }
         Ok(match self.value(&sql).await? {
-            Ok(id) => Ok(id.and_then(|id| id.parse().ok()).unwrap_or_default()),
+            Ok(id) => {
+                self.keeps(id.and_then(|id| id.parse().ok()).unwrap_or_default())
+                    .await?
+            }
             Err(report) if report.sqlstate() == "23505" => Err(Report::error(
                 "55000",
                 "lockkeeper: the same statement is an unfinished job already, which was paused",
             )
             .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")),
+            Err(report) => Err(report),
+        })
+    }
+
+    /// A row that was just written, which nobody else can see yet.
+    async fn keeps(&mut self, id: i64) -> Outcome<i64> {
+        match self.asks_true(outbox::LENDS_NOTHING).await? {
+            Ok(true) => return Ok(Ok(id)),
+            Ok(false) => {}
+            Err(report) => return Ok(Err(report)),
+        }
+        Ok(match self.waiting(Some(&[id])).await? {
+            Ok(jobs) => {
+                self.outbox.own.extend(jobs.iter().map(|job| (id, job.content())));
+                Ok(id)
+            }
+            Err(report) => Err(report),
+        })
+    }
+
+    /// Whether what is in the row can run in this session without lending its rights to whoever wrote it.
+    async fn lends_nothing(&mut self, job: &Waiting) -> Outcome<()> {
+        if self.outbox.own.get(&job.id).is_some_and(|own| *own == job.content()) {
+            return Ok(Ok(()));
+        }
+        Ok(match self.asks_true(outbox::LENDS_NOTHING).await? {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(lends(job.id)),
             Err(report) => Err(report),
         })
     }
@@ -674,4 +707,19 @@ pub(super) fn ending(statement: &Statement) -> Option<Ending> {
         (Kind::Rollback { chain: false }, _) => Some(Ending::Rollback),
         _ => None,
     }
+}
+
+/// What a role has written is not run in the session of somebody who can do more.
+pub(super) fn lends(id: i64) -> Report {
+    Report::error(
+        "42501",
+        &format!(
+            "lockkeeper: job {id} is of a role with other rights than the one that has logged in here, so that it is not carried out in this session"
+        ),
+    )
+    .detail("lockkeeper: what it would run stands in its row, and RESET ROLE in it would act with the rights of the login.")
+    .hint(&format!(
+        "Log in as the role whose job it is, and CALL lockkeeper.resume({id}). Or see lockkeeper jobs --dsn … show {id}: an UPDATE or DELETE goes on \
+         where it stopped when it is sent again; of a schema change, cancel the job and send its statement again."
+    ))
 }

@@ -48,8 +48,20 @@ impl Session {
             Err(report) => return Ok(Err(report)),
         };
         let jobs: Vec<Waiting> = jobs.into_iter().filter(|job| !job.is_paused()).collect();
-        if jobs.is_empty() {
+        let Some(first) = jobs.first().map(|job| job.id) else {
             return Ok(Ok(()));
+        };
+        match self.asks_true(outbox::LENDS_NOTHING).await? {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = super::lends(first).message();
+                let why = why.strip_prefix("lockkeeper: ").unwrap_or(&why);
+                self.relay
+                    .notice(&format!("an earlier migration is not finished: {why}"))
+                    .await?;
+                return Ok(Ok(()));
+            }
+            Err(report) => return Ok(Err(report)),
         }
         self.relay
             .notice(&format!(
@@ -340,6 +352,9 @@ impl Session {
             // Another session has finished it, or somebody has given it up.
             return Ok(Ok(()));
         };
+        if let Err(report) = self.lends_nothing(&job).await? {
+            return Ok(Err(report));
+        }
         // Of several indexes that are to go some may be there still.
         if !job.there && job.details.removes.is_empty() {
             self.relay
@@ -738,9 +753,16 @@ fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Rep
     let id = job.id;
     let message = report.message();
     let cause = message.strip_prefix("lockkeeper: ").unwrap_or(&message);
+    let statement = job.statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    if message == super::lends(id).message() {
+        report.set(
+            b'M',
+            &format!("lockkeeper: {which} job {id} ({statement}) waits: {cause}"),
+        );
+        return report;
+    }
     let text = format!(
-        "lockkeeper: {which} job {id} ({}) failed: {cause}; to go on: lockkeeper jobs --dsn … resume {id}",
-        job.statement.split_whitespace().collect::<Vec<_>>().join(" ")
+        "lockkeeper: {which} job {id} ({statement}) failed: {cause}; to go on: lockkeeper jobs --dsn … resume {id}"
     );
     report.set(b'M', &text);
     if report.sqlstate().starts_with("40") {
