@@ -820,7 +820,7 @@ fn tenants_do_not_continue_each_other_s_jobs(major: u32) {
     let other = as_tenant("t1");
     assert!(!other.stderr.contains("continues"), "{other:?}");
     assert_eq!(other.ok(), "SET\nSET\nUPDATE 500\n");
-    let resumed = psql_as(&stage, &role, "SET app.tenant = 't1';\nCALL lockkeeper.resume(1);\n");
+    let resumed = as_login(&stage, &role, "SET app.tenant = 't1';\nCALL lockkeeper.resume(1);\n");
     assert!(resumed.stderr.contains("other values of app.tenant"), "{resumed:?}");
     assert_eq!(as_tenant("t0").ok(), "SET\nSET\nUPDATE 500\n");
     answers(

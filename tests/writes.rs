@@ -32,6 +32,7 @@ on_both!(
     refusals_are_counted,
     nothing_large_passes_by_what_is_remembered,
     a_temporary_table_that_went,
+    a_table_that_a_query_makes,
     what_a_session_has_set,
     an_execute_is_another_in_each_session,
     what_a_function_did,
@@ -559,6 +560,64 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
         remembered > 5 && large > 5,
         "seed {seed}: {remembered} remembered, {large} large"
     );
+}
+
+/// The command tag is a SELECT's: what makes a table of a query is known by its text.
+fn a_table_that_a_query_makes(major: u32) {
+    let mut stage = stage(major, "made");
+    stage.direct(TABLE);
+    stage.direct("CREATE SCHEMA front");
+    let sql = "UPDATE t SET n = 7";
+    let makes = [
+        "SELECT * INTO TEMP t FROM t LIMIT 0",
+        "SELECT 1; WITH x AS (SELECT * FROM t LIMIT 0) SELECT id, n INTO pg_temp.t FROM x UNION SELECT 1, 1",
+        "CREATE TEMP TABLE t AS SELECT * FROM t LIMIT 0",
+        "EXPLAIN ANALYZE CREATE TEMPORARY TABLE t AS SELECT * FROM t LIMIT 0",
+        "BEGIN; CREATE TEMP TABLE t ON COMMIT DROP AS SELECT * FROM t LIMIT 0",
+    ];
+    runs(async {
+        for (makes, prepared) in makes.iter().flat_map(|makes| [(*makes, false), (*makes, true)]) {
+            if prepared && (makes.contains(';') || makes.starts_with("EXPLAIN")) {
+                continue;
+            }
+            let (one, other) = (stage.connect().await, stage.connect().await);
+            send(&one.client, "UPDATE t SET n = 1 WHERE id = 1").await;
+            send(&other.client, "UPDATE t SET n = 1 WHERE id = 2").await;
+            match prepared {
+                true => drop(one.client.execute(makes, &[]).await.expect("it is made")),
+                false => send(&one.client, makes).await,
+            }
+            send(&one.client, sql).await;
+            send(&one.client, sql).await;
+            stage.mark();
+            let answer = other.client.simple_query(sql).await;
+            assert!(!passed(&stage, sql), "{makes}: {answer:?} {:#?}", stage.received());
+        }
+        // Of another schema, in front of the one that is meant now.
+        let (one, other) = (stage.connect().await, stage.connect().await);
+        let sql = "UPDATE t SET n = 8 WHERE id = 5";
+        for session in [&one.client, &other.client] {
+            send(session, "SET search_path = front, public").await;
+        }
+        for makes in [
+            "CREATE TABLE front.t AS SELECT 5 AS id, 0 AS n FROM generate_series(1, 1000)",
+            "SELECT 5 AS id, 0 AS n INTO front.t FROM generate_series(1, 1000)",
+        ] {
+            for _ in 0..3 {
+                send(&other.client, sql).await;
+            }
+            send(&one.client, makes).await;
+            stage.mark();
+            let answer = other.client.simple_query(sql).await;
+            let received = stage.received();
+            assert!(
+                received.iter().any(|sql| sql.starts_with("SELECT pg_catalog.encode")),
+                "{makes}: {answer:?} {received:#?}"
+            );
+            stage.direct("DROP TABLE front.t");
+            send(&one.client, "COMMENT ON TABLE t IS 'so that it is asked anew'").await;
+        }
+    });
 }
 
 fn a_temporary_table_that_went(major: u32) {

@@ -164,6 +164,19 @@ pub fn calls_before(text: &[u8]) -> Calls {
     calls(text)
 }
 
+/// What a text makes of queries: `CREATE TABLE AS`, `SELECT INTO`, materialized views. The command tag is a SELECT's.
+pub fn makes_relations(text: &[u8], standard_conforming_strings: bool) -> Calls {
+    let several = memchr::memchr(b';', text.trim_ascii_end().strip_suffix(b";").unwrap_or(text)).is_some();
+    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
+    if !calls::may_make_relations(text, word, several) {
+        return Calls::Harmless;
+    }
+    match read(text, standard_conforming_strings) {
+        Ok(statements) => calls::makes(&statements),
+        Err(_) => Calls::Makes,
+    }
+}
+
 /// In any case. The underscore is the rarest of its letters.
 fn names_search_path(text: &[u8]) -> bool {
     memchr::memchr_iter(b'_', text).any(|at| {

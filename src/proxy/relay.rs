@@ -16,7 +16,9 @@ use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{Calls, Gate, calls_before, gate, may_move_names, may_use_prepared, mentions};
+use crate::plan::statement::{
+    Calls, Gate, calls_before, gate, makes_relations, may_move_names, may_use_prepared, mentions,
+};
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
 use std::collections::{HashMap, HashSet};
@@ -463,6 +465,8 @@ impl Relay {
             Calls::Harmless => {}
             Calls::Settings => self.names_moved(),
             Calls::Others => self.shapes.called(),
+            Calls::MakesTemporary => self.shapes.makes(false),
+            Calls::Makes => self.shapes.makes(true),
         }
     }
 
@@ -964,12 +968,14 @@ impl Relay {
     fn calls_of(&self, text: &[u8]) -> Calls {
         // An EXECUTE need not say what it calls.
         if (self.prepared_calls || self.held.any_calls()) && may_use_prepared(text) {
-            return Calls::Others;
+            return Calls::Others.max(makes_relations(text, self.reported.standard_conforming_strings));
         }
-        calls_before(text).max(match may_move_names(text) {
+        let moves = match may_move_names(text) {
             true => Calls::Settings,
             false => Calls::Harmless,
-        })
+        };
+        let makes = makes_relations(text, self.reported.standard_conforming_strings);
+        calls_before(text).max(moves).max(makes)
     }
 
     /// What is on its way in front of a write may be what makes it large, as an INSERT, of which the server has not told yet how many
@@ -1063,21 +1069,21 @@ impl Relay {
         let Some(text) = text else { return Look::Pass };
         let surely = self.responses.quiescent();
         let unnamed = name.is_some_and(<[u8]>::is_empty);
-        if unnamed && (self.watch || self.tool_looks > 0) {
-            self.unnamed.replaced(false);
-        }
         if self.tool_looks > 0 {
             self.tool_looks -= 1;
             if let Some(tool) = Tool::of_text(text) {
                 (self.tool, self.tool_looks, self.watch) = (Some(tool), 0, true);
-                return Look::Stop(if tag == b'Q' {
-                    Event::Query(len)
-                } else {
-                    Event::Parse(len)
-                });
             }
         }
         if self.watch {
+            let (calls, name) = (self.calls_of(text), name.map(<[u8]>::to_vec));
+            if unnamed {
+                self.unnamed.replaced(false);
+            }
+            if let Some(name) = name {
+                self.held.prepared_calls(&name, calls, false);
+            }
+            self.calls(calls);
             return Look::Stop(if tag == b'Q' {
                 Event::Query(len)
             } else {

@@ -414,6 +414,15 @@ impl Shapes {
         self.changed = true;
     }
 
+    /// A relation is made by a statement whose tag does not tell. `for_all`: others see it too, at the latest when the transaction ends.
+    pub fn makes(&mut self, for_all: bool) {
+        self.called();
+        if for_all {
+            self.changed_for_all = true;
+            self.database.changed();
+        }
+    }
+
     /// `all`: no other statement is on its way.
     pub fn transaction_ended(&mut self, all: bool) {
         if self.changed_for_all {

@@ -1,5 +1,8 @@
 //! Whether a text may call a function that is not the server's own: such a function can do anything, and nothing tells of it.
 
+use pg_query::NodeEnum;
+use pg_query::protobuf::{IntoClause, SelectStmt};
+
 /// What stands before a parenthesis without calling a function of anybody's: words of the grammar, and functions of the server's
 /// that run nothing of others. Sorted. `set_config` is not among them, nor what takes a query as its argument.
 const HARMLESS: &[&str] = &[
@@ -199,6 +202,62 @@ pub enum Calls {
     Settings,
     /// Functions that can do anything.
     Others,
+    /// A temporary table is made, which the command tag does not tell: CREATE TABLE AS and SELECT INTO.
+    MakesTemporary,
+    /// The same of a table that others see too.
+    Makes,
+}
+
+/// Whether a text may make a relation of what a query gives: what has to be read to know it.
+pub(super) fn may_make_relations(text: &[u8], word: &[u8], several: bool) -> bool {
+    let is = |known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
+    if !several && is(&["insert", "update", "delete", "merge"]) {
+        return false;
+    }
+    let into = memchr::memchr2_iter(b'i', b'I', text).any(|at| {
+        let is_into = text
+            .get(at..at + 4)
+            .is_some_and(|found| found.eq_ignore_ascii_case(b"into"));
+        let before = text[..at].trim_ascii_end();
+        is_into && {
+            let (word, _) = last_word(before);
+            !word.eq_ignore_ascii_case(b"insert") && !word.eq_ignore_ascii_case(b"merge")
+        }
+    });
+    into || ((several || is(&["create", "explain"])) && super::mentions(text, "create"))
+}
+
+/// What the statements of a text make of queries.
+pub(super) fn makes(statements: &[super::Statement]) -> Calls {
+    let made = |statement: &super::Statement| made_by(&statement.node);
+    statements.iter().map(made).max().unwrap_or(Calls::Harmless)
+}
+
+fn made_by(node: &NodeEnum) -> Calls {
+    let into = match node {
+        NodeEnum::CreateTableAsStmt(create) => create.into.as_deref(),
+        NodeEnum::SelectStmt(select) => into_of(select),
+        NodeEnum::ExplainStmt(explain) => {
+            return explain
+                .query
+                .as_ref()
+                .and_then(|query| query.node.as_ref())
+                .map_or(Calls::Harmless, made_by);
+        }
+        _ => None,
+    };
+    match into.map(|into| into.rel.as_ref()) {
+        None => Calls::Harmless,
+        Some(Some(range)) if range.relpersistence == "t" || range.schemaname == "pg_temp" => Calls::MakesTemporary,
+        Some(_) => Calls::Makes,
+    }
+}
+
+fn into_of(select: &SelectStmt) -> Option<&IntoClause> {
+    select
+        .into_clause
+        .as_deref()
+        .or_else(|| select.larg.as_deref().and_then(into_of))
 }
 
 /// Rather too much than too little.
@@ -206,7 +265,7 @@ pub fn calls(text: &[u8]) -> Calls {
     let mut found = Calls::Harmless;
     for at in memchr::memchr_iter(b'(', text) {
         found = found.max(called(&text[..at]));
-        if found == Calls::Others {
+        if found >= Calls::Others {
             break;
         }
     }
