@@ -965,10 +965,11 @@ pub fn planned_rows(json: &str) -> Option<f64> {
                     .is_none_or(|is| is != "InitPlan" && is != "SubPlan")
             })
             .filter_map(|child| child.get("Plan Rows")?.as_f64())
-            .reduce(f64::max)
+            // Before PostgreSQL 14 each partition has a node of its own.
+            .reduce(|a, b| a + b)
     };
     // A rule (CREATE RULE) makes several of one.
-    value.as_array()?.iter().filter_map(rows).reduce(f64::max)
+    value.as_array()?.iter().filter_map(rows).reduce(|a, b| a + b)
 }
 
 impl Facts {
@@ -1460,7 +1461,9 @@ mod tests {
         let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"InitPlan","Plan Rows":9},{"Parent Relationship":"Outer","Plan Rows":3}]}}]"#;
         assert_eq!(planned_rows(json), Some(3.0));
         let json = r#"[{"Plan":{"Plans":[{"Plan Rows":3}]}},{"Plan":{"Plans":[{"Plan Rows":5}]}}]"#;
-        assert_eq!(planned_rows(json), Some(5.0));
+        assert_eq!(planned_rows(json), Some(8.0));
+        let json = r#"[{"Plan":{"Plans":[{"Parent Relationship":"Member","Plan Rows":3},{"Parent Relationship":"Member","Plan Rows":4}]}}]"#;
+        assert_eq!(planned_rows(json), Some(7.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
     }
