@@ -33,6 +33,7 @@ on_both!(
     nothing_large_passes_by_what_is_remembered,
     a_temporary_table_that_went,
     a_table_that_a_query_makes,
+    a_row_of_values_may_be_many,
     what_a_session_has_set,
     an_execute_is_another_in_each_session,
     what_a_function_did,
@@ -560,6 +561,31 @@ fn nothing_large_passes_by_what_is_remembered(major: u32) {
         remembered > 5 && large > 5,
         "seed {seed}: {remembered} remembered, {large} large"
     );
+}
+
+/// ON CONFLICT DO UPDATE of what a set in VALUES brings.
+fn a_row_of_values_may_be_many(major: u32) {
+    let stage = stage(major, "sets");
+    stage.direct(
+        "CREATE TABLE many (id int PRIMARY KEY, n int); INSERT INTO many SELECT i, 0 FROM generate_series(1, 5000) i; ANALYZE many;
+         CREATE FUNCTION mine() RETURNS SETOF int LANGUAGE sql AS 'SELECT generate_series(1, 5000)'",
+    );
+    for set in [
+        "generate_series(1, 5000)",
+        "pg_catalog.generate_series(1, 5000)",
+        "mine()",
+    ] {
+        let sql = format!("INSERT INTO many VALUES ({set}, 1) ON CONFLICT (id) DO UPDATE SET n = excluded.n");
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert!(ran.stderr.contains("lockkeeper: "), "{major} {set}: {ran:?}");
+        assert_eq!(
+            stage.direct("SELECT count(*) FROM many WHERE n <> 0"),
+            "0",
+            "{major} {set}"
+        );
+    }
+    let sql = "INSERT INTO many VALUES (1, length('a')), (2, 1) ON CONFLICT (id) DO UPDATE SET n = excluded.n";
+    assert_eq!(stage.psql(&format!("{sql};\n")).ok(), "INSERT 0 2\n");
 }
 
 /// The command tag is a SELECT's: what makes a table of a query is known by its text.

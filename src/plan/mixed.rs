@@ -3,8 +3,9 @@
 //! TABLE … AS, EXECUTE). They cannot be split, and are judged by the rows that the planner expects them to change.
 
 use super::facts::Name;
+use super::mentions::Mentions;
 use super::splice::{is_false, one_statement, significant_tokens, tree_text};
-use super::statement::{Statement, depth_change};
+use super::statement::{Statement, depth_change, returns_one};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, ExplainStmt, InsertStmt, OnConflictAction, RangeVar, Token, WithClause};
 use serde_json::Value;
@@ -119,19 +120,28 @@ pub fn replaces(node: &NodeEnum) -> bool {
     matches!(node, NodeEnum::InsertStmt(insert) if replaced(insert).is_some())
 }
 
-/// What ON CONFLICT DO UPDATE may change: as many rows as the query brings. Of VALUES the client has written every row itself.
+/// What ON CONFLICT DO UPDATE may change: as many rows as the query brings. Of VALUES the client has written every row itself, unless
+/// something in them returns a set.
 fn replaced(insert: &InsertStmt) -> Option<&RangeVar> {
     let updates = insert
         .on_conflict_clause
         .as_ref()
         .is_some_and(|clause| clause.action() == OnConflictAction::OnconflictUpdate);
     let written = match insert.select_stmt.as_ref().and_then(|query| query.node.as_ref()) {
-        Some(NodeEnum::SelectStmt(select)) => !select.values_lists.is_empty(),
+        Some(NodeEnum::SelectStmt(select)) => {
+            !select.values_lists.is_empty() && select.values_lists.iter().all(is_one_row)
+        }
         // DEFAULT VALUES
         None => true,
         _ => false,
     };
     insert.relation.as_ref().filter(|_| updates && !written)
+}
+
+fn is_one_row(values: &pg_query::Node) -> bool {
+    let mentions = Mentions::within(values);
+    let returns_one = |name: &Name| returns_one(name.schema.as_deref(), &name.name);
+    !mentions.unreadable && mentions.functions.iter().all(returns_one)
 }
 
 fn in_with(with: &WithClause) -> Vec<Name> {
@@ -213,6 +223,10 @@ mod tests {
             assert!(expect.is_none() || gate(sql.as_bytes()) == Gate::Read, "{sql}");
         };
         check("with d as (delete from t returning *) select * from d", Some("t"));
+        let upsert = |values: &str| format!("insert into t values ({values}) on conflict (a) do update set b = 1");
+        check(&upsert("generate_series(1, 9)"), Some("t"));
+        check(&upsert("now(), somebodys(1)"), Some("t"));
+        check(&upsert("now(), lower($1), (1 + 2)"), None);
         check("(with d as (delete from t returning *) select * from d)", Some("t"));
         check(
             "with d as (update s.t set a = 1 returning *) insert into u select * from d",

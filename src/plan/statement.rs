@@ -12,7 +12,7 @@ pub mod tree;
 
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
-pub use calls::{Calls, calls};
+pub use calls::{Calls, calls, returns_one};
 use cost::scanner_cost;
 use kind::kind_of;
 use limited::limited_write;
@@ -273,7 +273,9 @@ fn changes_within(text: &[u8]) -> bool {
 
 /// ON CONFLICT DO UPDATE of rows that a query brings; VALUES alone need no look.
 fn replaces_within(text: &[u8]) -> bool {
-    has_word(text, b"conflict") && has_word(text, b"update") && (has_word(text, b"select") || has_word(text, b"table"))
+    has_word(text, b"conflict")
+        && has_word(text, b"update")
+        && (has_word(text, b"select") || has_word(text, b"table") || calls::may_return_sets(text))
 }
 
 /// In any case, and be it as a part of another word: then only the grammar can tell what it is.

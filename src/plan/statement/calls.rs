@@ -192,7 +192,28 @@ const HARMLESS: &[&str] = &[
     "zone",
 ];
 
+/// Those of them that may return several rows. Sorted.
+const SETS: &[&str] = &[
+    "generate_series",
+    "json_array_elements",
+    "jsonb_array_elements",
+    "jsonb_each",
+    "unnest",
+];
+
 const WORD_MAX: usize = 32;
+
+/// One row of VALUES may be many: somebody's function, or one of the server's that returns a set.
+pub(super) fn may_return_sets(text: &[u8]) -> bool {
+    calls(text) >= Calls::Others || SETS.iter().any(|name| super::mentions(text, name))
+}
+
+/// It is one of the server's that returns one value.
+pub fn returns_one(schema: Option<&str>, name: &str) -> bool {
+    schema.is_none_or(|schema| schema == "pg_catalog")
+        && HARMLESS.binary_search(&name).is_ok()
+        && SETS.binary_search(&name).is_err()
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Calls {
@@ -324,7 +345,7 @@ mod tests {
 
     #[test]
     fn what_is_called() {
-        assert!(HARMLESS.is_sorted());
+        assert!(HARMLESS.is_sorted() && SETS.is_sorted());
         let check = |sql: &str, expect: Calls| assert_eq!(calls(sql.as_bytes()), expect, "{sql}");
         check(
             "SELECT count(*), max (a) FROM t WHERE (a = 1) AND b IN (1, 2)",
