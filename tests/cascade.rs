@@ -37,6 +37,7 @@ VACUUM ANALYZE;";
 on_both!(
     what_goes_with_a_few_rows_is_counted,
     the_everyday_delete_asks_nothing,
+    what_is_too_far_to_follow_is_not_nothing,
     what_is_remembered_rests_on_it,
     a_role_that_may_not_read_them,
 );
@@ -187,6 +188,39 @@ fn the_everyday_delete_asks_nothing(major: u32) {
             questions(&stage)
         );
     });
+}
+
+/// Seven tables behind the first; only the last has many rows.
+fn what_is_too_far_to_follow_is_not_nothing(major: u32) {
+    let stage = stage(major, "far");
+    let mut sql = String::from("CREATE TABLE d0 (id int PRIMARY KEY); INSERT INTO d0 SELECT generate_series(1, 50);");
+    for n in 1..=7 {
+        sql.push_str(&format!(
+            "CREATE TABLE d{n} (id serial PRIMARY KEY, up int REFERENCES d{} ON DELETE CASCADE); CREATE INDEX ON d{n} (up);
+             INSERT INTO d{n} (id, up) VALUES (1, 1), (2, 2);",
+            n - 1
+        ));
+    }
+    sql.push_str("INSERT INTO d7 (id, up) SELECT i, 1 FROM generate_series(3, 5000) i; VACUUM ANALYZE");
+    stage.direct(&sql);
+    for sql in [
+        "DELETE FROM d0 WHERE id = 1",
+        "DELETE FROM d0 WHERE id IN (1, 40)",
+        "BEGIN; DELETE FROM d0 WHERE id = 1",
+    ] {
+        let told = stage.psql(sql).stderr;
+        assert!(
+            told.contains("large-write") && told.contains("public.d6") && told.contains("than are followed"),
+            "{sql}: {told}"
+        );
+    }
+    // Where it is followed to the end it is counted; and nothing is behind rows that are not there.
+    refused(&stage, "DELETE FROM d1 WHERE id = 1", "public.d7");
+    passes(&stage, "DELETE FROM d0 WHERE id = 40");
+    stage.psql("DELETE FROM d7 WHERE up = 1").ok();
+    passes(&stage, "DELETE FROM d6 WHERE id = 1");
+    passes(&stage, "DELETE FROM d0 WHERE id = 1");
+    assert_eq!(stage.direct("SELECT count(*) FROM d5").trim(), "1");
 }
 
 fn what_is_remembered_rests_on_it(major: u32) {

@@ -178,13 +178,19 @@ impl Session {
                 });
                 match counts {
                     Ok(counts) => {
+                        if let Some(unknown) = cascade::unfollowed(&hops, Some(&counts)) {
+                            return Ok(Along::Many(unknown));
+                        }
                         let sum = counts.iter().sum::<f64>();
                         return Ok(match sum > rows_max as f64 {
                             true => many(cascade::cascaded(&hops, &counts, Told::Counted)),
                             false => Along::Few(sum),
                         });
                     }
-                    Err(report) if report.sqlstate() == "57014" => return Ok(many(cascade::feared(&hops, own))),
+                    Err(report) if report.sqlstate() == "57014" => {
+                        let unknown = cascade::unfollowed(&hops, None);
+                        return Ok(many(unknown.or_else(|| cascade::feared(&hops, own))));
+                    }
                     // The statement itself may fail in the same way; or a parameter has no type where it is not used.
                     Err(_) => {}
                 }
@@ -194,7 +200,8 @@ impl Session {
             }
         }
         let rows = own.map(|own| own.of_message(statement.sql.len() + parameters.values.len()));
-        Ok(many(cascade::expected(&hops, ground, rows)))
+        let unknown = cascade::unfollowed(&hops, None);
+        Ok(many(unknown.or_else(|| cascade::expected(&hops, ground, rows))))
     }
 
     /// The planner's answer about this text holds for all sessions of the same standing: nothing that one of them may have set

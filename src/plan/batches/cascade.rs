@@ -22,6 +22,8 @@ pub struct Hop {
     schema: String,
     table: String,
     itself: bool,
+    /// Foreign keys lead on from its table's rows, further than they are followed.
+    deeper: bool,
     columns: Vec<Pair>,
     readable: bool,
     /// Of the table that it is a key of. None: not known.
@@ -58,6 +60,8 @@ pub enum Told {
     Expected,
     /// They could not be counted in time, and may be as many as that.
     Feared,
+    /// More foreign keys lead on, one behind the other, than are followed.
+    Unfollowed,
 }
 
 /// The foreign keys that do something when this statement runs: of an UPDATE, where it writes a column that they refer to.
@@ -132,6 +136,13 @@ pub fn expected(hops: &[&Hop], ground: &Ground, rows: Option<f64>) -> Option<Cas
 pub fn feared(hops: &[&Hop], rows: Option<Bound>) -> Option<Cascaded> {
     let counts: Option<Vec<f64>> = hops.iter().map(|hop| Some(at_most(&[hop], rows)?.usual())).collect();
     cascaded(hops, &counts?, Told::Feared)
+}
+
+/// What leads on further than it is followed. `counts`: of each of the hops, where they are known.
+pub fn unfollowed(hops: &[&Hop], counts: Option<&[f64]>) -> Option<Cascaded> {
+    let reached = |at: usize| counts.is_none_or(|counts| counts.get(at).is_none_or(|rows| *rows > 0.0));
+    let (_, hop) = hops.iter().enumerate().find(|(at, hop)| hop.deeper && reached(*at))?;
+    cascaded(&[hop], &[f64::INFINITY], Told::Unfollowed)
 }
 
 /// `counts`: of each of the hops.

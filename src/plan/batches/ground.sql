@@ -54,8 +54,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
         JOIN pg_catalog.pg_operator e ON e.oid = u.e JOIN pg_catalog.pg_namespace o ON o.oid = e.oprnamespace),
       'readable', pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(r.oid, 'SELECT')
         AND NOT pg_catalog.row_security_active(r.oid),
-      'rows', m.rows,
+      -- What goes beyond is not followed, and so not known.
+      'deeper', d.deeper,
+      'rows', CASE WHEN NOT d.deeper THEN m.rows END,
       'fan', CASE
+        WHEN d.deeper THEN NULL
         WHEN EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = r.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
           AND i.indkey::pg_catalog.int2[] <@ k.conkey) THEN 1
         WHEN m.rows <= r.reltuples * 1.25 + 1000 THEN
@@ -76,7 +79,12 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
           ELSE pg_catalog.pg_stat_get_live_tuples(r.oid) END,
           r.reltuples::pg_catalog.float8 * pg_catalog.pg_relation_size(r.oid) / (r.relpages::pg_catalog.float8 * pg_catalog.current_setting('block_size')::pg_catalog.float8)
             - pg_catalog.pg_stat_get_dead_tuples(r.oid))
-      WHEN pg_catalog.pg_relation_size(r.oid) = 0 THEN 0 END) m(rows)) END,
+      WHEN pg_catalog.pg_relation_size(r.oid) = 0 THEN 0 END) m(rows)
+    CROSS JOIN LATERAL (SELECT pg_catalog.cardinality(h.path) >= 6 AND m.rows IS DISTINCT FROM 0 AND EXISTS (
+      SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_constraint b ON b.oid = t.tgconstraint
+      WHERE t.tgrelid = k.conrelid AND b.contype = 'f' AND b.confrelid = k.conrelid AND b.oid <> ALL (h.path)
+        AND CASE WHEN h.event = 'd' AND h.action = 'c' THEN t.tgtype & 8 <> 0 AND b.confdeltype IN ('c', 'n', 'd')
+          ELSE t.tgtype & 16 <> 0 AND b.confupdtype IN ('c', 'n', 'd') AND b.confkey && k.conkey END)) d(deeper)) END,
   'indexes', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'valid', i.indisvalid,
     'unique', i.indisunique,

@@ -117,6 +117,15 @@ fn cascading(subject: &Subject, verb: &str, table: &Table) -> Option<Found> {
         Told::Counted => format!("more than {} rows", subject.policy.backfill.rows_max),
         Told::Expected => format!("about {:.0} rows", with_it.rows),
         Told::Feared => format!("up to {:.0} rows, which could not be counted in time,", with_it.rows),
+        Told::Unfollowed => String::new(),
+    };
+    let what = match with_it.told {
+        Told::Unfollowed => format!(
+            "rows of {} and of tables that refer to these, over more foreign keys one behind the other than are followed, so that nobody \
+             knows how many,",
+            with_it.of
+        ),
+        _ => format!("{rows} of other tables or of its own, most of them of {},", with_it.of),
     };
     let index = match with_it.told {
         Told::Feared => " An index that starts with these columns makes them quick to find.",
@@ -124,10 +133,8 @@ fn cascading(subject: &Subject, verb: &str, table: &Table) -> Option<Found> {
     };
     Some(Found {
         message: format!(
-            "this {verb} of {} would by foreign keys change or delete {rows} of other tables or of its own, most of them of {}, and lock them until \
-             its one transaction ends",
+            "this {verb} of {} would by foreign keys change or delete {what} and lock them until its one transaction ends",
             table.described(),
-            with_it.of
         ),
         short: "delete or change the rows that refer to it first".to_string(),
         hint: format!(
