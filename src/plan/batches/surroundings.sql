@@ -153,14 +153,14 @@ WITH RECURSIVE tree(oid) AS (
       SELECT c.oid, x.event, NULL FROM pg_catalog.pg_class c CROSS JOIN (VALUES ('i'), ('u'), ('d')) x(event)
       WHERE c.relkind IN ('r', 'p', 'v', 'f') AND c.relnamespace OPERATOR(pg_catalog.<>) 11::pg_catalog.oid
         AND g.words OPERATOR(pg_catalog.&&) ARRAY['insert', 'update', 'delete', 'merge']
-        AND CASE WHEN c.relname OPERATOR(pg_catalog.~) '^\w+$' THEN pg_catalog.lower(c.relname::text) OPERATOR(pg_catalog.=) ANY (g.words)
+        AND CASE WHEN c.relname OPERATOR(pg_catalog.~) '^\w+\Z' THEN pg_catalog.lower(c.relname::text) OPERATOR(pg_catalog.=) ANY (g.words)
           ELSE pg_catalog.strpos(g.body, pg_catalog.lower(pg_catalog.replace(c.relname::text, '"', '""'))) OPERATOR(pg_catalog.>) 0 END
       UNION ALL
       -- It may give columns another value that the statement leaves alone.
       SELECT m.oid, 'u', a.attname::text FROM pg_catalog.pg_attribute a
       WHERE (g.tgtype::int4 OPERATOR(pg_catalog.&) 2) OPERATOR(pg_catalog.<>) 0 AND m.event OPERATOR(pg_catalog.=) 'u'
         AND a.attrelid OPERATOR(pg_catalog.=) m.oid AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
-        AND (CASE WHEN a.attname OPERATOR(pg_catalog.~) '^\w+$' THEN pg_catalog.lower(a.attname::text) OPERATOR(pg_catalog.=) ANY (g.words)
+        AND (CASE WHEN a.attname OPERATOR(pg_catalog.~) '^\w+\Z' THEN pg_catalog.lower(a.attname::text) OPERATOR(pg_catalog.=) ANY (g.words)
             ELSE pg_catalog.strpos(g.body, pg_catalog.lower(pg_catalog.replace(a.attname::text, '"', '""'))) OPERATOR(pg_catalog.>) 0 END
           OR g.body OPERATOR(pg_catalog.~) '\mnew\s*:?=|\minto\M[^;]*\mnew\M|\mreturn\s+(?!new\s*;|old\s*;|null\s*;)')) y(oid, event, name)
     WHERE g.tgrelid OPERATOR(pg_catalog.=) m.oid
@@ -196,7 +196,7 @@ WITH RECURSIVE tree(oid) AS (
     OR EXISTS (SELECT FROM pg_catalog.unnest(g.words) w(word) WHERE pg_catalog.octet_length(w.word) OPERATOR(pg_catalog.>) 63)
     -- 2279 is trigger, 3838 event_trigger: nobody calls these.
     OR EXISTS (SELECT FROM own_functions f WHERE f.type NOT IN (2279, 3838)
-      AND CASE WHEN f.name OPERATOR(pg_catalog.~) '^\w+$' THEN f.name OPERATOR(pg_catalog.=) ANY (g.words)
+      AND CASE WHEN f.name OPERATOR(pg_catalog.~) '^\w+\Z' THEN f.name OPERATOR(pg_catalog.=) ANY (g.words)
         ELSE pg_catalog.strpos(g.body, pg_catalog.replace(f.name, '"', '""')) OPERATOR(pg_catalog.>) 0 END)
     OR EXISTS (SELECT FROM own_functions f JOIN pg_catalog.pg_operator o ON o.oprcode::pg_catalog.oid OPERATOR(pg_catalog.=) f.oid
       WHERE pg_catalog.strpos(g.body, o.oprname::text) OPERATOR(pg_catalog.>) 0)
@@ -254,7 +254,7 @@ FROM (SELECT pg_catalog.json_build_object(
     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.lower(c.relname::text), '(\W)', '\\\1', 'g')) n(pattern)
     WHERE g.body OPERATOR(pg_catalog.~) pg_catalog.concat(
       CASE WHEN g.each THEN '\m(from|join|update|into|only|using)\s+' ELSE '\m(delete\s+from|update|insert\s+into)\s+(only\s+)?' END,
-      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?![\w$]))')
+      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
     LIMIT 1),
   -- BEFORE UPDATE … FOR EACH ROW
   'moves_key', (SELECT pg_catalog.jsonb_build_object('name', g.tgname, 'place', k.name) FROM pg_catalog.pg_trigger g
