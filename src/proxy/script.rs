@@ -10,6 +10,7 @@ use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::statement::{Kind, Statement, first_token};
 use bytes::BytesMut;
+use pg_query::NodeEnum;
 
 /// The transaction that the parts run in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,11 @@ impl Session {
                 );
                 self.fail_part(report, open).await
             }
+            _ if savepoint(first).is_some() && (*open == Open::Implicit || self.relay.status == b'I') => {
+                let what = savepoint(first).unwrap_or_default();
+                let report = Report::error("25P01", &format!("{what} can only be used in transaction blocks"));
+                self.fail_part(report, open).await
+            }
             Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. } => {
                 if *open == Open::Implicit {
                     let mut out = BytesMut::new();
@@ -179,7 +185,7 @@ impl Session {
                     return self.fail_part(report, open).await;
                 }
                 self.relay.keep_tag = ends.1 && *open == Open::Implicit;
-                if self.relay.status == b'E' || plain(first) {
+                if self.relay.status == b'E' || plain(first) || savepoint(first).is_some() {
                     return self.forward_part(bytes, shift).await;
                 }
                 self.judge_part(first, bytes, shift, open).await
@@ -315,6 +321,17 @@ impl Session {
     }
 }
 
+/// What the transaction of a message without BEGIN does not take.
+fn savepoint(statement: &Statement) -> Option<&'static str> {
+    use pg_query::protobuf::TransactionStmtKind as T;
+    match &statement.node {
+        NodeEnum::TransactionStmt(t) if t.kind() == T::TransStmtSavepoint => Some("SAVEPOINT"),
+        NodeEnum::TransactionStmt(t) if t.kind() == T::TransStmtRelease => Some("RELEASE SAVEPOINT"),
+        NodeEnum::TransactionStmt(t) if t.kind() == T::TransStmtRollbackTo => Some("ROLLBACK TO SAVEPOINT"),
+        _ => None,
+    }
+}
+
 /// What stands behind BEGIN [WORK | TRANSACTION] or START TRANSACTION.
 fn begin_options(sql: &str) -> &str {
     let mut rest = sql[first_token(sql)..].trim_start_matches(|c: char| c.is_ascii_alphabetic());
@@ -331,5 +348,5 @@ fn begin_options(sql: &str) -> &str {
 
 /// Neither judged nor a change of the transaction.
 fn plain(statement: &Statement) -> bool {
-    matches!(statement.kind, Kind::Harmless)
+    matches!(statement.kind, Kind::Harmless) && savepoint(statement).is_none()
 }

@@ -13,6 +13,7 @@ on_both!(
     errors_have_their_own_positions,
     statements_of_ours_that_fail_leave_nothing_behind,
     the_kept_question_is_asked_again,
+    a_message_is_no_block,
     a_strangers_statement_is_not_taken_for_ours,
     a_parse_that_is_skipped_replaces_nothing,
     a_portal_is_executed_long_after_its_bind,
@@ -23,6 +24,32 @@ on_both!(
 const LARGE: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\npause_ms = 1\nrows_max = 50\nbatch_rows = 30\nbatch_target_ms = 0\n";
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i; ANALYZE t;";
+
+/// The transaction of a message of several statements takes no savepoint, unless it has begun a block.
+pub fn a_message_is_no_block(major: u32) {
+    let stage = Stage::with(major, "message", LARGE);
+    check(
+        &stage,
+        TABLE,
+        &[
+            &[query(
+                "UPDATE t SET v = 'a' WHERE id = 1; SAVEPOINT a; UPDATE t SET v = 'b' WHERE id = 2",
+            )],
+            &[query("ALTER TABLE t ADD w int; SELECT 1; SAVEPOINT a; SELECT 2")],
+            &[query("SAVEPOINT a; ALTER TABLE t ADD w int")],
+            &[query("ALTER TABLE t ADD w int; RELEASE a")],
+            &[query("ALTER TABLE t ADD w int; ROLLBACK TO a")],
+            &[query(
+                "BEGIN; SAVEPOINT a; ALTER TABLE t ADD w int; ROLLBACK TO a; RELEASE a; SELECT * FROM t WHERE id = 1; COMMIT",
+            )],
+            &[query(
+                "ALTER TABLE t ADD w int; BEGIN; SAVEPOINT a; SELECT 1/0; ROLLBACK TO a; COMMIT",
+            )],
+            &[query("ROLLBACK")],
+            &[query("SELECT * FROM t WHERE id < 3 ORDER BY id")],
+        ],
+    );
+}
 
 /// A rule fires in every place it can; the client's unnamed statement, portals and state are what they would have been.
 pub fn what_the_proxy_puts_in_between_is_not_seen(major: u32) {
