@@ -1018,6 +1018,20 @@ impl Facts {
         self.relation(Request::target(statement).relations.first()?)
     }
 
+    /// As they will be when the transaction holds locks on these that stop writes.
+    pub fn with_held(&self, names: &[Name]) -> Facts {
+        let oids: HashSet<u32> = names
+            .iter()
+            .filter_map(|name| self.relation(name))
+            .map(|relation| relation.oid)
+            .collect();
+        let mut facts = self.clone();
+        for relation in &mut facts.relations {
+            relation.held |= oids.contains(&relation.oid);
+        }
+        facts
+    }
+
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.iter().find(|r| &r.asked == name)
     }
