@@ -128,7 +128,9 @@ impl Body {
         let own = self.ran.iter().position(|ran| ran.at == at && ran.counts);
         let Some(own) = own else { return Vec::new() };
         let again = self.ran[own].again;
-        let before = |(first, ran): (usize, &Ran)| (first < own || (first != own && ran.again && again)).then_some(ran.what.clone());
+        let before = |(first, ran): (usize, &Ran)| {
+            (first < own || (first != own && ran.again && again)).then_some(ran.what.clone())
+        };
         let ran = self.ran.iter().enumerate().filter_map(before);
         ran.filter_map(|what| match what {
             What::Statement(statement) => Some(stops_writes(&statement.node)),
@@ -203,7 +205,9 @@ impl Body {
                     None => self.doubt = Some(Doubt::prepares(&prepare.name)),
                 }
             }
-            node if self.runs && let Some(name) = mixed::executes(node) => {
+            node if self.runs
+                && let Some(name) = mixed::executes(node) =>
+            {
                 self.doubt = Some(Doubt::executes(name));
             }
             _ => {
@@ -325,9 +329,10 @@ fn stops_writes(node: &NodeEnum) -> Vec<Name> {
 
 /// LOOP, WHILE, and all that begins with FOR.
 fn repeats(key: &str) -> bool {
-    ["loop", "while", "for", "dynfor"]
-        .iter()
-        .any(|word| key.strip_prefix("PLpgSQL_stmt_").is_some_and(|kind| kind.starts_with(word)))
+    ["loop", "while", "for", "dynfor"].iter().any(|word| {
+        key.strip_prefix("PLpgSQL_stmt_")
+            .is_some_and(|kind| kind.starts_with(word))
+    })
 }
 
 /// Not one of those that every block has.

@@ -38,8 +38,12 @@ pub fn all(node: &NodeEnum) -> Option<Vec<Name>> {
 /// Of an UPDATE or DELETE without a condition, which means every row, whatever values it has in it.
 pub fn all_rows(node: &NodeEnum, facts: &Facts) -> Option<f64> {
     let relation = match node {
-        NodeEnum::UpdateStmt(update) if update.where_clause.is_none() && update.from_clause.is_empty() => &update.relation,
-        NodeEnum::DeleteStmt(delete) if delete.where_clause.is_none() && delete.using_clause.is_empty() => &delete.relation,
+        NodeEnum::UpdateStmt(update) if update.where_clause.is_none() && update.from_clause.is_empty() => {
+            &update.relation
+        }
+        NodeEnum::DeleteStmt(delete) if delete.where_clause.is_none() && delete.using_clause.is_empty() => {
+            &delete.relation
+        }
         _ => return None,
     };
     facts.relation(&Name::of(relation.as_ref()?))?.rows

@@ -17,12 +17,15 @@ pub struct Doubt {
     pub hint: String,
 }
 
-const ONE_BY_ONE: &str = "Send the statements one by one, outside of a DO block: each is then judged when its turn comes.";
+const ONE_BY_ONE: &str =
+    "Send the statements one by one, outside of a DO block: each is then judged when its turn comes.";
 
 impl Doubt {
     pub(super) fn executes(name: &str) -> Doubt {
         Doubt {
-            message: format!("the DO block executes the prepared statement {name}, and what that does is not looked at within a block"),
+            message: format!(
+                "the DO block executes the prepared statement {name}, and what that does is not looked at within a block"
+            ),
             hint: "Write the statement itself in the block, or send the EXECUTE outside of a DO block.".to_string(),
         }
     }
@@ -111,7 +114,11 @@ fn moved_by(mover: &Ran, name: &Name, statement: &Statement) -> Doubt {
         Some(schema) => format!("{schema}.{}", name.name),
         None => name.name.clone(),
     };
-    let hint = match name.schema.is_none() && !matches!(moves(&mover.what), Some(Moves::Named(_) | Moves::Written(_) | Moves::All)) {
+    let hint = match name.schema.is_none()
+        && !matches!(
+            moves(&mover.what),
+            Some(Moves::Named(_) | Moves::Written(_) | Moves::All)
+        ) {
         true => format!("Write {shown} with its schema in the block. Or: {ONE_BY_ONE}"),
         false => ONE_BY_ONE.to_string(),
     };
@@ -167,9 +174,7 @@ fn touches(moves: &Moves, name: &Name, statement: &Statement) -> bool {
         Moves::Perhaps => bare && is_grave(statement),
         Moves::Bare(names) => bare && names.iter().any(|moved| moved.name == name.name),
         Moves::Named(names) => names.contains(&name.name),
-        Moves::Written(names) => {
-            matches!(statement.kind, Kind::Write | Kind::MixedWrite) && names.contains(&name.name)
-        }
+        Moves::Written(names) => matches!(statement.kind, Kind::Write | Kind::MixedWrite) && names.contains(&name.name),
     }
 }
 
@@ -196,7 +201,12 @@ fn moves(what: &What) -> Option<Moves> {
         N::GrantRoleStmt(_) => Some(Moves::Path),
         N::RenameStmt(rename) => match rename.rename_type() {
             O::ObjectSchema => Some(Moves::All),
-            O::ObjectTable | O::ObjectView | O::ObjectMatview | O::ObjectIndex | O::ObjectSequence | O::ObjectForeignTable => {
+            O::ObjectTable
+            | O::ObjectView
+            | O::ObjectMatview
+            | O::ObjectIndex
+            | O::ObjectSequence
+            | O::ObjectForeignTable => {
                 let old = rename.relation.as_ref().map(|range| range.relname.clone());
                 Some(Moves::Named(old.into_iter().chain([rename.newname.clone()]).collect()))
             }
@@ -263,10 +273,16 @@ fn sets(what: &What) -> Sets {
         What::Expression(node) => set_by_function(node),
         What::Statement(statement) => match &statement.node {
             NodeEnum::VariableSetStmt(set) => match set.kind() {
-                VariableSetKind::VarResetAll => Sets { names: true, reading: true },
+                VariableSetKind::VarResetAll => Sets {
+                    names: true,
+                    reading: true,
+                },
                 _ => Sets::of(&set.name),
             },
-            NodeEnum::DiscardStmt(_) => Sets { names: true, reading: true },
+            NodeEnum::DiscardStmt(_) => Sets {
+                names: true,
+                reading: true,
+            },
             NodeEnum::SelectStmt(_) if !mentions(statement.sql.as_bytes(), "set_config") => Sets::default(),
             node => set_by_function(node),
         },
@@ -289,7 +305,12 @@ fn set_by_function(node: &NodeEnum) -> Sets {
     let mut found = Sets::default();
     match serde_json::to_value(node) {
         Ok(tree) => find_set_config(&tree, &mut found),
-        Err(_) => found = Sets { names: true, reading: true },
+        Err(_) => {
+            found = Sets {
+                names: true,
+                reading: true,
+            }
+        }
     }
     found
 }
@@ -303,7 +324,10 @@ fn find_set_config(tree: &Value, found: &mut Sets) {
                 if key == "FuncCall" && last.is_some_and(|word| word["node"]["String"]["sval"] == "set_config") {
                     let set = match value["args"][0]["node"]["AConst"]["val"]["Sval"]["sval"].as_str() {
                         Some(setting) => Sets::of(setting),
-                        None => Sets { names: true, reading: true },
+                        None => Sets {
+                            names: true,
+                            reading: true,
+                        },
                     };
                     found.names |= set.names;
                     found.reading |= set.reading;
