@@ -10,7 +10,7 @@ use super::mixed;
 use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
 use super::statement::{Kind, Statement, read};
 pub use meaning::Doubt;
-use pg_query::protobuf::{RangeVar, Token};
+use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
 use serde_json::Value;
 
@@ -39,12 +39,21 @@ pub struct Body {
 #[derive(Clone, Debug)]
 struct Ran {
     what: What,
-    /// It may run again, after what stands behind it.
-    again: bool,
+    when: When,
     /// Its place in [`Body::statements`], or where it would be.
     at: usize,
     /// It is one of them.
     counts: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// After what stands before it.
+    InTurn,
+    /// In a loop: also after what stands behind it there.
+    Again,
+    /// A declaration: its cursors run when they are opened.
+    AnyTime,
 }
 
 #[derive(Clone, Debug)]
@@ -82,7 +91,7 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
         runs: !is_function,
         ..Body::default()
     };
-    body.code(&text, &language, false);
+    body.code(&text, &language, When::InTurn);
     if body.runs {
         body.doubt = body.doubt.take().or_else(|| meaning::doubt(&body, &text));
     }
@@ -124,48 +133,51 @@ fn in_do(text: &str, is_function: bool) -> String {
 
 impl Body {
     /// The tables whose writes are stopped when this one of the statements has its turn, by locks that those before it took.
-    pub fn locked_before(&self, at: usize) -> Vec<Name> {
+    ///
+    /// With the names of the constraints that they add.
+    pub fn locked_before(&self, at: usize) -> Vec<(Name, Vec<String>)> {
         let own = self.ran.iter().position(|ran| ran.at == at && ran.counts);
         let Some(own) = own else { return Vec::new() };
-        let again = self.ran[own].again;
-        let before = |(first, ran): (usize, &Ran)| {
-            (first < own || (first != own && ran.again && again)).then_some(ran.what.clone())
-        };
+        let before = |(first, ran): (usize, &Ran)| self.may_precede(first, own).then_some(ran.what.clone());
         let ran = self.ran.iter().enumerate().filter_map(before);
         ran.filter_map(|what| match what {
-            What::Statement(statement) => Some(stops_writes(&statement.node)),
+            What::Statement(statement) => Some((stops_writes(&statement.node), constraints(&statement))),
             _ => None,
         })
-        .flatten()
+        .flat_map(|(names, added)| names.into_iter().map(move |name| (name, added.clone())))
         .collect()
     }
 
-    fn code(&mut self, text: &str, language: &str, again: bool) {
-        match language.to_ascii_lowercase().as_str() {
-            "plpgsql" => match pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(text, !self.runs)))) {
-                Ok(tree) => self.walk(&tree, again),
-                Err(_) => self.unknown(again),
-            },
-            "sql" => self.take(text, again),
-            _ => self.unknown(again),
+    /// One of what runs may do so before another, or before itself.
+    fn may_precede(&self, first: usize, then: usize) -> bool {
+        match (self.ran[first].when, self.ran[then].when) {
+            (When::Again, When::Again) => true,
+            (When::AnyTime, _) | (_, When::AnyTime) => first != then,
+            _ => first < then,
         }
     }
 
-    fn unknown(&mut self, again: bool) {
-        self.dynamic = true;
-        self.ran(What::Unknown, again);
+    fn code(&mut self, text: &str, language: &str, when: When) {
+        match language.to_ascii_lowercase().as_str() {
+            "plpgsql" => match pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(text, !self.runs)))) {
+                Ok(tree) => self.walk(&tree, when),
+                Err(_) => self.unknown(when),
+            },
+            "sql" => self.take(text, when),
+            _ => self.unknown(when),
+        }
     }
 
-    fn ran(&mut self, what: What, again: bool) {
+    fn unknown(&mut self, when: When) {
+        self.dynamic = true;
+        self.ran(What::Unknown, when);
+    }
+
+    fn ran(&mut self, what: What, when: When) {
         if self.runs {
             let at = self.statements.len();
             let counts = matches!(&what, What::Statement(statement) if self.counts(&statement.kind));
-            self.ran.push(Ran {
-                what,
-                again,
-                at,
-                counts,
-            });
+            self.ran.push(Ran { what, when, at, counts });
         }
     }
 
@@ -173,14 +185,14 @@ impl Body {
         matches!(kind, Kind::Ddl) || self.runs && matches!(kind, Kind::Write | Kind::MixedWrite)
     }
 
-    fn take(&mut self, sql: &str, again: bool) {
+    fn take(&mut self, sql: &str, when: When) {
         match read(sql.as_bytes(), true) {
-            Ok(statements) => statements.into_iter().for_each(|one| self.statement(one, again)),
-            Err(_) => self.unknown(again),
+            Ok(statements) => statements.into_iter().for_each(|one| self.statement(one, when)),
+            Err(_) => self.unknown(when),
         }
     }
 
-    fn statement(&mut self, statement: Statement, again: bool) {
+    fn statement(&mut self, statement: Statement, when: When) {
         match &statement.node {
             // What is in a DO block within the code is in the code.
             NodeEnum::DoStmt(block) => {
@@ -189,7 +201,7 @@ impl Body {
                 if let Some(text) = text {
                     let runs = std::mem::replace(&mut self.runs, true);
                     let known = self.statements.len();
-                    self.code(&text, &language, again);
+                    self.code(&text, &language, when);
                     self.runs = runs;
                     if !runs {
                         let inner = self.statements.split_off(known);
@@ -201,7 +213,7 @@ impl Body {
             NodeEnum::PrepareStmt(prepare) if self.runs && mixed::changes(&statement.node) => {
                 self.prepares.push(statement.node.clone());
                 match prepared(&statement) {
-                    Some(inner) => self.statement(inner, again),
+                    Some(inner) => self.statement(inner, when),
                     None => self.doubt = Some(Doubt::prepares(&prepare.name)),
                 }
             }
@@ -211,7 +223,7 @@ impl Body {
                 self.doubt = Some(Doubt::executes(name));
             }
             _ => {
-                self.ran(What::Statement(Box::new(statement.clone())), again);
+                self.ran(What::Statement(Box::new(statement.clone())), when);
                 if self.counts(&statement.kind) {
                     self.statements.push(statement);
                 }
@@ -220,23 +232,26 @@ impl Body {
     }
 
     /// Whatever has a query is looked at: which kinds of PL/pgSQL statements there are does not matter.
-    fn walk(&mut self, value: &Value, again: bool) {
+    fn walk(&mut self, value: &Value, when: When) {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| self.walk(item, again)),
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item, when)),
             Value::Object(fields) => {
                 for (key, inner) in fields {
-                    // The queries of declared cursors run when these are opened.
-                    let again = again || key == "datums" || repeats(key);
+                    let when = match when {
+                        When::InTurn if key == "datums" => When::AnyTime,
+                        When::InTurn if repeats(key) => When::Again,
+                        known => known,
+                    };
                     match key.as_str() {
-                        "PLpgSQL_expr" => self.query(inner["query"].as_str(), again),
+                        "PLpgSQL_expr" => self.query(inner["query"].as_str(), when),
                         "PLpgSQL_stmt_dynexecute" | "PLpgSQL_stmt_dynfors" => {
-                            self.string(&inner["query"], again);
+                            self.string(&inner["query"], when);
                             let rest = inner.as_object().into_iter().flatten();
                             rest.filter(|(key, _)| *key != "query")
-                                .for_each(|(_, part)| self.walk(part, again));
+                                .for_each(|(_, part)| self.walk(part, when));
                         }
                         // OPEN … FOR EXECUTE, RETURN QUERY EXECUTE
-                        "dynquery" => self.string(inner, again),
+                        "dynquery" => self.string(inner, when),
                         _ => {
                             // CALL, and DO as well: a procedure may end the transaction.
                             self.ends_transactions |= matches!(
@@ -245,7 +260,7 @@ impl Body {
                             );
                             self.variables |= key == "PLpgSQL_var" && is_declared(inner)
                                 || matches!(key.as_str(), "PLpgSQL_rec" | "PLpgSQL_row");
-                            self.walk(inner, again);
+                            self.walk(inner, when);
                         }
                     }
                 }
@@ -255,12 +270,12 @@ impl Body {
     }
 
     /// The text of a statement, or that of an expression.
-    fn query(&mut self, sql: Option<&str>, again: bool) {
+    fn query(&mut self, sql: Option<&str>, when: When) {
         let Some(sql) = sql else { return };
         if let Ok(statements) = read(sql.as_bytes(), true)
             && !statements.is_empty()
         {
-            statements.into_iter().for_each(|one| self.statement(one, again));
+            statements.into_iter().for_each(|one| self.statement(one, when));
             return;
         }
         if !self.runs {
@@ -268,19 +283,27 @@ impl Body {
         }
         let select = |expression: &str| one_statement(&format!("SELECT {expression}"));
         match select(sql).or_else(|| select(assigned(sql)?)) {
-            Some(node) => self.ran(What::Expression(Box::new(node)), again),
-            None => self.unknown(again),
+            Some(node) => self.ran(What::Expression(Box::new(node)), when),
+            None => self.unknown(when),
         }
     }
 
     /// A string that is run.
-    fn string(&mut self, expression: &Value, again: bool) {
+    fn string(&mut self, expression: &Value, when: When) {
         let text = expression.pointer("/PLpgSQL_expr/query").and_then(Value::as_str);
         match text.and_then(literal) {
-            Some(sql) => self.take(&sql, again),
-            None => self.unknown(again),
+            Some(sql) => self.take(&sql, when),
+            None => self.unknown(when),
         }
     }
+}
+
+fn constraints(statement: &Statement) -> Vec<String> {
+    let added = |command: &AlterTableCmd| match command.def.as_ref()?.node.as_ref()? {
+        NodeEnum::Constraint(constraint) => Some(constraint.conname.clone()),
+        _ => None,
+    };
+    statement.actions().filter_map(added).collect()
 }
 
 /// The tables that it locks so that nobody else writes to them until the transaction ends.

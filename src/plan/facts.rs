@@ -721,6 +721,9 @@ pub struct Relation {
     pub tablespace: Option<String>,
     /// This session holds SHARE or a stronger lock on it.
     pub held: bool,
+    /// A DO block takes such a lock before the statement that is judged.
+    #[serde(skip)]
+    pub held_in_block: bool,
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
     #[serde(default)]
@@ -1018,16 +1021,18 @@ impl Facts {
         self.relation(Request::target(statement).relations.first()?)
     }
 
-    /// As they will be when the transaction holds locks on these that stop writes.
-    pub fn with_held(&self, names: &[Name]) -> Facts {
-        let oids: HashSet<u32> = names
-            .iter()
-            .filter_map(|name| self.relation(name))
-            .map(|relation| relation.oid)
-            .collect();
+    /// As they will be within a DO block whose statements have locked these tables so that writes stop, and have added these
+    /// constraints to them.
+    pub fn with_held(&self, locked: &[(Name, Vec<String>)]) -> Facts {
         let mut facts = self.clone();
-        for relation in &mut facts.relations {
-            relation.held |= oids.contains(&relation.oid);
+        for (name, added) in locked {
+            let Some(oid) = self.relation(name).map(|relation| relation.oid) else {
+                continue;
+            };
+            for relation in facts.relations.iter_mut().filter(|relation| relation.oid == oid) {
+                relation.held_in_block = true;
+                relation.constraints.retain(|known| !added.contains(&known.name));
+            }
         }
         facts
     }

@@ -90,8 +90,7 @@ pub(super) fn doubt(body: &Body, text: &str) -> Option<Doubt> {
         };
         for name in acted_on(statement) {
             let moved = body.ran.iter().enumerate().find(|(first, mover)| {
-                let before = *first < at || mover.again && ran.again;
-                before
+                body.may_precede(*first, at)
                     && movers
                         .iter()
                         .any(|(one, moves)| std::ptr::eq(*one, *mover) && touches(moves, &name, statement))
