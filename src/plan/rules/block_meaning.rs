@@ -13,7 +13,7 @@ pub(super) const RULE: Rule = Rule {
     versions: "13–18",
     safe: "Names with their schema, or the statements one by one.",
     bad: &[
-        "DO $$ BEGIN SET LOCAL search_path = app; DROP TABLE users; END $$",
+        "DO $$ BEGIN SET LOCAL search_path = public; DROP TABLE users; END $$",
         "DO $$ BEGIN DROP TABLE users; DROP TABLE users; END $$",
     ],
     good: &[
