@@ -78,8 +78,7 @@ pub(super) fn doubt(body: &Body, text: &str) -> Option<Doubt> {
     let movers: Vec<(&Ran, Moves)> = body
         .ran
         .iter()
-        .enumerate()
-        .filter_map(|(_, ran)| Some((ran, moves(&ran.what)?)))
+        .filter_map(|ran| Some((ran, moves(&ran.what)?)))
         .collect();
     if movers.is_empty() {
         return None;
