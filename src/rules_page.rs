@@ -133,6 +133,7 @@ mod tests {
                 "drop-database",
                 "drop-role",
                 "dynamic-sql",
+                "block-meaning",
             ]
             .contains(&rule.name);
             assert_eq!(

@@ -380,3 +380,195 @@ fn identifiers_are_the_server_s() {
     assert_eq!(rows, ["4999"]);
     assert_eq!(query(&format!("COMMENT ON TABLE \"{short}\" IS 'caf\u{e9}'")).0, "");
 }
+
+#[test]
+fn whatever_has_a_query_in_a_do_block_is_judged() {
+    for major in MAJORS {
+        let stage = stage(major, "queries");
+        let large = "would lock about 500";
+        for code in [
+            "DECLARE r record; BEGIN FOR r IN UPDATE t SET b = 'y' RETURNING id LOOP END LOOP; END",
+            "DECLARE c refcursor; BEGIN OPEN c FOR UPDATE t SET b = 'y' RETURNING id; MOVE FORWARD ALL FROM c; END",
+            "DECLARE c CURSOR FOR UPDATE t SET b = 'y' RETURNING id; BEGIN OPEN c; MOVE FORWARD ALL FROM c; END",
+            "DECLARE c CURSOR FOR DELETE FROM t RETURNING id; BEGIN FOR r IN c LOOP NULL; END LOOP; END",
+            "DECLARE c refcursor; BEGIN OPEN c FOR EXECUTE 'UPDATE t SET b = ''y'' RETURNING id'; MOVE ALL FROM c; END",
+            "DECLARE r record; BEGIN FOR r IN EXECUTE 'UPDATE t SET b = ''y'' RETURNING id' LOOP END LOOP; END",
+            "DECLARE r record; BEGIN FOR r IN EXPLAIN ANALYZE UPDATE t SET b = 'y' LOOP END LOOP; END",
+            "DECLARE r record; BEGIN FOR r IN WITH d AS (DELETE FROM t RETURNING id) SELECT * FROM d LOOP END LOOP; END",
+            "DECLARE n int; BEGIN IF true THEN WITH d AS (DELETE FROM t RETURNING id) SELECT count(*) INTO n FROM d; END IF; END",
+            "DECLARE v text := 'y'; BEGIN UPDATE t SET b = v; END",
+            "BEGIN EXECUTE 'PREPARE zq AS UPDATE t SET b = ''y'''; EXECUTE 'EXECUTE zq'; END",
+        ] {
+            let within = if code.contains("zq") { "zq" } else { large };
+            refused(&stage, &format!("DO $$ {code} $$"), within);
+        }
+        refused(
+            &stage,
+            "DO $$ BEGIN EXECUTE 'PREPARE zq AS UPDATE t SET b = ''y'''; END $$; EXECUTE zq",
+            large,
+        );
+        refused(
+            &stage,
+            "DO $$ BEGIN EXECUTE 'PREPARE zp AS UPDATE t SET b = ''y'' WHERE id > $1'; END $$; EXECUTE zp(0)",
+            "the DO block prepares zp",
+        );
+        refused(
+            &stage,
+            "PREPARE zx AS UPDATE t SET b = 'y'; DO $$ BEGIN EXECUTE 'EXECUTE zx'; END $$",
+            "the DO block executes the prepared statement zx",
+        );
+        // In a pipeline it is asked about as an UPDATE is.
+        let before = stage.direct("SELECT sum(hashtext(t::text)) FROM t");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let run = |sql: &str| [raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat();
+        let both = [
+            run("SELECT 1"),
+            run("DO $$ BEGIN UPDATE t SET b = 'y' WHERE a > 0; END $$"),
+            raw::sync(),
+        ];
+        raw.send(&both.concat());
+        let told = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+        assert!(told.contains(large), "PostgreSQL {major}: {told}");
+        assert_eq!(stage.direct("SELECT sum(hashtext(t::text)) FROM t"), before);
+        // Small ones pass in all these ways.
+        for code in [
+            "DECLARE r record; BEGIN FOR r IN UPDATE t SET b = 'z' WHERE id = 1 RETURNING id LOOP END LOOP; END",
+            "DECLARE c CURSOR FOR SELECT * FROM t; x int := 5; y int[]; BEGIN OPEN c; y[1] := x + 1; RAISE NOTICE 'a %', y[1]; CLOSE c; END",
+            "DECLARE r record; n int; BEGIN FOR r IN EXECUTE 'SELECT 1 AS v' LOOP n := r.v; END LOOP; ASSERT n = 1, 'update'; END",
+            "DECLARE v int = 3; BEGIN CASE v WHEN 1, 2 THEN NULL; ELSE UPDATE t SET b = 'z' WHERE id = 2; END CASE; \
+             FOREACH v IN ARRAY ARRAY[1, 2] LOOP EXIT WHEN v > 1; END LOOP; GET DIAGNOSTICS v = ROW_COUNT; END",
+            "BEGIN EXECUTE 'PREPARE zs AS UPDATE t SET b = ''z'' WHERE id = 3'; END",
+        ] {
+            let ran = stage.psql(&format!("DO $$ {code} $$"));
+            assert!(!ran.stderr.contains("ERROR"), "{code}: {}", ran.stderr);
+            assert!(!ran.stderr.contains("dynamic-sql"), "{code}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_changes_its_meaning_within_a_block_is_not_acted_on() {
+    for major in MAJORS {
+        let stage = stage(major, "meaning");
+        stage.direct(
+            "CREATE SCHEMA hid; CREATE TABLE hid.h AS SELECT i AS id FROM generate_series(1, 5000) i; CREATE TABLE h (id int);
+             CREATE FUNCTION moves() RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM set_config('search_path', 'hid', true); END $$;
+             ANALYZE",
+        );
+        let hidden = "CREATE TEMP TABLE t (id int)";
+        for (before, code) in [
+            (hidden, "BEGIN DROP TABLE t; DROP TABLE t; END"),
+            (hidden, "BEGIN FOR i IN 1..2 LOOP DROP TABLE t; END LOOP; END"),
+            (
+                hidden,
+                "DECLARE n int := 2; BEGIN WHILE n > 0 LOOP EXECUTE 'DROP TABLE t'; n := n - 1; END LOOP; END",
+            ),
+            (hidden, "BEGIN DROP TABLE t; TRUNCATE t; END"),
+            (hidden, "BEGIN DROP TABLE t; UPDATE t SET b = 'y'; END"),
+            (hidden, "BEGIN DROP TABLE pg_temp.t; DELETE FROM t; END"),
+            (
+                hidden,
+                "BEGIN ALTER TABLE t RENAME TO tt; ALTER TABLE t DROP COLUMN b; END",
+            ),
+            (hidden, "BEGIN DISCARD TEMP; DROP TABLE t; END"),
+            (hidden, "BEGIN EXECUTE 'DROP TABLE ' || 't'; DROP TABLE t; END"),
+            (hidden, "BEGIN DO 'BEGIN DROP TABLE t; END'; DROP TABLE t; END"),
+            ("SELECT 1", "BEGIN SET LOCAL search_path = hid; DROP TABLE h; END"),
+            ("SELECT 1", "BEGIN SET LOCAL SCHEMA 'hid'; TRUNCATE h; END"),
+            (
+                "SELECT 1",
+                "BEGIN PERFORM set_config('search_path', 'hid', true); DROP TABLE h; END",
+            ),
+            (
+                "SELECT 1",
+                "DECLARE v text := set_config('search' || '_path', 'hid', true); BEGIN DROP TABLE h; END",
+            ),
+            (
+                "SELECT 1",
+                "BEGIN EXECUTE 'SET LOCAL search_path = hid'; DELETE FROM h; END",
+            ),
+            ("SELECT 1", "BEGIN IF moves() IS NULL THEN END IF; DROP TABLE h; END"),
+            ("SELECT 1", "BEGIN PERFORM moves(); DROP TABLE h; END"),
+            (
+                "SELECT 1",
+                "BEGIN CREATE TEMP VIEW h AS SELECT * FROM hid.h; UPDATE h SET id = 0; END",
+            ),
+        ] {
+            // One session, with each statement a message of its own.
+            let ran = stage.psql_args(&[], &format!("{before};\nDO $a$ {code} $a$;\n"));
+            assert!(
+                ran.stderr.contains("lockkeeper"),
+                "PostgreSQL {major}: {code}: {}",
+                ran.stderr
+            );
+            let known = ["may change within the DO block", "rename-table"];
+            assert!(
+                known.iter().any(|why| ran.stderr.contains(why)),
+                "{code}: {}",
+                ran.stderr
+            );
+            let rows =
+                stage.direct("SELECT (SELECT count(*) FROM public.t WHERE b = 'x'), (SELECT sum(id) FROM hid.h)");
+            assert_eq!(rows.trim(), "5000|12502500", "PostgreSQL {major}: {code}");
+        }
+        // As migrations have them.
+        for code in [
+            "BEGIN CREATE TYPE mood AS ENUM ('ok'); EXCEPTION WHEN duplicate_object THEN NULL; END",
+            "BEGIN SET LOCAL lock_timeout = '1s'; ALTER TABLE u ADD COLUMN IF NOT EXISTS c int; END",
+            "BEGIN IF NOT EXISTS (SELECT 1 FROM information_schema.columns WHERE table_name = 'u' AND column_name = 'd') THEN \
+             ALTER TABLE u ADD COLUMN d int; END IF; IF to_regclass('u') IS NOT NULL THEN ALTER TABLE u ADD COLUMN e int; END IF; END",
+            "BEGIN DROP TABLE IF EXISTS nowhere; CREATE TABLE nowhere (id int); CREATE INDEX ON nowhere (id); END",
+            "BEGIN PERFORM set_config('lock_timeout', '1s', true); DROP TABLE IF EXISTS nowhere; END",
+            "BEGIN CREATE TEMP TABLE w (id int); UPDATE w SET id = 1; DROP TABLE w; END",
+        ] {
+            let ran = stage.psql(&format!("DO $a$ {code} $a$"));
+            assert!(!ran.stderr.contains("ERROR"), "{code}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_backslash_that_a_block_reads_otherwise_hides_nothing() {
+    for major in MAJORS {
+        let stage = stage(major, "backslash");
+        for sql in [
+            "SET standard_conforming_strings = off;\nDO $$ BEGIN PERFORM '\\'' ; DROP TABLE t; -- ';\nEND $$;\n",
+            "DO $$ BEGIN SET LOCAL standard_conforming_strings = off; INSERT INTO w VALUES ('\\'' ); DROP TABLE t; -- ');\nEND $$;\n",
+            "DO $$ BEGIN PERFORM set_config('standard_' || 'conforming_strings', 'off', true); INSERT INTO w VALUES ('\\'' ); DROP TABLE t; -- ');\nEND $$;\n",
+        ] {
+            let ran = stage.psql_args(&[], &format!("CREATE TEMP TABLE w (v text);\n{sql}"));
+            assert!(
+                ran.stderr.contains("standard_conforming_strings"),
+                "PostgreSQL {major}: {sql}: {}",
+                ran.stderr
+            );
+            assert_eq!(
+                stage.direct("SELECT count(*) FROM t").trim(),
+                "5000",
+                "PostgreSQL {major}: {sql}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_constraint_is_not_validated_under_a_lock_of_the_same_block() {
+    for major in MAJORS {
+        let stage = stage(major, "validated");
+        stage.direct("ALTER TABLE t ADD CONSTRAINT known CHECK (a > 0) NOT VALID");
+        for code in [
+            "BEGIN LOCK TABLE t IN SHARE MODE; ALTER TABLE t VALIDATE CONSTRAINT known; END",
+            "BEGIN ALTER TABLE public.t ADD COLUMN n int; ALTER TABLE t VALIDATE CONSTRAINT known; END",
+            "BEGIN ALTER TABLE t ADD CONSTRAINT fresh CHECK (a > 0) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT fresh; END",
+        ] {
+            let ran = stage.psql(&format!("DO $a$ {code} $a$"));
+            assert!(
+                ran.stderr.contains("VALIDATE CONSTRAINT would scan the table under"),
+                "PostgreSQL {major}: {code}: {}",
+                ran.stderr
+            );
+        }
+        let ran = stage.psql("DO $$ BEGIN LOCK TABLE t IN ROW EXCLUSIVE MODE; ALTER TABLE u ADD COLUMN n int; ALTER TABLE t VALIDATE CONSTRAINT known; END $$");
+        assert!(!ran.stderr.contains("ERROR"), "PostgreSQL {major}: {}", ran.stderr);
+    }
+}

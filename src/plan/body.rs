@@ -3,14 +3,21 @@
 //! Only statements that are written out are seen, and EXECUTE of a plain string. What a program puts together while it runs is
 //! [`Body::dynamic`].
 
-use super::splice::quote_literal;
+mod meaning;
+
+use super::facts::Name;
+use super::mixed;
+use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
 use super::statement::{Kind, Statement, read};
+pub use meaning::Doubt;
+use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
 use serde_json::Value;
 
 #[derive(Clone, Debug, Default)]
 pub struct Body {
-    /// Schema changes, and in a DO block what changes rows, in no order; whether one is reached is not known.
+    /// Schema changes, and in a DO block what changes rows. Those of one list of statements are in its order; whether one is
+    /// reached is not known.
     pub statements: Vec<Statement>,
     /// There is an EXECUTE of something that is not a plain string, or the code could not be read.
     pub dynamic: bool,
@@ -18,6 +25,43 @@ pub struct Body {
     runs: bool,
     /// COMMIT or ROLLBACK: it cannot run as a part of a transaction.
     pub ends_transactions: bool,
+    /// In a DO block: why its statements may do something else than they are judged by.
+    pub doubt: Option<Doubt>,
+    /// PREPARE of what changes rows, for the EXECUTE that may follow the block.
+    pub prepares: Vec<NodeEnum>,
+    /// Variables of its own, which EXPLAIN does not know.
+    pub variables: bool,
+    /// All that a DO block runs, in the order of [`Body::statements`].
+    ran: Vec<Ran>,
+}
+
+/// One thing that a DO block runs.
+#[derive(Clone, Debug)]
+struct Ran {
+    what: What,
+    when: When,
+    /// Its place in [`Body::statements`], or where it would be.
+    at: usize,
+    /// It is one of them.
+    counts: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// After what stands before it.
+    InTurn,
+    /// In a loop: also after what stands behind it there.
+    Again,
+    /// A declaration: its cursors run when they are opened.
+    AnyTime,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Statement(Box<Statement>),
+    /// An expression as a query, for the functions that it calls.
+    Expression(Box<NodeEnum>),
+    Unknown,
 }
 
 /// A text without any of these holds no schema change: most code is then not parsed.
@@ -34,19 +78,12 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
         NodeEnum::CreateFunctionStmt(create) => (&create.options, true),
         _ => return None,
     };
-    let language = option(options, "language")
-        .and_then(string)
-        .unwrap_or_else(|| "plpgsql".to_string());
-    let text = match option(options, "as")? {
-        Node {
-            node: Some(NodeEnum::List(list)),
-        } => string(list.items.first()?)?,
-        other => string(other)?,
-    };
+    let (text, language) = code_of(options);
+    let text = text?;
     let lower = text.to_ascii_lowercase();
     let writes = !is_function && WRITES.iter().any(|word| lower.contains(word));
     // An escape in a string may hide a word.
-    let escapes = lower.contains('\\');
+    let escapes = lower.contains('\\') || lower.contains("uescape");
     if !writes && !escapes && !WORDS.iter().any(|word| lower.contains(word)) {
         return None;
     }
@@ -54,19 +91,23 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
         runs: !is_function,
         ..Body::default()
     };
-    match language.to_ascii_lowercase().as_str() {
-        "plpgsql" => {
-            let parsed = pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(&text, is_function))));
-            match parsed {
-                Ok(tree) => walk(&tree, &mut body),
-                Err(_) => body.dynamic = true,
-            }
-        }
-        "sql" => body.take(&text),
-        _ => body.dynamic = true,
+    body.code(&text, &language, When::InTurn);
+    if body.runs {
+        body.doubt = body.doubt.take().or_else(|| meaning::doubt(&body, &text));
     }
-    let seen = body.dynamic || !body.statements.is_empty();
+    let seen = body.dynamic || body.doubt.is_some() || !body.statements.is_empty();
     seen.then_some(body)
+}
+
+fn code_of(options: &[Node]) -> (Option<String>, String) {
+    let language = option(options, "language")
+        .and_then(string)
+        .unwrap_or_else(|| "plpgsql".to_string());
+    let text = option(options, "as").and_then(|text| match &text.node {
+        Some(NodeEnum::List(list)) => string(list.items.first()?),
+        _ => string(text),
+    });
+    (text, language)
 }
 
 /// A DO block returns nothing: RETURN of a value would be refused, and is replaced by what stays a statement.
@@ -91,66 +132,259 @@ fn in_do(text: &str, is_function: bool) -> String {
 }
 
 impl Body {
-    fn take(&mut self, sql: &str) {
-        let runs = self.runs;
-        let counts = |kind: &Kind| matches!(kind, Kind::Ddl) || runs && matches!(kind, Kind::Write | Kind::MixedWrite);
-        let Ok(statements) = read(sql.as_bytes(), true) else {
-            self.dynamic = true;
+    /// The tables whose writes are stopped when this one of the statements has its turn, by locks that those before it took.
+    ///
+    /// With the names of the constraints that they add.
+    pub fn locked_before(&self, at: usize) -> Vec<(Name, Vec<String>)> {
+        let own = self.ran.iter().position(|ran| ran.at == at && ran.counts);
+        let Some(own) = own else { return Vec::new() };
+        let before = |(first, ran): (usize, &Ran)| self.may_precede(first, own).then_some(ran.what.clone());
+        let ran = self.ran.iter().enumerate().filter_map(before);
+        ran.filter_map(|what| match what {
+            What::Statement(statement) => Some((stops_writes(&statement.node), constraints(&statement))),
+            _ => None,
+        })
+        .flat_map(|(names, added)| names.into_iter().map(move |name| (name, added.clone())))
+        .collect()
+    }
+
+    /// One of what runs may do so before another, or before itself.
+    fn may_precede(&self, first: usize, then: usize) -> bool {
+        match (self.ran[first].when, self.ran[then].when) {
+            (When::Again, When::Again) => true,
+            (When::AnyTime, _) | (_, When::AnyTime) => first != then,
+            _ => first < then,
+        }
+    }
+
+    fn code(&mut self, text: &str, language: &str, when: When) {
+        match language.to_ascii_lowercase().as_str() {
+            "plpgsql" => match pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(text, !self.runs)))) {
+                Ok(tree) => self.walk(&tree, when),
+                Err(_) => self.unknown(when),
+            },
+            "sql" => self.take(text, when),
+            _ => self.unknown(when),
+        }
+    }
+
+    fn unknown(&mut self, when: When) {
+        self.dynamic = true;
+        self.ran(What::Unknown, when);
+    }
+
+    fn ran(&mut self, what: What, when: When) {
+        if self.runs {
+            let at = self.statements.len();
+            let counts = matches!(&what, What::Statement(statement) if self.counts(&statement.kind));
+            self.ran.push(Ran { what, when, at, counts });
+        }
+    }
+
+    fn counts(&self, kind: &Kind) -> bool {
+        matches!(kind, Kind::Ddl) || self.runs && matches!(kind, Kind::Write | Kind::MixedWrite)
+    }
+
+    fn take(&mut self, sql: &str, when: When) {
+        match read(sql.as_bytes(), true) {
+            Ok(statements) => statements.into_iter().for_each(|one| self.statement(one, when)),
+            Err(_) => self.unknown(when),
+        }
+    }
+
+    fn statement(&mut self, statement: Statement, when: When) {
+        match &statement.node {
+            // What is in a DO block within the code is in the code.
+            NodeEnum::DoStmt(block) => {
+                let (text, language) = code_of(&block.args);
+                // In a function too it runs as a block: nothing is returned from it.
+                if let Some(text) = text {
+                    let runs = std::mem::replace(&mut self.runs, true);
+                    let known = self.statements.len();
+                    self.code(&text, &language, when);
+                    self.runs = runs;
+                    if !runs {
+                        let inner = self.statements.split_off(known);
+                        let kept: Vec<_> = inner.into_iter().filter(|s| self.counts(&s.kind)).collect();
+                        self.statements.extend(kept);
+                    }
+                }
+            }
+            NodeEnum::PrepareStmt(prepare) if self.runs && mixed::changes(&statement.node) => {
+                self.prepares.push(statement.node.clone());
+                match prepared(&statement) {
+                    Some(inner) => self.statement(inner, when),
+                    None => self.doubt = Some(Doubt::prepares(&prepare.name)),
+                }
+            }
+            node if self.runs
+                && let Some(name) = mixed::executes(node) =>
+            {
+                self.doubt = Some(Doubt::executes(name));
+            }
+            _ => {
+                self.ran(What::Statement(Box::new(statement.clone())), when);
+                if self.counts(&statement.kind) {
+                    self.statements.push(statement);
+                }
+            }
+        }
+    }
+
+    /// Whatever has a query is looked at: which kinds of PL/pgSQL statements there are does not matter.
+    fn walk(&mut self, value: &Value, when: When) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| self.walk(item, when)),
+            Value::Object(fields) => {
+                for (key, inner) in fields {
+                    let when = match when {
+                        When::InTurn if key == "datums" => When::AnyTime,
+                        When::InTurn if repeats(key) => When::Again,
+                        known => known,
+                    };
+                    match key.as_str() {
+                        "PLpgSQL_expr" => self.query(inner["query"].as_str(), when),
+                        "PLpgSQL_stmt_dynexecute" | "PLpgSQL_stmt_dynfors" => {
+                            self.string(&inner["query"], when);
+                            let rest = inner.as_object().into_iter().flatten();
+                            rest.filter(|(key, _)| *key != "query")
+                                .for_each(|(_, part)| self.walk(part, when));
+                        }
+                        // OPEN … FOR EXECUTE, RETURN QUERY EXECUTE
+                        "dynquery" => self.string(inner, when),
+                        _ => {
+                            // CALL, and DO as well: a procedure may end the transaction.
+                            self.ends_transactions |= matches!(
+                                key.as_str(),
+                                "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call"
+                            );
+                            self.variables |= key == "PLpgSQL_var" && is_declared(inner)
+                                || matches!(key.as_str(), "PLpgSQL_rec" | "PLpgSQL_row");
+                            self.walk(inner, when);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The text of a statement, or that of an expression.
+    fn query(&mut self, sql: Option<&str>, when: When) {
+        let Some(sql) = sql else { return };
+        if let Ok(statements) = read(sql.as_bytes(), true)
+            && !statements.is_empty()
+        {
+            statements.into_iter().for_each(|one| self.statement(one, when));
             return;
-        };
-        for statement in statements {
-            match &statement.node {
-                // What is in a DO block within the code is in the code.
-                NodeEnum::DoStmt(_) => {
-                    let inner = of(&statement.node).unwrap_or_default();
-                    self.dynamic |= inner.dynamic;
-                    self.ends_transactions |= inner.ends_transactions;
-                    self.statements
-                        .extend(inner.statements.into_iter().filter(|s| counts(&s.kind)));
-                }
-                _ if counts(&statement.kind) => self.statements.push(statement),
-                _ => {}
-            }
+        }
+        if !self.runs {
+            return;
+        }
+        let select = |expression: &str| one_statement(&format!("SELECT {expression}"));
+        match select(sql).or_else(|| select(assigned(sql)?)) {
+            Some(node) => self.ran(What::Expression(Box::new(node)), when),
+            None => self.unknown(when),
+        }
+    }
+
+    /// A string that is run.
+    fn string(&mut self, expression: &Value, when: When) {
+        let text = expression.pointer("/PLpgSQL_expr/query").and_then(Value::as_str);
+        match text.and_then(literal) {
+            Some(sql) => self.take(&sql, when),
+            None => self.unknown(when),
         }
     }
 }
 
-fn walk(value: &Value, body: &mut Body) {
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| walk(item, body)),
-        Value::Object(fields) => {
-            for (key, inner) in fields {
-                match key.as_str() {
-                    "PLpgSQL_stmt_execsql" => {
-                        if let Some(sql) = query(&inner["sqlstmt"]) {
-                            body.take(sql);
-                        }
-                    }
-                    "PLpgSQL_stmt_dynexecute" | "PLpgSQL_stmt_dynfors" => {
-                        match query(&inner["query"]).and_then(literal) {
-                            Some(sql) => body.take(&sql),
-                            None => body.dynamic = true,
-                        }
-                    }
-                    "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" => body.ends_transactions = true,
-                    // CALL, and DO as well.
-                    "PLpgSQL_stmt_call" => {
-                        body.ends_transactions = true;
-                        if let Some(sql) = query(&inner["expr"]) {
-                            body.take(sql);
-                        }
-                    }
-                    _ => {}
-                }
-                walk(inner, body);
-            }
+fn constraints(statement: &Statement) -> Vec<String> {
+    let added = |command: &AlterTableCmd| match command.def.as_ref()?.node.as_ref()? {
+        NodeEnum::Constraint(constraint) => Some(constraint.conname.clone()),
+        _ => None,
+    };
+    statement.actions().filter_map(added).collect()
+}
+
+/// The tables that it locks so that nobody else writes to them until the transaction ends.
+fn stops_writes(node: &NodeEnum) -> Vec<Name> {
+    use pg_query::protobuf::AlterTableType as A;
+    // As LOCK TABLE has it in its tree.
+    const SHARE: i32 = 5;
+    let range = |range: &Option<RangeVar>| range.iter().map(Name::of).collect();
+    match node {
+        NodeEnum::LockStmt(lock) if lock.mode >= SHARE => lock
+            .relations
+            .iter()
+            .filter_map(|node| match &node.node {
+                Some(NodeEnum::RangeVar(range)) => Some(Name::of(range)),
+                _ => None,
+            })
+            .collect(),
+        NodeEnum::AlterTableStmt(alter) => {
+            let stops = alter.cmds.iter().any(|node| match &node.node {
+                Some(NodeEnum::AlterTableCmd(command)) => !matches!(
+                    command.subtype(),
+                    A::AtValidateConstraint
+                        | A::AtSetStatistics
+                        | A::AtSetOptions
+                        | A::AtResetOptions
+                        | A::AtSetRelOptions
+                        | A::AtResetRelOptions
+                        | A::AtReplaceRelOptions
+                        | A::AtClusterOn
+                        | A::AtDropCluster
+                        | A::AtAttachPartition
+                        | A::AtDetachPartitionFinalize
+                ),
+                _ => false,
+            });
+            if stops { range(&alter.relation) } else { Vec::new() }
         }
-        _ => {}
+        NodeEnum::IndexStmt(index) => range(&index.relation),
+        NodeEnum::CreateTrigStmt(trigger) => range(&trigger.relation),
+        NodeEnum::RuleStmt(rule) => range(&rule.relation),
+        NodeEnum::CreatePolicyStmt(policy) => range(&policy.table),
+        NodeEnum::RenameStmt(rename) => range(&rename.relation),
+        _ => Vec::new(),
     }
 }
 
-fn query(expression: &Value) -> Option<&str> {
-    expression.pointer("/PLpgSQL_expr/query")?.as_str()
+/// LOOP, WHILE, and all that begins with FOR.
+fn repeats(key: &str) -> bool {
+    ["loop", "while", "for", "dynfor"].iter().any(|word| {
+        key.strip_prefix("PLpgSQL_stmt_")
+            .is_some_and(|kind| kind.starts_with(word))
+    })
+}
+
+/// Not one of those that every block has.
+fn is_declared(variable: &Value) -> bool {
+    !matches!(variable["refname"].as_str(), Some("found" | "sqlstate" | "sqlerrm"))
+}
+
+/// What stands behind `v :=`.
+fn assigned(sql: &str) -> Option<&str> {
+    let tokens = significant_tokens(sql)?;
+    let sign = tokens
+        .iter()
+        .find(|token| matches!(token.token(), Token::ColonEquals | Token::Ascii61))?;
+    sql.get(sign.end as usize..)
+}
+
+/// The statement of a PREPARE with its own text. None: it has parameters, so that what it will mean is not known; or the text could
+/// not be cut out.
+fn prepared(prepare: &Statement) -> Option<Statement> {
+    let wanted = tree_text(mixed::inner(&prepare.node)?);
+    let tokens = significant_tokens(&prepare.sql)?;
+    if tokens.iter().any(|token| token.token() == Token::Param) {
+        return None;
+    }
+    let behind = tokens.iter().filter(|token| token.token() == Token::As);
+    let mut texts = behind.filter_map(|token| prepare.sql.get(token.end as usize..));
+    let text = texts.find(|text| one_statement(text).is_some_and(|node| tree_text(&node) == wanted))?;
+    let mut statements = read(text.as_bytes(), true).ok()?;
+    (statements.len() == 1).then(|| statements.remove(0))
 }
 
 /// The text of an expression that is one string constant.

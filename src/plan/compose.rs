@@ -114,6 +114,15 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
             }
             _ => whole.facts,
         };
+        let locked = if is_block { body.locked_before(at) } else { Vec::new() };
+        let held;
+        let facts = match locked.is_empty() {
+            true => facts,
+            false => {
+                held = facts.with_held(&locked);
+                &held
+            }
+        };
         match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);

@@ -721,6 +721,9 @@ pub struct Relation {
     pub tablespace: Option<String>,
     /// This session holds SHARE or a stronger lock on it.
     pub held: bool,
+    /// A DO block takes such a lock before the statement that is judged.
+    #[serde(skip)]
+    pub held_in_block: bool,
     pub owner: String,
     /// The OIDs of this relation and of all that inherit from it; only asked for an UPDATE or DELETE.
     #[serde(default)]
@@ -1017,6 +1020,22 @@ impl Facts {
     /// What an UPDATE or DELETE changes.
     pub fn target(&self, statement: &Statement) -> Option<&Relation> {
         self.relation(Request::target(statement).relations.first()?)
+    }
+
+    /// As they will be within a DO block whose statements have locked these tables so that writes stop, and have added these
+    /// constraints to them.
+    pub fn with_held(&self, locked: &[(Name, Vec<String>)]) -> Facts {
+        let mut facts = self.clone();
+        for (name, added) in locked {
+            let Some(oid) = self.relation(name).map(|relation| relation.oid) else {
+                continue;
+            };
+            for relation in facts.relations.iter_mut().filter(|relation| relation.oid == oid) {
+                relation.held_in_block = true;
+                relation.constraints.retain(|known| !added.contains(&known.name));
+            }
+        }
+        facts
     }
 
     pub fn relation(&self, name: &Name) -> Option<&Relation> {

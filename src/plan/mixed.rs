@@ -2,7 +2,7 @@
 //! SELECT … ON CONFLICT DO UPDATE, and what runs one of these or an UPDATE as a part of itself (EXPLAIN ANALYZE, COPY (…) TO, CREATE
 //! TABLE … AS, EXECUTE). They cannot be split, and are judged by the rows that the planner expects them to change.
 
-use super::facts::Name;
+use super::facts::{Facts, Name};
 use super::mentions::Mentions;
 use super::splice::{is_false, one_statement, significant_tokens, tree_text};
 use super::statement::{Statement, depth_change, returns_one};
@@ -34,6 +34,25 @@ pub fn all(node: &NodeEnum) -> Option<Vec<Name>> {
         NodeEnum::DeleteStmt(delete) => changed(node).or_else(|| Some(vec![Name::of(delete.relation.as_ref()?)])),
         _ => changed(node),
     }
+}
+
+/// Of an UPDATE or DELETE without a condition, which means every row, whatever values it has in it.
+pub fn all_rows(node: &NodeEnum, facts: &Facts) -> Option<f64> {
+    let relation = match node {
+        NodeEnum::UpdateStmt(update) if update.where_clause.is_none() && update.from_clause.is_empty() => {
+            &update.relation
+        }
+        NodeEnum::DeleteStmt(delete) if delete.where_clause.is_none() && delete.using_clause.is_empty() => {
+            &delete.relation
+        }
+        _ => return None,
+    };
+    facts.relation(&Name::of(relation.as_ref()?))?.rows
+}
+
+/// It changes rows, itself or within what it carries out.
+pub fn changes(node: &NodeEnum) -> bool {
+    all(node).is_some_and(|names| !names.is_empty())
 }
 
 /// The statement that this one carries out: EXPLAIN ANALYZE, COPY (…) TO, CREATE TABLE … AS, PREPARE (for its EXECUTE).

@@ -271,7 +271,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 44] = [
+    pub(super) const RULES: [&str; 45] = [
         "server-fault",
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
@@ -291,6 +291,7 @@ mod tests {
         "scan-under-lock",
         "attach-partition",
         "dynamic-sql",
+        "block-meaning",
         "drop-column",
         "drop-table",
         "drop-database",

@@ -473,6 +473,9 @@ const TOO_DEEP: &str =
 const PLAIN_BACKSLASH: &str = "with standard_conforming_strings off a backslash makes the text unsafe to rewrite; \
      SET standard_conforming_strings = on and write the string as E'…'";
 
+const BLOCK_BACKSLASH: &str = "with standard_conforming_strings off a backslash in a DO block may end a string elsewhere than it is read here; \
+     SET standard_conforming_strings = on and write the string as E'…'";
+
 /// All statements of a query text, in order. Empty statements are left out.
 ///
 /// The text is taken as UTF-8: under a client_encoding in which a backslash can be half of a character (SJIS, BIG5, GBK, UHC, GB18030,
@@ -560,6 +563,10 @@ fn judge_escaped(statements: Vec<Statement>) -> Result<Vec<Statement>, Unreadabl
     let mut judged = Vec::with_capacity(statements.len());
     for mut statement in statements {
         if statement.sql.contains('\\') {
+            // Within the block the backslash may end a string elsewhere, and hide a statement in what is read as a string.
+            if matches!(statement.node, NodeEnum::DoStmt(_)) {
+                return Err(Unreadable::Syntax(BLOCK_BACKSLASH.into()));
+            }
             match statement.kind {
                 Kind::Ddl => return Err(Unreadable::Syntax(PLAIN_BACKSLASH.into())),
                 // Counted as it is, by the server; it is not taken apart.

@@ -132,6 +132,17 @@ impl Session {
                 }
                 continue;
             }
+            if matches!(statement.node, NodeEnum::DoStmt(_)) && mentions(statement.sql.as_bytes(), "prepare") {
+                let known = &mut self.relay.prepared_writes;
+                for prepare in body::of(&statement.node).unwrap_or_default().prepares {
+                    if let NodeEnum::PrepareStmt(prepared) = &prepare
+                        && known.len() < PREPARED_WRITES_MAX
+                    {
+                        known.insert(prepared.name.clone(), prepare.clone());
+                    }
+                }
+                continue;
+            }
             let Some(name) = mixed::executes(&statement.node) else {
                 continue;
             };
@@ -265,7 +276,7 @@ impl Session {
         facts.estimated_rows = expected;
         self.relay.shapes.private = is_private(statement, &facts);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
-            match self.rows_within(statement, place).await? {
+            match self.rows_within(statement, &facts, place).await? {
                 Ok(rows) => facts.rows_within = rows,
                 Err(report) => return Ok(Verdict::Refused(report)),
             }
@@ -709,24 +720,30 @@ impl Session {
     async fn rows_within(
         &mut self,
         block: &Statement,
+        facts: &Facts,
         place: Place,
     ) -> Result<Result<Vec<Option<f64>>, Report>, Broken> {
-        let statements = body::of(&block.node).unwrap_or_default().statements;
-        let mut rows = Vec::with_capacity(statements.len());
-        for inner in &statements {
+        let body = body::of(&block.node).unwrap_or_default();
+        // In a pipeline a question that fails would be the client's failure. It does not where the statement itself would not.
+        let is_steady = !body.variables && body.statements.iter().all(|inner| !matches!(inner.kind, Kind::Ddl));
+        let is_known = |inner: &Statement| {
+            let names = mixed::all(&inner.node).unwrap_or_default();
+            names.iter().all(|name| facts.relation(name).is_some())
+        };
+        let mut rows = Vec::with_capacity(body.statements.len());
+        for inner in &body.statements {
             if !matches!(inner.kind, Kind::Write | Kind::MixedWrite) {
                 rows.push(None);
                 continue;
             }
-            // In a pipeline a failed question would be the client's failure.
-            if place == Place::Pipeline {
-                rows.push(None);
-                continue;
+            let mut expected = None;
+            if place != Place::Pipeline || (is_steady && is_known(inner)) {
+                expected = match self.explained(inner, place, &Parameters::default()).await? {
+                    Ok(json) => json.as_deref().and_then(mixed::changed_rows),
+                    Err(report) => return Ok(Err(report)),
+                };
             }
-            match self.explained(inner, place, &Parameters::default()).await? {
-                Ok(json) => rows.push(json.as_deref().and_then(mixed::changed_rows)),
-                Err(report) => return Ok(Err(report)),
-            }
+            rows.push(expected.or_else(|| mixed::all_rows(&inner.node, facts)));
         }
         Ok(Ok(rows))
     }

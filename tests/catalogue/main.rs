@@ -40,6 +40,7 @@ pause_ms = 1
 /// What these refuse, or do by way of CONCURRENTLY, is brief on the server: the first break programs that are running, the others
 /// are one statement that waits without making others wait.
 const NOT_ABOUT_COST: &[&str] = &[
+    "block-meaning",
     "drop-column",
     "drop-table",
     "drop-view",

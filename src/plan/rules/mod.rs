@@ -4,6 +4,7 @@
 //! what a finding means is the policy's, and how findings become one plan is [`super::compose`]'s.
 
 pub(crate) mod attach_partition;
+mod block_meaning;
 mod blocking_refresh;
 mod cascade;
 mod change_type;
@@ -203,6 +204,7 @@ pub static RULES: &[Rule] = &[
     partition_lock::RULE,
     attach_partition::RULE,
     dynamic_sql::RULE,
+    block_meaning::RULE,
     large_write::RULE,
     update_limit::RULE,
     lock_queue::RULE,

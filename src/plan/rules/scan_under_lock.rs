@@ -33,7 +33,9 @@ fn check(subject: &Subject) -> Option<Found> {
     let table = subject.large(&subject.altered()?)?;
     let name = &action.command.name;
     let constraint = table.known.and_then(|r| r.constraint(name));
-    if table.known.is_some() && constraint.is_none_or(|c| c.validated) {
+    let held_in_block = table.known.is_some_and(|r| r.held_in_block);
+    // What is not known yet the block adds itself.
+    if table.known.is_some() && constraint.map_or(!held_in_block, |c| c.validated) {
         return None;
     }
     let quoted = quote_ident(name);
@@ -41,6 +43,23 @@ fn check(subject: &Subject) -> Option<Found> {
         let sql = format!("{} VALIDATE CONSTRAINT {quoted}", action.head);
         steps::long("validate constraint", sql, Vec::new(), &table)
     };
+    if held_in_block && table.known.is_some_and(|r| !r.held) {
+        let message = format!(
+            "the block locks {} against writes before, and VALIDATE CONSTRAINT would scan the table under that lock",
+            table.described()
+        );
+        return Some(Found {
+            sqlstate: Some("25001"),
+            ..Found::advice(
+                message,
+                "validate behind the block, in a transaction of its own",
+                format!(
+                    "ALTER TABLE {} VALIDATE CONSTRAINT {quoted};  -- behind the block, in a transaction of its own",
+                    table.sql
+                ),
+            )
+        });
+    }
     if subject.place != Place::Alone && table.known.is_some_and(|r| r.held) {
         let message = format!(
             "this transaction holds a lock on {} that stops its writes, and VALIDATE CONSTRAINT would scan the table under it",
