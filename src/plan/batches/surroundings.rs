@@ -203,13 +203,6 @@ impl Surroundings {
                 read.name,
                 read.place.as_deref().unwrap_or_default()
             ));
-        } else if let Some(trigger) = &self.sees_itself {
-            return Some(format!(
-                "the function of the trigger {} names {} itself: within one statement, and after each batch, it would find other rows \
-                 changed",
-                trigger.name,
-                trigger.place.as_deref().unwrap_or_default()
-            ));
         } else if let Some(constraint) = &self.deferrable {
             return Some(format!(
                 "the constraint {constraint} is DEFERRABLE: one statement is checked at its end, when all rows have their new values, but \
@@ -218,6 +211,13 @@ impl Surroundings {
         } else if let Some(trigger) = &self.constraint_trigger {
             return Some(format!(
                 "the constraint trigger {trigger} checks the rows when all of them are changed, but would see those of each batch alone"
+            ));
+        } else if let Some(trigger) = &self.sees_itself {
+            return Some(format!(
+                "the function of the trigger {} names {} itself: within one statement, and after each batch, it would find other rows \
+                 changed",
+                trigger.name,
+                trigger.place.as_deref().unwrap_or_default()
             ));
         }
         self.refers_to_itself.as_ref().map(|constraint| match verb {
