@@ -25,12 +25,6 @@ pub struct Surroundings {
     /// A foreign key by which what is done to one row concerns others of the same table.
     refers_to_itself: Option<String>,
     constraint_trigger: Option<String>,
-    /// Another table that the statement reads, and what changes it while the statement runs.
-    reads_changed: Option<Called>,
-    /// The same, and code that may change anything.
-    reads_unknown: Option<Called>,
-    /// A trigger whose function names the table itself, and that table.
-    sees_itself: Option<Called>,
     /// A trigger, and the key column that it gives a value.
     moves_key: Option<Called>,
     /// The largest table first.
@@ -123,19 +117,7 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, tried: boo
         key.push("(NULL::text)".into());
     }
     let deletes = tree.verb == "DELETE";
-    let oids = |oids: Vec<u32>| {
-        let rows: Vec<String> = oids.iter().map(|oid| format!("({oid}::pg_catalog.oid)")).collect();
-        match rows.is_empty() {
-            true => "(NULL::pg_catalog.oid)".to_string(),
-            false => rows.join(", "),
-        }
-    };
-    // What the trial's rule tells too; without one, the names are all there is.
-    let mentions = crate::plan::mentions::Mentions::of(&statement.node);
-    let read = mentions.relations.iter().filter_map(|asked| facts.relation(asked));
     let values = [
-        ("{views}", oids(vec![relation.oid, base.oid])),
-        ("{reads}", oids(read.map(|other| other.oid).collect())),
         ("{relation}", base.oid.to_string()),
         ("{columns}", columns.join(", ")),
         ("{key}", key.join(", ")),
@@ -189,20 +171,6 @@ impl Surroundings {
                 trigger.name,
                 trigger.place.as_deref().unwrap_or("a column")
             ));
-        } else if let Some(read) = &self.reads_changed {
-            return Some(format!(
-                "it reads {}, which may change while it runs (by {}): one statement sees that as it was at its start, but each batch \
-                 as those before it have left it",
-                read.name,
-                read.place.as_deref().unwrap_or_default()
-            ));
-        } else if let Some(read) = &self.reads_unknown {
-            return Some(format!(
-                "it reads {}, and what {} changes cannot be told from its text: should it change that, one statement would see it as it \
-                 was at its start, but each batch as those before it have left it",
-                read.name,
-                read.place.as_deref().unwrap_or_default()
-            ));
         } else if let Some(constraint) = &self.deferrable {
             return Some(format!(
                 "the constraint {constraint} is DEFERRABLE: one statement is checked at its end, when all rows have their new values, but \
@@ -211,13 +179,6 @@ impl Surroundings {
         } else if let Some(trigger) = &self.constraint_trigger {
             return Some(format!(
                 "the constraint trigger {trigger} checks the rows when all of them are changed, but would see those of each batch alone"
-            ));
-        } else if let Some(trigger) = &self.sees_itself {
-            return Some(format!(
-                "the function of the trigger {} names {} itself: within one statement, and after each batch, it would find other rows \
-                 changed",
-                trigger.name,
-                trigger.place.as_deref().unwrap_or_default()
             ));
         }
         self.refers_to_itself.as_ref().map(|constraint| match verb {
