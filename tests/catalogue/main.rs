@@ -809,6 +809,7 @@ fn the_rules_own_examples_go_both_ways() {
                 let in_block = rule.name == "concurrent-in-transaction";
                 let setup = match sql.contains("users_org_off") && major >= 18 {
                     true => vec!["ALTER TABLE users ADD CONSTRAINT users_org_off FOREIGN KEY (org_id) REFERENCES orgs NOT ENFORCED".to_owned()],
+                    false if sql.contains("REPLICA IDENTITY NOTHING") => vec!["CREATE PUBLICATION news FOR TABLE users".to_owned()],
                     false => Vec::new(),
                 };
                 cases.push(Case {
