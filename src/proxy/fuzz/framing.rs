@@ -276,6 +276,8 @@ impl Play<'_> {
                     self.mode = Mode::Forward;
                 }
                 Poll::Ready(Ok(Event::ClientGone | Event::ServerGone | Event::Stopped) | Err(_)) => return false,
+                // As the session does it.
+                Poll::Ready(Ok(Event::Unsettled)) => self.mode = Mode::Settle,
                 Poll::Ready(Ok(event)) => {
                     self.check_event(&event);
                     self.answer(&event, &mut cx);
