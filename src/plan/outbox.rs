@@ -368,6 +368,11 @@ pub const LENDS_NOTHING: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_ro
      AND NOT pg_catalog.pg_has_role(me.oid, s.oid, CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 >= 160000 \
      THEN 'SET' ELSE 'MEMBER' END))";
 
+/// One boolean: nobody who has logged in here is a superuser. A member of the owner who resumes a job by its number lends its rights
+/// knowingly; a superuser's are everybody's.
+pub const LENDS_NO_SUPERUSER: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolsuper AND (r.rolname = session_user \
+     OR r.oid IN (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a WHERE a.usesysid IS NOT NULL)))";
+
 /// So many steps are done.
 pub fn progress(id: i64, done: usize) -> JobSql {
     JobSql::new(format!(

@@ -428,10 +428,13 @@ impl Session {
             );
             return Ok(Verdict::Refused(report));
         }
-        match self.value(outbox::LENDS_NOTHING).await? {
-            Ok(Some(lends_nothing)) if lends_nothing == "t" => {}
-            Ok(_) => return Ok(Verdict::Refused(super::outbox::lends(id))),
-            Err(report) => return Ok(Verdict::Refused(report)),
+        for lends in [outbox::LENDS_NOTHING, outbox::LENDS_NO_SUPERUSER] {
+            match self.value(lends).await? {
+                Ok(Some(is_safe)) if is_safe == "t" => break,
+                Ok(_) if lends == outbox::LENDS_NOTHING => {}
+                Ok(_) => return Ok(Verdict::Refused(super::outbox::lends(id))),
+                Err(report) => return Ok(Verdict::Refused(report)),
+            }
         }
         match self.resume_deferred(id).await? {
             Ok(true) => return Ok(Verdict::Done("CALL".to_string())),

@@ -291,6 +291,9 @@ impl Session {
         };
         let before = |job: &Waiting| job.id == id || (job.id < id && job.relation == relation && !job.is_paused());
         let jobs: Vec<Waiting> = jobs.into_iter().filter(before).collect();
+        // As they are now, they are what is asked for.
+        let asked = jobs.iter().map(|job| (job.id, job.content()));
+        self.outbox.own.extend(asked);
         let failed = self.run_all(&jobs).await?;
         self.let_go_tables().await?;
         Ok(match failed {
