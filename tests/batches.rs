@@ -98,6 +98,9 @@ on_both!(
     a_batch_has_a_deadline,
     what_one_statement_does_otherwise_is_refused,
     unseen_triggers_that_move_the_key_change_nothing,
+    what_moves_under_the_statement_is_refused,
+    what_moves_later_stops_it,
+    what_does_not_move_is_read_in_batches,
     a_foreign_key_without_an_index_is_named,
     keys_that_are_known_are_walked,
     limited_by_hand,
@@ -1537,6 +1540,238 @@ fn what_one_statement_does_otherwise_is_refused(major: u32) {
     once_each_in_batches(&stage, 3200);
 }
 
+const SES: &str =
+    "CREATE TABLE ses (id bigint PRIMARY KEY, t bigint CONSTRAINT of_t REFERENCES t ON DELETE CASCADE, n bigint);
+    INSERT INTO ses SELECT id, id, id + 2000 FROM t; CREATE INDEX ON ses (t);
+    CREATE TABLE deep (ses bigint CONSTRAINT of_ses REFERENCES ses ON DELETE CASCADE, n bigint);
+    INSERT INTO deep SELECT id, n FROM ses; CREATE INDEX ON deep (ses);
+    CREATE TABLE other AS SELECT id FROM t; ANALYZE ses, deep, other;";
+
+/// What the statement's own foreign keys, triggers and rules change of the tables that it reads: setup, statement, reason.
+const MOVING: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "DELETE FROM t WHERE id <= (SELECT min(n) - 1 FROM ses)",
+        "it reads public.ses, which may change with its rows (by the foreign key of_t)",
+    ),
+    (
+        "",
+        "DELETE FROM t USING deep WHERE t.id + 2000 = deep.n",
+        "it reads public.deep, which may change with its rows (by the foreign key of_ses)",
+    ),
+    (
+        "CREATE VIEW shown AS SELECT n FROM deep",
+        "DELETE FROM t WHERE id < (SELECT min(n) FROM shown)",
+        "it reads the view shown",
+    ),
+    (
+        "CREATE TABLE leaf (PRIMARY KEY (id)) INHERITS (ses)",
+        "DELETE FROM t WHERE id > (SELECT count(*) FROM leaf)",
+        "it reads public.leaf, which may change with its rows (by the foreign key of_t)",
+    ),
+    (
+        "ALTER TABLE ses DROP CONSTRAINT of_t, ADD CONSTRAINT to_t FOREIGN KEY (t) REFERENCES t ON DELETE SET NULL",
+        "WITH free AS MATERIALIZED (SELECT count(t) AS n FROM ses) DELETE FROM t USING free WHERE t.id < free.n",
+        "it reads public.ses, which may change with its rows (by the foreign key to_t)",
+    ),
+    (
+        "UPDATE t SET m = id; ALTER TABLE t ADD CONSTRAINT one UNIQUE (m);
+         CREATE TABLE by_m (m integer CONSTRAINT of_m REFERENCES t (m) ON UPDATE CASCADE); INSERT INTO by_m SELECT m FROM t;
+         CREATE INDEX ON by_m (m)",
+        "UPDATE t SET m = m + 10000 WHERE id > (SELECT count(*) FROM by_m WHERE m > 10000)",
+        "it reads public.by_m, which may change with its rows (by the foreign key of_m)",
+    ),
+    // The trigger gives the column its value.
+    (
+        "UPDATE t SET m = id; ALTER TABLE t ADD CONSTRAINT one UNIQUE (m);
+         CREATE TABLE by_m (m integer CONSTRAINT of_m REFERENCES t (m) ON UPDATE CASCADE); INSERT INTO by_m SELECT m FROM t;
+         CREATE INDEX ON by_m (m);
+         CREATE FUNCTION other_m() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.m := OLD.m + 10000; RETURN NEW; END $$;
+         CREATE TRIGGER other_m BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION other_m()",
+        "UPDATE t SET flag = true WHERE id > (SELECT count(*) FROM by_m WHERE m > 10000)",
+        "the statement reads public.by_m, which changes with the rows of public.t",
+    ),
+    (
+        "CREATE TABLE cat (id integer PRIMARY KEY, total bigint); INSERT INTO cat VALUES (0, 0);
+         CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           UPDATE cat SET total = total + NEW.n - OLD.n WHERE id = 0; RETURN NULL; END $$;
+         CREATE TRIGGER keep AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION keep()",
+        "UPDATE t SET n = n + 1 WHERE m IN (SELECT id FROM cat WHERE total < 1000)",
+        "it reads public.cat, which may change with its rows (by the trigger keep)",
+    ),
+    // A trigger of a table that goes along.
+    (
+        "CREATE FUNCTION less() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM other WHERE id = OLD.n; RETURN NULL; END $$;
+         CREATE TRIGGER less AFTER DELETE ON deep FOR EACH ROW EXECUTE FUNCTION less()",
+        "DELETE FROM t WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+    // Through a view that is written.
+    (
+        "CREATE VIEW \"An Other\" AS SELECT * FROM other;
+         CREATE FUNCTION less() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM \"An Other\" WHERE id = OLD.id; RETURN NULL; END $$;
+         CREATE TRIGGER less AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION less()",
+        "UPDATE t SET flag = true WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+    (
+        "CREATE FUNCTION dark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           EXECUTE 'DELETE FROM oth' || 'er WHERE id = $1' USING OLD.id; RETURN NULL; END $$;
+         CREATE TRIGGER dark AFTER UPDATE OF flag ON t FOR EACH ROW EXECUTE FUNCTION dark()",
+        "UPDATE t SET flag = true WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+    (
+        "CREATE FUNCTION behind(t) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN DELETE FROM other WHERE id = $1.id; RETURN 1; END $$;
+         CREATE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM behind(NEW); RETURN NULL; END $$;
+         CREATE TRIGGER calls AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION calls()",
+        "UPDATE t SET flag = true WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+    (
+        "CREATE RULE along AS ON DELETE TO ses DO ALSO DELETE FROM other WHERE id = OLD.id",
+        "DELETE FROM t WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+    // It finds the rows half done behind the first batch.
+    (
+        "CREATE FUNCTION even() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF (SELECT sum(n) FROM public.t) % 3200 <> 0 THEN RAISE 'odd'; END IF; RETURN NULL; END $$;
+         CREATE TRIGGER even AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION even()",
+        "UPDATE t SET n = n + 1",
+        "the function of the trigger even names t itself",
+    ),
+    (
+        "CREATE FUNCTION next_too() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           UPDATE t SET flag = true WHERE id = NEW.id + 1600 AND flag IS NULL; RETURN NULL; END $$;
+         CREATE TRIGGER next_too AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.id = 1) EXECUTE FUNCTION next_too()",
+        "UPDATE t SET n = n + 1 WHERE flag IS NULL",
+        "the function of the trigger next_too names t itself",
+    ),
+    // In a way that no text shows.
+    (
+        "CREATE FUNCTION even() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE odd boolean; BEGIN
+           EXECUTE format('SELECT sum(n) %% 3200 <> 0 FROM %I', TG_TABLE_NAME) INTO odd;
+           IF odd THEN RAISE WARNING 'odd'; END IF; RETURN NULL; END $$;
+         CREATE TRIGGER even AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.id = 7) EXECUTE FUNCTION even()",
+        "UPDATE t SET n = n + 1",
+        "a trigger of public.t that runs after each row reads public.t itself",
+    ),
+    (
+        "CREATE FUNCTION next_too() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           EXECUTE format('UPDATE %I SET flag = true WHERE id = $1 AND flag IS NULL', TG_TABLE_NAME) USING NEW.id + 1600; RETURN NULL; END $$;
+         CREATE TRIGGER next_too AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.id = 1) EXECUTE FUNCTION next_too()",
+        "UPDATE t SET n = n + 1 WHERE flag IS NULL RETURNING id",
+        "a trigger of public.t changes other rows of public.t",
+    ),
+    (
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           EXECUTE format('INSERT INTO %I (id, flag) VALUES ($1, true)', TG_TABLE_NAME) USING 100000 + OLD.id; RETURN NULL; END $$;
+         CREATE TRIGGER again AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION again()",
+        "DELETE FROM t WHERE flag IS NULL",
+        "a trigger of public.t changes other rows of public.t",
+    ),
+    // It waits for COMMIT.
+    (
+        "CREATE FUNCTION less() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DELETE FROM other'; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER less AFTER DELETE ON deep DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION less()",
+        "DELETE FROM t WHERE id IN (SELECT id FROM other)",
+        "the statement reads public.other, which changes with the rows of public.t",
+    ),
+];
+
+fn what_moves_under_the_statement_is_refused(major: u32) {
+    let stage = stage(major, "moving");
+    for (setup, sql, expect) in MOVING {
+        stage.direct("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+        stage.direct(TABLE);
+        stage.direct(SES);
+        stage.direct(setup);
+        stage.direct("TRUNCATE changes; VACUUM ANALYZE t");
+        let before = batches(&stage).len();
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert!(
+            ran.stderr.contains("ERROR:") && ran.stderr.contains(expect),
+            "{sql}: {ran:?}"
+        );
+        let seen_in_a_batch = ["the statement reads", "a trigger of"]
+            .iter()
+            .any(|told| expect.starts_with(told));
+        assert_eq!(batches(&stage).len() - before, usize::from(seen_in_a_batch), "{sql}");
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag OR n <> 0"), 0, "{sql}");
+        if seen_in_a_batch {
+            assert_eq!(
+                stage.number("SELECT count(*) FROM lockkeeper.job WHERE state <> 'cancelled'"),
+                0,
+                "{sql}"
+            );
+        }
+        assert_eq!(stage.number("SELECT count(*) FROM changes"), 0, "{sql}");
+        // What PostgreSQL itself does is no error.
+        stage.direct(&format!("BEGIN; {sql}; ROLLBACK"));
+    }
+}
+
+/// A trigger that changes what is read from some row on: until there the batches were right, and the rest can be told from what is done.
+fn what_moves_later_stops_it(major: u32) {
+    let stage = stage(major, "later");
+    stage.direct(TABLE);
+    stage.direct(SES);
+    stage.direct(
+        "CREATE FUNCTION dark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DELETE FROM oth' || 'er WHERE id > 100'; RETURN NULL; END $$;
+         CREATE TRIGGER dark AFTER UPDATE ON t FOR EACH ROW WHEN (NEW.id = 2000) EXECUTE FUNCTION dark()",
+    );
+    let sql = "UPDATE t SET n = n + 1 WHERE id IN (SELECT id FROM other)";
+    let ran = stage.psql(&format!("{sql};\n"));
+    let told = "cannot be done in batches further: the statement reads public.other";
+    assert!(ran.stderr.contains(told), "{ran:?}");
+    let done = stage.number("SELECT count(*) FROM changes");
+    assert!((500..2000).contains(&done), "{done}");
+    assert_eq!(stage.number("SELECT max(id) FROM t WHERE n = 1"), done);
+    assert_eq!(stage.number("SELECT count(*) FROM other"), 3200);
+    assert!(
+        ran.stderr
+            .contains(&format!("leaves out what is done, keys up to ({done})")),
+        "{ran:?}"
+    );
+    // As the hint says.
+    let ran = stage.psql(&format!(
+        "SET lockkeeper.override = 'large-write: the rest'; {sql} AND id > {done};\n"
+    ));
+    let told = ran.ok();
+    assert!(told.contains(&format!("UPDATE {}", 3200 - done)), "{told}");
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE n = 1"), 3200);
+}
+
+fn what_does_not_move_is_read_in_batches(major: u32) {
+    let stage = stage(major, "still");
+    stage.direct(TABLE);
+    stage.direct(SES);
+    stage.direct(
+        "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           NEW.name := coalesce(NEW.name, 'at ' || now()); RETURN NEW; END $$;
+         CREATE TRIGGER stamp BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION stamp();
+         CREATE TRIGGER zz_same BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
+         CREATE FUNCTION dark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DELETE FROM other'; RETURN NULL; END $$;
+         CREATE TRIGGER off AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION dark(); ALTER TABLE t DISABLE TRIGGER off;
+         CREATE TRIGGER of_m AFTER UPDATE OF m ON t FOR EACH ROW EXECUTE FUNCTION dark();
+         CREATE TRIGGER on_insert AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION dark()",
+    );
+    // The foreign key of ses does nothing for an UPDATE, the triggers nothing to these tables.
+    for sql in [
+        "UPDATE t SET flag = true WHERE id IN (SELECT id FROM other)",
+        "UPDATE t SET n = ses.n FROM ses WHERE ses.t = t.id",
+        "DELETE FROM t USING other WHERE other.id = t.id",
+    ] {
+        stage.direct("TRUNCATE changes; VACUUM ANALYZE t");
+        let ran = stage.psql(&format!("{sql};\n"));
+        assert_eq!(ran.ok(), format!("{} 3200\n", &sql[..6]), "{sql}");
+        once_each_in_batches(&stage, 3200);
+    }
+    assert_eq!(stage.number("SELECT count(*) FROM deep"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM other"), 3200);
+}
+
 /// No text shows what this one does: the first batch finds it, and undoes itself.
 fn unseen_triggers_that_move_the_key_change_nothing(major: u32) {
     let stage = stage(major, "unseen");
@@ -1553,7 +1788,10 @@ fn unseen_triggers_that_move_the_key_change_nothing(major: u32) {
             "{ran:?}"
         );
         assert_eq!(stage.number("SELECT count(*) FROM t WHERE flag OR id > 3200"), 0);
-        stage.direct("UPDATE lockkeeper.job SET state = 'cancelled'");
+        assert_eq!(
+            stage.number("SELECT count(*) FROM lockkeeper.job WHERE state <> 'cancelled'"),
+            0
+        );
     }
 }
 

@@ -16,6 +16,7 @@ pub mod shape;
 pub mod surroundings;
 mod text;
 mod through;
+pub mod watch;
 
 use super::facts::{Facts, Relation};
 use super::jobs;
@@ -24,6 +25,7 @@ use super::statement::{Kind, Statement};
 use key::{NewRows, exact_text, new_rows, operator, operators, type_sql, walkable_key};
 use lookup::pins_a_key;
 use text::{Tree, parts};
+use watch::Watch;
 
 /// What does not change between batches.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub struct Batches {
     pub returns: bool,
     /// So few of the table's rows are meant that their keys are looked for first.
     pub collects: bool,
+    /// What is asked of the server when the rows of a batch are changed.
+    pub watch: Watch,
     /// Triggers may change the key of a row: that is to be noticed.
     guarded: bool,
     /// The key columns, qualified and quoted, with their types.
@@ -157,6 +161,7 @@ impl Batches {
         batches.repeatable = repeatable;
         batches.new_rows = told;
         batches.notes = surroundings.map(|around| around.notes(verb)).unwrap_or_default();
+        batches.watch = surroundings.map(|around| around.watch(verb)).unwrap_or_default();
         batches.access = jobs::Access::of(facts);
         if let Some(seen) = &relation.row_security {
             batches.seen_by = seen.settings.clone();
@@ -266,6 +271,7 @@ impl Batches {
             resumes: None,
             returns: parts.returning.is_some(),
             collects: false,
+            watch: Watch::default(),
             guarded: tree.verb == "UPDATE"
                 && (relation.kind == 'p' || relation.triggers.iter().any(|t| t.on_update && t.for_each_row)),
             key: key.ok_or("its key has no exact text")?,
@@ -367,20 +373,31 @@ impl Batches {
                  pg_catalog.count(*))::pg_catalog.int8 ELSE 0 END FROM lockkeeper_changed WHERE lockkeeper_moved)"
             )
         });
+        // Each is 0.
+        let zeros: Vec<String> = guard
+            .into_iter()
+            .chain(self.watch.tally("lockkeeper_changed"))
+            .collect();
         let answer = match self.returns {
-            true => format!(
-                "SELECT * FROM lockkeeper_changed{} ORDER BY {}",
-                guard
-                    .map(|guard| format!(" WHERE {guard} OPERATOR(pg_catalog.=) 0::pg_catalog.int8"))
-                    .unwrap_or_default(),
-                self.list(|i, _| format!("lockkeeper_k{i}"))
-            ),
-            false => format!(
-                "SELECT pg_catalog.count(*){} FROM lockkeeper_changed",
-                guard
-                    .map(|guard| format!(" OPERATOR(pg_catalog.+) {guard}"))
-                    .unwrap_or_default()
-            ),
+            true => {
+                let all: Vec<String> = zeros
+                    .iter()
+                    .map(|zero| format!("{zero} OPERATOR(pg_catalog.=) 0::pg_catalog.int8"))
+                    .collect();
+                format!(
+                    "SELECT * FROM lockkeeper_changed{}{} ORDER BY {}",
+                    if all.is_empty() { "" } else { " WHERE " },
+                    all.join(" AND "),
+                    self.list(|i, _| format!("lockkeeper_k{i}"))
+                )
+            }
+            false => {
+                let all: String = zeros
+                    .iter()
+                    .map(|zero| format!(" OPERATOR(pg_catalog.+) {zero}"))
+                    .collect();
+                format!("SELECT pg_catalog.count(*){all} FROM lockkeeper_changed")
+            }
         };
         format!("WITH {}\n{answer}", ctes.join(",\n"))
     }

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range, watch};
 use crate::plan::jobs;
 use crate::plan::policy::Backfill;
 use crate::plan::splice::quote_ident;
@@ -62,6 +62,8 @@ pub(super) struct Course {
     described: bool,
     /// The batch that is at work, for messages.
     end: Option<Key>,
+    /// The server has told that batches do not do what one statement does, and has undone the last.
+    unfit: bool,
 }
 
 impl Course {
@@ -83,6 +85,7 @@ impl Course {
             started: Instant::now(),
             described: false,
             end: None,
+            unfit: false,
         }
     }
 
@@ -214,6 +217,8 @@ impl Session {
         if let Some(job) = course.job {
             let state = match ended.sqlstate().as_str() {
                 "57014" | "57P01" | "55P03" | "40P01" | "40001" => "paused",
+                // Nothing is begun.
+                _ if course.unfit && course.batches == 0 => "cancelled",
                 _ => "failed",
             };
             let stop = jobs::stop(job, state, &ended.message()).into();
@@ -463,6 +468,8 @@ impl Session {
         };
         let mut asks = vec![settings(batches, course, Some(limits))];
         asks.extend(course.job.map(|job| Ask::from(jobs::hold(job))));
+        asks.extend(batches.watch.ahead_sql().map(Ask::new));
+        let at = asks.len();
         let mut ask = setting.parameters.ask(batches.batch_sql(range, job, lock_first));
         if batches.returns {
             ask.delivers = Some(Deliver {
@@ -472,6 +479,10 @@ impl Session {
             });
         }
         asks.push(ask);
+        if let Some(question) = batches.watch.sql() {
+            asks.extend(watch::FIRE.map(Ask::as_client));
+            asks.push(Ask::new(question));
+        }
         // The job's row is moved under row-level security whatever the client has set. With `off` the server would refuse to leave
         // rows out for it: that it did not is asked of it before the batch is committed.
         let probe = course.job.map(|_| {
@@ -491,24 +502,21 @@ impl Session {
         let (answers, stopped) = self.ask_watched(&asks, others_wait_max).await?;
         let mut answers = match answers {
             Ok(answers) => answers,
-            Err(report) if report.message().contains(KEY_MOVED) => {
-                return Ok(Tried::Failed(key_moved(batches)));
+            Err(report) if report.sqlstate() != "57014" => {
+                let unfit = unfit(batches, course, &report);
+                course.unfit = unfit.is_some();
+                return Ok(Tried::Failed(unfit.unwrap_or(report)));
             }
-            Err(report) if report.sqlstate() != "57014" => return Ok(Tried::Failed(report)),
             Err(_) if stopped => return Ok(Tried::TooLong { others_waited: true }),
             Err(_) if begun.elapsed() >= deadline && limits.statement_timeout == deadline => {
                 return Ok(Tried::TooLong { others_waited: false });
             }
             Err(report) => return Ok(Tried::Failed(report)),
         };
-        let others_waited = course.sees_waiters && answers.pop().is_some_and(|answer| answer.value() == Some("t"));
-        if course.job.is_some() {
-            answers.truncate(answers.len().saturating_sub(2));
-        }
-        let answer = answers.pop().unwrap_or_default();
+        let others_waited = course.sees_waiters && answers.last().is_some_and(|answer| answer.value() == Some("t"));
+        let answer = answers.get_mut(at).map(std::mem::take).unwrap_or_default();
         if let Some(job) = course.job {
-            let held = answers.pop().unwrap_or_default();
-            let columns = held.rows.first().map(Vec::as_slice);
+            let columns = answers.get(1).and_then(|held| held.rows.first()).map(Vec::as_slice);
             match columns {
                 Some([Some(state), Some(at)]) if state == "running" && *at == course.batches.to_string() => {}
                 Some([Some(state), _]) => return Ok(Tried::Failed(taken_away(job, state))),
@@ -627,16 +635,23 @@ pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits
     Ask::set_local_all(&all)
 }
 
-/// The server has undone the batch.
-fn key_moved(batches: &Batches) -> Report {
-    let message = format!(
-        "lockkeeper: a trigger of {} changes the key ({}), by which the batches walk through the table: rows could be changed more \
-         than once",
-        batches.relation,
-        batches.key_columns().join(", ")
-    );
+/// The server has undone the batch, since batches do not do what one statement does.
+fn unfit(batches: &Batches, course: &Course, told: &Report) -> Option<Report> {
+    let Batches { verb, relation, .. } = batches;
+    let told = told.message();
+    let why = match told.contains(KEY_MOVED) {
+        true => format!(
+            "a trigger of {relation} changes the key ({}), by which the batches walk through the table: rows could be changed more than once",
+            batches.key_columns().join(", ")
+        ),
+        false => batches.watch.told(&told, relation)?,
+    };
+    let further = if course.batches == 0 { "" } else { " further" };
     // feature_not_supported
-    Report::error("0A000", &message)
+    Some(Report::error(
+        "0A000",
+        &format!("lockkeeper: this {verb} of {relation} cannot be done in batches{further}: {why}"),
+    ))
 }
 
 /// A single row has had all the time there is.
@@ -714,6 +729,23 @@ fn interrupted(mut report: Report, batches: &Batches, course: &Course) -> Report
 }
 
 fn go_on(course: &Course) -> String {
+    if course.unfit {
+        let of_job = course
+            .job
+            .filter(|_| course.batches > 0)
+            .map(|id| format!(" (the job: lockkeeper jobs --dsn … cancel {id})"))
+            .unwrap_or_default();
+        let rest = match &course.last {
+            Some(last) => format!(
+                "lockkeeper: the rest must be done by one statement, which leaves out what is done, keys up to ({}){of_job}.",
+                last.join(", ")
+            ),
+            None => format!("lockkeeper: it can only be done by one statement{of_job}."),
+        };
+        return format!(
+            "{rest} That locks its rows until it ends: SET lockkeeper.override = 'large-write: <why>' lets it run."
+        );
+    }
     match course.job {
         Some(id) => format!(
             "lockkeeper: send the same statement again to go on with what is left, or: lockkeeper jobs --dsn … resume {id} \

@@ -161,10 +161,10 @@ fn unsteady<'a>(mentions: &'a Mentions, facts: &Facts) -> Option<&'a str> {
     found.map(|name| name.name.as_str())
 }
 
-/// PostgreSQL's own, or IMMUTABLE: it reads no table. (Those that turn tables and queries into XML do.)
+/// PostgreSQL's own, or IMMUTABLE: it reads no table. (Those that turn tables and queries into XML do, and those that take a query as text.)
 fn is_known(name: &Name, facts: &Facts) -> bool {
     let known = function(name, facts).is_some_and(|f| f.immutable || f.built_in);
-    known && !name.name.contains("_to_xml") && !name.name.starts_with("ts_stat")
+    known && !name.name.contains("_to_xml") && !["ts_stat", "ts_rewrite"].contains(&name.name.as_str())
 }
 
 fn function<'a>(name: &Name, facts: &'a Facts) -> Option<&'a Function> {

@@ -3,6 +3,7 @@
 
 use super::key::walkable_key;
 use super::text::{Tree, parts};
+use super::watch::{Read, Watch};
 use crate::plan::ascii::{decoded, encoded};
 use crate::plan::facts::{Facts, Relation};
 use crate::plan::splice::{filled, quote_literal};
@@ -25,6 +26,15 @@ pub struct Surroundings {
     /// A foreign key by which what is done to one row concerns others of the same table.
     refers_to_itself: Option<String>,
     constraint_trigger: Option<String>,
+    /// A table that the statement reads, and the foreign key by which its rows go along.
+    reads_moved: Option<Called>,
+    /// The same, and the trigger whose text writes it.
+    reads_written: Option<Called>,
+    /// A trigger after each row whose text names the table itself, and that table.
+    sees_itself: Option<Called>,
+    reads: Vec<Read>,
+    tree: Vec<u32>,
+    after_each: bool,
     /// A trigger, and the key column that it gives a value.
     moves_key: Option<Called>,
     /// The largest table first.
@@ -117,7 +127,19 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, tried: boo
         key.push("(NULL::text)".into());
     }
     let deletes = tree.verb == "DELETE";
+    let oids = |oids: Vec<u32>| {
+        let rows: Vec<String> = oids.iter().map(|oid| format!("({oid}::pg_catalog.oid)")).collect();
+        match rows.is_empty() {
+            true => "(NULL::pg_catalog.oid)".to_string(),
+            false => rows.join(", "),
+        }
+    };
+    // The trial's rule depends on them too; without it, the names are all there is.
+    let mentions = crate::plan::mentions::Mentions::of(&statement.node);
+    let reads = mentions.relations.iter().filter_map(|asked| facts.relation(asked));
     let values = [
+        ("{reads}", oids(reads.map(|other| other.oid).collect())),
+        ("{views}", oids(vec![relation.oid])),
         ("{relation}", base.oid.to_string()),
         ("{columns}", columns.join(", ")),
         ("{key}", key.join(", ")),
@@ -171,6 +193,13 @@ impl Surroundings {
                 trigger.name,
                 trigger.place.as_deref().unwrap_or("a column")
             ));
+        } else if let Some(read) = self.reads_moved.as_ref().or(self.reads_written.as_ref()) {
+            return Some(format!(
+                "it reads {}, which may change with its rows (by {}): one statement sees that as it was at its start, but each batch as those \
+                 before it have left it",
+                read.name,
+                read.place.as_deref().unwrap_or_default()
+            ));
         } else if let Some(constraint) = &self.deferrable {
             return Some(format!(
                 "the constraint {constraint} is DEFERRABLE: one statement is checked at its end, when all rows have their new values, but \
@@ -179,6 +208,13 @@ impl Surroundings {
         } else if let Some(trigger) = &self.constraint_trigger {
             return Some(format!(
                 "the constraint trigger {trigger} checks the rows when all of them are changed, but would see those of each batch alone"
+            ));
+        } else if let Some(trigger) = &self.sees_itself {
+            return Some(format!(
+                "the function of the trigger {} names {} itself: within one statement, and after each batch, it would find other rows \
+                 changed",
+                trigger.name,
+                trigger.place.as_deref().unwrap_or_default()
             ));
         }
         self.refers_to_itself.as_ref().map(|constraint| match verb {
@@ -191,6 +227,16 @@ impl Surroundings {
                  values, but each batch at its own end"
             ),
         })
+    }
+
+    /// What each batch is to ask the server.
+    pub fn watch(&self, verb: &str) -> Watch {
+        Watch {
+            reads: self.reads.clone(),
+            tree: self.tree.clone(),
+            after_each: self.after_each,
+            deletes: verb == "DELETE",
+        }
     }
 
     /// What makes each row slow, for a NOTICE before the first batch.

@@ -68,6 +68,55 @@ WITH RECURSIVE tree(oid) AS (
   SELECT k.* FROM pg_catalog.pg_constraint k
   WHERE k.contype OPERATOR(pg_catalog.=) 'f' AND k.confrelid IN (SELECT f.oid FROM family f)
     AND ({deletes} OR EXISTS (SELECT FROM given g WHERE g.attrelid OPERATOR(pg_catalog.=) k.confrelid AND g.attnum OPERATOR(pg_catalog.=) ANY (k.confkey)))
+), asked(oid) AS (
+  -- The relations that stand in its text; 1259 is pg_class.
+  SELECT v.oid FROM (VALUES {reads}) v(oid)
+  UNION
+  SELECT d.oid FROM depends d WHERE d.class OPERATOR(pg_catalog.=) 1259::pg_catalog.oid
+), read(oid) AS (
+  -- Policies may read more; 3256 is pg_policy.
+  SELECT a.oid FROM asked a
+  UNION
+  SELECT e.oid FROM (SELECT a.oid FROM asked a UNION SELECT f.oid FROM family f) s CROSS JOIN LATERAL (
+    SELECT d.refobjid FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) 3256::pg_catalog.oid
+      AND d.objid OPERATOR(pg_catalog.=) p.oid AND d.refclassid OPERATOR(pg_catalog.=) 1259::pg_catalog.oid
+    WHERE p.polrelid OPERATOR(pg_catalog.=) s.oid) e(oid)
+  UNION
+  SELECT h.inhrelid FROM pg_catalog.pg_inherits h JOIN read r ON h.inhparent OPERATOR(pg_catalog.=) r.oid
+), others(oid, relname, name) AS (
+  -- What it reads besides the target. 11 is pg_catalog.
+  SELECT c.oid, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  WHERE c.oid IN (SELECT r.oid FROM read r EXCEPT SELECT f.oid FROM family f EXCEPT SELECT v.oid FROM (VALUES {views}) v(oid))
+    AND c.relkind IN ('r', 'p', 'm', 'f') AND c.relnamespace OPERATOR(pg_catalog.<>) 11::pg_catalog.oid
+    AND c.relname OPERATOR(pg_catalog.<>) 'lockkeeper_trial'
+), moved(oid, event, columns, cause) AS (
+  -- What goes with its rows by foreign keys, of any depth. Their triggers are those of the table that is referred to.
+  SELECT f.oid, CASE WHEN {deletes} THEN 'd' ELSE 'u' END COLLATE pg_catalog."C", g.columns, NULL::text COLLATE pg_catalog."C"
+  FROM family f CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(g.attnum) FROM given g WHERE g.attrelid OPERATOR(pg_catalog.=) f.oid) g(columns)
+  WHERE EXISTS (SELECT FROM others)
+  UNION
+  SELECT e.oid, e.event COLLATE pg_catalog."C", e.columns, e.cause COLLATE pg_catalog."C" FROM moved m CROSS JOIN LATERAL (
+    SELECT k.conrelid, CASE WHEN m.event OPERATOR(pg_catalog.=) 'd' AND k.confdeltype OPERATOR(pg_catalog.=) 'c' THEN 'd' ELSE 'u' END, k.conkey,
+      pg_catalog.concat('the foreign key ', k.conname)
+    FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) g.tgconstraint
+    WHERE g.tgrelid OPERATOR(pg_catalog.=) m.oid AND k.contype OPERATOR(pg_catalog.=) 'f' AND k.confrelid OPERATOR(pg_catalog.=) m.oid
+      AND CASE m.event WHEN 'd' THEN k.confdeltype ELSE k.confupdtype END IN ('c', 'n', 'd')
+      AND (m.event OPERATOR(pg_catalog.=) 'd' OR k.confkey OPERATOR(pg_catalog.&&) m.columns)
+    UNION ALL
+    SELECT h.inhrelid, m.event, m.columns, m.cause FROM pg_catalog.pg_inherits h WHERE h.inhparent OPERATOR(pg_catalog.=) m.oid
+  ) e(oid, event, columns, cause)
+), own(name, each, body) AS (
+  -- The triggers of somebody's own that fire for its rows: after each row, or otherwise. (1 is ROW, 2 BEFORE.)
+  SELECT g.tgname, (g.tgtype::int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 1, pg_catalog.lower(p.prosrc)
+  FROM tree t JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) t.oid JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) g.tgfoid
+  WHERE NOT g.tgisinternal AND p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+    AND CASE g.tgenabled WHEN 'A' THEN true WHEN 'D' THEN false ELSE (g.tgenabled OPERATOR(pg_catalog.=) 'R')
+      OPERATOR(pg_catalog.=) (pg_catalog.current_setting('session_replication_role') OPERATOR(pg_catalog.=) 'replica') END
+    AND (g.tgtype::int4 OPERATOR(pg_catalog.&) CASE WHEN {deletes} THEN 8 ELSE 16 END) OPERATOR(pg_catalog.<>) 0
+    AND (pg_catalog.cardinality(g.tgattr::pg_catalog.int2[]) OPERATOR(pg_catalog.=) 0 OR {deletes} OR EXISTS (SELECT FROM given v
+      WHERE v.attrelid OPERATOR(pg_catalog.=) g.tgrelid AND v.attnum OPERATOR(pg_catalog.=) ANY (g.tgattr::pg_catalog.int2[])))
 )
 SELECT {encoded}
 FROM (SELECT pg_catalog.json_build_object(
@@ -87,6 +136,25 @@ FROM (SELECT pg_catalog.json_build_object(
   'constraint_trigger', (SELECT g.tgname FROM pg_catalog.pg_trigger g
     WHERE g.tgrelid IN (SELECT t.oid FROM tree t) AND NOT g.tgisinternal AND g.tgconstraint OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
       AND (g.tgtype::int4 OPERATOR(pg_catalog.&) CASE WHEN {deletes} THEN 8 ELSE 16 END) OPERATOR(pg_catalog.<>) 0 LIMIT 1),
+  -- What only the server knows when the rows are changed is asked of it in each batch; this is what is asked for.
+  'reads', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('oid', o.oid::pg_catalog.int8, 'name', o.name)) FROM others o), '[]'::json),
+  'tree', (SELECT pg_catalog.json_agg(t.oid::pg_catalog.int8) FROM tree t),
+  'after_each', EXISTS (SELECT FROM own g WHERE g.each),
+  'reads_moved', (SELECT pg_catalog.jsonb_build_object('name', o.name, 'place', m.cause) FROM others o
+    JOIN moved m ON m.oid OPERATOR(pg_catalog.=) o.oid ORDER BY m.cause, o.name LIMIT 1),
+  -- As far as the texts of the triggers show it, before the first batch.
+  'reads_written', (SELECT pg_catalog.jsonb_build_object('name', o.name, 'place', pg_catalog.concat('the trigger ', g.name)) FROM own g CROSS JOIN others o
+    CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.lower(o.relname::text), '(\W)', '\\\1', 'g')) n(pattern)
+    WHERE g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(delete\s+from|update|insert\s+into|merge\s+into|truncate(\s+table)?)\s+(only\s+)?',
+      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
+    LIMIT 1),
+  -- One after each row finds all of them changed; one before sees them go by, in one statement too.
+  'sees_itself', (SELECT pg_catalog.jsonb_build_object('name', g.name, 'place', c.relname) FROM own g
+    CROSS JOIN tree f JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.oid
+    CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.lower(c.relname::text), '(\W)', '\\\1', 'g')) n(pattern)
+    WHERE g.each AND g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(from|join|update|into|only|using)\s+',
+      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
+    LIMIT 1),
   -- BEFORE UPDATE … FOR EACH ROW
   'moves_key', (SELECT pg_catalog.jsonb_build_object('name', g.tgname, 'place', k.name) FROM pg_catalog.pg_trigger g
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) g.tgfoid
