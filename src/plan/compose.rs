@@ -1032,15 +1032,25 @@ impl<'a> Composer<'a> {
         if let Some(problem) = self.overrides.problem(policy.reason_required(&subject)) {
             return problem;
         }
+        let facts = self.whole.facts;
+        let lost = match facts.override_lost {
+            true => {
+                "lockkeeper.override is set, but behind a connection pooler it may be another client's, and does not count. "
+            }
+            false => "",
+        };
         let mut names: Vec<&str> = Vec::new();
         for refusal in &self.refusals {
             if !names.contains(&refusal.rule) {
                 names.push(refusal.rule);
             }
         }
+        let set = match facts.pooled {
+            true => String::new(),
+            false => format!("SET lockkeeper.override = '{}: <why>'; or ", names.join(", ")),
+        };
         format!(
-            "To run it as it is all the same: SET lockkeeper.override = '{}: <why>'; or in front of it /* lockkeeper: allow={} reason=\"<why>\" */",
-            names.join(", "),
+            "{lost}To run it as it is all the same: {set}in front of it /* lockkeeper: allow={} reason=\"<why>\" */",
             names.join(",")
         )
     }

@@ -620,6 +620,15 @@ pub struct Facts {
     /// `current_setting('lockkeeper.override', true)`, empty as null.
     #[serde(rename = "override")]
     pub override_: Option<String>,
+    /// The process of the server that has answered.
+    #[serde(default)]
+    pub backend_pid: i32,
+    /// A connection pooler stands between us and the server.
+    #[serde(skip)]
+    pub pooled: bool,
+    /// An override is set there, which may be another client's.
+    #[serde(skip)]
+    pub override_lost: bool,
     pub time_zone: String,
     pub client_min_messages: String,
     /// Milliseconds, 0 = off.

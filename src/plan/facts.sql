@@ -216,6 +216,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'role', current_user,
   'session_role', session_user,
   'application_name', pg_catalog.current_setting('application_name'),
+  'backend_pid', pg_catalog.pg_backend_pid(),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
   'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'time_zone', pg_catalog.current_setting('TimeZone'),

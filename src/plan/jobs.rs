@@ -126,6 +126,9 @@ impl Access {
     pub fn of(facts: &Facts) -> Access {
         let database = &facts.database;
         let init = format!("a superuser runs once: lockkeeper init --dsn 'dbname={database} …'");
+        if facts.pooled {
+            return Access::None(super::pooled::NO_JOBS.into());
+        }
         match &facts.jobs {
             None if facts.may_create_jobs => Access::Create,
             None => Access::None(format!(

@@ -20,6 +20,7 @@ pub mod outbox;
 mod overrides;
 pub mod path;
 pub mod policy;
+pub mod pooled;
 mod progress;
 pub mod rules;
 pub mod splice;

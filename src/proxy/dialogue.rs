@@ -319,13 +319,21 @@ impl Relay {
             wire::put_close(&mut out, b'S', "");
             b"CC".iter().for_each(|tag| owed.sent(*tag));
         }
+        // A pooler would have the next transaction look for it elsewhere, and others stumble over it.
+        let pooled = self.is_behind_pooler();
+        let keeps = closing == Closing::Sync && !pooled;
+        // Nor is it named where an error would leave it.
+        let own = match pooled && closing == Closing::Sync && self.is_outside_block() {
+            true => String::new(),
+            false => self.reserved.clone(),
+        };
         for ask in &asks {
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
-            let kept = ask.catalog.as_ref().filter(|_| closing == Closing::Sync);
+            let kept = ask.catalog.as_ref().filter(|_| keeps);
             let statement = match kept {
                 Some(text) => self.kept_name(text),
-                None => self.reserved.clone(),
+                None => own.clone(),
             };
             if let Some(text) = kept
                 && self.prepared.contains(text)
@@ -354,7 +362,7 @@ impl Relay {
             let sent = if described { &b"BDEC"[..] } else { b"BEC" };
             sent.iter().for_each(|tag| owed.sent(*tag));
             if kept.is_none() {
-                wire::put_close(&mut out, b'S', &self.reserved);
+                wire::put_close(&mut out, b'S', &own);
                 owed.sent(b'C');
             }
         }
@@ -365,11 +373,11 @@ impl Relay {
         // What an error has left of them is not known; what has been answered is prepared.
         let kept = asks.iter().filter_map(|ask| ask.catalog.as_ref());
         match (closing, &answered) {
-            (Closing::Sync, Ok(_)) => self.prepared.extend(kept.cloned()),
+            (Closing::Sync, Ok(_)) if keeps => self.prepared.extend(kept.cloned()),
             (_, Err(_)) => kept.for_each(|text| {
                 self.prepared.remove(text);
             }),
-            (Closing::Flush, Ok(_)) => {}
+            (_, Ok(_)) => {}
         }
         match &answered {
             Err(_) => self.after_error(closing).await?,

@@ -1,7 +1,7 @@
 //! The extended query protocol: which prepared statements and portals must not be executed without a look, and what
 //! happens when they are.
 
-use super::dialogue::{Closing, Hears};
+use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::judge::{Parameters, Verdict};
 use super::relay::{Broken, Reading, depends_on_reading};
@@ -374,7 +374,7 @@ impl Session {
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return self.refuse_extended(len, unparsed_report(&unreadable)).await;
         };
-        if self.relay.may_be_chained() {
+        if self.relay.may_be_chained() && !self.relay.is_behind_pooler() {
             // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
             let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
         }
@@ -383,6 +383,8 @@ impl Session {
         let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
         let place = match self.relay.place() {
             Place::Alone if !lasts => Place::Pipeline,
+            // Behind it the statement would be looked for in another process.
+            Place::Alone if self.relay.is_behind_pooler() => Place::Pipeline,
             // What follows in the group would be rolled back without it.
             Place::Alone if is_transactional(statement) && !self.relay.ends_group(len).await? => Place::Pipeline,
             place => place,
@@ -419,6 +421,18 @@ impl Session {
                     }
                 }
                 if place == Place::Alone && !self.relay.responses.skipping() {
+                    if self.has_lost_statements().await? {
+                        let report = Report::error(
+                            "0A000",
+                            "lockkeeper: there is a connection pooler between Lockkeeper and the server, behind which what was prepared may be gone",
+                        );
+                        return self
+                            .refuse_extended(
+                                len,
+                                report.hint("Send the statement again: that it is there is known now."),
+                            )
+                            .await;
+                    }
                     self.bind_again(&portal).await?;
                 }
                 self.relay.capture = entry.is_some();
@@ -459,6 +473,19 @@ impl Session {
         } else {
             self.relay.held.quiet(name, learned);
         }
+    }
+
+    /// Our Sync may have given the rest of the client's group to another process of the server's.
+    async fn has_lost_statements(&mut self) -> Result<bool, Broken> {
+        if !self.relay.knows_process() {
+            let ask = Ask::as_client("SELECT pg_catalog.pg_backend_pid()");
+            if let Ok(answers) = self.relay.ask(&[ask], Closing::Sync, Hears::Nothing).await?
+                && let Some(process) = answers.first().and_then(|answer| answer.value()?.parse().ok())
+            {
+                self.relay.works_with(process);
+            }
+        }
+        Ok(self.relay.is_behind_pooler())
     }
 
     /// Our Sync ended the client's portal: it is made again from the client's own Bind.

@@ -17,6 +17,7 @@ use crate::plan::jobs;
 use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
+use crate::plan::pooled;
 use crate::plan::rules;
 use crate::plan::statement::{Kind, Statement, Unreadable, mentions, misread_name, read};
 use crate::plan::tool::Tool;
@@ -345,6 +346,23 @@ impl Session {
             };
             (plan, facts) = (again, known);
         }
+        if facts.pooled && matches!(plan, Plan::Reject(_)) {
+            // Where it stands alone, and is in a pipeline only for what stands between.
+            if place == Place::Pipeline && self.relay.place() == Place::Alone {
+                let Some((again, known)) = planned(statement, facts, &policy, Place::Alone).await else {
+                    return Ok(Verdict::Refused(not_planned()));
+                };
+                facts = known;
+                plan = match again {
+                    Plan::Run(run) => Plan::Reject(pooled::refused(&run)),
+                    Plan::Reject(refusal) => Plan::Reject(refusal),
+                    Plan::Forward { .. } => plan,
+                };
+            }
+            if let Plan::Reject(refusal) = plan {
+                plan = Plan::Reject(pooled::advised(refusal));
+            }
+        }
         match plan {
             Plan::Forward { findings, notices } => {
                 self.tell_findings(&notices).await?;
@@ -364,6 +382,9 @@ impl Session {
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
+                if facts.pooled && pooled::passes(&run, statement) {
+                    return Ok(Verdict::Forward(Some(entry.forwarded(&run.findings, false))));
+                }
                 if let Some(rejection) = self.uncarried(&run) {
                     self.record(entry.rejected(&rejection)).await;
                     return Ok(Verdict::Refused(report_of(&rejection)));
@@ -443,6 +464,11 @@ impl Session {
 
     /// Names from the catalog that the client did not write would be others in its encoding.
     fn uncarried(&self, run: &Run) -> Option<Rejection> {
+        if self.relay.is_behind_pooler()
+            && let Some(rejection) = pooled::uncarried(run)
+        {
+            return Some(rejection);
+        }
         let deferred = match &run.deferral {
             Some(Deferral::New(new)) => new.later.as_slice(),
             _ => &[],
@@ -531,7 +557,11 @@ impl Session {
             }
         };
         Ok(match Facts::decode(answer.value().unwrap_or_default()) {
-            Ok(facts) => {
+            Ok(mut facts) => {
+                self.relay.works_with(facts.backend_pid);
+                facts.pooled = self.relay.is_behind_pooler();
+                // It may be another client's.
+                facts.override_lost = facts.pooled && facts.override_.take().is_some();
                 let level = facts.client_min_messages.as_str();
                 self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
                 self.who.application_name.clone_from(&facts.application_name);

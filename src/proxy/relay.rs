@@ -223,6 +223,8 @@ pub struct Relay {
     asked: Option<Reading>,
     /// The server's process and cancel key, as the client got it.
     pub cancel_key: Vec<u8>,
+    /// Whether a connection pooler stands between us and the server, once the server was asked.
+    pooled: Option<bool>,
     pub held: Held,
     pub shapes: Shapes,
     unnamed: Unnamed,
@@ -340,6 +342,7 @@ impl Relay {
             unreported: false,
             asked: None,
             cancel_key: Vec::new(),
+            pooled: None,
             held: Held::new(limits.held_bytes_max),
             shapes: Shapes::default(),
             unnamed: Unnamed::default(),
@@ -429,6 +432,33 @@ impl Relay {
             _ if self.group.executed || self.group.bound > 1 => Place::Pipeline,
             _ => Place::Alone,
         }
+    }
+
+    /// The process of the server that the login named, if it named one.
+    fn named_process(&self) -> Option<i32> {
+        let four = self.cancel_key.first_chunk::<4>()?;
+        Some(i32::from_be_bytes(*four))
+    }
+
+    /// The server has told which of its processes does our work. Behind a pooler it is another than the login has named, and may be
+    /// another again in the next transaction.
+    pub fn works_with(&mut self, process: i32) {
+        self.pooled = self.named_process().map(|named| named != process);
+    }
+
+    pub fn knows_process(&self) -> bool {
+        self.pooled.is_some() || self.cancel_key.is_empty()
+    }
+
+    /// What is not of one transaction may then meet another process of the server's, with other clients' settings and statements. Until the
+    /// server was asked: a pooler names any number, PostgreSQL one that Linux has for a process.
+    pub fn is_behind_pooler(&self) -> bool {
+        const PID_MAX: i32 = 1 << 22;
+        let named = || {
+            self.named_process()
+                .is_some_and(|named| !(1..=PID_MAX).contains(&named))
+        };
+        self.pooled.unwrap_or_else(named)
     }
 
     /// For certain: nor has the client sent a BEGIN that is not answered by a ReadyForQuery yet.
@@ -1194,6 +1224,7 @@ impl Relay {
                     continue;
                 }
                 b'Z' | b'S' | b'K' => true,
+                b'3' => self.responses.front() == Some(Expect::Ours),
                 b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
                 b'E' | b'N' => {
                     self.capture
@@ -1342,6 +1373,11 @@ impl Relay {
                 self.takes_report(&body);
             }
             b'K' => self.cancel_key = frame[HEADER..].to_vec(),
+            b'3' => {
+                self.responses.received(tag);
+                self.down.cut(len);
+                return false;
+            }
             _ => {}
         }
         true
@@ -1412,6 +1448,11 @@ impl Relay {
             }
             if self.responses.awaits_flush() && !self.responses.copy_in() {
                 let mut flush = bytes::BytesMut::new();
+                if self.is_behind_pooler() {
+                    // PgBouncer answers a Parse of what it has prepared itself, but only with the next answer of the server's.
+                    wire::put_close(&mut flush, b'P', &self.reserved);
+                    self.responses.sent_ours();
+                }
                 wire::put_flush(&mut flush);
                 self.send(&flush).await;
             }

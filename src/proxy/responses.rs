@@ -12,6 +12,8 @@ pub enum Expect {
     Close,
     Describe,
     Execute,
+    /// A Close of ours among the client's own messages: its answer is kept from the client.
+    Ours,
     Query,
     Sync,
     FunctionCall,
@@ -89,6 +91,13 @@ impl Responses {
         }
     }
 
+    /// A Close of ours is on its way, for [`Expect::Ours`].
+    pub fn sent_ours(&mut self) {
+        if !self.skipping && self.lost.is_none() {
+            self.queue.push_back(Expect::Ours);
+        }
+    }
+
     /// A backend message of type `tag` came in.
     pub fn received(&mut self, tag: u8) {
         let front = self.queue.front().copied();
@@ -98,7 +107,7 @@ impl Responses {
         match (tag, front) {
             (b'1', Some(Expect::Parse))
             | (b'2', Some(Expect::Bind))
-            | (b'3', Some(Expect::Close))
+            | (b'3', Some(Expect::Close | Expect::Ours))
             | (b'T' | b'n', Some(Expect::Describe))
             | (b'I' | b's', Some(Expect::Execute))
             | (b'Z', Some(Expect::Query | Expect::Sync | Expect::FunctionCall)) => {
