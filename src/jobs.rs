@@ -170,7 +170,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
                 show(row, arguments.format, out)
             }
             Action::Pause { id } => {
-                let row = session.change(*id, &jobs::pause(*id), "paused").await?;
+                let row = session
+                    .change(*id, &[jobs::pause(*id), jobs::pause_interrupted(*id)], "paused")
+                    .await?;
                 let done = row.progress();
                 tell(
                     out,
@@ -178,7 +180,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
                 )
             }
             Action::Cancel { id } => {
-                let row = session.change(*id, &jobs::cancel(*id), "cancelled").await?;
+                let row = session
+                    .change(*id, &[jobs::cancel(*id), jobs::cancel(*id)], "cancelled")
+                    .await?;
                 let done = match row.steps {
                     Some(_) => format!("{} are done and stay so", row.progress()),
                     None => format!("{} were changed and stay so", row.progress()),
@@ -322,9 +326,17 @@ impl Session {
     }
 
     /// The job as it is then.
-    async fn change(&self, id: i64, sql: &JobSql, state: &str) -> Result<Row, String> {
+    async fn change(&self, id: i64, [sql, interrupted]: &[JobSql; 2], state: &str) -> Result<Row, String> {
         let row = self.job(id).await?;
-        match self.rows(&sql.guarded()).await?.pop() {
+        let changed = match self.rows(&jobs::guarded_briefly(sql)).await {
+            Ok(rows) => rows,
+            Err(_) => {
+                // A batch that takes its time would be waited for, and is undone instead. Where the server does not let us, it is waited for.
+                let _ = self.rows(&jobs::interrupt(id).guarded()).await;
+                self.rows(&interrupted.guarded()).await?
+            }
+        };
+        match changed.last() {
             Some(_) => self.job(id).await,
             None => Err(format!("job {id} is {}, it cannot be {state}", row.state)),
         }

@@ -96,6 +96,7 @@ on_both!(
     statement_timeout_counts_for_each_batch,
     serializable_is_tried_again,
     a_batch_has_a_deadline,
+    what_is_paused_stops_at_once,
     what_one_statement_does_otherwise_is_refused,
     unseen_triggers_that_move_the_key_change_nothing,
     what_moves_under_the_statement_is_refused,
@@ -632,7 +633,11 @@ fn point_updates_are_not_asked_about(major: u32) {
         assert_eq!(client.execute(sql, &[&4i64, &5i32]).await.unwrap(), 1);
         assert_eq!(asked(&stage), (0, 0, 3), "{:#?}", stage.received());
     });
-    assert_eq!(stage.number("SELECT count(*) FROM t"), 3196);
+    let left = stage.number("SELECT count(*) FROM t");
+    assert_eq!(
+        stage.direct("SELECT state, rows_done FROM lockkeeper.job").trim(),
+        format!("cancelled|{}", 3200 - left)
+    );
 }
 
 /// Rows that a sub-select or a CTE reads are not rows that are changed.
@@ -1428,6 +1433,55 @@ fn a_batch_has_a_deadline(major: u32) {
     assert_eq!(
         stage.number("SELECT count(*) FROM changes"),
         3200 - stage.number("SELECT count(*) FROM t")
+    );
+}
+
+/// One row takes half a minute: whoever pauses or gives up the job does not wait for it.
+fn what_is_paused_stops_at_once(major: u32) {
+    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 1\nbatch_target_ms = 20000\npause_ms = 0\n";
+    let stage = Stage::with(major, "atonce", policy);
+    stage.direct(TABLE);
+    stage.direct(
+        "CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN OLD; END $$;
+         CREATE TRIGGER slowly BEFORE DELETE ON t FOR EACH ROW WHEN (OLD.id = 5) EXECUTE FUNCTION slowly()",
+    );
+    let sleeping =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    for (number, (action, told)) in [
+        ("pause", "job 1 was paused by another session"),
+        ("cancel", "job 1 was cancelled by another session"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::thread::scope(|scope| {
+            let deleting = scope.spawn(|| stage.psql("DELETE FROM t;\n"));
+            runs(until_true(&stage, sleeping));
+            let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+            lockkeeper::cluster::clean_environment(&mut command);
+            let dsn = format!(
+                "host=127.0.0.1 port={} user=postgres dbname={}",
+                stage.cluster.port(),
+                stage.database
+            );
+            command.args(["jobs", "--dsn", &dsn, action, "1"]);
+            let steered = common::run(command, "");
+            assert_eq!(steered.status, 0, "{steered:?}");
+            // The row is not done, nor slept over.
+            assert_eq!(
+                stage.number("SELECT count(*) FROM t WHERE id = 5"),
+                1,
+                "{action} {number}"
+            );
+            let ran = deleting.join().expect("psql");
+            assert!(ran.stderr.contains(told), "{ran:?}");
+            assert_eq!(stage.number(&format!("SELECT ({sleeping})::int")), 0);
+        });
+    }
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3196);
+    assert_eq!(
+        stage.direct("SELECT state, rows_done FROM lockkeeper.job").trim(),
+        "cancelled|4"
     );
 }
 

@@ -507,6 +507,13 @@ pub fn stop(id: i64, state: &str, error: &str) -> JobSql {
     ))
 }
 
+/// One value, if it is there.
+pub fn state(id: i64) -> JobSql {
+    JobSql(format!(
+        "SELECT state FROM lockkeeper.job WHERE id = {id} AND owner = current_user"
+    ))
+}
+
 /// It is about what is no longer there.
 pub fn give_up(id: i64) -> JobSql {
     JobSql(format!(
@@ -549,9 +556,18 @@ pub(super) const PAUSED_BY: &str = "paused by ";
 
 /// Nobody runs it any further until it is resumed; a row if it was running.
 pub fn pause(id: i64) -> JobSql {
+    pause_in("'waiting', 'running'", id)
+}
+
+/// Behind [`interrupt`], which the run may have heard first.
+pub fn pause_interrupted(id: i64) -> JobSql {
+    pause_in("'waiting', 'running', 'paused'", id)
+}
+
+fn pause_in(states: &str, id: i64) -> JobSql {
     JobSql(format!(
-        "UPDATE lockkeeper.job SET state = 'paused', error = '{PAUSED_BY}' || session_user WHERE id = {id} AND state IN ('waiting', \
-         'running') RETURNING rows_done"
+        "UPDATE lockkeeper.job SET state = 'paused', error = '{PAUSED_BY}' || session_user WHERE id = {id} AND state IN ({states}) \
+         RETURNING rows_done"
     ))
 }
 
@@ -560,6 +576,22 @@ pub fn cancel(id: i64) -> JobSql {
     JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
          finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
+    ))
+}
+
+/// Whoever steers a job waits so long for the batch that is at work; then it is to be cancelled, see [`interrupt`].
+const BATCH_MAX: &str = "300ms";
+
+/// As [`JobSql::guarded`], for what steers a job: 55P03 where a batch holds its row for longer.
+pub fn guarded_briefly(sql: &JobSql) -> String {
+    format!("SET LOCAL lock_timeout = '{BATCH_MAX}'; {}", sql.guarded())
+}
+
+/// Cancels what the run of a job is doing, by the right to do so that the server gives; a row if there was one.
+pub fn interrupt(id: i64) -> JobSql {
+    JobSql(format!(
+        "SELECT pg_catalog.pg_cancel_backend(j.backend_pid) FROM lockkeeper.job j WHERE j.id = {id} AND j.state = 'running' AND {}",
+        goes_on("j")
     ))
 }
 

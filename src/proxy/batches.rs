@@ -28,6 +28,9 @@ const ROW_LOCK_FACTOR: u64 = 10;
 /// In milliseconds; 0: none.
 const STATEMENT_TIMEOUT: &str = "SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'statement_timeout'";
 
+/// How long a batch that was cancelled leaves its job's row to whoever has cancelled it.
+const STEERED_WITHIN: Duration = Duration::from_millis(500);
+
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
      AND l.transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)";
@@ -197,7 +200,7 @@ impl Session {
             plan.done = course.done(batches);
         });
         let walked = self.walk(batches, setting, &mut course, tries).await;
-        let ended = match walked {
+        let mut ended = match walked {
             Ok(Ok(())) => {
                 self.relay.notice(&course.done_text(batches)).await?;
                 self.unanswered.extend(course.job);
@@ -221,6 +224,12 @@ impl Session {
                 _ if course.unfit && course.batches == 0 => "cancelled",
                 _ => "failed",
             };
+            if ended.sqlstate() == "57014"
+                && !self.cancel.take()
+                && let Some(state) = self.steered(job).await?
+            {
+                ended = taken_away(job, &state);
+            }
             let stop = jobs::stop(job, state, &ended.message()).into();
             let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
             let mut written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
@@ -238,6 +247,27 @@ impl Session {
             }
         }
         Ok(Err(interrupted(ended, batches, &course)))
+    }
+
+    /// A batch was cancelled: by whoever steers the job, who is about to write so into its row? What he has written.
+    async fn steered(&mut self, job: i64) -> Result<Option<String>, Broken> {
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        let begun = Instant::now();
+        while begun.elapsed() < STEERED_WITHIN {
+            let asked = self
+                .relay
+                .ask(&[jobs::state(job).into()], Closing::Sync, Hears::Nothing)
+                .await?;
+            let state = asked
+                .ok()
+                .and_then(|answers| Some(answers.first()?.value()?.to_owned()));
+            match state.as_deref() {
+                Some("running") => tokio::time::sleep(LOOK_EVERY).await,
+                Some("paused" | "cancelled") => return Ok(state),
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
     }
 
     /// From where the work stands to the last key.

@@ -93,13 +93,21 @@ pub(super) async fn steer(
         ));
     };
     let state = job["state"].as_str().unwrap_or_default();
-    let (sql, done) = match steer {
-        Steer::Pause => (jobs::pause(id), "paused"),
-        Steer::Cancel => (jobs::cancel(id), "cancelled"),
+    let ([sql, interrupted], done) = match steer {
+        Steer::Pause => ([jobs::pause(id), jobs::pause_interrupted(id)], "paused"),
+        Steer::Cancel => ([jobs::cancel(id), jobs::cancel(id)], "cancelled"),
         Steer::Resume if state == "running" => return Err(format!("job {id} is running already")),
         Steer::Resume => return resume(shared, config, id, job).await,
     };
-    match values(client, &sql.guarded()).await?.first() {
+    let changed = match values(client, &jobs::guarded_briefly(&sql)).await {
+        Ok(rows) => rows,
+        Err(_) => {
+            // A batch that takes its time would be waited for, and is undone instead. Where the server does not let us, it is waited for.
+            let _ = values(client, &jobs::interrupt(id).guarded()).await;
+            values(client, &interrupted.guarded()).await?
+        }
+    };
+    match changed.first() {
         Some(rows) => Ok(format!("job {id} is {done}; {rows} rows are done")),
         None => Err(format!("job {id} is {state}, it cannot be {done}")),
     }
