@@ -55,6 +55,8 @@ pub struct Taken {
     pub restoring: bool,
     /// Something that it names is there.
     pub found: bool,
+    /// The role may change what it names, as an owner.
+    pub permitted: bool,
     /// Largest first within each kind.
     pub parts: Vec<Part>,
     pub others: Vec<Others>,
@@ -155,6 +157,7 @@ pub struct State {
 struct Answer {
     restoring: bool,
     found: Vec<usize>,
+    permitted: Vec<usize>,
     states: Vec<State>,
     parts: Vec<Part>,
     others: Vec<Others>,
@@ -215,6 +218,7 @@ impl Question {
             statement: statement.clone(),
             restoring: answer.restoring,
             found: answer.found.contains(&at),
+            permitted: answer.permitted.contains(&at),
             parts: answer.parts.iter().filter(|p| p.statement == at).cloned().collect(),
             others: answer.others.iter().filter(|o| o.statement == at).cloned().collect(),
             states: answer.states.iter().filter(|s| s.statement == at).cloned().collect(),

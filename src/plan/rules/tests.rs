@@ -144,6 +144,7 @@ fn facts(version: u32) -> Facts {
     let taken = |statement: &str| Taken {
         statement: statement.to_string(),
         found: true,
+        permitted: true,
         ..Taken::default()
     };
     let depends = Depends {
