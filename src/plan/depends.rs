@@ -329,6 +329,16 @@ impl Asked {
                 }
             }
             NodeEnum::AlterTableStmt(alter) => self.altered(alter),
+            NodeEnum::CreatePolicyStmt(policy) => {
+                if let Some(range) = &policy.table {
+                    self.state(&Name::of(range));
+                }
+            }
+            NodeEnum::AlterPolicyStmt(policy) => {
+                if let Some(range) = &policy.table {
+                    self.state(&Name::of(range));
+                }
+            }
             NodeEnum::CreatePublicationStmt(create) if publishes_changes(&create.options).unwrap_or(true) => {
                 self.published(&create.pubobjects, create.for_all_tables, "true")
             }
@@ -414,7 +424,11 @@ impl Asked {
                     self.root(&constraint(&table, &command.name), cascades);
                     self.state(&table);
                 }
-                A::AtEnableRowSecurity | A::AtForceRowSecurity | A::AtReplicaIdentity => self.state(&table),
+                A::AtEnableRowSecurity
+                | A::AtDisableRowSecurity
+                | A::AtForceRowSecurity
+                | A::AtNoForceRowSecurity
+                | A::AtReplicaIdentity => self.state(&table),
                 // By these a dump begins to clean.
                 A::AtDropIdentity | A::AtDetachPartition => self.state(&table),
                 A::AtColumnDefault if command.def.is_none() => self.state(&table),
@@ -886,6 +900,9 @@ mod tests {
         "DROP TRANSFORM FOR int LANGUAGE plpgsql",
         "DROP TRIGGER a ON t",
         "DROP POLICY a ON s.t",
+        "CREATE POLICY a ON s.t USING (true)",
+        "ALTER POLICY a ON s.t USING (true)",
+        "ALTER TABLE s.t DISABLE ROW LEVEL SECURITY",
         "DROP RULE a ON t",
         "DROP EXTENSION citext",
         "DROP OWNED BY a, CURRENT_USER, SESSION_USER CASCADE",

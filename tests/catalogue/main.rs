@@ -49,6 +49,7 @@ const NOT_ABOUT_COST: &[&str] = &[
     "cascade",
     "no-inherit",
     "row-security",
+    "row-policy",
     "replica-identity",
     "required-column",
     "refresh-without-data",

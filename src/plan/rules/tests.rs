@@ -174,6 +174,15 @@ fn facts(version: u32) -> Facts {
             Taken {
                 states: vec![State {
                     oid: 1,
+                    secured: true,
+                    shared: true,
+                    ..State::default()
+                }],
+                ..taken("ALTER TABLE users DISABLE ROW LEVEL SECURITY")
+            },
+            Taken {
+                states: vec![State {
+                    oid: 1,
                     published: true,
                     ..State::default()
                 }],
