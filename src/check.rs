@@ -15,9 +15,9 @@ mod script;
 mod text;
 mod tool;
 
-use crate::plan::batches::{Target, expected_rows, target};
+use crate::plan::batches::{Target, explained_rows, target};
 use crate::plan::body;
-use crate::plan::facts::{Facts, planned_rows};
+use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy, Subject};
@@ -338,8 +338,8 @@ impl Checker<'_, '_> {
             && let Some(relation) = facts.target(statement)
             && target(statement, relation, self.policy.small_bytes) == Target::Unknown
         {
-            let planned = live.explain(statement)?.as_deref().and_then(planned_rows);
-            facts.estimated_rows = planned.map(|planned| expected_rows(statement, relation, planned));
+            let json = live.explain(statement)?;
+            facts.estimated_rows = json.and_then(|json| explained_rows(statement, relation, &json));
         }
         if let Some(live) = &mut self.live
             && matches!(statement.kind, Kind::MixedWrite)

@@ -214,6 +214,25 @@ pub fn may_use_prepared(text: &[u8]) -> bool {
         .any(|word| mentions(text, word))
 }
 
+/// An INSERT may be in it. Too many texts are better than too few.
+pub fn may_insert(text: &[u8]) -> bool {
+    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
+    let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
+    if is(b"insert") {
+        return true;
+    }
+    let holds = [&b"with"[..], b"explain", b"copy", b"prepare", b"merge", b""]
+        .iter()
+        .any(|keyword| is(keyword));
+    (holds || holds_several(text)) && has_word(text, b"insert")
+}
+
+/// By its bytes it may be several statements.
+pub fn holds_several(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    memchr::memchr(b';', text.strip_suffix(b";").unwrap_or(text)).is_some()
+}
+
 /// `word` in lower case, anywhere and in any case.
 pub fn mentions(text: &[u8], word: &str) -> bool {
     let word = word.as_bytes();

@@ -30,7 +30,10 @@ struct Restorer {
 impl Restorer {
     fn of(who: &Who, database: &str) -> Restorer {
         // Of a Unix socket there is no port.
-        let host = who.client.rsplit_once(':').map_or(who.client.as_str(), |(host, _)| host);
+        let host = who
+            .client
+            .rsplit_once(':')
+            .map_or(who.client.as_str(), |(host, _)| host);
         Restorer {
             user: who.user.clone(),
             host: host.to_owned(),
