@@ -244,7 +244,7 @@ impl Checker<'_, '_> {
 
     /// True if rows follow the statement (COPY … FROM stdin).
     fn piece(&mut self, source: &Source, piece: &Piece) -> io::Result<bool> {
-        let statements = match read(piece.sql.as_bytes(), true) {
+        let mut statements = match read(piece.sql.as_bytes(), true) {
             Ok(statements) => statements,
             Err(error) => {
                 let start = first_token(&piece.sql);
@@ -263,6 +263,13 @@ impl Checker<'_, '_> {
                 return Ok(script::copies_from_stdin(sql));
             }
         };
+        if let Some(live) = &mut self.live {
+            for statement in &mut statements {
+                if matches!(statement.kind, Kind::Harmless) && live.fires(statement).unwrap_or(false) {
+                    statement.kind = Kind::MixedWrite;
+                }
+            }
+        }
         let mut rows_follow = false;
         for statement in &statements {
             let start = piece.offset + statement.offset;

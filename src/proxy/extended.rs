@@ -46,7 +46,7 @@ impl Session {
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
-        if let Some(report) = self.ask_firing(parse.text).await? {
+        if let Some(report) = self.ask_firing(parse.text, Closing::Flush).await? {
             return self.refuse_extended(len, report).await;
         }
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);

@@ -6,6 +6,7 @@ use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
+use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
 use super::wire::Report;
 use crate::plan::ascii::{decoded_text, encoded_text};
@@ -269,7 +270,7 @@ impl Session {
 
     /// Asks the server which INSERTs change other rows by a rule, where that is not known. Some: the question failed, in a group that
     /// has failed with it.
-    pub(super) async fn ask_firing(&mut self, text: &[u8]) -> Result<Option<Report>, Broken> {
+    pub(super) async fn ask_firing(&mut self, text: &[u8], closing: Closing) -> Result<Option<Report>, Broken> {
         let is_asked = may_insert(text) && self.relay.shapes.firing().is_none();
         // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
         let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
@@ -281,7 +282,11 @@ impl Session {
         {
             return Ok(None);
         }
-        let closing = closing_at(self.relay.place());
+        // A Sync may end what the client has not ended: 18 says of such a transaction what it says of a block.
+        let closing = match self.relay.place() {
+            Place::Alone if closing == Closing::Sync => Closing::Sync,
+            _ => Closing::Flush,
+        };
         let before = self.relay.shapes.before();
         let answers = match self
             .relay
@@ -755,18 +760,27 @@ impl Session {
         if !decides || place == Place::Pipeline {
             return Ok(false);
         }
-        let counted = facts.target(statement).cloned();
-        let Some(sql) = counted.and_then(|relation| batches::count::sql(statement, &relation, facts, rows_max)) else {
+        let max = rows_max.saturating_add(1);
+        let counting = match facts.relations.iter().any(|relation| relation.ruled) {
+            // Which tables a rule leads to, the server tells by what it locks; each row of these is changed once at most.
+            true => mixed::explainable(statement).map(|sql| {
+                let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
+                vec![explain, Ask::new(rows_written_to(max))]
+            }),
+            false => facts
+                .target(statement)
+                .and_then(|relation| batches::count::sql(statement, relation, facts, rows_max))
+                .map(|sql| vec![parameters.ask(sql)]),
+        };
+        let Some(counting) = counting else {
             return Ok(false);
         };
         let limit_ms = match facts.statement_timeout_ms {
             0 => COUNT_MS_MAX,
             own => own.min(COUNT_MS_MAX),
         };
-        let asks = vec![
-            Ask::set_local("statement_timeout", &limit_ms.to_string()),
-            parameters.ask(sql),
-        ];
+        let limit = Ask::set_local("statement_timeout", &limit_ms.to_string());
+        let asks = [vec![limit], counting].concat();
         let answers = match self.ask_all_harmlessly(asks, place).await? {
             Ok(answers) => answers,
             Err(report) => {

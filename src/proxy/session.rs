@@ -164,7 +164,7 @@ impl Session {
         if let Some(report) = self.ask_reading(&text).await? {
             return self.refuse_query(len, report).await;
         }
-        if let Some(report) = self.ask_firing(&text).await? {
+        if let Some(report) = self.ask_firing(&text, Closing::Sync).await? {
             return self.refuse_query(len, report).await;
         }
         if self.relay.watch

@@ -15,7 +15,7 @@ use pg_query::NodeEnum;
 
 /// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
 /// text that it makes is one that only it need read.
-fn rows_written_to(max: u64) -> String {
+pub(super) fn rows_written_to(max: u64) -> String {
     format!(
         "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
 'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
