@@ -1006,3 +1006,59 @@ fn a_large_write_in_a_pipeline_goes_as_its_refusal_says() {
         assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'"), "5000");
     }
 }
+
+/// What a refusal advises is done as it stands there.
+#[test]
+fn hints_hold_when_they_are_followed() {
+    for major in MAJORS {
+        let stage = stage(major, "followed");
+        stage.direct(
+            "CREATE TABLE keyless (a int); INSERT INTO keyless SELECT generate_series(1, 3000);
+             CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(1, 3000);
+             CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent); INSERT INTO child SELECT g, g FROM generate_series(1, 3000) g;
+             CREATE TABLE twice (id int PRIMARY KEY, a int, b text); INSERT INTO twice SELECT g, g, 'x' FROM generate_series(1, 3000) g; ANALYZE",
+        );
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let mut hint = |sql: &str| {
+            let told = raw.query(sql);
+            assert!(raw::error_field(&told, b'M').is_some(), "{sql}");
+            raw::error_field(&told, b'H').unwrap_or_default()
+        };
+        // The statements of a hint, one a line, without what stands for the client's own.
+        let deletes = |hint: &str| -> Vec<String> {
+            let lines = hint.lines().filter(|line| line.starts_with("DELETE"));
+            let own = |line: &str| line.replace(" WHERE … ORDER", " ORDER").replace("LIMIT n", "LIMIT 5");
+            lines.map(own).collect()
+        };
+        let limited = deletes(&hint("DELETE FROM keyless LIMIT 5"));
+        stage.psql(&limited[0]).ok();
+        assert_eq!(stage.direct("SELECT count(*) FROM keyless"), "2995");
+        let large = hint("DELETE FROM keyless WHERE a > 0");
+        assert!(
+            large.contains("WHERE ctid IN (SELECT ctid FROM keyless WHERE … LIMIT 1000)"),
+            "{large}"
+        );
+        stage
+            .psql("DELETE FROM keyless WHERE ctid IN (SELECT ctid FROM keyless WHERE a > 0 LIMIT 1000)")
+            .ok();
+        let emptied = deletes(&hint("TRUNCATE keyless"));
+        for _ in 0..2 {
+            stage.psql(&emptied[0]).ok();
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM keyless"), "0");
+        for sql in deletes(&hint("TRUNCATE parent CASCADE")) {
+            stage.psql(&sql).ok();
+        }
+        assert_eq!(
+            stage.direct("SELECT (SELECT count(*) FROM parent) + (SELECT count(*) FROM child)"),
+            "0"
+        );
+        // Back from what the steps before the failed one have committed.
+        let before = stage.schema();
+        let failed = hint("ALTER TABLE twice ADD CHECK (a > 0), ADD UNIQUE (b)");
+        assert_ne!(stage.schema(), before);
+        let (_, back) = failed.split_once("where it is removed already): ").expect("a way back");
+        stage.psql(back).ok();
+        assert_eq!(stage.schema(), before, "{back}");
+    }
+}
