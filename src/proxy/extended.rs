@@ -12,8 +12,8 @@ use super::wire::{self, Report};
 use crate::plan::Place;
 use crate::plan::mixed;
 use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_insert, may_use_prepared, mentions,
-    prepared,
+    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
+    may_use_prepared, prepared,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -31,7 +31,7 @@ impl Session {
         }
         self.relay.parses(parse.name);
         let uses_prepared =
-            self.relay.executes_what_is_known() && may_use_prepared(parse.text) || mentions(parse.text, "execute");
+            self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
             if let Some(report) = self.ask_reading(parse.text).await? {
                 return self.refuse_extended(len, report).await;
@@ -93,7 +93,7 @@ impl Session {
                 None => {
                     let counts = match unreadable {
                         Unreadable::Encoding | Unreadable::Name(_) => {
-                            mentions(parse.text, "execute") || !self.masked_writes(parse.text).await.is_empty()
+                            may_execute_prepared(parse.text) || !self.masked_writes(parse.text).await.is_empty()
                         }
                         _ => may_be_ddl(parse.text) || may_write(parse.text),
                     };

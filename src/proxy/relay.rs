@@ -17,7 +17,8 @@ use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, makes_relations, may_insert, may_move_names, may_use_prepared, mentions,
+    Calls, Gate, calls_before, gate, makes_relations, may_execute_prepared, may_insert, may_move_names,
+    may_use_prepared, mentions,
 };
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
@@ -1113,7 +1114,7 @@ impl Relay {
         let known = harmless || learned.is_some();
         // What an EXECUTE is when it is prepared over the protocol, it need not be when it is run.
         let may_execute =
-            self.executes_what_is_known() && may_use_prepared(text) || tag == b'P' && mentions(text, "execute");
+            self.executes_what_is_known() && may_use_prepared(text) || tag == b'P' && may_execute_prepared(text);
         if unnamed && surely && known && !may_execute {
             // The server drops it before it looks at the new one.
             self.held.forget_statement(b"");

@@ -45,7 +45,7 @@ fn check(subject: &Subject) -> Option<Found> {
     if rows <= subject.policy.backfill.rows_max as f64 && job.is_none() {
         return cascading(subject, verb, &subject.table(&asked)?);
     }
-    if let Some(found) = by_rule(subject, verb, &[asked.clone()], rows) {
+    if let Some(found) = by_rule(subject, verb, std::slice::from_ref(&asked), rows) {
         return Some(found);
     }
     let table = match job {
