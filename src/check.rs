@@ -15,9 +15,9 @@ mod script;
 mod text;
 mod tool;
 
-use crate::plan::batches::{Target, expected_rows, target};
+use crate::plan::batches::{Target, explained_rows, target};
 use crate::plan::body;
-use crate::plan::facts::{Facts, planned_rows};
+use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy, Subject};
@@ -244,7 +244,7 @@ impl Checker<'_, '_> {
 
     /// True if rows follow the statement (COPY … FROM stdin).
     fn piece(&mut self, source: &Source, piece: &Piece) -> io::Result<bool> {
-        let statements = match read(piece.sql.as_bytes(), true) {
+        let mut statements = match read(piece.sql.as_bytes(), true) {
             Ok(statements) => statements,
             Err(error) => {
                 let start = first_token(&piece.sql);
@@ -263,6 +263,13 @@ impl Checker<'_, '_> {
                 return Ok(script::copies_from_stdin(sql));
             }
         };
+        if let Some(live) = &mut self.live {
+            for statement in &mut statements {
+                if matches!(statement.kind, Kind::Harmless) && live.fires(statement).unwrap_or(false) {
+                    statement.kind = Kind::MixedWrite;
+                }
+            }
+        }
         let mut rows_follow = false;
         for statement in &statements {
             let start = piece.offset + statement.offset;
@@ -338,8 +345,8 @@ impl Checker<'_, '_> {
             && let Some(relation) = facts.target(statement)
             && target(statement, relation, self.policy.small_bytes) == Target::Unknown
         {
-            let planned = live.explain(statement)?.as_deref().and_then(planned_rows);
-            facts.estimated_rows = planned.map(|planned| expected_rows(statement, relation, planned));
+            let json = live.explain(statement)?;
+            facts.estimated_rows = json.and_then(|json| explained_rows(statement, relation, &json));
         }
         if let Some(live) = &mut self.live
             && matches!(statement.kind, Kind::MixedWrite)

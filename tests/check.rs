@@ -716,3 +716,21 @@ fn the_connection_string_is_libpqs() {
         assert!(!checked.err.contains("secret"), "{}", checked.err);
     }
 }
+
+/// What a rule makes of an INSERT, an UPDATE or a view's is counted with a server's facts, as the proxy does.
+#[test]
+fn what_a_rule_makes_of_a_statement_is_counted() {
+    let stage = Stage::without_proxy(cluster(18), "check_rules");
+    stage.direct(
+        "CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i;
+         CREATE TABLE inbox (id int); CREATE RULE also AS ON INSERT TO inbox DO ALSO UPDATE t SET b = 'y';
+         CREATE TABLE one (id int PRIMARY KEY, a int); INSERT INTO one VALUES (1, 1);
+         CREATE RULE also AS ON UPDATE TO one DO ALSO UPDATE t SET b = 'y'; ANALYZE",
+    );
+    let files = Files::new(&[(
+        "a.sql",
+        "INSERT INTO inbox VALUES (1);\nUPDATE one SET a = 2 WHERE id = 1;\nINSERT INTO one VALUES (2, 2);\n",
+    )]);
+    let told = files.check(&["a.sql", "--dsn", &dsn(&stage)], "").out;
+    assert_eq!(told.matches("CREATE RULE) of").count(), 2, "{told}");
+}

@@ -203,6 +203,17 @@ const STATEMENTS: &[(&str, &str)] = &[
         "!row-security",
     ),
     ("DROP POLICY only_one ON secured", "!row-security"),
+    ("ALTER TABLE secured DISABLE ROW LEVEL SECURITY", "?row-policy"),
+    ("ALTER TABLE users DISABLE ROW LEVEL SECURITY", ""),
+    ("ALTER TABLE secured NO FORCE ROW LEVEL SECURITY", ""),
+    ("CREATE POLICY more ON secured USING (true)", "?row-policy"),
+    (
+        "CREATE POLICY less ON secured AS RESTRICTIVE USING (id > 1)",
+        "?row-policy",
+    ),
+    ("ALTER POLICY only_one ON secured USING (id > 1)", "?row-policy"),
+    // Without effect until row-level security is enabled.
+    ("CREATE POLICY more ON users USING (true)", ""),
     ("ALTER TABLE users REPLICA IDENTITY NOTHING", "!replica-identity"),
     ("ALTER TABLE users REPLICA IDENTITY FULL", ""),
     ("ALTER TABLE users REPLICA IDENTITY DEFAULT", ""),
@@ -377,6 +388,7 @@ fn rejects(policy: &str, rule: &str) -> bool {
         "drop-role",
         "rename-type",
         "no-inherit",
+        "row-policy",
         "cascade",
         "required-column",
         "lock-queue",
@@ -575,4 +587,50 @@ fn a_restore_over_what_is_there_is_refused_at_its_first_statement() {
         "",
     );
     assert_eq!(ran.status, 0, "{}", ran.stderr);
+}
+
+/// A refused restore concerns whoever restores: nobody else's pg_restore is kept out, least of all by a role that may drop nothing.
+#[test]
+fn a_refused_restore_keeps_nobody_else_s_out() {
+    let stage = Stage::with(15, "strangers", common::QUICK);
+    stage.direct(SHOP);
+    stage.direct("CREATE ROLE stray_restorer LOGIN; CREATE ROLE keeper_of_keyless LOGIN; ALTER TABLE keyless OWNER TO keeper_of_keyless");
+    let dir = tempfile::tempdir().expect("a directory");
+    let custom = dir.path().join("custom.dump").display().to_string();
+    let port = stage.cluster.port();
+    tool(&stage, "pg_dump", port, &["-Fc", "-f", &custom, &stage.database], "").ok();
+    let fresh = format!("{}_fresh", stage.database);
+    stage.create_database(&fresh);
+    let before = stage.direct(STANDING);
+    let restore = |arguments: &[&str]| {
+        let all = [&["-d", &stage.database][..], arguments, &[&custom]].concat();
+        tool(&stage, "pg_restore", stage.port, &all, "").stderr
+    };
+    let kept_out = "was just refused";
+
+    // What the server does not let a role do is no restore that was refused: it hears so of every statement.
+    let strays = restore(&["-U", "stray_restorer", "--clean"]);
+    assert!(!strays.contains("this restore would drop"), "{strays}");
+    let again = restore(&["-U", "stray_restorer", "--data-only"]);
+    assert!(!again.contains(kept_out), "{again}");
+    assert!(!restore(&["--data-only", "-t", "nothing"]).contains(kept_out));
+
+    // An owner's is refused, with all of its own connections, and only those.
+    let keepers = restore(&["-U", "keeper_of_keyless", "--clean", "-t", "keyless", "-j", "2"]);
+    assert!(keepers.contains("this restore would drop what is there"), "{keepers}");
+    let again = restore(&["-U", "keeper_of_keyless", "--data-only", "-t", "keyless"]);
+    assert!(again.contains(kept_out), "{again}");
+    let others = restore(&["--data-only", "-t", "nothing"]);
+    assert!(!others.contains(kept_out), "{others}");
+    assert_eq!(stage.direct(STANDING), before);
+
+    // The database that would be dropped is another one's business too.
+    let into = |role: &str| {
+        let arguments = ["-U", role, "-d", &fresh, "--data-only", "-t", "nothing", &custom];
+        tool(&stage, "pg_restore", stage.port, &arguments, "").stderr
+    };
+    let arguments = ["-U", "stray_restorer", "-d", "postgres", "--clean", "--create", &custom];
+    let created = tool(&stage, "pg_restore", stage.port, &arguments, "").stderr;
+    assert!(!created.contains("this restore would drop"), "{created}");
+    assert!(!into("postgres").contains(kept_out) && !into("stray_restorer").contains(kept_out));
 }

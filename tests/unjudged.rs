@@ -572,3 +572,493 @@ fn a_constraint_is_not_validated_under_a_lock_of_the_same_block() {
         assert!(!ran.stderr.contains("ERROR"), "PostgreSQL {major}: {}", ran.stderr);
     }
 }
+
+/// What a rule makes of a statement is judged with it, whatever the statement itself is about.
+#[test]
+fn what_a_rule_makes_of_a_statement_is_counted() {
+    for major in MAJORS {
+        let stage = stage(major, "ruled");
+        stage.direct(
+            "CREATE TABLE one (id int PRIMARY KEY, a int);
+             INSERT INTO one VALUES (1, 1);
+             CREATE RULE also AS ON UPDATE TO one DO ALSO UPDATE t SET b = 'y';
+             CREATE RULE gone AS ON DELETE TO one DO INSTEAD UPDATE t SET b = 'y';
+             CREATE VIEW seen AS SELECT * FROM one;
+             CREATE VIEW instead AS SELECT 1 AS a;
+             CREATE RULE instead AS ON UPDATE TO instead DO INSTEAD UPDATE t SET b = new.a::text;
+             CREATE TABLE inbox (id int, a text);
+             CREATE RULE also AS ON INSERT TO inbox DO ALSO UPDATE t SET b = 'y';
+             CREATE VIEW in_view AS SELECT * FROM inbox;
+             CREATE TABLE \"In Box\" (id int);
+             CREATE RULE also AS ON INSERT TO \"In Box\" DO INSTEAD INSERT INTO inbox VALUES (new.id, 'x');
+             CREATE TABLE swept (id int);
+             CREATE RULE also AS ON INSERT TO swept WHERE new.id > 0 DO ALSO DELETE FROM t WHERE id > new.id;
+             CREATE TABLE with_ones (id int);
+             CREATE RULE also AS ON INSERT TO with_ones DO ALSO WITH g AS (DELETE FROM t RETURNING id) SELECT count(*) FROM g;
+             CREATE TABLE logged (id int);
+             CREATE TABLE log (id int);
+             CREATE RULE also AS ON INSERT TO logged DO ALSO INSERT INTO log VALUES (new.id);
+             CREATE RULE changed AS ON UPDATE TO logged DO ALSO UPDATE t SET b = 'z' WHERE id = new.id;
+             ANALYZE",
+        );
+        let by_rule = "CREATE RULE) of ";
+        for sql in [
+            "UPDATE one SET a = 2 WHERE id = 1",
+            "UPDATE one SET a = 2",
+            "DELETE FROM one WHERE id = 1",
+            "UPDATE seen SET a = 2 WHERE id = 1",
+            "UPDATE instead SET a = 2",
+            "INSERT INTO inbox VALUES (1, 'x')",
+            "SELECT 1; INSERT INTO inbox VALUES (1, 'x')",
+            "/* x */ insert into public.INBOX default values",
+            "INSERT INTO U&\"\\0069nbox\" VALUES (1)",
+            "INSERT INTO in_view VALUES (1, 'x')",
+            "INSERT INTO \"In Box\" VALUES (1)",
+            "INSERT INTO swept VALUES (1)",
+            "INSERT INTO with_ones VALUES (1)",
+            "EXPLAIN ANALYZE INSERT INTO inbox VALUES (1, 'x')",
+            "PREPARE p AS INSERT INTO inbox VALUES ($1, 'x'); EXECUTE p (1)",
+            "BEGIN; CREATE TABLE newly (id int); CREATE RULE a AS ON INSERT TO newly DO ALSO DELETE FROM t; INSERT INTO newly VALUES (1)",
+        ] {
+            refused(&stage, sql, by_rule);
+        }
+        // A prepared one.
+        common::runs(async {
+            let client = stage.connect().await.client;
+            let insert = client
+                .prepare("INSERT INTO inbox VALUES ($1, 'x')")
+                .await
+                .expect("it is prepared");
+            let error = client.execute(&insert, &[&1]).await.expect_err("it is refused");
+            assert!(format!("{error:?}").contains(by_rule), "{error:?}");
+        });
+        // What the rule changes is little, also where the planner knows nothing of it.
+        stage.direct(
+            "CREATE TABLE few (id int PRIMARY KEY, a int); INSERT INTO few SELECT g FROM generate_series(1, 20) g;
+             CREATE TABLE feed (id int); CREATE RULE also AS ON INSERT TO feed DO ALSO UPDATE few SET a = x.id FROM few x, few y, few z;",
+        );
+        stage.psql("INSERT INTO feed VALUES (1)").ok();
+        stage.psql("BEGIN; INSERT INTO feed VALUES (1); COMMIT").ok();
+        for sql in [
+            "INSERT INTO logged VALUES (1)",
+            "UPDATE logged SET id = 2",
+            "INSERT INTO swept VALUES (4990)",
+            "INSERT INTO u VALUES (9001, 1)",
+        ] {
+            stage.psql(sql).ok();
+        }
+        // A rule that is made past the proxy is noticed in a while, one that is made through it at once.
+        stage.direct("CREATE TABLE later (id int)");
+        stage.psql("INSERT INTO later VALUES (1)").ok();
+        stage
+            .psql("CREATE RULE also AS ON INSERT TO later DO ALSO UPDATE t SET b = 'y'")
+            .ok();
+        refused(&stage, "INSERT INTO later VALUES (1)", by_rule);
+    }
+}
+
+/// Where no rule makes more of an INSERT, it costs nothing.
+#[test]
+fn an_insert_is_asked_about_once_in_a_while() {
+    let mut stage = stage(18, "unruled");
+    stage.psql("INSERT INTO u VALUES (9001, 1)").ok();
+    stage.mark();
+    let sql: String = (9002..9100)
+        .map(|id| format!("INSERT INTO u VALUES ({id}, 1);\n"))
+        .collect();
+    stage.psql(&sql).ok();
+    let received = stage.received();
+    let asked = received.iter().filter(|sql| !sql.starts_with("INSERT")).count();
+    assert!(asked <= 2, "{received:?}");
+}
+
+/// However many statements that change rows a session prepares, none of them is run unjudged.
+#[test]
+fn prepared_writes_beyond_those_that_are_kept_are_judged() {
+    let stage = stage(18, "many_prepared");
+    let many: String = (0..1_000)
+        .map(|n| format!("PREPARE p{n} AS UPDATE u SET a = {n} WHERE id = 1;\n"))
+        .collect();
+    let large = "would lock about 5000 rows of";
+    let told = |script: &str| stage.psql_args(&["-q"], &format!("{many}{script}")).stderr;
+    for script in [
+        "PREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
+        "PREPARE q AS UPDATE t SET b = 'y';\nEXPLAIN ANALYZE EXECUTE q;\n",
+        "BEGIN;\nPREPARE q AS DELETE FROM t;\nROLLBACK;\nEXECUTE q;\n",
+        "SELECT 1\\; PREPARE q AS UPDATE t SET b = 'y'\\; PREPARE r AS SELECT 1;\nEXECUTE q;\n",
+        "PREPARE q AS SELECT 1;\nDEALLOCATE q;\nPREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
+        "DEALLOCATE ALL;\nPREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
+        "DISCARD ALL;\nPREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
+    ] {
+        let told = told(script);
+        assert!(told.contains(large), "{script}: {told}");
+    }
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'"), "5000");
+    // What is little, or no write, goes on; and what is not there the server says itself.
+    let little = "PREPARE q AS UPDATE t SET b = 'z' WHERE id = $1;\nEXECUTE q (1);\nPREPARE r AS SELECT 1;\nEXECUTE r;\nEXECUTE nothing;\n";
+    let told_of = told(little);
+    assert!(
+        !told_of.contains("lockkeeper") && told_of.contains("\"nothing\" does not exist"),
+        "{told_of}"
+    );
+    assert_eq!(stage.direct("SELECT b FROM t WHERE id = 1"), "z");
+    // A name that is free again takes no place.
+    let freed = "DEALLOCATE p1;\nPREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n";
+    assert!(told(freed).contains(large));
+    // Put together by a block of code.
+    let block = "DO $$ BEGIN EXECUTE 'PREPARE' || ' q AS UPDATE t SET b = ''y'''; END $$;\nEXECUTE q;\n";
+    let told = stage.psql_args(&["-q"], block).stderr;
+    assert!(told.contains(large), "{told}");
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'"), "0");
+}
+
+/// What an EXECUTE means is known when it is run, and not when it is prepared over the protocol; and a function may have prepared it.
+#[test]
+fn an_execute_is_judged_when_it_is_run() {
+    let stage = stage(18, "executed");
+    stage.direct("CREATE FUNCTION prepares() RETURNS int LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'PREPARE q AS UPDATE t SET b = ''y'' '; RETURN 1; END $$");
+    for (execute, result) in [("EXECUTE q", "2"), ("EXPLAIN ANALYZE EXECUTE q", "2")] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("PREPARE q AS SELECT 1");
+        let run = || [raw::bind("", "s"), raw::execute("", 0), raw::sync()].concat();
+        raw.send(&[raw::parse("s", execute), run()].concat());
+        assert!(raw::tags(&raw.until_ready()).contains(result), "{execute}");
+        raw.query("DEALLOCATE q");
+        raw.query("PREPARE q AS UPDATE t SET b = 'y'");
+        raw.send(&run());
+        let message = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+        assert!(
+            message.contains("would lock about 5000 rows of"),
+            "{execute}: {message}"
+        );
+    }
+    let told = stage.psql_args(&["-q"], "SELECT prepares();\nEXECUTE q;\n").stderr;
+    assert!(told.contains("would lock about 5000 rows of"), "{told}");
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'"), "0");
+}
+
+/// In another encoding than UTF-8 a write is counted, whatever it is a part of.
+#[test]
+fn writes_within_others_are_counted_in_every_encoding() {
+    for major in MAJORS {
+        let stage = stage(major, "encoded");
+        stage.direct(
+            "CREATE TABLE inbox (id int, a text); CREATE RULE also AS ON INSERT TO inbox DO ALSO UPDATE t SET b = 'y'",
+        );
+        let writes = [
+            "COPY (UPDATE t SET b = 'caf\u{e9}' RETURNING id) TO STDOUT",
+            "COPY (WITH d AS (DELETE FROM t RETURNING b) SELECT b || '\u{e9}' FROM d) TO STDOUT (FORMAT csv)",
+            "EXPLAIN ANALYZE UPDATE t SET b = 'caf\u{e9}'",
+            "EXPLAIN (ANALYZE, COSTS off) DELETE FROM t WHERE b <> '\u{e9}'",
+            "WITH d AS (DELETE FROM t WHERE b <> '\u{e9}' RETURNING 1) SELECT count(*) FROM d",
+            "PREPARE p AS UPDATE t SET b = 'caf\u{e9}'\nEXECUTE p",
+            "PREPARE p AS UPDATE t SET b = $1\nEXECUTE p ('caf\u{e9}')",
+            "PREPARE \u{e9} AS UPDATE t SET b = 'y'\nEXECUTE \u{e9}",
+            "PREPARE \u{e9} AS UPDATE t SET b = 'y'\nEXPLAIN ANALYZE EXECUTE \u{e9}",
+            "INSERT INTO t SELECT id, a, 'caf\u{e9}' FROM u ON CONFLICT (id) DO UPDATE SET b = 'y'",
+            "INSERT INTO inbox VALUES (1, 'caf\u{e9}')",
+        ];
+        for write in writes {
+            let told = latin1(&stage, &format!("SET client_encoding = 'LATIN1'\n{write}\n"));
+            assert!(
+                told.contains("rows and lock them")
+                    || told.contains("would lock about 500")
+                    || told.contains("to change 5000 rows"),
+                "PostgreSQL {major}: {write}: {told}"
+            );
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'"), "5000");
+        // By the extended protocol.
+        for write in &writes[..5] {
+            let mut raw = Raw::connect(stage.port, &stage.database);
+            raw.query("SET client_encoding = 'LATIN1'");
+            let text: Vec<u8> = write.chars().map(|c| c as u8).collect();
+            let parse = raw::frame(b'P', &[&b"\0"[..], &text, b"\0\0\0"].concat());
+            raw.send(&[parse, raw::bind("", ""), raw::execute("", 0), raw::sync()].concat());
+            let message = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+            assert!(
+                message.contains("would lock about"),
+                "PostgreSQL {major}: {write}: {message}"
+            );
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'"), "5000");
+        let little = "SET client_encoding = 'LATIN1'\nCOPY (UPDATE t SET b = 'caf\u{e9}' WHERE id = 1 RETURNING id) TO STDOUT\n\
+            PREPARE p AS UPDATE t SET b = 'caf\u{e9}' WHERE id = $1\nEXECUTE p (2)\nPREPARE \u{e9} AS SELECT 1\nEXECUTE \u{e9}\n\
+            EXPLAIN ANALYZE UPDATE t SET b = 'caf\u{e9}' WHERE id = 3\n";
+        assert_eq!(latin1(&stage, little), "", "PostgreSQL {major}");
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'caf\u{e9}'"), "3");
+    }
+}
+
+/// What only an older or a newer server can read is not harmless for that: the server says how many rows it means.
+#[test]
+fn writes_in_words_of_another_version_are_counted() {
+    for major in [13, 15, 18] {
+        let server = Box::leak(Box::new(common::own_cluster(major, &[])));
+        let stage = Stage::on(server, "words", STERN, &[]);
+        stage.direct(
+            "CREATE TABLE t (id int PRIMARY KEY, \"system_user\" int, b text);
+             INSERT INTO t SELECT i, i, 'x' FROM generate_series(1, 5000) i; ANALYZE",
+        );
+        let writes: &[&str] = match major {
+            13 => &[
+                "UPDATE t SET system_user = 1",
+                "UPDATE t SET b = 'y' WHERE id>0and true",
+                "DELETE FROM t WHERE id>0or false",
+                "UPDATE t SET b = 'y' WHERE (5 !) > id OR id > 0",
+                "WITH d AS (DELETE FROM t WHERE id>0and true RETURNING 1) SELECT count(*) FROM d",
+                "(WITH d AS (DELETE FROM t WHERE id>0and true RETURNING 1) SELECT count(*) FROM d)",
+                "INSERT INTO t (id, system_user) SELECT id, 1 FROM t ON CONFLICT (id) DO UPDATE SET b = 'y'",
+                "COPY (UPDATE t SET system_user = 1 RETURNING id) TO STDOUT",
+                "EXPLAIN ANALYZE UPDATE t SET system_user = 1",
+                "PREPARE p AS UPDATE t SET system_user = 1; EXECUTE p",
+            ],
+            15 => &[
+                "UPDATE t SET system_user = 1",
+                "DELETE FROM t WHERE system_user.id > 0 OR id > 0",
+                "COPY (UPDATE t SET system_user = 1 RETURNING id) TO STDOUT",
+                "MERGE INTO t USING t AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET system_user = 1",
+                "PREPARE p AS UPDATE t SET system_user = 1; EXECUTE p",
+            ],
+            _ => &[
+                "UPDATE t SET b = 'y' WHERE id > 0x0",
+                "UPDATE t SET b = 'y' WHERE id < 1_000_000",
+                "UPDATE t SET b = 'y' WHERE id > 0b0 AND id < 0o7777777",
+            ],
+        };
+        let before = "SELECT count(*), sum(\"system_user\") FROM t WHERE b = 'x'";
+        let whole = stage.direct(before);
+        for write in writes {
+            stage.psql(write);
+            if major == 18 {
+                // It is done in batches.
+                assert!(!stage.received().iter().any(|sql| sql == write), "{write}");
+                continue;
+            }
+            assert_eq!(stage.direct(before), whole, "PostgreSQL {major}: {write}");
+            if write.starts_with("PREPARE") {
+                continue;
+            }
+            let mut raw = Raw::connect(stage.port, &stage.database);
+            raw.send(
+                &[
+                    raw::parse("s", write),
+                    raw::bind("", "s"),
+                    raw::execute("", 0),
+                    raw::sync(),
+                ]
+                .concat(),
+            );
+            let answer = raw::tags(&raw.until_ready());
+            assert!(answer.contains('E'), "PostgreSQL {major}: {write}: {answer}");
+            assert_eq!(stage.direct(before), whole, "PostgreSQL {major}: {write}");
+        }
+        if major < 16 {
+            stage
+                .psql("UPDATE t SET system_user = 7 WHERE id = 1; SELECT t.system_user FROM t WHERE id = 1")
+                .ok();
+            assert_eq!(stage.direct("SELECT \"system_user\" FROM t WHERE id = 1"), "7");
+        }
+    }
+}
+
+/// Nothing is refused under `observe`, however it comes.
+#[test]
+fn observe_refuses_nothing_by_any_way() {
+    let settings = [("wal_level", "logical")];
+    let server = Box::leak(Box::new(common::own_cluster(18, &settings)));
+    let stage = Stage::on(
+        server,
+        "observed",
+        "extends = \"observe\"\n[table]\nsmall_bytes = 0\n",
+        &["--held-bytes-max", "1048576"],
+    );
+    stage.direct("CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'x' FROM generate_series(1, 20000) i; ANALYZE");
+    // Over a replication connection.
+    let mut raw = Raw::open(stage.port);
+    raw.start(&raw::startup(&[
+        ("user", "postgres"),
+        ("database", &stage.database),
+        ("replication", "database"),
+    ]));
+    for sql in [
+        "ALTER TABLE t ADD COLUMN c int",
+        "UPDATE t SET b = 'r'",
+        "DROP TABLE IF EXISTS nothing; CREATE INDEX i ON t (a)",
+        "INSERT INTO t VALUES (0, 0, '')",
+    ] {
+        let told = raw.query(sql);
+        assert_eq!(raw::error_field(&told, b'M'), None, "{sql}");
+    }
+    let bytes: Vec<u8> = "UPDATE t SET b = 'caf\u{e9}'".chars().map(|c| c as u8).collect();
+    raw.query("SET client_encoding = 'LATIN1'");
+    raw.send(&raw::frame(b'Q', &[&bytes[..], b"\0"].concat()));
+    assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'caf\u{e9}'"), "20001");
+    // What was prepared and is read in another way when it is executed.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(
+        &[
+            raw::parse("s", "COMMENT ON TABLE t IS 'caf\u{e9}'"),
+            raw::parse("b", "UPDATE t SET b = 'a\\b' WHERE id > 0"),
+            raw::sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+    for set in [
+        "SET client_encoding = 'LATIN1'",
+        "SET standard_conforming_strings = off",
+    ] {
+        raw.query(set);
+        for name in ["s", "b"] {
+            raw.send(&[raw::bind("", name), raw::execute("", 0), raw::sync()].concat());
+            assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None, "{set}: {name}");
+        }
+    }
+    assert_eq!(stage.direct("SELECT obj_description('t'::regclass)"), "caf\u{e9}");
+    // The server reads a message as a whole, before the first of its statements runs.
+    for sql in [
+        "SET standard_conforming_strings = off; COMMENT ON TABLE t IS 'a\\b'; UPDATE t SET b = 'c\\d'",
+        "SELECT set_config('standard_conforming_strings', 'off', false); UPDATE t SET b = 'c\\d'; COMMENT ON TABLE t IS 'a\\b'",
+        "SET client_encoding = 'LATIN1'; COMMENT ON TABLE t IS 'a\\b'; UPDATE t SET b = 'c\\d\u{e9}'; UPDATE t SET b = 'c\\d'",
+        "BEGIN; SET LOCAL standard_conforming_strings = off; ROLLBACK; COMMENT ON TABLE t IS 'a\\b'; UPDATE t SET b = 'c\\d'",
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        assert_eq!(raw::error_field(&raw.query(sql), b'M'), None, "{sql}");
+        assert_eq!(stage.direct("SELECT obj_description('t'::regclass)"), "a\\b", "{sql}");
+        assert_eq!(
+            stage.direct("SELECT count(*) FROM t WHERE b = 'c\\d'"),
+            "20001",
+            "{sql}"
+        );
+    }
+    // More than a session holds, and several statements behind an unfinished group.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let long = format!("UPDATE t SET b = '{}' WHERE id = 1", "x".repeat(2 << 20));
+    raw.send(
+        &[
+            raw::parse("l", &long),
+            raw::bind("", "l"),
+            raw::execute("", 0),
+            raw::sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+    let large = [
+        raw::parse("v", "UPDATE t SET b = $1 WHERE a > 19990"),
+        raw::bind_with("", "v", &[&"y".repeat(2 << 20)]),
+        raw::execute("", 0),
+        raw::sync(),
+    ];
+    raw.send(&large.concat());
+    assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+    raw.send(&[raw::parse("", "SELECT 1"), raw::bind("", ""), raw::execute("", 0)].concat());
+    let told = raw.query("ALTER TABLE t ADD COLUMN d int; ALTER TABLE t ADD COLUMN e int");
+    assert_eq!(raw::error_field(&told, b'M'), None);
+    assert!(
+        stage
+            .audit_lines()
+            .iter()
+            .any(|line| line["findings"].to_string().contains("replication connection"))
+    );
+}
+
+/// What the refusal of a large write in a pipeline advises is true for that very statement.
+#[test]
+fn a_large_write_in_a_pipeline_goes_as_its_refusal_says() {
+    let pipeline = |raw: &mut Raw, between: &[u8]| {
+        let one = |sql: &str| [raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat();
+        let all = [
+            &one("SELECT 1")[..],
+            between,
+            &one("UPDATE t SET b = 'y'"),
+            between,
+            &one("SELECT 2"),
+            &raw::sync(),
+        ]
+        .concat();
+        raw.send(&all);
+    };
+    for (policy, begin) in [("", false), ("in_transaction = \"defer\"\n", true)] {
+        let stage = Stage::with(18, "pipeline", &format!("{STERN}{policy}"));
+        stage.direct("CREATE TABLE t (id int PRIMARY KEY, b text); INSERT INTO t SELECT i, 'x' FROM generate_series(1, 5000) i; ANALYZE");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        pipeline(&mut raw, b"");
+        let answer = raw.until_ready();
+        let message = raw::error_field(&answer, b'M').unwrap_or_default();
+        let hint = raw::error_field(&answer, b'H').unwrap_or_default();
+        assert!(message.contains("a Sync right before and behind it"), "{message}");
+        assert_eq!(message.contains("BEGIN"), begin, "{message}\n{hint}");
+        assert_eq!(hint.contains("a BEGIN of their own"), begin, "{hint}");
+        if begin {
+            raw.query("BEGIN");
+            pipeline(&mut raw, b"");
+            assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+            raw.query("COMMIT");
+        } else {
+            pipeline(&mut raw, &raw::sync());
+            for _ in 0..3 {
+                assert_eq!(raw::error_field(&raw.until_ready(), b'M'), None);
+            }
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'"), "5000");
+    }
+}
+
+/// What a refusal advises is done as it stands there.
+#[test]
+fn hints_hold_when_they_are_followed() {
+    for major in MAJORS {
+        let stage = stage(major, "followed");
+        stage.direct(
+            "CREATE TABLE keyless (a int); INSERT INTO keyless SELECT generate_series(1, 3000);
+             CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(1, 3000);
+             CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent); INSERT INTO child SELECT g, g FROM generate_series(1, 3000) g;
+             CREATE TABLE twice (id int PRIMARY KEY, a int, b text); INSERT INTO twice SELECT g, g, 'x' FROM generate_series(1, 3000) g; ANALYZE",
+        );
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let mut hint = |sql: &str| {
+            let told = raw.query(sql);
+            assert!(raw::error_field(&told, b'M').is_some(), "{sql}");
+            raw::error_field(&told, b'H').unwrap_or_default()
+        };
+        // The statements of a hint, one a line, without what stands for the client's own.
+        let deletes = |hint: &str| -> Vec<String> {
+            let lines = hint.lines().filter(|line| line.starts_with("DELETE"));
+            let own = |line: &str| line.replace(" WHERE … ORDER", " ORDER").replace("LIMIT n", "LIMIT 5");
+            lines.map(own).collect()
+        };
+        let limited = deletes(&hint("DELETE FROM keyless LIMIT 5"));
+        stage.psql(&limited[0]).ok();
+        assert_eq!(stage.direct("SELECT count(*) FROM keyless"), "2995");
+        let large = hint("DELETE FROM keyless WHERE a > 0");
+        assert!(
+            large.contains("WHERE ctid IN (SELECT ctid FROM keyless WHERE … LIMIT 1000)"),
+            "{large}"
+        );
+        stage
+            .psql("DELETE FROM keyless WHERE ctid IN (SELECT ctid FROM keyless WHERE a > 0 LIMIT 1000)")
+            .ok();
+        let emptied = deletes(&hint("TRUNCATE keyless"));
+        for _ in 0..2 {
+            stage.psql(&emptied[0]).ok();
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM keyless"), "0");
+        for sql in deletes(&hint("TRUNCATE parent CASCADE")) {
+            stage.psql(&sql).ok();
+        }
+        assert_eq!(
+            stage.direct("SELECT (SELECT count(*) FROM parent) + (SELECT count(*) FROM child)"),
+            "0"
+        );
+        // Back from what the steps before the failed one have committed.
+        let before = stage.schema();
+        let failed = hint("ALTER TABLE twice ADD CHECK (a > 0), ADD UNIQUE (b)");
+        assert_ne!(stage.schema(), before);
+        let (_, back) = failed.split_once("where it is removed already): ").expect("a way back");
+        stage.psql(back).ok();
+        assert_eq!(stage.schema(), before, "{back}");
+    }
+}

@@ -2,6 +2,7 @@
 //! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
+use crate::plan::batches::firing::{self, Firing};
 use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
@@ -35,6 +36,7 @@ pub struct Live {
     client: Client,
     pub schema: String,
     search_path: Option<String>,
+    firing: Option<Firing>,
 }
 
 impl Live {
@@ -60,6 +62,7 @@ impl Live {
                         client,
                         schema: String::new(),
                         search_path: None,
+                        firing: None,
                     };
                     live.simple(BEGIN)?;
                     live.schema = live.value("SELECT pg_catalog.current_schema()")?.unwrap_or_default();
@@ -93,6 +96,20 @@ impl Live {
             facts.depends = question.decode(&json)?;
         }
         Ok(facts)
+    }
+
+    /// An INSERT by which a rule changes other rows.
+    pub fn fires(&mut self, statement: &Statement) -> Result<bool, String> {
+        if mixed::inserted(&statement.node).is_empty() {
+            return Ok(false);
+        }
+        if self.firing.is_none() {
+            self.simple(&path::to_ours(&[], path::CATALOG))?;
+            let answer = self.value(firing::SQL)?;
+            self.simple(&path::back(path::CATALOG))?;
+            self.firing = Some(Firing::decode(answer.as_deref())?);
+        }
+        Ok(self.firing.as_ref().is_some_and(|firing| firing.concerns(statement)))
     }
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.

@@ -8,6 +8,7 @@
 pub mod bound;
 pub mod cascade;
 pub mod count;
+pub mod firing;
 mod judge;
 mod key;
 pub mod limited;
@@ -18,8 +19,9 @@ mod text;
 mod through;
 pub mod watch;
 
-use super::facts::{Facts, Relation};
+use super::facts::{Facts, Relation, planned_rows};
 use super::jobs;
+use super::mixed;
 use super::splice::{qualified, quote_ident, quote_literal};
 use super::statement::{Kind, Statement};
 use key::{NewRows, exact_text, new_rows, operator, operators, type_sql, walkable_key};
@@ -529,6 +531,9 @@ pub enum Target {
 }
 
 pub fn target(statement: &Statement, relation: &Relation, small_bytes: u64) -> Target {
+    if relation.ruled {
+        return Target::Unknown;
+    }
     if relation.invisible_to_others() {
         return Target::Small;
     }
@@ -541,8 +546,16 @@ pub fn target(statement: &Statement, relation: &Relation, small_bytes: u64) -> T
     }
 }
 
+/// The same from EXPLAIN (FORMAT JSON). None: it could not be read.
+pub fn explained_rows(statement: &Statement, relation: &Relation, json: &str) -> Option<f64> {
+    if relation.ruled {
+        return mixed::changed_rows(json);
+    }
+    planned_rows(json).map(|planned| expected_rows(statement, relation, planned))
+}
+
 /// How many rows an UPDATE or DELETE touches: what the planner expects, or the whole table where it expects blindly.
-pub fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f64 {
+fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f64 {
     /// Of a row in a table that was never analyzed.
     const BYTES: f64 = 100.0;
     match Tree::of(&statement.node) {

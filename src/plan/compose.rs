@@ -496,7 +496,10 @@ impl<'a> Composer<'a> {
                 let (place, short) = match self.whole.place {
                     Place::Pipeline => (
                         "in a pipeline, which is one transaction",
-                        "send BEGIN before it, or a Sync right before and behind it".to_string(),
+                        match self.begin_helps(subject, &steps) {
+                            true => "send BEGIN before it, or a Sync right before and behind it".to_string(),
+                            false => "send a Sync right before and behind it".to_string(),
+                        },
                     ),
                     _ => ("inside a transaction", found.short),
                 };
@@ -507,7 +510,7 @@ impl<'a> Composer<'a> {
                     short,
                     hint: format!(
                         "{}{}\nBy hand:\n{}",
-                        self.why_not_deferred(&steps),
+                        self.why_not_deferred(subject, &steps),
                         rules::concurrent_in_transaction::outside(self.whole.facts),
                         found.hint
                     ),
@@ -643,7 +646,19 @@ impl<'a> Composer<'a> {
     /// Whether the steps can be divided: what is brief now, the rest after COMMIT. Rows that are filled in batches would be missed
     /// by the statements in between.
     fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
-        if !self.may_defer() || matches!(Access::of(self.whole.facts), Access::None(_)) {
+        self.may_defer() && self.would_defer(subject, steps)
+    }
+
+    /// In a pipeline: behind a BEGIN it would be done.
+    fn begin_helps(&self, subject: &Subject, steps: &[Step]) -> bool {
+        self.divides()
+            && self.in_transaction() == InTransaction::Defer
+            && self.relation().is_some()
+            && self.would_defer(subject, steps)
+    }
+
+    fn would_defer(&self, subject: &Subject, steps: &[Step]) -> bool {
+        if matches!(Access::of(self.whole.facts), Access::None(_)) {
             return false;
         }
         if let Some(batches) = self.write_of(steps) {
@@ -702,12 +717,15 @@ impl<'a> Composer<'a> {
     }
 
     /// In a block, by the policy, and of a kind that is divided without harm: what REFRESH gives is perhaps read right behind it.
-    fn may_defer(&self) -> bool {
-        let divides = match &self.whole.statement.node {
+    fn divides(&self) -> bool {
+        match &self.whole.statement.node {
             NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
             _ => matches!(self.whole.statement.kind, Kind::Write),
-        };
-        divides
+        }
+    }
+
+    fn may_defer(&self) -> bool {
+        self.divides()
             && self.whole.place == Place::Block
             && self.in_transaction() == InTransaction::Defer
             && self.relation().is_some()
@@ -745,15 +763,17 @@ impl<'a> Composer<'a> {
     }
 
     /// What keeps it from being deferred, and what would not.
-    fn why_not_deferred(&self, steps: &[Step]) -> String {
+    fn why_not_deferred(&self, subject: &Subject, steps: &[Step]) -> String {
         let why = match (Access::of(self.whole.facts), self.write_of(steps)) {
             _ if self.whole.place == Place::Pipeline => {
-                return match self.in_transaction() {
-                    InTransaction::Defer => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
+                return match self.begin_helps(subject, steps) {
+                    true => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
                                              BEGIN. Behind a BEGIN of their own, what is long is left for after COMMIT; sent alone, it runs at \
                                              once.\n"
                         .to_string(),
-                    _ => String::new(),
+                    false => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a BEGIN. Sent \
+                              alone, it runs at once.\n"
+                        .to_string(),
                 };
             }
             (_, Some(_)) if self.in_transaction() == InTransaction::Reject => {

@@ -55,6 +55,8 @@ pub struct Taken {
     pub restoring: bool,
     /// Something that it names is there.
     pub found: bool,
+    /// The role may change what it names, as an owner.
+    pub permitted: bool,
     /// Largest first within each kind.
     pub parts: Vec<Part>,
     pub others: Vec<Others>,
@@ -155,6 +157,7 @@ pub struct State {
 struct Answer {
     restoring: bool,
     found: Vec<usize>,
+    permitted: Vec<usize>,
     states: Vec<State>,
     parts: Vec<Part>,
     others: Vec<Others>,
@@ -215,6 +218,7 @@ impl Question {
             statement: statement.clone(),
             restoring: answer.restoring,
             found: answer.found.contains(&at),
+            permitted: answer.permitted.contains(&at),
             parts: answer.parts.iter().filter(|p| p.statement == at).cloned().collect(),
             others: answer.others.iter().filter(|o| o.statement == at).cloned().collect(),
             states: answer.states.iter().filter(|s| s.statement == at).cloned().collect(),
@@ -325,6 +329,16 @@ impl Asked {
                 }
             }
             NodeEnum::AlterTableStmt(alter) => self.altered(alter),
+            NodeEnum::CreatePolicyStmt(policy) => {
+                if let Some(range) = &policy.table {
+                    self.state(&Name::of(range));
+                }
+            }
+            NodeEnum::AlterPolicyStmt(policy) => {
+                if let Some(range) = &policy.table {
+                    self.state(&Name::of(range));
+                }
+            }
             NodeEnum::CreatePublicationStmt(create) if publishes_changes(&create.options).unwrap_or(true) => {
                 self.published(&create.pubobjects, create.for_all_tables, "true")
             }
@@ -410,7 +424,11 @@ impl Asked {
                     self.root(&constraint(&table, &command.name), cascades);
                     self.state(&table);
                 }
-                A::AtEnableRowSecurity | A::AtForceRowSecurity | A::AtReplicaIdentity => self.state(&table),
+                A::AtEnableRowSecurity
+                | A::AtDisableRowSecurity
+                | A::AtForceRowSecurity
+                | A::AtNoForceRowSecurity
+                | A::AtReplicaIdentity => self.state(&table),
                 // By these a dump begins to clean.
                 A::AtDropIdentity | A::AtDetachPartition => self.state(&table),
                 A::AtColumnDefault if command.def.is_none() => self.state(&table),
@@ -882,6 +900,9 @@ mod tests {
         "DROP TRANSFORM FOR int LANGUAGE plpgsql",
         "DROP TRIGGER a ON t",
         "DROP POLICY a ON s.t",
+        "CREATE POLICY a ON s.t USING (true)",
+        "ALTER POLICY a ON s.t USING (true)",
+        "ALTER TABLE s.t DISABLE ROW LEVEL SECURITY",
         "DROP RULE a ON t",
         "DROP EXTENSION citext",
         "DROP OWNED BY a, CURRENT_USER, SESSION_USER CASCADE",

@@ -116,6 +116,22 @@ all_parts(statement, what, relation, part, named, detail) AS (
   JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) d.oid
   WHERE (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity OPERATOR(pg_catalog.=) ''),
 relations(oid) AS (SELECT DISTINCT p.relation FROM all_parts p),
+-- What the role owns of all that a statement names, by itself or by way of its table or schema. What the first superuser owns has no
+-- entry. 2615 is pg_namespace.
+permitted(statement) AS (
+  SELECT a.statement FROM (SELECT a.statement, a.class, a.object FROM asked a
+    UNION ALL SELECT t.statement, 1259::pg_catalog.oid, t.oid FROM asked_states t) a
+  GROUP BY a.statement
+  HAVING pg_catalog.bool_and((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER)
+    OR EXISTS (SELECT FROM (
+        SELECT a.class, a.object
+        UNION ALL
+        SELECT d.refclassid, d.refobjid FROM pg_catalog.pg_depend d
+        WHERE d.classid OPERATOR(pg_catalog.=) a.class AND d.objid OPERATOR(pg_catalog.=) a.object
+          AND (d.refclassid OPERATOR(pg_catalog.=) 2615 OR (d.refclassid OPERATOR(pg_catalog.=) 1259 AND d.deptype OPERATOR(pg_catalog.<>) 'n'))) x(class, object)
+      JOIN pg_catalog.pg_shdepend s ON s.classid OPERATOR(pg_catalog.=) x.class AND s.objid OPERATOR(pg_catalog.=) x.object
+      WHERE s.deptype OPERATOR(pg_catalog.=) 'o' AND pg_catalog.pg_has_role(s.refobjid, 'USAGE')
+        AND (s.dbid OPERATOR(pg_catalog.=) 0 OR s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))))),
 -- A partitioned table is as large as its partitions.
 leaves(root, oid) AS (
   SELECT r.oid, i.inhrelid FROM relations r JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) r.oid
@@ -171,6 +187,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   -- bodies of functions are not looked at.
   'restoring', pg_catalog.current_setting('check_function_bodies') OPERATOR(pg_catalog.=) 'off'
     AND NOT EXISTS (SELECT FROM path p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.oid WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_temp')),
+  'permitted', coalesce((SELECT pg_catalog.json_agg(p.statement) FROM permitted p), '[]'::pg_catalog.json),
   'found', coalesce((SELECT pg_catalog.json_agg(DISTINCT a.statement) FROM asked a), '[]'::pg_catalog.json),
   -- 6237 is pg_publication_namespace, since PostgreSQL 15.
   'states', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(

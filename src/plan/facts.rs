@@ -67,6 +67,12 @@ impl Request {
             ..Request::default()
         };
         request.statement(&statement.node);
+        if matches!(statement.kind, Kind::MixedWrite) {
+            // By a rule of these it may change rows.
+            mixed::inserted(&statement.node)
+                .into_iter()
+                .for_each(|name| request.relation(name));
+        }
         request
     }
 
@@ -683,6 +689,9 @@ pub struct Facts {
     /// What the statement takes with it; asked separately, and only of what can take something.
     #[serde(skip)]
     pub depends: Depends,
+    /// The statement's letters beyond ASCII were masked: it came in another encoding than UTF-8.
+    #[serde(skip)]
+    pub is_masked: bool,
     /// What the actions of an ALTER TABLE would do; asked separately, and only where the rules rest on it.
     #[serde(skip)]
     pub tried: Option<Tried>,
@@ -744,6 +753,9 @@ pub struct Relation {
     pub view: Option<View>,
     /// CREATE RULE, other than a view's own.
     pub rules: Vec<RewriteRule>,
+    /// An UPDATE, DELETE or INSERT of it may be made another statement by a rule: its own, or of what it shows.
+    #[serde(default)]
+    pub ruled: bool,
     /// None: every row is seen.
     pub row_security: Option<RowSecurity>,
     /// There is a table `lockkeeper.job` that the role may read; only in the light question's answer.

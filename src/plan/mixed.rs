@@ -27,7 +27,31 @@ pub fn changed(node: &NodeEnum) -> Option<Vec<Name>> {
     mixed.then(|| own.map(Name::of).into_iter().chain(within).collect())
 }
 
-/// The same also of a plain UPDATE or DELETE, which cannot be split where it is a part of another statement.
+/// The tables into which it inserts, itself or within what it carries out.
+pub fn inserted(node: &NodeEnum) -> Vec<Name> {
+    use NodeEnum as N;
+    let (own, with) = match node {
+        N::SelectStmt(select) => (None, &select.with_clause),
+        N::InsertStmt(insert) => (insert.relation.as_ref(), &insert.with_clause),
+        N::UpdateStmt(update) => (None, &update.with_clause),
+        N::DeleteStmt(delete) => (None, &delete.with_clause),
+        N::MergeStmt(merge) => (merge.relation.as_ref(), &merge.with_clause),
+        _ => return inner(node).map(inserted).unwrap_or_default(),
+    };
+    let query = |node: &pg_query::Node| match node.node.as_ref() {
+        Some(N::CommonTableExpr(cte)) => cte
+            .ctequery
+            .as_ref()
+            .and_then(|query| query.node.as_ref())
+            .map(inserted)
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let within = with.iter().flat_map(|with| with.ctes.iter().flat_map(query));
+    own.map(Name::of).into_iter().chain(within).collect()
+}
+
+/// What [`changed`] tells, also of a plain UPDATE or DELETE, which cannot be split where it is a part of another statement.
 pub fn all(node: &NodeEnum) -> Option<Vec<Name>> {
     match node {
         NodeEnum::UpdateStmt(update) => changed(node).or_else(|| Some(vec![Name::of(update.relation.as_ref()?)])),
@@ -67,12 +91,17 @@ pub fn inner(node: &NodeEnum) -> Option<&NodeEnum> {
     query?.node.as_ref()
 }
 
+/// What it carries out in the end.
+pub fn innermost(node: &NodeEnum) -> &NodeEnum {
+    inner(node).map_or(node, innermost)
+}
+
 /// What EXPLAIN takes in a statement's place: the statement within COPY (…) TO and within another EXPLAIN. None: it could not be cut out.
-pub fn explainable(statement: &Statement) -> Option<String> {
+pub fn explainable(statement: &Statement) -> Option<&str> {
     let sql = statement.sql.as_str();
     let within = match &statement.node {
         NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_) => inner(&statement.node)?,
-        _ => return Some(sql.to_string()),
+        _ => return Some(sql),
     };
     let tokens = significant_tokens(sql)?;
     let wanted = tree_text(within);
@@ -88,10 +117,7 @@ pub fn explainable(statement: &Statement) -> Option<String> {
         // Behind EXPLAIN stand a list in parentheses or a few words.
         let starts = tokens.iter().skip(1).map(|token| token.start as usize);
         let rests = starts.filter_map(|start| sql.get(start..));
-        return rests
-            .take(EXPLAIN_TOKENS_MAX)
-            .find(|rest| is_wanted(rest))
-            .map(str::to_string);
+        return rests.take(EXPLAIN_TOKENS_MAX).find(|rest| is_wanted(rest));
     }
     let open = tokens.iter().position(|token| token.token() == Token::Ascii40)?;
     let mut depth = 0;
@@ -100,7 +126,7 @@ pub fn explainable(statement: &Statement) -> Option<String> {
         depth == 0
     })?;
     let text = sql.get(tokens[open].end as usize..close.start as usize)?;
-    is_wanted(text).then(|| text.to_string())
+    is_wanted(text).then_some(text)
 }
 
 /// In front of the statement that is explained: every option that there is, with its value, a few times over.
@@ -304,7 +330,7 @@ mod tests {
     fn what_is_explained() {
         let check = |sql: &str, expect: Option<&str>| {
             let statements = read(sql.as_bytes(), true).unwrap();
-            assert_eq!(explainable(&statements[0]).as_deref(), expect, "{sql}");
+            assert_eq!(explainable(&statements[0]), expect, "{sql}");
         };
         check("update t set a = 1", Some("update t set a = 1"));
         check("explain analyze update t set a = 1", Some("update t set a = 1"));

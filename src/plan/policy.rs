@@ -271,7 +271,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 mod tests {
     use super::*;
 
-    pub(super) const RULES: [&str; 45] = [
+    pub(super) const RULES: [&str; 46] = [
         "server-fault",
         "nonconcurrent-index",
         "nonconcurrent-drop-index",
@@ -305,6 +305,7 @@ mod tests {
         "clean-restore",
         "refresh-without-data",
         "row-security",
+        "row-policy",
         "replica-identity",
         "required-column",
         "truncate",

@@ -207,11 +207,45 @@ pub fn prepared(statement: &Statement) -> Option<Prepared<'_>> {
     }
 }
 
-/// EXECUTE, DEALLOCATE or DISCARD may be in it.
+/// EXECUTE, DEALLOCATE or DISCARD may be in it. A column `executed_at` is no reason to look.
 pub fn may_use_prepared(text: &[u8]) -> bool {
-    ["execute", "deallocate", "discard"]
+    let words = ["execute", "deallocate", "discard"];
+    let several = || holds_several(text) && words.iter().any(|word| mentions(text, word));
+    may_execute_prepared(text) || begins_with(text, &words) || several()
+}
+
+/// EXECUTE, also within EXPLAIN or CREATE TABLE … AS, as the only statement of the text.
+pub fn may_execute_prepared(text: &[u8]) -> bool {
+    begins_with(text, &["execute"]) || begins_with(text, &["explain", "create"]) && mentions(text, "execute")
+}
+
+fn begins_with(text: &[u8], words: &[&str]) -> bool {
+    match skip_space_and_semicolons(text, 0) {
+        Some(start) => {
+            let word = word_at(&text[start..]);
+            words.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
+        }
+        None => true,
+    }
+}
+
+/// An INSERT may be in it. Too many texts are better than too few.
+pub fn may_insert(text: &[u8]) -> bool {
+    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
+    let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
+    if is(b"insert") {
+        return true;
+    }
+    let holds = [&b"with"[..], b"explain", b"copy", b"prepare", b"merge", b""]
         .iter()
-        .any(|word| mentions(text, word))
+        .any(|keyword| is(keyword));
+    (holds || holds_several(text)) && has_word(text, b"insert")
+}
+
+/// By its bytes it may be several statements.
+pub fn holds_several(text: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    memchr::memchr(b';', text.strip_suffix(b";").unwrap_or(text)).is_some()
 }
 
 /// `word` in lower case, anywhere and in any case.
@@ -1481,6 +1515,44 @@ mod tests {
             .unwrap()
             .join()
             .unwrap();
+    }
+
+    #[test]
+    fn a_word_within_others_is_no_execute() {
+        for text in [
+            "EXECUTE p",
+            " /* x */ execute p(1);",
+            "explain analyze execute p",
+            "create table t as execute p",
+        ] {
+            assert!(
+                may_use_prepared(text.as_bytes()) && may_execute_prepared(text.as_bytes()),
+                "{text}"
+            );
+        }
+        for text in [
+            "deallocate p",
+            "DISCARD ALL",
+            "select 1; execute p",
+            "begin; deallocate all",
+        ] {
+            assert!(may_use_prepared(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "select executed_at from jobs",
+            "insert into t (executed_at) values (now());",
+            "update t set execute = 1",
+        ] {
+            assert!(!may_use_prepared(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "insert into t values (1)",
+            "with a as (select 1) insert into t select * from a",
+            "select 1; insert into t values (1)",
+        ] {
+            assert!(may_insert(text.as_bytes()), "{text}");
+        }
+        assert!(!may_insert(b"select inserted_at from t;") && !may_insert(b"update t set inserted = 1"));
     }
 
     #[test]

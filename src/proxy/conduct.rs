@@ -140,6 +140,16 @@ impl Session {
             report.set(b'C', "23502");
             report.set(b'M', message);
         }
+        // Of those before it, which were there until the clean-up. One that a later step has changed may not be known as its own any more.
+        let mut stood = Vec::new();
+        if n > 0 && setting.place == Place::Alone && step.cleanup.is_some() {
+            for before in &run.steps[..n] {
+                stood.push(match &before.done_when {
+                    Some(done_when) => matches!(self.is_true(done_when, setting.place).await?, Ok(true)),
+                    None => false,
+                });
+            }
+        }
         let mut removed_any = false;
         let mut next = step.cleanup.as_ref();
         while let Some(cleanup) = next {
@@ -168,9 +178,10 @@ impl Session {
         }
         if n > 0 && setting.place == Place::Alone {
             let mut lasting: Vec<&Step> = Vec::new();
-            for before in &run.steps[..n] {
+            for (at, before) in run.steps[..n].iter().enumerate() {
+                let was_there = removed_any && stood.get(at).copied().unwrap_or(false);
                 // What was removed just now may be what an earlier step had made.
-                let gone = match before.done_when.as_ref().filter(|_| removed_any) {
+                let gone = match before.done_when.as_ref().filter(|_| was_there) {
                     Some(done_when) => matches!(self.is_true(done_when, setting.place).await?, Ok(false)),
                     None => false,
                 };

@@ -6,12 +6,14 @@ use super::held;
 use super::judge::{Parameters, Verdict};
 use super::relay::{Broken, Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
-use super::unread::{masked_writes, may_be_ddl, unparsed_report};
+use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::weigh::Weight;
 use super::wire::{self, Report};
 use crate::plan::Place;
+use crate::plan::mixed;
 use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_use_prepared, prepared,
+    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
+    may_use_prepared, prepared,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -28,7 +30,8 @@ impl Session {
             return Ok(());
         }
         self.relay.parses(parse.name);
-        let uses_prepared = self.relay.executes_what_is_known() && may_use_prepared(parse.text);
+        let uses_prepared =
+            self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
             if let Some(report) = self.ask_reading(parse.text).await? {
                 return self.refuse_extended(len, report).await;
@@ -43,7 +46,11 @@ impl Session {
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
-        if gate(parse.text) != Gate::Read && !uses_prepared {
+        if let Some(report) = self.ask_firing(parse.text, Closing::Flush).await? {
+            return self.refuse_extended(len, report).await;
+        }
+        let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
+        if gate(parse.text) != Gate::Read && !uses_prepared && !fires {
             return self.parse_as(len, parse.name, None).await;
         }
         if let Some(report) = self.ask_reading(parse.text).await? {
@@ -65,8 +72,14 @@ impl Session {
                         return self.refuse_extended(len, report).await;
                     }
                     let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
-                    let held = forgets.then(|| held(held::Kind::Forgets));
-                    self.parse_as(len, parse.name, held).await
+                    let held = held(match forgets {
+                        true => held::Kind::Forgets,
+                        false => held::Kind::Judge,
+                    });
+                    self.parse_as(len, parse.name, Some(held)).await
+                }
+                [statement] if mixed::executes(&statement.node).is_some() => {
+                    self.parse_as(len, parse.name, Some(held(held::Kind::Judge))).await
                 }
                 [] | [_] => self.parse_as(len, parse.name, None).await,
                 // The server takes only one; should it think otherwise, it is not run unread.
@@ -78,9 +91,13 @@ impl Session {
                     self.refuse_extended(len, report).await
                 }
                 None => {
-                    let counts = matches!(unreadable, Unreadable::Encoding | Unreadable::Name(_))
-                        && !masked_writes(parse.text, self.relay.reading().conforming).is_empty();
-                    let held = (counts || may_be_ddl(parse.text)).then(|| held(held::Kind::Unreadable));
+                    let counts = match unreadable {
+                        Unreadable::Encoding | Unreadable::Name(_) => {
+                            may_execute_prepared(parse.text) || !self.masked_writes(parse.text).await.is_empty()
+                        }
+                        _ => may_be_ddl(parse.text) || may_write(parse.text),
+                    };
+                    let held = counts.then(|| held(held::Kind::Unreadable));
                     self.parse_as(len, parse.name, held).await
                 }
             },
@@ -94,8 +111,12 @@ impl Session {
         name: &[u8],
         held: Option<held::Statement>,
     ) -> Result<(), Broken> {
-        if held.as_ref().is_some_and(|held| !self.relay.held.fits(held.size())) {
-            return self.refuse_to_hold(len).await;
+        let mut held = held;
+        if let Some(statement) = held.take_if(|held| !self.relay.held.fits(held.size())) {
+            if !self.forwards_unread() {
+                return self.refuse_to_hold(len).await;
+            }
+            self.lets_go(&statement.text).await?;
         }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
@@ -147,6 +168,7 @@ impl Session {
         if let Some((_, name)) = wire::bind_names(&bind)
             && !self.relay.responses.skipping()
             && self.relay.is_unnamed_open(name, len)
+            && !self.forwards_unread()
         {
             let report = Report::error("26000", "unnamed prepared statement does not exist").detail(
                 "lockkeeper: an error has left open which of the statements that were parsed under no name it is. Send its Parse again.",
@@ -241,7 +263,22 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
+        if self.forwards_unread() {
+            let text = self.relay.held.statement(&name).map(|held| held.text.clone());
+            self.lets_go(&text.unwrap_or_default()).await?;
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
         self.refuse_to_hold(len).await
+    }
+
+    /// It is more than the session holds, and goes on unjudged.
+    async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
+        let why = "it is more than --held-bytes-max lets a session hold";
+        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
+            self.record(entry.forwarded_unseen()).await;
+        }
+        Ok(())
     }
 
     async fn refuse_to_hold(&mut self, len: usize) -> Result<(), Broken> {
@@ -276,7 +313,7 @@ impl Session {
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        if self.relay.has_outgrown(&name) && !self.relay.responses.skipping() {
+        if self.relay.has_outgrown(&name) && !self.relay.responses.skipping() && !self.forwards_unread() {
             let report = Report::error("55000", "lockkeeper: rows were written since this UPDATE or DELETE was bound to the unnamed portal, so that it may mean many more")
                 .hint("Send its Bind again, right in front of its Execute.");
             return self.refuse_extended(len, report).await;
@@ -300,12 +337,17 @@ impl Session {
                 self.relay.pass_frame(len);
                 self.observe(entry).await
             }
-            held::Kind::Unreadable if !may_be_ddl(&portal.statement.text) => self.execute_unread(len, portal).await,
             held::Kind::Unreadable => {
                 let unreadable = self.read(&portal.statement.text).await.err().unwrap_or_else(|| {
                     Unreadable::Syntax("the server accepts it, Lockkeeper's grammar does not".into())
                 });
-                match self.unparsed(&portal.statement.text, &unreadable).await? {
+                let verdict = match unreadable {
+                    Unreadable::Syntax(_) | Unreadable::TooLarge if may_be_ddl(&portal.statement.text) => {
+                        self.unparsed(&portal.statement.text, &unreadable).await?
+                    }
+                    _ => self.weigh_unread(&portal, &unreadable).await?,
+                };
+                match verdict {
                     Verdict::Refused(report) => self.refuse_extended(len, report).await,
                     Verdict::Forward(Some(entry)) => {
                         if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
@@ -332,8 +374,8 @@ impl Session {
         }
     }
 
-    /// What changes rows, in another encoding than UTF-8.
-    async fn execute_unread(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
+    /// What changes rows, in another encoding than UTF-8 or in words of another version of the server's.
+    async fn weigh_unread(&mut self, portal: &held::Portal, unreadable: &Unreadable) -> Result<Verdict, Broken> {
         let parameters = Parameters {
             types: portal.statement.types.clone(),
             values: wire::bind_parameters(&portal.bind)
@@ -346,14 +388,8 @@ impl Session {
             Place::Alone => Place::Pipeline,
             place => place,
         };
-        if let Some(report) = self
-            .refusal_of_writes(&portal.statement.text, &parameters, place)
-            .await?
-        {
-            return self.refuse_extended(len, report).await;
-        }
-        self.relay.pass_frame(len);
-        Ok(())
+        self.verdict_unread(&portal.statement.text, unreadable, &parameters, place)
+            .await
     }
 
     pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
@@ -363,6 +399,10 @@ impl Session {
         }
         if held.reading.as_ref().is_some_and(|then| *then != self.relay.reading()) {
             // What would be judged, or run as a step, is not what the server has prepared.
+            if self.forwards_unread() {
+                let why = "since it was prepared, the session has come to read texts in another way";
+                return self.forward_unjudged_execute(len, &held.text, why).await;
+            }
             let report = Report::error(
                 "0A000",
                 "lockkeeper: since this statement was prepared, client_encoding or standard_conforming_strings has changed, and it would now be read in another way; prepare it again",
@@ -371,6 +411,11 @@ impl Session {
         }
         let statements = self.read(&held.text).await.unwrap_or_default();
         let [statement] = statements.as_slice() else {
+            if self.forwards_unread() {
+                return self
+                    .forward_unjudged_execute(len, &held.text, "it cannot be read again")
+                    .await;
+            }
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return self.refuse_extended(len, unparsed_report(&unreadable)).await;
         };
@@ -460,6 +505,16 @@ impl Session {
                 .await
             }
         }
+    }
+
+    /// As the policy lets go on what cannot be judged.
+    async fn forward_unjudged_execute(&mut self, len: usize, text: &[u8], why: &str) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
+            self.record(entry.forwarded_unseen()).await;
+        }
+        self.relay.names_moved();
+        self.relay.pass_frame(len);
+        Ok(())
     }
 
     /// A prepared statement whose shape is known to be harmless is left alone as long as that holds. The unnamed one is

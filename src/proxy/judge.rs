@@ -6,20 +6,24 @@ use super::encoding::Encoding;
 use super::journal::Entry;
 use super::relay::{Broken, Reading};
 use super::session::Session;
+use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
 use super::wire::Report;
+use crate::plan::ascii::{decoded_text, encoded_text};
+use crate::plan::batches::firing::{self, Firing};
 use crate::plan::batches::{self, Target};
 use crate::plan::body;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
-use crate::plan::facts::{Facts, Relation, Request, planned_rows};
+use crate::plan::facts::{Facts, Relation, Request};
 use crate::plan::jobs;
 use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
 use crate::plan::rules;
-use crate::plan::statement::{Kind, Statement, Unreadable, mentions, misread_name, read};
+use crate::plan::splice::quote_literal;
+use crate::plan::statement::{Kind, Statement, Unreadable, holds_several, may_insert, mentions, misread_name, read};
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
@@ -106,7 +110,8 @@ impl Session {
         {
             return Err(Unreadable::Name(name));
         }
-        let statements = self.with_what_they_execute(statements);
+        let mut statements = self.with_what_they_execute(statements).await;
+        statements.iter_mut().for_each(|statement| self.mark_firing(statement));
         if self.relay.encoding() == Encoding::Utf8 {
             return Ok(statements);
         }
@@ -124,32 +129,38 @@ impl Session {
 
     /// An EXECUTE is judged as what was prepared, where that changes rows. Whether the server took a PREPARE or a DEALLOCATE is not
     /// waited for: a name that is remembered in vain costs a question.
-    fn with_what_they_execute(&mut self, mut statements: Vec<Statement>) -> Vec<Statement> {
+    pub(super) async fn with_what_they_execute(&mut self, mut statements: Vec<Statement>) -> Vec<Statement> {
         for statement in &mut statements {
-            if let NodeEnum::PrepareStmt(prepare) = &statement.node {
-                let known = &mut self.relay.prepared_writes;
-                if mixed::changed(&statement.node).is_some() && known.len() < PREPARED_WRITES_MAX {
-                    known.insert(prepare.name.clone(), statement.node.clone());
+            if matches!(statement.node, NodeEnum::PrepareStmt(_)) {
+                let firing = self.relay.shapes.known_firing();
+                if mixed::changed(&statement.node).is_some() || firing.is_some_and(|firing| firing.concerns(statement))
+                {
+                    self.has_prepared(&statement.node);
                 }
                 continue;
             }
             if matches!(statement.node, NodeEnum::DoStmt(_)) && mentions(statement.sql.as_bytes(), "prepare") {
-                let known = &mut self.relay.prepared_writes;
+                // It may put the text of one together.
+                self.relay.prepared_others = true;
                 for prepare in body::of(&statement.node).unwrap_or_default().prepares {
-                    if let NodeEnum::PrepareStmt(prepared) = &prepare
-                        && known.len() < PREPARED_WRITES_MAX
-                    {
-                        known.insert(prepared.name.clone(), prepare.clone());
-                    }
+                    self.has_prepared(&prepare);
                 }
                 continue;
             }
-            let Some(name) = mixed::executes(&statement.node) else {
+            let Some(name) = mixed::executes(&statement.node).map(str::to_owned) else {
                 continue;
             };
-            let prepared = match self.relay.prepared_writes.get(name) {
+            let prepared = match self.relay.prepared_writes.get(&name) {
                 Some(known) => Some(known.clone()),
-                None => self.prepared_over_the_protocol(name),
+                None => match self.prepared_over_the_protocol(&name) {
+                    None if self.relay.prepared_others => {
+                        let Some(prepared) = self.prepared_on_the_server(&name).await else {
+                            continue;
+                        };
+                        prepared
+                    }
+                    known => known,
+                },
             };
             if let Some(prepared) = prepared {
                 statement.kind = Kind::MixedWrite;
@@ -157,6 +168,62 @@ impl Session {
             }
         }
         statements
+    }
+
+    /// An INSERT that changes other rows by a rule is judged by what the server makes of it.
+    pub(super) fn mark_firing(&self, statement: &mut Statement) {
+        if matches!(statement.kind, Kind::Harmless)
+            && !matches!(statement.node, NodeEnum::PrepareStmt(_))
+            && let Some(firing) = self.relay.shapes.known_firing()
+            && firing.concerns(statement)
+        {
+            statement.kind = Kind::MixedWrite;
+        }
+    }
+
+    fn has_prepared(&mut self, prepare: &NodeEnum) {
+        let NodeEnum::PrepareStmt(prepared) = prepare else {
+            return;
+        };
+        let known = &mut self.relay.prepared_writes;
+        match known.len() < PREPARED_WRITES_MAX || known.contains_key(&prepared.name) {
+            true => drop(known.insert(prepared.name.clone(), prepare.clone())),
+            false => self.relay.prepared_others = true,
+        }
+    }
+
+    /// What the server has prepared under that name, where it may change rows. The outer None: there is no such statement, or the
+    /// question failed, so that its EXECUTE will fail as well.
+    async fn prepared_on_the_server(&mut self, name: &str) -> Option<Option<NodeEnum>> {
+        if self.relay.replication || self.relay.responses.skipping() || self.relay.block_failed() {
+            return None;
+        }
+        let sql = format!(
+            "SELECT {} FROM pg_catalog.pg_prepared_statements p WHERE p.name = {}",
+            encoded_text("p.statement"),
+            quote_literal(name)
+        );
+        let closing = closing_at(self.relay.place());
+        let answers = self
+            .relay
+            .ask(&[Ask::new(sql)], closing, Hears::Nothing)
+            .await
+            .ok()?
+            .ok()?;
+        let text = decoded_text(answers.first()?.value()?)?;
+        let conforming = self.relay.reading().conforming;
+        // The whole message that it came with.
+        let is_it = |node: &NodeEnum| matches!(node, NodeEnum::PrepareStmt(prepare) if prepare.name == name);
+        match read(text.as_bytes(), conforming) {
+            Ok(statements) if statements.iter().any(|statement| is_it(&statement.node)) => {
+                let firing = self.relay.shapes.known_firing().unwrap_or_default();
+                let mut these = statements.into_iter().filter(|statement| is_it(&statement.node));
+                let write = these.find(|s| mixed::changed(&s.node).is_some() || firing.concerns(s));
+                Some(write.map(|statement| statement.node))
+            }
+            // The server tells of what it executes, whatever it is.
+            _ => Some(Some(NodeEnum::PrepareStmt(Box::default()))),
+        }
     }
 
     fn prepared_over_the_protocol(&self, name: &str) -> Option<NodeEnum> {
@@ -202,6 +269,47 @@ impl Session {
         Ok(None)
     }
 
+    /// Asks the server which INSERTs change other rows by a rule, where that is not known. Some: the question failed, in a group that
+    /// has failed with it.
+    pub(super) async fn ask_firing(&mut self, text: &[u8], closing: Closing) -> Result<Option<Report>, Broken> {
+        let is_asked = may_insert(text) && self.relay.shapes.firing().is_none();
+        // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
+        let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
+        if !is_asked
+            || !comes_first
+            || self.relay.replication
+            || self.relay.responses.skipping()
+            || self.relay.block_failed()
+        {
+            return Ok(None);
+        }
+        // A Sync may end what the client has not ended: 18 says of such a transaction what it says of a block.
+        let closing = match self.relay.place() {
+            Place::Alone if closing == Closing::Sync => Closing::Sync,
+            _ => Closing::Flush,
+        };
+        let before = self.relay.shapes.before();
+        let answers = match self
+            .relay
+            .ask(&[Ask::new(firing::SQL.trim_end().to_owned())], closing, Hears::Nothing)
+            .await?
+        {
+            Ok(answers) => answers,
+            // It harms nothing that this is not known.
+            Err(_) if self.relay.place() == Place::Alone && self.forwards_unread() => return Ok(None),
+            Err(report) => return Ok(Some(report)),
+        };
+        match Firing::decode(answers.first().and_then(Answer::value)) {
+            Ok(firing) => self.relay.shapes.learn_firing(before, firing),
+            Err(error) => tracing::error!(
+                session = self.who.session,
+                error,
+                "the question about rules was answered with what cannot be read"
+            ),
+        }
+        Ok(None)
+    }
+
     /// Judges one statement and, where that is the verdict, carries its plan out.
     ///
     /// Where another session made the same change meanwhile, the plan's own steps find its names taken or gone: then the
@@ -235,6 +343,10 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        if matches!(statement.kind, Kind::Harmless) {
+            // An EXECUTE over the protocol, of what changes no rows.
+            return Ok(Verdict::Forward(None));
+        }
         self.raced = false;
         (self.cascaded, self.cascading) = (None, None);
         self.limits = Limits::default();
@@ -637,7 +749,7 @@ impl Session {
         };
         match batches::target(statement, &relation, policy.small_bytes) {
             // That a key pins it was not believed before.
-            _ if relation.invisible_to_others() => return Ok(Ok(())),
+            _ if relation.invisible_to_others() && !relation.ruled => return Ok(Ok(())),
             kind => {
                 if jobs::Access::of(facts) == jobs::Access::Ready {
                     let closing = closing_at(place);
@@ -654,12 +766,11 @@ impl Session {
                 }
             }
         }
-        let planned = match self.explained(statement, place, parameters).await? {
-            Ok(json) => json.as_deref().and_then(planned_rows),
+        let json = match self.explained(statement, place, parameters).await? {
+            Ok(json) => json,
             Err(report) => return Ok(Err(report)),
         };
-        let Some(planned) = planned else { return Ok(Ok(())) };
-        facts.estimated_rows = Some(batches::expected_rows(statement, &relation, planned));
+        facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
         Ok(Ok(()))
     }
 
@@ -679,18 +790,27 @@ impl Session {
         if !decides || place == Place::Pipeline {
             return Ok(false);
         }
-        let counted = facts.target(statement).cloned();
-        let Some(sql) = counted.and_then(|relation| batches::count::sql(statement, &relation, facts, rows_max)) else {
+        let max = rows_max.saturating_add(1);
+        let counting = match facts.relations.iter().any(|relation| relation.ruled) {
+            // Which tables a rule leads to, the server tells by what it locks; each row of these is changed once at most.
+            true => mixed::explainable(statement).map(|sql| {
+                let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
+                vec![explain, Ask::new(rows_written_to(max))]
+            }),
+            false => facts
+                .target(statement)
+                .and_then(|relation| batches::count::sql(statement, relation, facts, rows_max))
+                .map(|sql| vec![parameters.ask(sql)]),
+        };
+        let Some(counting) = counting else {
             return Ok(false);
         };
         let limit_ms = match facts.statement_timeout_ms {
             0 => COUNT_MS_MAX,
             own => own.min(COUNT_MS_MAX),
         };
-        let asks = vec![
-            Ask::set_local("statement_timeout", &limit_ms.to_string()),
-            parameters.ask(sql),
-        ];
+        let limit = Ask::set_local("statement_timeout", &limit_ms.to_string());
+        let asks = [vec![limit], counting].concat();
         let answers = match self.ask_all_harmlessly(asks, place).await? {
             Ok(answers) => answers,
             Err(report) => {
@@ -916,7 +1036,7 @@ fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters)
 
 /// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
 /// operator intervention, and failures of the system.
-fn is_of_the_moment(report: &Report) -> bool {
+pub(super) fn is_of_the_moment(report: &Report) -> bool {
     ["40", "53", "55", "57", "58", "XX"]
         .iter()
         .any(|class| report.sqlstate().starts_with(class))

@@ -17,7 +17,8 @@ use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, makes_relations, may_move_names, may_use_prepared, mentions,
+    Calls, Gate, calls_before, gate, makes_relations, may_execute_prepared, may_insert, may_move_names,
+    may_use_prepared, mentions,
 };
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
@@ -237,6 +238,8 @@ pub struct Relay {
     prepared_calls: bool,
     /// What SQL-level PREPARE has prepared of what changes rows.
     pub prepared_writes: HashMap<String, NodeEnum>,
+    /// Others may be prepared that change rows: more than are kept, or in a text that could not be read.
+    pub prepared_others: bool,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
@@ -351,6 +354,7 @@ impl Relay {
             writes_running: 0,
             prepared_calls: false,
             prepared_writes: HashMap::new(),
+            prepared_others: false,
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             prepared: HashSet::new(),
@@ -494,7 +498,11 @@ impl Relay {
         match calls {
             Calls::Harmless => {}
             Calls::Settings => self.names_moved(),
-            Calls::Others => self.shapes.called(),
+            Calls::Others => {
+                self.shapes.called();
+                // Also PREPARE.
+                self.prepared_others = true;
+            }
             Calls::MakesTemporary => self.shapes.makes(false),
             Calls::Makes => self.shapes.makes(true),
         }
@@ -1064,7 +1072,7 @@ impl Relay {
 
     /// Something was prepared whose EXECUTE is to be looked at.
     pub fn executes_what_is_known(&self) -> bool {
-        self.held.has_statements() || !self.prepared_writes.is_empty()
+        self.held.has_statements() || !self.prepared_writes.is_empty() || self.prepared_others
     }
 
     /// A Bind that passes may begin a statement that is timed.
@@ -1120,7 +1128,7 @@ impl Relay {
                 Event::Parse(len)
             });
         }
-        let harmless = gate(text) != Gate::Read;
+        let harmless = gate(text) != Gate::Read && !(may_insert(text) && self.shapes.may_fire(text));
         let types = match name {
             Some(_) => wire::parse_message(frame).map_or(&[][..], |parse| parse.types),
             None => &[][..],
@@ -1134,7 +1142,9 @@ impl Relay {
         // Of an unnamed statement its Bind decides.
         let learned = learned.filter(|learned| tag == b'P' || !learned.may_grow() || self.responses.quiescent());
         let known = harmless || learned.is_some();
-        let may_execute = self.executes_what_is_known() && may_use_prepared(text);
+        // What an EXECUTE is when it is prepared over the protocol, it need not be when it is run.
+        let may_execute =
+            self.executes_what_is_known() && may_use_prepared(text) || tag == b'P' && may_execute_prepared(text);
         if unnamed && surely && known && !may_execute {
             // The server drops it before it looks at the new one.
             self.held.forget_statement(b"");

@@ -14,7 +14,7 @@ use crate::audit::Who;
 use crate::live::Seated;
 use crate::plan::batches::bound::Ground;
 use crate::plan::batches::cascade::Cascaded;
-use crate::plan::statement::{Kind, Prepared, Statement, prepared, read};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, mentions, prepared, read};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
 use std::collections::HashMap;
@@ -164,6 +164,9 @@ impl Session {
         if let Some(report) = self.ask_reading(&text).await? {
             return self.refuse_query(len, report).await;
         }
+        if let Some(report) = self.ask_firing(&text, Closing::Sync).await? {
+            return self.refuse_query(len, report).await;
+        }
         if self.relay.watch
             && let Err(report) = self.look_around(&text).await?
         {
@@ -203,10 +206,18 @@ impl Session {
                     self.forget_when_done(statement).await?;
                 }
             }
+            Ok(_) if self.relay.replication && self.forwards_unread() => {
+                self.forward_unjudged(
+                    len,
+                    &text,
+                    "over a replication connection nothing can be asked about it",
+                )
+                .await?
+            }
             Ok(_) if self.relay.replication => {
                 let refused = Report::error(
                     "0A000",
-                    "a schema change over a replication connection is not judged, so it is refused",
+                    "lockkeeper: what changes the schema or rows is not judged over a replication connection, so it is refused",
                 )
                 .hint("Send it over an ordinary connection.");
                 self.refuse_query(len, refused).await?;
@@ -225,6 +236,15 @@ impl Session {
                     .await?;
                 self.answer_query(len, verdict).await?;
             }
+            Ok(_) if joins && self.relay.keeps_groups() && self.forwards_unread() => {
+                let why = "several statements in one message are not divided in the transaction of an extended query";
+                self.forward_unjudged(len, &text, why).await?
+            }
+            // In parts the rest of it might be read otherwise than the server reads the whole.
+            Ok(_) if self.forwards_unread() && changes_reading(&text) => {
+                let why = "a message that may change how its own text is read is not divided";
+                self.forward_unjudged(len, &text, why).await?
+            }
             // Behind the message the transaction would still be open, and no block.
             Ok(_) if joins && self.relay.keeps_groups() => {
                 let report = Report::error(
@@ -239,6 +259,16 @@ impl Session {
             }
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
+        Ok(())
+    }
+
+    /// As the policy lets go on what cannot be judged.
+    async fn forward_unjudged(&mut self, len: usize, text: &[u8], why: &str) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
+            self.record(entry.forwarded_unseen()).await;
+        }
+        self.relay.names_moved();
+        self.relay.pass_frame(len);
         Ok(())
     }
 
@@ -299,11 +329,15 @@ impl Session {
         self.relay.settle().await?;
         if !self.relay.failed {
             match forgets {
-                Prepared::Forgets(name) => self.relay.held.forget_statement(name.as_bytes()),
+                Prepared::Forgets(name) => {
+                    self.relay.held.forget_statement(name.as_bytes());
+                    self.relay.prepared_writes.remove(name);
+                }
                 // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
                 _ => {
                     self.relay.held.forget_statements();
                     self.relay.prepared_writes.clear();
+                    self.relay.prepared_others = false;
                 }
             }
         }
@@ -472,6 +506,21 @@ impl Session {
 /// How many characters a part of the client's text has: error positions count them, not bytes.
 pub(super) fn characters(text: &[u8]) -> usize {
     String::from_utf8_lossy(text).chars().count()
+}
+
+/// A statement of the text may change how strings or letters are read, and some of the text would be read otherwise then.
+fn changes_reading(text: &[u8]) -> bool {
+    let depends = text.contains(&b'\\') || !text.is_ascii();
+    let words = [
+        "standard_conforming_strings",
+        "encoding",
+        "names",
+        "set_config",
+        "reset",
+        "discard",
+        "rollback",
+    ];
+    depends && words.iter().any(|word| mentions(text, word))
 }
 
 pub(super) fn needs_judging(statement: &Statement) -> bool {

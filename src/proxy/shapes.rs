@@ -13,6 +13,7 @@
 
 use crate::plan::batches;
 use crate::plan::batches::bound::{Bound, Ground};
+use crate::plan::batches::firing::Firing;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,7 +70,24 @@ pub struct Database {
     learned: RwLock<HashMap<u64, Arc<Learned>>>,
     /// Where sessions of the same startup packet stand when they begin.
     starts: RwLock<HashMap<u64, (u64, u64, Instant)>>,
+    /// Rules by which an INSERT changes other rows.
+    firing: RwLock<Option<Arc<Fires>>>,
     hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Fires {
+    firing: Arc<Firing>,
+    epoch: u64,
+    since: Instant,
+    /// Somebody is asking anew, before it ends.
+    renewing: AtomicBool,
+}
+
+impl Fires {
+    fn holds(&self, database: &Database) -> bool {
+        self.epoch == database.epoch.load(Ordering::Acquire) && self.since.elapsed() < KEEP
+    }
 }
 
 impl Database {
@@ -227,6 +245,12 @@ pub struct Shapes {
     /// This session asks anew about that.
     renews: Option<u64>,
     local: HashMap<u64, Arc<Learned>>,
+    fires: Option<Arc<Fires>>,
+    /// As asked in this transaction, since it has changed the schema.
+    fires_here: Option<Arc<Firing>>,
+    changed_here: bool,
+    /// This session asks anew about rules.
+    renews_fires: bool,
     scratch: Vec<u8>,
 }
 
@@ -437,6 +461,7 @@ impl Shapes {
         }
         (self.moved, self.changed) = (false, false);
         (self.changed_for_all, self.private) = (false, false);
+        (self.fires_here, self.changed_here) = (None, false);
         (self.standing, self.for_now) = (None, None);
         self.private_epoch += 1;
     }
@@ -494,12 +519,63 @@ impl Shapes {
 
     fn schema_changed(&mut self, for_all: bool) {
         self.changed = true;
+        (self.fires_here, self.changed_here) = (None, true);
         self.private_epoch += 1;
         (self.standing, self.for_now, self.pristine) = (None, None, false);
         if for_all || !self.private {
             self.changed_for_all = true;
             self.database.changed();
         }
+    }
+
+    /// Which INSERTs change other rows by a rule. None: that is to be asked.
+    pub fn firing(&mut self) -> Option<Arc<Firing>> {
+        if self.changed_here {
+            return self.fires_here.clone();
+        }
+        if !self.fires.as_ref().is_some_and(|known| known.holds(&self.database)) {
+            self.fires = self
+                .database
+                .firing
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+        }
+        let known = self.fires.as_ref().filter(|known| known.holds(&self.database))?;
+        if known.since.elapsed() * 2 > KEEP && !known.renewing.swap(true, Ordering::AcqRel) {
+            self.renews_fires = true;
+        }
+        (!self.renews_fires).then(|| Arc::clone(&known.firing))
+    }
+
+    /// The same, as it was known last.
+    pub fn known_firing(&self) -> Option<Arc<Firing>> {
+        match self.changed_here {
+            true => self.fires_here.clone(),
+            false => self.fires.as_ref().map(|known| Arc::clone(&known.firing)),
+        }
+    }
+
+    /// The text has an INSERT in it, which is to be looked at.
+    pub fn may_fire(&mut self, text: &[u8]) -> bool {
+        self.firing().is_none_or(|firing| firing.may_concern(text))
+    }
+
+    pub fn learn_firing(&mut self, before: Before, firing: Firing) {
+        let firing = Arc::new(firing);
+        self.renews_fires = false;
+        if self.changed_here {
+            self.fires_here = Some(firing);
+            return;
+        }
+        let fires = Arc::new(Fires {
+            firing,
+            epoch: before.epoch,
+            since: before.at,
+            renewing: AtomicBool::new(false),
+        });
+        self.fires = Some(Arc::clone(&fires));
+        *self.database.firing.write().unwrap_or_else(PoisonError::into_inner) = Some(fires);
     }
 
     /// To be taken before what is learnt is asked.

@@ -2,20 +2,20 @@
 //! up to the policy.
 
 use super::dialogue::{Ask, Closing};
-use super::judge::{Parameters, Verdict, closing_at, report_of};
+use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, report_of};
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{self, HEADER, Report};
 use crate::plan::mixed;
 use crate::plan::policy::Action;
-use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};
 use crate::plan::{self, Place, Plan};
 use bytes::BytesMut;
 use pg_query::NodeEnum;
 
 /// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
 /// text that it makes is one that only it need read.
-fn rows_written_to(max: u64) -> String {
+pub(super) fn rows_written_to(max: u64) -> String {
     format!(
         "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
 'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
@@ -58,18 +58,49 @@ impl Session {
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await
             }
-            Ok(()) if !may_be_ddl(text) => {
+            Ok(()) if is_masked(&unreadable) || !may_be_ddl(text) => {
                 let place = self.relay.place();
-                if let Some(report) = self.refusal_of_writes(text, &Parameters::default(), place).await? {
-                    return self.refuse_query(len, report).await;
+                let parameters = Parameters::default();
+                match self.verdict_unread(text, &unreadable, &parameters, place).await? {
+                    Verdict::Refused(report) => self.refuse_query(len, report).await,
+                    verdict => self.answer_query(len, verdict).await,
                 }
-                self.relay.pass_frame(len);
-                Ok(())
             }
             _ => match self.unparsed(text, &unreadable).await? {
                 Verdict::Refused(report) => self.refuse_query(len, report).await,
                 verdict => self.answer_query(len, verdict).await,
             },
+        }
+    }
+
+    /// What no schema change can be in.
+    pub(super) async fn verdict_unread(
+        &mut self,
+        text: &[u8],
+        unreadable: &Unreadable,
+        parameters: &Parameters,
+        place: Place,
+    ) -> Result<Verdict, Broken> {
+        if is_masked(unreadable) {
+            let refusal = self.refusal_of_writes(text, parameters, place).await?;
+            return Ok(refusal.map_or(Verdict::Forward(None), Verdict::Refused));
+        }
+        if !may_write(text) {
+            return Ok(Verdict::Forward(None));
+        }
+        // In words of another version of the server's. It tells itself how many rows are meant.
+        let mut explain = parameters.ask(String::new());
+        explain.raw = [b"EXPLAIN (FORMAT JSON) ", text].concat().into();
+        let rows = match self.ask_harmlessly(explain, place).await? {
+            Ok(answer) => answer.value().and_then(mixed::changed_rows),
+            Err(report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                return Ok(Verdict::Refused(report));
+            }
+            Err(_) => None,
+        };
+        match rows {
+            Some(rows) if rows <= self.shared.policy().backfill.rows_max as f64 => Ok(Verdict::Forward(None)),
+            _ => self.unparsed(text, unreadable).await,
         }
     }
 
@@ -80,10 +111,13 @@ impl Session {
         parameters: &Parameters,
         place: Place,
     ) -> Result<Option<Report>, Broken> {
-        let conforming = self.relay.reading().conforming;
         let policy = self.shared.policy();
-        for mut statement in masked_writes(text, conforming) {
-            let piece = &text[statement.offset..statement.offset + statement.sql.len()];
+        for mut statement in self.masked_writes(text).await {
+            let Some(within) = mixed::explainable(&statement) else {
+                continue;
+            };
+            let from = statement.offset + (within.as_ptr() as usize - statement.sql.as_ptr() as usize);
+            let piece = &text[from..from + within.len()];
             let mut explain = parameters.ask(String::new());
             explain.raw = [b"EXPLAIN (FORMAT JSON) ", piece].concat().into();
             let rows = match self.ask_harmlessly(explain.clone(), place).await? {
@@ -114,6 +148,7 @@ impl Session {
                 }
             }
             facts.estimated_rows = Some(rows);
+            facts.is_masked = true;
             self.judged += 1;
             let entry = self.entry(&statement, &facts, &parameters.values);
             if let Plan::Reject(rejection) = plan::plan(&statement, &facts, &policy, place) {
@@ -129,13 +164,52 @@ impl Session {
         Ok(None)
     }
 
+    /// The statements that change rows, with other letters for those beyond ASCII, which in all encodings of a server are parts of words
+    /// or of values. A table whose name has such letters is left out of its statement.
+    pub(super) async fn masked_writes(&mut self, text: &[u8]) -> Vec<Statement> {
+        let conforming = self.relay.reading().conforming;
+        let masked = |letter: u8| -> Vec<Statement> {
+            let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { letter }).collect();
+            read(&ascii, conforming).unwrap_or_default()
+        };
+        let (one, other) = (masked(b'x'), masked(b'y'));
+        let mut writes = Vec::new();
+        for (mut statement, again) in one.into_iter().zip(other) {
+            let names = |node: &NodeEnum| (mixed::all(node), mixed::inserted(node));
+            let are_known = names(&statement.node) == names(&again.node);
+            if prepared_name(&statement.node) != prepared_name(&again.node) {
+                // Which statement that is, only the server knows.
+                self.relay.prepared_others |= matches!(statement.node, NodeEnum::PrepareStmt(_));
+                if mixed::executes(&statement.node).is_some() && self.relay.executes_what_is_known() {
+                    statement.kind = Kind::MixedWrite;
+                    mixed::put_prepared(&mut statement.node, NodeEnum::PrepareStmt(Box::default()));
+                }
+            } else if let Some(one) = self.with_what_they_execute(vec![statement.clone()]).await.pop() {
+                statement = one;
+            }
+            self.mark_firing(&mut statement);
+            if !matches!(statement.kind, Kind::Write | Kind::MixedWrite) {
+                continue;
+            }
+            if !are_known {
+                statement.node = match statement.node {
+                    // They are told apart by what is explained of them.
+                    node @ (NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_)) => node,
+                    _ => NodeEnum::SelectStmt(Box::default()),
+                };
+            }
+            writes.push(statement);
+        }
+        writes
+    }
+
     /// What the policy says of a text that the server accepts and the judge cannot read.
     pub(super) async fn unparsed(&mut self, text: &[u8], unreadable: &Unreadable) -> Result<Verdict, Broken> {
         let why = unreadable.why();
         match self.shared.policy().unparsed {
             Action::Allow => Ok(Verdict::Forward(None)),
             Action::Warn => {
-                let notice = format!("unparsed: the statement cannot be read and runs as it is: {why}");
+                let notice = format!("unparsed: the statement cannot be judged and runs as it is: {why}");
                 self.relay.notice(&notice).await?;
                 Ok(Verdict::Forward(Some(self.entry_unparsed(text, why, "warn"))))
             }
@@ -191,13 +265,19 @@ impl Session {
             self.record_unread(text, &report).await;
             return self.refuse_query(len, report).await;
         }
-        if !may_be_ddl(text) && !text.contains(&b';') {
+        if !may_be_ddl(text) && !may_write(text) && !text.contains(&b';') {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        let report = unparsed_report(unreadable);
-        self.record_unread(text, &report).await;
-        self.refuse_query(len, report).await
+        if let Verdict::Forward(entry) = self.unparsed(text, unreadable).await? {
+            if let Some(entry) = entry {
+                self.record(entry.forwarded_unseen()).await;
+            }
+            self.relay.names_moved();
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
+        self.refuse_query(len, unparsed_report(unreadable)).await
     }
 
     /// Some: it is refused without asking the server.
@@ -245,9 +325,9 @@ impl Session {
                     _ => Some(
                         Report::error(
                             "22021",
-                            "lockkeeper: a schema change must be valid UTF-8 to be judged, and this one is not",
+                            "lockkeeper: a schema change or a block of code must be in UTF-8 to be judged, and this one is not",
                         )
-                        .hint("Set client_encoding to UTF8 for schema changes."),
+                        .hint("Set client_encoding to UTF8 for it."),
                     ),
                 }
             }
@@ -255,23 +335,21 @@ impl Session {
     }
 }
 
-/// The statements that change rows, with other letters for those beyond ASCII, which in all encodings of a server are parts of words or
-/// of values. A table whose name has such letters is left out of its statement.
-pub(super) fn masked_writes(text: &[u8], conforming: bool) -> Vec<Statement> {
-    let masked = |letter: u8| -> Vec<Statement> {
-        let ascii: Vec<u8> = text.iter().map(|b| if *b < 0x80 { *b } else { letter }).collect();
-        read(&ascii, conforming).unwrap_or_default()
-    };
-    let (one, other) = (masked(b'x'), masked(b'y'));
-    let is_write = |statement: &Statement| matches!(statement.kind, Kind::Write | Kind::MixedWrite);
-    let mut writes = Vec::new();
-    for (mut statement, again) in one.into_iter().zip(other).filter(|(one, _)| is_write(one)) {
-        if mixed::all(&statement.node) != mixed::all(&again.node) {
-            statement.node = NodeEnum::SelectStmt(Box::default());
-        }
-        writes.push(statement);
+/// The server reads it as Lockkeeper does, but for letters beyond ASCII.
+fn is_masked(unreadable: &Unreadable) -> bool {
+    matches!(unreadable, Unreadable::Encoding | Unreadable::Name(_))
+}
+
+/// By its words, a text that only the server can read may change rows.
+pub(super) fn may_write(text: &[u8]) -> bool {
+    let word = first_word(text);
+    match word.as_slice() {
+        b"select" | b"values" | b"table" | b"show" => false,
+        b"insert" | b"update" | b"delete" | b"merge" => true,
+        _ => ["insert", "update", "delete", "merge"]
+            .iter()
+            .any(|word| mentions(text, word)),
     }
-    writes
 }
 
 /// By its first word, a text that only the server can read may be more than a query.
@@ -297,6 +375,14 @@ pub(super) fn is_replication_command(text: &[u8]) -> bool {
             | b"base_backup"
             | b"upload_manifest"
     )
+}
+
+/// What PREPARE gives a name, or EXECUTE names.
+fn prepared_name(node: &NodeEnum) -> Option<&str> {
+    match node {
+        NodeEnum::PrepareStmt(prepare) => Some(&prepare.name),
+        _ => mixed::executes(node),
+    }
 }
 
 /// In lower case.

@@ -11,7 +11,7 @@ use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade::{self, Cascaded, Told};
 use crate::plan::batches::{self, Target, count};
-use crate::plan::facts::{Facts, Request, planned_rows};
+use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs;
 use crate::plan::outbox;
 use crate::plan::policy::Policy;
@@ -113,13 +113,13 @@ impl Session {
         let expected = match own {
             Some(own) => own,
             None => {
-                let planned = match self.explained(statement, place, parameters).await? {
-                    Ok(json) => json.as_deref().and_then(planned_rows),
+                let json = match self.explained(statement, place, parameters).await? {
+                    Ok(json) => json,
                     Err(report) => return Ok(Err(report)),
                 };
+                let expected = json.and_then(|json| batches::explained_rows(statement, &ground.relation, &json));
                 // The statement itself will fail in the same way.
-                let Some(planned) = planned else { return Ok(Ok(true)) };
-                let expected = batches::expected_rows(statement, &ground.relation, planned);
+                let Some(expected) = expected else { return Ok(Ok(true)) };
                 if expected * FAR_BELOW > rows_max {
                     return Ok(Ok(false));
                 }

@@ -49,6 +49,7 @@ const NOT_ABOUT_COST: &[&str] = &[
     "cascade",
     "no-inherit",
     "row-security",
+    "row-policy",
     "replica-identity",
     "required-column",
     "refresh-without-data",
@@ -809,6 +810,9 @@ fn the_rules_own_examples_go_both_ways() {
                 let in_block = rule.name == "concurrent-in-transaction";
                 let setup = match sql.contains("users_org_off") && major >= 18 {
                     true => vec!["ALTER TABLE users ADD CONSTRAINT users_org_off FOREIGN KEY (org_id) REFERENCES orgs NOT ENFORCED".to_owned()],
+                    false if sql.contains("DISABLE ROW LEVEL SECURITY") => {
+                        vec!["ALTER TABLE users ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY".to_owned()]
+                    }
                     false if sql.contains("REPLICA IDENTITY NOTHING") => vec!["CREATE PUBLICATION news FOR TABLE users".to_owned()],
                     false => Vec::new(),
                 };

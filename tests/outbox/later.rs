@@ -83,6 +83,22 @@ const LATER: &[(&str, Then)] = &[
         "ALTER TABLE authors ADD COLUMN code text; SELECT email, name FROM authors GROUP BY email",
         Explained("42803"),
     ),
+    ("CREATE TABLE x (LIKE books)", Same),
+    (
+        "CREATE TABLE x (LIKE books INCLUDING DEFAULTS INCLUDING COMMENTS)",
+        Same,
+    ),
+    ("CREATE TABLE x () INHERITS (books)", Same),
+    (
+        "CREATE TABLE x (id bigint NOT NULL, author_id bigint, title text, pages int, other bigint); ALTER TABLE x INHERIT books",
+        Same,
+    ),
+    ("CREATE TABLE x (LIKE books INCLUDING ALL)", Refused("55000")),
+    (
+        "CREATE TABLE x (y int, LIKE books INCLUDING INDEXES, z int)",
+        Refused("55000"),
+    ),
+    ("CREATE TEMP TABLE x (LIKE authors INCLUDING INDEXES)", Refused("55000")),
     ("CREATE TABLE x (a text REFERENCES authors (email))", Explained("42830")),
     ("CREATE TABLE x (a bigint REFERENCES books (other))", Explained("42830")),
     (
@@ -158,4 +174,155 @@ async fn later_statements_meet_what_waits_on_15() {
 #[tokio::test]
 async fn later_statements_meet_what_waits_on_18() {
     later(18).await;
+}
+
+/// What a table is still to get, others that are made of it or joined to it would lack.
+const FAMILIES: &[(&str, &str)] = &[
+    (
+        "ALTER TABLE books ALTER COLUMN title SET NOT NULL",
+        "CREATE TABLE x (LIKE books)",
+    ),
+    (
+        "ALTER TABLE books ALTER COLUMN title SET NOT NULL",
+        "CREATE TABLE x (LIKE books INCLUDING CONSTRAINTS)",
+    ),
+    (
+        "ALTER TABLE books ALTER COLUMN title SET NOT NULL",
+        "CREATE TABLE x () INHERITS (books)",
+    ),
+    (
+        "ALTER TABLE books ADD CONSTRAINT few CHECK (pages < 5000)",
+        "CREATE TABLE x (LIKE books INCLUDING CONSTRAINTS)",
+    ),
+    (
+        "ALTER TABLE books ADD CONSTRAINT few CHECK (pages < 5000)",
+        "CREATE TABLE x () INHERITS (books)",
+    ),
+    (
+        "ALTER TABLE books ADD CONSTRAINT few CHECK (pages < 5000)",
+        "ALTER TABLE apart INHERIT books",
+    ),
+    (
+        "ALTER TABLE authors ADD CONSTRAINT mail UNIQUE (email)",
+        "CREATE TABLE x (LIKE authors INCLUDING ALL)",
+    ),
+    (
+        "CREATE INDEX i ON parted (b)",
+        "CREATE TABLE x PARTITION OF parted FOR VALUES FROM (1000) TO (2000)",
+    ),
+    (
+        "CREATE INDEX i ON parted (b)",
+        "CREATE TABLE x PARTITION OF parted DEFAULT",
+    ),
+    (
+        "CREATE INDEX i ON parted (b)",
+        "ALTER TABLE parted ATTACH PARTITION free FOR VALUES FROM (1000) TO (2000)",
+    ),
+    (
+        "CREATE INDEX i ON parted (b)",
+        "ALTER TABLE parted DETACH PARTITION parted_1",
+    ),
+    (
+        "ALTER TABLE parted ADD CONSTRAINT few CHECK (b < 5000)",
+        "CREATE TABLE x PARTITION OF parted DEFAULT",
+    ),
+    (
+        "ALTER TABLE parted ALTER COLUMN b SET NOT NULL",
+        "CREATE TABLE x PARTITION OF parted DEFAULT",
+    ),
+    (
+        "CREATE INDEX i ON free (a)",
+        "ALTER TABLE parted ATTACH PARTITION free FOR VALUES FROM (1000) TO (2000)",
+    ),
+];
+
+async fn families(major: u32) {
+    let tables = "CREATE TABLE apart (id bigint NOT NULL, author_id bigint, title text, pages int, other bigint);
+        CREATE TABLE parted (a int, b int) PARTITION BY RANGE (a);
+        CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (1000);
+        CREATE INDEX parted_a ON parted (a);
+        CREATE TABLE free (a int, b int);
+        INSERT INTO parted SELECT g, g FROM generate_series(1, 900) g;
+        INSERT INTO free SELECT g, g FROM generate_series(1000, 1900) g; ANALYZE";
+    for (first, then) in FAMILIES {
+        let stage = stage(major, "families");
+        stage.direct(tables);
+        let before = stage.schema();
+        let session = stage.connect().await;
+        let mut outcome = all(&session, &["BEGIN", first, then]).await;
+        if outcome.is_ok() {
+            outcome = run(&session, "COMMIT").await.map(|_| ());
+        }
+        match outcome {
+            Ok(()) => {
+                let direct = Stage::without_proxy(stage.cluster, "direct");
+                direct.direct(TABLES);
+                direct.direct(tables);
+                direct.direct(&format!("BEGIN; {first}; {then}; COMMIT"));
+                assert_eq!(schema(&stage), schema(&direct), "{first}; {then}");
+            }
+            Err(error) => {
+                run(&session, "ROLLBACK").await.unwrap();
+                assert_eq!(stage.schema(), before, "{first}; {then}: {error:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_family_takes_over_is_waited_for_on_15() {
+    families(15).await;
+}
+
+#[tokio::test]
+async fn what_a_family_takes_over_is_waited_for_on_18() {
+    families(18).await;
+}
+
+/// ONLY a parent: its children need not have what it gets.
+async fn parents_only(major: u32) {
+    for sql in [
+        "ALTER TABLE ONLY books ALTER COLUMN title SET NOT NULL",
+        "ALTER TABLE ONLY books ADD CONSTRAINT few CHECK (pages < 5000)",
+        "ALTER TABLE ONLY books ADD CONSTRAINT few CHECK (pages < 5000) NO INHERIT",
+        "ALTER TABLE ONLY books ADD CHECK (pages < 5000) NO INHERIT",
+        "ALTER TABLE ONLY parted ALTER COLUMN b SET NOT NULL",
+        "ALTER TABLE ONLY parted ADD CONSTRAINT few CHECK (b < 5000)",
+        "ALTER TABLE books ALTER COLUMN title SET NOT NULL",
+        "ALTER TABLE ONLY books ADD CONSTRAINT f FOREIGN KEY (author_id) REFERENCES authors",
+    ] {
+        let tables = "CREATE TABLE kid () INHERITS (books);
+            INSERT INTO kid (id, title, pages) VALUES (-1, 't', 9);
+            CREATE TABLE parted (a int, b int) PARTITION BY RANGE (a);
+            CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (1000);
+            INSERT INTO parted SELECT g, g FROM generate_series(1, 900) g; ANALYZE";
+        let stage = stage(major, "only");
+        stage.direct(tables);
+        let direct = Stage::without_proxy(stage.cluster, "direct");
+        direct.direct(TABLES);
+        direct.direct(tables);
+        let straight = direct.direct_args(&["-q"], sql);
+        let ran = stage.psql_args(&["-q"], sql);
+        assert_eq!(
+            ran.stderr.contains("ERROR"),
+            straight.stderr.contains("ERROR"),
+            "{sql}: {} {}",
+            ran.stderr,
+            straight.stderr
+        );
+        assert_eq!(schema(&stage), schema(&direct), "{sql}");
+        let noinherit = "SELECT string_agg(conname || connoinherit || convalidated, ' ' ORDER BY conname, connoinherit) FROM pg_constraint \
+            WHERE conrelid IN ('books'::regclass, 'kid'::regclass, 'parted'::regclass)";
+        assert_eq!(stage.direct(noinherit), direct.direct(noinherit), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_parent_gets_what_is_meant_for_it_on_15() {
+    parents_only(15).await;
+}
+
+#[tokio::test]
+async fn only_a_parent_gets_what_is_meant_for_it_on_18() {
+    parents_only(18).await;
 }

@@ -8,7 +8,8 @@ use crate::plan::statement::{Kind, Statement};
 /// One row: how many rows the statement would touch, or `rows_max` + 1 if there are more. Takes the statement's own parameters.
 /// Changes and locks nothing. None: it cannot be told without running it, or calls what may do more than answer.
 pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, rows_max: u64) -> Option<String> {
-    if !matches!(statement.kind, Kind::Write) {
+    // What a rule makes of it are other rows.
+    if !matches!(statement.kind, Kind::Write) || relation.ruled {
         return None;
     }
     let tree = Tree::of(&statement.node)?;

@@ -21,6 +21,13 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
         - pg_catalog.pg_stat_get_dead_tuples(c.oid)) END,
   -- By a rule, or a child's own rows, an UPDATE may mean more than it says. And by somebody's own =, which is not the equality of a
   -- type's order.
+  'ruled', c.relhasrules AND EXISTS (
+    WITH RECURSIVE seen(oid) AS (
+      SELECT c.oid UNION
+      SELECT d.refobjid FROM seen s JOIN pg_catalog.pg_rewrite r ON r.ev_class = s.oid AND r.ev_type = '1'
+      JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259)
+    SELECT FROM seen s JOIN pg_catalog.pg_rewrite r ON r.ev_class = s.oid
+    WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D' AND r.ev_action::pg_catalog.text <> '<>'),
   'seen_by_session', c.relrowsecurity,
   'opaque', c.relhasrules OR (c.relkind = 'r' AND c.relhassubclass) OR EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE o.oprname = '=' AND o.oid >= 16384
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_amop a WHERE a.amopopr = o.oid AND a.amopmethod = 403 AND a.amopstrategy = 3))

@@ -7,7 +7,7 @@ use crate::plan::rules::{self, Subject, nonconcurrent_drop_index, tree};
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::{Place, Rejection};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, ObjectType as O, RangeVar};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, CreateStmt, ObjectType as O, RangeVar};
 use serde_json::Value;
 
 /// What such a statement comes to.
@@ -126,6 +126,9 @@ fn names_relation(tree: &Value, schema: &str, table: &str) -> bool {
     }
 }
 
+/// LIKE … INCLUDING INDEXES
+const LIKE_INDEXES: u32 = 1 << 6;
+
 struct Jobs<'s, 'a> {
     subject: &'s Subject<'a>,
     pending: Vec<&'a Waiting>,
@@ -148,8 +151,10 @@ impl<'a> Jobs<'_, 'a> {
             }
             NodeEnum::CreateStmt(create) => {
                 let name = Name::of(create.relation.as_ref()?);
-                self.bringing(&name)?;
-                Some(self.exists(&name, create.if_not_exists))
+                match self.bringing(&name) {
+                    Some(_) => Some(self.exists(&name, create.if_not_exists)),
+                    None => self.copies(create),
+                }
             }
             NodeEnum::DropStmt(drop) if drop.remove_type() == O::ObjectIndex => self.dropped(drop),
             NodeEnum::RenameStmt(rename) if rename.rename_type() == O::ObjectIndex => {
@@ -217,6 +222,31 @@ impl<'a> Jobs<'_, 'a> {
         }
     }
 
+    /// A new table that takes from another what that one is still to get.
+    fn copies(&self, create: &CreateStmt) -> Option<Met<'a>> {
+        let like = create.table_elts.iter().filter_map(|element| match &element.node {
+            Some(NodeEnum::TableLikeClause(like)) => {
+                let with_indexes = like.options & LIKE_INDEXES != 0;
+                self.leaving(like.relation.as_ref()?, with_indexes)
+            }
+            _ => None,
+        });
+        let is_partition = create.partbound.is_some();
+        let parents = create.inh_relations.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::RangeVar(parent)) => self.leaving(parent, is_partition),
+            _ => None,
+        });
+        let job = like.chain(parents).next()?;
+        Some(self.refuse_for(job, "this statement would not find what it brings"))
+    }
+
+    /// What waits for that table and would be missed by what is made after it. Indexes alone are not taken over by every statement.
+    fn leaving(&self, range: &RangeVar, with_indexes: bool) -> Option<&'a Waiting> {
+        let table = self.relation(range)?;
+        self.of(table)
+            .find(|job| !job.details.write && (with_indexes || !is_one_build(job)))
+    }
+
     /// A schema change of a table whose rows are yet to change: it comes after that, or not at all.
     fn behind_write(&self) -> Option<Met<'a>> {
         let writes = |range: &Option<RangeVar>| {
@@ -257,6 +287,25 @@ impl<'a> Jobs<'_, 'a> {
         }
         let table = self.relation(range)?;
         let needs = |name: &str| self.of(table).find(|job| job.details.brings.iter().any(|b| b == name));
+        // The other table of ATTACH, DETACH and INHERIT.
+        let other = match definition {
+            Some(NodeEnum::PartitionCmd(partition)) => partition.name.as_ref(),
+            Some(NodeEnum::RangeVar(parent)) => Some(parent),
+            _ => None,
+        };
+        let with_indexes = !matches!(command.subtype(), A::AtAddInherit | A::AtDropInherit);
+        let joins = matches!(
+            command.subtype(),
+            A::AtAttachPartition | A::AtDetachPartition | A::AtAddInherit | A::AtDropInherit
+        );
+        if joins
+            && let Some(job) = [Some(range), other]
+                .into_iter()
+                .flatten()
+                .find_map(|range| self.leaving(range, with_indexes))
+        {
+            return Some(self.refuse_for(job, "this statement would not find what it brings"));
+        }
         let waits = |job: &'a Waiting| if alone { Met::Behind(job) } else { self.refuse(job) };
         match (command.subtype(), definition) {
             (A::AtAddConstraint, Some(NodeEnum::Constraint(constraint))) => match constraint.indexname.as_str() {
@@ -343,8 +392,12 @@ impl<'a> Jobs<'_, 'a> {
     }
 
     fn refuse(&self, job: &Waiting) -> Met<'a> {
+        self.refuse_for(job, "this statement would change what it needs")
+    }
+
+    fn refuse_for(&self, job: &Waiting, why: &str) -> Met<'a> {
         let message = format!(
-            "{} waits for COMMIT in this transaction, and this statement would change what it needs: send it in a transaction of its own",
+            "{} waits for COMMIT in this transaction, and {why}: send it in a transaction of its own",
             shortened(&job.statement)
         );
         let hint = format!(

@@ -18,7 +18,9 @@ pub(in crate::plan) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
-    if !subject.asked()?.restoring || !drops(subject) {
+    let asked = subject.asked()?;
+    // What the server will not let this role do is no restore that has begun.
+    if !asked.restoring || !asked.permitted || !drops(subject) {
         return None;
     }
     let mut found = Found::advice(

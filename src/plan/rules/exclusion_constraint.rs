@@ -28,7 +28,7 @@ fn check(subject: &Subject) -> Option<Found> {
     );
     let hint = format!(
         "PostgreSQL cannot add an exclusion constraint concurrently. CREATE TABLE {new} (LIKE {t} INCLUDING ALL); add the constraint to \
-         it while it is empty, copy the rows in batches behind a trigger, and swap the names; or choose a quiet hour and override.",
+         it while it is empty, copy the rows in batches behind a trigger, and swap the names by an override of rename-table; or choose a quiet hour and override.",
         new = crate::plan::splice::quote_ident(&super::names::object(&table.bare(), "new", "")),
         t = table.sql
     );

@@ -1,9 +1,9 @@
 //! An UPDATE or DELETE of many rows at once.
 
-use super::{Found, Remedy, Rule, Subject, Table, name_of, steps};
+use super::{Found, Remedy, Rule, Subject, Table, name_of, sql_name, steps};
 use crate::plan::batches::Batches;
 use crate::plan::batches::cascade::Told;
-use crate::plan::facts::Relation;
+use crate::plan::facts::{Name, Relation};
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::statement::Kind;
@@ -45,6 +45,9 @@ fn check(subject: &Subject) -> Option<Found> {
     if rows <= subject.policy.backfill.rows_max as f64 && job.is_none() {
         return cascading(subject, verb, &subject.table(&asked)?);
     }
+    if let Some(found) = by_rule(subject, verb, std::slice::from_ref(&asked), rows) {
+        return Some(found);
+    }
     let table = match job {
         Some(_) => subject.table(&asked)?,
         None => subject.table(&asked).filter(counts)?,
@@ -72,7 +75,7 @@ fn check(subject: &Subject) -> Option<Found> {
             subject.policy.backfill.batch_rows
         ),
         // Neither would do what the other says.
-        Err(_) => by_hand(verb, relation, subject.policy.backfill.batch_rows),
+        Err(_) => by_hand(verb, &table, relation, subject),
     };
     if let Some(id) = job {
         hint = format!(
@@ -156,13 +159,21 @@ fn told(subject: &Subject, rows: f64, of: Option<f64>) -> String {
 }
 
 /// Where it cannot be done in batches, whoever sent it may know how to divide it.
-fn by_hand(verb: &str, relation: &Relation, rows: u64) -> String {
-    let limit = match relation.walking_key().is_some() && matches!(relation.kind, 'r' | 'p') {
-        true => format!(
+fn by_hand(verb: &str, table: &Table, relation: &Relation, subject: &Subject) -> String {
+    let backfill = &subject.policy.backfill;
+    let rows = backfill.batch_rows;
+    let limit = match (relation.walking_key().is_some(), relation.kind) {
+        (true, 'r' | 'p') => format!(
             " With a condition that leaves out the rows already done, {verb} … LIMIT {rows} can be repeated, each time in a transaction of \
              its own, until fewer rows than that are affected."
         ),
-        false => String::new(),
+        (false, 'r') => format!(
+            " As WHERE ctid IN (SELECT ctid FROM {} WHERE … LIMIT {}), with a condition that leaves out the rows already done, it can be \
+             repeated.",
+            table.sql,
+            rows.min(backfill.rows_max)
+        ),
+        _ => String::new(),
     };
     format!("If its rows may be changed by several statements, give each a condition that means a part of them.{limit}")
 }
@@ -172,6 +183,37 @@ fn counts(table: &Table) -> bool {
     !table.small || matches!(table.kind(), 'v' | 'f')
 }
 
+/// What the server makes of the statement by a rule (CREATE RULE), which may be about any other table.
+fn by_rule(subject: &Subject, verb: &str, names: &[Name], rows: f64) -> Option<Found> {
+    let mut ruled = names
+        .iter()
+        .filter_map(|name| Some((name, subject.facts.relation(name).filter(|relation| relation.ruled)?)));
+    // It may be one that nobody else sees.
+    let (name, relation) = ruled.next()?;
+    let table = Table {
+        known: Some(relation),
+        sql: sql_name(name),
+        small: false,
+    };
+    let rule = match relation.rules.first() {
+        Some(rule) => format!("a rule ({}, CREATE RULE)", rule.name),
+        None => "a rule of a table behind it (CREATE RULE)".to_string(),
+    };
+    Some(Found {
+        message: format!(
+            "this {verb} would, with what {rule} of {} makes of it, change about {rows:.0} rows and lock them until its one transaction ends, \
+             and cannot be split into batches",
+            table.described()
+        ),
+        short: "change those rows first, by statements of their own".to_string(),
+        hint: "EXPLAIN of it shows the statements that the rule makes. An UPDATE or DELETE among these, sent by itself outside a transaction block, \
+               is done in batches where it can be split; or drop the rule, and let a trigger change the rows that each row needs."
+            .to_string(),
+        remedy: Remedy::None(None),
+        sqlstate: None,
+    })
+}
+
 /// A MERGE, or a WITH that changes data: there is no way to do a part of it that the server would not see as another statement.
 fn mixed(subject: &Subject) -> Option<Found> {
     let rows = subject.facts.estimated_rows.unwrap_or_default();
@@ -179,10 +221,18 @@ fn mixed(subject: &Subject) -> Option<Found> {
         return None;
     }
     let node = &subject.statement.node;
-    let names = mixed::all(node)?;
+    let inserted = mixed::inserted(node);
+    let names = mixed::all(node).unwrap_or_default();
+    if let Some(found) = by_rule(subject, "statement", &[&names[..], &inserted].concat(), rows) {
+        return Some(found);
+    }
     let is_plain = matches!(node, NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_)) && mixed::changed(node).is_none();
     let tables = names.iter().filter_map(|name| subject.table(name)).filter(counts);
-    let tables: Vec<String> = tables.map(|table| table.described()).collect();
+    let mut tables: Vec<String> = tables.map(|table| table.described()).collect();
+    if names.is_empty() && matches!(mixed::innermost(node), NodeEnum::PrepareStmt(_)) {
+        // Of what the server has prepared the text could not be read.
+        tables.push("tables that it does not name".to_string());
+    }
     if tables.is_empty() {
         return None;
     }
@@ -199,7 +249,8 @@ fn mixed(subject: &Subject) -> Option<Found> {
             } else {
                 "DELETE"
             },
-            match subject.statement.sql.is_ascii() && !subject.statement.sql.contains('\\') {
+            match !subject.facts.is_masked && subject.statement.sql.is_ascii() && !subject.statement.sql.contains('\\')
+            {
                 true => {
                     "Its expressions are nested too deeply to be taken apart: written with fewer levels it is done in batches."
                 }

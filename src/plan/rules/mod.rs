@@ -40,6 +40,7 @@ mod rename_type;
 mod replica_identity;
 mod required_column;
 mod rewriting_table;
+mod row_policy;
 mod row_security;
 mod scan_under_lock;
 mod serial_column;
@@ -197,6 +198,7 @@ pub static RULES: &[Rule] = &[
     rewriting_table::RULE,
     blocking_refresh::RULE,
     refresh_without_data::RULE,
+    row_policy::RULE,
     row_security::RULE,
     replica_identity::RULE,
     required_column::RULE,

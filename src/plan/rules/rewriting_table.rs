@@ -37,6 +37,10 @@ fn check(subject: &Subject) -> Option<Found> {
         some => some.iter().map(Table::described).collect::<Vec<_>>().join(", "),
     };
     let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    if let NodeEnum::AlterTableStmt(_) = &subject.statement.node {
+        let hint = format!("{what} has no form that lets others go on meanwhile: choose a quiet hour and override.");
+        return Some(Found::advice(message, "choose a quiet hour and override", hint));
+    }
     let (vacuum, repack) = match tables.first() {
         Some(table) => (
             format!("VACUUM {}", table.sql),
@@ -46,8 +50,7 @@ fn check(subject: &Subject) -> Option<Found> {
     };
     let hint = format!(
         "To remove bloat: {vacuum};  -- blocks nobody\n\
-         To write a table anew while it is in use: {repack}, or the pg_squeeze extension.\n\
-         SET LOGGED, SET TABLESPACE and SET ACCESS METHOD have no such way: choose a quiet hour and override."
+         To write a table anew while it is in use: {repack}, or the pg_squeeze extension."
     );
     Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
 }

@@ -17,7 +17,7 @@ pub(super) const RULE: Rule = Rule {
     safe: "CREATE POLICY first: policies have no effect until row-level security is enabled.",
     bad: &["ALTER TABLE users FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY"],
     good: &[
-        "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE small DISABLE ROW LEVEL SECURITY",
         "ALTER TABLE fresh_here ENABLE ROW LEVEL SECURITY",
     ],
     check,
@@ -41,7 +41,7 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 /// The table of `table policy`, a list of names.
-fn table_of(node: &pg_query::Node) -> Option<Name> {
+pub(super) fn table_of(node: &pg_query::Node) -> Option<Name> {
     let Some(NodeEnum::List(list)) = &node.node else {
         return None;
     };

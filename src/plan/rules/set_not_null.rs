@@ -100,15 +100,21 @@ pub(super) fn sequence(
     column: &str,
     name: Option<&str>,
 ) -> Vec<Step> {
+    // Of a parent ONLY, the server means the parent's rows and takes no constraint that its children would have to have.
+    let has_children = || table.known.is_some_and(|r| !subject.facts.children(r).is_empty());
+    let inherits = match subject.only() && has_children() {
+        true => " NO INHERIT",
+        false => "",
+    };
     if subject.version() >= 18 {
-        with_not_null_constraint(table, asked, head, column, name)
+        with_not_null_constraint(table, asked, head, column, name, inherits)
     } else {
-        with_check(table, head, column)
+        with_check(table, head, column, inherits)
     }
 }
 
 /// 13–17. The helper constraint has a reserved name, and goes in the transaction that makes it superfluous.
-fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
+fn with_check(table: &Table, head: &str, column: &str, inherits: &str) -> Vec<Step> {
     let helper = names::object(&format!("lockkeeper_{}", table.bare()), column, "not_null");
     let (constraint, quoted) = (quote_ident(&helper), quote_ident(column));
     let mark = steps::mark("helps to set NOT NULL", &format!("{}.{column}", table.bare()));
@@ -128,7 +134,7 @@ fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
             )),
             ..steps::brief_then(
                 "add check, not validated",
-                format!("{head} ADD CONSTRAINT {constraint} CHECK ({quoted} IS NOT NULL) NOT VALID"),
+                format!("{head} ADD CONSTRAINT {constraint} CHECK ({quoted} IS NOT NULL){inherits} NOT VALID"),
                 vec![steps::comment_on_constraint(&helper, table, Some(&mark))],
                 LockMode::AccessExclusive,
                 table,
@@ -169,7 +175,14 @@ fn with_check(table: &Table, head: &str, column: &str) -> Vec<Step> {
 
 /// 18 and later. An unvalidated NOT NULL constraint that is there already is only validated: SET NOT NULL would scan under
 /// ACCESS EXCLUSIVE to do the same.
-fn with_not_null_constraint(table: &Table, asked: &Name, head: &str, column: &str, name: Option<&str>) -> Vec<Step> {
+fn with_not_null_constraint(
+    table: &Table,
+    asked: &Name,
+    head: &str,
+    column: &str,
+    name: Option<&str>,
+    inherits: &str,
+) -> Vec<Step> {
     let name = match unvalidated(table, column) {
         Some((there, false)) => {
             let sql = format!("{head} VALIDATE CONSTRAINT {}", quote_ident(&there));
@@ -191,7 +204,7 @@ fn with_not_null_constraint(table: &Table, asked: &Name, head: &str, column: &st
             rollback: Some(format!("ALTER TABLE {} ALTER COLUMN {quoted} DROP NOT NULL", table.sql)),
             ..steps::brief_then(
                 "add not null, not validated",
-                format!("{head} ADD CONSTRAINT {constraint} NOT NULL {quoted} NOT VALID"),
+                format!("{head} ADD CONSTRAINT {constraint} NOT NULL {quoted}{inherits} NOT VALID"),
                 vec![steps::comment_on_constraint(&name, table, Some(&mark))],
                 LockMode::AccessExclusive,
                 table,

@@ -144,6 +144,7 @@ fn facts(version: u32) -> Facts {
     let taken = |statement: &str| Taken {
         statement: statement.to_string(),
         found: true,
+        permitted: true,
         ..Taken::default()
     };
     let depends = Depends {
@@ -169,6 +170,15 @@ fn facts(version: u32) -> Facts {
                     ..State::default()
                 }],
                 ..taken("ALTER TABLE users FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY")
+            },
+            Taken {
+                states: vec![State {
+                    oid: 1,
+                    secured: true,
+                    shared: true,
+                    ..State::default()
+                }],
+                ..taken("ALTER TABLE users DISABLE ROW LEVEL SECURITY")
             },
             Taken {
                 states: vec![State {

@@ -1,6 +1,6 @@
 //! TRUNCATE.
 
-use super::{Found, Rule, Subject, name_of, taken};
+use super::{Found, Rule, Subject, name_of, sql_name, taken};
 use crate::plan::depends::Part;
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
@@ -27,7 +27,7 @@ fn check(subject: &Subject) -> Option<Found> {
         _ => None,
     });
     let tables: Vec<_> = ranges.filter_map(|name| subject.table(&name)).collect();
-    let first = tables.first()?;
+    tables.first()?;
     // As pg_restore -j and pgbench -i do before they fill it: nothing can be lost.
     let empty = |table: &super::Table| table.known.is_some_and(|r| r.kind == 'r' && r.bytes == 0);
     if truncate.behavior() != DropBehavior::DropCascade && tables.iter().all(empty) {
@@ -46,14 +46,35 @@ fn check(subject: &Subject) -> Option<Found> {
     let message =
         format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
     let hint = format!(
-        "DELETE FROM {t};  -- through Lockkeeper a large DELETE runs in batches\n\
-         -- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; {}; RESET lockkeeper.override;",
+        "{}-- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; {}; RESET lockkeeper.override;",
+        instead(&tables, &referencing, subject.policy.backfill.rows_max),
         subject.whole_text(),
-        t = first.sql
     );
     Some(Found::advice(
         message,
         "use DELETE, or an override if nothing uses it",
         hint,
     ))
+}
+
+/// What removes the same rows, a line for each table. What refers to others comes first.
+fn instead(tables: &[super::Table], referencing: &[&Part], rows_max: u64) -> String {
+    let parts = referencing.iter().map(|part| sql_name(&part.name()));
+    let mut lines: Vec<String> = parts.map(|name| format!("DELETE FROM {name};")).collect();
+    for table in tables.iter().rev() {
+        let t = &table.sql;
+        lines.push(
+            match table.known.is_none_or(|relation| relation.walking_key().is_some()) {
+                true => format!("DELETE FROM {t};"),
+                // Batches go along a key.
+                false => format!(
+                    "DELETE FROM {t} WHERE ctid IN (SELECT ctid FROM {t} LIMIT {rows_max});  -- until it deletes none"
+                ),
+            },
+        );
+    }
+    if let Some(first) = lines.first_mut().filter(|line| line.ends_with(';')) {
+        first.push_str("  -- through Lockkeeper a large DELETE runs in batches");
+    }
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }

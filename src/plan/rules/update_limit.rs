@@ -49,8 +49,17 @@ fn check(subject: &Subject) -> Option<Found> {
             &table,
         )]
     });
+    // A table without a key.
+    let key = match table.known.is_some_and(|r| r.kind == 'r' && r.walking_key().is_none()) {
+        true => "ctid",
+        false => "key",
+    };
+    let text = match verb {
+        "UPDATE" => format!("UPDATE {} SET …", table.sql),
+        _ => format!("DELETE FROM {}", table.sql),
+    };
     let hint = format!(
-        "{verb} {t} … WHERE key IN (SELECT key FROM {t} WHERE … ORDER BY key LIMIT n FOR UPDATE)",
+        "{text} WHERE {key} IN (SELECT {key} FROM {t} WHERE … ORDER BY {key} LIMIT n FOR UPDATE)",
         t = table.sql
     );
     let mut found = Found::steps(
