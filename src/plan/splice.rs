@@ -425,6 +425,23 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// The text's beginning with single spaces: so many characters, and more where there are more. For messages.
+pub(super) fn one_line(text: &str, chars: usize) -> String {
+    let (mut line, mut known) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        if known > chars + 1 {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let part: String = word.chars().take(chars + 1).collect();
+        known += part.chars().count() + 1;
+        line.push_str(&part);
+    }
+    line
+}
+
 /// The text with its marks, such as `{names}`, replaced: in one pass from left to right, since what is put in may look like a mark.
 pub(super) fn filled(text: &str, values: &[(&str, String)]) -> String {
     let mut rest = text;

@@ -1,0 +1,53 @@
+//! Work on long texts: away from the worker, whose other sessions would wait, and within a bound over all sessions.
+//!
+//! A share of that bound is taken by [`apart`] alone and moves into the work itself, so that nobody can hold one while the server runs
+//! a statement, while a lock is waited for, or while a client does not read.
+
+use tokio::sync::Semaphore;
+
+/// What long texts that are read or planned at the same time take in all sessions together, as [`weight`] has it. One that is larger than
+/// all of it goes alone.
+const WEIGHT_MAX: usize = 1 << 30;
+const UNIT: usize = 64 << 10;
+/// So that the small ones among them do not stand behind the large.
+const LANES: [(usize, usize); 3] = [(8 << 20, 4), (64 << 20, 4), (usize::MAX, 2)];
+static SHARES: [Semaphore; LANES.len()] = [lane(0), lane(1), lane(2)];
+
+const fn lane(n: usize) -> Semaphore {
+    Semaphore::const_new(WEIGHT_MAX / LANES[n].1 / UNIT)
+}
+
+/// A tree takes so much for each of its words, and reading one so much for each byte of a string.
+const OF_WORD: usize = 512;
+const OF_BYTE: usize = 12;
+
+/// What reading a text and walking its tree may take at most, in bytes, be it long words or many short ones. What stands within
+/// quotes counts as what stands outside: it may be code.
+fn weight(text: &[u8]) -> usize {
+    let class = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => 1,
+        b' ' | b'\t'..=b'\r' => 2,
+        _ => 3,
+    };
+    let (mut words, mut last) = (0, 0);
+    for byte in text {
+        let now = class(*byte);
+        words += usize::from(now == 1 && last != 1);
+        last = now;
+    }
+    text.len() * OF_BYTE + words * OF_WORD
+}
+
+/// Does work that is about that text. None: it has panicked, or the process ends.
+pub(super) async fn apart<T: Send + 'static>(text: &[u8], work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let weight = weight(text);
+    let lane = LANES.iter().position(|(below, _)| weight < *below).unwrap_or_default();
+    let units = (weight / UNIT + 1).min(WEIGHT_MAX / LANES[lane].1 / UNIT);
+    let share = SHARES[lane].acquire_many(units as u32).await.ok()?;
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(share);
+        done
+    });
+    done.await.ok()
+}
