@@ -22,6 +22,7 @@ pub mod path;
 pub mod policy;
 mod progress;
 pub mod rules;
+mod sketch;
 pub mod splice;
 pub mod statement;
 pub mod tool;

@@ -5,6 +5,7 @@ use super::{Body, Ran, What};
 use crate::plan::facts::{Name, Request};
 use crate::plan::mentions::Mentions;
 use crate::plan::mixed;
+use crate::plan::sketch;
 use crate::plan::splice::one_line;
 use crate::plan::statement::{Calls, Kind, Statement, calls, mentions};
 use pg_query::NodeEnum;
@@ -300,9 +301,9 @@ impl Sets {
 /// set_config: with a name that is not written out it may be any setting.
 fn set_by_function(node: &NodeEnum) -> Sets {
     let mut found = Sets::default();
-    match serde_json::to_value(node) {
-        Ok(tree) => find_set_config(&tree, &mut found),
-        Err(_) => {
+    match sketch::of(node) {
+        Some(tree) => find_set_config(&tree, &mut found),
+        None => {
             found = Sets {
                 names: true,
                 reading: true,

@@ -333,7 +333,7 @@ fn proven(relation: &Relation, condition: &str) -> bool {
 }
 
 /// The tree of a CHECK, in which parentheses and spaces do not count.
-fn tree_of(definition: &str) -> Option<String> {
+fn tree_of(definition: &str) -> Option<[u8; 32]> {
     splice::one_statement(&format!("ALTER TABLE t ADD {definition}")).map(|node| splice::tree_text(&node))
 }
 
