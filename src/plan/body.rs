@@ -8,7 +8,7 @@ mod meaning;
 use super::facts::Name;
 use super::mixed;
 use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
-use super::statement::{Kind, Statement, read_code};
+use super::statement::{Kind, Statement, WORDS_MAX, read_code, words_of};
 pub use meaning::Doubt;
 use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
@@ -32,6 +32,8 @@ pub struct Body {
     pub prepares: Vec<NodeEnum>,
     /// Variables of its own, which EXPLAIN does not know.
     pub variables: bool,
+    /// Of its text, and of the blocks within it.
+    words: usize,
     /// Blocks within blocks, at the moment.
     depth: usize,
     /// All that a DO block runs, in the order of [`Body::statements`].
@@ -174,7 +176,9 @@ impl Body {
     }
 
     fn code(&mut self, text: &str, language: &str, when: When) {
-        if self.depth == DEPTH_MAX {
+        // With the trees of all its statements, which are kept.
+        self.words += words_of(text.as_bytes());
+        if self.depth == DEPTH_MAX || self.words > WORDS_MAX {
             return self.unknown(when);
         }
         self.depth += 1;

@@ -16,7 +16,8 @@ use super::body::{self, Body};
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
 pub use calls::{Calls, calls, returns_one};
-use cost::scanner_cost;
+pub use cost::words_of;
+use cost::{Cost, scanner_cost};
 use kind::kind_of;
 use limited::limited_write;
 use pg_query::NodeEnum;
@@ -511,6 +512,8 @@ impl Unreadable {
 
 /// A text above this is not given to the parser.
 const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Nor is one whose tree would have more nodes, each of which takes 608 bytes: more than a gigabyte.
+pub(super) const WORDS_MAX: usize = 2_000_000;
 /// Steps of the C scanner, about a quarter of a second's worth: see [`scanner_cost`].
 const SCANNER_STEPS_MAX: usize = 64 << 20;
 
@@ -544,7 +547,8 @@ pub(super) fn read_code(text: &[u8], standard_conforming_strings: bool) -> Resul
     let sql = std::str::from_utf8(text).map_err(|_| Unreadable::Encoding)?;
     // Without a backslash the setting changes nothing.
     let escapes = !standard_conforming_strings && sql.contains('\\');
-    if text.len() > TEXT_BYTES_MAX || scanner_cost(text, escapes).is_none_or(|steps| steps > SCANNER_STEPS_MAX) {
+    let is_costly = |cost: Cost| cost.steps > SCANNER_STEPS_MAX || cost.words > WORDS_MAX;
+    if text.len() > TEXT_BYTES_MAX || scanner_cost(text, escapes).is_none_or(is_costly) {
         return Err(Unreadable::TooLarge);
     }
     match parse(sql, escapes) {

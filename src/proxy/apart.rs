@@ -3,6 +3,7 @@
 //! A share of that bound is taken by [`apart`] alone and moves into the work itself, so that nobody can hold one while the server runs
 //! a statement, while a lock is waited for, or while a client does not read.
 
+use crate::plan::statement::words_of;
 use tokio::sync::Semaphore;
 
 /// What long texts that are read or planned at the same time take in all sessions together, as [`weight`] has it. One that is larger than
@@ -17,25 +18,15 @@ const fn lane(n: usize) -> Semaphore {
     Semaphore::const_new(WEIGHT_MAX / LANES[n].1 / UNIT)
 }
 
-/// A tree takes so much for each of its words, and reading one so much for each byte of a string.
-const OF_WORD: usize = 512;
-const OF_BYTE: usize = 12;
+/// A tree takes 608 bytes for each of its nodes, and is there twice while a change of it is proven; a string is there many times over while its
+/// statement is read.
+const OF_WORD: usize = 1_024;
+const OF_BYTE: usize = 18;
 
-/// What reading a text and walking its tree may take at most, in bytes, be it long words or many short ones. What stands within
-/// quotes counts as what stands outside: it may be code.
+/// What reading a text and walking its tree may take, in bytes, be it long words or many short ones. What stands within quotes counts as what
+/// stands outside: it may be code.
 fn weight(text: &[u8]) -> usize {
-    let class = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => 1,
-        b' ' | b'\t'..=b'\r' => 2,
-        _ => 3,
-    };
-    let (mut words, mut last) = (0, 0);
-    for byte in text {
-        let now = class(*byte);
-        words += usize::from(now == 1 && last != 1);
-        last = now;
-    }
-    text.len() * OF_BYTE + words * OF_WORD
+    text.len() * OF_BYTE + words_of(text) * OF_WORD
 }
 
 /// Does work that is about that text. None: it has panicked, or the process ends.

@@ -7,8 +7,8 @@ const COMMENT_DEPTH_MAX: usize = 32;
 /// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
 /// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
 /// nested deeper than [`COMMENT_DEPTH_MAX`].
-pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
-    let (mut at, mut cost, mut run_end, mut depth) = (0usize, 0usize, 0usize, 0usize);
+pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<Cost> {
+    let (mut at, mut cost, mut run_end, mut depth, mut words) = (0usize, 0usize, 0usize, 0usize, 0usize);
     while let Some(&byte) = text.get(at) {
         let next = text.get(at + 1).copied();
         if is_operator(byte) && at >= run_end {
@@ -36,16 +36,50 @@ pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
                 let escaped =
                     byte == b'\'' && (escapes || matches!(at.checked_sub(1).map(|i| text[i]), Some(b'e' | b'E')));
                 at = quote_end(text, at, escaped);
+                words += 1;
             }
-            (b'$', _) => at = dollar_quote_end(text, at),
+            (b'$', _) => {
+                let end = dollar_quote_end(text, at);
+                words += words_of(&text[at..end]);
+                at = end;
+            }
             _ if is_operator(byte) => {
                 cost = cost.saturating_add(run_end - at);
+                words += 1;
                 at += 1;
             }
-            _ => at += 1,
+            _ => {
+                words += usize::from(begins(text, at));
+                at += 1;
+            }
         }
     }
-    Some(cost)
+    Some(Cost { steps: cost, words })
+}
+
+/// What a text costs that is given to the parser.
+pub(super) struct Cost {
+    /// Of the C scanner.
+    pub steps: usize,
+    /// At most so many nodes its tree has, as far as bytes tell: words, operators and opening parentheses outside of strings and comments. What
+    /// stands in a dollar quote counts, since it may be code.
+    pub words: usize,
+}
+
+/// The same of all that stands in the text, be it in strings or in comments.
+pub fn words_of(text: &[u8]) -> usize {
+    (0..text.len())
+        .filter(|at| begins(text, *at) || is_operator(text[*at]))
+        .count()
+}
+
+/// A word or a parenthesis begins here.
+fn begins(text: &[u8], at: usize) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
+    match text[at] {
+        b'(' | b'[' | b'\'' | b'"' => true,
+        byte => is_word(byte) && !at.checked_sub(1).is_some_and(|before| is_word(text[before])),
+    }
 }
 
 fn is_operator(byte: u8) -> bool {
