@@ -3,7 +3,22 @@
 mod common;
 
 use common::raw::{Raw, command_tags, frame, rows};
-use common::{QUICK, Stage, cluster, until};
+use common::{QUICK, Stage, cluster};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// One test at a time: each is much work for an unoptimised build.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A session whose answers may take long.
+fn connect(stage: &Stage, port: u16) -> Raw {
+    let raw = Raw::connect(port, &stage.database);
+    raw.waits_for(Duration::from_secs(300));
+    raw
+}
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -39,20 +54,31 @@ fn waiting(stage: &Stage) -> i64 {
     )
 }
 
+/// As many as could be read at the same time when their shares lasted for as long as they run.
+const LARGE_ONES: i64 = 2;
+
 /// Sessions with a large statement that waits in the server, and one of others, which does not wait for them.
 fn nobody_waits_for(name: &str, lock: &str, large: &str) {
+    let _alone = alone();
     let stage = stage(name);
-    let mut holder = Raw::connect(stage.cluster.port(), &stage.database);
+    let mut holder = connect(&stage, stage.cluster.port());
     holder.query("BEGIN");
     holder.query(lock);
-    let mut large_ones: Vec<Raw> = (0..3).map(|_| Raw::connect(stage.port, &stage.database)).collect();
+    let mut large_ones: Vec<Raw> = (0..LARGE_ONES).map(|_| connect(&stage, stage.port)).collect();
     for one in &mut large_ones {
         one.send(&query(large));
     }
-    until("the large ones wait for the lock", || waiting(&stage) == 3);
-    let mut other = Raw::connect(stage.port, &stage.database);
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while waiting(&stage) < LARGE_ONES {
+        assert!(
+            Instant::now() < deadline,
+            "the large ones do not come to wait for the lock"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut other = connect(&stage, stage.port);
     assert_eq!(command_tags(&other.query(&of_many_keys())), ["UPDATE 6000"]);
-    assert_eq!(waiting(&stage), 3, "the large ones have ended before it");
+    assert_eq!(waiting(&stage), LARGE_ONES, "the large ones have ended before it");
     assert_eq!(rows(&holder.query("COMMIT")), Vec::<String>::new());
     for one in &mut large_ones {
         one.until_ready();
@@ -65,7 +91,7 @@ fn what_runs_in_the_server_keeps_nobody_from_being_judged() {
     nobody_waits_for(
         "runs",
         "SELECT pg_advisory_xact_lock(7)",
-        &format!("DO $$ {} {body} $$", padding(11 * MEGABYTE)),
+        &format!("DO $$ {} {body} $$", padding(12 * MEGABYTE)),
     );
 }
 
@@ -74,7 +100,7 @@ fn what_waits_for_a_lock_while_it_is_judged_keeps_nobody_from_it() {
     nobody_waits_for(
         "waits",
         "LOCK TABLE u",
-        &format!("{} UPDATE u SET v = v + 1 WHERE v < 5", padding(11 * MEGABYTE)),
+        &format!("{} UPDATE u SET v = v + 1 WHERE v < 5", padding(12 * MEGABYTE)),
     );
 }
 
@@ -88,7 +114,7 @@ fn computed(stage: &Stage) -> u64 {
 /// Four times the parts cost about four times as much, and not sixteen.
 fn in_proportion(stage: &Stage, what: &str, few: usize, statement: impl Fn(usize) -> String) {
     let cost = |parts: usize| {
-        let mut raw = Raw::connect(stage.port, &stage.database);
+        let mut raw = connect(stage, stage.port);
         let before = computed(stage);
         raw.query(&statement(parts));
         computed(stage) - before
@@ -102,6 +128,7 @@ fn in_proportion(stage: &Stage, what: &str, few: usize, statement: impl Fn(usize
 
 #[test]
 fn statements_of_many_parts_cost_in_proportion() {
+    let _alone = alone();
     let stage = stage("parts");
     let listed = |parts: usize, separator: &str, part: &dyn Fn(usize) -> String| {
         (0..parts).map(part).collect::<Vec<_>>().join(separator)
@@ -141,6 +168,7 @@ fn at_most(stage: &Stage) -> u64 {
 
 #[test]
 fn a_list_of_keys_takes_a_bounded_multiple_of_its_text() {
+    let _alone = alone();
     let list = |n: usize| vec!["7"; n].join(",");
     for (what, text) in [
         (
@@ -151,7 +179,7 @@ fn a_list_of_keys_takes_a_bounded_multiple_of_its_text() {
     ] {
         let stage = stage("memory");
         let before = at_most(&stage);
-        Raw::connect(stage.port, &stage.database).query(&text);
+        connect(&stage, stage.port).query(&text);
         let taken = (at_most(&stage) - before) << 10;
         let most = text.len() as u64 * 500;
         assert!(taken < most, "{what}: {taken} bytes for a text of {}", text.len());
@@ -160,6 +188,7 @@ fn a_list_of_keys_takes_a_bounded_multiple_of_its_text() {
 
 #[test]
 fn no_statement_takes_all_memory() {
+    let _alone = alone();
     let stage = stage("words");
     stage.direct("UPDATE t SET v = 0 WHERE id = 1000000");
     let list = vec!["7"; 2_100_000].join(",");
@@ -168,7 +197,7 @@ fn no_statement_takes_all_memory() {
         format!("DO $$ BEGIN UPDATE t SET v = 1 WHERE id IN ({list}); END $$"),
     ] {
         let before = at_most(&stage);
-        let answer = Raw::connect(stage.port, &stage.database).query(&text);
+        let answer = connect(&stage, stage.port).query(&text);
         assert_eq!(command_tags(&answer), Vec::<String>::new(), "it is refused");
         // Its text is there a few times; its tree would take 1.2 GB.
         let taken = at_most(&stage) - before;

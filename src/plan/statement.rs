@@ -397,6 +397,8 @@ pub struct Statement {
     pub offset: usize,
     pub node: NodeEnum,
     pub kind: Kind,
+    /// [`words_of`] the text.
+    pub words: usize,
     body: Option<Arc<Body>>,
     all_actions: OnceLock<Actions>,
 }
@@ -412,6 +414,7 @@ impl Statement {
             offset,
             node,
             kind,
+            words: words_of(sql.as_bytes()),
             body,
             all_actions: OnceLock::new(),
         }

@@ -1,9 +1,10 @@
 //! Work on long texts: away from the worker, whose other sessions would wait, and within a bound over all sessions.
 //!
-//! A share of that bound is taken by [`apart`] alone and moves into the work itself, so that nobody can hold one while the server runs
+//! A share of that bound is taken by [`weighing`] alone and moves into the work itself, so that nobody can hold one while the server runs
 //! a statement, while a lock is waited for, or while a client does not read.
 
-use crate::plan::statement::words_of;
+use crate::plan::statement::{Statement, words_of};
+use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// What long texts that are read or planned at the same time take in all sessions together, as [`weight`] has it. One that is larger than
@@ -25,13 +26,26 @@ const OF_BYTE: usize = 18;
 
 /// What reading a text and walking its tree may take, in bytes, be it long words or many short ones. What stands within quotes counts as what
 /// stands outside: it may be code.
-fn weight(text: &[u8]) -> usize {
-    text.len() * OF_BYTE + words_of(text) * OF_WORD
+fn weight(bytes: usize, words: usize) -> usize {
+    bytes * OF_BYTE + words * OF_WORD
 }
 
-/// Does work that is about that text. None: it has panicked, or the process ends.
+/// Does work that is about that text.
 pub(super) async fn apart<T: Send + 'static>(text: &[u8], work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let weight = weight(text);
+    weighing(weight(text.len(), words_of(text)), work).await
+}
+
+/// Does work that is about that statement.
+pub(super) async fn apart_of<T: Send + 'static>(
+    statement: &Arc<Statement>,
+    work: impl FnOnce(&Statement) -> T + Send + 'static,
+) -> Option<T> {
+    let shared = Arc::clone(statement);
+    weighing(weight(statement.sql.len(), statement.words), move || work(&shared)).await
+}
+
+/// None: it has panicked, or the process ends.
+async fn weighing<T: Send + 'static>(weight: usize, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let lane = LANES.iter().position(|(below, _)| weight < *below).unwrap_or_default();
     let units = (weight / UNIT + 1).min(WEIGHT_MAX / LANES[lane].1 / UNIT);
     let share = SHARES[lane].acquire_many(units as u32).await.ok()?;

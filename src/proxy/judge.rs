@@ -1,6 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
-use super::apart::apart;
+use super::apart::{apart, apart_of};
 use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
@@ -99,17 +99,19 @@ struct Ordered {
     is_ddl: bool,
 }
 
+type Answered = (Vec<Ask>, Result<Vec<Answer>, Report>);
+
 /// Questions about a long statement that are asked while its tree is not held, and what was answered.
 #[derive(Default)]
 pub(super) struct Aside {
     is_on: bool,
     wanted: Vec<Vec<Ask>>,
-    answered: Vec<(Vec<Ask>, Result<Vec<Answer>, Report>)>,
+    answered: Vec<Answered>,
 }
 
 impl Aside {
     fn answer(&self, asks: &[Ask]) -> Option<Result<Vec<Answer>, Report>> {
-        let is_same = |(known, _): &&(Vec<Ask>, _)| {
+        let is_same = |(known, _): &&Answered| {
             known.len() == asks.len()
                 && known
                     .iter()
@@ -146,8 +148,7 @@ async fn of<T: Send + 'static>(
     if statement.sql.len() <= PLAN_INLINE_MAX {
         return Ok(work(statement));
     }
-    let shared = Arc::clone(statement);
-    let done = apart(statement.sql.as_bytes(), move || work(&shared)).await;
+    let done = apart_of(statement, work).await;
     done.ok_or_else(|| Broken::Protocol("the statement could not be judged".into()))
 }
 
@@ -1032,9 +1033,9 @@ async fn planned(
     if statement.sql.len() <= PLAN_INLINE_MAX {
         return Some((plan::plan(statement, &facts, policy, place), facts));
     }
-    let (copy, policy) = (Arc::clone(statement), Arc::clone(policy));
-    apart(statement.sql.as_bytes(), move || {
-        (plan::plan(&copy, &facts, &policy, place), facts)
+    let policy = Arc::clone(policy);
+    apart_of(statement, move |statement| {
+        (plan::plan(statement, &facts, &policy, place), facts)
     })
     .await
 }

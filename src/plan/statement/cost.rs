@@ -68,19 +68,42 @@ pub(super) struct Cost {
 
 /// The same of all that stands in the text, be it in strings or in comments.
 pub fn words_of(text: &[u8]) -> usize {
-    (0..text.len())
-        .filter(|at| begins(text, *at) || is_operator(text[*at]))
-        .count()
+    let (mut words, mut before) = (0, 0);
+    for byte in text {
+        let class = CLASSES[*byte as usize];
+        words += usize::from(class == OTHER || (class == WORD && before != WORD));
+        before = class;
+    }
+    words
 }
 
 /// A word or a parenthesis begins here.
 fn begins(text: &[u8], at: usize) -> bool {
-    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..);
-    match text[at] {
-        b'(' | b'[' | b'\'' | b'"' => true,
-        byte => is_word(byte) && !at.checked_sub(1).is_some_and(|before| is_word(text[before])),
+    let class = |at: usize| CLASSES[text[at] as usize];
+    match class(at) {
+        WORD => at.checked_sub(1).is_none_or(|before| class(before) != WORD),
+        class => class == OTHER,
     }
 }
+
+const WORD: u8 = 1;
+/// What may be a node by itself.
+const OTHER: u8 = 2;
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => WORD,
+            b'(' | b'[' | b'\'' | b'"' => OTHER,
+            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
+            | b'>' | b'=' => OTHER,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 fn is_operator(byte: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&byte)
