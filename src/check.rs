@@ -16,7 +16,6 @@ mod text;
 mod tool;
 
 use crate::plan::batches::{Target, explained_rows, target};
-use crate::plan::body;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -356,9 +355,9 @@ impl Checker<'_, '_> {
         if let Some(live) = &mut self.live
             && matches!(statement.node, NodeEnum::DoStmt(_))
         {
-            for inner in body::of(&statement.node).unwrap_or_default().statements {
+            for inner in statement.body().map_or(&[][..], |body| &body.statements) {
                 let rows = match inner.kind {
-                    Kind::Write | Kind::MixedWrite => live.explain(&inner)?.as_deref().and_then(mixed::changed_rows),
+                    Kind::Write | Kind::MixedWrite => live.explain(inner)?.as_deref().and_then(mixed::changed_rows),
                     _ => None,
                 };
                 facts.rows_within.push(rows);

@@ -268,9 +268,25 @@ impl Event {
 
     /// The client's text as the log has it.
     pub fn shown_statement(&self, literals: Literals) -> String {
-        Mask::of(&self.statement, &self.parameters, literals).sql(&self.statement)
+        // What is cut off would be left out in the end.
+        let mut end = self.statement.len().min(SHOWN_BYTES_MAX);
+        while !self.statement.is_char_boundary(end) {
+            end -= 1;
+        }
+        Mask::of("", &self.parameters, literals).sql(&self.statement[..end])
+    }
+
+    /// Most of what masking has to walk through.
+    fn is_long(&self) -> bool {
+        let steps: usize = self.steps.iter().map(|step| step.sql.len()).sum();
+        self.statement.len() + steps > LINE_INLINE_MAX
     }
 }
+
+/// More of a statement is not shown while it runs.
+const SHOWN_BYTES_MAX: usize = 96 << 10;
+/// Above this an event is masked and written out away from the worker, whose other sessions would wait.
+const LINE_INLINE_MAX: usize = 32 << 10;
 
 impl Event {
     /// Without passwords, and without literals where they are not wanted.
@@ -421,7 +437,17 @@ impl Audit {
         let Some(writer) = &self.writer else {
             return Ok(());
         };
-        let line = serde_json::to_vec(&event.masked(literals));
+        let line = match event.is_long() {
+            false => serde_json::to_vec(&event.masked(literals)),
+            true => {
+                let event = event.clone();
+                let masked = move || serde_json::to_vec(&event.masked(literals));
+                match tokio::task::spawn_blocking(masked).await {
+                    Ok(line) => line,
+                    Err(error) => return Err(format!("cannot write an audit event: {error}")),
+                }
+            }
+        };
         writer
             .write(line.map_err(|error| format!("cannot write an audit event: {error}"))?)
             .await

@@ -8,6 +8,8 @@ use std::collections::HashSet;
 /// Of a statement that is logged; what is longer is cut.
 const STATEMENT_BYTES_MAX: usize = 64 << 10;
 const MASK: &str = "'***'";
+/// Bytes of what is said, times literals that are looked for in it: a few tenths of a second.
+const PROSE_STEPS_MAX: usize = 256 << 20;
 /// Dollar-quoted bodies within bodies that are looked into.
 const DEPTH_MAX: u32 = 8;
 /// A shorter piece of a password (of a connection string, at its spaces) is a common word.
@@ -54,6 +56,9 @@ impl Mask {
 
     /// What is said of the statement, in words and SQL.
     pub fn prose(&self, text: &str) -> String {
+        if self.hidden.len().saturating_mul(text.len()) > PROSE_STEPS_MAX {
+            return "(left out: it is too long to be looked through for what is hidden)".into();
+        }
         let text = self
             .hidden
             .iter()

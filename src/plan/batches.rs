@@ -204,12 +204,7 @@ impl Batches {
             _ => None,
         };
         let node = node.ok_or_else(|| format!("not one statement: {sql}"))?;
-        let statement = Statement {
-            sql,
-            offset: 0,
-            node,
-            kind: Kind::Write,
-        };
+        let statement = Statement::of(&sql, 0, node, Some(Kind::Write));
         let mut batches = Batches::build(&statement, relation, &usable_key(&statement, relation)?)?;
         batches.kind = jobs::Kind::Backfill;
         batches.access = jobs::Access::of(facts);

@@ -8,17 +8,18 @@ mod meaning;
 use super::facts::Name;
 use super::mixed;
 use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
-use super::statement::{Kind, Statement, read};
+use super::statement::{Kind, Statement, WORDS_MAX, read_code, words_of};
 pub use meaning::Doubt;
 use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
 use serde_json::Value;
+use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
 pub struct Body {
     /// Schema changes, and in a DO block what changes rows. Those of one list of statements are in its order; whether one is
     /// reached is not known.
-    pub statements: Vec<Statement>,
+    pub statements: Vec<Arc<Statement>>,
     /// There is an EXECUTE of something that is not a plain string, or the code could not be read.
     pub dynamic: bool,
     /// A DO block: it runs now, so that what it writes counts too.
@@ -31,8 +32,19 @@ pub struct Body {
     pub prepares: Vec<NodeEnum>,
     /// Variables of its own, which EXPLAIN does not know.
     pub variables: bool,
+    /// Of its text, and of the blocks within it.
+    words: usize,
+    /// Blocks within blocks, at the moment.
+    depth: usize,
     /// All that a DO block runs, in the order of [`Body::statements`].
     ran: Vec<Ran>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Locks {
+    pub at: usize,
+    pub tables: Vec<Name>,
+    pub added: Vec<String>,
 }
 
 /// One thing that a DO block runs.
@@ -40,8 +52,6 @@ pub struct Body {
 struct Ran {
     what: What,
     when: When,
-    /// Its place in [`Body::statements`], or where it would be.
-    at: usize,
     /// It is one of them.
     counts: bool,
 }
@@ -58,11 +68,14 @@ enum When {
 
 #[derive(Clone, Debug)]
 enum What {
-    Statement(Box<Statement>),
+    Statement(Arc<Statement>),
     /// An expression as a query, for the functions that it calls.
     Expression(Box<NodeEnum>),
     Unknown,
 }
+
+/// A block within a block, and so on: of what is deeper nothing is known. Each of them has the text of all that are within it.
+const DEPTH_MAX: usize = 8;
 
 /// A text without any of these holds no schema change: most code is then not parsed.
 const WORDS: [&str; 9] = [
@@ -132,24 +145,29 @@ fn in_do(text: &str, is_function: bool) -> String {
 }
 
 impl Body {
-    /// The tables whose writes are stopped when this one of the statements has its turn, by locks that those before it took.
-    ///
-    /// With the names of the constraints that they add.
-    pub fn locked_before(&self, at: usize) -> Vec<(Name, Vec<String>)> {
-        let own = self.ran.iter().position(|ran| ran.at == at && ran.counts);
-        let Some(own) = own else { return Vec::new() };
-        let before = |(first, ran): (usize, &Ran)| self.may_precede(first, own).then_some(ran.what.clone());
-        let ran = self.ran.iter().enumerate().filter_map(before);
-        ran.filter_map(|what| match what {
-            What::Statement(statement) => Some((stops_writes(&statement.node), constraints(&statement))),
+    /// What locks tables so that their writes are stopped: the tables, the names of the constraints that it adds to them, and its place
+    /// in what runs.
+    pub(super) fn locks(&self) -> Vec<Locks> {
+        let locks = |(at, ran): (usize, &Ran)| match &ran.what {
+            What::Statement(statement) => Some(Locks {
+                at,
+                tables: stops_writes(&statement.node),
+                added: constraints(statement),
+            }),
             _ => None,
-        })
-        .flat_map(|(names, added)| names.into_iter().map(move |name| (name, added.clone())))
-        .collect()
+        };
+        let all = self.ran.iter().enumerate().filter_map(locks);
+        all.filter(|locks| !locks.tables.is_empty()).collect()
+    }
+
+    /// The places in what runs of all that counts: a block's statements.
+    pub(super) fn places(&self) -> Vec<usize> {
+        let counting = self.ran.iter().enumerate().filter(|(_, ran)| ran.counts);
+        counting.map(|(at, _)| at).collect()
     }
 
     /// One of what runs may do so before another, or before itself.
-    fn may_precede(&self, first: usize, then: usize) -> bool {
+    pub(super) fn may_precede(&self, first: usize, then: usize) -> bool {
         match (self.ran[first].when, self.ran[then].when) {
             (When::Again, When::Again) => true,
             (When::AnyTime, _) | (_, When::AnyTime) => first != then,
@@ -158,6 +176,17 @@ impl Body {
     }
 
     fn code(&mut self, text: &str, language: &str, when: When) {
+        // With the trees of all its statements, which are kept.
+        self.words += words_of(text.as_bytes());
+        if self.depth == DEPTH_MAX || self.words > WORDS_MAX {
+            return self.unknown(when);
+        }
+        self.depth += 1;
+        self.code_within(text, language, when);
+        self.depth -= 1;
+    }
+
+    fn code_within(&mut self, text: &str, language: &str, when: When) {
         match language.to_ascii_lowercase().as_str() {
             "plpgsql" => match pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(text, !self.runs)))) {
                 Ok(tree) => self.walk(&tree, when),
@@ -175,9 +204,8 @@ impl Body {
 
     fn ran(&mut self, what: What, when: When) {
         if self.runs {
-            let at = self.statements.len();
             let counts = matches!(&what, What::Statement(statement) if self.counts(&statement.kind));
-            self.ran.push(Ran { what, when, at, counts });
+            self.ran.push(Ran { what, when, counts });
         }
     }
 
@@ -186,7 +214,7 @@ impl Body {
     }
 
     fn take(&mut self, sql: &str, when: When) {
-        match read(sql.as_bytes(), true) {
+        match read_code(sql.as_bytes(), true) {
             Ok(statements) => statements.into_iter().for_each(|one| self.statement(one, when)),
             Err(_) => self.unknown(when),
         }
@@ -223,7 +251,8 @@ impl Body {
                 self.doubt = Some(Doubt::executes(name));
             }
             _ => {
-                self.ran(What::Statement(Box::new(statement.clone())), when);
+                let statement = Arc::new(statement);
+                self.ran(What::Statement(Arc::clone(&statement)), when);
                 if self.counts(&statement.kind) {
                     self.statements.push(statement);
                 }
@@ -272,7 +301,7 @@ impl Body {
     /// The text of a statement, or that of an expression.
     fn query(&mut self, sql: Option<&str>, when: When) {
         let Some(sql) = sql else { return };
-        if let Ok(statements) = read(sql.as_bytes(), true)
+        if let Ok(statements) = read_code(sql.as_bytes(), true)
             && !statements.is_empty()
         {
             statements.into_iter().for_each(|one| self.statement(one, when));
@@ -383,7 +412,7 @@ fn prepared(prepare: &Statement) -> Option<Statement> {
     let behind = tokens.iter().filter(|token| token.token() == Token::As);
     let mut texts = behind.filter_map(|token| prepare.sql.get(token.end as usize..));
     let text = texts.find(|text| one_statement(text).is_some_and(|node| tree_text(&node) == wanted))?;
-    let mut statements = read(text.as_bytes(), true).ok()?;
+    let mut statements = read_code(text.as_bytes(), true).ok()?;
     (statements.len() == 1).then(|| statements.remove(0))
 }
 
@@ -427,7 +456,7 @@ mod tests {
     /// The schema changes inside, and what else is known.
     #[track_caller]
     fn check(sql: &str, expect: &[&str], dynamic: bool) {
-        let statements = read(sql.as_bytes(), true).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let statements = read_code(sql.as_bytes(), true).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         let body = of(&statements[0].node).unwrap_or_default();
         let found: Vec<&str> = body.statements.iter().map(|s| s.sql.as_str()).collect();
         assert_eq!((found.as_slice(), body.dynamic), (expect, dynamic), "{sql}");

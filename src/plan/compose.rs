@@ -4,7 +4,7 @@
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
 use super::batches::Batches;
-use super::body::{self, Body};
+use super::body::{Body, Locks};
 use super::depends::{Part as Going, What};
 use super::facts::{Facts, Name, Relation, Request};
 use super::jobs::Access;
@@ -23,6 +23,7 @@ use super::statement::{self, AlterText, Kind, Statement};
 use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
+use std::cell::OnceCell;
 use std::ops::Range;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
@@ -54,8 +55,8 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     if let Some(run) = nonconcurrent_index::repair(&whole) {
         return Plan::Run(run);
     }
-    if let Some(body) = body::of(&statement.node) {
-        return code(composer, &body);
+    if let Some(body) = statement.body() {
+        return code(composer, body);
     }
     match behind::met(&whole) {
         None => {}
@@ -94,35 +95,26 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
         }
     }
     let mut brief = false;
+    let mut then = Then::of(body, whole.facts);
     for (at, inner) in body.statements.iter().enumerate() {
-        let counted;
-        let facts = match (&inner.kind, whole.facts.rows_within.get(at)) {
-            (Kind::Write | Kind::MixedWrite, Some(Some(rows))) => {
-                counted = Facts {
-                    estimated_rows: Some(*rows),
-                    ..whole.facts.clone()
-                };
-                &counted
-            }
-            (Kind::Write | Kind::MixedWrite, Some(None)) => {
-                // It has variables of the program, which EXPLAIN does not know.
-                composer.notices.push(format!(
-                    "how many rows this touches is not known before the DO block runs: {}",
-                    shortened(&inner.sql)
-                ));
-                continue;
-            }
-            _ => whole.facts,
+        let writes = matches!(inner.kind, Kind::Write | Kind::MixedWrite);
+        let rows = whole.facts.rows_within.get(at).filter(|_| writes);
+        if let Some(None) = rows {
+            // It has variables of the program, which EXPLAIN does not know.
+            composer.notices.push(format!(
+                "how many rows this touches is not known before the DO block runs: {}",
+                shortened(&inner.sql)
+            ));
+            continue;
+        }
+        if is_block {
+            then.comes_to(at);
+        }
+        then.facts.estimated_rows = match rows {
+            Some(rows) => *rows,
+            None => whole.facts.estimated_rows,
         };
-        let locked = if is_block { body.locked_before(at) } else { Vec::new() };
-        let held;
-        let facts = match locked.is_empty() {
-            true => facts,
-            false => {
-                held = facts.with_held(&locked);
-                &held
-            }
-        };
+        let facts = &then.facts;
         match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {
                 rejection.message = format!("in the DO block: {}", rejection.message);
@@ -192,9 +184,54 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
     composer.run(vec![own])
 }
 
+/// The facts as they will be when a statement of a block has its turn: what may run before it holds locks by then.
+struct Then<'a> {
+    body: &'a Body,
+    before: &'a Facts,
+    facts: Facts,
+    locks: Vec<Locks>,
+    /// Of the locks, those that are in `facts`.
+    held: Vec<bool>,
+    places: Vec<usize>,
+}
+
+impl<'a> Then<'a> {
+    fn of(body: &'a Body, before: &'a Facts) -> Then<'a> {
+        let locks = body.locks();
+        Then {
+            body,
+            before,
+            facts: before.clone(),
+            held: vec![false; locks.len()],
+            locks,
+            places: body.places(),
+        }
+    }
+
+    /// From one statement to the next hardly more than one lock comes to it: all are looked up anew only where a loop ends.
+    fn comes_to(&mut self, at: usize) {
+        let Some(&place) = self.places.get(at) else { return };
+        let holds = |locks: &Locks| self.body.may_precede(locks.at, place);
+        let now: Vec<bool> = self.locks.iter().map(holds).collect();
+        if self.held.iter().zip(&now).any(|(held, now)| *held && !now) {
+            self.facts = self.before.clone();
+            self.held.fill(false);
+        }
+        for ((locks, held), now) in self.locks.iter().zip(&mut self.held).zip(now) {
+            if now && !*held {
+                locks
+                    .tables
+                    .iter()
+                    .for_each(|table| self.facts.hold(table, &locks.added));
+            }
+            *held = now;
+        }
+    }
+}
+
 /// On one line, for a notice.
 fn shortened(sql: &str) -> String {
-    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = splice::one_line(sql, 80);
     match words.char_indices().nth(80) {
         Some((at, _)) => format!("{} …", &words[..at]),
         None => words,
@@ -275,6 +312,9 @@ struct Refusal {
 
 struct Composer<'a> {
     whole: &'a Subject<'a>,
+    request: Request,
+    /// [`Composer::never_filled`], once it is known.
+    unfilled: OnceCell<Option<String>>,
     /// schema.name of each table that the statement is about, for the policy.
     tables: Vec<String>,
     /// For messages: as the client names it.
@@ -296,12 +336,18 @@ struct Composer<'a> {
 impl<'a> Composer<'a> {
     fn new(whole: &'a Subject<'a>) -> Composer<'a> {
         let request = Request::of(whole.statement);
-        Composer {
-            whole,
-            tables: tables(whole.statement, &request.relations, whole.facts),
-            shown: locked(whole.statement, &request, whole.facts)
+        let (tables, shown) = (
+            tables(whole.statement, &request.relations, whole.facts),
+            locked(whole.statement, &request, whole.facts)
                 .map(rules::sql_name)
                 .unwrap_or_default(),
+        );
+        Composer {
+            whole,
+            request,
+            unfilled: OnceCell::new(),
+            tables,
+            shown,
             overrides: Overrides::of(whole.statement, whole.facts.override_.as_deref()),
             findings: Vec::new(),
             notices: Vec::new(),
@@ -377,7 +423,7 @@ impl<'a> Composer<'a> {
         // The names that earlier actions have taken by then.
         let mut later = facts.clone();
         for i in order(commands, facts, statement) {
-            if self.progress.as_ref().is_some_and(|p| p.done.contains(&i)) {
+            if self.progress.as_ref().is_some_and(|p| p.is_done(i)) {
                 continue;
             }
             let action = Some(rules::Action {
@@ -547,9 +593,13 @@ impl<'a> Composer<'a> {
     }
 
     /// The table that the statement is about, or the first of several, if none of them can be in use yet.
-    fn never_filled(&self) -> Option<String> {
-        let request = Request::of(self.whole.statement);
-        let known = request
+    fn never_filled(&self) -> Option<&str> {
+        self.unfilled.get_or_init(|| self.find_unfilled()).as_deref()
+    }
+
+    fn find_unfilled(&self) -> Option<String> {
+        let known = self
+            .request
             .relations
             .iter()
             .filter_map(|name| self.whole.facts.relation(name));
@@ -757,9 +807,12 @@ impl<'a> Composer<'a> {
 
     /// The table that the job is about; of a dropped index its own.
     fn relation(&self) -> Option<&'a Relation> {
-        let request = Request::of(self.whole.statement);
         let facts = self.whole.facts;
-        request.relations.iter().filter_map(|name| facts.relation(name)).next()
+        self.request
+            .relations
+            .iter()
+            .filter_map(|name| facts.relation(name))
+            .next()
     }
 
     /// What keeps it from being deferred, and what would not.
@@ -901,7 +954,7 @@ impl<'a> Composer<'a> {
             return false;
         }
         let facts = self.whole.facts;
-        let named = Request::of(self.whole.statement).relations;
+        let named = &self.request.relations;
         if facts.offline || named.is_empty() {
             return true;
         }

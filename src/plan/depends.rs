@@ -4,7 +4,6 @@
 //! tablespace. The rules then judge each table, column, index and key that goes as if it were named.
 
 use super::ascii::decoded;
-use super::body;
 use super::facts::Name;
 use super::rules::tree;
 use super::splice::{filled, quote_literal};
@@ -187,7 +186,7 @@ impl Question {
     pub fn of(statement: &Statement) -> Option<Question> {
         let mut question = Question::default();
         question.add(statement);
-        if let Some(body) = body::of(&statement.node) {
+        if let Some(body) = statement.body() {
             body.statements.iter().for_each(|inner| question.add(inner));
         }
         (!question.statements.is_empty()).then_some(question)

@@ -73,6 +73,9 @@ impl Request {
                 .into_iter()
                 .for_each(|name| request.relation(name));
         }
+        for inner in statement.body().map_or(&[][..], |body| &body.statements) {
+            request.statement(&inner.node);
+        }
         request
     }
 
@@ -294,11 +297,6 @@ impl Request {
             N::CreateSchemaStmt(schema) => {
                 for element in schema.schema_elts.iter().filter_map(|element| element.node.as_ref()) {
                     self.statement(element);
-                }
-            }
-            N::DoStmt(_) | N::CreateFunctionStmt(_) => {
-                for inner in super::body::of(node).unwrap_or_default().statements {
-                    self.statement(&inner.node);
                 }
             }
             N::CommentStmt(comment) => self.commented(comment.objtype(), &comment.object),
@@ -1043,20 +1041,18 @@ impl Facts {
         self.relation(Request::target(statement).relations.first()?)
     }
 
-    /// As they will be within a DO block whose statements have locked these tables so that writes stop, and have added these
-    /// constraints to them.
-    pub fn with_held(&self, locked: &[(Name, Vec<String>)]) -> Facts {
-        let mut facts = self.clone();
-        for (name, added) in locked {
-            let Some(oid) = self.relation(name).map(|relation| relation.oid) else {
-                continue;
-            };
-            for relation in facts.relations.iter_mut().filter(|relation| relation.oid == oid) {
-                relation.held_in_block = true;
+    /// As they will be within a DO block whose statements have locked this table so that writes stop, and have added these
+    /// constraints to it.
+    pub fn hold(&mut self, table: &Name, added: &[String]) {
+        let Some(oid) = self.relation(table).map(|relation| relation.oid) else {
+            return;
+        };
+        for relation in self.relations.iter_mut().filter(|relation| relation.oid == oid) {
+            relation.held_in_block = true;
+            if !added.is_empty() {
                 relation.constraints.retain(|known| !added.contains(&known.name));
             }
         }
-        facts
     }
 
     pub fn relation(&self, name: &Name) -> Option<&Relation> {

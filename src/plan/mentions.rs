@@ -1,6 +1,7 @@
 //! What an expression or a statement mentions, found by walking the whole tree: no kind of node can hide it.
 
 use super::facts::Name;
+use super::sketch;
 use pg_query::NodeEnum;
 use serde::Serialize;
 use serde_json::Value;
@@ -29,8 +30,8 @@ impl Mentions {
     /// Of a statement, which is not itself among what it mentions.
     pub fn of(statement: &NodeEnum) -> Mentions {
         let mut found = Mentions::default();
-        match serde_json::to_value(statement) {
-            Ok(Value::Object(tree)) => tree.values().for_each(|body| found.walk(body)),
+        match sketch::of(statement) {
+            Some(Value::Object(tree)) => tree.values().for_each(|body| found.walk(body)),
             _ => found.unreadable = true,
         }
         found
@@ -39,9 +40,9 @@ impl Mentions {
     /// Of any part of a tree.
     pub fn within(part: &impl Serialize) -> Mentions {
         let mut found = Mentions::default();
-        match serde_json::to_value(part) {
-            Ok(tree) => found.walk(&tree),
-            Err(_) => found.unreadable = true,
+        match sketch::of(part) {
+            Some(tree) => found.walk(&tree),
+            None => found.unreadable = true,
         }
         found
     }

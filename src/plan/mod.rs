@@ -23,6 +23,7 @@ pub mod policy;
 pub mod pooled;
 mod progress;
 pub mod rules;
+mod sketch;
 pub mod splice;
 pub mod statement;
 pub mod tool;

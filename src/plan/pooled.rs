@@ -2,7 +2,6 @@
 //! the server's: only what one transaction carries. Settings, advisory locks and prepared statements of a session would stay on
 //! connections that others use. Pure.
 
-use super::statement::Statement;
 use super::{Mode, Rejection, Run, Step};
 
 pub const NO_JOBS: &str = "there is a connection pooler between Lockkeeper and the server, so that a job's advisory lock would stay on a \
@@ -11,9 +10,9 @@ pub const NO_JOBS: &str = "there is a connection pooler between Lockkeeper and t
 const HINT: &str = "Let Lockkeeper connect to the server itself, and the pooler, if there must be one, to Lockkeeper.";
 
 /// The client's own concurrent statement goes as it would without us.
-pub fn passes(run: &Run, statement: &Statement) -> bool {
+pub fn passes(run: &Run, statement: &str) -> bool {
     let [step] = run.steps.as_slice() else { return false };
-    matches!(step.mode, Mode::Concurrent) && run.deferral.is_none() && step.sql.trim() == statement.sql.trim()
+    matches!(step.mode, Mode::Concurrent) && run.deferral.is_none() && step.sql.trim() == statement.trim()
 }
 
 /// Why a plan is not begun there, if it is not.

@@ -5,6 +5,7 @@ use super::lock::LockMode;
 use super::splice::quote_literal;
 use super::statement::Statement;
 use super::{Cleanup, Mode, Step, rules};
+use std::collections::HashSet;
 
 /// Steps that belong together, and the actions that are done with the last of them.
 pub(super) struct Group {
@@ -19,9 +20,11 @@ pub(super) struct Progress {
     table: String,
     oid: u32,
     partitioned: bool,
-    text: String,
     pub begun: bool,
-    pub done: Vec<usize>,
+    done: Vec<usize>,
+    is_done: HashSet<usize>,
+    /// Of the statement's text.
+    hash: String,
 }
 
 impl Progress {
@@ -32,9 +35,10 @@ impl Progress {
             table: rules::sql_name(&relation.asked),
             oid: relation.oid,
             partitioned: relation.kind == 'p',
-            text: statement.sql.clone(),
             begun: false,
             done: Vec::new(),
+            is_done: HashSet::new(),
+            hash: rules::steps::hash(&statement.sql),
         };
         let comment = relation.constraint(Progress::NAME).and_then(|c| c.comment.as_deref());
         if let Some(comment) = comment {
@@ -50,13 +54,18 @@ impl Progress {
                 .collect();
             progress.begun = progress.mark(&done) == comment;
             progress.done = if progress.begun { done } else { Vec::new() };
+            progress.is_done = progress.done.iter().copied().collect();
         }
         progress
     }
 
+    pub fn is_done(&self, action: usize) -> bool {
+        self.is_done.contains(&action)
+    }
+
     fn mark(&self, done: &[usize]) -> String {
         let listed: String = done.iter().map(|n| format!(" {n}")).collect();
-        rules::steps::mark(&format!("done:{listed}"), &self.text)
+        rules::steps::marked(&format!("done:{listed}"), &self.hash)
     }
 
     fn note(&self, done: &[usize]) -> String {

@@ -6,6 +6,7 @@
 use super::statement::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableStmt, ConstrType, Constraint, DefElem, DropStmt, IndexStmt, ScanToken, Token};
+use std::fmt::Write;
 
 /// `CREATE INDEX`, `DROP INDEX`, `REINDEX` or `REFRESH MATERIALIZED VIEW` in its concurrent form; as it is if it has that already.
 pub fn concurrently(sql: &str) -> Option<String> {
@@ -341,38 +342,99 @@ pub(super) fn one_statement(sql: &str) -> Option<NodeEnum> {
     }
 }
 
-/// The tree as text without its byte positions, so that two texts can be compared.
-pub(super) fn tree_text(node: &NodeEnum) -> String {
-    const POSITIONS: [&str; 5] = [
-        "location: ",
-        "list_start: ",
-        "list_end: ",
-        "stmt_len: ",
-        "rexpr_list_start: ",
-    ];
-    let debug = format!("{node:?}");
-    let mut out = String::with_capacity(debug.len());
-    let mut quoted = false;
-    let mut rest = debug.as_str();
-    while let Some(c) = rest.chars().next() {
-        let position = POSITIONS.iter().find(|name| !quoted && rest.starts_with(**name));
-        if let Some(name) = position {
-            let value = &rest[name.len()..];
-            rest = value.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit());
-            out.push_str(name);
-            continue;
+/// The tree without its byte positions, so that two texts can be compared: a digest of what it is as text, which would be a hundred
+/// times as long as the statement.
+pub(super) fn tree_text(node: &NodeEnum) -> [u8; 32] {
+    let mut text = Text32(ring::digest::Context::new(&ring::digest::SHA256), Vec::new());
+    // Writing to memory cannot fail.
+    let _ = write!(Unplaced::new(&mut text), "{node:?}");
+    text.0.update(&text.1);
+    let mut digest = [0; 32];
+    digest.copy_from_slice(text.0.finish().as_ref());
+    digest
+}
+
+/// A digest, which is fed a few kilobytes at a time.
+struct Text32(ring::digest::Context, Vec<u8>);
+
+impl Text32 {
+    fn push(&mut self, part: &[u8]) {
+        self.1.extend_from_slice(part);
+        if self.1.len() > 4_096 {
+            self.0.update(&self.1);
+            self.1.clear();
         }
-        let mut length = c.len_utf8();
-        match c {
-            '"' => quoted = !quoted,
-            // Within a quoted value Debug escapes both the quote and the backslash.
-            '\\' if quoted => length += rest[1..].chars().next().map_or(0, char::len_utf8),
-            _ => {}
-        }
-        out.push_str(&rest[..length]);
-        rest = &rest[length..];
     }
-    out
+}
+
+/// Takes what Debug writes of a tree, and leaves out the numbers behind the names of positions.
+struct Unplaced<'a> {
+    out: &'a mut Text32,
+    /// Within a string, and behind a backslash there.
+    quoted: bool,
+    escaped: bool,
+    /// The word that is being written, as far as it may be the name of a position.
+    word: Vec<u8>,
+    /// Behind such a name and its colon and space.
+    at_number: bool,
+}
+
+impl<'a> Unplaced<'a> {
+    const POSITIONS: [&'static [u8]; 5] = [
+        b"location: ",
+        b"list_start: ",
+        b"list_end: ",
+        b"stmt_len: ",
+        b"rexpr_list_start: ",
+    ];
+
+    fn new(out: &'a mut Text32) -> Unplaced<'a> {
+        Unplaced {
+            out,
+            quoted: false,
+            escaped: false,
+            word: Vec::new(),
+            at_number: false,
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        if self.quoted {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                // Debug escapes both the quote and the backslash.
+                b'\\' => self.escaped = true,
+                b'"' => self.quoted = false,
+                _ => {}
+            }
+            return;
+        }
+        if byte == b'"' {
+            self.quoted = true;
+        }
+        self.word.push(byte);
+        let is_part = byte.is_ascii_lowercase() || matches!(byte, b'_' | b':');
+        if byte == b' ' && Unplaced::POSITIONS.iter().any(|name| self.word.ends_with(name)) {
+            self.at_number = true;
+        }
+        if !is_part {
+            self.word.clear();
+        }
+    }
+}
+
+impl std::fmt::Write for Unplaced<'_> {
+    fn write_str(&mut self, part: &str) -> std::fmt::Result {
+        for byte in part.bytes() {
+            if self.at_number && (byte == b'-' || byte.is_ascii_digit()) {
+                continue;
+            }
+            self.at_number = false;
+            self.out.push(&[byte]);
+            self.byte(byte);
+        }
+        Ok(())
+    }
 }
 
 /// As the server's defGetBoolean reads an option: no value means true. Neither is true of a value that it would refuse.
@@ -423,6 +485,23 @@ pub fn quote_literal(text: &str) -> String {
     } else {
         format!("'{quoted}'")
     }
+}
+
+/// The text's beginning with single spaces: so many characters, and more where there are more. For messages.
+pub(super) fn one_line(text: &str, chars: usize) -> String {
+    let (mut line, mut known) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        if known > chars + 1 {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        let part: String = word.chars().take(chars + 1).collect();
+        known += part.chars().count() + 1;
+        line.push_str(&part);
+    }
+    line
 }
 
 /// The text with its marks, such as `{names}`, replaced: in one pass from left to right, since what is put in may look like a mark.

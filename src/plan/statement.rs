@@ -3,6 +3,7 @@
 //! Start at [`gate`], which looks at bytes only, and at [`read`], which parses. The client's text is kept and never
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
+mod actions;
 mod calls;
 mod cost;
 mod kind;
@@ -10,14 +11,18 @@ mod limited;
 pub mod stream;
 pub mod tree;
 
+use self::actions::Actions;
+use super::body::{self, Body};
 use super::facts::Name;
 use super::splice::{one_statement, significant_tokens, tree_text};
 pub use calls::{Calls, calls, returns_one};
-use cost::scanner_cost;
+pub use cost::words_of;
+use cost::{Cost, scanner_cost};
 use kind::kind_of;
 use limited::limited_write;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ScanToken, SelectStmt, Token};
+use std::sync::{Arc, OnceLock};
 use tree::Unparsed;
 
 /// What the bytes alone say.
@@ -426,9 +431,54 @@ pub struct Statement {
     pub offset: usize,
     pub node: NodeEnum,
     pub kind: Kind,
+    /// [`words_of`] the text.
+    pub words: usize,
+    body: Option<Arc<Body>>,
+    all_actions: OnceLock<Actions>,
 }
 
 impl Statement {
+    /// `node` is that of `sql`.
+    pub(super) fn of(sql: &str, offset: usize, node: NodeEnum, kind: Option<Kind>) -> Statement {
+        let is_block = matches!(node, NodeEnum::DoStmt(_));
+        let body = if is_block { None } else { body::of(&node).map(Arc::new) };
+        let kind = kind.unwrap_or_else(|| kind_of(&node, body.is_some()));
+        Statement {
+            sql: sql.to_string(),
+            offset,
+            node,
+            kind,
+            words: words_of(sql.as_bytes()),
+            body,
+            all_actions: OnceLock::new(),
+        }
+    }
+
+    /// A block within a block is read with the one around it, and not by itself too: that would double with each level.
+    fn look_inside(&mut self) {
+        if let NodeEnum::DoStmt(_) = self.node {
+            self.body = body::of(&self.node).map(Arc::new);
+            self.kind = kind_of(&self.node, self.body.is_some());
+        }
+    }
+
+    /// What is to be seen in a DO block or a function: read once, with the statement. None: no code, or none that matters.
+    pub fn body(&self) -> Option<&Body> {
+        self.body.as_deref()
+    }
+
+    /// Its text and its kind, to be read again when it is judged. What begins and ends transactions is kept.
+    pub fn without_tree(self) -> Statement {
+        match &self.node {
+            NodeEnum::TransactionStmt(_) => self,
+            _ => Statement {
+                node: NodeEnum::SelectStmt(Box::default()),
+                body: None,
+                ..self
+            },
+        }
+    }
+
     /// All actions of an ALTER TABLE; of another statement none.
     pub fn actions(&self) -> impl Iterator<Item = &AlterTableCmd> {
         let commands = match &self.node {
@@ -499,6 +549,8 @@ impl Unreadable {
 
 /// A text above this is not given to the parser.
 const TEXT_BYTES_MAX: usize = 16 << 20;
+/// Nor is one whose tree would have more nodes, each of which takes 608 bytes: more than a gigabyte.
+pub(super) const WORDS_MAX: usize = 2_000_000;
 /// Steps of the C scanner, about a quarter of a second's worth: see [`scanner_cost`].
 const SCANNER_STEPS_MAX: usize = 64 << 20;
 
@@ -519,13 +571,21 @@ const BLOCK_BACKSLASH: &str = "with standard_conforming_strings off a backslash 
 /// cannot be rewritten safely: its UPDATEs and DELETEs are only counted, as MixedWrite, and other statements are refused as Syntax if the
 /// backslash is theirs.
 pub fn read(text: &[u8], standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
+    let mut statements = read_code(text, standard_conforming_strings)?;
+    statements.iter_mut().for_each(Statement::look_inside);
+    Ok(statements)
+}
+
+/// The same of what stands in a DO block or a function. What is in a DO block within it is not looked at.
+pub(super) fn read_code(text: &[u8], standard_conforming_strings: bool) -> Result<Vec<Statement>, Unreadable> {
     if memchr::memchr(0, text).is_some() {
         return Err(Unreadable::Encoding);
     }
     let sql = std::str::from_utf8(text).map_err(|_| Unreadable::Encoding)?;
     // Without a backslash the setting changes nothing.
     let escapes = !standard_conforming_strings && sql.contains('\\');
-    if text.len() > TEXT_BYTES_MAX || scanner_cost(text, escapes).is_none_or(|steps| steps > SCANNER_STEPS_MAX) {
+    let is_costly = |cost: Cost| cost.steps > SCANNER_STEPS_MAX || cost.words > WORDS_MAX;
+    if text.len() > TEXT_BYTES_MAX || scanner_cost(text, escapes).is_none_or(is_costly) {
         return Err(Unreadable::TooLarge);
     }
     match parse(sql, escapes) {
@@ -562,13 +622,7 @@ fn from_tree(text: &str, tree: pg_query::protobuf::ParseResult) -> Vec<Statement
             continue;
         };
         let (sql, offset) = trimmed(text, from, end);
-        let kind = kind_of(&node);
-        statements.push(Statement {
-            sql: sql.to_string(),
-            offset,
-            node,
-            kind,
-        });
+        statements.push(Statement::of(sql, offset, node, None));
         from = end;
     }
     statements
@@ -627,22 +681,16 @@ fn too_deep(text: &str) -> Result<Vec<Statement>, Unreadable> {
                 let Some(node) = tree.stmts.into_iter().next().and_then(|raw| raw.stmt?.node) else {
                     continue;
                 };
-                let kind = kind_of(&node);
-                (node, kind)
+                (node, None)
             }
             Err(Unparsed::TooDeep) => match stand_in(sql) {
-                Some(known) => known,
-                None if is_query(sql.as_bytes()) => (NodeEnum::SelectStmt(Box::default()), Kind::Harmless),
+                Some((node, kind)) => (node, Some(kind)),
+                None if is_query(sql.as_bytes()) => (NodeEnum::SelectStmt(Box::default()), Some(Kind::Harmless)),
                 None => return Err(Unreadable::Syntax(TOO_DEEP.into())),
             },
             Err(Unparsed::Syntax(message)) => return Err(Unreadable::Syntax(message)),
         };
-        statements.push(Statement {
-            sql: sql.to_string(),
-            offset,
-            node,
-            kind,
-        });
+        statements.push(Statement::of(sql, offset, node, kind));
     }
     Ok(statements)
 }
@@ -677,7 +725,7 @@ fn stand_in(sql: &str) -> Option<(NodeEnum, Kind)> {
     let node = one_statement(&shorter)?;
     let kind = match &node {
         NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) => Kind::MixedWrite,
-        NodeEnum::ViewStmt(_) | NodeEnum::CreateTableAsStmt(_) => kind_of(&node),
+        NodeEnum::ViewStmt(_) | NodeEnum::CreateTableAsStmt(_) => kind_of(&node, false),
         _ => return None,
     };
     Some((node, kind))
@@ -734,14 +782,7 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
     let error = match parse(sql, false) {
         Ok(mut tree) if tree.stmts.len() == 1 => {
             if let Some(node) = tree.stmts.pop().and_then(|raw| raw.stmt?.node) {
-                let kind = kind_of(&node);
-                let sql = sql.to_string();
-                return Ok(Statement {
-                    sql,
-                    offset,
-                    node,
-                    kind,
-                });
+                return Ok(Statement::of(sql, offset, node, None));
             }
             TOO_DEEP.to_string()
         }
@@ -750,12 +791,7 @@ fn piece(sql: &str, offset: usize) -> Result<Statement, Unreadable> {
         Err(Unparsed::Syntax(message)) => message,
     };
     match limited_write(sql) {
-        Some((node, limited)) => Ok(Statement {
-            sql: sql.to_string(),
-            offset,
-            node,
-            kind: Kind::LimitedWrite(limited),
-        }),
+        Some((node, limited)) => Ok(Statement::of(sql, offset, node, Some(Kind::LimitedWrite(limited)))),
         None => Err(Unreadable::Syntax(error)),
     }
 }
@@ -1087,9 +1123,11 @@ mod tests {
     fn never_touched(node: &NodeEnum) -> bool {
         use NodeEnum as N;
         match node {
-            N::TransactionStmt(transaction) => matches!(kind_of(node), Kind::Harmless) && transaction.kind != 0,
+            N::TransactionStmt(transaction) => {
+                matches!(kind_of(node, body::of(node).is_some()), Kind::Harmless) && transaction.kind != 0
+            }
             N::VacuumStmt(vacuum) => !vacuum.is_vacuumcmd,
-            N::SelectStmt(_) | N::InsertStmt(_) => matches!(kind_of(node), Kind::Harmless),
+            N::SelectStmt(_) | N::InsertStmt(_) => matches!(kind_of(node, body::of(node).is_some()), Kind::Harmless),
             N::CopyStmt(_) | N::ExplainStmt(_) | N::VariableSetStmt(_) => true,
             N::VariableShowStmt(_)
             | N::PrepareStmt(_)
@@ -1126,7 +1164,10 @@ mod tests {
             .iter()
             .filter_map(|raw| raw.stmt.as_ref()?.node.as_ref())
             .collect();
-        let kinds: Vec<_> = nodes.iter().map(|node| kind_of(node)).collect();
+        let kinds: Vec<_> = nodes
+            .iter()
+            .map(|node| kind_of(node, body::of(node).is_some()))
+            .collect();
         match said {
             Gate::Forward => assert!(nodes.iter().all(|node| never_touched(node)), "{text:?} is {kinds:?}"),
             Gate::Begin => assert!(matches!(kinds[..], [Kind::Begin { .. }]), "{text:?} is {kinds:?}"),

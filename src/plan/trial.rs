@@ -8,6 +8,7 @@
 use super::ascii::decoded;
 use super::splice::{filled, quote_literal};
 use serde::Deserialize;
+use std::collections::HashMap;
 
 const TRIAL: &str = include_str!("trial.sql");
 
@@ -47,7 +48,7 @@ pub struct Added {
 /// The server's answer.
 #[derive(Clone, Debug, Default)]
 pub struct Tried {
-    actions: Vec<(String, Effect)>,
+    actions: HashMap<String, Effect>,
 }
 
 /// What one action does to the table, or to one of its partitions.
@@ -113,7 +114,8 @@ impl Question {
             () => Effect::Instant,
         };
         let known = |n: &usize| answer.failures.get(*n).is_some_and(Option::is_none);
-        let actions = self.actions.into_iter().enumerate();
+        // Of two with the same text the first counts, which comes last here.
+        let actions = self.actions.into_iter().enumerate().rev();
         Ok(Tried {
             actions: actions
                 .filter(|(n, _)| known(n))
@@ -126,10 +128,7 @@ impl Question {
 impl Tried {
     /// Of the action with this text.
     pub fn effect(&self, text: &str) -> Option<Effect> {
-        self.actions
-            .iter()
-            .find(|(asked, _)| asked == text)
-            .map(|(_, effect)| *effect)
+        self.actions.get(text).copied()
     }
 }
 

@@ -61,6 +61,7 @@ impl Session {
         match self.read(parse.text).await {
             Ok(statements) => match statements.as_slice() {
                 [statement] if matches!(statement.kind, Kind::LimitedWrite(_)) && !self.relay.block_failed() => {
+                    let statement = statement.clone();
                     self.parse_limited(len, &parse, statement, held(held::Kind::Rewritten))
                         .await
                 }
@@ -68,7 +69,7 @@ impl Session {
                     self.parse_as(len, parse.name, Some(held(held::Kind::Judge))).await
                 }
                 [statement] if prepared(statement).is_some() => {
-                    if let Some(report) = self.executes_held(&statements) {
+                    if let Some(report) = self.executes_held(&statements).await {
                         return self.refuse_extended(len, report).await;
                     }
                     let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
@@ -130,7 +131,7 @@ impl Session {
         &mut self,
         len: usize,
         parse: &wire::ParseMessage<'_>,
-        statement: &Statement,
+        statement: Statement,
         held: held::Statement,
     ) -> Result<(), Broken> {
         if !self.relay.held.fits(held.size()) {
@@ -409,8 +410,8 @@ impl Session {
             );
             return self.refuse_extended(len, report).await;
         }
-        let statements = self.read(&held.text).await.unwrap_or_default();
-        let [statement] = statements.as_slice() else {
+        let mut statements = self.read(&held.text).await.unwrap_or_default();
+        let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             if self.forwards_unread() {
                 return self
                     .forward_unjudged_execute(len, &held.text, "it cannot be read again")
@@ -431,7 +432,7 @@ impl Session {
             // Behind it the statement would be looked for in another process.
             Place::Alone if self.relay.is_behind_pooler() => Place::Pipeline,
             // What follows in the group would be rolled back without it.
-            Place::Alone if is_transactional(statement) && !self.relay.ends_group(len).await? => Place::Pipeline,
+            Place::Alone if is_transactional(&statement) && !self.relay.ends_group(len).await? => Place::Pipeline,
             place => place,
         };
         // In a pipeline a Sync of ours would commit the client's implicit transaction.
@@ -450,6 +451,7 @@ impl Session {
             rows_max: wire::execute_rows(&self.relay.up.unjudged()[..len]).unwrap_or(0),
         };
         let shift = characters(&held.text[..statement.offset]);
+        let is_write = matches!(statement.kind, Kind::Write | Kind::MixedWrite);
         let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
         if let Verdict::Forward(Some(entry)) = &verdict
             && let Err(report) = self.announce(entry, &self.shared.policy()).await?
@@ -458,7 +460,7 @@ impl Session {
         }
         match verdict {
             Verdict::Forward(entry) => {
-                if matches!(statement.kind, Kind::Write | Kind::MixedWrite) {
+                if is_write {
                     self.quiet(&portal.of, &held.text, &held.types, held.text.len() + portal.bind.len());
                     // What is left to execute of it, after a row limit, is the same statement.
                     if let Some((name, _)) = wire::bind_names(&portal.bind) {

@@ -11,7 +11,7 @@ use super::relay::Broken;
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
-use crate::plan::facts::Facts;
+use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
 use crate::plan::outbox::{self, Details};
@@ -493,7 +493,7 @@ impl Session {
             let report = Report::error(sqlstate, &format!("lockkeeper: {message}"));
             Ok(Err(if hint.is_empty() { report } else { report.hint(hint) }))
         };
-        let facts = match self.facts(call, Closing::Sync).await? {
+        let facts = match self.facts(Request::of(call), Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };
@@ -548,7 +548,7 @@ impl Session {
                 "",
             );
         };
-        let mut facts = match self.facts(statement, Closing::Sync).await? {
+        let mut facts = match self.facts(Request::of(statement), Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Err(report)),
         };

@@ -1,5 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
 
+use super::apart::{apart, apart_of};
 use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
@@ -12,12 +13,12 @@ use super::wire::Report;
 use crate::plan::ascii::{decoded_text, encoded_text};
 use crate::plan::batches::firing::{self, Firing};
 use crate::plan::batches::{self, Target};
-use crate::plan::body;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request};
 use crate::plan::jobs;
 use crate::plan::mixed;
+use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
@@ -31,21 +32,14 @@ use bytes::Bytes;
 use pg_query::NodeEnum;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::sync::Semaphore;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
-const PARSE_INLINE_MAX: usize = 32 << 10;
+pub(super) const PARSE_INLINE_MAX: usize = 32 << 10;
 /// The same of its plan, for which the text is parsed several times and trees are compared.
 const PLAN_INLINE_MAX: usize = 2 << 10;
 
 /// For so long the rows of a statement are counted, before it is refused for what the planner expects.
 pub(super) const COUNT_MS_MAX: u64 = 2_000;
-
-/// Long texts that are judged at the same time have so many bytes in all sessions together, since a tree takes many times its text.
-/// The next waits; short ones never do.
-const JUDGED_BYTES_MAX: usize = 24 << 20;
-const JUDGED_UNIT: usize = 1 << 10;
-static JUDGED: Semaphore = Semaphore::const_new(JUDGED_BYTES_MAX / JUDGED_UNIT);
 
 /// SQL-level PREPARE of statements that change rows, by session.
 const PREPARED_WRITES_MAX: usize = 1_000;
@@ -84,6 +78,85 @@ pub(super) enum Verdict {
     Refused(Report),
 }
 
+/// What judging a statement comes to.
+enum Judged {
+    As(Box<Verdict>),
+    Ordered(Box<Ordered>),
+}
+
+impl Judged {
+    fn forward() -> Judged {
+        Judged::As(Box::new(Verdict::Forward(None)))
+    }
+
+    fn refused(report: Report) -> Judged {
+        Judged::As(Box::new(Verdict::Refused(report)))
+    }
+}
+
+/// A plan, and what carrying it out takes.
+struct Ordered {
+    plan: Plan,
+    facts: Facts,
+    policy: Arc<Policy>,
+    entry: Entry,
+    dropped: Option<Dropped>,
+    is_ddl: bool,
+}
+
+type Answered = (Vec<Ask>, Result<Vec<Answer>, Report>);
+
+/// Questions about a long statement that are asked while its tree is not held, and what was answered.
+#[derive(Default)]
+pub(super) struct Aside {
+    is_on: bool,
+    wanted: Vec<Vec<Ask>>,
+    answered: Vec<Answered>,
+}
+
+impl Aside {
+    fn answer(&self, asks: &[Ask]) -> Option<Result<Vec<Answer>, Report>> {
+        let is_same = |(known, _): &&Answered| {
+            known.len() == asks.len()
+                && known
+                    .iter()
+                    .zip(asks)
+                    .all(|(one, other)| one.sql == other.sql && one.parameters == other.parameters)
+        };
+        self.answered.iter().find(is_same).map(|(_, answer)| answer.clone())
+    }
+}
+
+/// A large tree takes a while to be taken apart.
+fn let_go(statement: Arc<Statement>) {
+    if statement.sql.len() > PARSE_INLINE_MAX {
+        tokio::task::spawn_blocking(move || drop(statement));
+    }
+}
+
+/// Long texts away from the worker.
+pub(super) async fn parsed(text: &[u8], conforming: bool) -> Result<Vec<Statement>, Unreadable> {
+    if text.len() <= PARSE_INLINE_MAX {
+        return read(text, conforming);
+    }
+    let copy = text.to_vec();
+    apart(text, move || read(&copy, conforming))
+        .await
+        .unwrap_or(Err(Unreadable::TooLarge))
+}
+
+/// What takes the statement's tree: away from the worker where it is long.
+async fn of<T: Send + 'static>(
+    statement: &Arc<Statement>,
+    work: impl FnOnce(&Statement) -> T + Send + 'static,
+) -> Result<T, Broken> {
+    if statement.sql.len() <= PLAN_INLINE_MAX {
+        return Ok(work(statement));
+    }
+    let done = apart_of(statement, work).await;
+    done.ok_or_else(|| Broken::Protocol("the statement could not be judged".into()))
+}
+
 impl Session {
     pub(super) async fn read(&mut self, text: &[u8]) -> Result<Vec<Statement>, Unreadable> {
         let reading = self.relay.reading();
@@ -92,17 +165,7 @@ impl Session {
         if !text.is_ascii() && !matches!(reading.encoding.as_str(), "UTF8" | "UNICODE" | "SQL_ASCII") {
             return Err(Unreadable::Encoding);
         }
-        let statements = if text.len() <= PARSE_INLINE_MAX {
-            read(text, conforming)
-        } else {
-            self.judging = None;
-            let share = (text.len() / JUDGED_UNIT + 1).min(JUDGED_BYTES_MAX / JUDGED_UNIT);
-            self.judging = JUDGED.acquire_many(share as u32).await.ok();
-            let text = text.to_vec();
-            tokio::task::spawn_blocking(move || read(&text, conforming))
-                .await
-                .unwrap_or(Err(Unreadable::TooLarge))
-        }?;
+        let statements = parsed(text, conforming).await?;
         let server = self.relay.reported.server_encoding.as_str();
         if let Some(name) = statements
             .iter()
@@ -142,8 +205,9 @@ impl Session {
             if matches!(statement.node, NodeEnum::DoStmt(_)) && mentions(statement.sql.as_bytes(), "prepare") {
                 // It may put the text of one together.
                 self.relay.prepared_others = true;
-                for prepare in body::of(&statement.node).unwrap_or_default().prepares {
-                    self.has_prepared(&prepare);
+                let prepares = statement.body().map(|body| body.prepares.clone()).unwrap_or_default();
+                for prepare in &prepares {
+                    self.has_prepared(prepare);
                 }
                 continue;
             }
@@ -152,7 +216,7 @@ impl Session {
             };
             let prepared = match self.relay.prepared_writes.get(&name) {
                 Some(known) => Some(known.clone()),
-                None => match self.prepared_over_the_protocol(&name) {
+                None => match self.prepared_over_the_protocol(&name).await {
                     None if self.relay.prepared_others => {
                         let Some(prepared) = self.prepared_on_the_server(&name).await else {
                             continue;
@@ -214,7 +278,7 @@ impl Session {
         let conforming = self.relay.reading().conforming;
         // The whole message that it came with.
         let is_it = |node: &NodeEnum| matches!(node, NodeEnum::PrepareStmt(prepare) if prepare.name == name);
-        match read(text.as_bytes(), conforming) {
+        match parsed(text.as_bytes(), conforming).await {
             Ok(statements) if statements.iter().any(|statement| is_it(&statement.node)) => {
                 let firing = self.relay.shapes.known_firing().unwrap_or_default();
                 let mut these = statements.into_iter().filter(|statement| is_it(&statement.node));
@@ -226,10 +290,10 @@ impl Session {
         }
     }
 
-    fn prepared_over_the_protocol(&self, name: &str) -> Option<NodeEnum> {
+    async fn prepared_over_the_protocol(&self, name: &str) -> Option<NodeEnum> {
         let held = self.relay.held.statement(name.as_bytes())?;
         let conforming = held.reading.as_ref().is_none_or(|reading| reading.conforming);
-        let [statement] = &read(&held.text, conforming).ok()?[..] else {
+        let [statement] = &parsed(&held.text, conforming).await.ok()?[..] else {
             return None;
         };
         let query = Some(Box::new(pg_query::Node {
@@ -314,30 +378,46 @@ impl Session {
     ///
     /// Where another session made the same change meanwhile, the plan's own steps find its names taken or gone: then the
     /// statement is looked at once more, as the catalog is now.
+    /// It takes the statement, whose tree is gone before anything of it runs: what runs may take any time.
     pub(super) async fn verdict(
         &mut self,
-        statement: &Statement,
+        statement: Statement,
         place: Place,
         parameters: &Parameters,
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
-        if let Some(verdict) = self.exchange_in_one(statement, place, parameters).await? {
+        if let Some(verdict) = self.exchange_in_one(&statement, place, parameters).await? {
             return Ok(verdict);
         }
+        let may_race = place == Place::Alone && matches!(statement.kind, Kind::Ddl);
+        let text = may_race.then(|| statement.sql.clone());
         let first = self
             .verdict_now(statement, place, parameters, closing, position_shift)
             .await?;
-        if place != Place::Alone || !matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report)) {
+        let raced = matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report));
+        let Some(text) = text.filter(|_| raced) else {
             return Ok(first);
+        };
+        match self.read_again(&text).await {
+            Some(statement) => {
+                self.verdict_now(statement, place, parameters, closing, position_shift)
+                    .await
+            }
+            None => Ok(first),
         }
-        self.verdict_now(statement, place, parameters, closing, position_shift)
-            .await
     }
 
+    /// One statement, of which only the text was kept.
+    pub(super) async fn read_again(&mut self, text: &str) -> Option<Statement> {
+        let mut statements = self.read(text.as_bytes()).await.ok()?;
+        (statements.len() == 1).then(|| statements.remove(0))
+    }
+
+    /// A question that may take long is asked without the tree of a long text, and the text read again when the answer is there.
     pub(super) async fn verdict_now(
         &mut self,
-        statement: &Statement,
+        statement: Statement,
         place: Place,
         parameters: &Parameters,
         closing: Closing,
@@ -348,26 +428,71 @@ impl Session {
             return Ok(Verdict::Forward(None));
         }
         self.raced = false;
-        (self.cascaded, self.cascading) = (None, None);
         self.limits = Limits::default();
         let begun = Instant::now();
         // What comes from here on is meant for this statement.
         self.cancel.clear();
+        if let Kind::Resume(job) = statement.kind {
+            let policy = self.shared.policy();
+            return self.resume_job(job, &statement, place, &policy).await;
+        }
+        let is_long = statement.sql.len() > PARSE_INLINE_MAX;
+        let mut statement = Arc::new(statement);
+        let judged = loop {
+            self.aside.is_on = is_long;
+            let judged = self.judge(&statement, place, parameters, closing, begun).await;
+            self.aside.is_on = false;
+            let text = match judged {
+                Err(Broken::Aside) => statement.sql.clone(),
+                judged => break judged,
+            };
+            let_go(statement);
+            for asks in std::mem::take(&mut self.aside.wanted) {
+                let answers = self.ask_all_harmlessly(asks.clone(), place).await?;
+                let is_over = matches!(&answers, Err(report) if is_of_the_moment(report));
+                self.aside.answered.push((asks, answers));
+                if is_over {
+                    break;
+                }
+            }
+            statement = match self.read_again(&text).await {
+                Some(again) => Arc::new(again),
+                None => return Ok(Verdict::Refused(not_planned())),
+            };
+        };
+        self.aside.answered.clear();
+        let text = statement.sql.clone();
+        let_go(statement);
+        match judged? {
+            Judged::As(verdict) => Ok(*verdict),
+            Judged::Ordered(ordered) => {
+                self.carry(*ordered, &text, place, parameters, closing, (begun, position_shift))
+                    .await
+            }
+        }
+    }
+
+    async fn judge(
+        &mut self,
+        statement: &Arc<Statement>,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+        begun: Instant,
+    ) -> Result<Judged, Broken> {
+        (self.cascaded, self.cascading) = (None, None);
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
-        if let Kind::Resume(job) = statement.kind {
-            return self.resume_job(job, statement, place, &policy).await;
-        }
         if matches!(statement.kind, Kind::Write) {
             let light = self.is_light(statement, &policy, place, parameters, closing).await?;
             self.relay.shapes.judged();
             match light {
-                Ok(true) => return Ok(Verdict::Forward(None)),
+                Ok(true) => return Ok(Judged::forward()),
                 Ok(false) => {}
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Err(report) => return Ok(Judged::refused(report)),
             }
         }
         let mut expected = None;
@@ -378,25 +503,27 @@ impl Session {
             self.relay.shapes.judged();
             expected = match rows {
                 Ok(rows) if rows > policy.backfill.rows_max as f64 => Some(rows),
-                Ok(_) => return Ok(Verdict::Forward(None)),
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Ok(_) => return Ok(Judged::forward()),
+                Err(report) => return Ok(Judged::refused(report)),
             };
         }
-        let mut facts = match self.facts(statement, closing).await? {
+        let request = of(statement, Request::of).await?;
+        let mut facts = match self.facts(request, closing).await? {
             Ok(facts) => facts,
-            Err(report) => return Ok(Verdict::Refused(report)),
+            Err(report) => return Ok(Judged::refused(report)),
         };
         facts.estimated_rows = expected;
-        self.relay.shapes.private = is_private(statement, &facts);
+        let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
+        (self.relay.shapes.private, facts) = (private, known);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
             match self.rows_within(statement, &facts, place).await? {
                 Ok(rows) => facts.rows_within = rows,
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Err(report) => return Ok(Judged::refused(report)),
             }
         }
         let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
         if let Err(report) = estimated.await? {
-            return Ok(Verdict::Refused(report));
+            return Ok(Judged::refused(report));
         }
         facts.cascaded = self.cascaded.take();
         if let Some(ground) = self.cascading.take()
@@ -406,24 +533,32 @@ impl Session {
         {
             facts.cascaded = Some(many);
         }
-        if let Some(question) = depends::Question::of(statement) {
+        if let Some(question) = of(statement, depends::Question::of).await? {
             match self.depends(&question, closing).await? {
                 Ok(depends) => facts.depends = depends,
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Err(report) => return Ok(Judged::refused(report)),
             }
         }
         if self.would_be_split(statement, &facts, &policy, place) {
             match self.surroundings(statement, &facts, place, parameters).await? {
                 Ok(found) => facts.surroundings = found,
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Err(report) => return Ok(Judged::refused(report)),
             }
         }
-        match rules::attach_partition::question(statement, &facts, &policy) {
+        let shared = Arc::clone(&policy);
+        let questions = move |statement: &Statement| {
+            let bounds = rules::attach_partition::question(statement, &facts, &shared);
+            let tried = rules::tried::question(statement, &facts, &shared);
+            (bounds, tried, facts)
+        };
+        let (bounds, tried, known) = of(statement, questions).await?;
+        facts = known;
+        match bounds {
             Some(Ok(question)) => facts.bounds = Some(self.bounds(question, place).await?),
             Some(Err(why)) => facts.bounds = Some(Bounds::failed(why)),
             None => {}
         }
-        if let Some(question) = rules::tried::question(statement, &facts, &policy)
+        if let Some(question) = tried
             // One that has used temporary tables cannot be prepared any more.
             && !(place == Place::Block && facts.may_prepare)
         {
@@ -436,7 +571,7 @@ impl Session {
         if looks && jobs::Access::of(&facts) == jobs::Access::Ready {
             match self.waiting(None).await? {
                 Ok(waiting) => facts.reserve(waiting),
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Err(report) => return Ok(Judged::refused(report)),
             }
         }
         facts.tool = self
@@ -444,17 +579,15 @@ impl Session {
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
         facts.dropped.clone_from(&self.outbox.dropped);
-        self.judged += 1;
-        let entry = self.entry(statement, &facts, &parameters.values).since(begun);
         let Some((mut plan, known)) = planned(statement, facts, &policy, place).await else {
-            return Ok(Verdict::Refused(not_planned()));
+            return Ok(Judged::refused(not_planned()));
         };
         facts = known;
         if let Plan::Reject(_) = plan
             && self.counts(statement, &mut facts, &policy, place, parameters).await?
         {
             let Some((again, known)) = planned(statement, facts, &policy, place).await else {
-                return Ok(Verdict::Refused(not_planned()));
+                return Ok(Judged::refused(not_planned()));
             };
             (plan, facts) = (again, known);
         }
@@ -462,7 +595,7 @@ impl Session {
             // Where it stands alone, and is in a pipeline only for what stands between.
             if place == Place::Pipeline && self.relay.place() == Place::Alone {
                 let Some((again, known)) = planned(statement, facts, &policy, Place::Alone).await else {
-                    return Ok(Verdict::Refused(not_planned()));
+                    return Ok(Judged::refused(not_planned()));
                 };
                 facts = known;
                 plan = match again {
@@ -475,10 +608,49 @@ impl Session {
                 plan = Plan::Reject(pooled::advised(refusal));
             }
         }
+        self.judged += 1;
+        let entry = self.entry(statement, &facts, &parameters.values).since(begun);
+        let dropped = match &plan {
+            Plan::Run(_) => exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block),
+            Plan::Reject(rejection) if rejection.ends_session() => {
+                self.shared.restores.was_refused(&self.who, statement);
+                None
+            }
+            _ => None,
+        };
+        let is_ddl = matches!(statement.kind, Kind::Ddl);
+        Ok(Judged::Ordered(Box::new(Ordered {
+            plan,
+            facts,
+            policy,
+            entry,
+            dropped,
+            is_ddl,
+        })))
+    }
+
+    /// What was decided, without the statement's tree.
+    async fn carry(
+        &mut self,
+        ordered: Ordered,
+        text: &str,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+        (begun, position_shift): (Instant, usize),
+    ) -> Result<Verdict, Broken> {
+        let Ordered {
+            plan,
+            facts,
+            policy,
+            entry,
+            dropped,
+            is_ddl,
+        } = ordered;
         match plan {
             Plan::Forward { findings, notices } => {
                 self.tell_findings(&notices).await?;
-                if findings.is_empty() && matches!(statement.kind, Kind::Ddl) {
+                if findings.is_empty() && is_ddl {
                     self.shared.live.ledger().passed();
                 }
                 Ok(Verdict::Forward(
@@ -488,13 +660,12 @@ impl Session {
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
                 if rejection.ends_session() {
-                    self.shared.restores.was_refused(&self.who, statement);
                     return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())));
                 }
                 Ok(Verdict::Refused(report_of(&rejection)))
             }
             Plan::Run(run) => {
-                if facts.pooled && pooled::passes(&run, statement) {
+                if facts.pooled && pooled::passes(&run, text) {
                     return Ok(Verdict::Forward(Some(entry.forwarded(&run.findings, false))));
                 }
                 if let Some(rejection) = self.uncarried(&run) {
@@ -529,13 +700,12 @@ impl Session {
                     policy: &policy,
                     place,
                     parameters,
-                    statement: &statement.sql,
+                    statement: text,
                     position_shift,
                 };
                 if run.deferral.is_some() {
                     return self.defer(&run, setting, &facts.role, entry).await;
                 }
-                let dropped = exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block);
                 if dropped.is_some()
                     && let Err(report) = self.before_drop().await?
                 {
@@ -546,8 +716,7 @@ impl Session {
                     Some(dropped) => self.after_drop(dropped, matches!(verdict, Verdict::Done(_))),
                     None => self.outbox.dropped.clear(),
                 }
-                self.raced =
-                    matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != statement.sql);
+                self.raced = matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != text);
                 Ok(verdict)
             }
         }
@@ -607,7 +776,6 @@ impl Session {
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
-        self.judging = None;
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations);
         let conducted = match self.conduct(run, setting, &mut entry).await {
@@ -644,12 +812,7 @@ impl Session {
         Ok(verdict)
     }
 
-    pub(super) async fn facts(
-        &mut self,
-        statement: &Statement,
-        closing: Closing,
-    ) -> Result<Result<Facts, Report>, Broken> {
-        let request = Request::of(statement);
+    pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Result<Facts, Report>, Broken> {
         let ask = Ask {
             ahead: request.ahead(),
             catalog: Some(request.variant()),
@@ -873,21 +1036,38 @@ impl Session {
         facts: &Facts,
         place: Place,
     ) -> Result<Result<Vec<Option<f64>>, Report>, Broken> {
-        let body = body::of(&block.node).unwrap_or_default();
+        let Some(body) = block.body() else {
+            return Ok(Ok(Vec::new()));
+        };
         // In a pipeline a question that fails would be the client's failure. It does not where the statement itself would not.
         let is_steady = !body.variables && body.statements.iter().all(|inner| !matches!(inner.kind, Kind::Ddl));
         let is_known = |inner: &Statement| {
             let names = mixed::all(&inner.node).unwrap_or_default();
             names.iter().all(|name| facts.relation(name).is_some())
         };
+        let is_asked = |inner: &Statement| {
+            matches!(inner.kind, Kind::Write | Kind::MixedWrite)
+                && (place != Place::Pipeline || (is_steady && is_known(inner)))
+        };
+        let asked: Vec<bool> = body.statements.iter().map(|inner| is_asked(inner)).collect();
+        if self.aside.is_on {
+            let all = body.statements.iter().zip(&asked).filter(|(_, is)| **is);
+            let asks = all.filter_map(|(inner, _)| explain(inner, &Parameters::default()));
+            let wanted: Vec<Vec<Ask>> = asks.map(|ask| vec![ask]).collect();
+            // All of them at once: for each the text would be read again.
+            if self.aside.answered.is_empty() && !wanted.is_empty() {
+                self.aside.wanted = wanted;
+                return Err(Broken::Aside);
+            }
+        }
         let mut rows = Vec::with_capacity(body.statements.len());
-        for inner in &body.statements {
+        for (inner, is_asked) in body.statements.iter().zip(asked) {
             if !matches!(inner.kind, Kind::Write | Kind::MixedWrite) {
                 rows.push(None);
                 continue;
             }
             let mut expected = None;
-            if place != Place::Pipeline || (is_steady && is_known(inner)) {
+            if is_asked {
                 expected = match self.explained(inner, place, &Parameters::default()).await? {
                     Ok(json) => json.as_deref().and_then(mixed::changed_rows),
                     Err(report) => return Ok(Err(report)),
@@ -905,10 +1085,9 @@ impl Session {
         place: Place,
         parameters: &Parameters,
     ) -> Result<Result<Option<String>, Report>, Broken> {
-        let Some(sql) = mixed::explainable(statement) else {
+        let Some(explain) = explain(statement, parameters) else {
             return Ok(Ok(None));
         };
-        let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
         Ok(match self.ask_harmlessly(explain, place).await? {
             Ok(answer) => Ok(answer.value().map(str::to_owned)),
             Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
@@ -958,6 +1137,13 @@ impl Session {
         asks: Vec<Ask>,
         place: Place,
     ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+        if self.aside.is_on {
+            let answer = self.aside.answer(&asks);
+            return answer.ok_or_else(|| {
+                self.aside.wanted = vec![asks];
+                Broken::Aside
+            });
+        }
         if place != Place::Block {
             return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
         }
@@ -976,6 +1162,11 @@ impl Session {
     }
 }
 
+fn explain(statement: &Statement, parameters: &Parameters) -> Option<Ask> {
+    let sql = mixed::explainable(statement)?;
+    Some(parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}")))
+}
+
 pub(super) fn closing_at(place: Place) -> Closing {
     match place {
         Place::Pipeline => Closing::Flush,
@@ -984,16 +1175,23 @@ pub(super) fn closing_at(place: Place) -> Closing {
 }
 
 /// Long texts away from the worker, whose other sessions would wait.
-async fn planned(statement: &Statement, facts: Facts, policy: &Arc<Policy>, place: Place) -> Option<(Plan, Facts)> {
+async fn planned(
+    statement: &Arc<Statement>,
+    facts: Facts,
+    policy: &Arc<Policy>,
+    place: Place,
+) -> Option<(Plan, Facts)> {
     if statement.sql.len() <= PLAN_INLINE_MAX {
         return Some((plan::plan(statement, &facts, policy, place), facts));
     }
-    let (statement, policy) = (statement.clone(), Arc::clone(policy));
-    let planned = tokio::task::spawn_blocking(move || (plan::plan(&statement, &facts, &policy, place), facts));
-    planned.await.ok()
+    let policy = Arc::clone(policy);
+    apart_of(statement, move |statement| {
+        (plan::plan(statement, &facts, &policy, place), facts)
+    })
+    .await
 }
 
-fn not_planned() -> Report {
+pub(super) fn not_planned() -> Report {
     Report::error(
         "XX000",
         "lockkeeper: the statement could not be judged, and was not run",

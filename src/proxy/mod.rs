@@ -5,6 +5,7 @@
 //! [`Shared`].
 
 mod aftermath;
+mod apart;
 mod auth_query;
 mod batches;
 mod blockers;

@@ -65,6 +65,9 @@ pub enum Broken {
     Protocol(String),
     /// The session was refused as a whole, for this reason.
     Refused(Box<Report>),
+    /// Nothing is broken: what the session wants to know of a long statement is asked when its tree is gone. Caught by
+    /// [`Session::verdict_now`](super::session::Session::verdict_now).
+    Aside,
 }
 
 impl std::fmt::Display for Broken {
@@ -74,6 +77,7 @@ impl std::fmt::Display for Broken {
             Broken::Server(error) => write!(f, "connection to the server: {error}"),
             Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
             Broken::Refused(report) => write!(f, "refused: {}", report.message()),
+            Broken::Aside => write!(f, "a question was left for later"),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
 use super::dialogue::{Ask, Closing, Hears};
-use super::judge::{Parameters, Verdict};
+use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
 use super::outbox::{self, Ending};
 use super::relay::Broken;
 use super::session::{Session, characters};
@@ -38,6 +38,12 @@ impl Session {
         joins: bool,
     ) -> Result<(), Broken> {
         self.relay.drop_frame(len);
+        // What is judged is read again when its turn comes: what runs before may take any time.
+        let is_long = text.len() > PARSE_INLINE_MAX;
+        let statements: Vec<Statement> = match is_long {
+            true => statements.into_iter().map(Statement::without_tree).collect(),
+            false => statements,
+        };
         let mut open = Open::Client;
         let mut failed = joins && matches!(self.join_group(&mut open).await?, Next::Failed);
         let before = self.relay.reported.clone();
@@ -188,7 +194,8 @@ impl Session {
                 if self.relay.status == b'E' || plain(first) || savepoint(first).is_some() {
                     return self.forward_part(bytes, shift).await;
                 }
-                self.judge_part(first, bytes, shift, open).await
+                let is_long = text.len() > PARSE_INLINE_MAX;
+                self.judge_part(first, bytes, shift, is_long, open).await
             }
         }
     }
@@ -198,12 +205,20 @@ impl Session {
         statement: &Statement,
         bytes: &[u8],
         shift: usize,
+        is_long: bool,
         open: &mut Open,
     ) -> Result<Next, Broken> {
         let place = if self.relay.status == b'T' {
             Place::Block
         } else {
             Place::Alone
+        };
+        let statement = match is_long {
+            true => self.read_again(&statement.sql).await,
+            false => Some(statement.clone()),
+        };
+        let Some(statement) = statement else {
+            return self.fail_part(not_planned(), open).await;
         };
         let verdict = self
             .verdict(statement, place, &Parameters::default(), Closing::Sync, shift)

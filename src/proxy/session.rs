@@ -5,7 +5,7 @@
 use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::journal::{Entry, Uncommitted};
-use super::judge::{Parameters, Verdict};
+use super::judge::{Parameters, Verdict, parsed};
 use super::outbox::{self, Outbox};
 use super::relay::{Broken, Event, Mode, Relay};
 use super::wire::{self, Report};
@@ -14,7 +14,7 @@ use crate::audit::Who;
 use crate::live::Seated;
 use crate::plan::batches::bound::Ground;
 use crate::plan::batches::cascade::Cascaded;
-use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, mentions, prepared, read};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, mentions, prepared};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use tokio::sync::{SemaphorePermit, watch};
+use tokio::sync::watch;
 
 pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";
 
@@ -52,8 +52,8 @@ pub struct Session {
     pub(super) job_keys: std::collections::HashMap<i64, i64>,
     /// Statements of the audit log whose transaction is open.
     pub(super) uncommitted: Vec<Uncommitted>,
-    /// Its share of what all sessions may judge at once, while it judges a long text.
-    pub(super) judging: Option<SemaphorePermit<'static>>,
+    /// What is asked about a long statement without its tree.
+    pub(super) aside: super::judge::Aside,
     /// How many NOTICEs about findings the client has heard, by rule.
     pub(super) notices: HashMap<String, u32>,
 }
@@ -102,7 +102,6 @@ impl Session {
                 Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
-            self.judging = None;
         }
     }
 
@@ -186,7 +185,7 @@ impl Session {
             && statements
                 .as_ref()
                 .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
-        let unjudged = self.executes_held(statements.as_deref().unwrap_or_default());
+        let unjudged = self.executes_held(statements.as_deref().unwrap_or_default()).await;
         let passes = matches!(&statements, Ok(all) if !all.iter().any(needs_judging));
         if self.relay.may_be_chained() && (unjudged.is_some() || !passes) {
             // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells whether a block is open.
@@ -222,17 +221,18 @@ impl Session {
                 .hint("Send it over an ordinary connection.");
                 self.refuse_query(len, refused).await?;
             }
-            Ok(statements) if statements.len() == 1 && !ends_within => {
+            Ok(mut statements) if statements.len() == 1 && !ends_within => {
                 // In a failed transaction block the server refuses it itself.
                 if self.relay.block_failed() {
                     self.relay.pass_frame(len);
                     return Ok(());
                 }
                 let place = self.relay.place();
-                let shift = characters(&text[..statements[0].offset]);
+                let statement = statements.remove(0);
+                let shift = characters(&text[..statement.offset]);
                 let closing = if joins { Closing::Flush } else { Closing::Sync };
                 let verdict = self
-                    .verdict(&statements[0], place, &Parameters::default(), closing, shift)
+                    .verdict(statement, place, &Parameters::default(), closing, shift)
                     .await?;
                 self.answer_query(len, verdict).await?;
             }
@@ -285,29 +285,31 @@ impl Session {
     }
 
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
-    pub(super) fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+    pub(super) async fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
         if self.forwards_unread() {
             return None;
         }
-        let unjudged = |name: &str| {
-            let held = self.relay.held.statement(name.as_bytes())?;
-            let sql = String::from_utf8_lossy(&held.text).into_owned();
-            // Of these the rows are counted.
-            let write = match read(
-                &held.text,
-                held.reading.as_ref().is_none_or(|reading| reading.conforming),
-            ) {
-                Ok(statements) => statements
-                    .iter()
-                    .all(|s| matches!(s.kind, Kind::Write | Kind::MixedWrite)),
-                Err(_) => false,
+        let mut unjudged = None;
+        for statement in statements {
+            let Some(Prepared::Executes(name)) = prepared(statement) else {
+                continue;
             };
-            (!matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) && !write).then_some(sql)
-        };
-        let sql = statements.iter().find_map(|statement| match prepared(statement)? {
-            Prepared::Executes(name) => unjudged(name),
-            _ => None,
-        })?;
+            let Some(held) = self.relay.held.statement(name.as_bytes()) else {
+                continue;
+            };
+            if matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) {
+                continue;
+            }
+            let conforming = held.reading.as_ref().is_none_or(|reading| reading.conforming);
+            // Of these the rows are counted.
+            let is_write = |s: &Statement| matches!(s.kind, Kind::Write | Kind::MixedWrite);
+            let read = parsed(&held.text, conforming).await;
+            if !read.is_ok_and(|statements| statements.iter().all(is_write)) {
+                unjudged = Some(String::from_utf8_lossy(&held.text).into_owned());
+                break;
+            }
+        }
+        let sql = unjudged?;
         let report = Report::error(
             "0A000",
             "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",

@@ -6,6 +6,7 @@ use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, report_of}
 use super::relay::Broken;
 use super::session::Session;
 use super::wire::{self, HEADER, Report};
+use crate::plan::facts::Request;
 use crate::plan::mixed;
 use crate::plan::policy::Action;
 use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};
@@ -130,7 +131,7 @@ impl Session {
                 continue;
             }
             statement.kind = Kind::MixedWrite;
-            let mut facts = match self.facts(&statement, closing_at(place)).await? {
+            let mut facts = match self.facts(Request::of(&statement), closing_at(place)).await? {
                 Ok(facts) => facts,
                 Err(report) => return Ok(Some(report)),
             };

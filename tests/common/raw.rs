@@ -38,6 +38,12 @@ impl Raw {
     }
 
     /// Only the socket.
+    /// For an answer, instead of the usual 20 seconds.
+    pub fn waits_for(&self, time: Duration) {
+        let socket = self.socket.as_ref().expect("a plain connection");
+        socket.set_read_timeout(Some(time)).unwrap();
+    }
+
     pub fn open(port: u16) -> Raw {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the port is open");
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();

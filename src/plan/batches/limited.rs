@@ -163,15 +163,7 @@ mod tests {
             let parsed = pg_query::parse(&made, pg_query::ParserOptions::default())
                 .unwrap_or_else(|error| panic!("{made}: {error}"));
             let node = parsed.protobuf.stmts[0].stmt.clone().unwrap().node.unwrap();
-            let (before, after) = (
-                statement(sql),
-                Statement {
-                    sql: made,
-                    offset: 0,
-                    node,
-                    kind: Kind::Write,
-                },
-            );
+            let (before, after) = (statement(sql), Statement::of(&made, 0, node, Some(Kind::Write)));
             let returning = |s: &Statement| parts_of_with(s);
             assert_eq!(returning(&before), returning(&after));
         }

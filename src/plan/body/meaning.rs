@@ -5,6 +5,8 @@ use super::{Body, Ran, What};
 use crate::plan::facts::{Name, Request};
 use crate::plan::mentions::Mentions;
 use crate::plan::mixed;
+use crate::plan::sketch;
+use crate::plan::splice::one_line;
 use crate::plan::statement::{Calls, Kind, Statement, calls, mentions};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DropBehavior, ObjectType, VariableSetKind};
@@ -75,10 +77,11 @@ pub(super) fn doubt(body: &Body, text: &str) -> Option<Doubt> {
     if text.contains('\\') && body.ran.iter().any(|ran| sets(&ran.what).reading) {
         return Some(Doubt::reads());
     }
-    let movers: Vec<(&Ran, Moves)> = body
+    let movers: Vec<(usize, Moves)> = body
         .ran
         .iter()
-        .filter_map(|ran| Some((ran, moves(&ran.what)?)))
+        .enumerate()
+        .filter_map(|(at, ran)| Some((at, moves(&ran.what)?)))
         .collect();
     if movers.is_empty() {
         return None;
@@ -88,14 +91,11 @@ pub(super) fn doubt(body: &Body, text: &str) -> Option<Doubt> {
             continue;
         };
         for name in acted_on(statement) {
-            let moved = body.ran.iter().enumerate().find(|(first, mover)| {
-                body.may_precede(*first, at)
-                    && movers
-                        .iter()
-                        .any(|(one, moves)| std::ptr::eq(*one, *mover) && touches(moves, &name, statement))
-            });
-            if let Some((_, mover)) = moved {
-                return Some(moved_by(mover, &name, statement));
+            let moved = movers
+                .iter()
+                .find(|(first, moves)| body.may_precede(*first, at) && touches(moves, &name, statement));
+            if let Some((first, _)) = moved {
+                return Some(moved_by(&body.ran[*first], &name, statement));
             }
         }
     }
@@ -130,7 +130,7 @@ fn moved_by(mover: &Ran, name: &Name, statement: &Statement) -> Doubt {
 }
 
 fn shortened(sql: &str) -> String {
-    let words = sql.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = one_line(sql, 60);
     match words.char_indices().nth(60) {
         Some((at, _)) => format!("{} …", &words[..at]),
         None => words,
@@ -301,9 +301,9 @@ impl Sets {
 /// set_config: with a name that is not written out it may be any setting.
 fn set_by_function(node: &NodeEnum) -> Sets {
     let mut found = Sets::default();
-    match serde_json::to_value(node) {
-        Ok(tree) => find_set_config(&tree, &mut found),
-        Err(_) => {
+    match sketch::of(node) {
+        Some(tree) => find_set_config(&tree, &mut found),
+        None => {
             found = Sets {
                 names: true,
                 reading: true,

@@ -13,7 +13,7 @@ use crate::plan::statement::Statement;
 use crate::plan::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
-use pg_query::protobuf::{AlterTableType, Node, PartitionBoundSpec, PartitionRangeDatumKind};
+use pg_query::protobuf::{Node, PartitionBoundSpec, PartitionRangeDatumKind};
 
 pub(super) const RULE: Rule = Rule {
     name: "attach-partition",
@@ -141,13 +141,7 @@ fn attached<'a>(subject: &Subject<'a>) -> Option<Attached<'a>> {
 
 /// The parent, the table that is to be its partition, and the bounds.
 fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a PartitionBoundSpec)> {
-    let attach = subject
-        .actions()
-        .find(|command| command.subtype() == AlterTableType::AtAttachPartition);
-    if let Some(action) = attach {
-        let NodeEnum::PartitionCmd(command) = action.def.as_ref()?.node.as_ref()? else {
-            return None;
-        };
+    if let Some(command) = subject.statement.attached() {
         let parent = subject.table(&subject.altered()?)?;
         // ALTER INDEX … ATTACH PARTITION looks at no row.
         if parent.kind() == 'I' {
@@ -339,7 +333,7 @@ fn proven(relation: &Relation, condition: &str) -> bool {
 }
 
 /// The tree of a CHECK, in which parentheses and spaces do not count.
-fn tree_of(definition: &str) -> Option<String> {
+fn tree_of(definition: &str) -> Option<[u8; 32]> {
     splice::one_statement(&format!("ALTER TABLE t ADD {definition}")).map(|node| splice::tree_text(&node))
 }
 

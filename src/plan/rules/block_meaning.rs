@@ -1,7 +1,6 @@
 //! A DO block whose statements may do something else than they are judged by.
 
 use super::{Found, Rule, Subject};
-use crate::plan::body;
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
 
@@ -24,11 +23,10 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
-    let node = &subject.statement.node;
-    if !matches!(node, NodeEnum::DoStmt(_)) {
+    if !matches!(subject.statement.node, NodeEnum::DoStmt(_)) {
         return None;
     }
-    let doubt = body::of(node)?.doubt?;
+    let doubt = subject.statement.body()?.doubt.clone()?;
     Some(Found::advice(
         doubt.message,
         "send the statements one by one, outside of a DO block",

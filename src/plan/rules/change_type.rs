@@ -101,7 +101,7 @@ fn steps(
     let written = written.ok_or("its text could not be taken apart with certainty")?;
     let given = definition.type_name.as_ref().map(|t| tree::names(&t.names));
     let last = given.iter().flatten().last().cloned().unwrap_or_default();
-    if subject.actions().count() > 1 {
+    if subject.statement.all_actions().count > 1 {
         return Err("it is one of several actions: give it an ALTER TABLE of its own".to_string());
     }
     if subject

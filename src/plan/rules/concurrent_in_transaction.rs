@@ -5,7 +5,7 @@ use crate::plan::Place;
 use crate::plan::lock::LockMode;
 use crate::plan::policy::InTransaction;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableType, Node, ObjectType};
+use pg_query::protobuf::{Node, ObjectType};
 
 pub(super) const RULE: Rule = Rule {
     name: "concurrent-in-transaction",
@@ -69,17 +69,10 @@ pub(in crate::plan) fn command(subject: &Subject) -> Option<&'static str> {
         NodeEnum::ReindexStmt(reindex) if super::nonconcurrent_reindex::is_concurrent(reindex) => {
             Some("REINDEX CONCURRENTLY")
         }
-        NodeEnum::AlterTableStmt(alter) => alter.cmds.iter().find_map(|node| match &node.node {
-            Some(NodeEnum::AlterTableCmd(command)) if command.subtype() == AlterTableType::AtDetachPartition => {
-                match &command.def.as_ref()?.node {
-                    Some(NodeEnum::PartitionCmd(detach)) if detach.concurrent => {
-                        Some("ALTER TABLE ... DETACH CONCURRENTLY")
-                    }
-                    _ => None,
-                }
-            }
-            _ => None,
-        }),
+        NodeEnum::AlterTableStmt(_) => {
+            let detach = subject.statement.detached()?;
+            detach.concurrent.then_some("ALTER TABLE ... DETACH CONCURRENTLY")
+        }
         _ => None,
     }
 }

@@ -64,16 +64,7 @@ fn named(subject: &Subject) -> Option<String> {
         .table(&subject.altered()?)
         .filter(|table| loses && !taken::is_empty(table))?;
     let name = &command.name;
-    let added = subject
-        .actions()
-        .find_map(|command| match command.def.as_ref()?.node.as_ref()? {
-            NodeEnum::ColumnDef(column)
-                if command.subtype() == AlterTableType::AtAddColumn && column.colname == *name =>
-            {
-                Some(column.as_ref())
-            }
-            _ => None,
-        });
+    let added = subject.statement.added_column(name);
     let required = match (added, table.known.and_then(|relation| relation.column(name))) {
         (Some(added), _) => is_required(added) && has_value(added),
         (None, Some(column)) => {

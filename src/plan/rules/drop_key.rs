@@ -7,7 +7,7 @@ use crate::plan::facts::Index;
 use crate::plan::lock::LockMode;
 use crate::plan::splice::quote_ident;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableType, ConstrType, ObjectType};
+use pg_query::protobuf::{AlterTableType, ObjectType};
 
 pub(super) const RULE: Rule = Rule {
     name: "drop-key",
@@ -129,19 +129,12 @@ fn is_lost<'a>(subject: &Subject, table: &Table, index: &Index, mut all: impl It
             && other.partial <= index.partial
             && same(&mut other.columns.clone()) == wanted
     });
-    let added = subject.actions().any(|command| {
-        let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
-            return false;
-        };
-        let key = matches!(
-            constraint.contype(),
-            ConstrType::ConstrPrimary | ConstrType::ConstrUnique
-        );
+    let added = subject.statement.added_keys().any(|constraint| {
         let mut columns: Vec<Option<String>> = tree::names(&constraint.keys).into_iter().map(Some).collect();
         if let Some(using) = table.known.and_then(|r| r.index(&constraint.indexname)) {
             columns.clone_from(&using.columns);
         }
-        key && same(&mut columns) == wanted
+        same(&mut columns) == wanted
     });
     !(stays || added)
 }

@@ -1,7 +1,6 @@
 //! EXECUTE of text that is put together by the program, in a DO block.
 
 use super::{Found, Rule, Subject};
-use crate::plan::body;
 use crate::plan::lock::LockMode;
 use pg_query::NodeEnum;
 
@@ -21,8 +20,8 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(subject: &Subject) -> Option<Found> {
-    let node = &subject.statement.node;
-    if !matches!(node, NodeEnum::DoStmt(_)) || !body::of(node)?.dynamic {
+    let statement = subject.statement;
+    if !matches!(statement.node, NodeEnum::DoStmt(_)) || !statement.body()?.dynamic {
         return None;
     }
     let hint = "Send the statements themselves, or write them out in the block: IF … THEN ALTER TABLE … END IF; \

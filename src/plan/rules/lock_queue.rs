@@ -2,6 +2,7 @@
 
 use super::{Found, Remedy, Rule, Subject};
 use crate::plan::lock::LockMode;
+use crate::plan::sketch;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CreateStmt, ObjectType};
 
@@ -137,7 +138,7 @@ pub(in crate::plan) fn locks(subject: &Subject) -> bool {
 pub(in crate::plan) fn references(create: &CreateStmt) -> bool {
     let mut any = false;
     let mut look = |kind: &str, fields: &serde_json::Value| any |= kind == "Constraint" && !fields["pktable"].is_null();
-    if let Ok(elements) = serde_json::to_value(&create.table_elts) {
+    if let Some(elements) = sketch::of(&create.table_elts) {
         super::tree::each(&elements, &mut look);
     }
     any

@@ -387,10 +387,8 @@ impl<'a> Subject<'a> {
     /// The table has a constraint of that name, and not as the trace of an unfinished run: the server says so at once.
     pub fn name_is_taken(&self, table: &Table, constraint: &Constraint) -> bool {
         let there = table.known.and_then(|r| r.constraint(&constraint.conname));
-        let dropped =
-            |c: &AlterTableCmd| c.subtype() == AlterTableType::AtDropConstraint && c.name == constraint.conname;
         there.is_some_and(|c| !c.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: ")))
-            && !self.actions().any(dropped)
+            && !self.statement.all_actions().drops_constraint(&constraint.conname)
     }
 
     /// The table constraint that an ADD CONSTRAINT action adds.

@@ -34,7 +34,7 @@ pub(super) fn unique(relation: &Relation, columns: &[String], primary: bool) -> 
 
 /// `t_a_check`, or `t_check` when the expression does not mention exactly one column.
 pub(super) fn check(relation: &Relation, constraint: &Constraint) -> Option<String> {
-    let expression = serde_json::to_value(constraint.raw_expr.as_ref()?).ok()?;
+    let expression = crate::plan::sketch::of(constraint.raw_expr.as_ref()?)?;
     let mut columns: Vec<String> = Vec::new();
     let mut whole_row = false;
     super::tree::each(&expression, &mut |kind, value| {

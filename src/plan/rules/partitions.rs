@@ -5,6 +5,7 @@ use super::{Action, Subject, Table, names, set_not_null, steps, tree, unique_con
 use crate::plan::Step;
 use crate::plan::facts::{Index, Name, Relation};
 use crate::plan::lock::LockMode;
+use crate::plan::sketch;
 use crate::plan::splice::{self, qualified, quote_ident, quote_literal};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, IndexStmt, Node};
@@ -209,7 +210,7 @@ fn has_code(statement: &IndexStmt) -> bool {
 /// A whole-table column reference such as `t.a`.
 fn names_a_table(statement: &IndexStmt) -> bool {
     let mut any = false;
-    let parts = serde_json::to_value((&statement.index_params, &statement.where_clause)).unwrap_or_default();
+    let parts = sketch::of(&(&statement.index_params, &statement.where_clause)).unwrap_or_default();
     tree::each(&parts, &mut |kind, fields| {
         any |= kind == "ColumnRef" && fields["fields"].as_array().is_some_and(|f| f.len() > 1);
     });

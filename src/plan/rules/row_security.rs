@@ -67,9 +67,8 @@ fn switched_on(subject: &Subject) -> Option<Found> {
         .filter(|table| !taken::is_empty(table))?;
     if !subject.facts.offline {
         let state = subject.asked()?.state(table.known?.oid)?;
-        let enables = subject
-            .actions()
-            .any(|c| c.subtype() == AlterTableType::AtEnableRowSecurity);
+        let all = subject.statement.all_actions();
+        let enables = all.any(AlterTableType::AtEnableRowSecurity);
         let hides = match kind {
             // The owner sees all rows, unless it is forced.
             AlterTableType::AtEnableRowSecurity => !state.secured && (state.shared || state.forced),

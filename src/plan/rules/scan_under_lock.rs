@@ -78,8 +78,8 @@ fn check(subject: &Subject) -> Option<Found> {
             )
         });
     }
-    let others = |command: &AlterTableCmd| command.subtype() != AlterTableType::AtValidateConstraint;
-    if !subject.actions().any(others) {
+    let all = subject.statement.all_actions();
+    if !all.any_but(AlterTableType::AtValidateConstraint) {
         return None;
     }
     let message = format!(

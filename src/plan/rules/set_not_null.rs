@@ -36,14 +36,10 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     // PostgreSQL carries out the drops of a statement first, and then nothing proves it any more.
-    let dropped: Vec<&str> = subject
-        .actions()
-        .filter(|c| c.subtype() == AlterTableType::AtDropConstraint)
-        .map(|c| c.name.as_str())
-        .collect();
+    let all = subject.statement.all_actions();
     let scans = match subject.effect() {
         Some(effect) => effect != Effect::Instant,
-        None => !proven(&table, &column, &dropped),
+        None => !proven(&table, &column, |name| all.drops_constraint(name)),
     };
     if !scans {
         return None;
@@ -52,7 +48,7 @@ fn check(subject: &Subject) -> Option<Found> {
         "SET NOT NULL scans {} under ACCESS EXCLUSIVE, which blocks reads and writes",
         table.described()
     );
-    let steps = if proven(&table, &column, &[]) {
+    let steps = if proven(&table, &column, |_| false) {
         let sql = format!("{head} ALTER COLUMN {} SET NOT NULL", quote_ident(&column));
         Ok(vec![steps::brief(
             "set not null",
@@ -250,11 +246,11 @@ pub(crate) fn proof(column: &str) -> String {
 }
 
 /// A validated CHECK of which this is a part lets SET NOT NULL skip its scan. Our own helper does not count: it has to go.
-fn proven(table: &Table, column: &str, dropped: &[&str]) -> bool {
+fn proven(table: &Table, column: &str, dropped: impl Fn(&str) -> bool) -> bool {
     let ours = |comment: &Option<String>| comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
     table.known.is_some_and(|relation| {
         relation.constraints.iter().any(|c| {
-            let counts = c.kind == 'c' && c.validated && !ours(&c.comment) && !dropped.contains(&c.name.as_str());
+            let counts = c.kind == 'c' && c.validated && !ours(&c.comment) && !dropped(&c.name);
             // With NO INHERIT it says nothing of the children.
             counts && !c.definition.ends_with("NO INHERIT") && says_not_null(&c.definition, column)
         })

@@ -79,11 +79,19 @@ pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: 
 
 /// The comment on what an unfinished statement has made so far.
 pub(in crate::plan) fn mark(doing: &str, text: &str) -> String {
+    marked(doing, &hash(text))
+}
+
+pub(in crate::plan) fn marked(doing: &str, hash: &str) -> String {
+    format!("lockkeeper: {doing} ({hash})")
+}
+
+pub(in crate::plan) fn hash(text: &str) -> String {
     // FNV-1a: stable between versions of this program, unlike the standard library's hasher.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
         (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("lockkeeper: {doing} ({hash:016x})")
+    format!("{hash:016x}")
 }
 
 pub(super) fn comment_on_constraint(name: &str, table: &Table, comment: Option<&str>) -> String {

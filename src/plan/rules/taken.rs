@@ -2,7 +2,7 @@
 
 use super::{Subject, Table, sql_name};
 use crate::plan::depends::{Part, Question, Taken, What};
-use crate::plan::splice::{qualified, quote_ident};
+use crate::plan::splice::{one_line, qualified, quote_ident};
 use crate::plan::statement::first_token;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, DropBehavior, ObjectType};
@@ -26,12 +26,11 @@ pub(super) enum Worst {
 impl<'a> Subject<'a> {
     /// What goes with the statement; of an ALTER TABLE told with the first action that takes something.
     pub fn taken(&self) -> Option<&'a Taken> {
-        if let Some(action) = self.action {
-            let takes = |kind| matches!(kind, AlterTableType::AtDropColumn | AlterTableType::AtDropConstraint);
-            let first = self.actions().find(|command| takes(command.subtype()))?;
-            if !std::ptr::eq(first, action.command) {
-                return None;
-            }
+        if self
+            .action
+            .is_some_and(|action| !self.statement.takes_first(action.command))
+        {
+            return None;
         }
         self.facts.depends.of(self.statement)
     }
@@ -73,8 +72,7 @@ impl<'a> Subject<'a> {
     /// The statement's beginning, for messages.
     pub fn shown(&self) -> String {
         let sql = &self.statement.sql;
-        let words: Vec<&str> = sql[first_token(sql)..].split_whitespace().collect();
-        let text = words.join(" ");
+        let text = one_line(&sql[first_token(sql)..], STATEMENT_CHARS_MAX);
         match text.char_indices().nth(STATEMENT_CHARS_MAX) {
             Some((at, _)) => format!("{} …", &text[..at]),
             None => text,

@@ -38,7 +38,7 @@ pub(super) fn strings(list: &Value) -> Vec<String> {
 /// The names of all functions that the expression calls, each as its parts.
 pub(super) fn functions(expression: &Node) -> Vec<Vec<String>> {
     let mut names = Vec::new();
-    if let Ok(value) = serde_json::to_value(expression) {
+    if let Some(value) = crate::plan::sketch::of(expression) {
         each(&value, &mut |kind, fields| {
             if kind == "FuncCall" {
                 names.push(strings(&fields["funcname"]));

@@ -43,9 +43,7 @@ fn check(subject: &Subject) -> Option<Found> {
         // A second primary key is refused at once.
         let second = constraint.contype() == ConstrType::ConstrPrimary
             && table.known.is_some_and(|r| r.constraints.iter().any(|c| c.kind == 'p'))
-            && !subject
-                .actions()
-                .any(|c| c.subtype() == AlterTableType::AtDropConstraint);
+            && !subject.statement.all_actions().any(AlterTableType::AtDropConstraint);
         if !builds || entry_only || second || subject.name_is_taken(&table, constraint) {
             return None;
         }

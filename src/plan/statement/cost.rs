@@ -7,8 +7,8 @@ const COMMENT_DEPTH_MAX: usize = 32;
 /// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
 /// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
 /// nested deeper than [`COMMENT_DEPTH_MAX`].
-pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
-    let (mut at, mut cost, mut run_end, mut depth) = (0usize, 0usize, 0usize, 0usize);
+pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<Cost> {
+    let (mut at, mut cost, mut run_end, mut depth, mut words) = (0usize, 0usize, 0usize, 0usize, 0usize);
     while let Some(&byte) = text.get(at) {
         let next = text.get(at + 1).copied();
         if is_operator(byte) && at >= run_end {
@@ -36,17 +36,74 @@ pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<usize> {
                 let escaped =
                     byte == b'\'' && (escapes || matches!(at.checked_sub(1).map(|i| text[i]), Some(b'e' | b'E')));
                 at = quote_end(text, at, escaped);
+                words += 1;
             }
-            (b'$', _) => at = dollar_quote_end(text, at),
+            (b'$', _) => {
+                let end = dollar_quote_end(text, at);
+                words += words_of(&text[at..end]);
+                at = end;
+            }
             _ if is_operator(byte) => {
                 cost = cost.saturating_add(run_end - at);
+                words += 1;
                 at += 1;
             }
-            _ => at += 1,
+            _ => {
+                words += usize::from(begins(text, at));
+                at += 1;
+            }
         }
     }
-    Some(cost)
+    Some(Cost { steps: cost, words })
 }
+
+/// What a text costs that is given to the parser.
+pub(super) struct Cost {
+    /// Of the C scanner.
+    pub steps: usize,
+    /// At most so many nodes its tree has, as far as bytes tell: words, operators and opening parentheses outside of strings and comments. What
+    /// stands in a dollar quote counts, since it may be code.
+    pub words: usize,
+}
+
+/// The same of all that stands in the text, be it in strings or in comments.
+pub fn words_of(text: &[u8]) -> usize {
+    let (mut words, mut before) = (0, 0);
+    for byte in text {
+        let class = CLASSES[*byte as usize];
+        words += usize::from(class == OTHER || (class == WORD && before != WORD));
+        before = class;
+    }
+    words
+}
+
+/// A word or a parenthesis begins here.
+fn begins(text: &[u8], at: usize) -> bool {
+    let class = |at: usize| CLASSES[text[at] as usize];
+    match class(at) {
+        WORD => at.checked_sub(1).is_none_or(|before| class(before) != WORD),
+        class => class == OTHER,
+    }
+}
+
+const WORD: u8 = 1;
+/// What may be a node by itself.
+const OTHER: u8 = 2;
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'$' | 0x80.. => WORD,
+            b'(' | b'[' | b'\'' | b'"' => OTHER,
+            b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<'
+            | b'>' | b'=' => OTHER,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
 
 fn is_operator(byte: u8) -> bool {
     b"~!@#^&|`?+-*/%<>=".contains(&byte)

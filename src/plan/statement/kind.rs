@@ -1,14 +1,13 @@
 //! What is done with each statement of the grammar: the one place where that is decided.
 
 use super::Kind;
-use crate::plan::body;
 use crate::plan::mixed;
 use crate::plan::splice::is_false;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
 
-/// What is not listed, and whatever a later grammar adds, is Ddl.
-pub(super) fn kind_of(node: &NodeEnum) -> Kind {
+/// What is not listed, and whatever a later grammar adds, is Ddl. `code`: there is a body to be judged.
+pub(super) fn kind_of(node: &NodeEnum, code: bool) -> Kind {
     use NodeEnum as N;
     match node {
         N::TransactionStmt(transaction) => transaction_kind(transaction),
@@ -36,7 +35,7 @@ pub(super) fn kind_of(node: &NodeEnum) -> Kind {
         | N::ConstraintsSetStmt(_)
         | N::LoadStmt(_) => Kind::Harmless,
         // Code, as far as there is a schema change to be read in it. What a procedure does is not seen when it is called.
-        N::DoStmt(_) | N::CreateFunctionStmt(_) if body::of(node).is_some() => Kind::Ddl,
+        N::DoStmt(_) | N::CreateFunctionStmt(_) if code => Kind::Ddl,
         N::CallStmt(call) => resumed(call).map_or(Kind::Harmless, Kind::Resume),
         N::DoStmt(_) => Kind::Harmless,
         // The lock, and the wait for it, are what is asked for. Short tries would end it too soon, and hide it from the deadlock detector.

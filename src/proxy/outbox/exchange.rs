@@ -6,6 +6,7 @@ use super::super::judge::{Parameters, Verdict};
 use super::super::relay::Broken;
 use super::super::session::Session;
 use super::Outbox;
+use crate::plan::facts::Request;
 use crate::plan::lock::LockMode;
 use crate::plan::outbox::exchange::{Dropped, is_blind, may_belong, parts, without_removal};
 use crate::plan::outbox::{self, New};
@@ -179,7 +180,7 @@ impl Session {
         let Some(parts) = parts(statement) else {
             return Ok(None);
         };
-        let facts = match self.facts(statement, Closing::Sync).await? {
+        let facts = match self.facts(Request::of(statement), Closing::Sync).await? {
             Ok(facts) => facts,
             Err(report) => return Ok(Some(Verdict::Refused(report))),
         };
@@ -204,10 +205,11 @@ impl Session {
         }
         let mut verdict = Verdict::Done("ALTER TABLE".to_string());
         for part in &parts {
-            let statements = self.read(part.as_bytes()).await.unwrap_or_default();
-            let Some(statement) = statements.first() else {
+            let mut statements = self.read(part.as_bytes()).await.unwrap_or_default();
+            if statements.is_empty() {
                 continue;
-            };
+            }
+            let statement = statements.remove(0);
             verdict = Box::pin(self.verdict_now(statement, Place::Block, parameters, Closing::Sync, 0)).await?;
             if let Verdict::Forward(_) = &verdict {
                 // Small, or let through: it runs as it is.
