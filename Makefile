@@ -13,7 +13,7 @@ demo: set-up
 	"$${CARGO_TARGET_DIR:-target}/release/lockkeeper" demo --rows $(ROWS)
 
 test: set-up-test
-	cargo test
+	scripts/test
 
 test-versions: set-up-test
 	for major in 13 14 15 16 17 18; do scripts/fetch-postgres $$major || exit 1; done
