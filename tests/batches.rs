@@ -633,11 +633,7 @@ fn point_updates_are_not_asked_about(major: u32) {
         assert_eq!(client.execute(sql, &[&4i64, &5i32]).await.unwrap(), 1);
         assert_eq!(asked(&stage), (0, 0, 3), "{:#?}", stage.received());
     });
-    let left = stage.number("SELECT count(*) FROM t");
-    assert_eq!(
-        stage.direct("SELECT state, rows_done FROM lockkeeper.job").trim(),
-        format!("cancelled|{}", 3200 - left)
-    );
+    assert_eq!(stage.number("SELECT count(*) FROM t"), 3196);
 }
 
 /// Rows that a sub-select or a CTE reads are not rows that are changed.
@@ -752,7 +748,7 @@ fn refused_with_a_reason(major: u32) {
         ("DELETE FROM t WHERE id IN (SELECT id FROM seen)", "the view seen"),
         ("DELETE FROM t WHERE id IN (SELECT id FROM keyless LIMIT 3000)", "LIMIT"),
         ("UPDATE watched SET flag = true", "trigger each"),
-        ("DELETE FROM ruled", "the rule quiet"),
+        ("DELETE FROM ruled", "a rule (quiet, CREATE RULE)"),
         ("UPDATE seen SET flag = true", "name the table behind it"),
         ("UPDATE t SET id = id + 10000", "by which the batches walk"),
         ("DELETE FROM t WHERE random() < 0.9", "random()"),
@@ -1478,10 +1474,10 @@ fn what_is_paused_stops_at_once(major: u32) {
             assert_eq!(stage.number(&format!("SELECT ({sleeping})::int")), 0);
         });
     }
-    assert_eq!(stage.number("SELECT count(*) FROM t"), 3196);
+    let left = stage.number("SELECT count(*) FROM t");
     assert_eq!(
         stage.direct("SELECT state, rows_done FROM lockkeeper.job").trim(),
-        "cancelled|4"
+        format!("cancelled|{}", 3200 - left)
     );
 }
 

@@ -682,6 +682,7 @@ fn prepared_writes_beyond_those_that_are_kept_are_judged() {
     let large = "would lock about 5000 rows of";
     let told = |script: &str| stage.psql_args(&["-q"], &format!("{many}{script}")).stderr;
     for script in [
+        "PREPARE q AS UPDATE t SET b = 'y'\\; EXECUTE q;\n",
         "PREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
         "PREPARE q AS UPDATE t SET b = 'y';\nEXPLAIN ANALYZE EXECUTE q;\n",
         "BEGIN;\nPREPARE q AS DELETE FROM t;\nROLLBACK;\nEXECUTE q;\n",
@@ -691,6 +692,17 @@ fn prepared_writes_beyond_those_that_are_kept_are_judged() {
         "DISCARD ALL;\nPREPARE q AS UPDATE t SET b = 'y';\nEXECUTE q;\n",
     ] {
         let told = told(script);
+        assert!(told.contains(large), "{script}: {told}");
+    }
+    // Nor one that is prepared by what stands before it in the message.
+    stage.direct(
+        "CREATE FUNCTION prepares() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'PREPARE f AS ' || 'UPDATE t SET b = ''y'''; END $$",
+    );
+    for script in [
+        "SELECT prepares()\\; EXECUTE f;\n",
+        "DO $$ BEGIN EXECUTE 'PREPARE f AS ' || 'UPDATE t SET b = ''y'''; END $$\\; EXECUTE f;\n",
+    ] {
+        let told = stage.psql_args(&["-q"], script).stderr;
         assert!(told.contains(large), "{script}: {told}");
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'"), "5000");

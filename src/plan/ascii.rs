@@ -13,19 +13,6 @@ pub fn encoded(json: &str) -> String {
     )
 }
 
-/// An expression of type text, for [`decoded_text`], of one of type text.
-pub fn encoded_text(text: &str) -> String {
-    format!(
-        "pg_catalog.encode(pg_catalog.convert_to({text}, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' \
-         THEN 'SQL_ASCII' ELSE 'UTF8' END), 'base64')"
-    )
-}
-
-pub fn decoded_text(answer: &str) -> Option<String> {
-    let lines: String = answer.split_ascii_whitespace().collect();
-    Some(String::from_utf8_lossy(&STANDARD.decode(lines).ok()?).into_owned())
-}
-
 pub fn decoded<T: DeserializeOwned>(answer: &str) -> Result<T, String> {
     // encode() breaks it into lines. In a database in SQL_ASCII any bytes may be in it.
     let lines: String = answer.split_ascii_whitespace().collect();

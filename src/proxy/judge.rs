@@ -10,7 +10,6 @@ use super::session::Session;
 use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
 use super::wire::Report;
-use crate::plan::ascii::{decoded_text, encoded_text};
 use crate::plan::batches::firing::{self, Firing};
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
@@ -23,7 +22,6 @@ use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
 use crate::plan::rules;
-use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement, Unreadable, holds_several, may_insert, mentions, misread_name, read};
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
@@ -193,6 +191,8 @@ impl Session {
     /// An EXECUTE is judged as what was prepared, where that changes rows. Whether the server took a PREPARE or a DEALLOCATE is not
     /// waited for: a name that is remembered in vain costs a question.
     pub(super) async fn with_what_they_execute(&mut self, mut statements: Vec<Statement>) -> Vec<Statement> {
+        // What stands before it in the message may prepare it, as a function can.
+        let is_one_of_several = statements.len() > 1;
         for statement in &mut statements {
             if matches!(statement.node, NodeEnum::PrepareStmt(_)) {
                 let firing = self.relay.shapes.known_firing();
@@ -217,11 +217,9 @@ impl Session {
             let prepared = match self.relay.prepared_writes.get(&name) {
                 Some(known) => Some(known.clone()),
                 None => match self.prepared_over_the_protocol(&name).await {
-                    None if self.relay.prepared_others => {
-                        let Some(prepared) = self.prepared_on_the_server(&name).await else {
-                            continue;
-                        };
-                        prepared
+                    // The server tells what it is, when its turn has come.
+                    None if self.relay.prepared_others || is_one_of_several => {
+                        Some(NodeEnum::PrepareStmt(Box::default()))
                     }
                     known => known,
                 },
@@ -253,40 +251,6 @@ impl Session {
         match known.len() < PREPARED_WRITES_MAX || known.contains_key(&prepared.name) {
             true => drop(known.insert(prepared.name.clone(), prepare.clone())),
             false => self.relay.prepared_others = true,
-        }
-    }
-
-    /// What the server has prepared under that name, where it may change rows. The outer None: there is no such statement, or the
-    /// question failed, so that its EXECUTE will fail as well.
-    async fn prepared_on_the_server(&mut self, name: &str) -> Option<Option<NodeEnum>> {
-        if self.relay.replication || self.relay.responses.skipping() || self.relay.block_failed() {
-            return None;
-        }
-        let sql = format!(
-            "SELECT {} FROM pg_catalog.pg_prepared_statements p WHERE p.name = {}",
-            encoded_text("p.statement"),
-            quote_literal(name)
-        );
-        let closing = closing_at(self.relay.place());
-        let answers = self
-            .relay
-            .ask(&[Ask::new(sql)], closing, Hears::Nothing)
-            .await
-            .ok()?
-            .ok()?;
-        let text = decoded_text(answers.first()?.value()?)?;
-        let conforming = self.relay.reading().conforming;
-        // The whole message that it came with.
-        let is_it = |node: &NodeEnum| matches!(node, NodeEnum::PrepareStmt(prepare) if prepare.name == name);
-        match parsed(text.as_bytes(), conforming).await {
-            Ok(statements) if statements.iter().any(|statement| is_it(&statement.node)) => {
-                let firing = self.relay.shapes.known_firing().unwrap_or_default();
-                let mut these = statements.into_iter().filter(|statement| is_it(&statement.node));
-                let write = these.find(|s| mixed::changed(&s.node).is_some() || firing.concerns(s));
-                Some(write.map(|statement| statement.node))
-            }
-            // The server tells of what it executes, whatever it is.
-            _ => Some(Some(NodeEnum::PrepareStmt(Box::default()))),
         }
     }
 
@@ -353,17 +317,18 @@ impl Session {
             _ => Closing::Flush,
         };
         let before = self.relay.shapes.before();
-        let answers = match self
-            .relay
-            .ask(&[Ask::new(firing::SQL.trim_end().to_owned())], closing, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers,
+        // With a time of its own, whatever the client's statement has.
+        let ask = Ask {
+            catalog: Some("rules".into()),
+            ..Ask::new(firing::SQL.trim_end().to_owned())
+        };
+        let answer = match self.relay.ask_catalog(ask, closing).await? {
+            Ok(answer) => answer,
             // It harms nothing that this is not known.
             Err(_) if self.relay.place() == Place::Alone && self.forwards_unread() => return Ok(None),
             Err(report) => return Ok(Some(report)),
         };
-        match Firing::decode(answers.first().and_then(Answer::value)) {
+        match Firing::decode(answer.value()) {
             Ok(firing) => self.relay.shapes.learn_firing(before, firing),
             Err(error) => tracing::error!(
                 session = self.who.session,
@@ -457,7 +422,10 @@ impl Session {
             }
             statement = match self.read_again(&text).await {
                 Some(again) => Arc::new(again),
-                None => return Ok(Verdict::Refused(not_planned())),
+                None => {
+                    self.aside.answered.clear();
+                    return Ok(Verdict::Refused(not_planned()));
+                }
             };
         };
         self.aside.answered.clear();

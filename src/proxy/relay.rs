@@ -17,7 +17,7 @@ use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, makes_relations, may_execute_prepared, may_insert, may_move_names,
+    Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
     may_use_prepared, mentions,
 };
 use crate::plan::tool::Tool;
@@ -1147,8 +1147,12 @@ impl Relay {
         let learned = learned.filter(|learned| tag == b'P' || !learned.may_grow() || self.responses.quiescent());
         let known = harmless || learned.is_some();
         // What an EXECUTE is when it is prepared over the protocol, it need not be when it is run.
-        let may_execute =
-            self.executes_what_is_known() && may_use_prepared(text) || tag == b'P' && may_execute_prepared(text);
+        let may_execute = match tag {
+            b'P' if may_execute_prepared(text) => true,
+            // Nor what stands before it in the same message has prepared.
+            b'Q' if holds_several(text) && mentions(text, "execute") => true,
+            _ => self.executes_what_is_known() && may_use_prepared(text),
+        };
         if unnamed && surely && known && !may_execute {
             // The server drops it before it looks at the new one.
             self.held.forget_statement(b"");

@@ -27,6 +27,8 @@ pub enum Expect {
 pub struct Responses {
     queue: VecDeque<Expect>,
     skipping: bool,
+    /// An extended-query message was sent since the last Sync or simple query.
+    in_group: bool,
     copy_in: bool,
     /// Syncs among the data of the COPY that goes on. The server swallows them (manual section 55.2.6), unless the COPY
     /// has failed before it came to them.
@@ -60,6 +62,11 @@ impl Responses {
             b'c' | b'f' => Expect::CopyEnd,
             _ => return,
         };
+        match expect {
+            Expect::Query | Expect::Sync | Expect::FunctionCall => self.in_group = false,
+            Expect::CopyData | Expect::CopyEnd => {}
+            _ => self.in_group = true,
+        }
         if let Some(lost) = &mut self.lost {
             lost.more |= !matches!(expect, Expect::Sync | Expect::CopyData | Expect::CopyEnd);
             return;
@@ -166,6 +173,8 @@ impl Responses {
         }
         self.copy_ended();
         match front {
+            // Of a group whose messages are answered so far: statement_timeout goes on until its Sync.
+            None if self.in_group && self.lost.is_none() => self.skipping = true,
             None | Some(Expect::Query | Expect::Sync | Expect::FunctionCall) => {}
             Some(_) if self.lost.is_some() => {}
             Some(_) => {
@@ -272,6 +281,11 @@ mod tests {
         check(">B >E >E >S <2 <D <s <D <C <Z", (0, false));
         check(">F <V <Z", (0, false));
         check(">Q", (1, false));
+        // Between the messages of a group (statement_timeout), and where there is none.
+        check(">P >B <1 <2 <E", (0, true));
+        check(">P >B <1 <2 <E >E >S <Z", (0, false));
+        check(">Q <C <Z <E", (0, false));
+        check(">P >S <1 <Z <E", (0, false));
         check("<Z <N <A", (0, false));
     }
 

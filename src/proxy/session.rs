@@ -14,7 +14,9 @@ use crate::audit::Who;
 use crate::live::Seated;
 use crate::plan::batches::bound::Ground;
 use crate::plan::batches::cascade::Cascaded;
-use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, mentions, prepared};
+use crate::plan::statement::{
+    Gate, Kind, Prepared, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions, prepared,
+};
 use crate::plan::{self, Place};
 use bytes::BytesMut;
 use std::collections::HashMap;
@@ -166,6 +168,10 @@ impl Session {
         if let Some(report) = self.ask_firing(&text, Closing::Sync).await? {
             return self.refuse_query(len, report).await;
         }
+        if self.is_plain_insert(&text) {
+            self.relay.pass_frame(len);
+            return Ok(());
+        }
         if self.relay.watch
             && let Err(report) = self.look_around(&text).await?
         {
@@ -260,6 +266,16 @@ impl Session {
             Err(unreadable) => self.on_unreadable_query(len, &text, unreadable).await?,
         }
         Ok(())
+    }
+
+    /// It came here only for the rules that might have fired for it.
+    fn is_plain_insert(&mut self, text: &[u8]) -> bool {
+        may_insert(text)
+            && gate(text) != Gate::Read
+            && !self.relay.watch
+            && !self.outbox.is_awake()
+            && !may_use_prepared(text)
+            && !self.relay.shapes.may_fire(text)
     }
 
     /// As the policy lets go on what cannot be judged.

@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// What is done past the proxy is noticed within this time.
 const KEEP: Duration = Duration::from_secs(5);
+/// So long it is believed which rules (CREATE RULE) there are. Nobody makes one all day long, and every INSERT would pay for it.
+const KEEP_RULES: Duration = Duration::from_secs(60);
 /// Of a text that asks for the time.
 const KEEP_TIMED: Duration = Duration::from_secs(1);
 const LEARNED_MAX: usize = 20_000;
@@ -86,7 +88,7 @@ struct Fires {
 
 impl Fires {
     fn holds(&self, database: &Database) -> bool {
-        self.epoch == database.epoch.load(Ordering::Acquire) && self.since.elapsed() < KEEP
+        self.epoch == database.epoch.load(Ordering::Acquire) && self.since.elapsed() < KEEP_RULES
     }
 }
 
@@ -542,7 +544,7 @@ impl Shapes {
                 .clone();
         }
         let known = self.fires.as_ref().filter(|known| known.holds(&self.database))?;
-        if known.since.elapsed() * 2 > KEEP && !known.renewing.swap(true, Ordering::AcqRel) {
+        if known.since.elapsed() * 2 > KEEP_RULES && !known.renewing.swap(true, Ordering::AcqRel) {
             self.renews_fires = true;
         }
         (!self.renews_fires).then(|| Arc::clone(&known.firing))

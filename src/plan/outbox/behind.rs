@@ -303,6 +303,8 @@ impl<'a> Jobs<'_, 'a> {
                 .into_iter()
                 .flatten()
                 .find_map(|range| self.leaving(range, with_indexes))
+            // One partition takes nothing from another, and each is proven with those before it.
+            && !(command.subtype() == A::AtAttachPartition && attaches(job))
         {
             return Some(self.refuse_for(job, "this statement would not find what it brings"));
         }
@@ -423,6 +425,12 @@ fn mentions(job: &Waiting, name: &str) -> bool {
 /// CREATE INDEX.
 fn is_one_build(job: &Waiting) -> bool {
     matches!(job.details.steps.as_slice(), [one] if one.is_concurrent())
+}
+
+/// ATTACH PARTITION of a table, and nothing that others would take over.
+fn attaches(job: &Waiting) -> bool {
+    let last = job.details.steps.last().map(|step| step.sql.to_ascii_uppercase());
+    last.is_some_and(|sql| sql.starts_with("ALTER TABLE") && sql.contains(" ATTACH PARTITION "))
 }
 
 /// ADD UNIQUE: the index, and the constraint that uses it.
