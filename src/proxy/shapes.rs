@@ -74,6 +74,8 @@ pub struct Database {
     starts: RwLock<HashMap<u64, (u64, u64, Instant)>>,
     /// Rules by which an INSERT changes other rows.
     firing: RwLock<Option<Arc<Fires>>>,
+    /// How often a rule may have been made.
+    rules: AtomicU64,
     hasher: RandomState,
 }
 
@@ -81,6 +83,7 @@ pub struct Database {
 struct Fires {
     firing: Arc<Firing>,
     epoch: u64,
+    rules: u64,
     since: Instant,
     /// Somebody is asking anew, before it ends.
     renewing: AtomicBool,
@@ -88,7 +91,12 @@ struct Fires {
 
 impl Fires {
     fn holds(&self, database: &Database) -> bool {
-        self.epoch == database.epoch.load(Ordering::Acquire) && self.since.elapsed() < KEEP_RULES
+        // Where there are none, only a rule that is made changes that; else names may move and views be made.
+        let is_same = match self.firing.is_empty() {
+            true => self.rules == database.rules.load(Ordering::Acquire),
+            false => self.epoch == database.epoch.load(Ordering::Acquire),
+        };
+        is_same && self.since.elapsed() < KEEP_RULES
     }
 }
 
@@ -122,6 +130,7 @@ impl Database {
 #[derive(Clone, Copy, Debug)]
 pub struct Before {
     epoch: u64,
+    rules: u64,
     written: u64,
     inserted: u64,
     at: Instant,
@@ -251,6 +260,8 @@ pub struct Shapes {
     /// As asked in this transaction, since it has changed the schema.
     fires_here: Option<Arc<Firing>>,
     changed_here: bool,
+    /// A rule may have been made in this transaction.
+    makes_rules: bool,
     /// This session asks anew about rules.
     renews_fires: bool,
     scratch: Vec<u8>,
@@ -464,6 +475,9 @@ impl Shapes {
         (self.moved, self.changed) = (false, false);
         (self.changed_for_all, self.private) = (false, false);
         (self.fires_here, self.changed_here) = (None, false);
+        if std::mem::take(&mut self.makes_rules) {
+            self.database.rules.fetch_add(1, Ordering::AcqRel);
+        }
         (self.standing, self.for_now) = (None, None);
         self.private_epoch += 1;
     }
@@ -509,6 +523,15 @@ impl Shapes {
         let word = tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default();
         if CHANGES.contains(&word) || tag.starts_with(b"COMMIT PREPARED") {
             self.schema_changed(matches!(word, b"ANALYZE" | b"VACUUM"));
+            const MAKE_RULES: [&[u8]; 4] = [b"CREATE RULE", b"CREATE EXTENSION", b"DO", b"COMMIT PREPARED"];
+            let makes_rules = MAKE_RULES.iter().any(|command| tag.starts_with(command));
+            if makes_rules {
+                self.makes_rules = true;
+                self.database.rules.fetch_add(1, Ordering::AcqRel);
+            }
+            if makes_rules || !self.knows_of_no_rules() {
+                (self.fires_here, self.changed_here) = (None, true);
+            }
         } else if matches!(word, b"CALL" | b"DISCARD") {
             self.called();
         }
@@ -521,13 +544,22 @@ impl Shapes {
 
     fn schema_changed(&mut self, for_all: bool) {
         self.changed = true;
-        (self.fires_here, self.changed_here) = (None, true);
         self.private_epoch += 1;
         (self.standing, self.for_now, self.pristine) = (None, None, false);
         if for_all || !self.private {
             self.changed_for_all = true;
             self.database.changed();
         }
+    }
+
+    fn knows_of_no_rules(&self) -> bool {
+        if self.changed_here {
+            return self.fires_here.as_ref().is_some_and(|firing| firing.is_empty());
+        }
+        let known = self.database.firing.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .as_ref()
+            .is_some_and(|known| known.firing.is_empty() && known.holds(&self.database))
     }
 
     /// Which INSERTs change other rows by a rule. None: that is to be asked.
@@ -573,6 +605,7 @@ impl Shapes {
         let fires = Arc::new(Fires {
             firing,
             epoch: before.epoch,
+            rules: before.rules,
             since: before.at,
             renewing: AtomicBool::new(false),
         });
@@ -584,6 +617,7 @@ impl Shapes {
     pub fn before(&self) -> Before {
         Before {
             epoch: self.database.epoch.load(Ordering::Acquire),
+            rules: self.database.rules.load(Ordering::Acquire),
             written: self.database.written.load(Ordering::Relaxed),
             inserted: self.database.inserted.load(Ordering::Relaxed),
             at: Instant::now(),

@@ -20,6 +20,10 @@ impl Firing {
         })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// One of the names may be in the text. Too many texts are better than too few.
     pub fn may_concern(&self, text: &[u8]) -> bool {
         // A name that is written as it is, and not U&"\0061" or with a quote doubled.

@@ -1,8 +1,9 @@
+WITH RECURSIVE
 -- Relations an INSERT into which makes the server update or delete rows by a rule (CREATE RULE), and views over these. 2618 is
 -- pg_rewrite, 1259 pg_class; of a rule event 1 is a view's own SELECT and 3 INSERT; a query's command 3 is INSERT. Only of the rules for
--- INSERT the text is made, which takes long of a view's.
-WITH RECURSIVE on_insert(oid, of) AS MATERIALIZED (
-  SELECT r.oid, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.ev_type = '3' AND r.ev_enabled <> 'D'
+-- INSERT the text is made, which takes long of a view's. One that is disabled may be enabled.
+on_insert(oid, of) AS MATERIALIZED (
+  SELECT r.oid, r.ev_class FROM pg_catalog.pg_rewrite r WHERE r.ev_type = '3'
 ), firing(oid) AS (
   SELECT o.of FROM on_insert o JOIN pg_catalog.pg_rewrite r ON r.oid = o.oid
   WHERE r.ev_action::pg_catalog.text ~ ':commandType [245]|:onConflict \{'
@@ -10,7 +11,7 @@ WITH RECURSIVE on_insert(oid, of) AS MATERIALIZED (
   SELECT r.ev_class FROM firing f
   JOIN pg_catalog.pg_depend d ON d.refclassid = 1259 AND d.refobjid = f.oid AND d.classid = 2618
   JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
-  WHERE r.ev_type IN ('1', '3') AND r.ev_enabled <> 'D')
+  WHERE r.ev_type IN ('1', '3'))
 SELECT pg_catalog.encode(pg_catalog.convert_to(coalesce(pg_catalog.json_agg(DISTINCT c.relname), '[]'::json)::pg_catalog.text,
   CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'base64')
 FROM firing f JOIN pg_catalog.pg_class c ON c.oid = f.oid
