@@ -237,7 +237,7 @@ fn views_that_are_refused(major: u32) {
         ("calling", "most()"),
         ("guarded", "security_barrier"),
         ("settings", "row-level security"),
-        ("ruled", "a rule of its own (r"),
+        ("ruled", "what a rule (r, CREATE RULE) of ruled makes of it"),
         ("instead", "a trigger of its own (tr)"),
         ("above", "public.instead is a view with a trigger of its own (tr)"),
         (
