@@ -141,6 +141,21 @@ fn execute_in_sql_does_not_run_what_was_prepared_over_the_protocol() {
         let extended = [run(how), sync()].concat();
         play(&stage, &[[parse("s", DROP), sync()].concat(), extended]);
         name_is_there(&stage);
+        // Nor where only the server knows what else is prepared.
+        let answers = play(
+            &stage,
+            &[
+                query("DO $$ BEGIN EXECUTE 'PREPARE ' || 'other AS SELECT 1'; END $$"),
+                [parse("s", DROP), sync()].concat(),
+                query(how),
+            ],
+        );
+        assert_eq!(
+            error_field(&answers[2], b'C').as_deref(),
+            Some("0A000"),
+            "{how}: {answers:?}"
+        );
+        name_is_there(&stage);
     }
 }
 

@@ -216,13 +216,13 @@ impl Session {
             };
             let prepared = match self.relay.prepared_writes.get(&name) {
                 Some(known) => Some(known.clone()),
-                None => match self.prepared_over_the_protocol(&name).await {
-                    // The server tells what it is, when its turn has come.
-                    None if self.relay.prepared_others || is_one_of_several => {
-                        Some(NodeEnum::PrepareStmt(Box::default()))
-                    }
-                    known => known,
-                },
+                None if self.relay.held.statement(name.as_bytes()).is_some() => {
+                    self.prepared_over_the_protocol(&name).await
+                }
+                // The server tells what it is, when its turn has come.
+                None => {
+                    (self.relay.prepared_others || is_one_of_several).then(|| NodeEnum::PrepareStmt(Box::default()))
+                }
             };
             if let Some(prepared) = prepared {
                 statement.kind = Kind::MixedWrite;
