@@ -47,7 +47,9 @@ pub fn lockkeeper(cluster: &Cluster, dir: &Path, policy: &str) -> Result<(Guarde
         "--audit".into(),
         dir.join("audit.jsonl").display().to_string(),
     ];
-    let mut serve = command(Path::new(env!("CARGO_BIN_EXE_lockkeeper")), arguments);
+    // Another build may be measured without building the bench again.
+    let program = std::env::var("LOCKKEEPER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lockkeeper").into());
+    let mut serve = command(Path::new(&program), arguments);
     clean_environment(&mut serve);
     let proxy = Guarded::spawn(&serve, &dir.join("lockkeeper.log"))?;
     listening(&proxy, port)?;
