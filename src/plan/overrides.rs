@@ -142,6 +142,13 @@ impl<'a> Given<'a> {
     }
 }
 
+/// A comment in front of the statement is meant for us.
+pub fn speaks_to_us(sql: &str) -> bool {
+    leading_comments(sql)
+        .into_iter()
+        .any(|comment| directive(comment).is_some())
+}
+
 /// What stands behind `lockkeeper:` at the very beginning of a comment.
 fn directive(comment: &str) -> Option<&str> {
     let comment = comment.trim();

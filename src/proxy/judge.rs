@@ -16,6 +16,7 @@ use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Relation, Request};
 use crate::plan::jobs;
+use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::{Deferral, exchange};
@@ -96,10 +97,21 @@ impl Judged {
 struct Ordered {
     plan: Plan,
     facts: Facts,
+    /// For [`Before`].
+    request: Option<Request>,
     policy: Arc<Policy>,
     entry: Entry,
     dropped: Option<Dropped>,
     is_ddl: bool,
+}
+
+/// What was asked for a slight statement that has locked its relation for the rest of the transaction. The next one about the same waits for
+/// nobody, and nothing of it can have changed if nothing was sent in between: while others wait for that lock, it is not asked again.
+pub(super) struct Before {
+    request: Request,
+    facts: Facts,
+    /// [`Responses::count`](super::responses::Responses::count)
+    sent: u64,
 }
 
 type Answered = (Vec<Ask>, Result<Vec<Answer>, Report>);
@@ -454,8 +466,7 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
-        if matches!(statement.kind, Kind::Ddl) && !self.outbox.looks_on() && rules::lock_queue::is_free(&statement.node)
-        {
+        if matches!(statement.kind, Kind::Ddl) && !self.outbox.looks_on() && rules::lock_queue::is_free(statement) {
             self.relay.shapes.private = is_private(statement, &Facts::default());
             self.judged += 1;
             self.shared.live.ledger().passed();
@@ -483,9 +494,22 @@ impl Session {
             };
         }
         let request = of(statement, Request::of).await?;
-        let mut facts = match self.facts(request, closing).await? {
-            Ok(facts) => facts,
-            Err(report) => return Ok(Judged::refused(report)),
+        let before = self.before.take().filter(|before| {
+            place == Place::Block
+                && before.request == request
+                && before.sent == self.relay.responses.count()
+                && self.relay.is_same_transaction()
+        });
+        let is_known = before.is_some();
+        let (request, mut facts) = match before {
+            Some(before) => (Some(before.request), before.facts),
+            None => {
+                let keeps = (!request.details && place == Place::Block).then(|| request.clone());
+                match self.facts(request, closing).await? {
+                    Ok(facts) => (keeps, facts),
+                    Err(report) => return Ok(Judged::refused(report)),
+                }
+            }
         };
         facts.estimated_rows = expected;
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
@@ -543,7 +567,7 @@ impl Session {
             Kind::Ddl => place != Place::Pipeline,
             _ => place == Place::Block && facts.open_job.is_some(),
         };
-        if looks && jobs::Access::of(&facts) == jobs::Access::Ready {
+        if looks && !is_known && jobs::Access::of(&facts) == jobs::Access::Ready {
             match self.waiting(None).await? {
                 Ok(waiting) => facts.reserve(waiting),
                 Err(report) => return Ok(Judged::refused(report)),
@@ -597,6 +621,7 @@ impl Session {
         Ok(Judged::Ordered(Box::new(Ordered {
             plan,
             facts,
+            request,
             policy,
             entry,
             dropped,
@@ -617,6 +642,7 @@ impl Session {
         let Ordered {
             plan,
             facts,
+            request,
             policy,
             entry,
             dropped,
@@ -692,6 +718,15 @@ impl Session {
                     None => self.outbox.dropped.clear(),
                 }
                 self.raced = matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != text);
+                if let (Some(request), Verdict::Done(_), [step]) = (request, &verdict, run.steps.as_slice())
+                    && step.lock == LockMode::AccessExclusive
+                {
+                    self.before = Some(Before {
+                        request,
+                        facts,
+                        sent: self.relay.responses.count(),
+                    });
+                }
                 Ok(verdict)
             }
         }

@@ -26,6 +26,8 @@ pub enum Expect {
 #[derive(Debug, Default)]
 pub struct Responses {
     queue: VecDeque<Expect>,
+    /// How many messages were sent in all.
+    count: u64,
     skipping: bool,
     /// An extended-query message was sent since the last Sync or simple query.
     in_group: bool,
@@ -47,8 +49,14 @@ struct Lost {
 }
 
 impl Responses {
+    /// How many messages were sent in all: as many as before where nothing was in between.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// A frontend message of type `tag` is on its way to the server.
     pub fn sent(&mut self, tag: u8) {
+        self.count += 1;
         let expect = match tag {
             b'P' => Expect::Parse,
             b'B' => Expect::Bind,

@@ -37,6 +37,8 @@ pub struct Session {
     pub(super) seat: Seated,
     /// Statements that were judged, for the audit events' ids.
     pub(super) judged: u64,
+    /// What was asked for the statement before this one, within the same transaction.
+    pub(super) before: Option<super::judge::Before>,
     /// The last plan failed, and it had statements of our own.
     pub(super) raced: bool,
     /// What the statement that is being judged takes with it by foreign keys, where that is much; or by which these are to be counted still.

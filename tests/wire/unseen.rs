@@ -18,6 +18,7 @@ on_both!(
     a_parse_that_is_skipped_replaces_nothing,
     a_portal_is_executed_long_after_its_bind,
     the_jit_compiler_does_not_work_on_our_questions,
+    what_is_known_is_not_asked_while_others_wait,
 );
 
 /// Every table counts as large, so that every rule fires.
@@ -389,13 +390,23 @@ pub fn errors_have_their_own_positions(major: u32) {
 /// What the session has prepared, less the questions to the catalog, which are kept so that they are planned once.
 fn prepared(columns: &str) -> String {
     format!(
-        "SELECT {columns} FROM pg_prepared_statements WHERE name !~ '^lockkeeper_[0-9a-f]{{16}}_(facts|jobs)_' ORDER BY name"
+        "SELECT {columns} FROM pg_prepared_statements WHERE name !~ '^lockkeeper_[0-9a-f]{{16}}_(facts|jobs)' ORDER BY name"
     )
 }
 
 /// The question to the catalog is kept prepared; where the client or its functions throw that away, it is asked again, and neither the
 /// client's transaction nor its settings are other than without us.
 pub fn the_kept_question_is_asked_again(major: u32) {
+    kept_question(major, TABLE);
+    // With the table of jobs there is one more.
+    let jobs: String = lockkeeper::plan::jobs::create_statements()
+        .iter()
+        .map(|sql| format!("{sql};\n"))
+        .collect();
+    kept_question(major, &format!("{TABLE}; {jobs}"));
+}
+
+fn kept_question(major: u32, table: &str) {
     let stage = Stage::with(major, "kept", LARGE);
     let add = |n: u32| query(&format!("ALTER TABLE t ADD COLUMN c{n} int"));
     let gone = "DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$";
@@ -403,7 +414,7 @@ pub fn the_kept_question_is_asked_again(major: u32) {
         || query("SELECT name, setting FROM pg_settings WHERE name IN ('statement_timeout', 'jit', 'search_path')");
     check(
         &stage,
-        TABLE,
+        table,
         &[
             &[query("SET client_min_messages = warning")],
             &[query("SET statement_timeout = '50s'")],
@@ -450,7 +461,7 @@ pub fn the_kept_question_is_asked_again(major: u32) {
     for n in 0..6 {
         raw.query(&format!("ALTER TABLE t ALTER COLUMN v SET DEFAULT '{n}'"));
     }
-    let kept = raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_facts_'");
+    let kept = raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_facts'");
     assert_eq!(rows(&kept), ["1"]);
 }
 
@@ -459,6 +470,9 @@ pub fn the_kept_question_is_asked_again(major: u32) {
 pub fn a_strangers_statement_is_not_taken_for_ours(major: u32) {
     let stage = Stage::with(major, "swapped", LARGE);
     let role = format!("swapper_{}", stage.database);
+    lockkeeper::plan::jobs::create_statements()
+        .iter()
+        .for_each(|sql| drop(stage.direct(sql)));
     stage.direct(&format!(
         "{TABLE} CREATE ROLE {role}; CREATE SCHEMA s AUTHORIZATION {role}; SET ROLE {role};
          CREATE SEQUENCE s.called;
@@ -480,14 +494,14 @@ pub fn a_strangers_statement_is_not_taken_for_ours(major: u32) {
         assert!(altered.iter().any(|(tag, _)| *tag == b'C'), "{altered:?}");
     };
     alter(&mut raw, 1);
-    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["3"]);
     alter(&mut raw, 2);
     raw.query("BEGIN");
     raw.query("INSERT INTO t VALUES (500, 'x')");
-    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["3"]);
     alter(&mut raw, 3);
     raw.query("COMMIT");
-    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["1"]);
+    assert_eq!(rows(&raw.query("SELECT s.swap()")), ["3"]);
     alter(&mut raw, 4);
     assert_eq!(stage.direct("SELECT is_called FROM s.called").trim(), "f");
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE id = 500").trim(), "1");
@@ -528,6 +542,50 @@ pub fn statements_of_ours_that_fail_leave_nothing_behind(major: u32) {
             assert!(rows(&left).is_empty(), "{sql}: {left:?}");
         }
     }
+}
+
+/// Others wait for the lock that the first of them took: the next ask nothing, unless anything was in between.
+pub fn what_is_known_is_not_asked_while_others_wait(major: u32) {
+    let mut stage = Stage::with(major, "once", LARGE);
+    stage.direct(TABLE);
+    stage.direct("CREATE TABLE u (v text)");
+    let set = |n: u32| format!("ALTER TABLE t ALTER COLUMN v SET DEFAULT '{n}';\n");
+    let all = |between: &str| format!("BEGIN;\n{}{between}{}{}COMMIT;\n", set(1), set(2), set(3));
+    let cases = [
+        (all(""), 1),
+        (set(1) + &set(2), 2),
+        (all("SELECT 1;\n"), 2),
+        (all("SET LOCAL lock_timeout = '1s';\n"), 2),
+        (all("ALTER TABLE u ALTER COLUMN v SET DEFAULT 'x';\n"), 3),
+        (all("COMMIT;\nBEGIN;\n"), 2),
+        (all("ROLLBACK;\nBEGIN;\n"), 2),
+        // What is locked may be free again.
+        (all("SAVEPOINT a;\n"), 3),
+        // A lock that readers do not wait for.
+        (
+            all("").replace("SET DEFAULT '", "SET STATISTICS ").replace("';", ";"),
+            3,
+        ),
+    ];
+    for (sql, expect) in cases {
+        stage.mark();
+        stage.psql(&sql).ok();
+        let received = stage.received();
+        let asked = received.iter().filter(|text| text.contains("asked(s, n) AS (")).count();
+        assert_eq!(asked, expect, "{sql}\n{received:#?}");
+        let run = received
+            .iter()
+            .filter(|text| text.starts_with("ALTER TABLE t "))
+            .count();
+        assert_eq!(run, sql.matches("ALTER TABLE t ").count(), "{sql}\n{received:#?}");
+    }
+    let default = "SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = 't'::regclass";
+    assert_eq!(stage.direct(default).trim(), "'3'::text");
+    // With a setting that decides about the statement itself.
+    let refused = stage.psql(
+        "BEGIN;\nALTER TABLE t ALTER COLUMN v SET DEFAULT 'x';\nALTER TABLE nowhere ALTER COLUMN v SET DEFAULT 'x';\n",
+    );
+    assert!(refused.stderr.contains("nowhere"), "{refused:?}");
 }
 
 /// It takes seconds for a question as long as those to the catalog, in a database with so many tables that the planner

@@ -2,7 +2,9 @@
 
 use super::{Found, Remedy, Rule, Subject};
 use crate::plan::lock::LockMode;
+use crate::plan::overrides;
 use crate::plan::sketch;
+use crate::plan::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CreateStmt, ObjectType};
 
@@ -139,23 +141,24 @@ pub(in crate::plan) fn locks(subject: &Subject) -> bool {
 
 /// Whatever the catalog holds, no rule has anything to say of the statement, and it locks nothing that others could wait for: the server
 /// alone decides about it.
-pub fn is_free(node: &NodeEnum) -> bool {
+pub fn is_free(statement: &Statement) -> bool {
     use NodeEnum as N;
-    match node {
-        N::CommentStmt(_) | N::CreateFunctionStmt(_) | N::CompositeTypeStmt(_) | N::CreateEnumStmt(_) => true,
-        N::CreateSeqStmt(create) => create.options.is_empty(),
-        N::CreateSchemaStmt(create) => create.schema_elts.is_empty(),
-        N::ViewStmt(create) => !create.replace,
-        N::CreateStmt(create) => {
-            let is_like = |element: &pg_query::protobuf::Node| matches!(&element.node, Some(N::TableLikeClause(_)));
-            create.partbound.is_none()
-                && create.inh_relations.is_empty()
-                && create.of_typename.is_none()
-                && !create.table_elts.iter().any(is_like)
-                && !references(create)
+    !overrides::speaks_to_us(&statement.sql)
+        && match &statement.node {
+            N::CommentStmt(_) | N::CreateFunctionStmt(_) | N::CompositeTypeStmt(_) | N::CreateEnumStmt(_) => true,
+            N::CreateSeqStmt(create) => create.options.is_empty(),
+            N::CreateSchemaStmt(create) => create.schema_elts.is_empty(),
+            N::ViewStmt(create) => !create.replace,
+            N::CreateStmt(create) => {
+                let is_like = |element: &pg_query::protobuf::Node| matches!(&element.node, Some(N::TableLikeClause(_)));
+                create.partbound.is_none()
+                    && create.inh_relations.is_empty()
+                    && create.of_typename.is_none()
+                    && !create.table_elts.iter().any(is_like)
+                    && !references(create)
+            }
+            _ => false,
         }
-        _ => false,
-    }
 }
 
 /// Whether the table that is made has a foreign key.
