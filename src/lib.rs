@@ -26,7 +26,7 @@ pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;
-pub mod plan;
+pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;
 pub mod rules_page;

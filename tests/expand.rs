@@ -340,7 +340,7 @@ fn cut_off_and_sent_again(major: u32) {
         let mut stage = stage(major, &format!("cut{n}"));
         let oracle = oracle(major, &stage);
         oracle.direct(statement);
-        stage.direct(include_str!("../src/plan/jobs.sql"));
+        stage.direct(include_str!("../crates/lockkeeper-plan/src/jobs.sql"));
         for (at, moment) in MOMENTS.iter().enumerate() {
             let (port, database) = (stage.port, stage.database.clone());
             let runner = std::thread::spawn(move || {

@@ -329,7 +329,7 @@ fn a_database_s_owner_lends_himself_no_rights(major: u32) {
         answers(&stage, "SELECT count(*) FROM proof WHERE who = 'postgres'", "0");
         stage.direct(&format!(
             "DROP SCHEMA lockkeeper CASCADE; SET SESSION AUTHORIZATION {role}; {}",
-            include_str!("../src/plan/jobs.sql")
+            include_str!("../crates/lockkeeper-plan/src/jobs.sql")
         ));
     }
     stage.direct(&format!(
@@ -397,7 +397,7 @@ fn nobody_forges_or_stops_another_s_jobs(major: u32) {
 fn an_older_table_is_brought_up_to_date(major: u32) {
     let stage = Stage::with(major, "older", POLICY);
     stage.direct(TABLE);
-    let now = include_str!("../src/plan/jobs.sql");
+    let now = include_str!("../crates/lockkeeper-plan/src/jobs.sql");
     let old: String = now
         .lines()
         .filter(|line| {

@@ -1,4 +1,4 @@
-//! The shape that the README promises: what `src/plan/` must not know, the rule table that is printed there, and a
+//! The shape that the README promises: what the planner must not know, the rule table that is printed there, and a
 //! second, independent parser that looks for what the judge may have missed.
 
 use lockkeeper::plan::rules::RULES;
@@ -26,8 +26,8 @@ fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn the_planner_is_pure() {
     let mut files = Vec::new();
-    rust_files(&root().join("src/plan"), &mut files);
-    assert!(files.len() > 20, "src/plan has moved");
+    rust_files(&root().join("crates/lockkeeper-plan/src"), &mut files);
+    assert!(files.len() > 20, "the planner has moved");
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
         for forbidden in [
@@ -47,7 +47,7 @@ fn the_planner_is_pure() {
 #[test]
 fn every_rule_is_a_file_of_its_name() {
     for rule in RULES {
-        let file = format!("src/plan/rules/{}.rs", rule.name.replace('-', "_"));
+        let file = format!("crates/lockkeeper-plan/src/rules/{}.rs", rule.name.replace('-', "_"));
         assert!(root().join(&file).exists(), "{file}");
     }
 }
