@@ -1467,6 +1467,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_types, reason = "a thread with a small stack")]
     fn hostile_texts_are_refused_quickly() {
         // The stack that a worker thread has: 2 MB.
         let work = || {
