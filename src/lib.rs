@@ -18,7 +18,7 @@
 pub mod admin;
 pub mod audit;
 pub mod check;
-pub mod cluster;
+pub use lockkeeper_cluster as cluster;
 pub mod config;
 pub mod demo;
 #[cfg(any(test, fuzzing))]
