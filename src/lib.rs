@@ -11,14 +11,13 @@
 //! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
 //! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
-//! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
+//! * [`demo`] plays the main job on a throwaway server (`crates/lockkeeper-cluster`).
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
 
 pub mod admin;
 pub mod audit;
 pub mod check;
-pub use lockkeeper_cluster as cluster;
 pub mod config;
 pub mod demo;
 #[cfg(any(test, fuzzing))]

@@ -1,7 +1,8 @@
 //! What the benches have in common.
 
-use lockkeeper::cluster::{Cluster, Guarded, clean_environment, command, free_port};
-use std::path::Path;
+use crate::program;
+use lockkeeper_cluster::{Cluster, Guarded, clean_environment, command, free_port};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// From the environment.
@@ -10,7 +11,6 @@ pub fn number(name: &str, default: u64) -> u64 {
 }
 
 /// With the port at which it listens.
-#[allow(dead_code, reason = "not every bench has it beside")]
 pub fn haproxy(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
     let port = free_port()?;
     let file = dir.join("haproxy.cfg");
@@ -48,8 +48,8 @@ pub fn lockkeeper(cluster: &Cluster, dir: &Path, policy: &str) -> Result<(Guarde
         dir.join("audit.jsonl").display().to_string(),
     ];
     // Another build may be measured without building the bench again.
-    let program = std::env::var("LOCKKEEPER_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_lockkeeper").into());
-    let mut serve = command(Path::new(&program), arguments);
+    let program = std::env::var_os("LOCKKEEPER_BIN").map_or_else(program, PathBuf::from);
+    let mut serve = command(&program, arguments);
     clean_environment(&mut serve);
     let proxy = Guarded::spawn(&serve, &dir.join("lockkeeper.log"))?;
     listening(&proxy, port)?;

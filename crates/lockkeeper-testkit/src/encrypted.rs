@@ -1,9 +1,8 @@
-//! A server and a proxy with TLS, and psql's logins through them: for the tests of TLS and of SCRAM, which include it and
-//! [`crate::pki`] themselves.
+//! A server and a proxy with TLS, and psql's logins through them: for the tests of TLS and of SCRAM.
 
-use crate::common::{QUICK, Ran, Stage, own_cluster, until};
 use crate::pki::{PKI, SSL_REQUEST, tcp};
-use lockkeeper::cluster::Cluster;
+use crate::{QUICK, Ran, Stage, own_cluster, until};
+use lockkeeper_cluster::Cluster;
 use std::io::{Read, Write};
 
 /// A server with ssl = on, this pg_hba.conf and these roles.

@@ -19,8 +19,6 @@ pub struct Pair {
     pub key: String,
 }
 
-// Not every test binary has clients with certificates.
-#[allow(dead_code)]
 pub struct Pki {
     pub ca: String,
     /// Signs nothing that the servers have.
@@ -89,6 +87,12 @@ fn parameters(name: &str, hosts: &[&str]) -> CertificateParams {
 
 /// PEM files in a directory of their own, which goes with this.
 pub struct Files(tempfile::TempDir);
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::new()
+    }
+}
 
 impl Files {
     pub fn new() -> Files {

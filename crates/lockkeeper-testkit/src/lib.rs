@@ -2,15 +2,15 @@
 //! real `lockkeeper serve` in front of it. Start at [`Stage::new`]; what the server really received is in
 //! [`Stage::received`], what it held while a statement ran in [`Stage::sample_locks`].
 
-// Every test binary compiles this module and uses a part of it.
-#![allow(dead_code)]
-
 pub mod alike;
+pub mod bench;
+pub mod encrypted;
 pub mod locks;
+pub mod pki;
 pub mod raw;
 pub mod relay;
 
-use lockkeeper::cluster::{self, Cluster, Guarded, Options};
+use lockkeeper_cluster::{self as cluster, Cluster, Guarded, Options};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -26,15 +26,13 @@ pub const MAJOR: u32 = 18;
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Each of these functions of a major version is a test on 15 and one on 18.
-#[allow(unused_macros)]
+#[macro_export]
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod on_15 { $(#[test] fn $name() { super::$name(15) })* }
         mod on_18 { $(#[test] fn $name() { super::$name(18) })* }
     };
 }
-#[allow(unused_imports)]
-pub(crate) use on_both;
 
 /// A short pause between batches and tries, else the `standard` policy: tests should not sleep.
 pub const QUICK: &str = "extends = \"standard\"\n\n[backfill]\npause_ms = 1\n";
@@ -376,6 +374,20 @@ fn create_database(cluster: &Cluster, name: &str) {
         .unwrap_or_else(|e| panic!("{e}"));
 }
 
+/// The `lockkeeper` that was built with this test or bench.
+pub fn program() -> PathBuf {
+    // Cargo and nextest say so, older ones only at compile time, and nobody where the test's own file is run.
+    let said = ["CARGO_BIN_EXE_lockkeeper", "NEXTEST_BIN_EXE_lockkeeper"];
+    if let Some(program) = said.iter().find_map(std::env::var_os) {
+        return program.into();
+    }
+    // target/PROFILE/deps/TEST is beside target/PROFILE/lockkeeper.
+    let test = std::env::current_exe().expect("the path of this program");
+    let program = test.ancestors().nth(2).expect("target/PROFILE").join("lockkeeper");
+    assert!(program.exists(), "{} is not built: cargo build", program.display());
+    program
+}
+
 /// A proxy on a free port; `dir` holds policy.toml and gets audit.jsonl and proxy.log.
 pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, u16) {
     start_proxy_in(dir, upstream, arguments, &[])
@@ -385,7 +397,7 @@ pub fn start_proxy(dir: &Path, upstream: &str, arguments: &[&str]) -> (Guarded, 
 pub fn start_proxy_in(dir: &Path, upstream: &str, arguments: &[&str], environment: &[(&str, &str)]) -> (Guarded, u16) {
     for _ in 0..20 {
         let port = cluster::free_port().expect("a free port");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        let mut command = Command::new(program());
         command.args([
             "serve",
             "--listen",

@@ -1,6 +1,6 @@
 //! Watches pg_locks from a session of its own, straight at the server, while a test does something else.
 
-use lockkeeper::cluster::Cluster;
+use lockkeeper_cluster::Cluster;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
