@@ -10,9 +10,9 @@ use super::{Shared, Stop};
 use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;
-use crate::plan::Place;
 use crate::plan::ascii::{decoded, encoded};
 use crate::plan::facts::Relation;
+use crate::plan::{Place, Run};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +29,8 @@ pub(super) struct Watched {
     relations: Vec<(u32, Table)>,
     /// Without their schemas.
     names: Vec<String>,
+    /// Nothing was half done before, and the plan does nothing by halves.
+    is_whole: bool,
     /// Five minutes before the plan, and at its beginning.
     before: Snapshot,
     begun: Snapshot,
@@ -41,7 +43,7 @@ pub(super) struct Left {
 }
 
 impl Session {
-    pub(super) fn begin_watching(&self, found: &[Relation]) -> Watched {
+    pub(super) fn begin_watching(&self, found: &[Relation], run: &Run) -> Watched {
         // Of an index its table is among the facts as well.
         let tables = found.iter().filter(|relation| matches!(relation.kind, 'r' | 'p' | 'm'));
         let mut relations: Vec<(u32, Table)> = tables.map(|relation| (relation.oid, table(relation))).collect();
@@ -53,6 +55,7 @@ impl Session {
         Watched {
             relations,
             names,
+            is_whole: run.is_whole() && !found.iter().any(|relation| relation.flawed),
             before: traffic.before(),
             begun: traffic.snapshot(),
         }
@@ -74,8 +77,10 @@ impl Session {
         }
         let ended = self.shared.live.traffic.snapshot();
         // While the client's transaction holds its locks, nothing is asked that can be asked at its end.
-        let open = place != Place::Alone;
-        if !open && let Some(left) = self.left(&[&oids]).await?.pop() {
+        let open = place != Place::Alone && !watched.is_whole;
+        if watched.is_whole {
+            (after.invalid, after.not_valid) = (Some(Vec::new()), Some(Vec::new()));
+        } else if !open && let Some(left) = self.left(&[&oids]).await?.pop() {
             left.tell(&mut after);
         }
         // Many plans may be followed at once: no more is kept than what concerns this one.

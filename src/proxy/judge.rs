@@ -454,6 +454,13 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
+        if matches!(statement.kind, Kind::Ddl) && !self.outbox.looks_on() && rules::lock_queue::is_free(&statement.node)
+        {
+            self.relay.shapes.private = is_private(statement, &Facts::default());
+            self.judged += 1;
+            self.shared.live.ledger().passed();
+            return Ok(Judged::forward());
+        }
         if matches!(statement.kind, Kind::Write) {
             let light = self.is_light(statement, &policy, place, parameters, closing).await?;
             self.relay.shapes.judged();
@@ -745,7 +752,7 @@ impl Session {
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
-        let watched = self.begin_watching(relations);
+        let watched = self.begin_watching(relations, run);
         let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(conducted) => conducted,
             Err(broken) => {

@@ -48,6 +48,8 @@ pub struct Request {
     pub names_may_collide: bool,
     /// What inherits from the relations is listed too.
     pub heirs: bool,
+    /// Their columns, indexes, constraints, triggers and rules too.
+    pub details: bool,
     /// A domain is changed: which tables have columns of it is asked too.
     pub domain_users: bool,
     /// A column is to be replaced by another: what depends on it is asked too.
@@ -62,7 +64,8 @@ impl Request {
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
     pub fn of(statement: &Statement) -> Request {
         let mut request = Request {
-            names_may_collide: matches!(statement.kind, Kind::Ddl),
+            names_may_collide: matches!(statement.kind, Kind::Ddl) && !is_slight(&statement.node),
+            details: !is_slight(&statement.node),
             heirs: matches!(statement.kind, Kind::Ddl) && !leaves_heirs_alone(&statement.node),
             ..Request::default()
         };
@@ -81,7 +84,10 @@ impl Request {
 
     /// Only the target of an UPDATE or DELETE.
     pub fn target(statement: &Statement) -> Request {
-        let mut request = Request::default();
+        let mut request = Request {
+            details: true,
+            ..Request::default()
+        };
         match &statement.node {
             NodeEnum::UpdateStmt(update) => request.range(&update.relation),
             NodeEnum::DeleteStmt(delete) => request.range(&delete.relation),
@@ -155,10 +161,11 @@ impl Request {
     }
 
     /// The parts of the query between `-- if` and `-- end`, and whether they are asked. What is left out is not planned.
-    fn parts(&self) -> [(&'static str, bool); 6] {
+    fn parts(&self) -> [(&'static str, bool); 7] {
         [
             ("names", self.names_may_collide),
-            ("rows", !self.names_may_collide),
+            ("rows", !self.names_may_collide && self.details),
+            ("details", self.details),
             ("heirs", self.heirs),
             ("columns", self.column_users),
             ("functions", !self.functions.is_empty()),
@@ -461,6 +468,24 @@ impl Request {
     }
 }
 
+/// What columns, indexes and constraints the relation has decides nothing either: one that is not there is the server's to refuse.
+fn is_slight(node: &NodeEnum) -> bool {
+    use pg_query::protobuf::AlterTableType as A;
+    let is_slight = |command: &pg_query::protobuf::Node| {
+        matches!(&command.node, Some(NodeEnum::AlterTableCmd(command)) if matches!(
+            command.subtype(),
+            A::AtColumnDefault
+                | A::AtSetStatistics
+                | A::AtSetOptions
+                | A::AtResetOptions
+                | A::AtSetStorage
+                | A::AtSetRelOptions
+                | A::AtResetRelOptions
+        ))
+    };
+    matches!(node, NodeEnum::AlterTableStmt(alter) if alter.cmds.iter().all(is_slight))
+}
+
 /// Which partitions and children the relation has decides nothing: only how large they are in all, which is told of the relation itself.
 fn leaves_heirs_alone(node: &NodeEnum) -> bool {
     use pg_query::protobuf::AlterTableType as A;
@@ -507,13 +532,14 @@ fn leaves_heirs_alone(node: &NodeEnum) -> bool {
 /// The text with those of its parts that are kept.
 fn parts_of(text: &str, kept: &[&str]) -> String {
     let mut all = String::with_capacity(text.len());
-    let mut leaves_out = false;
+    // Of the parts around a line, whether each is left out.
+    let mut around = Vec::new();
     for line in text.lines() {
         if let Some(part) = line.strip_prefix("-- if ") {
-            leaves_out = !kept.contains(&part);
+            around.push(!kept.contains(&part));
         } else if line == "-- end" {
-            leaves_out = false;
-        } else if !leaves_out {
+            around.pop();
+        } else if !around.contains(&true) {
             all.push_str(line);
             all.push('\n');
         }
@@ -724,12 +750,14 @@ pub struct Relation {
     pub created_here: bool,
     pub is_partition: bool,
     /// What it inherits from, or is a partition of.
+    #[serde(default)]
     pub parents: Vec<Name>,
     /// FOR VALUES … or DEFAULT; empty where it could not be asked for a lock.
     pub bound: Option<String>,
     /// `RANGE (day)`
     pub partition_key: Option<String>,
     /// DETACH CONCURRENTLY was begun and not finished.
+    #[serde(default)]
     pub detach_pending: bool,
     pub comment: Option<String>,
     pub access_method: Option<String>,
@@ -750,6 +778,7 @@ pub struct Relation {
     /// Of a view; only asked for an UPDATE or DELETE.
     pub view: Option<View>,
     /// CREATE RULE, other than a view's own.
+    #[serde(default)]
     pub rules: Vec<RewriteRule>,
     /// An UPDATE, DELETE or INSERT of it may be made another statement by a rule: its own, or of what it shows.
     #[serde(default)]
@@ -760,9 +789,16 @@ pub struct Relation {
     pub has_jobs: bool,
     /// For an index: the table it belongs to.
     pub table: Option<Name>,
+    /// One of its indexes is invalid, or one of its constraints not validated.
+    #[serde(default)]
+    pub flawed: bool,
+    #[serde(default)]
     pub columns: Vec<Column>,
+    #[serde(default)]
     pub indexes: Vec<Index>,
+    #[serde(default)]
     pub constraints: Vec<Constraint>,
+    #[serde(default)]
     pub triggers: Vec<Trigger>,
     /// What depends on a column other than its default, its table's own indexes and its constraints; only asked where a column may
     /// be replaced by another.
@@ -1331,6 +1367,7 @@ mod tests {
         let full = Request {
             names_may_collide: true,
             heirs: true,
+            details: true,
             domain_users: true,
             column_users: true,
             relations: odd.clone(),

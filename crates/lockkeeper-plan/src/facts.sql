@@ -75,6 +75,7 @@ tree(root, oid) AS (
   SELECT f.oid, coalesce((SELECT i.indrelid FROM pg_catalog.pg_index i WHERE i.indexrelid = f.oid), f.oid) FROM found f
   UNION
   SELECT t.root, h.inhrelid FROM tree t CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = t.oid OFFSET 0) h),
+-- if details
 indexed AS MATERIALIZED (
   SELECT i.*, c.relname, c.relnamespace, c.relam, c.relpages, c.reltablespace, i.indexrelid IN (SELECT b.oid FROM busy b) AS is_busy, i.indrelid IN (SELECT b.oid FROM busy b) AS is_table_busy
   FROM (SELECT DISTINCT f.oid FROM found f) f
@@ -126,6 +127,7 @@ indexes_of(oid, indexes) AS MATERIALIZED (
       ORDER BY i.indexrelid)
       FROM indexed i JOIN pg_catalog.pg_namespace ns ON ns.oid = i.relnamespace CROSS JOIN block b
   GROUP BY i.indrelid),
+-- end
 -- Main fork and rows of each relation with all that inherits from it.
 sized(root, bytes, tuples) AS MATERIALIZED (
   SELECT t.root,
@@ -285,24 +287,6 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
       AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
     'is_partition', f.relispartition,
-    'parents', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname))
-      FROM pg_catalog.pg_inherits h
-      JOIN pg_catalog.pg_class c ON c.oid = h.inhparent
-      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-      WHERE h.inhrelid = f.oid), '[]'::json),
-    'bound', (SELECT CASE WHEN f.is_busy THEN '' ELSE pg_catalog.pg_get_expr(c.relpartbound, c.oid) END
-      FROM pg_catalog.pg_class c WHERE c.oid = f.oid AND c.relpartbound IS NOT NULL),
-    'partition_key', CASE WHEN f.relkind = 'p' AND NOT f.is_busy THEN pg_catalog.pg_get_partkeydef(f.oid) END,
-    -- Since PostgreSQL 14.
-    'detach_pending', coalesce((SELECT pg_catalog.bool_or((pg_catalog.to_jsonb(h) ->> 'inhdetachpending')::bool)
-      FROM pg_catalog.pg_inherits h WHERE h.inhrelid = f.oid), false),
-    'access_method', (SELECT m.amname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = f.oid),
-    'tablespace', (SELECT t.spcname FROM pg_catalog.pg_class c
-      JOIN pg_catalog.pg_tablespace t ON t.oid = CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
-        ELSE (SELECT d.dattablespace FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) END
-      WHERE c.oid = f.oid),
-    -- Of others' comments only that they are there: the client's encoding may not have their characters.
-    'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
 -- if rows
@@ -361,6 +345,32 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
           WHERE d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259 AND d.refobjid <> f.oid) AS base
         FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type = '1') w) END,
 -- end
+    'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
+      FROM pg_catalog.pg_index i
+      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE i.indexrelid = f.oid),
+    'flawed', EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = f.oid AND NOT i.indisvalid)
+      OR EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = f.oid AND NOT c.convalidated)
+-- if details
+    , 'parents', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname))
+      FROM pg_catalog.pg_inherits h
+      JOIN pg_catalog.pg_class c ON c.oid = h.inhparent
+      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
+      WHERE h.inhrelid = f.oid), '[]'::json),
+    'bound', (SELECT CASE WHEN f.is_busy THEN '' ELSE pg_catalog.pg_get_expr(c.relpartbound, c.oid) END
+      FROM pg_catalog.pg_class c WHERE c.oid = f.oid AND c.relpartbound IS NOT NULL),
+    'partition_key', CASE WHEN f.relkind = 'p' AND NOT f.is_busy THEN pg_catalog.pg_get_partkeydef(f.oid) END,
+    -- Since PostgreSQL 14.
+    'detach_pending', coalesce((SELECT pg_catalog.bool_or((pg_catalog.to_jsonb(h) ->> 'inhdetachpending')::bool)
+      FROM pg_catalog.pg_inherits h WHERE h.inhrelid = f.oid), false),
+    'access_method', (SELECT m.amname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am m ON m.oid = c.relam WHERE c.oid = f.oid),
+    'tablespace', (SELECT t.spcname FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_tablespace t ON t.oid = CASE WHEN c.reltablespace <> 0 THEN c.reltablespace
+        ELSE (SELECT d.dattablespace FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()) END
+      WHERE c.oid = f.oid),
+    -- Of others' comments only that they are there: the client's encoding may not have their characters.
+    'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x WHERE x.objoid = f.oid AND x.classoid = 1259 AND x.objsubid = 0),
     'rules', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
       FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
@@ -387,11 +397,6 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         SELECT NULL FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_depend d ON d.classid = 3256 AND d.objid = p.oid
         WHERE p.polrelid = f.oid AND (d.refclassid = 1255 OR (d.refclassid = 1259 AND d.refobjid <> f.oid))) n) END,
 -- end
-    'table', (SELECT pg_catalog.json_build_object('schema', ns.nspname, 'name', c.relname)
-      FROM pg_catalog.pg_index i
-      JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-      JOIN pg_catalog.pg_namespace ns ON ns.oid = c.relnamespace
-      WHERE i.indexrelid = f.oid),
     'columns', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', a.attname,
       'type_name', pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -476,9 +481,14 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'on_delete', (t.tgtype & 8) <> 0,
       'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x
         WHERE x.objoid = t.oid AND x.classoid = 2620 AND x.objsubid = 0)) ORDER BY t.tgname)
-      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json)))
+      FROM pg_catalog.pg_trigger t WHERE t.tgrelid = f.oid AND NOT t.tgisinternal), '[]'::json)
+-- end
+    ))
     FROM found f
     LEFT JOIN sized z ON z.root = f.oid
     LEFT JOIN created h ON h.oid = f.oid
-    LEFT JOIN indexes_of x ON x.oid = f.oid), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
+-- if details
+    LEFT JOIN indexes_of x ON x.oid = f.oid
+-- end
+    ), '[]'::json))::text, CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII'
   ELSE 'UTF8' END), 'base64')

@@ -82,6 +82,16 @@ pub struct Run {
 }
 
 impl Run {
+    /// It leaves no invalid index and no constraint that is not validated, whether it succeeds or not.
+    pub fn is_whole(&self) -> bool {
+        let halves = ["VALID", "ENFORCED", "CONCURRENTLY", "INDEX"];
+        let is_whole = |step: &Step| {
+            let sql = step.sql.to_ascii_uppercase();
+            matches!(step.mode, Mode::Brief { .. }) && !halves.iter().any(|word| sql.contains(word))
+        };
+        self.deferral.is_none() && matches!(self.steps.as_slice(), [step] if is_whole(step))
+    }
+
     /// How to get back to the schema before the plan, one statement each: the steps' `rollback`, last step first.
     pub fn rollback_plan(&self) -> Vec<String> {
         let statements = |text: &str| match statement::read(text.as_bytes(), true) {

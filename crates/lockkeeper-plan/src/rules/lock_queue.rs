@@ -130,7 +130,31 @@ pub(crate) fn locks(subject: &Subject) -> bool {
         }
         N::CreateStmt(create) => create.partbound.is_some() || !create.inh_relations.is_empty() || references(create),
         N::AlterTableStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
+        // SHARE UPDATE EXCLUSIVE at most: no reader or writer waits for it, nor behind it.
+        N::CommentStmt(_) => false,
+        N::ViewStmt(view) => view.replace,
         _ => true,
+    }
+}
+
+/// Whatever the catalog holds, no rule has anything to say of the statement, and it locks nothing that others could wait for: the server
+/// alone decides about it.
+pub fn is_free(node: &NodeEnum) -> bool {
+    use NodeEnum as N;
+    match node {
+        N::CommentStmt(_) | N::CreateFunctionStmt(_) | N::CompositeTypeStmt(_) | N::CreateEnumStmt(_) => true,
+        N::CreateSeqStmt(create) => create.options.is_empty(),
+        N::CreateSchemaStmt(create) => create.schema_elts.is_empty(),
+        N::ViewStmt(create) => !create.replace,
+        N::CreateStmt(create) => {
+            let is_like = |element: &pg_query::protobuf::Node| matches!(&element.node, Some(N::TableLikeClause(_)));
+            create.partbound.is_none()
+                && create.inh_relations.is_empty()
+                && create.of_typename.is_none()
+                && !create.table_elts.iter().any(is_like)
+                && !references(create)
+        }
+        _ => false,
     }
 }
 

@@ -24,7 +24,7 @@ mod dynamic_sql;
 mod exclusion_constraint;
 mod expand;
 mod large_write;
-pub(super) mod lock_queue;
+pub mod lock_queue;
 mod names;
 mod no_inherit;
 pub(super) mod nonconcurrent_drop_index;

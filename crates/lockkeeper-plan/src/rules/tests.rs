@@ -2,10 +2,11 @@
 
 use super::{RULES, find};
 use crate::depends::{Depends, Part, State, Taken, What};
-use crate::facts::{Column, Constraint, Facts, Function, Index, Name, Relation, TypeFact};
+use crate::facts::{Column, Constraint, Facts, Function, Index, Name, Relation, Request, TypeFact};
 use crate::policy::Policy;
-use crate::statement;
-use crate::{Mode, Place, Plan};
+use crate::statement::{self, read};
+use crate::{Mode, Place, Plan, plan};
+use std::sync::Arc;
 
 fn name(text: &str) -> Name {
     Name {
@@ -469,4 +470,114 @@ fn long_names_are_cut_as_the_server_does() {
     assert_eq!(super::names::object("t", "c", "idx"), "t_c_idx");
     assert_eq!(super::names::object("t", "", "pkey"), "t_pkey");
     assert_eq!(super::names::object(&"é".repeat(40), "", "pkey").len(), 5 + 58);
+}
+
+/// What a statement's request leaves out of the catalog decides nothing about it.
+#[test]
+fn what_is_not_asked_decides_nothing() {
+    let slight = [
+        "ALTER TABLE users ALTER name SET DEFAULT 'x'",
+        "ALTER TABLE users ALTER name DROP DEFAULT, ALTER age SET STATISTICS 100",
+        "ALTER TABLE ONLY users ALTER doubled SET (n_distinct = 5), ALTER age RESET (n_distinct)",
+        "ALTER TABLE users ALTER label SET STORAGE external",
+        "ALTER TABLE users SET (fillfactor = 90), RESET (autovacuum_enabled)",
+        "ALTER TABLE parted ALTER a SET DEFAULT 1",
+        "ALTER TABLE parted_1 ALTER a SET DEFAULT 1",
+        "ALTER TABLE fresh_here ALTER a SET DEFAULT 1",
+        "ALTER TABLE absent ALTER a SET DEFAULT 1",
+        "ALTER INDEX users_name_idx SET (fillfactor = 90)",
+        "ALTER INDEX users_name_idx ALTER 1 SET STATISTICS 100",
+        "ALTER MATERIALIZED VIEW totals SET (fillfactor = 90)",
+        "ALTER VIEW v ALTER a SET DEFAULT 1",
+    ];
+    for version in [130_000, 150_000, 180_000] {
+        let facts = facts(version);
+        for sql in slight {
+            for policy in ["standard", "strict", "observe"] {
+                let policy = embedded(policy);
+                let statement = read(sql.as_bytes(), true).unwrap().remove(0);
+                let request = Request::of(&statement);
+                assert!(!request.details && !request.names_may_collide, "{sql}");
+                let mut asked = facts.clone();
+                for relation in &mut asked.relations {
+                    *relation = Relation {
+                        parents: Vec::new(),
+                        bound: None,
+                        partition_key: None,
+                        detach_pending: false,
+                        comment: None,
+                        access_method: None,
+                        tablespace: None,
+                        rules: Vec::new(),
+                        columns: Vec::new(),
+                        indexes: Vec::new(),
+                        constraints: Vec::new(),
+                        triggers: Vec::new(),
+                        taken: Arc::default(),
+                        ..relation.clone()
+                    };
+                }
+                for place in [Place::Alone, Place::Block, Place::Pipeline] {
+                    let [with, without] =
+                        [&facts, &asked].map(|facts| format!("{:?}", plan(&statement, facts, &policy, place)));
+                    assert_eq!(with, without, "{sql}");
+                }
+            }
+        }
+    }
+}
+
+/// Of what asks nothing, whatever the catalog holds would change nothing.
+#[test]
+fn what_is_free_is_forwarded_whatever_there_is() {
+    let free = [
+        "COMMENT ON TABLE users IS 'x'",
+        "COMMENT ON CONSTRAINT users_proven ON users IS 'x'",
+        "CREATE TABLE users (id bigint PRIMARY KEY, n serial, CHECK (n > 0), UNIQUE (n))",
+        "CREATE TEMPORARY TABLE users (id int) ON COMMIT DROP",
+        "CREATE UNLOGGED TABLE IF NOT EXISTS t (id int) PARTITION BY RANGE (id)",
+        "CREATE VIEW users AS SELECT * FROM small",
+        "CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'DELETE FROM users; SELECT 1'",
+        "CREATE SEQUENCE s",
+        "CREATE TYPE pair AS (a int, b int)",
+        "CREATE TYPE mood AS ENUM ('good', 'bad')",
+        "CREATE SCHEMA app",
+    ];
+    let not_free = [
+        "CREATE TABLE t (LIKE users)",
+        "CREATE TABLE t (a int REFERENCES users)",
+        "CREATE TABLE t (a int, FOREIGN KEY (a) REFERENCES users)",
+        "CREATE TABLE t () INHERITS (users)",
+        "CREATE TABLE t PARTITION OF parted FOR VALUES IN (1)",
+        "CREATE TABLE t OF users",
+        "CREATE OR REPLACE VIEW users AS SELECT 1",
+        "CREATE SEQUENCE s OWNED BY users.id",
+        "CREATE SCHEMA app CREATE TABLE t (a int REFERENCES users)",
+    ];
+    let is_free = |sql: &str| super::lock_queue::is_free(&read(sql.as_bytes(), true).unwrap()[0].node);
+    for sql in not_free {
+        assert!(!is_free(sql), "{sql}");
+    }
+    for sql in free {
+        assert!(is_free(sql), "{sql}");
+        let statement = read(sql.as_bytes(), true).unwrap().remove(0);
+        for (policy, place) in ["standard", "strict", "observe"]
+            .into_iter()
+            .flat_map(|policy| [Place::Alone, Place::Block, Place::Pipeline].map(|place| (policy, place)))
+        {
+            let policy = embedded(policy);
+            for version in [130_000, 180_000] {
+                let planned = plan(&statement, &facts(version), &policy, place);
+                assert!(
+                    matches!(&planned, Plan::Forward { findings, notices } if findings.is_empty() && notices.is_empty()),
+                    "{sql}: {planned:?}"
+                );
+            }
+        }
+    }
+}
+
+fn embedded(name: &str) -> Policy {
+    let names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
+    Policy::embedded(name, &names).expect("a policy of that name")
 }
