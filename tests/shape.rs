@@ -13,20 +13,26 @@ fn root() -> PathBuf {
 }
 
 /// The crates that know no socket, file, clock or runtime, and what each may use.
-const PURE: &[(&str, &[&str])] = &[(
-    "lockkeeper-plan",
-    &[
-        "base64",
-        "memchr",
-        "pg_query",
-        "prost",
-        "ring",
-        "serde",
-        "serde_json",
-        "strsim",
-        "toml",
-    ],
-)];
+const PURE: &[(&str, &[&str])] = &[
+    (
+        "lockkeeper-plan",
+        &[
+            "base64",
+            "memchr",
+            "pg_query",
+            "prost",
+            "ring",
+            "serde",
+            "serde_json",
+            "strsim",
+            "toml",
+        ],
+    ),
+    (
+        "lockkeeper-wire",
+        &["base64", "bytes", "memchr", "pgwire", "ring", "stringprep", "subtle"],
+    ),
+];
 
 /// What the standard library has of these, clippy keeps away by the crate's own clippy.toml.
 #[test]

@@ -4,7 +4,7 @@
 //! Start at [`AwaitFirst`] (towards the client) and [`Login`] (towards the server); each state takes one message and gives
 //! the next state with its reply. Errors towards clients are worded as PostgreSQL's.
 
-use super::wire::Report;
+use crate::messages::Report;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom as _, SystemRandom};

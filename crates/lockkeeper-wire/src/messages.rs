@@ -1,9 +1,9 @@
 //! Messages on the wire (manual chapter 55): reading the few that are read, building the few that are built.
 //!
-//! The stream itself is framed by [`super::relay`], which forwards raw bytes. Everything that a peer sent is checked
+//! The stream itself is framed by the relay, which forwards raw bytes. Everything that a peer sent is checked
 //! here: a body is exactly one frame, strings end within it.
 
-use super::encoding::Encoding;
+use crate::encoding::Encoding;
 use bytes::{BufMut, BytesMut};
 use pgwire::messages::Message;
 use pgwire::messages::extendedquery::{Close, Execute, Flush, Sync};
