@@ -3,9 +3,10 @@
 //!
 //! * [`messages`] reads the few messages that are read and builds the few that are built; [`encoding`] is about the texts in them.
 //! * [`responses`] counts what a server still owes.
-//! * [`scram`] is both sides of SCRAM-SHA-256.
+//! * [`scram`] is both sides of SCRAM-SHA-256; [`startup`] reads the parameters of a startup packet.
 
 pub mod encoding;
 pub mod messages;
 pub mod responses;
 pub mod scram;
+pub mod startup;
