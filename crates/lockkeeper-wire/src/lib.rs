@@ -2,9 +2,11 @@
 //! waits is the proxy.
 //!
 //! * [`messages`] reads the few messages that are read and builds the few that are built; [`encoding`] is about the texts in them.
+//! * [`buffer`] holds one direction's bytes between reading and writing them.
 //! * [`responses`] counts what a server still owes.
 //! * [`scram`] is both sides of SCRAM-SHA-256; [`startup`] reads the parameters of a startup packet.
 
+pub mod buffer;
 pub mod encoding;
 pub mod messages;
 pub mod responses;
