@@ -162,7 +162,9 @@ impl Bench {
                 ways[way].simple_query(case.sql).await.map_err(told)?;
                 all[way].push(started.elapsed().as_secs_f64() * 1e3);
                 if !case.undo.is_empty() {
-                    ways[0].simple_query(case.undo).await.map_err(told)?;
+                    // What is temporary is its session's own.
+                    let by = if case.sql.contains("TEMPORARY") { way } else { 0 };
+                    ways[by].simple_query(case.undo).await.map_err(told)?;
                 }
             }
         }

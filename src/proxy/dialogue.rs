@@ -214,7 +214,7 @@ pub const NAMED: &str = "pg_catalog.current_setting('lockkeeper.named')::pg_cata
 fn others(ask: &Ask) -> &'static [(&'static str, &'static str)] {
     match ask.catalog {
         Some(_) => path::CATALOG,
-        None => &[],
+        None => path::ANY,
     }
 }
 
@@ -408,19 +408,26 @@ impl Relay {
         {
             return (asks, asked);
         }
-        let guard = |text: &String| {
-            let name = quote_literal(&self.kept_name(text));
-            Ask::new(format!(
-                "SELECT 1 / CASE WHEN p.from_sql THEN 0 ELSE 1 END FROM pg_catalog.pg_prepared_statements p WHERE p.name = {name}"
-            ))
-        };
-        asks.into_iter()
-            .zip(asked)
-            .flat_map(|(ask, asked)| {
-                let guard = ask.catalog.as_ref().filter(relies).map(guard);
-                guard.map(|guard| (guard, false)).into_iter().chain([(ask, asked)])
-            })
-            .unzip()
+        let mut all = (Vec::with_capacity(asks.len()), Vec::with_capacity(asks.len()));
+        for (ask, is_asked) in asks.into_iter().zip(asked) {
+            if let Some(text) = ask.catalog.as_ref().filter(relies) {
+                let guard = path::guard(&self.kept_name(text));
+                match all
+                    .0
+                    .last_mut()
+                    .filter(|before: &&mut Ask| path::is_to_ours(&before.sql))
+                {
+                    Some(before) => before.sql.push_str(&format!(", {guard}")),
+                    None => {
+                        all.0.push(Ask::new(format!("SELECT {guard}")));
+                        all.1.push(false);
+                    }
+                }
+            }
+            all.0.push(ask);
+            all.1.push(is_asked);
+        }
+        all
     }
 
     /// Asks the server to parse a text without running it. Ok: it accepts the text, as one statement.

@@ -566,6 +566,34 @@ pub fn the_jit_compiler_does_not_work_on_our_questions(major: u32) {
         "where nobody has switched it off"
     );
     assert_eq!(explained("WITH RECURSIVE"), [false, false]);
+    // Whatever else is asked: before batches, in them, and before a table goes.
+    stage.mark();
+    stage
+        .psql("UPDATE t SET v = 'new';\nALTER TABLE t ADD CHECK (id > 0);\nDROP INDEX by_v;")
+        .ok();
+    let log = stage.server_log();
+    // What reads no table is short, and what sets the settings looks for names by their index.
+    let tables = [
+        "pg_class",
+        "pg_index",
+        "pg_constraint",
+        "pg_trigger",
+        "pg_depend",
+        "lockkeeper.job",
+        "lockkeeper_changed",
+    ];
+    let compiled: Vec<&str> = log
+        .iter()
+        .map(|entry| entry.message.as_str())
+        .filter(|text| !text.contains("Query Text: SELECT pg_catalog.set_config("))
+        .filter(|text| text.contains("JIT:") && tables.iter().any(|table| text.contains(table)))
+        .collect();
+    let asked = |table: &str| {
+        log.iter()
+            .any(|entry| entry.message.contains("Query Text: ") && entry.message.contains(table))
+    };
+    assert!(tables.iter().all(|table| asked(table)), "all of these are asked of");
+    assert!(compiled.is_empty(), "{compiled:#?}");
 }
 
 /// Behind an error the server skips all until the Sync. What is executed under no name then is what was parsed before.

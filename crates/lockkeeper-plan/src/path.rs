@@ -1,11 +1,17 @@
 //! The search_path of what is ours. Whoever may create in a schema of the client's could otherwise have an operator, function or type of his
 //! own called with the client's rights.
 
+use super::splice::quote_literal;
+
 /// Temporary objects are named last, since they would be looked for first.
 pub const OURS: &str = "pg_catalog, pg_temp";
 
 /// In front of a step's statement: it is run with our search_path instead of the client's.
 pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
+
+/// What every question of ours is asked with besides. Of a table of many partitions the planner expects so much that the JIT compiler would
+/// work for seconds on a question that takes milliseconds.
+pub const ANY: &[(&str, &str)] = &[("jit", "'off'")];
 
 /// What a long question to the catalog is asked with besides, and why. In a database of many tables the planner expects far more rows of it
 /// than come: the JIT compiler would work on it for seconds, and hash tables of the size of work_mem would be laid out for nothing. Its plan
@@ -43,6 +49,20 @@ pub fn to_ours(ahead: &[(&'static str, String)], others: &[(&str, &str)]) -> Str
     all.extend(others.iter().map(|(name, expression)| set(name, expression)));
     all.push(set("search_path", &format!("'{OURS}'")));
     format!("SELECT {}", all.join(", "))
+}
+
+/// It is what [`to_ours`] gives: more can be put to its end, if it is safe with any path.
+pub fn is_to_ours(sql: &str) -> bool {
+    sql.starts_with("SELECT pg_catalog.set_config('lockkeeper.search_path', ")
+}
+
+/// Divides by zero where a statement of that name was prepared in SQL. Safe with any path.
+pub fn guard(name: &str) -> String {
+    format!(
+        "1 OPERATOR(pg_catalog./) CASE WHEN (SELECT p.from_sql FROM pg_catalog.pg_prepared_statements p \
+         WHERE p.name OPERATOR(pg_catalog.=) {}) THEN 0 ELSE 1 END",
+        quote_literal(name)
+    )
 }
 
 /// Puts the client's back.
