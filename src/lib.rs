@@ -2,7 +2,8 @@
 //!
 //! The map, in the order of imports (a module uses only what stands before it):
 //!
-//! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
+//! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime,
+//!   and is a crate of its own; so is the wire protocol, `crates/lockkeeper-wire`.
 //! * [`audit`] writes what happened, one JSON object a line, and reads it back.
 //! * [`live`] is what goes on now and the counts of what went on, written by sessions, read by the admin pages.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
