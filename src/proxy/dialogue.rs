@@ -276,13 +276,26 @@ impl Relay {
             return self.ask_all(asks, closing, hears).await;
         }
         let [own, guard] = jobs::guards();
-        let guards = [Ask::as_client(own), Ask::new(guard)];
+        // Where what is asked is kept prepared, so is what is asked before.
+        let is_kept = asks.iter().any(|ask| ask.of_jobs && ask.catalog.is_some());
+        let guard = Ask {
+            catalog: is_kept.then(|| "jobs_trust".to_owned()),
+            ..Ask::new(guard)
+        };
+        let guards = [Ask::as_client(own), guard];
         let restore = self.status != b'I' || closing == Closing::Flush;
         let restore = restore.then(|| Ask::as_client(jobs::UNGUARD));
-        let guarded: Vec<Ask> = guards.iter().chain(asks).chain(&restore).cloned().collect();
+        // An error of theirs is undone with what they guard.
+        let at = usize::from(asks.first().is_some_and(|ask| ask.sql.starts_with("SAVEPOINT ")));
+        let (before, behind) = asks.split_at(at);
+        let guarded: Vec<Ask> = [before, &guards, behind, restore.as_slice()].concat();
         let answers = self.ask_all(&guarded, closing, hears).await?;
         Ok(match answers {
-            Ok(answers) => Ok(answers.into_iter().skip(guards.len()).take(asks.len()).collect()),
+            Ok(mut answers) => {
+                answers.drain(at..at + guards.len());
+                answers.truncate(asks.len());
+                Ok(answers)
+            }
             Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
                 Some(why) => Report::error(
                     "55000",

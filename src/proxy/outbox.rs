@@ -9,7 +9,7 @@ mod exchange;
 mod prove;
 
 use super::conduct::{Outcome, Setting};
-use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::dialogue::{Ask, Closing, Hears};
 use super::journal::Entry;
 use super::judge::Verdict;
 use super::relay::Broken;
@@ -89,12 +89,15 @@ impl Outbox {
 impl Session {
     /// The role's unfinished deferred jobs.
     pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Outcome<Vec<Waiting>> {
-        let asked = [outbox::waiting(ids).into()];
-        let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers,
+        let ask = Ask {
+            catalog: ids.is_none().then(|| "jobs_waiting".to_owned()),
+            ..outbox::waiting(ids).into()
+        };
+        let answer = match self.relay.ask_catalog(ask, Closing::Sync).await? {
+            Ok(answer) => answer,
             Err(report) => return Ok(Err(report)),
         };
-        let answer = answers.first().and_then(Answer::value).unwrap_or_default();
+        let answer = answer.value().unwrap_or_default();
         Ok(match outbox::decode(answer) {
             Ok(mut waiting) => {
                 for job in &mut waiting {
