@@ -5,10 +5,8 @@
 //! each, 100), WAYS (abc), POLICY (a file; else `standard`). Compare the three of one run with each other: the times alone mean
 //! nothing elsewhere.
 
-mod common;
-
-use common::{lockkeeper, number};
-use lockkeeper::cluster::{Cluster, Options};
+use lockkeeper_cluster::{Cluster, Options};
+use lockkeeper_testkit::bench::{lockkeeper, number};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

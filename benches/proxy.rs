@@ -5,10 +5,8 @@
 //! ONLY, a word that a line's name must hold. Ratios against HAProxy are of one run on one machine; the times alone mean
 //! nothing elsewhere.
 
-mod common;
-
-use common::{haproxy, lockkeeper, number};
-use lockkeeper::cluster::{Cluster, Guarded, Options, clean_environment};
+use lockkeeper_cluster::{Cluster, Guarded, Options, clean_environment};
+use lockkeeper_testkit::bench::{haproxy, lockkeeper, number};
 use std::fs::{read_dir, read_to_string};
 use std::io::{Read, Write};
 use std::net::TcpStream;

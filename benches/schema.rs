@@ -6,10 +6,8 @@
 //! ONLY, a word that a line's name must hold, and JSON, a file for the figures. Compare the two of one run: the times alone mean
 //! nothing elsewhere.
 
-mod common;
-
-use common::{lockkeeper, number};
-use lockkeeper::cluster::{Cluster, Options, clean_environment};
+use lockkeeper_cluster::{Cluster, Options, clean_environment};
+use lockkeeper_testkit::bench::{lockkeeper, number};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -6,10 +6,8 @@
 //! word that a line's name must hold, and JSON, a file for the figures. Compare ratios of one run: the figures alone mean
 //! nothing elsewhere.
 
-mod common;
-
-use common::{haproxy, lockkeeper, number};
-use lockkeeper::cluster::{Cluster, Options, clean_environment};
+use lockkeeper_cluster::{Cluster, Options, clean_environment};
+use lockkeeper_testkit::bench::{haproxy, lockkeeper, number};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-# Sourced by the other scripts: where fetched things live. src/cluster.rs (cache_dirs) looks in the same places, in this order.
+# Sourced by the other scripts: where fetched things live. crates/lockkeeper-cluster (cache_dirs) looks in the same places, in this order.
 #
 # A checkout below a closed directory (root's home) cannot be used by the account that PostgreSQL runs as, and a checkout or
 # its .cache that belongs to somebody else cannot be written: the next place is taken then.
@@ -12,7 +12,7 @@ cache_dirs() {
     [ -z "${HOME:-}" ] || echo "$HOME/.cache/lockkeeper"
 }
 
-# The account that PostgreSQL runs as when we are root, as src/cluster.rs chooses it.
+# The account that PostgreSQL runs as when we are root, as crates/lockkeeper-cluster chooses it.
 server_account() {
     getent passwd postgres >/dev/null && echo postgres || echo nobody
 }

@@ -7,8 +7,8 @@ mod plays;
 mod report;
 mod waits;
 
-use crate::cluster::{self, Cluster, Guarded};
 use load::{Load, connect};
+use lockkeeper_cluster::{self as cluster, Cluster, Guarded};
 use plays::{Expect, LOOP_BATCH, PLAYS, Play};
 use report::{Measured, Pair};
 use serde_json::Value;

@@ -2,7 +2,8 @@
 //!
 //! The map, in the order of imports (a module uses only what stands before it):
 //!
-//! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime.
+//! * [`plan`] is pure: SQL text, facts and a policy go in, a [`plan::Plan`] comes out. It knows no socket, file, clock or runtime,
+//!   and is a crate of its own; so is the wire protocol, `crates/lockkeeper-wire`.
 //! * [`audit`] writes what happened, one JSON object a line, and reads it back.
 //! * [`live`] is what goes on now and the counts of what went on, written by sessions, read by the admin pages.
 //! * [`proxy`] is the I/O shell: one task per session, which forwards frames and carries plans out.
@@ -11,14 +12,13 @@
 //! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
 //! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
-//! * [`cluster`] starts throwaway PostgreSQL servers for the demo, the tests and the benches; [`demo`] plays the main job on one.
+//! * [`demo`] plays the main job on a throwaway server (`crates/lockkeeper-cluster`).
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
 
 pub mod admin;
 pub mod audit;
 pub mod check;
-pub mod cluster;
 pub mod config;
 pub mod demo;
 #[cfg(any(test, fuzzing))]
@@ -26,7 +26,7 @@ pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;
-pub mod plan;
+pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;
 pub mod rules_page;

@@ -1,12 +1,10 @@
 //! Forwarding allocates nothing per message: counted in the proxy's own worker thread, which runs in this process, in front
 //! of a real PostgreSQL.
 
-mod common;
-
-use common::raw::{Raw, c, command_tags, frame};
-use common::{Stage, cluster};
 use lockkeeper::config::load_policy;
 use lockkeeper::proxy::{self, Auth, Config, Limits, Upstream};
+use lockkeeper_testkit::raw::{Raw, c, command_tags, frame};
+use lockkeeper_testkit::{Stage, cluster};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,7 +69,7 @@ fn is_worker() -> bool {
 
 /// A proxy within this process, which ends with it.
 fn serve(upstream: u16) -> u16 {
-    let port = lockkeeper::cluster::free_port().expect("a free port");
+    let port = lockkeeper_cluster::free_port().expect("a free port");
     let config = Config {
         listen: vec![format!("127.0.0.1:{port}")],
         reuse_port: false,

@@ -1,10 +1,10 @@
 //! What a hostile client, or only an unlucky order of messages, does to get past the judge or to confuse the session: the
 //! server tells whether it succeeded.
 
-mod common;
-
-use common::raw::{Message, Raw, bind, c, close, command_tags, error_field, execute, frame, parse, rows, status, sync};
-use common::{MAJOR, Stage};
+use lockkeeper_testkit::raw::{
+    Message, Raw, bind, c, close, command_tags, error_field, execute, frame, parse, rows, status, sync,
+};
+use lockkeeper_testkit::{MAJOR, Stage};
 
 /// Small tables count as large, and nothing sleeps.
 const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[backfill]\npause_ms = 1\nrows_max = 100\nbatch_rows = 33\nbatch_target_ms = 0\n";

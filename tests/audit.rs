@@ -1,10 +1,8 @@
 //! The audit log of a real proxy in front of a real server, and its review by the program as people call it.
 
-mod common;
-
-use common::raw::{Raw, bind_with, command_tags, error_field, execute, parse, rows, startup, sync};
-use common::{Ran, Stage, cluster, own_cluster, run, start_proxy, until};
-use lockkeeper::cluster::{Guarded, clean_environment};
+use lockkeeper_cluster::{Guarded, clean_environment};
+use lockkeeper_testkit::raw::{Raw, bind_with, command_tags, error_field, execute, parse, rows, startup, sync};
+use lockkeeper_testkit::{Ran, Stage, cluster, own_cluster, run, start_proxy, until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
@@ -129,7 +127,7 @@ fn who_held_the_lock_is_known_also_when_it_was_got_and_inside_a_transaction() {
         if block {
             raw.query("BEGIN");
         }
-        raw.send(&common::raw::frame(b'Q', &common::raw::c("CREATE TRIGGER t AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()")));
+        raw.send(&lockkeeper_testkit::raw::frame(b'Q', &lockkeeper_testkit::raw::c("CREATE TRIGGER t AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()")));
         let count = 1 + usize::from(block);
         until("the log names a blocker", || events(&stage, "waiting").len() >= count);
         holder.query("COMMIT");
@@ -476,9 +474,9 @@ fn a_statement_s_time_begins_when_it_comes() {
     holder.query("BEGIN");
     holder.query("LOCK TABLE lockkeeper.job IN ACCESS EXCLUSIVE MODE");
     let mut raw = named(stage.port, &stage.database, "migration");
-    raw.send(&common::raw::frame(
+    raw.send(&lockkeeper_testkit::raw::frame(
         b'Q',
-        &common::raw::c("ALTER TABLE users ADD COLUMN late int"),
+        &lockkeeper_testkit::raw::c("ALTER TABLE users ADD COLUMN late int"),
     ));
     let waits = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'lockkeeper.job'::regclass";
     until("the question waits", || stage.direct(waits) == "t");
@@ -855,9 +853,9 @@ fn a_statement_whose_end_is_missing_is_listed_last_and_its_story_says_so() {
     holder.query("BEGIN");
     holder.query("SELECT FROM users");
     let mut raw = Raw::connect(stage.port, &stage.database);
-    raw.send(&common::raw::frame(
+    raw.send(&lockkeeper_testkit::raw::frame(
         b'Q',
-        &common::raw::c("ALTER TABLE users ADD COLUMN a int"),
+        &lockkeeper_testkit::raw::c("ALTER TABLE users ADD COLUMN a int"),
     ));
     until("it waits", || !events(&stage, "waiting").is_empty());
     stage.kill_proxy();

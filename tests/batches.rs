@@ -1,9 +1,7 @@
 //! A large UPDATE or DELETE becomes keyset batches: what the server received and holds, with other sessions at work on the same
 //! rows, and where it stops in the middle.
 
-mod common;
-
-use common::{Logged, Ran, Stage, on_both, runs, until_true};
+use lockkeeper_testkit::{Logged, Ran, Stage, on_both, runs, until_true};
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -690,7 +688,7 @@ fn not_in_a_transaction(major: u32) {
         assert_eq!(stage.number("SELECT count(*) FROM t"), 3200);
     });
     // Behind other work of one pipeline.
-    use common::raw::*;
+    use lockkeeper_testkit::raw::*;
     let mut raw = Raw::connect(stage.port, &stage.database);
     let insert = [
         parse("", "INSERT INTO t (id) VALUES (9999)"),
@@ -881,7 +879,7 @@ fn cancelled_between_batches(major: u32) {
 /// psql through the proxy, and what happens while it runs, given its process ID.
 fn psql_meanwhile<T>(stage: &Stage, sql: &str, meanwhile: impl FnOnce(i32) -> T) -> (Ran, T) {
     let mut command = Command::new(stage.cluster.bin("psql").unwrap());
-    lockkeeper::cluster::clean_environment(&mut command);
+    lockkeeper_cluster::clean_environment(&mut command);
     command.args([
         "-X",
         "-h",
@@ -1402,13 +1400,13 @@ fn a_batch_has_a_deadline(major: u32) {
         let deleting = scope.spawn(|| stage.psql("DELETE FROM t;\n"));
         runs(until_true(&stage, "SELECT count(*) >= 30 FROM changes"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        lockkeeper::cluster::clean_environment(&mut command);
+        lockkeeper_cluster::clean_environment(&mut command);
         let dsn = format!(
             "host=127.0.0.1 port={} user=postgres dbname={}",
             stage.cluster.port(),
             stage.database
         );
-        let paused = common::run(
+        let paused = lockkeeper_testkit::run(
             {
                 command.args(["jobs", "--dsn", &dsn, "pause", "1"]);
                 command
@@ -1454,14 +1452,14 @@ fn what_is_paused_stops_at_once(major: u32) {
             let deleting = scope.spawn(|| stage.psql("DELETE FROM t;\n"));
             runs(until_true(&stage, sleeping));
             let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-            lockkeeper::cluster::clean_environment(&mut command);
+            lockkeeper_cluster::clean_environment(&mut command);
             let dsn = format!(
                 "host=127.0.0.1 port={} user=postgres dbname={}",
                 stage.cluster.port(),
                 stage.database
             );
             command.args(["jobs", "--dsn", &dsn, action, "1"]);
-            let steered = common::run(command, "");
+            let steered = lockkeeper_testkit::run(command, "");
             assert_eq!(steered.status, 0, "{steered:?}");
             // The row is not done, nor slept over.
             assert_eq!(

@@ -1,8 +1,6 @@
 //! What foreign keys delete or change with a few rows is counted before these go.
 
-mod common;
-
-use common::{Stage, on_both, runs};
+use lockkeeper_testkit::{Stage, on_both, runs};
 
 /// Small numbers of rows are many here.
 const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 16384\n[backfill]\nrows_max = 200\nbatch_rows = 100\npause_ms = 1\n";

@@ -1,10 +1,8 @@
 //! `lockkeeper check` as a pipeline uses it: directories of several tools, formats, lists of changed files; and with a live
 //! server, whose facts, catalog and locks are compared with what is said.
 
-mod common;
-
-use common::{Stage, cluster, run};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::{Stage, cluster, run};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -422,7 +420,7 @@ if (!valid(JSON.parse(fs.readFileSync(0, 'utf8')))) console.log(JSON.stringify(v
 
 #[track_caller]
 fn sarif_errors(log: &str) -> String {
-    let modules = lockkeeper::cluster::cache_dirs()
+    let modules = lockkeeper_cluster::cache_dirs()
         .into_iter()
         .map(|dir| dir.join("sarif/node_modules"))
         .find(|path| path.exists())

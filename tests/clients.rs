@@ -1,12 +1,10 @@
 //! Drivers and tools as people use them, under the policy `standard` with auditing on: each runs a program of its own
 //! features, and prints the same through the proxy as straight at the server. psycopg and node-postgres are in drivers.rs.
 
-mod common;
-
-use common::alike::check_alike;
-use common::{Ran, Stage, cluster, on_both, run};
 use futures_util::{SinkExt, TryStreamExt, future, pin_mut};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::alike::check_alike;
+use lockkeeper_testkit::{Ran, Stage, cluster, on_both, run};
 use std::fmt::Write;
 use std::process::Command;
 use std::time::Duration;

@@ -1,9 +1,7 @@
 //! What one client's long statement costs the others: not their turn, and no more than in proportion to its length.
 
-mod common;
-
-use common::raw::{Raw, command_tags, frame, rows};
-use common::{QUICK, Stage, cluster};
+use lockkeeper_testkit::raw::{Raw, command_tags, frame, rows};
+use lockkeeper_testkit::{QUICK, Stage, cluster};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 

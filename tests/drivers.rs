@@ -1,10 +1,8 @@
 //! psycopg 3 and node-postgres as people use them: the same script prints the same through the proxy as straight at the server,
 //! and the usual loop around `UPDATE … LIMIT` runs as written.
 
-mod common;
-
-use common::alike::check_alike;
-use common::{Stage, on_both};
+use lockkeeper_testkit::alike::check_alike;
+use lockkeeper_testkit::{Stage, on_both};
 use std::time::{Duration, Instant};
 
 const TABLE: &str = "
@@ -39,7 +37,7 @@ fn node_postgres_is_not_told_apart(major: u32) {
 
 /// Runs the loop while another session holds some of the rows; it lets them go once the loop waits for them.
 #[track_caller]
-fn check_loop(stage: &Stage, name: &str, play: impl FnOnce(&Stage) -> common::Ran + Send) {
+fn check_loop(stage: &Stage, name: &str, play: impl FnOnce(&Stage) -> lockkeeper_testkit::Ran + Send) {
     stage.direct("TRUNCATE users; INSERT INTO users (id) SELECT * FROM generate_series(1, 3000); VACUUM ANALYZE users");
     let holder_name = format!("holder {name}");
     std::thread::scope(|scope| {

@@ -1,12 +1,10 @@
 //! A changed type and a renamed column as expand and contract: what the server holds in the end and on the way, with others at
 //! work on the same rows, and where it stops in the middle. The oracle is a table that got the plain statement.
 
-mod common;
-
 use bytes::Bytes;
-use common::locks::Samples;
-use common::{Stage, on_both, runs};
 use futures_util::SinkExt;
+use lockkeeper_testkit::locks::Samples;
+use lockkeeper_testkit::{Stage, on_both, runs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -88,7 +86,7 @@ fn stage(major: u32, name: &str) -> Stage {
 }
 
 fn oracle(major: u32, stage: &Stage) -> Stage {
-    let oracle = Stage::without_proxy(common::cluster(major), "oracle");
+    let oracle = Stage::without_proxy(lockkeeper_testkit::cluster(major), "oracle");
     let table = TABLE.replace("CREATE ROLE NAME_reader; CREATE ROLE NAME_writer;", "");
     oracle.direct(&table.replace("NAME", &stage.database));
     oracle
@@ -340,12 +338,12 @@ fn cut_off_and_sent_again(major: u32) {
         let mut stage = stage(major, &format!("cut{n}"));
         let oracle = oracle(major, &stage);
         oracle.direct(statement);
-        stage.direct(include_str!("../src/plan/jobs.sql"));
+        stage.direct(include_str!("../crates/lockkeeper-plan/src/jobs.sql"));
         for (at, moment) in MOMENTS.iter().enumerate() {
             let (port, database) = (stage.port, stage.database.clone());
             let runner = std::thread::spawn(move || {
                 runs(async move {
-                    match common::connect_at(port, &database).await {
+                    match lockkeeper_testkit::connect_at(port, &database).await {
                         Ok(connection) => connection
                             .client
                             .simple_query(statement)
@@ -356,7 +354,7 @@ fn cut_off_and_sent_again(major: u32) {
                     }
                 })
             });
-            common::until(moment, || runner.is_finished() || stage.direct(moment) == "t");
+            lockkeeper_testkit::until(moment, || runner.is_finished() || stage.direct(moment) == "t");
             match at % 2 {
                 0 => {
                     stage.kill_proxy();
@@ -372,7 +370,7 @@ fn cut_off_and_sent_again(major: u32) {
             }
             // What was cut off ends on the server before the next begins.
             let gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'test'";
-            common::until(gone, || stage.direct(gone) == "t");
+            lockkeeper_testkit::until(gone, || stage.direct(gone) == "t");
         }
         let ran = stage.psql(statement);
         assert_eq!(ran.status, 0, "{ran:?}");

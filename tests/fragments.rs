@@ -2,16 +2,14 @@
 //! nobody else, and never drops a table. `LOCKKEEPER_SEED=random` plays another run,
 //! and with the number that it then tells, the same again.
 
-mod common;
-
-use common::raw::*;
-use common::{Stage, cluster};
+use lockkeeper_testkit::raw::*;
+use lockkeeper_testkit::{Stage, cluster};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-common::on_both!(
+lockkeeper_testkit::on_both!(
     what_is_not_judged_is_answered_as_by_the_server_alone,
     no_disguise_drops_a_table,
 );
@@ -206,7 +204,7 @@ fn cut_off(heard: &[Message], whole: &[Message]) -> bool {
 
 fn what_is_not_judged_is_answered_as_by_the_server_alone(major: u32) {
     let (mut random, seed) = Random::seeded();
-    let stage = Stage::with(major, "proxied", common::QUICK);
+    let stage = Stage::with(major, "proxied", lockkeeper_testkit::QUICK);
     let direct = Stage::without_proxy(cluster(major), "direct");
     direct.direct(TABLES);
     // A copy has the same OIDs, which are in the answers.
@@ -417,7 +415,7 @@ fn attack(port: u16, database: &str, settings: &[&str], script: &[u8]) {
 
 fn no_disguise_drops_a_table(major: u32) {
     let (mut random, seed) = Random::seeded();
-    let stage = Stage::with(major, "attacked", common::QUICK);
+    let stage = Stage::with(major, "attacked", lockkeeper_testkit::QUICK);
     let direct = Stage::without_proxy(cluster(major), "open");
     let mut watches = [&stage, &direct].map(|s| {
         s.direct(TABLES);

@@ -1,8 +1,6 @@
 //! The harness itself: that it would see what the other tests rely on it to see.
 
-mod common;
-
-use common::{Logged, Stage, cluster, read_log};
+use lockkeeper_testkit::{Logged, Stage, cluster, read_log};
 use std::time::{Duration, Instant};
 
 #[test]

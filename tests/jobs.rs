@@ -1,10 +1,8 @@
 //! `lockkeeper.job`: who may keep one, how an interrupted statement goes on, the commands `init` and `jobs`, and when batches wait.
 
-mod common;
-
-use common::raw::{self, Raw};
-use common::relay::{Harm, Relay};
-use common::{Connection, Ran, Stage, on_both, run, runs, until, until_true};
+use lockkeeper_testkit::raw::{self, Raw};
+use lockkeeper_testkit::relay::{Harm, Relay};
+use lockkeeper_testkit::{Connection, Ran, Stage, on_both, run, runs, until, until_true};
 use std::process::Command;
 use tokio_postgres::error::SqlState;
 
@@ -41,7 +39,7 @@ fn answers(stage: &Stage, query: &str, expect: &str) {
 /// `lockkeeper` with that role straight at the server.
 fn lockkeeper(stage: &Stage, role: &str, before: &[&str], after: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-    lockkeeper::cluster::clean_environment(&mut command);
+    lockkeeper_cluster::clean_environment(&mut command);
     let dsn = format!(
         "host=127.0.0.1 port={} user={role} dbname={}",
         stage.cluster.port(),
@@ -329,7 +327,7 @@ fn a_database_s_owner_lends_himself_no_rights(major: u32) {
         answers(&stage, "SELECT count(*) FROM proof WHERE who = 'postgres'", "0");
         stage.direct(&format!(
             "DROP SCHEMA lockkeeper CASCADE; SET SESSION AUTHORIZATION {role}; {}",
-            include_str!("../src/plan/jobs.sql")
+            include_str!("../crates/lockkeeper-plan/src/jobs.sql")
         ));
     }
     stage.direct(&format!(
@@ -397,7 +395,7 @@ fn nobody_forges_or_stops_another_s_jobs(major: u32) {
 fn an_older_table_is_brought_up_to_date(major: u32) {
     let stage = Stage::with(major, "older", POLICY);
     stage.direct(TABLE);
-    let now = include_str!("../src/plan/jobs.sql");
+    let now = include_str!("../crates/lockkeeper-plan/src/jobs.sql");
     let old: String = now
         .lines()
         .filter(|line| {
@@ -619,7 +617,7 @@ fn commands_pause_resume_and_cancel(major: u32) {
     let id = runs(interrupted(&stage, "UPDATE t SET n = n + 10")).to_string();
     let gate = runs_in(shut_gate(&stage));
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-    lockkeeper::cluster::clean_environment(&mut command);
+    lockkeeper_cluster::clean_environment(&mut command);
     let dsn = format!(
         "host=127.0.0.1 port={} user=postgres dbname={}",
         stage.cluster.port(),

@@ -2,9 +2,7 @@
 //! alone and inside a transaction block. The oracle is the server: what a direct run of the client's own statement leaves
 //! behind, and what an event trigger saw of every DDL command (its transaction, its timeouts, its locks).
 
-mod common;
-
-use common::{Ran, Stage, cluster};
+use lockkeeper_testkit::{Ran, Stage, cluster};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -434,7 +432,7 @@ fn sqlstates(stderr: &str) -> Vec<String> {
 }
 
 async fn whole_schema(client: &Client) -> String {
-    let rows = client.query(common::SCHEMA, &[]).await.unwrap();
+    let rows = client.query(lockkeeper_testkit::SCHEMA, &[]).await.unwrap();
     let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let more: String = client.query_one(MORE_SCHEMA, &[]).await.unwrap().get(0);
     format!("{}\n{more}", lines.join("\n"))
@@ -457,7 +455,9 @@ async fn carry_out(stage: &Stage, sql: &str, how: How) -> (String, Vec<String>) 
             (ran.stdout, sqlstates(&ran.stderr))
         }
         How::Driver | How::DriverBlock => {
-            let mut session = common::connect_at(stage.port, &stage.database).await.unwrap();
+            let mut session = lockkeeper_testkit::connect_at(stage.port, &stage.database)
+                .await
+                .unwrap();
             let client = &mut session.client;
             client.batch_execute("SET lock_timeout = '7s'").await.unwrap();
             client.batch_execute("SET statement_timeout = '11s'").await.unwrap();
@@ -1144,7 +1144,7 @@ fn tables_that_nobody_else_sees_are_exempt() {
 
 #[test]
 fn small_tables_are_spared_what_only_large_ones_need() {
-    let stage = stage_with_users(18, "small", common::QUICK);
+    let stage = stage_with_users(18, "small", lockkeeper_testkit::QUICK);
     stage.psql("CREATE INDEX idx_users_email ON users(email);\nALTER TABLE users ALTER email SET NOT NULL;\nBEGIN;\nCREATE INDEX i2 ON users (nick);\nCOMMIT;").ok();
     assert!(
         stage
@@ -1197,8 +1197,8 @@ fn a_concurrent_build_in_a_transaction_is_refused_with_a_better_hint() {
     );
     assert_eq!(sqlstates(&ran.stderr), ["25001"], "{}", ran.stderr);
     // After work that no Sync has ended.
-    let mut raw = common::raw::Raw::connect(stage.port, &stage.database);
-    use common::raw::{bind, error_field, execute, parse, sync};
+    let mut raw = lockkeeper_testkit::raw::Raw::connect(stage.port, &stage.database);
+    use lockkeeper_testkit::raw::{bind, error_field, execute, parse, sync};
     let insert = [
         parse("", "INSERT INTO teams VALUES (51, 1)"),
         bind("", ""),
@@ -1478,7 +1478,7 @@ fn migration_tools_sequences() {
 
 #[test]
 fn the_extended_protocol_hears_the_server_s_own_command_tags() {
-    use common::raw::{Raw, bind, command_tags, describe, execute, parse, sync, tags};
+    use lockkeeper_testkit::raw::{Raw, bind, command_tags, describe, execute, parse, sync, tags};
     let stage = stage_with_users(18, "tags", POLICY);
     let mut raw = Raw::connect(stage.port, &stage.database);
     for (sql, tag) in [
@@ -1508,7 +1508,7 @@ fn the_extended_protocol_hears_the_server_s_own_command_tags() {
         let told: Vec<_> = answer.iter().filter(|(t, _)| *t != b'N').cloned().collect();
         assert_eq!(tags(&told), "12nCZ", "{sql}");
         assert_eq!(command_tags(&answer), [tag], "{sql}");
-        raw.send(&[common::raw::close(b'S', "s"), sync()].concat());
+        raw.send(&[lockkeeper_testkit::raw::close(b'S', "s"), sync()].concat());
         assert_eq!(tags(&raw.until_ready()), "3Z");
     }
 }

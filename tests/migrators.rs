@@ -3,11 +3,10 @@
 
 #[path = "migrators/application.rs"]
 mod application;
-mod common;
 
 use application::Application;
-use common::{Ran, Stage, cluster, run};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::{Ran, Stage, cluster, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,9 +53,9 @@ impl Tool {
             .env("PGPORT", stage.port.to_string())
             .env("PGDATABASE", &stage.database);
         command.env("DRIVER", self.driver);
-        command.env("PYTHON", common::cached("python/bin/python"));
+        command.env("PYTHON", lockkeeper_testkit::cached("python/bin/python"));
         command.env("PYTHONDONTWRITEBYTECODE", "1");
-        command.env("NODE_PATH", common::cached("node/node_modules"));
+        command.env("NODE_PATH", lockkeeper_testkit::cached("node/node_modules"));
         run(command, "")
     }
 }
@@ -127,7 +126,7 @@ async fn refinery_migrate(stage: &Stage, to: To) -> Result<(), String> {
 }
 
 async fn stage_connection(stage: &Stage) -> tokio_postgres::Client {
-    common::connect_at(stage.port, &stage.database)
+    lockkeeper_testkit::connect_at(stage.port, &stage.database)
         .await
         .expect("a session")
         .client
@@ -234,7 +233,7 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
     ]);
     let old = std::thread::spawn(move || run(old, ""));
     let sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
-    common::until("the old transaction is there", || !proxied.direct(sleeping).is_empty());
+    lockkeeper_testkit::until("the old transaction is there", || !proxied.direct(sleeping).is_empty());
     let ran = std::thread::scope(|scope| {
         let stage = &proxied;
         let running = scope.spawn(|| tool.migrate(stage, To::Last));
@@ -257,7 +256,7 @@ fn killed_after_commit(major: u32, name: &'static str, driver: &'static str) {
     proxied.kill_proxy();
     proxied.direct("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
     let _ = old.join().expect("psql");
-    common::until("all sessions have ended", || {
+    lockkeeper_testkit::until("all sessions have ended", || {
         proxied.direct("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'") == "0"
     });
     assert_ne!(unfinished(&proxied), "0");
@@ -349,9 +348,9 @@ fn a_direct_run_is_seen_to_hold_the_application_up() {
         let reader = scope.spawn(move || stage.direct_args(&["-c", reads], ""));
         let asleep =
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%sleep(600)'";
-        common::until("the reader sleeps", || stage.direct(asleep) != "0");
+        lockkeeper_testkit::until("the reader sleeps", || stage.direct(asleep) != "0");
         let change = scope.spawn(move || stage.direct_args(&["-c", "ALTER TABLE books ADD COLUMN now int"], ""));
-        common::until("the application waits", || application::waits(stage));
+        lockkeeper_testkit::until("the application waits", || application::waits(stage));
         stage.direct(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%sleep(600)' AND pid <> pg_backend_pid()",
         );

@@ -2,9 +2,7 @@
 //! the comment in front of a statement, and the policy's `[[override]]` blocks; on both servers, as the client, the catalog
 //! and the audit log see it.
 
-mod common;
-
-use common::{QUICK, Stage, cluster, on_both};
+use lockkeeper_testkit::{QUICK, Stage, cluster, on_both};
 use serde_json::Value;
 
 on_both!(

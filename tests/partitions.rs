@@ -1,8 +1,6 @@
 //! Tables of more partitions than one plan has room for: the refusal's hint is what the server takes.
 
-mod common;
-
-use common::{Stage, own_cluster};
+use lockkeeper_testkit::{Stage, own_cluster};
 
 const PARTITIONS: u32 = 1_001;
 

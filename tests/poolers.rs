@@ -1,10 +1,8 @@
 //! A transaction pooler (PgBouncer) between the proxy and the server, and one between the application and the proxy. `LOCKKEEPER_PGBOUNCER`
 //! names another than the one on the PATH.
 
-mod common;
-
-use common::{Stage, cluster, connect_at, on_both, runs, until};
-use lockkeeper::cluster::{Guarded, clean_environment, free_port};
+use lockkeeper_cluster::{Guarded, clean_environment, free_port};
+use lockkeeper_testkit::{Stage, cluster, connect_at, on_both, runs, until};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -212,7 +210,7 @@ fn in_front_of_the_proxy(major: u32) {
             "-p",
             &port.to_string(),
         ]);
-        common::run(command, sql)
+        lockkeeper_testkit::run(command, sql)
     };
     psql("CREATE INDEX ON t (flag);\n").ok();
     assert!(

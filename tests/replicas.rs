@@ -1,9 +1,7 @@
 //! Batches wait for a real standby: one that replays nothing, and one that does not even answer.
 
-mod common;
-
-use common::{Connection, Stage, on_both, own_cluster, runs, until};
-use lockkeeper::cluster::Cluster;
+use lockkeeper_cluster::Cluster;
+use lockkeeper_testkit::{Connection, Stage, on_both, own_cluster, runs, until};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::error::DbError;
 

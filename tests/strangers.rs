@@ -3,9 +3,7 @@
 //! client's statement. The oracle is a sequence, which counts calls also of transactions that are undone, and the same statements in a
 //! database without strangers, which must end in the same way.
 
-mod common;
-
-use common::{Ran, Stage, own_cluster, run};
+use lockkeeper_testkit::{Ran, Stage, own_cluster, run};
 use std::process::Command;
 
 /// Every table is large, and a few hundred rows are many.
@@ -216,7 +214,7 @@ fn is_never_called(major: u32, path: &str) {
     };
     let tools = |stage: &Stage, arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        lockkeeper::cluster::clean_environment(&mut command);
+        lockkeeper_cluster::clean_environment(&mut command);
         let port = stage.cluster.port();
         let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname={}", stage.database);
         command.args(arguments).args(["--dsn", &dsn]);

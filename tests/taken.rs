@@ -1,10 +1,8 @@
 //! What a statement takes with it is judged as if it were named: through the proxy, and by `lockkeeper check` with the server and
 //! without, statement by statement, under `standard` and `strict`.
 
-mod common;
-
-use common::Stage;
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::Stage;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -502,7 +500,7 @@ const STANDING: &str = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) F
     (SELECT count(*) FROM pg_constraint WHERE contype IN ('p', 'f')), (SELECT column_default IS NOT NULL FROM information_schema.columns \
     WHERE table_name = 'orders' AND column_name = 'id')";
 
-fn tool(stage: &Stage, program: &str, port: u16, arguments: &[&str], options: &str) -> common::Ran {
+fn tool(stage: &Stage, program: &str, port: u16, arguments: &[&str], options: &str) -> lockkeeper_testkit::Ran {
     let mut command = Command::new(
         stage
             .cluster
@@ -514,13 +512,13 @@ fn tool(stage: &Stage, program: &str, port: u16, arguments: &[&str], options: &s
         .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port.to_string()])
         .args(arguments);
     command.env("PGOPTIONS", options);
-    common::run(command, "")
+    lockkeeper_testkit::run(command, "")
 }
 
 /// No refusal leaves half of a restore: with pg_restore, which goes on after errors, with connections of its own, and with psql.
 #[test]
 fn a_restore_over_what_is_there_is_refused_at_its_first_statement() {
-    let stage = Stage::with(15, "restored", common::QUICK);
+    let stage = Stage::with(15, "restored", lockkeeper_testkit::QUICK);
     stage.direct(SHOP);
     let before = stage.direct(STANDING);
     let dir = tempfile::tempdir().expect("a directory");
@@ -592,7 +590,7 @@ fn a_restore_over_what_is_there_is_refused_at_its_first_statement() {
 /// A refused restore concerns whoever restores: nobody else's pg_restore is kept out, least of all by a role that may drop nothing.
 #[test]
 fn a_refused_restore_keeps_nobody_else_s_out() {
-    let stage = Stage::with(15, "strangers", common::QUICK);
+    let stage = Stage::with(15, "strangers", lockkeeper_testkit::QUICK);
     stage.direct(SHOP);
     stage.direct("CREATE ROLE stray_restorer LOGIN; CREATE ROLE keeper_of_keyless LOGIN; ALTER TABLE keyless OWNER TO keeper_of_keyless");
     let dir = tempfile::tempdir().expect("a directory");

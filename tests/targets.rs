@@ -1,8 +1,6 @@
 //! What batches walk along besides a table's own key: keys of partitions, of tables behind views, and of types of all kinds.
 
-mod common;
-
-use common::{Ran, Stage, on_both};
+use lockkeeper_testkit::{Ran, Stage, on_both};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,9 +1,7 @@
 //! PostgreSQL's own client programs through the proxy: pgbench in its three protocols, and a dump restored in every usual way.
 
-mod common;
-
-use common::{Ran, Stage, cluster};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::{Ran, Stage, cluster};
 use std::process::Command;
 
 /// Every table counts as large.
@@ -18,7 +16,7 @@ fn program(stage: &Stage, port: u16, name: &str, arguments: &[&str]) -> Ran {
     clean_environment(&mut command);
     command.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port.to_string()]);
     command.args(arguments);
-    common::run(command, "")
+    lockkeeper_testkit::run(command, "")
 }
 
 fn pgbench(major: u32) {
@@ -154,7 +152,7 @@ fn a_dump_restored_through_the_proxy_equals_its_source() {
     for (policy, how, text) in [
         (POLICY, &["-v", "ON_ERROR_STOP=1"][..], &without),
         (POLICY, &["-v", "ON_ERROR_STOP=1", "-1"], &text),
-        (common::QUICK, &["-v", "ON_ERROR_STOP=1"], &text),
+        (lockkeeper_testkit::QUICK, &["-v", "ON_ERROR_STOP=1"], &text),
     ] {
         let stage = Stage::with(15, "restored", policy);
         stage.psql_args(how, text).ok();
@@ -190,7 +188,7 @@ fn pg_restore_in_parallel_equals_its_source() {
         &["-Fc", "--no-owner", "-f", file, &source.database],
     )
     .ok();
-    let stage = Stage::with(15, "unpacked", common::QUICK);
+    let stage = Stage::with(15, "unpacked", lockkeeper_testkit::QUICK);
     program(
         &stage,
         stage.port,

@@ -1,9 +1,7 @@
 //! What PostgreSQL would do, said by PostgreSQL: actions of ALTER TABLE that are tried on an empty copy and undone. The oracle is the
 //! same statement straight at the server, whose file nodes and scans tell what it did.
 
-mod common;
-
-use common::{Stage, on_both, own_cluster};
+use lockkeeper_testkit::{Stage, on_both, own_cluster};
 
 /// No table counts as small.
 const POLICY: &str = "extends = \"standard\"
@@ -139,7 +137,7 @@ fn a_check_proves_what_the_server_takes_for_proven(major: u32) {
 
 /// Within a transaction that may be prepared nothing is tried, so that it still can be.
 fn a_transaction_that_may_be_prepared_still_can_be(major: u32) {
-    let server: &'static lockkeeper::cluster::Cluster =
+    let server: &'static lockkeeper_cluster::Cluster =
         Box::leak(Box::new(own_cluster(major, &[("max_prepared_transactions", "2")])));
     let stage = Stage::on(server, "prepared", POLICY, &[]);
     stage.direct(FIXTURE);

@@ -1,10 +1,8 @@
 //! What could pass the judge unseen, and what could be used to weigh it down, on a real server.
 
-mod common;
-
-use common::Stage;
-use common::raw::{self, Raw};
-use lockkeeper::cluster::free_port;
+use lockkeeper_cluster::free_port;
+use lockkeeper_testkit::Stage;
+use lockkeeper_testkit::raw::{self, Raw};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -192,7 +190,7 @@ fn observe_refuses_nothing_and_does_not_flood() {
 
 #[test]
 fn slow_connections_do_not_silence_the_probes() {
-    let mut stage = Stage::without_proxy(common::cluster(18), "probes");
+    let mut stage = Stage::without_proxy(lockkeeper_testkit::cluster(18), "probes");
     let admin = format!("127.0.0.1:{}", free_port().expect("a free port"));
     std::fs::write(stage.policy_file(), STERN).expect("a policy");
     stage.start_proxy(&["--admin", &admin]);
@@ -623,7 +621,7 @@ fn what_a_rule_makes_of_a_statement_is_counted() {
             refused(&stage, sql, by_rule);
         }
         // A prepared one.
-        common::runs(async {
+        lockkeeper_testkit::runs(async {
             let client = stage.connect().await.client;
             let insert = client
                 .prepare("INSERT INTO inbox VALUES ($1, 'x')")
@@ -806,7 +804,7 @@ fn writes_within_others_are_counted_in_every_encoding() {
 #[test]
 fn writes_in_words_of_another_version_are_counted() {
     for major in [13, 15, 18] {
-        let server = Box::leak(Box::new(common::own_cluster(major, &[])));
+        let server = Box::leak(Box::new(lockkeeper_testkit::own_cluster(major, &[])));
         let stage = Stage::on(server, "words", STERN, &[]);
         stage.direct(
             "CREATE TABLE t (id int PRIMARY KEY, \"system_user\" int, b text);
@@ -878,7 +876,7 @@ fn writes_in_words_of_another_version_are_counted() {
 #[test]
 fn observe_refuses_nothing_by_any_way() {
     let settings = [("wal_level", "logical")];
-    let server = Box::leak(Box::new(common::own_cluster(18, &settings)));
+    let server = Box::leak(Box::new(lockkeeper_testkit::own_cluster(18, &settings)));
     let stage = Stage::on(
         server,
         "observed",

@@ -1,9 +1,7 @@
 //! What other sessions wait for while a brief step tries for its lock.
 
-mod common;
-
-use common::raw::{Raw, error_field};
-use common::{Connection, Stage, own_cluster, until};
+use lockkeeper_testkit::raw::{Raw, error_field};
+use lockkeeper_testkit::{Connection, Stage, own_cluster, until};
 use std::time::{Duration, Instant};
 use tokio_postgres::error::DbError;
 
@@ -71,7 +69,7 @@ async fn a_circle_of_locks_is_left_at_once() {
             "SELECT count(*) > 0 FROM pg_locks WHERE pid = {} AND NOT granted",
             pid.trim()
         );
-        common::until_true(&stage, &waits).await;
+        lockkeeper_testkit::until_true(&stage, &waits).await;
         let error = ends(&migration, second).await;
         assert_eq!(error.code().code(), "40P01", "{major} {second}: {error:?}");
         let hint = error.hint().unwrap_or_default();
@@ -182,7 +180,7 @@ async fn the_client_s_own_timeouts_bound_what_is_done_for_it() {
 /// An application's own LOCK TABLE waits as long as the server does, and a deadlock is the server's.
 #[tokio::test]
 async fn lock_table_waits_as_on_the_server() {
-    let stage = Stage::with(18, "lock", common::QUICK);
+    let stage = Stage::with(18, "lock", lockkeeper_testkit::QUICK);
     stage.direct(TABLES);
     let (one, two) = (stage.connect().await, stage.connect().await);
     run(&one, "BEGIN; LOCK TABLE events").await.unwrap();
@@ -213,9 +211,9 @@ fn a_cancel_on_the_server_is_not_lost_in_a_pause() {
     for begin in ["SELECT 1", "BEGIN"] {
         raw.query(begin);
         for _ in 0..4 {
-            raw.send(&common::raw::frame(
+            raw.send(&lockkeeper_testkit::raw::frame(
                 b'Q',
-                &common::raw::c("ALTER TABLE events ADD COLUMN a int"),
+                &lockkeeper_testkit::raw::c("ALTER TABLE events ADD COLUMN a int"),
             ));
             // Seen and cancelled at once: what comes between two statements, the server forgets.
             let cancel = format!(
@@ -246,7 +244,7 @@ fn a_brief_step_gets_past_autovacuum_without_a_queue() {
     for major in [15, 18] {
         // Ends with the test process, as the shared ones do.
         let cluster = Box::leak(Box::new(own_cluster(major, &slow_vacuum)));
-        let stage = Stage::on(cluster, "autovacuum", common::QUICK, &[]);
+        let stage = Stage::on(cluster, "autovacuum", lockkeeper_testkit::QUICK, &[]);
         stage.direct(
             "CREATE TABLE t (id int PRIMARY KEY, v int) WITH (autovacuum_enabled = off);
              INSERT INTO t SELECT i, 0 FROM generate_series(1, 50000) i;

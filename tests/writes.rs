@@ -1,8 +1,6 @@
 //! What an application's UPDATE and DELETE cost, and that no large one passes by what is remembered of a small one.
 
-mod common;
-
-use common::{Stage, on_both, runs};
+use lockkeeper_testkit::{Stage, on_both, runs};
 use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;

@@ -15,7 +15,6 @@ mod console;
 mod control;
 mod desk;
 mod dialogue;
-pub mod encoding;
 mod extended;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -29,9 +28,7 @@ mod outbox;
 mod pace;
 mod readiness;
 mod relay;
-mod responses;
 mod restores;
-mod scram;
 mod script;
 mod session;
 mod shapes;
@@ -45,7 +42,8 @@ mod unheard;
 mod unread;
 mod verifiers;
 mod weigh;
-pub mod wire;
+
+pub use lockkeeper_wire::{encoding, messages as wire};
 
 use crate::audit::{Audit, Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
@@ -53,6 +51,7 @@ use crate::live::{About, Live, Phase};
 use crate::plan::policy::Policy;
 use crate::plan::statement::tree::{STACK_BYTES, this_thread_is_deep};
 use dashmap::DashMap;
+use lockkeeper_wire::{responses, scram};
 use restores::Restores;
 use sparing::Sparing;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
 
 use super::Limits;
-use super::buffer::Buffer;
+use super::buffer::{Buffer, Poured as _};
 use super::encoding::Encoding;
 use super::held::{self, Held};
 use super::outbox::NEEDS_MORE;

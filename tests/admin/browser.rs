@@ -3,7 +3,7 @@
 
 use super::chrome::Chrome;
 use super::{Admin, LARGE, TOKEN, until};
-use crate::common::{QUICK, Stage, cluster};
+use lockkeeper_testkit::{QUICK, Stage, cluster};
 use serde_json::json;
 
 const EVIL: &str = "<script>alert(1)</script><img src=x onerror=alert(2)>";
@@ -218,11 +218,11 @@ fn what_runs_now_is_seen_running() {
     let policy = format!("{QUICK}\n[lock]\ntimeout_ms = 100\npause_ms = 100\n");
     let admin = Admin::with("now", &policy);
     admin.stage.psql(LARGE).ok();
-    let mut holder = crate::common::raw::Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
+    let mut holder = lockkeeper_testkit::raw::Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
     holder.query("BEGIN");
     holder.query("SELECT 'a secret' FROM users LIMIT 1");
-    let mut client = crate::common::raw::Raw::connect(admin.stage.port, &admin.stage.database);
-    client.send(&crate::common::raw::frame(
+    let mut client = lockkeeper_testkit::raw::Raw::connect(admin.stage.port, &admin.stage.database);
+    client.send(&lockkeeper_testkit::raw::frame(
         b'Q',
         b"ALTER TABLE users ADD COLUMN waits int\0",
     ));
@@ -262,10 +262,10 @@ fn the_token_is_asked_for_where_it_is_needed() {
     let dir = tempfile::tempdir().expect("a directory");
     let token = dir.path().join("token");
     std::fs::write(&token, TOKEN).expect("the token is written");
-    let port = lockkeeper::cluster::free_port().expect("a free port");
+    let port = lockkeeper_cluster::free_port().expect("a free port");
     let (listen, token) = (format!("0.0.0.0:{port}"), token.display().to_string());
     let arguments = ["--admin", &listen, "--admin-token-file", &token];
-    let stage = Stage::on(cluster(crate::common::MAJOR), "token", QUICK, &arguments);
+    let stage = Stage::on(cluster(lockkeeper_testkit::MAJOR), "token", QUICK, &arguments);
     stage.psql("CREATE TABLE t (id int)").ok();
     until("it listens", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()

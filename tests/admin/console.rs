@@ -1,8 +1,8 @@
 //! The console: as psql, psycopg and node-postgres see it, and who is let in.
 
 use super::{Admin, until};
-use crate::common::{self, QUICK, Ran, Stage, cluster};
-use lockkeeper::cluster::{Cluster, Options, find};
+use lockkeeper_cluster::{Cluster, Options, find};
+use lockkeeper_testkit::{self, QUICK, Ran, Stage, cluster};
 use std::sync::OnceLock;
 
 fn console(stage: &Stage, arguments: &[&str], sql: &str) -> Ran {
@@ -51,7 +51,7 @@ fn psql_shows_it_as_it_shows_any_table() {
 #[test]
 fn sessions_are_seen_with_what_they_do() {
     let admin = Admin::new("sessions");
-    let mut raw = common::raw::Raw::connect(admin.stage.port, &admin.stage.database);
+    let mut raw = lockkeeper_testkit::raw::Raw::connect(admin.stage.port, &admin.stage.database);
     raw.query("BEGIN");
     raw.query("SELECT 1");
     let line = || {
@@ -137,7 +137,7 @@ fn reload_tells_what_came_of_it() {
 
 #[test]
 fn malformed_messages_end_only_their_session() {
-    use common::raw::{Raw, c, frame};
+    use lockkeeper_testkit::raw::{Raw, c, frame};
     let admin = Admin::new("malformed");
     let codes = |raw: &mut Raw, bytes: &[u8]| {
         raw.send(bytes);
@@ -175,7 +175,7 @@ host all all 127.0.0.1/32 scram-sha-256
 fn guarded() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
-        let bin_dir = find(common::MAJOR).expect("scripts/fetch-postgres");
+        let bin_dir = find(lockkeeper_testkit::MAJOR).expect("scripts/fetch-postgres");
         let options = Options {
             bin_dir: Some(&bin_dir),
             hba: Some(HBA),

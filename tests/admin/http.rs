@@ -1,8 +1,8 @@
 //! The admin address over real sockets: who is let in, health, and what other sites reach.
 
 use super::{Admin, TOKEN, until};
-use crate::common::{self, QUICK, Stage, cluster};
-use lockkeeper::cluster::free_port;
+use lockkeeper_cluster::free_port;
+use lockkeeper_testkit::{self, QUICK, Stage, cluster};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -111,14 +111,14 @@ fn whoever_is_elsewhere_gets_nothing_without_the_token() {
 
 #[test]
 fn an_address_for_others_wants_a_token_from_the_start() {
-    let stage = Stage::without_proxy(cluster(common::MAJOR), "others");
+    let stage = Stage::without_proxy(cluster(lockkeeper_testkit::MAJOR), "others");
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
         let upstream = format!("127.0.0.1:{}", stage.port);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--upstream", &upstream])
             .args(arguments);
-        common::run(command, "")
+        lockkeeper_testkit::run(command, "")
     };
     let ran = run(&["--admin", "0.0.0.0:0"]);
     assert_eq!(ran.status, 2, "{ran:?}");
@@ -152,7 +152,7 @@ fn data_for_others_wants_the_token() {
     let port = free_port().expect("a free port");
     let (listen, token) = (format!("0.0.0.0:{port}"), token.display().to_string());
     let arguments = ["--admin", &listen, "--admin-token-file", &token];
-    let _stage = Stage::on(cluster(common::MAJOR), "elsewhere", QUICK, &arguments);
+    let _stage = Stage::on(cluster(lockkeeper_testkit::MAJOR), "elsewhere", QUICK, &arguments);
     let bearer = format!("Authorization: Bearer {TOKEN}");
     for path in ["/metrics", "/api/live", "/api/statements"] {
         assert_eq!(get(port, path).status, 401, "{path}");
@@ -170,7 +170,7 @@ fn ready_means_that_a_session_would_be_served() {
     // Nobody listens there, until somebody does.
     let (server, admin) = (free_port().expect("a free port"), free_port().expect("a free port"));
     let listen = format!("127.0.0.1:{admin}");
-    let (proxy, _) = common::start_proxy(dir.path(), &format!("127.0.0.1:{server}"), &["--admin", &listen]);
+    let (proxy, _) = lockkeeper_testkit::start_proxy(dir.path(), &format!("127.0.0.1:{server}"), &["--admin", &listen]);
     let answer = get(admin, "/readyz");
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(

@@ -2,9 +2,9 @@
 
 use super::http::{ask, get};
 use super::{LARGE, TOKEN, until};
-use crate::common::raw::{Raw, error_field, frame, startup};
-use crate::common::{self, QUICK, Stage, cluster};
-use lockkeeper::cluster::free_port;
+use lockkeeper_cluster::free_port;
+use lockkeeper_testkit::raw::{Raw, error_field, frame, startup};
+use lockkeeper_testkit::{self, QUICK, Stage, cluster};
 use serde_json::{Value, json};
 
 /// So slow that it can be steered in the middle.
@@ -20,7 +20,7 @@ struct Work {
 impl Work {
     /// A table of a role's own, and a control connection whose role may see its jobs and be it.
     fn new(name: &str) -> Work {
-        let mut stage = Stage::without_proxy(cluster(common::MAJOR), name);
+        let mut stage = Stage::without_proxy(cluster(lockkeeper_testkit::MAJOR), name);
         let (owner, watch) = (format!("{name}_owner"), format!("{name}_watch"));
         stage.direct(&format!(
             "CREATE ROLE {owner} LOGIN; CREATE ROLE {watch} LOGIN BYPASSRLS; GRANT pg_monitor, {owner} TO {watch};

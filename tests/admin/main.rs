@@ -1,8 +1,5 @@
 //! What people see of a running proxy: metrics, health, the review page, the console, and what a plan is told to have left.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod browser;
 mod chrome;
 mod console;
@@ -11,8 +8,8 @@ mod http;
 mod jobs;
 mod watching;
 
-use common::{QUICK, Stage, cluster, until};
-use lockkeeper::cluster::{Cluster, free_port};
+use lockkeeper_cluster::{Cluster, free_port};
+use lockkeeper_testkit::{QUICK, Stage, cluster, until};
 
 /// As its file holds it.
 const TOKEN: &str = "a-token-of-the-tests-0123456789";
@@ -32,7 +29,7 @@ impl Admin {
 
     fn with(name: &str, policy: &str) -> Admin {
         Admin::on(
-            cluster(common::MAJOR),
+            cluster(lockkeeper_testkit::MAJOR),
             name,
             policy,
             &["--console-users", "postgres", "--control-dsn", WATCH],

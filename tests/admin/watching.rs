@@ -1,8 +1,8 @@
 //! What the event of a plan tells of afterwards: who waited, what was left, how long statements took.
 
 use super::{Admin, LARGE, WATCH, until};
-use crate::common::raw::{Raw, frame, rows};
-use crate::common::{self, QUICK, cluster};
+use lockkeeper_testkit::raw::{Raw, frame, rows};
+use lockkeeper_testkit::{self, QUICK, cluster};
 use serde_json::Value;
 
 /// The end of the statement that begins so.
@@ -94,7 +94,7 @@ fn who_waited_behind_a_plan_is_told_15() {
 #[test]
 fn what_nobody_looked_at_is_unknown() {
     let admin = Admin::on(
-        cluster(common::MAJOR),
+        cluster(lockkeeper_testkit::MAJOR),
         "unknown",
         QUICK,
         &["--console-users", "postgres"],
@@ -174,7 +174,7 @@ fn whom_steps_wait_for(major: u32, control: bool) {
             .to_owned();
         let mut show = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
         show.args(["audit", "show", &id]).arg(admin.stage.audit_file());
-        let shown = common::run(show, "").ok();
+        let shown = lockkeeper_testkit::run(show, "").ok();
         let expect = match control {
             true => format!("waited for process {pid}"),
             false => "whether it waited for others is not known".into(),
@@ -195,7 +195,7 @@ fn whom_steps_wait_for_is_told_18() {
 
 #[test]
 fn whom_steps_wait_for_may_be_unknown() {
-    whom_steps_wait_for(common::MAJOR, false);
+    whom_steps_wait_for(lockkeeper_testkit::MAJOR, false);
 }
 
 #[test]
@@ -297,7 +297,12 @@ fn how_long_statements_take_is_known_before_and_after() {
 #[test]
 fn a_control_connection_that_ends_comes_back() {
     let dsn = format!("{WATCH} application_name=again");
-    let admin = Admin::on(cluster(common::MAJOR), "again", QUICK, &["--control-dsn", &dsn]);
+    let admin = Admin::on(
+        cluster(lockkeeper_testkit::MAJOR),
+        "again",
+        QUICK,
+        &["--control-dsn", &dsn],
+    );
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'again'";
     until("it is seen", || admin.stage.direct(kill).trim() != "0");
     until("the end is noticed", || {

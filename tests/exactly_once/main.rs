@@ -4,15 +4,12 @@
 //! Environment: EXACTLY_ONCE_RUNS (default 520), EXACTLY_ONCE_SEED (default: the time; printed, so that a failure can be played
 //! again with EXACTLY_ONCE_WORKERS=1).
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod cases;
 
 use cases::{KEYS, KeyKind, SHAPES, Shape};
-use common::relay::{Harm, Relay};
-use common::{Stage, own_cluster};
-use lockkeeper::cluster::Cluster;
+use lockkeeper_cluster::Cluster;
+use lockkeeper_testkit::relay::{Harm, Relay};
+use lockkeeper_testkit::{Stage, own_cluster};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};

@@ -1,13 +1,13 @@
 //! Clients that vanish, stall, or come in crowds.
 
-use super::common::raw::{Raw, error_field, frame, rows, startup, status, tags};
-use super::common::{Stage, cluster, own_cluster, until};
 use super::{LARGE, USERS, at, gone, large, query, session, wait_for, works};
+use lockkeeper_testkit::raw::{Raw, error_field, frame, rows, startup, status, tags};
+use lockkeeper_testkit::{Stage, cluster, own_cluster, until};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-super::common::on_both!(
+lockkeeper_testkit::on_both!(
     a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along,
     a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing,
     a_client_that_never_reads_costs_no_memory,
@@ -18,7 +18,7 @@ super::common::on_both!(
 );
 
 fn a_client_that_vanishes_in_a_long_query_or_in_copy_takes_its_session_along(major: u32) {
-    let stage = Stage::with(major, "vanish", super::common::QUICK);
+    let stage = Stage::with(major, "vanish", lockkeeper_testkit::QUICK);
     stage.direct("CREATE TABLE t (v text)");
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let scripts: [(&str, Vec<Vec<u8>>); 4] = [
@@ -56,7 +56,7 @@ fn a_client_that_vanishes_while_its_statement_waits_for_a_lock_changes_nothing(m
     let mut raw = session(stage.port, &stage.database, "vanishing");
     raw.send(&query("ALTER TABLE users ADD COLUMN later int"));
     until("two tries have failed", || {
-        let failed = |line: &&super::common::Logged| line.message.contains("lock timeout");
+        let failed = |line: &&lockkeeper_testkit::Logged| line.message.contains("lock timeout");
         stage.server_log().iter().filter(failed).count() >= 2
     });
     drop(raw);
@@ -98,7 +98,7 @@ fn a_client_that_vanishes_in_a_batch_run_leaves_whole_batches() {
 }
 
 fn a_client_that_never_reads_costs_no_memory(major: u32) {
-    let stage = Stage::with(major, "unread", super::common::QUICK);
+    let stage = Stage::with(major, "unread", lockkeeper_testkit::QUICK);
     let mut watch = Raw::connect(stage.cluster.port(), &stage.database);
     let mut many = session(stage.port, &stage.database, "many rows");
     many.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 500000)"));
@@ -221,7 +221,7 @@ pub fn cancel(port: u16, key: &[u8]) {
 
 /// Large objects: lo_import speaks FunctionCall, not SQL.
 fn large_objects_and_function_calls_pass(major: u32) {
-    let stage = Stage::with(major, "lo", super::common::QUICK);
+    let stage = Stage::with(major, "lo", lockkeeper_testkit::QUICK);
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("in"), dir.path().join("out"));
     let data: Vec<u8> = (0..300_000u32).flat_map(|n| n.to_le_bytes()).collect();

@@ -1,9 +1,9 @@
 //! The proxy is killed between any two statements of a plan; a new one and the same statement again end where a direct
 //! run ends.
 
-use super::common::raw::{Raw, command_tags, error_field, rows};
-use super::common::{Stage, cluster, until};
 use super::{LARGE, USERS, gone, large, pid_of, query, session, wait_for};
+use lockkeeper_testkit::raw::{Raw, command_tags, error_field, rows};
+use lockkeeper_testkit::{Stage, cluster, until};
 
 /// Stops a session named `doomed` before its nth DDL command for as long as somebody holds advisory lock 7, and holds
 /// lock 8 meanwhile. It polls, since a lock that it waits for would be subject to lock_timeout.

@@ -1,12 +1,12 @@
 //! Sessions whose client_encoding lacks characters of names and texts.
 
-use super::common::Stage;
 use super::{large, session};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::Stage;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-super::common::on_both!(
+lockkeeper_testkit::on_both!(
     names_that_the_client_s_encoding_lacks,
     texts_come_in_the_client_s_encoding_or_in_ascii,
     what_waits_is_read_in_every_encoding,

@@ -1,8 +1,5 @@
 //! Ordinary disasters: what is told, what is left behind, and that nobody else notices.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod clients;
 mod crash;
 mod encodings;
@@ -10,8 +7,8 @@ mod operation;
 mod replication;
 mod upstream;
 
-use common::raw::{Raw, c, frame, rows, startup};
-use common::{Stage, cluster, until};
+use lockkeeper_testkit::raw::{Raw, c, frame, rows, startup};
+use lockkeeper_testkit::{Stage, cluster, until};
 
 /// Every table counts as large, and nothing waits long.
 const LARGE: &str = "extends = \"standard\"\n\n[table]\nsmall_bytes = 0\n\n[lock]\npause_ms = 10\n\n\

@@ -1,14 +1,14 @@
 //! Policy files, signals, the audit log's disk, and where the proxy listens.
 
 use super::clients::cancel;
-use super::common::raw::{Raw, command_tags, error_field, rows, startup, status, tags};
-use super::common::{Stage, cluster, run, start_proxy, until};
 use super::{LARGE, USERS, at, gone, large, query, session, wait_for, works};
-use lockkeeper::cluster::clean_environment;
+use lockkeeper_cluster::clean_environment;
+use lockkeeper_testkit::raw::{Raw, command_tags, error_field, rows, startup, status, tags};
+use lockkeeper_testkit::{Stage, cluster, run, start_proxy, until};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-super::common::on_both!(
+lockkeeper_testkit::on_both!(
     sigterm_ends_idle_sessions_and_lets_the_others_finish,
     sigterm_during_a_batch_run_leaves_whole_batches_and_says_so,
     a_notification_arrives_while_a_plan_runs,
@@ -200,7 +200,7 @@ fn sigterm_ends_idle_sessions_and_lets_the_others_finish(major: u32) {
 /// `lockkeeper serve` as our own child, whose exit status we see.
 fn exit_status(signals: &[i32]) -> i32 {
     let stage = Stage::without_proxy(cluster(18), "exit");
-    let port = lockkeeper::cluster::free_port().unwrap();
+    let port = lockkeeper_cluster::free_port().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
     clean_environment(&mut command);
     command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--upstream"]);
@@ -421,7 +421,7 @@ fn systemd_hears_of_every_state_in_order() {
     let path = dir.path().join("notify");
     let address = std::os::unix::net::SocketAddr::from_pathname(&path).unwrap();
     for (name, socket) in [notified(path.to_str().unwrap(), &address), abstract_socket("states")] {
-        let port = lockkeeper::cluster::free_port().unwrap();
+        let port = lockkeeper_cluster::free_port().unwrap();
         let mut child = serve_reusing(port, Some(&name));
         assert_eq!(next_state(&socket), "READY=1");
         // Ready means that it listens.
@@ -450,7 +450,7 @@ fn sessions_in_a_loop(port: u16, database: &str, stop: &std::sync::atomic::Atomi
     runtime.block_on(async {
         let mut count = 0;
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-            let open = super::common::connect_at(port, database)
+            let open = lockkeeper_testkit::connect_at(port, database)
                 .await
                 .map_err(|error| format!("{error:?}"))?;
             let row = open
@@ -468,7 +468,7 @@ fn sessions_in_a_loop(port: u16, database: &str, stop: &std::sync::atomic::Atomi
 #[test]
 fn a_new_process_takes_over_and_no_connection_is_refused() {
     let stage = Stage::without_proxy(cluster(18), "take_over");
-    let port = lockkeeper::cluster::free_port().unwrap();
+    let port = lockkeeper_cluster::free_port().unwrap();
     let (name, socket) = abstract_socket("take-over");
     let mut old = serve_reusing(port, Some(&name));
     assert_eq!(next_state(&socket), "READY=1");

@@ -1,9 +1,9 @@
 //! Replication connections pass; a schema change over one is refused.
 
-use super::common::raw::{Raw, c, error_field, frame, parse, rows, startup, sync};
-use super::common::{Stage, own_cluster, run, until};
 use super::{LARGE, query, works};
-use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
+use lockkeeper_cluster::{Cluster, Guarded, clean_environment};
+use lockkeeper_testkit::raw::{Raw, c, error_field, frame, parse, rows, startup, sync};
+use lockkeeper_testkit::{Stage, own_cluster, run, until};
 use std::process::Command;
 
 fn server() -> &'static Cluster {

@@ -1,16 +1,16 @@
 //! The server cannot be reached, refuses, restarts, or ends a session.
 
-use super::common::raw::{Raw, c, command_tags, error_field, frame, parse, rows, startup, sync, tags};
-use super::common::{Stage, cluster, connect_at, own_cluster, start_proxy, until};
 use super::{LARGE, USERS, at, gone, pid_of, query, session, wait_for, works};
-use lockkeeper::cluster::{self, Cluster, Guarded, Options};
+use lockkeeper_cluster::{self as cluster, Cluster, Guarded, Options};
+use lockkeeper_testkit::raw::{Raw, c, command_tags, error_field, frame, parse, rows, startup, sync, tags};
+use lockkeeper_testkit::{Stage, cluster, connect_at, own_cluster, start_proxy, until};
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tokio_postgres::NoTls;
 
-super::common::on_both!(
+lockkeeper_testkit::on_both!(
     a_restart_of_the_server_ends_its_sessions_and_nothing_else,
     a_terminated_backend_is_told_to_its_client,
     the_server_s_last_words_reach_a_client_that_goes_on_sending,
@@ -92,10 +92,10 @@ fn a_server_that_says_nothing_or_hangs_up_is_told_to_the_client() {
 fn a_client_goes_on_to_the_next_server() {
     let port = cluster::free_port().unwrap();
     let (_dir, _proxy, port) = proxy(&format!("127.0.0.1:{port}"), &[]);
-    let server = super::common::cluster(15);
+    let server = lockkeeper_testkit::cluster(15);
     let tool = |name: &str, arguments: &[&str]| {
         let mut command = Command::new(format!("/usr/lib/postgresql/15/bin/{name}"));
-        lockkeeper::cluster::clean_environment(&mut command);
+        lockkeeper_cluster::clean_environment(&mut command);
         command.args(arguments).output().unwrap()
     };
     let ready = tool("pg_isready", &["-h", "127.0.0.1", "-p", &port.to_string()]);
@@ -457,7 +457,7 @@ fn the_server_s_last_words_are_heard_though_writing_to_it_fails() {
 /// A client that goes on sending gets all that the server has said before the end of the session: a connection that is closed with
 /// bytes unread would be reset, and what was still on its way lost.
 fn the_server_s_last_words_reach_a_client_that_goes_on_sending(major: u32) {
-    let stage = Stage::with(major, "lastwords", super::common::QUICK);
+    let stage = Stage::with(major, "lastwords", lockkeeper_testkit::QUICK);
     let mut raw = session(stage.port, &stage.database, "talker");
     let mut writer = raw.writer();
     let client = writer.local_addr().unwrap().port();

@@ -1,7 +1,7 @@
 //! An application that goes on reading and writing the migrated tables, and what it had to put up with, as the server tells it: in its
 //! log who waited for which lock and how long, in samples of pg_locks how long who held a lock that stops others.
 
-use super::common::{Stage, connect_at};
+use lockkeeper_testkit::{Stage, connect_at};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

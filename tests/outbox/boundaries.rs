@@ -2,8 +2,8 @@
 //! each of the ways to go on. `LOCKKEEPER_CRASHES=all`: before every statement, each time in all ways.
 
 use super::*;
-use common::relay::{Harm, Relay};
-use common::{cluster, until};
+use lockkeeper_testkit::relay::{Harm, Relay};
+use lockkeeper_testkit::{cluster, until};
 
 const WAYS: [&str; 4] = ["tool", "statement", "call", "jobs resume"];
 

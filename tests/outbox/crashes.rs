@@ -1,7 +1,7 @@
 //! Jobs that fail or are cut off after the COMMIT, and how they go on; several at once.
 
 use super::*;
-use common::until;
+use lockkeeper_testkit::until;
 use std::time::Duration;
 
 /// A session that keeps CREATE INDEX CONCURRENTLY on the table waiting: it has written to it and its transaction is open.

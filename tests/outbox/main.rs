@@ -2,9 +2,6 @@
 //! it is accepted, and carried out before the client hears of its COMMIT. The oracle is the server's catalog and, for what must
 //! look the same, a direct run.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod boundaries;
 mod commits;
 mod crashes;
@@ -13,7 +10,7 @@ mod later;
 mod waits;
 mod writes;
 
-use common::{Connection, Stage, own_cluster};
+use lockkeeper_testkit::{Connection, Stage, own_cluster};
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::DbError;
 
@@ -127,7 +124,7 @@ pub async fn go_on(stage: &Stage, way: &str, statement: &str) {
             command
                 .args(["jobs", "--dsn", &dsn, "resume", &id, "--policy"])
                 .arg(&policy);
-            let ran = common::run(command, "");
+            let ran = lockkeeper_testkit::run(command, "");
             let said = ran.ok();
             assert!(said.starts_with(&format!("job {id} is done: ")), "{said}");
             // What was done, of a schema change in words.

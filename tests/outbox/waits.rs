@@ -1,7 +1,7 @@
 //! Sessions that wait for each other: told, named, and never without end.
 
 use super::*;
-use common::raw::{Raw, bind, c, error_field, execute, frame, parse, sync};
+use lockkeeper_testkit::raw::{Raw, bind, c, error_field, execute, frame, parse, sync};
 use std::time::Duration;
 
 /// Two transactions whose waits the server cannot see as a circle: one gives way at once.

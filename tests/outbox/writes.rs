@@ -1,7 +1,7 @@
 //! A large UPDATE or DELETE inside a transaction: refused, or by the policy's word carried out after the COMMIT, each row once.
 
 use super::*;
-use common::until;
+use lockkeeper_testkit::until;
 
 /// Batches of a hundred rows, which are a tenth of the table.
 fn policy(word: &str) -> String {
@@ -297,7 +297,7 @@ async fn rows_that_a_setting_shows_are_not_left_for_when_it_may_be_gone() {
 /// The guard reads as the server does, also where that was changed in the same pipeline; what cannot be read does not pass it.
 #[test]
 fn the_guard_goes_by_what_is_in_force_and_lets_nothing_pass_unread() {
-    use common::raw::{Raw, bind, error_field, execute, parse, sync};
+    use lockkeeper_testkit::raw::{Raw, bind, error_field, execute, parse, sync};
     for major in [15, 18] {
         let stage = writing(major, "defer");
         let guarded = |messages: &[Vec<u8>]| {

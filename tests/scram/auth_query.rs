@@ -1,12 +1,12 @@
 //! Verifiers that the proxy asks the server for. What a client is told is compared with what the server itself says; how
 //! often the server is asked stands in the server's log.
 
-use crate::common::raw::{Message, Raw, error_field, rows, startup, tags};
-use crate::common::{self, QUICK, Ran, Stage, until};
-use crate::encrypted::{check, hangup, login, stage_with, tls_server, words};
 use crate::hostile::{Amy, begin, initial};
-use crate::pki::{Files, PKI};
-use lockkeeper::cluster::{Cluster, Guarded};
+use lockkeeper_cluster::{Cluster, Guarded};
+use lockkeeper_testkit::encrypted::{check, hangup, login, stage_with, tls_server, words};
+use lockkeeper_testkit::pki::{Files, PKI};
+use lockkeeper_testkit::raw::{Message, Raw, error_field, rows, startup, tags};
+use lockkeeper_testkit::{self, QUICK, Ran, Stage, until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -256,7 +256,7 @@ fn the_password_of_the_auth_user_comes_from_the_environment_or_is_not_needed() {
         let arguments = ["--auth", "scram", "--auth-user", user];
         let environment = [("LOCKKEEPER_AUTH_PASSWORD", password)];
         let upstream = format!("127.0.0.1:{}", cluster.port());
-        let (proxy, port) = common::start_proxy_in(&files.path(""), &upstream, &arguments, &environment);
+        let (proxy, port) = lockkeeper_testkit::start_proxy_in(&files.path(""), &upstream, &arguments, &environment);
         let (_, messages) = raw_login(port, "amy", "postgres");
         drop(proxy);
         (messages, std::fs::read_to_string(files.path("proxy.log")).unwrap())
@@ -682,7 +682,7 @@ fn a_server_that_cannot_be_asked_harms_only_logins_that_need_it() {
     let (between, way) = network(cluster.port());
     let arguments = ["--auth", "scram", "--auth-file", &users, "--auth-user", "asker"];
     let more = ["--auth-cache-s", "0", "--connect-timeout-s", "1"];
-    let (proxy, port): (Guarded, u16) = common::start_proxy(
+    let (proxy, port): (Guarded, u16) = lockkeeper_testkit::start_proxy(
         &files.path(""),
         &format!("127.0.0.1:{between}"),
         &[&arguments[..], &more].concat(),

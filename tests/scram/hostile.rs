@@ -1,10 +1,12 @@
 //! A raw client that proves a password step by step: what it is told at each step, and what it is told when it does what no
 //! client should.
 
-use crate::common::raw::{Message, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags};
-use crate::common::{QUICK, Stage, until_asleep};
-use crate::pki::{Files, negotiated, tcp};
 use crate::{auth_file, end_point, scram_cluster, stage};
+use lockkeeper_testkit::pki::{Files, negotiated, tcp};
+use lockkeeper_testkit::raw::{
+    Message, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags,
+};
+use lockkeeper_testkit::{QUICK, Stage, until_asleep};
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use std::io::Write;
 

@@ -2,20 +2,14 @@
 //! client is told is compared with what the server itself would say.
 
 mod auth_query;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/encrypted.rs"]
-mod encrypted;
 mod hostile;
-#[path = "../common/pki.rs"]
-mod pki;
 
-use common::raw::{Raw, error_field, frame, startup, tags};
-use common::{QUICK, Stage, until};
-use encrypted::{check, hangup, login, stage_with, tls_server, words};
 use hostile::{Amy, begin};
-use lockkeeper::cluster::{Cluster, clean_environment};
-use pki::{Files, PKI, SSL_REQUEST, negotiated, shown};
+use lockkeeper_cluster::{Cluster, clean_environment};
+use lockkeeper_testkit::encrypted::{check, hangup, login, stage_with, tls_server, words};
+use lockkeeper_testkit::pki::{self, Files, PKI, SSL_REQUEST, negotiated, shown};
+use lockkeeper_testkit::raw::{Raw, error_field, frame, startup, tags};
+use lockkeeper_testkit::{QUICK, Stage, until};
 use postgres_protocol::authentication::sasl::ChannelBinding;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -179,7 +173,7 @@ fn the_server_leg_is_bound_to_the_servers_certificate() {
     let users = files.put("users.txt", &auth_file(cluster));
     let start = |auth: &[&str]| {
         let arguments = [&["--upstream-tls", "require"], auth].concat();
-        common::start_proxy(&files.path(""), &between.to_string(), &arguments)
+        lockkeeper_testkit::start_proxy(&files.path(""), &between.to_string(), &arguments)
     };
     let mut stage = Stage::without_proxy(cluster, "between");
     // He is good at it: with `passthrough` and without channel binding nobody notices.
@@ -233,7 +227,7 @@ fn a_certificate_without_its_key_is_refused() {
     std::fs::write(files.path("policy.toml"), QUICK).unwrap();
     let users = files.put("users.txt", &auth_file(scram_cluster(18)));
     let arguments = ["--upstream-tls", "require", "--auth", "scram", "--auth-file", &users];
-    let (_proxy, port) = common::start_proxy(&files.path(""), &address, &arguments);
+    let (_proxy, port) = lockkeeper_testkit::start_proxy(&files.path(""), &address, &arguments);
     let mut raw = Raw::open(port);
     raw.send(&startup(&[("user", "amy"), ("database", "postgres")]));
     let messages = raw.until_ready();
@@ -345,7 +339,7 @@ fn unix_sockets_on_both_sides() {
     let listen = format!("{}:7002", directory.trim_end_matches('/'));
     let upstream = format!("{}:{}", cluster.socket_dir().display(), cluster.port());
     let arguments = ["--auth", "scram", "--auth-file", &users, "--listen", &listen];
-    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let (_proxy, port) = lockkeeper_testkit::start_proxy(&files.path(""), &upstream, &arguments);
     let mut stage = Stage::without_proxy(cluster, "unix");
     stage.port = port;
     until("the socket is there", || files.path(".s.PGSQL.7002").exists());
@@ -494,7 +488,7 @@ fn a_server_that_cannot_prove_itself_is_refused() {
             }
         });
         let (_proxy, port) =
-            common::start_proxy(&files.path(""), &address, &["--auth", "scram", "--auth-file", &users]);
+            lockkeeper_testkit::start_proxy(&files.path(""), &address, &["--auth", "scram", "--auth-file", &users]);
         let mut raw = begin(Raw::open(port), "amy", "postgres").0;
         let mut amy = Amy::plain();
         raw.send(&amy.first());
@@ -534,7 +528,7 @@ fn wrong_files_end_the_program() {
         command
             .args(["serve", "--upstream", "127.0.0.1:1", "--listen", "127.0.0.1:0"])
             .args(arguments);
-        let ran = common::run(command, "");
+        let ran = lockkeeper_testkit::run(command, "");
         assert_eq!(ran.status, 2, "{}", ran.stderr);
         assert!(
             ran.stderr.contains(&expect) && !ran.stderr.contains("hunter2"),

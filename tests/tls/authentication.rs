@@ -1,10 +1,10 @@
 //! Every way to authenticate over every pairing of a plain or encrypted client leg and server leg.
 
-use crate::common::raw::{Raw, error_field, startup};
-use crate::common::{Ran, Stage};
-use crate::encrypted::{self, login, stage_with, words};
-use crate::pki::{Files, PKI, Pair};
 use crate::tls_cluster;
+use lockkeeper_testkit::encrypted::{self, login, stage_with, words};
+use lockkeeper_testkit::pki::{Files, PKI, Pair};
+use lockkeeper_testkit::raw::{Raw, error_field, startup};
+use lockkeeper_testkit::{Ran, Stage};
 
 /// A proxy for plain and encrypted clients. With an encrypted server leg if `upstream_tls`.
 fn stage(major: u32, name: &str, upstream_tls: bool, pair: &Pair) -> (Stage, Files) {

@@ -1,18 +1,14 @@
 //! TLS on both legs, with psql, psycopg and rustls as clients, and PostgreSQL as the server except where it must misbehave.
 
 mod authentication;
-#[path = "../common/mod.rs"]
-mod common;
-#[path = "../common/encrypted.rs"]
-mod encrypted;
-#[path = "../common/pki.rs"]
-mod pki;
 
-use common::raw::{self, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags};
-use common::{QUICK, Stage, until, until_asleep};
-use encrypted::{hangup, stage_with, tls_server, words};
-use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
-use pki::{Client, Files, PKI, Pair, SSL_REQUEST, der, handshake, negotiated, server_config, shown, tcp};
+use lockkeeper_cluster::{Cluster, Guarded, clean_environment};
+use lockkeeper_testkit::encrypted::{hangup, stage_with, tls_server, words};
+use lockkeeper_testkit::pki::{
+    Client, Files, PKI, Pair, SSL_REQUEST, der, handshake, negotiated, server_config, shown, tcp,
+};
+use lockkeeper_testkit::raw::{self, Raw, c, cancel_request, error_field, frame, rows, startup, startup_version, tags};
+use lockkeeper_testkit::{QUICK, Stage, until, until_asleep};
 use rustls::{ServerConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -66,7 +62,7 @@ fn both(name: &str) -> (Stage, Files) {
 fn offering(name: &str, more: &[&str]) -> (Stage, Files) {
     let files = Files::new();
     let arguments = [files.offer(&PKI.proxy), words(more)].concat();
-    (stage_with(common::cluster(18), name, &arguments), files)
+    (stage_with(lockkeeper_testkit::cluster(18), name, &arguments), files)
 }
 
 fn session(stage: &Stage, client: Client) -> Raw {
@@ -386,7 +382,7 @@ fn wrong_files_end_the_start_with_code_2_and_are_named() {
         clean_environment(&mut command);
         command.args(["serve", "--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1"]);
         command.args(arguments);
-        let ran = common::run(command, "");
+        let ran = lockkeeper_testkit::run(command, "");
         assert_eq!(ran.status, 2, "{arguments:?}: {}", ran.stderr);
         for part in expect {
             assert!(ran.stderr.contains(part), "{arguments:?}: {}", ran.stderr);
@@ -506,7 +502,7 @@ fn a_server_is_verified_by_its_ipv6_address() {
     files.put("policy.toml", QUICK);
     let ca = files.put("ca.crt", &PKI.ca);
     let arguments = ["--upstream-tls", "verify-full", "--upstream-ca", &ca];
-    let (_proxy, port) = common::start_proxy(&files.path(""), &upstream, &arguments);
+    let (_proxy, port) = lockkeeper_testkit::start_proxy(&files.path(""), &upstream, &arguments);
     let mut raw = Raw::connect(port, "postgres");
     let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert_eq!(rows(&raw.query(sql)), ["t"]);
@@ -514,7 +510,11 @@ fn a_server_is_verified_by_its_ipv6_address() {
 
 #[test]
 fn a_server_without_tls_is_told_from_one_that_has_it() {
-    let stage = stage_with(common::cluster(18), "no_tls", &words(&["--upstream-tls", "require"]));
+    let stage = stage_with(
+        lockkeeper_testkit::cluster(18),
+        "no_tls",
+        &words(&["--upstream-tls", "require"]),
+    );
     let ran = stage.psql("SELECT 1");
     assert_eq!(ran.status, 2);
     assert!(ran.stderr.contains("it offers no TLS (ssl = off"), "{}", ran.stderr);
@@ -559,7 +559,7 @@ impl FakeServer {
 
 fn proxy_at(files: &Files, upstream: u16, arguments: &[&str]) -> (Guarded, u16) {
     files.put("policy.toml", QUICK);
-    common::start_proxy(&files.path(""), &format!("127.0.0.1:{upstream}"), arguments)
+    lockkeeper_testkit::start_proxy(&files.path(""), &format!("127.0.0.1:{upstream}"), arguments)
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Cancel requests, wherever they find a session.
 
-use super::common::raw::{Message, Raw, error_field, rows, startup_version, status, tags};
-use super::common::{QUICK, Stage, on_both, until};
 use super::query;
+use lockkeeper_testkit::raw::{Message, Raw, error_field, rows, startup_version, status, tags};
+use lockkeeper_testkit::{QUICK, Stage, on_both, until};
 
 on_both!(
     a_running_statement_ends_whatever_the_key_is_like,

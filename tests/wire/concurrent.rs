@@ -1,8 +1,8 @@
 //! CREATE INDEX, which becomes concurrent where it can, in every place that a client can send it from.
 
-use super::common::raw::{Raw, bind, close, command_tags, error_field, execute, parse, status, sync, tags};
-use super::common::{Stage, on_both, until};
 use super::query;
+use lockkeeper_testkit::raw::{Raw, bind, close, command_tags, error_field, execute, parse, status, sync, tags};
+use lockkeeper_testkit::{Stage, on_both, until};
 
 on_both!(
     alone_it_is_built_concurrently_in_each_protocol,

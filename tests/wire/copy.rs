@@ -1,8 +1,8 @@
 //! COPY in both directions.
 
-use super::common::raw::{Message, Raw, bind, c, command_tags, error_field, execute, flush, frame, parse, sync};
-use super::common::{QUICK, Stage, on_both};
 use super::{check, query};
+use lockkeeper_testkit::raw::{Message, Raw, bind, c, command_tags, error_field, execute, flush, frame, parse, sync};
+use lockkeeper_testkit::{QUICK, Stage, on_both};
 
 on_both!(
     copy_passes_in_both_directions,

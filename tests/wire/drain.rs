@@ -1,8 +1,8 @@
 //! One process hands over to the next.
 
-use super::common::raw::{Raw, c, error_field, frame, rows};
-use super::common::{Stage, cluster, on_both, until};
-use lockkeeper::cluster::{Guarded, clean_environment, free_port};
+use lockkeeper_cluster::{Guarded, clean_environment, free_port};
+use lockkeeper_testkit::raw::{Raw, c, error_field, frame, rows};
+use lockkeeper_testkit::{Stage, cluster, on_both, until};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! Clients that go away, half or altogether: they hear what the server alone would have told them.
 
-use super::common::raw::{Message, Raw, bind, error_field, execute, flush, frame, parse, rows, startup, sync, tags};
-use super::common::{QUICK, Stage, on_both, until};
 use super::query;
+use lockkeeper_testkit::raw::{
+    Message, Raw, bind, error_field, execute, flush, frame, parse, rows, startup, sync, tags,
+};
+use lockkeeper_testkit::{QUICK, Stage, on_both, until};
 use std::io::Write;
 use std::net::Shutdown;
 

@@ -1,10 +1,10 @@
 //! The extended query protocol: statements, portals, pipelines, Flush.
 
-use super::common::raw::{
+use super::{check, query};
+use lockkeeper_testkit::raw::{
     Message, Raw, bind, bind_with, close, describe, execute, flush, frame, parse, rows, sync, tags,
 };
-use super::common::{QUICK, Stage, on_both};
-use super::{check, query};
+use lockkeeper_testkit::{QUICK, Stage, on_both};
 
 on_both!(
     extended_query_is_answered_alike,

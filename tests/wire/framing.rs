@@ -1,10 +1,10 @@
 //! Messages of every shape and size, and those that no client may send.
 
-use super::common::raw::{
+use super::{check, query};
+use lockkeeper_testkit::raw::{
     Raw, bind, bind_with, c, command_tags, error_field, execute, frame, parse, rows, status, sync, tags,
 };
-use super::common::{QUICK, Stage, cluster, on_both};
-use super::{check, query};
+use lockkeeper_testkit::{QUICK, Stage, cluster, on_both};
 
 on_both!(
     queries_of_all_kinds_are_answered_alike,

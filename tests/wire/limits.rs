@@ -1,10 +1,10 @@
 //! Everything has a limit; what the limits do is told to the client that meets them.
 
-use super::common::raw::{
+use super::query;
+use lockkeeper_testkit::raw::{
     Raw, bind, bind_with, close, command_tags, describe, error_field, execute, parse, rows, status, sync,
 };
-use super::common::{QUICK, Stage, cluster, on_both, start_proxy};
-use super::query;
+use lockkeeper_testkit::{QUICK, Stage, cluster, on_both, start_proxy};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};

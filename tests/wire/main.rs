@@ -1,8 +1,5 @@
 //! No client can tell the proxy from the server: the same bytes go to both, and both answers must be equal.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod cancel;
 mod concurrent;
 mod copy;
@@ -17,8 +14,8 @@ mod startup;
 mod transactions;
 mod unseen;
 
-use common::Stage;
-use common::raw::{Message, Raw, c, frame, startup};
+use lockkeeper_testkit::Stage;
+use lockkeeper_testkit::raw::{Message, Raw, c, frame, startup};
 
 /// Plays the same messages straight and through the proxy, each side in a copy of one database; each part is sent in
 /// one write and read to the ReadyForQuery that answers its last Sync or Query.

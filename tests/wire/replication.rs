@@ -1,9 +1,9 @@
 //! Replication connections: what they stream passes, in both directions.
 
-use super::common::raw::{Message, Raw, command_tags, error_field, frame, rows, startup, tags};
-use super::common::{QUICK, Stage, on_both, own_cluster, run, until};
 use super::query;
-use lockkeeper::cluster::{Cluster, Guarded, clean_environment};
+use lockkeeper_cluster::{Cluster, Guarded, clean_environment};
+use lockkeeper_testkit::raw::{Message, Raw, command_tags, error_field, frame, rows, startup, tags};
+use lockkeeper_testkit::{QUICK, Stage, on_both, own_cluster, run, until};
 use std::process::Command;
 use std::sync::OnceLock;
 

@@ -1,8 +1,8 @@
 //! Several statements in one simple query.
 
-use super::common::raw::{command_tags, frame};
-use super::common::{QUICK, Stage, on_both};
 use super::{check, query};
+use lockkeeper_testkit::raw::{command_tags, frame};
+use lockkeeper_testkit::{QUICK, Stage, on_both};
 
 on_both!(
     a_message_of_several_statements_is_one_transaction,

@@ -1,7 +1,7 @@
 //! The first packets of a connection.
 
-use super::common::raw::{Raw, error_field, rows, startup, startup_version, status};
-use super::common::{QUICK, Stage, on_both};
+use lockkeeper_testkit::raw::{Raw, error_field, rows, startup, startup_version, status};
+use lockkeeper_testkit::{QUICK, Stage, on_both};
 
 on_both!(startup_packets_of_all_kinds,);
 

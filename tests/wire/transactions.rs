@@ -1,10 +1,10 @@
 //! The transaction status is the server's own, whatever happens in a group, a block or a script.
 
-use super::common::raw::{
+use super::{check, query};
+use lockkeeper_testkit::raw::{
     Raw, bind, close, command_tags, describe, error_field, execute, flush, parse, rows, status, sync, tags,
 };
-use super::common::{QUICK, Stage, on_both};
-use super::{check, query};
+use lockkeeper_testkit::{QUICK, Stage, on_both};
 
 on_both!(
     after_an_error_everything_up_to_the_sync_is_skipped,

@@ -1,10 +1,10 @@
 //! A rule fires in every place it can, and the client sees nothing of it but its effect.
 
-use super::common::raw::{
+use super::{check, check_with, query};
+use lockkeeper_testkit::raw::{
     Raw, bind, bind_with, close, command_tags, describe, error_field, execute, flush, parse, rows, sync,
 };
-use super::common::{QUICK, Stage, cluster, on_both};
-use super::{check, check_with, query};
+use lockkeeper_testkit::{QUICK, Stage, cluster, on_both};
 
 on_both!(
     what_the_proxy_puts_in_between_is_not_seen,

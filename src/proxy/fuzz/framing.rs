@@ -2,6 +2,7 @@
 //! whole and in order, what needs a look never passes without, all else passes as it is, and no more is held than may be.
 
 use super::super::Limits;
+use super::super::buffer::Poured as _;
 use super::super::held;
 use super::super::relay::{Broken, Event, Mode, Relay};
 use super::super::stream::Stream;

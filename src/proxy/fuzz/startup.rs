@@ -1,10 +1,11 @@
 //! The first packet, in any pieces, against a reader of the whole.
 
-use super::super::startup::{First, Parameters, read_first_packet, startup_parameters, user_name};
+use super::super::startup::{First, read_first_packet};
 use super::super::stream::Stream;
 use super::super::wire::{self, HEADER};
 use super::memory::Memory;
 use crate::fuzz::Input;
+use lockkeeper_wire::startup::{Parameters, startup_parameters, user_name};
 use std::task::{Context, Poll, Waker};
 
 const SSL: u32 = 80_877_103;

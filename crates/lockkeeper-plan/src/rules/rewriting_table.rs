@@ -1,0 +1,135 @@
+//! CLUSTER, VACUUM FULL and the ALTER TABLE actions that write the table anew.
+
+use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of, taken};
+use crate::depends::Part;
+use crate::lock::LockMode;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableCmd, AlterTableType};
+
+pub(super) const RULE: Rule = Rule {
+    name: "rewriting-table",
+    lock: LockMode::AccessExclusive,
+    what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE (ALL IN TABLESPACE too) and SET ACCESS METHOD on a table that is not small.",
+    why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
+    versions: "13–18",
+    safe: "pg_repack or pg_squeeze, which copy beside the running table and swap at the end.",
+    bad: &[
+        "CLUSTER users USING users_name_idx",
+        "VACUUM FULL users",
+        "ALTER TABLE users SET UNLOGGED",
+    ],
+    good: &[
+        "VACUUM users",
+        "ALTER TABLE small SET UNLOGGED",
+        "VACUUM (FULL false) users",
+        "CLUSTER small",
+    ],
+    check,
+};
+
+fn check(subject: &Subject) -> Option<Found> {
+    if let NodeEnum::AlterTableMoveAllStmt(_) = &subject.statement.node {
+        return moved_all(subject);
+    }
+    let (what, tables) = rewritten(subject)?;
+    let listed = match tables.as_slice() {
+        [] => "every table".to_string(),
+        some => some.iter().map(Table::described).collect::<Vec<_>>().join(", "),
+    };
+    let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    if let NodeEnum::AlterTableStmt(_) = &subject.statement.node {
+        let hint = format!("{what} has no form that lets others go on meanwhile: choose a quiet hour and override.");
+        return Some(Found::advice(message, "choose a quiet hour and override", hint));
+    }
+    let (vacuum, repack) = match tables.first() {
+        Some(table) => (
+            format!("VACUUM {}", table.sql),
+            format!("pg_repack --table={}", table.sql),
+        ),
+        None => ("VACUUM".to_string(), "pg_repack".to_string()),
+    };
+    let hint = format!(
+        "To remove bloat: {vacuum};  -- blocks nobody\n\
+         To write a table anew while it is in use: {repack}, or the pg_squeeze extension."
+    );
+    Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
+}
+
+/// ALTER … ALL IN TABLESPACE.
+fn moved_all(subject: &Subject) -> Option<Found> {
+    let moved: Vec<&Part> = subject.asked().map_or(Vec::new(), |asked| asked.touched().collect());
+    let large: Vec<&Part> = moved
+        .into_iter()
+        .filter(|part| !taken::is_small(subject, part))
+        .collect();
+    let listed = match large.as_slice() {
+        [] if subject.facts.offline => "everything in the tablespace".to_string(),
+        [] => return None,
+        large => taken::listed(large, |part| taken::described(part)),
+    };
+    Some(Found::advice(
+        format!(
+            "{} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes",
+            subject.shown()
+        ),
+        "move one at a time, with pg_repack",
+        "pg_repack --tablespace=… --table=…;  -- one table at a time, while it is in use\n\
+         -- An index: CREATE INDEX CONCURRENTLY … TABLESPACE …; then DROP INDEX CONCURRENTLY the old one."
+            .to_string(),
+    ))
+}
+
+/// The statement's name and its large tables, none named for the whole database; None if nothing large is rewritten.
+fn rewritten<'a>(subject: &Subject<'a>) -> Option<(&'static str, Vec<Table<'a>>)> {
+    let (what, names) = match &subject.statement.node {
+        NodeEnum::ClusterStmt(cluster) => ("CLUSTER", cluster.relation.iter().map(name_of).collect()),
+        NodeEnum::VacuumStmt(vacuum) => {
+            if !vacuum.is_vacuumcmd || !flag(&vacuum.options, "full") {
+                return None;
+            }
+            let relations = vacuum.rels.iter().filter_map(|node| match &node.node {
+                Some(NodeEnum::VacuumRelation(relation)) => relation.relation.as_ref().map(name_of),
+                _ => None,
+            });
+            ("VACUUM FULL", relations.collect::<Vec<_>>())
+        }
+        NodeEnum::AlterTableStmt(_) => {
+            let command = subject.action?.command;
+            if already(subject, command) {
+                return None;
+            }
+            let what = match command.subtype() {
+                AlterTableType::AtSetLogged => "SET LOGGED",
+                AlterTableType::AtSetUnLogged => "SET UNLOGGED",
+                AlterTableType::AtSetTableSpace => "SET TABLESPACE",
+                AlterTableType::AtSetAccessMethod => "SET ACCESS METHOD",
+                _ => return None,
+            };
+            (what, subject.altered().into_iter().collect())
+        }
+        _ => return None,
+    };
+    if names.is_empty() {
+        return Some((what, Vec::new()));
+    }
+    let large: Vec<Table> = names.iter().filter_map(|name| subject.large(name)).collect();
+    // SET ACCESS METHOD and SET TABLESPACE of a partitioned table only say what new partitions get.
+    let moves = matches!(what, "SET TABLESPACE" | "SET ACCESS METHOD");
+    if large.is_empty() || (moves && large.iter().all(|t| matches!(t.kind(), 'p' | 'I'))) {
+        return None;
+    }
+    Some((what, large))
+}
+
+/// The table is as the action wants it: the server does nothing.
+fn already(subject: &Subject, command: &AlterTableCmd) -> bool {
+    let relation = subject.altered().and_then(|name| subject.facts.relation(&name));
+    relation.is_some_and(|relation| match command.subtype() {
+        AlterTableType::AtSetLogged => relation.persistence == 'p',
+        AlterTableType::AtSetUnLogged => relation.persistence == 'u',
+        AlterTableType::AtSetTableSpace => relation.tablespace.as_ref() == Some(&command.name),
+        // DEFAULT is what default_table_access_method says.
+        AlterTableType::AtSetAccessMethod => relation.access_method.as_ref() == Some(&command.name),
+        _ => false,
+    })
+}

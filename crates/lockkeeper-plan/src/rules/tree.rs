@@ -1,0 +1,68 @@
+//! Looking into expression trees whole: every node of every kind is reached, since the serialized form is walked.
+
+use pg_query::protobuf::Node;
+use serde_json::Value;
+
+/// Calls `f` with the kind ("FuncCall") and the fields of each node, outermost first.
+pub(super) fn each(value: &Value, f: &mut dyn FnMut(&str, &Value)) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| each(item, f)),
+        Value::Object(fields) => {
+            for (key, inner) in fields {
+                if key == "node"
+                    && let Value::Object(kinds) = inner
+                {
+                    for (kind, node) in kinds {
+                        f(kind, node);
+                    }
+                }
+                each(inner, f);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The `String` nodes of a list, such as a qualified name.
+pub(super) fn strings(list: &Value) -> Vec<String> {
+    let text = |item: &Value| {
+        item.pointer("/node/String/sval")
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    list.as_array()
+        .map(|items| items.iter().filter_map(text).collect())
+        .unwrap_or_default()
+}
+
+/// The names of all functions that the expression calls, each as its parts.
+pub(super) fn functions(expression: &Node) -> Vec<Vec<String>> {
+    let mut names = Vec::new();
+    if let Some(value) = crate::sketch::of(expression) {
+        each(&value, &mut |kind, fields| {
+            if kind == "FuncCall" {
+                names.push(strings(&fields["funcname"]));
+            }
+        });
+    }
+    names
+}
+
+pub(crate) fn names(nodes: &[Node]) -> Vec<String> {
+    nodes
+        .iter()
+        .filter_map(|node| match &node.node {
+            Some(pg_query::NodeEnum::String(s)) => Some(s.sval.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// NULL, also with a cast.
+pub(crate) fn is_null(expression: &Node) -> bool {
+    match &expression.node {
+        Some(pg_query::NodeEnum::AConst(constant)) => constant.isnull,
+        Some(pg_query::NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
+        _ => false,
+    }
+}
