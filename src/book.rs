@@ -54,7 +54,8 @@ pub fn summary_of_rules() -> String {
 fn rules() -> String {
     let mut text =
         "# Rules\n\nA rule is one danger. The policy decides what a finding of it means. Each name leads to a page \
-                    with the reason, the remedy and examples; `lockkeeper rules NAME` prints the same page.\n\n"
+                    with the reason, the remedy and examples. `lockkeeper rules NAME` prints the same page.\n\nWhere a policy says \
+                    `rewrite` and there is no safe form of a statement, the statement is refused.\n\n"
             .to_owned();
     for row in rules_page::table().lines() {
         let name = row.split('`').nth(1);

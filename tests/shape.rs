@@ -111,7 +111,13 @@ fn sources() -> Vec<String> {
             .map(|entry| entry.unwrap().path())
             .collect();
         // A module's file stands before the directory of its parts.
-        entries.sort_by_key(|path| (path.with_extension(""), path.is_dir()));
+        entries.sort_by_key(|path| {
+            (
+                path.with_extension(""),
+                path.is_dir(),
+                path.extension().map(ToOwned::to_owned),
+            )
+        });
         for path in entries {
             if path.is_dir() {
                 walk(&path, found);
@@ -151,24 +157,44 @@ fn first_sentence(file: &str) -> String {
     doc[..end].to_owned()
 }
 
-/// A directory a block, a file a line.
+/// A link of rustdoc's leads nowhere here: its name alone.
+fn without_links(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("[`") {
+        let Some((name, after)) = after.split_once("`]") else {
+            break;
+        };
+        out.push_str(&format!("{before}`{name}`"));
+        rest = after
+            .strip_prefix('(')
+            .and_then(|target| target.split_once(')'))
+            .map_or(after, |(_, after)| after);
+    }
+    out + rest
+}
+
+/// A crate a block, a file a line.
 fn code_map() -> String {
     let mut map = String::new();
-    let mut last = String::new();
-    for file in sources() {
-        let (dir, name) = file.rsplit_once('/').unwrap();
+    let mut last = "";
+    let all = sources();
+    for file in &all {
+        let (dir, name) = match file.split_once("/src/") {
+            Some((dir, name)) => (&file[..dir.len() + "/src".len()], name),
+            None => file.split_once('/').unwrap(),
+        };
         if dir != last {
             map.push_str(&format!("\n### {dir}\n\n"));
-            last = dir.to_owned();
+            last = dir;
         }
-        let sentence = first_sentence(&file);
+        let sentence = without_links(&first_sentence(file)).replace('<', "&lt;");
         // SQL is explained where it is filled in, and tests by what they test.
         let speaks_elsewhere = file.ends_with(".sql") || file.ends_with("/tests.rs");
         assert!(
             !sentence.is_empty() || speaks_elsewhere,
             "{file} does not say what it is for"
         );
-        let sentence = sentence.replace('<', "&lt;");
         let colon = if sentence.is_empty() { "" } else { ": " };
         map.push_str(&format!("- `{name}`{colon}{sentence}\n"));
     }
