@@ -64,7 +64,8 @@ A directory is run as its tool would run it: in the order of its versions, each 
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
 node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
 between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
-(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are skipped.
+(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are
+skipped.
 
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
@@ -82,10 +83,11 @@ Examples:
 Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
 
 const INIT_HELP: &str = "\
-Once for each database, by a superuser or the database's owner; again does no harm. The proxy does it
-by itself for such a role. Every role may then keep jobs of its own and sees no others (row-level
-security). Without the table, statements that must not be repeated (SET n = n + 1) are refused when
-they are large, others cannot be resumed where they stopped, and nothing long is possible in a transaction.
+Once for each database, by a superuser or the database's owner; again does no harm. The proxy does
+it by itself for such a role. Every role may then keep jobs of its own and sees no others
+(row-level security). Without the table, statements that must not be repeated (SET n = n + 1) are
+refused when they are large, others cannot be resumed where they stopped, and nothing long is
+possible in a transaction.
 
 Example:
   lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'
@@ -93,11 +95,12 @@ Example:
 Next: lockkeeper jobs --dsn … list";
 
 const JOBS_HELP: &str = "\
-A large UPDATE or DELETE that was interrupted goes on where it stopped when the same statement is sent
-again through Lockkeeper, or by `resume`; every row is changed exactly once. What a transaction has left
-for after its COMMIT (an index, a validation) is a job too: one that failed or was cut off goes on in the
-same ways, and at the migration tool's next start. `interrupted` in the list means that the session of a
-running job has died, `waiting` that it has not begun. A superuser sees all jobs, others see their own.
+A large UPDATE or DELETE that was interrupted continues where it stopped when the same statement
+is sent again through Lockkeeper, or by `resume`; every row is changed exactly once. What a
+transaction has left for after its COMMIT (an index, a validation) is a job too: one that failed
+or was cut off continues in the same ways, and at the migration tool's next start. `interrupted`
+in the list means that the session of a running job has died, `waiting` that it has not begun. A
+superuser sees all jobs, others see their own.
 
 Examples:
   lockkeeper jobs --dsn dbname=shop list

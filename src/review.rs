@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime};
 
 const LIST_HELP: &str = "\
 Times are UTC. --since and --until take 2h, 1d12h, 2026-03-01, \"2026-03-01 12:30\" or
-2026-03-01T12:30:00+01:00. A statement whose end is not in the log (it still runs, or the process was
-killed) comes last, with the outcome `unfinished`.
+2026-03-01T12:30:00+01:00. A statement whose end is not in the log (it still runs, or the process
+was killed) comes last, with the outcome `unfinished`.
 
 Examples:
   lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
@@ -31,14 +31,14 @@ Examples:
 Next: `lockkeeper audit show ID FILE` tells a statement's whole story.";
 
 const VERIFY_HELP: &str = "\
-Each line holds the hash of the one before and its own, so a line that was changed, removed, moved or
-put in shows, and so does a rotated file that is missing or was cut, when its successor is given too.
-What the file alone cannot show: lines cut off at its very end, and a log that was written anew from
-some line on. For that, keep a hash elsewhere (the proxy's own log names the last one whenever it
-leaves a file) and give it with --expect.
+Each line holds the hash of the one before and its own, so a line that was changed, removed, moved
+or put in shows, and so does a rotated file that is missing or was cut, when its successor is
+given too. What the file alone cannot show: lines cut off at its very end, and a log that was
+written anew from some line on. For that, keep a hash elsewhere (the proxy's own log names the
+last one whenever it leaves a file) and give it with --expect.
 
-Exit code: 0 all is as it was written, 1 a line is wrong (the first one is named), 2 a file cannot be
-read.";
+Exit code: 0 all is as it was written, 1 a line is wrong (the first one is named), 2 a file cannot
+be read.";
 
 #[derive(Args)]
 pub struct Arguments {
