@@ -3,7 +3,7 @@
 use super::aftermath::{self, FollowUp, Left};
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::closing_at;
-use super::relay::{Broken, End};
+use super::relay::{Broken, EndedBy};
 use super::session::Session;
 use super::wire::{Report, bind_parameters, bound_values};
 use crate::audit::after::After;
@@ -491,8 +491,8 @@ impl Session {
             .filter(|_| self.relay.status == b'I' && self.relay.responses.quiescent());
         for one in std::mem::take(&mut self.uncommitted) {
             let how = match by {
-                Some(End::Commit) => Settled::Committed,
-                Some(End::Rollback) => Settled::RolledBack("its transaction was rolled back"),
+                Some(EndedBy::Commit) => Settled::Committed,
+                Some(EndedBy::Rollback) => Settled::RolledBack("its transaction was rolled back"),
                 None if asks => Settled::Unknown,
                 None => Settled::RolledBack("the session ended before its transaction was committed"),
             };

@@ -112,7 +112,7 @@ pub enum Event {
 
 /// The command that a transaction has ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum EndedBy {
     Commit,
     Rollback,
 }
@@ -274,7 +274,7 @@ pub struct Relay {
     pub notes_ends: bool,
     ended: bool,
     /// By which command, as the server has said.
-    pub ended_by: Option<End>,
+    pub ended_by: Option<EndedBy>,
     forwarding: bool,
     /// The server streams its WAL, both ways, until one of both ends that.
     streaming: bool,
@@ -1229,8 +1229,8 @@ impl Relay {
                     self.has_savepoint = true;
                 } else if self.notes_ends {
                     match told {
-                        b"COMMIT\0" => (self.ended, self.ended_by) = (true, Some(End::Commit)),
-                        b"ROLLBACK\0" => (self.ended, self.ended_by) = (true, Some(End::Rollback)),
+                        b"COMMIT\0" => (self.ended, self.ended_by) = (true, Some(EndedBy::Commit)),
+                        b"ROLLBACK\0" => (self.ended, self.ended_by) = (true, Some(EndedBy::Rollback)),
                         b"PREPARE TRANSACTION\0" => (self.ended, self.ended_by) = (true, None),
                         _ => {}
                     }
