@@ -82,6 +82,46 @@ impl std::fmt::Display for Broken {
     }
 }
 
+/// Why something was not done to its end.
+#[derive(Debug)]
+pub enum End {
+    /// The client hears this, and the session goes on.
+    Refused(Report),
+    /// The session is over.
+    Broken(Broken),
+}
+
+impl End {
+    /// What the client hears, in other words.
+    pub fn reworded(self, reword: impl FnOnce(Report) -> Report) -> End {
+        match self {
+            End::Refused(report) => End::Refused(reword(report)),
+            End::Broken(broken) => End::Broken(broken),
+        }
+    }
+}
+
+impl From<Report> for End {
+    fn from(report: Report) -> End {
+        End::Refused(report)
+    }
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> End {
+        End::Broken(broken)
+    }
+}
+
+/// Of what may be refused without harm. None: it was.
+pub fn unless_refused<T>(outcome: Result<T, End>) -> Result<Option<T>, Broken> {
+    match outcome {
+        Ok(done) => Ok(Some(done)),
+        Err(End::Refused(_)) => Ok(None),
+        Err(End::Broken(broken)) => Err(broken),
+    }
+}
+
 /// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
