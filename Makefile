@@ -1,4 +1,5 @@
 # make demo    builds, and plays schema changes on a live table straight at PostgreSQL and through Lockkeeper
+# make check   format, lints and the tests that need no server
 # make test    runs every test against real servers
 # make test-versions   the catalogue of dangers on PostgreSQL 13 to 18, which it fetches
 # make bench   measures what forwarding costs beside HAProxy, and judging; on a quiet machine
@@ -6,18 +7,24 @@
 
 ROWS ?= 2000000
 
-.PHONY: demo test test-versions bench set-up set-up-test set-up-bench
+.PHONY: demo check test test-versions bench set-up set-up-test set-up-bench
 
 demo: set-up
 	cargo build --release
 	"$${CARGO_TARGET_DIR:-target}/release/lockkeeper" demo --rows $(ROWS)
+
+check: set-up
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --exclude lockkeeper-cluster --lib --bins
+	cargo test --workspace --test shape
 
 test: set-up-test
 	scripts/test
 
 test-versions: set-up-test
 	for major in 13 14 15 16 17 18; do scripts/fetch-postgres $$major || exit 1; done
-	LOCKKEEPER_VERSIONS=13,14,15,16,17,18 cargo test --test catalogue
+	LOCKKEEPER_VERSIONS=13,14,15,16,17,18 cargo test --workspace --test catalogue
 
 bench: set-up-bench
 	cargo bench

@@ -19,6 +19,7 @@ on_both!(
     a_portal_is_executed_long_after_its_bind,
     the_jit_compiler_does_not_work_on_our_questions,
     what_is_known_is_not_asked_while_others_wait,
+    what_makes_nobody_wait_is_only_forwarded,
 );
 
 /// Every table counts as large, so that every rule fires.
@@ -586,6 +587,46 @@ pub fn what_is_known_is_not_asked_while_others_wait(major: u32) {
         "BEGIN;\nALTER TABLE t ALTER COLUMN v SET DEFAULT 'x';\nALTER TABLE nowhere ALTER COLUMN v SET DEFAULT 'x';\n",
     );
     assert!(refused.stderr.contains("nowhere"), "{refused:?}");
+}
+
+/// The server hears the statement and nothing else, in a transaction and outside.
+pub fn what_makes_nobody_wait_is_only_forwarded(major: u32) {
+    let mut stage = Stage::with(major, "free", LARGE);
+    stage.direct(TABLE);
+    let all = [
+        "COMMENT ON TABLE t IS 'x'",
+        "COMMENT ON COLUMN t.v IS 'x'",
+        "CREATE TEMPORARY TABLE w (id int PRIMARY KEY)",
+        "CREATE TABLE fresh (id serial PRIMARY KEY, v text UNIQUE CHECK (v <> ''))",
+        "CREATE VIEW seen AS SELECT * FROM t",
+        "CREATE OR REPLACE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TYPE mood AS ENUM ('good', 'bad')",
+        "CREATE SCHEMA app",
+    ];
+    for around in [("", ""), ("BEGIN;\n", "ROLLBACK;\n")] {
+        let script = format!("{}{};\n{}", around.0, all.join(";\n"), around.1);
+        stage.mark();
+        match around.0.is_empty() {
+            true => stage.psql(&script).ok(),
+            false => {
+                stage.direct("DROP TABLE fresh; DROP VIEW seen; DROP TYPE mood; DROP SCHEMA app");
+                stage.mark();
+                stage.psql(&script).ok()
+            }
+        };
+        let sent: Vec<&str> = script.lines().map(|line| line.trim_end_matches(';')).collect();
+        let received = stage.received();
+        let received: Vec<&str> = received.iter().map(|text| text.trim_end_matches(';')).collect();
+        assert_eq!(received, sent);
+    }
+    // What some other session may wait for is not among them.
+    stage.mark();
+    stage.psql("CREATE OR REPLACE VIEW seen AS SELECT * FROM t").ok();
+    assert!(
+        stage.received().iter().any(|text| text.contains("lock_timeout")),
+        "{:?}",
+        stage.received()
+    );
 }
 
 /// It takes seconds for a question as long as those to the catalog, in a database with so many tables that the planner
