@@ -3,11 +3,12 @@
 # make test    runs every test against real servers
 # make test-versions   the catalogue of dangers on PostgreSQL 13 to 18, which it fetches
 # make bench   measures what forwarding costs beside HAProxy, and judging; on a quiet machine
-# Both install what the machine lacks, saying so.
+# make docs    writes the pages of the book that are made from the code, and the book itself where mdbook is installed
+# demo, test and bench install what the machine lacks, saying so.
 
 ROWS ?= 2000000
 
-.PHONY: demo check test test-versions bench set-up set-up-test set-up-bench
+.PHONY: demo check test test-versions bench docs set-up set-up-test set-up-bench
 
 demo: set-up
 	cargo build --release
@@ -17,7 +18,7 @@ check: set-up
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo test --workspace --exclude lockkeeper-cluster --lib --bins
-	cargo test --workspace --test shape
+	cargo test --workspace --test shape --test book
 
 test: set-up-test
 	scripts/test
@@ -28,6 +29,10 @@ test-versions: set-up-test
 
 bench: set-up-bench
 	cargo bench
+
+docs:
+	UPDATE_DOCS=1 cargo test --test book --test shape
+	if command -v mdbook >/dev/null; then mdbook build docs; fi
 
 set-up:
 	scripts/set-up

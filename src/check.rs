@@ -141,6 +141,34 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
     checker.report.finish()
 }
 
+/// What is said of a text without a server, for people and without the counts at its end.
+pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
+    let arguments = Arguments {
+        policy: String::new(),
+        format: Format::Text,
+        server_version: Some(server_version),
+        dsn: None,
+        tool: None,
+        transaction: None,
+        down: false,
+        from: None,
+        changed: None,
+        inputs: vec![PathBuf::from("-")],
+    };
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut streams = Streams {
+        stdin: &mut sql.as_bytes(),
+        out: &mut out,
+        err: &mut err,
+        colour: false,
+    };
+    // Writing to memory does not fail.
+    let _ = run(&arguments, policy, &mut streams);
+    let text = String::from_utf8_lossy(&out);
+    let counts = text.trim_end().rfind('\n').unwrap_or(0);
+    text[..counts].trim_end().to_owned()
+}
+
 /// `18` and `180004` alike become 180000 and 180004.
 fn server_version(text: &str) -> Result<u32, String> {
     let number = text.parse::<u32>().ok();

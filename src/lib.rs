@@ -12,13 +12,16 @@
 //! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
 //! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
+//! * [`command_line`] is what the program is told; [`book`] writes the pages of docs/ that are made from the code.
 //! * [`demo`] plays the main job on a throwaway server (`crates/lockkeeper-cluster`).
 //!
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
 
 pub mod admin;
 pub mod audit;
+pub mod book;
 pub mod check;
+pub mod command_line;
 pub mod config;
 pub mod demo;
 #[cfg(any(test, fuzzing))]

@@ -1,10 +1,13 @@
-//! `lockkeeper rules`: the rule table as a list, as one rule's page, and as the table in the README.
+//! `lockkeeper rules`: the rule table as a list, as one rule's page, and as a table; the book has the same pages and table.
 
-use crate::config::{did_you_mean, rule_names};
+use crate::check;
+use crate::config::{POLICIES, did_you_mean, rule_names};
+use crate::plan::lock::LockMode;
+use crate::plan::policy::{Policy, Subject};
 use crate::plan::rules::{RULES, Rule, find};
 use std::fmt::Write;
 
-/// The table stands between these two lines of the README.
+/// The table stands between these two lines, so that it can be put into a page of somebody's own.
 const BEGIN: &str = "<!-- rules: begin (lockkeeper rules --markdown) -->";
 const END: &str = "<!-- rules: end -->";
 
@@ -19,7 +22,7 @@ pub fn list() -> String {
     text
 }
 
-/// The error names the nearest rule.
+/// As in docs/src/rules. The error names the nearest rule.
 pub fn page(name: &str) -> Result<String, String> {
     match find(name) {
         Some(rule) => Ok(of(rule)),
@@ -30,43 +33,92 @@ pub fn page(name: &str) -> Result<String, String> {
     }
 }
 
-fn of(rule: &Rule) -> String {
-    let mut text = String::new();
-    line(&mut text, rule.name);
-    line(&mut text, &format!("\n  {}", rule.what));
-    for (label, value) in [
-        ("Lock", rule.lock.name()),
-        ("Blocks", rule.lock.blocks()),
-        ("Why", rule.why),
-        ("Versions", rule.versions),
-        ("Instead", rule.safe),
-    ] {
-        line(&mut text, &format!("\n  {label}: {value}"));
+pub fn of(rule: &Rule) -> String {
+    let mut text = format!("# {}\n\n{}\n\n| | |\n|---|---|\n", rule.name, rule.what);
+    let lock = match rule.lock {
+        LockMode::None => "none on a table".to_owned(),
+        lock => format!("{}, which blocks {}", lock.name(), lock.blocks()),
+    };
+    line(&mut text, &format!("| Lock of the statement as written | {lock} |"));
+    line(&mut text, &format!("| PostgreSQL | {} |", cell(rule.versions)));
+    for policy in POLICIES {
+        line(
+            &mut text,
+            &format!("| Policy `{policy}` | {} |", decision(policy, rule)),
+        );
     }
+    line(&mut text, &format!("\n## Why\n\n{}", rule.why));
+    line(&mut text, &format!("\n## Instead\n\n{}", rule.safe));
+    line(&mut text, "\n## Statements that it finds");
+    for sql in rule.bad {
+        line(&mut text, &format!("\n{}", block(sql)));
+    }
+    answers(&mut text, rule);
     line(
         &mut text,
-        &format!(
-            "\n  Let through: /* lockkeeper: allow={} reason=\"…\" */ in front of the statement",
-            rule.name
-        ),
+        "\n## Statements that it does not find\n\nIn the tests' schema, where `small` is a small table, and `users` a large one in use:",
     );
-    for (label, examples) in [("Bad", rule.bad), ("Good", rule.good)] {
-        if !examples.is_empty() {
-            line(&mut text, &format!("\n  {label}:"));
-        }
-        for sql in examples {
-            for part in sql.lines() {
-                line(&mut text, &format!("    {part}"));
-            }
-        }
+    for sql in rule.good {
+        line(&mut text, &format!("\n{}", block(sql)));
     }
+    line(&mut text, "\n## Let one through\n");
+    let statement = rule.bad.first().copied().unwrap_or_default();
+    let allowed = format!("/* lockkeeper: allow={} reason=\"ticket 42\" */ {statement}", rule.name);
+    line(&mut text, &block(&allowed));
     text
 }
 
-/// With the marker lines around it.
+/// For nobody in particular.
+fn decision(policy: &str, rule: &Rule) -> &'static str {
+    let anybody = Subject {
+        database: "",
+        role: "",
+        application_name: "",
+        tables: &[],
+    };
+    let policy = Policy::embedded(policy, &rule_names());
+    policy.map_or("", |policy| policy.decision(rule.name, &anybody).0.name())
+}
+
+/// What `check` says of the first statement that it can judge without a server: once where two versions agree.
+fn answers(text: &mut String, rule: &Rule) {
+    let Some(policy) = Policy::embedded("standard", &rule_names()) else {
+        return;
+    };
+    let marked = format!("[{}]", rule.name);
+    let of = |sql: &str| [15, 18].map(|major| check::answer(sql, major * 10_000, &policy));
+    let judged = rule.bad.iter().map(|sql| of(sql));
+    let Some([old, new]) = judged
+        .into_iter()
+        .find(|answers| answers.iter().any(|a| a.contains(&marked)))
+    else {
+        return;
+    };
+    line(text, "\n## What `lockkeeper check` says");
+    line(text, "\nOf a table that counts as large, in the policy `standard`:");
+    let mut one = |answer: &str| {
+        let answer = if answer.is_empty() { "no finding" } else { answer };
+        line(text, &format!("\n```text\n{}\n```", answer.trim_end()));
+    };
+    if old == new {
+        one(&new);
+        return;
+    }
+    one(&format!("PostgreSQL 15\n\n{old}"));
+    one(&format!("PostgreSQL 18\n\n{new}"));
+}
+
+fn block(sql: &str) -> String {
+    format!("```sql\n{sql};\n```")
+}
+
+/// The table with the marker lines around it.
 pub fn markdown() -> String {
+    format!("{BEGIN}\n{}{END}\n", table())
+}
+
+pub fn table() -> String {
     let mut text = String::new();
-    line(&mut text, BEGIN);
     line(
         &mut text,
         "| rule | what | lock as written | what Lockkeeper does or advises |",
@@ -79,7 +131,6 @@ pub fn markdown() -> String {
             &format!("| `{}` | {what} | {} | {safe} |", rule.name, rule.lock.name()),
         );
     }
-    line(&mut text, END);
     text
 }
 

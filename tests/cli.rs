@@ -237,10 +237,13 @@ fn rules_are_listed_and_shown() {
         let page = run(&["rules", name]);
         assert_eq!(page.code, 0);
         assert!(
-            page.out.starts_with(name) && page.out.contains("Bad:") && page.out.contains("Why:"),
+            page.out.starts_with(&format!("# {name}\n")) && page.out.contains("\n## Why\n"),
             "{}",
             page.out
         );
+        let path = format!("{}/docs/src/rules/{name}.md", env!("CARGO_MANIFEST_DIR"));
+        let book = std::fs::read_to_string(path).expect("its page");
+        assert!(book.ends_with(&page.out), "{}", page.out);
     }
     one_sentence(
         &run(&["rules", "drop-colum"]),

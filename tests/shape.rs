@@ -1,12 +1,12 @@
-//! The shape that the README promises: what its pure crates must not know, the rule table that is printed there, and a
-//! second, independent parser that looks for what the judge may have missed.
+//! The shape that ARCHITECTURE.md promises: what the pure crates must not know, the code map that is printed there, and a second,
+//! independent parser that looks for what the judge may have missed.
 
 use lockkeeper::plan::rules::RULES;
 use lockkeeper::plan::statement::{Gate, Kind, gate, read};
 use sqlparser::ast::Statement as Second;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -103,60 +103,127 @@ fn every_promise_about_security_has_its_test() {
     assert!(found > 20, "{found}");
 }
 
-/// With UPDATE_README=1 in the environment it is made current.
-#[test]
-fn the_rule_table_of_the_readme_is_current() {
-    let path = root().join("README.md");
-    let readme = std::fs::read_to_string(&path).unwrap();
-    let table = lockkeeper::rules_page::markdown();
-    let (start, end) = (
-        readme.find("<!-- rules: begin").unwrap(),
-        readme.find("<!-- rules: end -->").unwrap(),
-    );
-    let current = [
-        &readme[..start],
-        table.trim(),
-        &readme[end + "<!-- rules: end -->".len()..],
-    ]
-    .concat();
-    if std::env::var_os("UPDATE_README").is_some() {
-        std::fs::write(&path, &current).unwrap();
-    } else {
-        assert!(
-            readme == current,
-            "the rules have changed: run UPDATE_README=1 cargo test --test shape"
-        );
-    }
-}
-
-#[test]
-fn the_code_map_of_the_readme_names_files_that_exist() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let map = readme
-        .split("```\nsrc/main.rs")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .expect("the code map");
-    let mut dir = "src/".to_owned();
-    for line in format!("src/main.rs{map}").lines() {
-        let indented = line.starts_with(' ');
-        for word in line
-            .split("  ")
-            .find(|w| !w.is_empty())
-            .unwrap_or_default()
-            .split_whitespace()
-        {
-            let path = if indented {
-                format!("{dir}{word}")
-            } else {
-                word.to_owned()
-            };
-            assert!(root().join(&path).exists(), "the code map names {path}");
-            if !indented && word.ends_with('/') {
-                dir = word.to_owned();
+/// Below the crates' `src`: each file of code or SQL, by its path from the top.
+fn sources() -> Vec<String> {
+    fn walk(dir: &Path, found: &mut Vec<String>) {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        // A module's file stands before the directory of its parts.
+        entries.sort_by_key(|path| (path.with_extension(""), path.is_dir()));
+        for path in entries {
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|e| e == "rs" || e == "sql") {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned());
             }
         }
     }
+    let mut found = Vec::new();
+    for dir in [
+        "crates/lockkeeper-wire/src",
+        "crates/lockkeeper-plan/src",
+        "src",
+        "crates/lockkeeper-cluster/src",
+        "crates/lockkeeper-testkit/src",
+    ] {
+        walk(&root().join(dir), &mut found);
+    }
+    found
+}
+
+/// The first sentence of a file's own documentation, on one line.
+fn first_sentence(file: &str) -> String {
+    let text = std::fs::read_to_string(root().join(file)).unwrap();
+    let mark = if file.ends_with(".sql") { "--" } else { "//!" };
+    let doc: Vec<&str> = text
+        .lines()
+        .map_while(|line| line.strip_prefix(mark))
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let doc = doc.join(" ");
+    let end = doc
+        .match_indices(". ")
+        .find(|(at, _)| !doc[..*at].ends_with("i.e") && doc[at + 2..].starts_with(|c: char| !c.is_lowercase()))
+        .map_or(doc.len(), |(at, _)| at + 1);
+    doc[..end].to_owned()
+}
+
+/// A directory a block, a file a line.
+fn code_map() -> String {
+    let mut map = String::new();
+    let mut last = String::new();
+    for file in sources() {
+        let (dir, name) = file.rsplit_once('/').unwrap();
+        if dir != last {
+            map.push_str(&format!("\n### {dir}\n\n"));
+            last = dir.to_owned();
+        }
+        let sentence = first_sentence(&file);
+        // SQL is explained where it is filled in, and tests by what they test.
+        let speaks_elsewhere = file.ends_with(".sql") || file.ends_with("/tests.rs");
+        assert!(
+            !sentence.is_empty() || speaks_elsewhere,
+            "{file} does not say what it is for"
+        );
+        let sentence = sentence.replace('<', "&lt;");
+        let colon = if sentence.is_empty() { "" } else { ": " };
+        map.push_str(&format!("- `{name}`{colon}{sentence}\n"));
+    }
+    map
+}
+
+/// Each source file stands in it once. With UPDATE_DOCS=1 in the environment (`make docs`) it is made current.
+#[test]
+fn the_code_map_is_current() {
+    let path = root().join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- map: begin -->\n", "<!-- map: end -->");
+    let (head, rest) = text.split_once(begin).expect("where the map begins");
+    let (_, tail) = rest.split_once(end).expect("where the map ends");
+    let current = format!("{head}{begin}{}\n{end}{tail}", code_map());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &current).unwrap();
+        return;
+    }
+    let differs = text.lines().zip(current.lines()).find(|(have, want)| have != want);
+    assert!(
+        text == current,
+        "the code map is not current, run make docs (UPDATE_DOCS=1 cargo test --test shape): {differs:?}"
+    );
+}
+
+/// What stands in ticks as a path is there, and what stands behind it as `: name` is a function of that file.
+#[test]
+fn what_the_documents_say_of_the_code_is_there() {
+    let mut seen = 0;
+    for document in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        let text = text.split("<!-- map: begin -->").next().unwrap();
+        let text: String = text.split("```").step_by(2).collect();
+        for span in text.split('`').skip(1).step_by(2) {
+            let (path, function) = span.split_once(": ").map_or((span, None), |(p, f)| (p, Some(f)));
+            let is_path = ["src/", "crates/", "tests/", "policies/", "scripts/", "docs/"]
+                .iter()
+                .any(|dir| path.starts_with(dir));
+            if !is_path || path.contains(' ') || path.contains("my_rule") {
+                continue;
+            }
+            assert!(root().join(path).exists(), "{document} names {path}");
+            if let Some(function) = function {
+                let code = std::fs::read_to_string(root().join(path)).unwrap();
+                let is_there = [format!("fn {function}("), format!("fn {function}<")];
+                assert!(
+                    is_there.iter().any(|definition| code.contains(definition)),
+                    "{document} names {function} in {path}"
+                );
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
 }
 
 /// What the second reader takes for a change of the schema.

@@ -316,7 +316,7 @@ fn comparisons_that_do_not_leak(major: u32) {
     answers(&stage, leaking, "");
 }
 
-/// What the README says of estimates that are too low.
+/// What the book says of estimates that are too low.
 fn estimates_can_be_blind(major: u32) {
     let stage = Stage::with(major, "blind", POLICY);
     stage.direct(

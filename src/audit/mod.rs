@@ -2,7 +2,7 @@
 //!
 //! [`Audit::write`] returns once the kernel has the line, so a session can write before its client hears the result. It
 //! never decides what a failure means: the policy does, in the session. Passwords are masked here, so nobody has to
-//! remember to. Start at [`Event`] for the format (docs/audit.md explains every key), at [`read`] to read logs.
+//! remember to. Start at [`Event`] for the format (docs/src/reference/audit-log.md explains every key), at [`read`] to read logs.
 
 pub mod after;
 pub mod brief;

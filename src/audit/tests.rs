@@ -144,10 +144,10 @@ fn an_event_is_one_line_with_every_key() {
     );
 }
 
-/// docs/audit.md names every key.
+/// docs/src/reference/audit-log.md names every key.
 #[test]
 fn every_key_is_documented() {
-    let page = include_str!("../../docs/audit.md");
+    let page = include_str!("../../docs/src/reference/audit-log.md");
     let mut event = event("x");
     event.findings.push(FindingRecord::default());
     event.steps.push(StepRecord {
@@ -158,7 +158,7 @@ fn every_key_is_documented() {
         for key in object.as_object().expect("an object").keys() {
             assert!(
                 page.contains(&format!("`{key}`")),
-                "docs/audit.md says nothing about {key}"
+                "reference/audit-log.md says nothing about {key}"
             );
         }
     };

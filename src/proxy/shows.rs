@@ -3,7 +3,7 @@
 use super::Shared;
 use super::wire::Report;
 use crate::live::{Live, Question, SessionNow};
-use crate::plan::policy::{Action, Subject};
+use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -440,15 +440,6 @@ fn unknown_yet(why: &str) -> Report {
     Report::error("55000", &format!("lockkeeper: {why}"))
 }
 
-fn action_name(action: Action) -> &'static str {
-    match action {
-        Action::Allow => "allow",
-        Action::Warn => "warn",
-        Action::Rewrite => "rewrite",
-        Action::Reject => "reject",
-    }
-}
-
 /// For nobody in particular: overrides by role, database or table are not in it.
 fn rules(shared: &Shared) -> Vec<Vec<Value>> {
     let policy = shared.policy();
@@ -461,7 +452,7 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
     let row = |rule: &crate::plan::rules::Rule| {
         vec![
             string(rule.name),
-            string(action_name(policy.decision(rule.name, &anybody).0)),
+            string(policy.decision(rule.name, &anybody).0.name()),
             string(rule.lock.name()),
             string(rule.what),
         ]
@@ -474,7 +465,7 @@ fn policy(shared: &Shared) -> Vec<Vec<Value>> {
     let lock = &policy.lock;
     let pairs = [
         ("name", policy.name.clone()),
-        ("defaults.unparsed", action_name(policy.unparsed).to_owned()),
+        ("defaults.unparsed", policy.unparsed.name().to_owned()),
         ("lock.timeout_ms", lock.timeout_ms.to_string()),
         ("lock.pause_ms", lock.pause_ms.to_string()),
         ("lock.give_up_after_s", (lock.give_up_after_ms / 1_000).to_string()),

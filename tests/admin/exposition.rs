@@ -220,7 +220,7 @@ fn metrics_count_what_was_done() {
     assert!(read > 500.0, "{read}");
 }
 
-/// As `docs/admin.md` holds it.
+/// As `docs/src/reference/metrics.md` holds it.
 fn table() -> String {
     let mut out = "| metric | kind | labels | what |\n|---|---|---|---|\n".to_owned();
     for metric in &METRICS {
@@ -243,15 +243,16 @@ fn table() -> String {
 
 #[test]
 fn the_docs_have_the_table_of_metrics() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/admin.md")).expect("docs/admin.md");
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/reference/metrics.md"))
+        .expect("metrics.md");
     let expect = table();
-    assert!(page.contains(&expect), "docs/admin.md must hold:\n{expect}");
+    assert!(page.contains(&expect), "reference/metrics.md must hold:\n{expect}");
 }
 
 #[test]
 fn the_dashboard_asks_for_metrics_that_exist() {
-    let text =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/grafana.json")).expect("docs/grafana.json");
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/operate/grafana.json"))
+        .expect("docs/grafana.json");
     let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known: BTreeSet<String> = METRICS
         .iter()

@@ -46,14 +46,14 @@ fn asked_cluster(major: u32) -> &'static Cluster {
             major,
             &[("log_connections", "on")],
             HBA,
-            &format!("{ROLES}\n{}", lookup_of_readme()),
+            &format!("{ROLES}\n{}", lookup_of_the_book()),
         )
     })
 }
 
-/// What the README tells people to run, for another role.
-fn lookup_of_readme() -> String {
-    let mut blocks = include_str!("../../README.md").split("```");
+/// What the book tells people to run, for another role.
+fn lookup_of_the_book() -> String {
+    let mut blocks = include_str!("../../docs/src/deploy/authentication.md").split("```");
     let block = blocks.find(|block| block.contains("CREATE FUNCTION public.user_lookup"));
     let sql = block
         .and_then(|block| block.strip_prefix("sql"))

@@ -23,6 +23,18 @@ pub enum Action {
     Reject,
 }
 
+impl Action {
+    /// As a policy writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Allow => "allow",
+            Action::Warn => "warn",
+            Action::Rewrite => "rewrite",
+            Action::Reject => "reject",
+        }
+    }
+}
+
 /// What happens to a statement that needs its own transaction when the client is inside one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

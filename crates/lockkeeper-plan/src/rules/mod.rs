@@ -71,7 +71,7 @@ use super::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
 
-/// One danger, as data: the linter, `lockkeeper rules` and the README print it, plan() calls `check`.
+/// One danger, as data: the linter, `lockkeeper rules` and the book print it, plan() calls `check`.
 pub struct Rule {
     /// Reads well after "allow": `drop-column`.
     pub name: &'static str,

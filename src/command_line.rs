@@ -1,0 +1,180 @@
+//! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
+
+use crate::config::options::Options;
+use crate::{check, jobs, review};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+Examples:
+  lockkeeper serve --upstream 127.0.0.1:5432 --audit /var/log/lockkeeper/audit.jsonl
+  psql -h 127.0.0.1 -p 6432 mydb          through the proxy, as if it were the server
+  lockkeeper check migrations/            what would happen to these files
+  lockkeeper rules drop-column            one rule, with bad and good SQL
+  lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
+                                          what happened last night
+  lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
+  lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
+
+const SERVE_HELP: &str = "\
+Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
+without its dashes in front. Flags win over variables, variables over the file. Such a file:
+
+  listen = [\"127.0.0.1:6432\"]
+  upstream = \"/var/run/postgresql\"
+  policy = \"/etc/lockkeeper/policy.toml\"
+  audit = \"/var/log/lockkeeper/audit.jsonl\"
+  connections-max = 500
+
+TLS: with --tls-cert and --tls-key clients may use it, with --client-tls require they must (over
+TCP; Unix sockets and cancel requests pass). --upstream-tls encrypts the way to the server.
+Passwords go through to the server, so SCRAM's channel binding meets two certificates where both
+ways are encrypted. libpq uses it by itself then and the login fails (with sslmode=prefer libpq
+tries again in plain text), unless --auth scram is used, --tls-cert and --tls-key are the server's
+own, or clients connect with channel_binding=disable. The server's `cert` authentication cannot
+work through a proxy.
+
+With --auth scram the proxy authenticates clients itself, from the SCRAM verifiers of --auth-file,
+and logs in to the server with what the client has proven. No password is stored, and channel
+binding works on both ways. The file is as PgBouncer's; the server gives its lines, which must be
+fetched again when a password changes:
+
+  umask 077; psql -AtX -U postgres -o users.txt -c \"
+    SELECT format('\\\"%s\\\" \\\"%s\\\"', replace(rolname, '\\\"', '\\\"\\\"'), rolpassword)
+    FROM pg_authid WHERE rolcanlogin AND rolpassword LIKE 'SCRAM-SHA-256%'\"
+
+With --auth-user no file is needed: as that role the proxy asks the server for whoever is not in it,
+by --auth-query. Its password is LOCKKEEPER_AUTH_PASSWORD, or stands in the file.
+
+SIGHUP reads the policy, the TLS files and the auth file again (keeping the old ones when the new
+ones are wrong) and opens the audit log again. SIGTERM ends idle sessions, waits for what is in the
+middle of something, and ends. With --reuse-port a new process may be started first; then SIGTERM
+ends the old one, and no connection is refused. systemd is told of all that through NOTIFY_SOCKET
+(Type=notify).
+
+Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
+
+const CHECK_HELP: &str = "\
+A table that the files themselves create is new and may be changed freely, also by a later file;
+with IF NOT EXISTS it may be an old one. What they prove (NOT VALID, then VALIDATE) is proven for
+what follows. Every other table is taken to exist and to be large, unless --dsn lets a server tell.
+It is asked in a read-only transaction, and nothing is changed.
+
+A directory is run as its tool would run it: in the order of its versions, each file in one
+transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
+between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
+(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are skipped.
+
+A comment in front of a statement lets it through, as the proxy does, and says why:
+  /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
+
+Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
+rewritten or rejected, 2 an input or the server could not be read.
+
+Examples:
+  lockkeeper check --from 0042 migrations/         what has not run yet, in order
+  git diff --name-only main | lockkeeper check --changed - --format github migrations/
+  lockkeeper check --dsn \"service=shop\" --format sarif migrations/ > lockkeeper.sarif
+  lockkeeper check --format json --server-version 15 migrations/0042_users.sql
+  pg_dump --schema-only mydb | lockkeeper check -
+
+Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
+
+const INIT_HELP: &str = "\
+Once for each database, by a superuser or the database's owner; again does no harm. The proxy does it
+by itself for such a role. Every role may then keep jobs of its own and sees no others (row-level
+security). Without the table, statements that must not be repeated (SET n = n + 1) are refused when
+they are large, others cannot be resumed where they stopped, and nothing long is possible in a transaction.
+
+Example:
+  lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'
+
+Next: lockkeeper jobs --dsn … list";
+
+const JOBS_HELP: &str = "\
+A large UPDATE or DELETE that was interrupted goes on where it stopped when the same statement is sent
+again through Lockkeeper, or by `resume`; every row is changed exactly once. What a transaction has left
+for after its COMMIT (an index, a validation) is a job too: one that failed or was cut off goes on in the
+same ways, and at the migration tool's next start. `interrupted` in the list means that the session of a
+running job has died, `waiting` that it has not begun. A superuser sees all jobs, others see their own.
+
+Examples:
+  lockkeeper jobs --dsn dbname=shop list
+  lockkeeper jobs --dsn postgres://app@db.internal/shop pause 7
+  lockkeeper jobs --dsn postgres://app@db.internal/shop resume 7
+  lockkeeper jobs --dsn dbname=shop --format json list --all
+
+Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as `resume`.
+
+Exit code: 0 done, 1 not done (the error says why).";
+
+const DEMO_HELP: &str = "\
+It starts its own servers on free ports of this machine and leaves nothing behind. With the default
+2 million rows it takes some minutes; --rows 100000 is enough to see what happens.
+
+Exit code: 0 no application query waited longer than 100 ms for a lock behind a proxied statement,
+1 one did, or the demo could not be played.";
+
+/// A PostgreSQL proxy that makes schema changes safe.
+///
+/// Clients connect to it as if it were the server. Everything passes unchanged, except the few statements that would
+/// block or break a live application: those are run in a safe way, or refused with an error that says what to do.
+#[derive(Parser)]
+#[command(name = "lockkeeper", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the proxy in front of a PostgreSQL server
+    #[command(after_help = SERVE_HELP)]
+    Serve(Box<Serve>),
+    /// Say what would happen to the statements of SQL files, with or without a server
+    #[command(after_help = CHECK_HELP)]
+    Check(check::Arguments),
+    /// List the rules, or show one of them
+    Rules {
+        /// Show this rule, with bad and good SQL
+        #[arg(conflicts_with = "markdown")]
+        name: Option<String>,
+        /// Print all rules as a table in Markdown
+        #[arg(long)]
+        markdown: bool,
+    },
+    /// Review audit logs: list, show, stats, verify
+    Audit(Box<review::Arguments>),
+    /// Create the table lockkeeper.job, where batches keep their progress and transactions leave what is long
+    #[command(after_help = INIT_HELP)]
+    Init(jobs::Server),
+    /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
+    #[command(after_help = JOBS_HELP)]
+    Jobs(jobs::Arguments),
+    /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
+    #[command(after_help = DEMO_HELP)]
+    Demo(Demo),
+}
+
+#[derive(Args)]
+pub struct Demo {
+    /// Rows of the table that the statements change
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rows: u64,
+    /// Directory of initdb and postgres [default: LOCKKEEPER_PG_BIN, else what is installed]
+    #[arg(long, value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+    /// Keep the servers at the end until Ctrl-C, and say how to connect
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Args)]
+pub struct Serve {
+    /// Read options from this TOML file
+    #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub options: Options,
+}
