@@ -4,7 +4,7 @@
 //! How long statements take afterwards is known a minute later: [`follow_up`] writes it as an event of its own.
 
 use super::dialogue::Ask;
-use super::relay::Broken;
+use super::relay::{Broken, End};
 use super::session::Session;
 use super::{Shared, Stop};
 use crate::audit::after::{After, ShapeTimes, Table};
@@ -119,9 +119,10 @@ impl Session {
             })
             .collect();
         let sql = format!("SELECT {} FROM (VALUES {}) p(n, oids)", encoded(left), rows.join(", "));
-        match self.ask_harmlessly(Ask::new(sql), place).await? {
+        match self.ask_harmlessly(Ask::new(sql), place).await {
             Ok(answer) => Ok(answer.value().and_then(|left| decoded(left).ok()).unwrap_or_default()),
-            Err(report) => {
+            Err(End::Broken(broken)) => Err(broken),
+            Err(End::Refused(report)) => {
                 let error = report.message();
                 tracing::debug!(session = self.who.session, error, "what a plan left is not known");
                 Ok(Vec::new())

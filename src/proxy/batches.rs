@@ -3,12 +3,12 @@
 //! Start at [`Session::batches`]. What is planned is [`crate::plan::batches`]'s; where the work stands is in `lockkeeper.job`
 //! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
 
-use super::conduct::{Done, Outcome, Setting, Tries, cancelled, is_lock_trouble};
+use super::conduct::{Done, Setting, Tries, cancelled, is_lock_trouble};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::gentle::Gentle;
 use super::jobs::Begun;
 use super::pace::{Pace, Took};
-use super::relay::Broken;
+use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
@@ -160,39 +160,41 @@ impl Session {
         batches: &Batches,
         setting: Setting<'_>,
         tries: &mut Tries,
-    ) -> Outcome<Done> {
+    ) -> Result<Done, End> {
         if batches.returns && setting.parameters.rows_max != 0 {
             let report = Report::error(
                 "0A000",
                 "lockkeeper: the rows of RETURNING are delivered all at once, batch by batch; fetch them without a row limit",
             );
-            return Ok(Err(report.hint(
-                "Leave out the fetch size (JDBC: setFetchSize(0)), or use LIMIT in the statement.",
-            )));
+            return Err(report
+                .hint("Leave out the fetch size (JDBC: setFetchSize(0)), or use LIMIT in the statement.")
+                .into());
         }
         let tag = |rows: u64| {
-            Ok(Ok(Done {
+            Ok(Done {
                 tag: Some(format!("{} {rows}", batches.verb)),
-            }))
+            })
         };
         for note in &batches.notes {
             self.relay.notice(note).await?;
         }
-        let mut course = match self.begin_job(batches, setting).await? {
-            Ok(Begun::At(course)) => *course,
-            Ok(Begun::NothingThere) => {
+        let begun = self.begin_job(batches, setting).await;
+        let begun = begun.map_err(|end| end.reworded(|report| first_steps(report, batches)))?;
+        let mut course = match begun {
+            Begun::At(course) => *course,
+            Begun::NothingThere => {
                 if batches.returns && !setting.parameters.extended {
-                    return Ok(Err(Report::error(
+                    return Err(Report::error(
                         "55000",
                         &format!(
                             "lockkeeper: {} has become empty, send the statement again",
                             batches.relation
                         ),
-                    )));
+                    )
+                    .into());
                 }
                 return tag(0);
             }
-            Err(report) => return Ok(Err(first_steps(report, batches))),
         };
         tries.rows = Some(course.rows);
         self.seat.change(|plan| {
@@ -201,20 +203,20 @@ impl Session {
         });
         let walked = self.walk(batches, setting, &mut course, tries).await;
         let mut ended = match walked {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 self.relay.notice(&course.done_text(batches)).await?;
                 self.unanswered.extend(course.job);
                 return tag(course.rows);
             }
-            Ok(Err(report)) => report,
-            Err(broken) => {
+            Err(End::Refused(report)) => report,
+            Err(End::Broken(broken)) => {
                 if let (Some(job), Broken::Client(_)) = (course.job, &broken) {
                     // The server is still there, and whoever looks at the job shall see why it stopped.
                     let stop = jobs::stop(job, "paused", "the client went away").into();
                     let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
                     let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
                 }
-                return Err(broken);
+                return Err(broken.into());
             }
         };
         if let Some(job) = course.job {
@@ -232,21 +234,23 @@ impl Session {
             }
             let stop = jobs::stop(job, state, &ended.message()).into();
             let asks: Vec<Ask> = [stop].into_iter().chain(self.unlock_job(job)).collect();
-            let mut written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
-            if matches!(&written, Err(report) if report.sqlstate() == "57014") {
+            let mut written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
+            if matches!(&written, Err(End::Refused(report)) if report.sqlstate() == "57014") {
                 // A cancel that came late for the batch was meant for nothing that is done now.
-                written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+                written = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
             }
-            if let Err(report) = written {
-                tracing::warn!(
+            match written {
+                Ok(_) => {}
+                Err(End::Refused(report)) => tracing::warn!(
                     session = self.who.session,
                     job,
                     error = report.message(),
                     "a job's end was not written"
-                );
+                ),
+                Err(broken) => return Err(broken),
             }
         }
-        Ok(Err(interrupted(ended, batches, &course)))
+        Err(interrupted(ended, batches, &course).into())
     }
 
     /// A batch was cancelled: by whoever steers the job, who is about to write so into its row? What he has written.
@@ -254,13 +258,9 @@ impl Session {
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let begun = Instant::now();
         while begun.elapsed() < STEERED_WITHIN {
-            let asked = self
-                .relay
-                .ask(&[jobs::state(job).into()], Closing::Sync, Hears::Nothing)
-                .await?;
-            let state = asked
-                .ok()
-                .and_then(|answers| Some(answers.first()?.value()?.to_owned()));
+            let asked = [jobs::state(job).into()];
+            let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
+            let state = answers.and_then(|answers| Some(answers.first()?.value()?.to_owned()));
             match state.as_deref() {
                 Some("running") => tokio::time::sleep(LOOK_EVERY).await,
                 Some("paused" | "cancelled") => return Ok(state),
@@ -277,40 +277,31 @@ impl Session {
         setting: Setting<'_>,
         course: &mut Course,
         tries: &mut Tries,
-    ) -> Outcome<()> {
+    ) -> Result<(), End> {
         let policy = &setting.policy.backfill;
         let mut told = Instant::now();
         let mut gentle = Gentle::default();
-        course.statement_timeout = match self.value(STATEMENT_TIMEOUT).await? {
-            Ok(ms) => Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).unwrap_or_default()),
-            Err(report) => return Ok(Err(report)),
-        };
-        if batches.collects
-            && let Err(report) = self.collect(batches, setting, course).await?
-        {
-            return Ok(Err(report));
+        let ms = self.value(STATEMENT_TIMEOUT).await?;
+        course.statement_timeout = Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).unwrap_or_default());
+        if batches.collects {
+            self.collect(batches, setting, course).await?;
         }
         course.pace.passed(Instant::now(), course.keys);
         loop {
-            if let Err(report) = self.wait_gently(policy, &mut gentle, course.job).await? {
-                return Ok(Err(report));
-            }
+            self.wait_gently(policy, &mut gentle, course.job).await?;
             course.sees_waiters = gentle.sees();
             let rows_before = course.rows;
-            let took = match self.batch(batches, setting, course, tries).await? {
-                Ok(took) => took,
-                Err(report) => return Ok(Err(report)),
-            };
+            let took = self.batch(batches, setting, course, tries).await?;
             tries.rows = Some(course.rows);
             self.shared.live.ledger().batch(course.rows - rows_before);
             course.pace.passed(Instant::now(), course.keys);
             self.tell_seat(batches, course);
             if course.last.as_ref() == Some(&course.upper) {
                 // A cancel that came now came too late.
-                return Ok(Ok(()));
+                return Ok(());
             }
             if self.cancel.take() {
-                return Ok(Err(cancelled()));
+                return Err(cancelled().into());
             }
             course.pace.adapt(took, policy);
             if told.elapsed().as_millis() as u64 >= policy.notice_ms {
@@ -322,9 +313,7 @@ impl Session {
                 true => Duration::ZERO,
                 false => course.pace.pause(took, policy),
             };
-            if let Err(report) = self.pause(pause, Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(pause, Place::Alone).await?;
         }
     }
 
@@ -344,15 +333,12 @@ impl Session {
         setting: Setting<'_>,
         course: &mut Course,
         tries: &mut Tries,
-    ) -> Outcome<Took> {
+    ) -> Result<Took, End> {
         let (lock, policy) = (&setting.policy.lock, &setting.policy.backfill);
         let mut contended: Option<Instant> = None;
         let mut told = Instant::now();
         loop {
-            let range = match self.next_range(batches, course).await? {
-                Ok(range) => range,
-                Err(report) => return Ok(Err(report)),
-            };
+            let range = self.next_range(batches, course).await?;
             course.end = Some(range.end.clone());
             tries.count += 1;
             let begun = Instant::now();
@@ -363,14 +349,14 @@ impl Session {
             let what = match tried {
                 Tried::Done { others_waited } => {
                     let time = begun.elapsed();
-                    return Ok(Ok(Took { time, others_waited }));
+                    return Ok(Took { time, others_waited });
                 }
                 Tried::TooLong { others_waited } => {
                     if self.cancel.take() {
-                        return Ok(Err(cancelled()));
+                        return Err(cancelled().into());
                     }
                     if !course.pace.too_long(range.keys, others_waited, policy) {
-                        return Ok(Err(too_slow(batches, begun.elapsed())));
+                        return Err(too_slow(batches, begun.elapsed()).into());
                     }
                     self.tell_seat(batches, course);
                     format!("{} keys take too long", range.keys)
@@ -378,7 +364,7 @@ impl Session {
                 Tried::Failed(report) => {
                     let since = *contended.get_or_insert(begun);
                     if !is_lock_trouble(&report) || since.elapsed().as_millis() as u64 >= lock.give_up_after_ms {
-                        return Ok(Err(report));
+                        return Err(report.into());
                     }
                     tries.waited += begun.elapsed();
                     course.pace.contended(policy);
@@ -393,14 +379,12 @@ impl Session {
                 let text = format!("{verb} {relation}: {what}, up to ({end}), try {}{held}", tries.count);
                 self.relay.notice(&text).await?;
             }
-            if let Err(report) = self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(Duration::from_millis(lock.pause_ms), Place::Alone).await?;
         }
     }
 
     /// Looks for the keys that are meant, if these are few and found soon: then the rest of the table is never read.
-    async fn collect(&mut self, batches: &Batches, setting: Setting<'_>, course: &mut Course) -> Outcome<()> {
+    async fn collect(&mut self, batches: &Batches, setting: Setting<'_>, course: &mut Course) -> Result<(), End> {
         const TIME_MAX: Duration = Duration::from_secs(5);
         let own = Some(course.statement_timeout).filter(|own| !own.is_zero());
         let timeout = own.map_or(TIME_MAX, |own| own.min(TIME_MAX));
@@ -418,57 +402,54 @@ impl Session {
             .parameters
             .ask(batches.collect_sql(course.last.as_ref(), &course.upper));
         let asks = [Ask::set_local_all(&set), ask];
-        let rows = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
+        let rows = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
             Ok(mut answers) => answers.pop().unwrap_or_default().rows,
-            Err(report) if self.cancel.take() => return Ok(Err(report)),
             // Then the table is walked from end to end.
-            Err(report) if report.sqlstate() == "57014" => return Ok(Ok(())),
-            Err(report) => return Ok(Err(report)),
+            Err(End::Refused(report)) if !self.cancel.take() && report.sqlstate() == "57014" => return Ok(()),
+            Err(end) => return Err(end),
         };
         if rows.len() > COLLECTED_MAX {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let keys: Option<VecDeque<Key>> = rows.into_iter().map(|row| row.into_iter().collect()).collect();
-        let Some(keys) = keys else { return Ok(Ok(())) };
+        let Some(keys) = keys else { return Ok(()) };
         if let Some(report) = keys.iter().find_map(|key| self.garbled(key, batches)) {
-            return Ok(Err(report));
+            return Err(report.into());
         }
         course.keys_all = Some((course.keys + keys.len() as u64) as f64);
         course.listed = Some(keys);
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Where the next batch ends, read without a lock.
-    async fn next_range(&mut self, batches: &Batches, course: &Course) -> Outcome<Range> {
+    async fn next_range(&mut self, batches: &Batches, course: &Course) -> Result<Range, End> {
         if let Some(listed) = &course.listed {
             let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
             let end = match only.last() {
                 Some(last) if only.len() < listed.len() => last.clone(),
                 _ => course.upper.clone(),
             };
-            return Ok(Ok(Range {
+            return Ok(Range {
                 after: course.last.clone(),
                 end,
                 keys: only.len() as u64,
                 only: Some(only),
-            }));
+            });
         }
         let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.pace.size);
         let asks = [settings(batches, course, None), Ask::as_client(sql)];
-        let row = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(report)),
-        };
+        let mut answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        let row = answers.pop().and_then(|answer| answer.rows.into_iter().next());
         let end: Option<Key> = row.and_then(|row| row.into_iter().collect());
         if let Some(report) = end.as_ref().and_then(|key| self.garbled(key, batches)) {
-            return Ok(Err(report));
+            return Err(report.into());
         }
-        Ok(Ok(Range {
+        Ok(Range {
             after: course.last.clone(),
             keys: course.pace.size,
             end: end.unwrap_or_else(|| course.upper.clone()),
             only: None,
-        }))
+        })
     }
 
     async fn try_batch(
@@ -529,10 +510,11 @@ impl Session {
         }
         let begun = Instant::now();
         let others_wait_max = course.pace.others_wait_max(&policy.backfill);
-        let (answers, stopped) = self.ask_watched(&asks, others_wait_max).await?;
+        let (answers, stopped) = self.ask_watched(&asks, others_wait_max).await;
         let mut answers = match answers {
             Ok(answers) => answers,
-            Err(report) if report.sqlstate() != "57014" => {
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) if report.sqlstate() != "57014" => {
                 let unfit = unfit(batches, course, &report);
                 course.unfit = unfit.is_some();
                 return Ok(Tried::Failed(unfit.unwrap_or(report)));
@@ -541,7 +523,7 @@ impl Session {
             Err(_) if begun.elapsed() >= deadline && limits.statement_timeout == deadline => {
                 return Ok(Tried::TooLong { others_waited: false });
             }
-            Err(report) => return Ok(Tried::Failed(report)),
+            Err(End::Refused(report)) => return Ok(Tried::Failed(report)),
         };
         let others_waited = course.sees_waiters && answers.last().is_some_and(|answer| answer.value() == Some("t"));
         let answer = answers.get_mut(at).map(std::mem::take).unwrap_or_default();
@@ -579,11 +561,7 @@ impl Session {
 
     /// Asks, and meanwhile looks for a client that goes away and, where there is a control connection, for others who wait for
     /// what this transaction holds: then the server is told to cancel it. True: for the others.
-    async fn ask_watched(
-        &mut self,
-        asks: &[Ask],
-        others_wait_max: Duration,
-    ) -> Result<(Result<Vec<Answer>, Report>, bool), Broken> {
+    async fn ask_watched(&mut self, asks: &[Ask], others_wait_max: Duration) -> (Result<Vec<Answer>, End>, bool) {
         /// As often as the control connection looks.
         const LOOK_EVERY: Duration = Duration::from_millis(20);
         let shared = Arc::clone(&self.shared);
@@ -596,7 +574,7 @@ impl Session {
             tokio::pin!(asked);
             loop {
                 tokio::select! {
-                    answers = &mut asked => break answers?,
+                    answers = &mut asked => break answers,
                     () = left.notified(), if !gone => {
                         gone = true;
                         pass_cancel(&packet, &shared).await;
@@ -610,17 +588,18 @@ impl Session {
                 }
             }
         };
-        if gone && answers.is_err() {
-            return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+        if gone && matches!(answers, Err(End::Refused(_))) {
+            let broken = Broken::Client(io::ErrorKind::UnexpectedEof.into());
+            return (Err(broken.into()), stopped);
         }
         if stopped && answers.is_ok() {
             // The signal may come late, and is not meant for the next statement.
-            let _ = self
-                .relay
-                .ask(&[Ask::as_client("SELECT")], Closing::Sync, Hears::Nothing)
-                .await?;
+            let asked = [Ask::as_client("SELECT")];
+            if let Err(broken) = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await) {
+                return (Err(broken.into()), stopped);
+            }
         }
-        Ok((answers, stopped))
+        (answers, stopped)
     }
 
     /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be

@@ -3,7 +3,7 @@
 
 use super::Shared;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
-use super::relay::Broken;
+use super::relay::{Broken, unless_refused};
 use super::session::Session;
 use crate::audit::{Blocker, query_of_another};
 use crate::live::{Control, Seat};
@@ -74,11 +74,9 @@ impl Session {
     /// Those that hold a lock on the relation, or on one that inherits from it, which conflicts with that mode; the oldest
     /// transaction first. What the role may not see is left out. A failure of the question means that nobody is named.
     pub(super) async fn blockers(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Blocker>, Broken> {
-        let answers = self
-            .relay
-            .ask(&[Ask::about(question(wanted), relation)], Closing::Sync, Hears::Nothing)
-            .await?;
-        let answer = answers.ok().and_then(|answers| answers.into_iter().next());
+        let asked = [Ask::about(question(wanted), relation)];
+        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
+        let answer = answers.and_then(|answers| answers.into_iter().next());
         let mut blockers: Vec<Blocker> = answer
             .as_ref()
             .and_then(Answer::value)

@@ -1,14 +1,14 @@
 //! Carries a plan's steps out on the client's server connection: tries for a lock, batches, removal of what failed.
 //!
-//! Start at [`Session::conduct`]. The outcome is a command tag or the error that the client hears; the outer error of
-//! every function means that the session itself is over.
+//! Start at [`Session::conduct`]. The outcome is a command tag, or why there is none: an error that the client hears,
+//! or the end of the session itself.
 
 use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::journal::Entry;
 use super::judge::Parameters;
-use super::relay::Broken;
+use super::relay::{Broken, End, unless_refused};
 use super::session::{SHUTTING_DOWN, Session};
 use super::wire::{HEADER, Report};
 use crate::audit::Blocker;
@@ -17,9 +17,6 @@ use crate::plan::policy::Policy;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
 use std::io;
 use std::time::{Duration, Instant};
-
-/// How a part of a plan ended: what it gave, or the error that the client hears.
-pub(super) type Outcome<T> = Result<Result<T, Report>, Broken>;
 
 /// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
 const SLEEP_MAX: Duration = Duration::from_millis(200);
@@ -53,7 +50,7 @@ pub(super) struct Tries {
 
 impl Session {
     /// All steps in order, up to the first that fails.
-    pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Outcome<String> {
+    pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Result<String, End> {
         let mut tag = run.tag.clone();
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
@@ -73,9 +70,9 @@ impl Session {
             record.lock_wait_ms = tries.waited.as_secs_f64() * 1e3;
             record.rows = tries.rows;
             match &outcome {
-                Ok(Ok(None)) => record.outcome = "skipped".into(),
-                Ok(Ok(Some(_))) => record.outcome = "done".into(),
-                Ok(Err(report)) => {
+                Ok(None) => record.outcome = "skipped".into(),
+                Ok(Some(_)) => record.outcome = "done".into(),
+                Err(End::Refused(report)) => {
                     record.outcome = if report.sqlstate() == "57014" {
                         "cancelled"
                     } else {
@@ -85,17 +82,18 @@ impl Session {
                     record.sqlstate = Some(report.sqlstate());
                     record.error = Some(report.message());
                 }
-                Err(_) => record.outcome = "failed".into(),
+                Err(End::Broken(_)) => record.outcome = "failed".into(),
             }
             self.record_step(entry, n).await;
-            match outcome? {
+            match outcome {
                 Ok(Some(done)) => {
                     if let Some(counted) = done.tag.filter(|_| run.steps.len() == 1) {
                         tag = counted;
                     }
                 }
                 Ok(None) => {}
-                Err(report) => return Ok(Err(self.fail(run, n, report, setting).await?)),
+                Err(End::Refused(report)) => return Err(self.fail(run, n, report, setting).await?.into()),
+                Err(broken) => return Err(broken),
             }
         }
         if let Some(contract) = run.contract() {
@@ -103,7 +101,7 @@ impl Session {
                 .notice(&format!("left to be done by hand, on a later day:\n{contract}"))
                 .await?;
         }
-        Ok(Ok(tag))
+        Ok(tag)
     }
 
     /// Removes what the failed step left, and tells what the steps before it did.
@@ -145,7 +143,7 @@ impl Session {
         if n > 0 && setting.place == Place::Alone && step.cleanup.is_some() {
             for before in &run.steps[..n] {
                 stood.push(match &before.done_when {
-                    Some(done_when) => matches!(self.is_true(done_when, setting.place).await?, Ok(true)),
+                    Some(done_when) => unless_refused(self.is_true(done_when, setting.place).await)? == Some(true),
                     None => false,
                 });
             }
@@ -156,8 +154,8 @@ impl Session {
             next = cleanup.also.as_deref();
             let removed = match report.sqlstate().as_str() {
                 // Who cancels, or has set a limit, does not want to wait on, perhaps for the same that the step has waited for.
-                "57014" if !cleanup.brief => self.clean_up_soon(cleanup, setting).await?,
-                _ => self.clean_up(cleanup, setting).await?,
+                "57014" if !cleanup.brief => self.clean_up_soon(cleanup, setting).await,
+                _ => self.clean_up(cleanup, setting).await,
             };
             match removed {
                 Ok(true) => {
@@ -165,7 +163,8 @@ impl Session {
                     report.append(b'D', &format!("lockkeeper: {}.", cleanup.told));
                 }
                 Ok(false) => {}
-                Err(left) => report.append(
+                Err(End::Broken(broken)) => return Err(broken),
+                Err(End::Refused(left)) => report.append(
                     b'D',
                     &format!(
                         "lockkeeper: what the step left behind could not be removed ({}); the same statement sent again removes it first, \
@@ -182,7 +181,7 @@ impl Session {
                 let was_there = removed_any && stood.get(at).copied().unwrap_or(false);
                 // What was removed just now may be what an earlier step had made.
                 let gone = match before.done_when.as_ref().filter(|_| was_there) {
-                    Some(done_when) => matches!(self.is_true(done_when, setting.place).await?, Ok(false)),
+                    Some(done_when) => unless_refused(self.is_true(done_when, setting.place).await)? == Some(false),
                     None => false,
                 };
                 if !gone {
@@ -218,13 +217,11 @@ impl Session {
         setting: Setting<'_>,
         tries: &mut Tries,
         told: (&Entry, usize),
-    ) -> Outcome<Option<Done>> {
-        if let Some(done_when) = &step.done_when {
-            match self.is_true(done_when, setting.place).await? {
-                Ok(true) => return Ok(Ok(None)),
-                Ok(false) => {}
-                Err(report) => return Ok(Err(report)),
-            }
+    ) -> Result<Option<Done>, End> {
+        if let Some(done_when) = &step.done_when
+            && self.is_true(done_when, setting.place).await?
+        {
+            return Ok(None);
         }
         let done = match &step.mode {
             Mode::Brief { then } => self.brief(step, then, setting, tries, told).await?,
@@ -232,22 +229,22 @@ impl Session {
             Mode::Concurrent => self.concurrent(step, setting, tries).await?,
             Mode::Batches(batches) => self.batches(batches, setting, tries).await?,
             // Answered by the session itself: it is never conducted.
-            Mode::Rows => Err(Report::error(
-                "XX000",
-                "lockkeeper: a statement with rows cannot be a step",
-            )),
+            Mode::Rows => {
+                let report = Report::error("XX000", "lockkeeper: a statement with rows cannot be a step");
+                return Err(report.into());
+            }
         };
-        Ok(done.map(Some))
+        Ok(Some(done))
     }
 
-    async fn is_true(&mut self, query: &str, place: Place) -> Outcome<bool> {
+    async fn is_true(&mut self, query: &str, place: Place) -> Result<bool, End> {
         let closing = if place == Place::Pipeline {
             Closing::Flush
         } else {
             Closing::Sync
         };
         let answers = self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await?;
-        Ok(answers.map(|answers| answers.first().and_then(Answer::value) == Some("t")))
+        Ok(answers.first().and_then(Answer::value) == Some("t"))
     }
 
     // --- brief ----------------------------------------------------------------------------------------------------
@@ -260,7 +257,7 @@ impl Session {
         setting: Setting<'_>,
         tries: &mut Tries,
         (entry, n): (&Entry, usize),
-    ) -> Outcome<Done> {
+    ) -> Result<Done, End> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
         let mut told = Instant::now();
@@ -275,7 +272,7 @@ impl Session {
         let give_up = own.unwrap_or(Duration::from_millis(give_up_ms));
         loop {
             if let Some(report) = self.limits.exceeded() {
-                return Ok(Err(report));
+                return Err(report.into());
             }
             tries.count += 1;
             self.seat.change(|plan| plan.lock_tries = tries.count);
@@ -283,14 +280,14 @@ impl Session {
                 Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
                 None => Duration::MAX,
             };
-            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await? {
-                Ok(done) => return Ok(Ok(done)),
-                Err(report) => report,
+            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await {
+                Err(End::Refused(report)) => report,
+                done => return done,
             };
             // Patience asks for more rights than some statements do (LOCK TABLE): then it goes on without.
             let impatient = patience_ms.is_some() && report.get(b'C') == Some(b"42501");
             if !is_lock_trouble(&report) && !impatient {
-                return Ok(Err(report));
+                return Err(report.into());
             }
             tries.waited = started.elapsed();
             if tries.waited >= give_up {
@@ -298,14 +295,12 @@ impl Session {
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
                 }
-                return Ok(Err(gave_up(step, report, tries, setting, own)));
+                return Err(gave_up(step, report, tries, setting, own).into());
             }
             if setting.place == Place::Block {
-                if let Err(report) = self.back_to_savepoint().await? {
-                    return Ok(Err(report));
-                }
+                self.back_to_savepoint().await?;
                 if let Some(report) = self.stands_in_the_way(step, tries, setting).await? {
-                    return Ok(Err(report));
+                    return Err(report.into());
                 }
             }
             let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
@@ -318,9 +313,7 @@ impl Session {
                 self.relay.notice(&waiting(step, tries, started)).await?;
             }
             let pause = Duration::from_millis(lock.pause_ms).min(give_up.saturating_sub(started.elapsed()));
-            if let Err(report) = self.pause(pause, setting.place).await? {
-                return Ok(Err(report));
-            }
+            self.pause(pause, setting.place).await?;
             patient &= !impatient;
             patience_ms = match patient {
                 true => self.autovacuum_patience_ms(&step.relation).await?,
@@ -341,8 +334,8 @@ impl Session {
              AND a.datname = pg_catalog.current_database())"
         );
         let asked = [Ask::about(sql, relation)];
-        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
-        Ok(answers.ok().and_then(|answers| answers.first()?.value()?.parse().ok()))
+        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
+        Ok(answers.and_then(|answers| answers.first()?.value()?.parse().ok()))
     }
 
     async fn try_brief(
@@ -351,7 +344,7 @@ impl Session {
         then: &[String],
         setting: Setting<'_>,
         (patience_ms, left): (Option<u64>, Duration),
-    ) -> Outcome<Done> {
+    ) -> Result<Done, End> {
         let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
         let timeout = Ask::set_local("lock_timeout", &format!("{timeout_ms}ms"));
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
@@ -396,26 +389,25 @@ impl Session {
         if own_block {
             asks.push(Ask::as_client("COMMIT"));
         }
-        let answers = self.relay.ask(&asks, closing, Hears::Notices).await?;
-        if own_block && answers.is_err() {
+        let answers = self.relay.ask(&asks, closing, Hears::Notices).await;
+        if own_block && matches!(answers, Err(End::Refused(_))) {
             // Should the ROLLBACK fail too, the next statement tells.
-            let _ = self
-                .relay
-                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
-                .await?;
+            let back = [Ask::as_client("ROLLBACK")];
+            unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
         }
-        Ok(answers.map(|mut answers| Done {
-            tag: Some(answers.swap_remove(at).tag),
-        }))
+        Ok(Done {
+            tag: Some(answers?.swap_remove(at).tag),
+        })
     }
 
-    async fn back_to_savepoint(&mut self) -> Outcome<()> {
+    async fn back_to_savepoint(&mut self) -> Result<(), End> {
         let point = &self.relay.reserved;
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
-        Ok(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+        self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
+        Ok(())
     }
 
     /// Who holds the lock now. The audit log hears of it when it is somebody else than before.
@@ -445,7 +437,7 @@ impl Session {
     // --- long and concurrent --------------------------------------------------------------------------------------
 
     /// Its lock lets readers and writers through, so that it may take its time.
-    async fn long(&mut self, step: &Step, then: &[String]) -> Outcome<Done> {
+    async fn long(&mut self, step: &Step, then: &[String]) -> Result<Done, End> {
         let mut asks = vec![
             Ask::set_local("statement_timeout", &self.limits.left_ms().to_string()),
             Ask::set_local("lock_timeout", &self.limits.lock_ms().to_string()),
@@ -454,10 +446,10 @@ impl Session {
         asks.extend(then.iter().map(|sql| Ask::step(sql)));
         let waits = self.waits();
         let hears = self.progress(&step.label, &waits);
-        let answers = self.relay.ask(&asks, Closing::Sync, hears).await?;
-        Ok(answers.map(|mut answers| Done {
+        let mut answers = self.relay.ask(&asks, Closing::Sync, hears).await?;
+        Ok(Done {
             tag: Some(answers.swap_remove(2).tag),
-        }))
+        })
     }
 
     fn progress<'a>(&self, what: &'a str, waits: &'a Waits) -> Hears<'a> {
@@ -468,31 +460,29 @@ impl Session {
         }
     }
 
-    async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Outcome<Done> {
+    async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Result<Done, End> {
         let waits = self.waits();
-        if let Err(report) = self.left_behind(step, setting).await? {
-            return Ok(Err(report));
-        }
+        self.left_behind(step, setting).await?;
         loop {
             if let Some(report) = self.limits.exceeded() {
-                return Ok(Err(report));
+                return Err(report.into());
             }
             tries.count += 1;
             let limit_ms = self.limits.left_ms();
             let report = match self
                 .without_timeouts(&step.sql, limit_ms, self.progress(&step.label, &waits))
-                .await?
+                .await
             {
                 Ok(answer) => match self.left_behind(step, setting).await? {
                     // IF NOT EXISTS has met what another session's build has left meanwhile.
-                    Ok(true) if tries.count < setting.policy.lock.concurrent_tries => continue,
-                    Ok(_) => return Ok(Ok(Done { tag: Some(answer.tag) })),
-                    Err(report) => return Ok(Err(report)),
+                    true if tries.count < setting.policy.lock.concurrent_tries => continue,
+                    _ => return Ok(Done { tag: Some(answer.tag) }),
                 },
-                Err(report) => report,
+                Err(End::Refused(report)) => report,
+                Err(broken) => return Err(broken),
             };
             if !is_lock_trouble(&report) || tries.count >= setting.policy.lock.concurrent_tries {
-                return Ok(Err(report));
+                return Err(report.into());
             }
             self.relay
                 .notice(&format!(
@@ -502,27 +492,23 @@ impl Session {
                     report.message()
                 ))
                 .await?;
-            if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief)
-                && let Err(report) = self.clean_up(cleanup, setting).await?
-            {
-                return Ok(Err(report));
+            if let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) {
+                self.clean_up(cleanup, setting).await?;
             }
             // What it has built until then was no wait for a lock.
             let paused = Duration::from_millis(setting.policy.lock.pause_ms);
             tries.waited += paused;
-            if let Err(report) = self.pause(paused, Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(paused, Place::Alone).await?;
         }
     }
 
     /// True: an unfinished build had left something, which is removed and told.
-    async fn left_behind(&mut self, step: &Step, setting: Setting<'_>) -> Outcome<bool> {
+    async fn left_behind(&mut self, step: &Step, setting: Setting<'_>) -> Result<bool, End> {
         let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) else {
-            return Ok(Ok(false));
+            return Ok(false);
         };
         let removed = self.clean_up(cleanup, setting).await?;
-        if let Ok(true) = removed {
+        if removed {
             self.relay.notice(&cleanup.told).await?;
         }
         Ok(removed)
@@ -531,7 +517,7 @@ impl Session {
     /// lock_timeout would cover every internal wait of a concurrent build and leave an INVALID index behind; such a
     /// statement runs in no transaction block, so the timeouts are set on the session and put back as they were.
     /// `limit_ms` is what is left of the time that the client allows the whole; 0: no end.
-    async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Outcome<Answer> {
+    async fn without_timeouts(&mut self, sql: &str, limit_ms: u128, hears: Hears<'_>) -> Result<Answer, End> {
         let its_path = if sql.starts_with(PRINTED) {
             ", 'search_path'"
         } else {
@@ -542,14 +528,9 @@ impl Session {
              WHERE name OPERATOR(pg_catalog.=) ANY (ARRAY['lock_timeout', 'statement_timeout', 'transaction_timeout'{its_path}]::pg_catalog.text[]) \
              AND setting OPERATOR(pg_catalog.<>) '0'::pg_catalog.text"
         );
-        let before = match self
-            .relay
-            .ask(&[Ask::as_client(query)], Closing::Sync, Hears::Nothing)
-            .await?
-        {
-            Ok(mut answers) => answers.swap_remove(0).rows,
-            Err(report) => return Ok(Err(report)),
-        };
+        let asked = [Ask::as_client(query)];
+        let mut answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        let before = answers.swap_remove(0).rows;
         let mut set = Vec::new();
         let mut put_back = Vec::new();
         for row in &before {
@@ -567,41 +548,43 @@ impl Session {
                 Ask::as_client(format!("RESET {name}"))
             });
         }
-        if !set.is_empty()
-            && let Err(report) = self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?
-        {
-            return Ok(Err(report));
+        if !set.is_empty() {
+            self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?;
         }
-        let answer = self.relay.ask(&[Ask::as_client(sql)], Closing::Sync, hears).await?;
+        let answer = self.relay.ask(&[Ask::as_client(sql)], Closing::Sync, hears).await;
+        if let Err(End::Broken(broken)) = answer {
+            return Err(broken.into());
+        }
         let names: Vec<&str> = before.iter().filter_map(|row| row.first()?.as_deref()).collect();
-        if !put_back.is_empty()
-            && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
-        {
-            self.relay
-                .notice(&format!(
-                    "what was set for the time of the build could not be put back ({}): {}",
-                    names.join(", "),
-                    report.message()
-                ))
-                .await?;
+        if !put_back.is_empty() {
+            match self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await {
+                Ok(_) => {}
+                Err(End::Refused(report)) => {
+                    self.relay
+                        .notice(&format!(
+                            "what was set for the time of the build could not be put back ({}): {}",
+                            names.join(", "),
+                            report.message()
+                        ))
+                        .await?;
+                }
+                Err(broken) => return Err(broken),
+            }
         }
-        Ok(answer.map(|mut answers| answers.swap_remove(0)))
+        Ok(answer?.swap_remove(0))
     }
 
     /// True: something was there and is removed.
-    async fn clean_up(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Outcome<bool> {
+    async fn clean_up(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Result<bool, End> {
         if setting.place != Place::Alone {
-            return Ok(Ok(false));
+            return Ok(false);
         }
-        match self.is_true(&cleanup.when, setting.place).await? {
-            Ok(true) => {}
-            other => return Ok(other),
+        if !self.is_true(&cleanup.when, setting.place).await? {
+            return Ok(false);
         }
         if !cleanup.brief {
-            return Ok(self
-                .without_timeouts(&cleanup.sql, 0, Hears::Nothing)
-                .await?
-                .map(|_| true));
+            self.without_timeouts(&cleanup.sql, 0, Hears::Nothing).await?;
+            return Ok(true);
         }
         let lock = &setting.policy.lock;
         let started = Instant::now();
@@ -610,27 +593,26 @@ impl Session {
                 Ask::set_local("lock_timeout", &format!("{}ms", lock.timeout_ms)),
                 Ask::as_client(&cleanup.sql),
             ];
-            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-                Ok(_) => return Ok(Ok(true)),
-                Err(report)
-                    if !is_lock_trouble(&report) || started.elapsed().as_millis() as u64 > lock.give_up_after_ms =>
+            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
+                Ok(_) => return Ok(true),
+                Err(End::Refused(report))
+                    if is_lock_trouble(&report) && started.elapsed().as_millis() as u64 <= lock.give_up_after_ms =>
                 {
-                    return Ok(Err(report));
+                    // A cancel has been heard already: the removal is finished all the same.
+                    tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await;
                 }
-                // A cancel has been heard already: the removal is finished all the same.
-                Err(_) => tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await,
+                Err(end) => return Err(end),
             }
         }
     }
 
     /// The same without waiting for anybody: a plain DROP INDEX in a few short tries, for which an old snapshot is no obstacle.
-    async fn clean_up_soon(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Outcome<bool> {
+    async fn clean_up_soon(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Result<bool, End> {
         if setting.place != Place::Alone {
-            return Ok(Ok(false));
+            return Ok(false);
         }
-        match self.is_true(&cleanup.when, setting.place).await? {
-            Ok(true) => {}
-            other => return Ok(other),
+        if !self.is_true(&cleanup.when, setting.place).await? {
+            return Ok(false);
         }
         let lock = &setting.policy.lock;
         let mut tries = 0;
@@ -641,10 +623,12 @@ impl Session {
                 Ask::set_local("statement_timeout", "0"),
                 Ask::as_client(cleanup.sql.replacen(" CONCURRENTLY", "", 1)),
             ];
-            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-                Ok(_) => return Ok(Ok(true)),
-                Err(report) if !is_lock_trouble(&report) || tries >= CLEANUP_TRIES => return Ok(Err(report)),
-                Err(_) => tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await,
+            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
+                Ok(_) => return Ok(true),
+                Err(End::Refused(report)) if is_lock_trouble(&report) && tries < CLEANUP_TRIES => {
+                    tokio::time::sleep(Duration::from_millis(lock.pause_ms)).await;
+                }
+                Err(end) => return Err(end),
             }
         }
     }
@@ -654,53 +638,53 @@ impl Session {
     /// Waits on the server, so that whatever ends a statement there ends the wait: pg_cancel_backend, pg_terminate_backend, a cancel
     /// request that came by another process. An idle server process would ignore the first. A client that went away ends the
     /// session.
-    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Outcome<()> {
+    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Result<(), End> {
         let until = Instant::now() + pause;
         loop {
             if self.cancel.take() {
                 // The request itself is still on its way to the server: it is met here, not by the client's next statement.
-                let met = self.sleep_on_server(CANCEL_TIME, place).await?;
-                return Ok(Err(met.err().unwrap_or_else(cancelled)));
+                self.sleep_on_server(CANCEL_TIME, place).await?;
+                return Err(cancelled().into());
             }
             if *self.shared.stop.subscribe().borrow() == Stop::Now {
-                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
+                return Err(Report::error("57P01", SHUTTING_DOWN).into());
             }
             if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
             }
             if let Some(report) = self.limits.exceeded() {
-                return Ok(Err(report));
+                return Err(report.into());
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(Ok(()));
+                return Ok(());
             }
             let left = left.min(SLEEP_MAX).min(self.limits.left());
-            let slept = self.sleep_on_server(left, place).await?;
-            if let Err(report) = slept {
+            let slept = self.sleep_on_server(left, place).await;
+            if let Err(End::Refused(_)) = slept {
                 self.cancel.clear();
-                return Ok(Err(report));
             }
+            slept?;
         }
     }
 
     /// The same without a statement, whose snapshot every concurrent build would wait for up to the end of the client's transaction. A
     /// cancel request is heard, pg_cancel_backend is not.
-    pub(super) async fn pause_without_snapshot(&mut self, pause: Duration) -> Outcome<()> {
+    pub(super) async fn pause_without_snapshot(&mut self, pause: Duration) -> Result<(), End> {
         let until = tokio::time::Instant::now() + pause;
         let mut stop = self.shared.stop.subscribe();
         loop {
             if self.cancel.take() {
-                return Ok(Err(cancelled()));
+                return Err(cancelled().into());
             }
             if *stop.borrow_and_update() == Stop::Now {
-                return Ok(Err(Report::error("57P01", SHUTTING_DOWN)));
+                return Err(Report::error("57P01", SHUTTING_DOWN).into());
             }
             if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()));
+                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
             }
             let frame = tokio::select! {
-                () = tokio::time::sleep_until(until) => return Ok(Ok(())),
+                () = tokio::time::sleep_until(until) => return Ok(()),
                 () = self.cancel.wake.notified() => continue,
                 _ = stop.changed() => continue,
                 frame = self.relay.receive() => frame?,
@@ -710,7 +694,7 @@ impl Session {
                 Some(b'E') => {
                     // Between statements this is the server ending the session.
                     self.relay.tell(&frame).await?;
-                    return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()));
+                    return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
                 }
                 _ => {}
             }
@@ -718,7 +702,7 @@ impl Session {
         }
     }
 
-    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Outcome<()> {
+    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Result<(), End> {
         let mut asks = Vec::with_capacity(4);
         if place != Place::Alone {
             asks.push(Ask::stash("statement_timeout"));
@@ -731,21 +715,18 @@ impl Session {
         if place != Place::Alone {
             asks.push(Ask::restore("statement_timeout"));
         }
-        let slept = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
-        Ok(slept.map(|_| ()))
+        self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
+        Ok(())
     }
 
     // --- what the client itself allows --------------------------------------------------------------------------------
 
     /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
     /// done in its name, as they bound its statement on the server. What stands in the server's configuration is everybody's.
-    pub(super) async fn ask_limits(&mut self, begun: Instant, closing: Closing) -> Outcome<()> {
+    pub(super) async fn ask_limits(&mut self, begun: Instant, closing: Closing) -> Result<(), End> {
         let query = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s WHERE s.name IN ('lock_timeout', 'statement_timeout') \
              AND s.setting <> '0' AND s.source NOT IN ('default', 'configuration file', 'command line', 'environment variable')";
-        let answers = match self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
-        };
+        let answers = self.relay.ask(&[Ask::new(query)], closing, Hears::Nothing).await?;
         self.limits = Limits::default();
         for row in answers.into_iter().flat_map(|answer| answer.rows) {
             let [Some(name), Some(value)] = row.as_slice() else {
@@ -757,7 +738,7 @@ impl Session {
                 _ => self.limits.until = Some(begun + time),
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     // --- circles --------------------------------------------------------------------------------------------------------
@@ -771,10 +752,8 @@ impl Session {
         setting: Setting<'_>,
     ) -> Result<Option<Report>, Broken> {
         let asked = [Ask::about(blockers::circle(step.lock), &step.relation)];
-        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
-        let row = answers
-            .ok()
-            .and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
+        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
+        let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
         let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
             return Ok(None);
         };

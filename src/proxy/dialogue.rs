@@ -5,7 +5,7 @@
 
 use super::blockers::Waits;
 use super::encoding::Encoding;
-use super::relay::{Broken, Relay};
+use super::relay::{Broken, End, Relay, unless_refused};
 use super::responses::Responses;
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
@@ -265,13 +265,8 @@ pub enum Hears<'a> {
 }
 
 impl Relay {
-    /// Runs statements one after the other up to the first error. The outer error means that the session is over.
-    pub async fn ask(
-        &mut self,
-        asks: &[Ask],
-        closing: Closing,
-        hears: Hears<'_>,
-    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+    /// Runs statements one after the other up to the first error, which is what they are refused with.
+    pub async fn ask(&mut self, asks: &[Ask], closing: Closing, hears: Hears<'_>) -> Result<Vec<Answer>, End> {
         if !asks.iter().any(|ask| ask.of_jobs) {
             return self.ask_all(asks, closing, hears).await;
         }
@@ -289,36 +284,29 @@ impl Relay {
         let at = usize::from(asks.first().is_some_and(|ask| ask.sql.starts_with("SAVEPOINT ")));
         let (before, behind) = asks.split_at(at);
         let guarded: Vec<Ask> = [before, &guards, behind, restore.as_slice()].concat();
-        let answers = self.ask_all(&guarded, closing, hears).await?;
-        Ok(match answers {
-            Ok(mut answers) => {
-                answers.drain(at..at + guards.len());
-                answers.truncate(asks.len());
-                Ok(answers)
-            }
-            Err(report) => Err(match jobs::distrust_in(&report.sqlstate(), &report.message()) {
-                Some(why) => Report::error(
-                    "55000",
-                    &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
-                ),
-                None => report,
-            }),
-        })
+        let distrust = |report: Report| match jobs::distrust_in(&report.sqlstate(), &report.message()) {
+            Some(why) => Report::error(
+                "55000",
+                &format!("lockkeeper: lockkeeper.job cannot be trusted here: {why}"),
+            ),
+            None => report,
+        };
+        let answers = self.ask_all(&guarded, closing, hears).await;
+        let mut answers = answers.map_err(|end| end.reworded(distrust))?;
+        answers.drain(at..at + guards.len());
+        answers.truncate(asks.len());
+        Ok(answers)
     }
 
-    async fn ask_all(
-        &mut self,
-        asks: &[Ask],
-        closing: Closing,
-        hears: Hears<'_>,
-    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+    async fn ask_all(&mut self, asks: &[Ask], closing: Closing, hears: Hears<'_>) -> Result<Vec<Answer>, End> {
         debug_assert!(self.responses.quiescent());
         if self.responses.skipping() {
             // The server would not answer before the client's Sync.
-            return Ok(Err(Report::error(
+            return Err(Report::error(
                 "25P02",
                 "current transaction is aborted, commands ignored until end of transaction block",
-            )));
+            )
+            .into());
         }
         // A block that has failed takes nothing but its end, which looks for nothing by name.
         let ends = closing == Closing::Sync
@@ -382,7 +370,10 @@ impl Relay {
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
         let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
-        let answered = self.collect(&mut owed, hears, &cuts).await?;
+        let answered = self.collect(&mut owed, hears, &cuts).await;
+        if let Err(End::Broken(_)) = answered {
+            return answered;
+        }
         // What an error has left of them is not known; what has been answered is prepared.
         let kept = asks.iter().filter_map(|ask| ask.catalog.as_ref());
         match (closing, &answered) {
@@ -397,12 +388,12 @@ impl Relay {
             // Whoever asked may then look for each answer in its place.
             Ok(answers) if answers.len() != asks.len() => {
                 let what = format!("the server gave {} results to {} statements", answers.len(), asks.len());
-                return Err(Broken::Protocol(what));
+                return Err(Broken::Protocol(what).into());
             }
             Ok(_) => {}
         }
         let is_asked = |(answer, asked): (Answer, bool)| asked.then_some(answer);
-        Ok(answered.map(|answers| answers.into_iter().zip(asked).filter_map(is_asked).collect()))
+        Ok(answered?.into_iter().zip(asked).filter_map(is_asked).collect())
     }
 
     /// The name of a question that the session keeps prepared.
@@ -444,7 +435,7 @@ impl Relay {
     }
 
     /// Asks the server to parse a text without running it. Ok: it accepts the text, as one statement.
-    pub async fn ask_parse(&mut self, text: &[u8], closing: Closing) -> Result<Result<(), Report>, Broken> {
+    pub async fn ask_parse(&mut self, text: &[u8], closing: Closing) -> Result<(), End> {
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_close(&mut out, b'S', &self.reserved);
@@ -453,22 +444,23 @@ impl Relay {
         b"CPC".iter().for_each(|tag| owed.sent(*tag));
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
-        let answered = self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ());
-        if answered.is_err() {
+        let answered = self.collect(&mut owed, Hears::Notices, &[]).await;
+        if let Err(End::Refused(_)) = answered {
             self.after_error(closing).await?;
         }
-        Ok(answered)
+        answered.map(|_| ())
     }
 
     /// An empty simple query: to the transaction of an extended-query group without Sync it does what the client's own query, which
     /// we have carried out in its place, would have done. Before PostgreSQL 18 that ends it.
-    pub async fn ask_as_query(&mut self) -> Result<Result<(), Report>, Broken> {
+    pub async fn ask_as_query(&mut self) -> Result<(), End> {
         let mut owed = Responses::default();
         let mut out = BytesMut::new();
         wire::put_query(&mut out, b"");
         owed.sent(b'Q');
         self.send(&out).await;
-        Ok(self.collect(&mut owed, Hears::Notices, &[]).await?.map(|_| ()))
+        self.collect(&mut owed, Hears::Notices, &[]).await?;
+        Ok(())
     }
 
     /// Ends an extended-query group that the client left without a Sync.
@@ -499,7 +491,7 @@ impl Relay {
 
     /// A long question to the catalog, with [`Ask::catalog`]. The session keeps it prepared, unless the client or its functions have meanwhile
     /// thrown away all that is, or put something else in its place: then it is asked again, and the client's transaction is none the worse.
-    pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Result<Answer, Report>, Broken> {
+    pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Answer, End> {
         let guarded = self.place() == Place::Block;
         if let Some(text) = &ask.catalog
             && !guarded
@@ -517,30 +509,25 @@ impl Relay {
             false => vec![ask.clone()],
         };
         let only = |answers: Vec<Answer>, at: usize| answers.into_iter().nth(at).unwrap_or_default();
-        let report = match self.ask(&asks, closing, Hears::Nothing).await? {
-            Ok(answers) => return Ok(Ok(only(answers, usize::from(guarded)))),
-            Err(report) => report,
+        let report = match self.ask(&asks, closing, Hears::Nothing).await {
+            Ok(answers) => return Ok(only(answers, usize::from(guarded))),
+            Err(End::Refused(report)) => report,
+            Err(broken) => return Err(broken),
         };
         // invalid_sql_statement_name, and division_by_zero of the guard.
         if !relies || !matches!(report.get(b'C'), Some(b"26000" | b"22012")) {
-            return Ok(Err(report));
+            return Err(report.into());
         }
         if guarded {
             let back = [command("ROLLBACK TO SAVEPOINT"), command("RELEASE SAVEPOINT")];
-            if let Err(report) = self.ask(&back, Closing::Sync, Hears::Nothing).await? {
-                return Ok(Err(report));
-            }
+            self.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
         let answers = self.ask(&[ask], closing, Hears::Nothing).await?;
-        Ok(answers.map(|answers| only(answers, 0)))
+        Ok(only(answers, 0))
     }
 
     /// The same of one whose text names every operator with its schema, for the client's search_path.
-    pub async fn ask_catalog_as_client(
-        &mut self,
-        sql: String,
-        closing: Closing,
-    ) -> Result<Result<Answer, Report>, Broken> {
+    pub async fn ask_catalog_as_client(&mut self, sql: String, closing: Closing) -> Result<Answer, End> {
         // What is set for a transaction of our own ends with it.
         let restore = self.status != b'I' || closing == Closing::Flush;
         let mut asks = vec![Ask::set_local("jit", "off"), Ask::as_client(sql)];
@@ -550,7 +537,7 @@ impl Relay {
         }
         let answers = self.ask(&asks, closing, Hears::Nothing).await?;
         let at = 1 + usize::from(restore);
-        Ok(answers.map(|answers| answers.into_iter().nth(at).unwrap_or_default()))
+        Ok(answers.into_iter().nth(at).unwrap_or_default())
     }
 
     /// The reserved statement is closed behind an error too, so that the client never finds it.
@@ -575,7 +562,7 @@ impl Relay {
         self.end(&mut out, &mut owed, Closing::Sync);
         self.send(&out).await;
         // Closing cannot fail.
-        self.collect(&mut owed, Hears::Notices, &[]).await.map(|_| ())
+        unless_refused(self.collect(&mut owed, Hears::Notices, &[]).await).map(|_| ())
     }
 
     /// `cuts`: for each statement whether its rows are the client's, and how many of their columns are not.
@@ -584,7 +571,7 @@ impl Relay {
         owed: &mut Responses,
         hears: Hears<'_>,
         cuts: &[Option<usize>],
-    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+    ) -> Result<Vec<Answer>, End> {
         let started = Instant::now();
         let mut answers = Vec::new();
         let mut current = Answer::default();
@@ -627,7 +614,7 @@ impl Relay {
                     let report = Report::of_frame(&frame);
                     if matches!(report.get(b'V').or(report.get(b'S')), Some(b"FATAL" | b"PANIC")) {
                         self.tell(&frame).await?;
-                        return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()));
+                        return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
                     }
                     error.get_or_insert(report);
                 }
@@ -644,7 +631,7 @@ impl Relay {
             }
             owed.received(tag);
         }
-        Ok(error.map_or(Ok(answers), Err))
+        error.map_or(Ok(answers), |report| Err(report.into()))
     }
 
     /// In which the client reads what is written here.

@@ -4,7 +4,7 @@
 use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, Reading, depends_on_reading};
+use super::relay::{Broken, End, Reading, depends_on_reading, unless_refused};
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::weigh::Weight;
@@ -18,7 +18,7 @@ use crate::plan::statement::{
 use bytes::{Bytes, BytesMut};
 
 impl Session {
-    pub(super) async fn on_parse(&mut self, len: usize) -> Result<(), Broken> {
+    pub(super) async fn on_parse(&mut self, len: usize) -> Result<(), End> {
         let frame = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         let Some(parse) = wire::parse_message(&frame) else {
             self.relay.pass_frame(len);
@@ -33,12 +33,8 @@ impl Session {
         let uses_prepared =
             self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
-            if let Some(report) = self.ask_reading(parse.text).await? {
-                return self.refuse_extended(len, report).await;
-            }
-            if let Err(report) = self.look_around(parse.text).await? {
-                return self.refuse_extended(len, report).await;
-            }
+            self.ask_reading(parse.text).await?;
+            self.look_around(parse.text).await?;
             let text = if gate(parse.text) == Gate::End {
                 parse.text.to_vec()
             } else {
@@ -46,16 +42,12 @@ impl Session {
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
-        if let Some(report) = self.ask_firing(parse.text, Closing::Flush).await? {
-            return self.refuse_extended(len, report).await;
-        }
+        self.ask_firing(parse.text, Closing::Flush).await?;
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
         if gate(parse.text) != Gate::Read && !uses_prepared && !fires {
             return self.parse_as(len, parse.name, None).await;
         }
-        if let Some(report) = self.ask_reading(parse.text).await? {
-            return self.refuse_extended(len, report).await;
-        }
+        self.ask_reading(parse.text).await?;
         let reading = depends_on_reading(parse.text).then(|| self.relay.reading());
         let held = |what| held_as(&frame, &parse, reading.clone(), what);
         match self.read(parse.text).await {
@@ -70,7 +62,7 @@ impl Session {
                 }
                 [statement] if prepared(statement).is_some() => {
                     if let Some(report) = self.executes_held(&statements).await {
-                        return self.refuse_extended(len, report).await;
+                        return Err(report.into());
                     }
                     let forgets = !matches!(prepared(statement), Some(Prepared::Executes(_)));
                     let held = held(match forgets {
@@ -89,7 +81,7 @@ impl Session {
             Err(unreadable) => match self.refusal_unread(parse.text, &unreadable) {
                 Some(report) => {
                     self.record_unread(parse.text, &report).await;
-                    self.refuse_extended(len, report).await
+                    Err(report.into())
                 }
                 None => {
                     let counts = match unreadable {
@@ -106,16 +98,11 @@ impl Session {
     }
 
     /// Forwards a Parse and, once the server has taken it, remembers what it holds.
-    pub(super) async fn parse_as(
-        &mut self,
-        len: usize,
-        name: &[u8],
-        held: Option<held::Statement>,
-    ) -> Result<(), Broken> {
+    pub(super) async fn parse_as(&mut self, len: usize, name: &[u8], held: Option<held::Statement>) -> Result<(), End> {
         let mut held = held;
         if let Some(statement) = held.take_if(|held| !self.relay.held.fits(held.size())) {
             if !self.forwards_unread() {
-                return self.refuse_to_hold(len).await;
+                return self.refuse_to_hold(len);
             }
             self.lets_go(&statement.text).await?;
         }
@@ -133,9 +120,9 @@ impl Session {
         parse: &wire::ParseMessage<'_>,
         statement: Statement,
         held: held::Statement,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), End> {
         if !self.relay.held.fits(held.size()) {
-            return self.refuse_to_hold(len).await;
+            return self.refuse_to_hold(len);
         }
         let place = self.relay.place();
         let shift = characters(&parse.text[..statement.offset]);
@@ -156,13 +143,13 @@ impl Session {
                 }
                 Ok(())
             }
-            Verdict::Refused(report) => self.refuse_extended(len, report).await,
+            Verdict::Refused(report) => Err(report.into()),
             // No PostgreSQL accepts it: its own syntax error is the answer.
             Verdict::Forward(_) | Verdict::Done(_) => self.parse_as(len, parse.name, None).await,
         }
     }
 
-    pub(super) async fn on_bind(&mut self, len: usize) -> Result<(), Broken> {
+    pub(super) async fn on_bind(&mut self, len: usize) -> Result<(), End> {
         // The only copy: the portal, and what is asked with its parameters, share it.
         let bind = Bytes::copy_from_slice(&self.relay.up.unjudged()[..len]);
         self.relay.settle().await?;
@@ -174,14 +161,12 @@ impl Session {
             let report = Report::error("26000", "unnamed prepared statement does not exist").detail(
                 "lockkeeper: an error has left open which of the statements that were parsed under no name it is. Send its Parse again.",
             );
-            return self.refuse_extended(len, report).await;
+            return Err(report.into());
         }
         if self.relay.watch
             && let Some((portal, statement)) = wire::bind_names(&bind)
         {
-            if let Err(report) = self.binds_pending_write(statement).await? {
-                return self.refuse_extended(len, report).await;
-            }
+            self.binds_pending_write(statement).await?;
             match self.ending_text(statement).await? {
                 Some(text) => self.outbox.ending_portals.insert(portal.to_vec(), text),
                 None => self.outbox.ending_portals.remove(portal),
@@ -211,19 +196,17 @@ impl Session {
 
     /// A Bind that is too large to be held, as that of a large value: if its statement pins a key, no parameter can make it
     /// harmful, and it passes unheld.
-    pub(super) async fn on_large_bind(&mut self, len: usize) -> Result<(), Broken> {
+    pub(super) async fn on_large_bind(&mut self, len: usize) -> Result<(), End> {
         self.relay.settle().await?;
         let front = self.relay.up.unjudged();
         let Some((portal, name)) = wire::bind_names(front).map(|(p, s)| (p.to_vec(), s.to_vec())) else {
-            return Err(Broken::Protocol("a Bind message without a statement name".into()));
+            return Err(Broken::Protocol("a Bind message without a statement name".into()).into());
         };
         let failed = self.relay.responses.skipping() || self.relay.block_failed();
         let text = self.relay.held.statement(&name).map(|held| held.text.clone());
         // Should this Bind fail, the portal may be the one that is held; whether it fails is not heard before its end.
         if let Some(text) = text.filter(|_| !failed && self.relay.held.portal(&portal).is_none()) {
-            if let Some(report) = self.ask_reading(&text).await? {
-                return self.refuse_extended(len, report).await;
-            }
+            self.ask_reading(&text).await?;
             let statements = self.read(&text).await.unwrap_or_default();
             if let [
                 Statement {
@@ -247,16 +230,15 @@ impl Session {
                     .map(|held| held.types.clone())
                     .unwrap_or_default();
                 let bytes = text.len() + len;
-                let weight = self.weigh(statement, &policy, &types, bytes, Closing::Flush).await?;
+                let weight = self.weigh(statement, &policy, &types, bytes, Closing::Flush).await;
+                if let Err(End::Broken(broken)) = weight {
+                    return Err(broken.into());
+                }
                 self.relay.shapes.judged();
-                match weight {
-                    Ok(Weight::Light) => {
-                        self.quiet(&name, &text, &types, bytes);
-                        self.relay.pass_frame(len);
-                        return Ok(());
-                    }
-                    Ok(_) => {}
-                    Err(report) => return self.refuse_extended(len, report).await,
+                if let Weight::Light = weight? {
+                    self.quiet(&name, &text, &types, bytes);
+                    self.relay.pass_frame(len);
+                    return Ok(());
                 }
             }
         } else if failed {
@@ -270,7 +252,7 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        self.refuse_to_hold(len).await
+        self.refuse_to_hold(len)
     }
 
     /// It is more than the session holds, and goes on unjudged.
@@ -282,7 +264,7 @@ impl Session {
         Ok(())
     }
 
-    async fn refuse_to_hold(&mut self, len: usize) -> Result<(), Broken> {
+    fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
         let max = self.relay.held.bytes_max();
         let report = Report::error(
             "54000",
@@ -291,7 +273,7 @@ impl Session {
             ),
         )
         .hint("Close prepared statements that are not needed any more, send large values by statements that name a key, or raise --held-bytes-max.");
-        self.refuse_extended(len, report).await
+        Err(report.into())
     }
 
     pub(super) async fn on_close(&mut self, len: usize) -> Result<(), Broken> {
@@ -309,7 +291,7 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn on_execute(&mut self, len: usize) -> Result<(), Broken> {
+    pub(super) async fn on_execute(&mut self, len: usize) -> Result<(), End> {
         self.relay.settle().await?;
         let name = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
@@ -317,7 +299,7 @@ impl Session {
         if self.relay.has_outgrown(&name) && !self.relay.responses.skipping() && !self.forwards_unread() {
             let report = Report::error("55000", "lockkeeper: rows were written since this UPDATE or DELETE was bound to the unnamed portal, so that it may mean many more")
                 .hint("Send its Bind again, right in front of its Execute.");
-            return self.refuse_extended(len, report).await;
+            return Err(report.into());
         }
         let held = self.relay.held.portal(&name).cloned();
         let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
@@ -331,12 +313,10 @@ impl Session {
         match portal.statement.what {
             held::Kind::Rewritten => {
                 let entry = self.entry_rewritten(&portal.statement.text, &portal.bind);
-                if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
-                    return self.refuse_extended(len, report).await;
-                }
+                self.announce(&entry, &self.shared.policy()).await?;
                 self.relay.capture = true;
                 self.relay.pass_frame(len);
-                self.observe(entry).await
+                Ok(self.observe(entry).await?)
             }
             held::Kind::Unreadable => {
                 let unreadable = self.read(&portal.statement.text).await.err().unwrap_or_else(|| {
@@ -349,14 +329,12 @@ impl Session {
                     _ => self.weigh_unread(&portal, &unreadable).await?,
                 };
                 match verdict {
-                    Verdict::Refused(report) => self.refuse_extended(len, report).await,
+                    Verdict::Refused(report) => Err(report.into()),
                     Verdict::Forward(Some(entry)) => {
-                        if let Err(report) = self.announce(&entry, &self.shared.policy()).await? {
-                            return self.refuse_extended(len, report).await;
-                        }
+                        self.announce(&entry, &self.shared.policy()).await?;
                         self.relay.capture = true;
                         self.relay.pass_frame(len);
-                        self.observe(entry).await
+                        Ok(self.observe(entry).await?)
                     }
                     _ => {
                         self.relay.pass_frame(len);
@@ -368,7 +346,7 @@ impl Session {
             held::Kind::Forgets => {
                 self.relay.pass_frame(len);
                 match self.read(&portal.statement.text).await.as_deref() {
-                    Ok([statement]) => self.forget_when_done(statement).await,
+                    Ok([statement]) => Ok(self.forget_when_done(statement).await?),
                     _ => Ok(()),
                 }
             }
@@ -393,36 +371,33 @@ impl Session {
             .await
     }
 
-    pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), Broken> {
+    pub(super) async fn execute_judged(&mut self, len: usize, portal: held::Portal) -> Result<(), End> {
         let held = &portal.statement;
-        if let Some(report) = self.ask_reading(&held.text).await? {
-            return self.refuse_extended(len, report).await;
-        }
+        self.ask_reading(&held.text).await?;
         if held.reading.as_ref().is_some_and(|then| *then != self.relay.reading()) {
             // What would be judged, or run as a step, is not what the server has prepared.
             if self.forwards_unread() {
                 let why = "since it was prepared, the session has come to read texts in another way";
-                return self.forward_unjudged_execute(len, &held.text, why).await;
+                return Ok(self.forward_unjudged_execute(len, &held.text, why).await?);
             }
             let report = Report::error(
                 "0A000",
                 "lockkeeper: since this statement was prepared, client_encoding or standard_conforming_strings has changed, and it would now be read in another way; prepare it again",
             );
-            return self.refuse_extended(len, report).await;
+            return Err(report.into());
         }
         let mut statements = self.read(&held.text).await.unwrap_or_default();
         let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             if self.forwards_unread() {
-                return self
-                    .forward_unjudged_execute(len, &held.text, "it cannot be read again")
-                    .await;
+                let why = "it cannot be read again";
+                return Ok(self.forward_unjudged_execute(len, &held.text, why).await?);
             }
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
-            return self.refuse_extended(len, unparsed_report(&unreadable)).await;
+            return Err(unparsed_report(&unreadable).into());
         };
         if self.relay.may_be_chained() && !self.relay.is_behind_pooler() {
             // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
-            let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+            unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
         }
         // A Sync of ours would end the portal, which can be bound again only while its statement is there.
         let now = self.relay.held.statement(&portal.of);
@@ -453,10 +428,8 @@ impl Session {
         let shift = characters(&held.text[..statement.offset]);
         let is_write = matches!(statement.kind, Kind::Write | Kind::MixedWrite);
         let verdict = self.verdict(statement, place, &parameters, closing, shift).await?;
-        if let Verdict::Forward(Some(entry)) = &verdict
-            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
-        {
-            return self.refuse_extended(len, report).await;
+        if let Verdict::Forward(Some(entry)) = &verdict {
+            self.announce(entry, &self.shared.policy()).await?;
         }
         match verdict {
             Verdict::Forward(entry) => {
@@ -473,19 +446,15 @@ impl Session {
                             "0A000",
                             "lockkeeper: there is a connection pooler between Lockkeeper and the server, behind which what was prepared may be gone",
                         );
-                        return self
-                            .refuse_extended(
-                                len,
-                                report.hint("Send the statement again: that it is there is known now."),
-                            )
-                            .await;
+                        let hint = "Send the statement again: that it is there is known now.";
+                        return Err(report.hint(hint).into());
                     }
                     self.bind_again(&portal).await?;
                 }
                 self.relay.capture = entry.is_some();
                 self.relay.pass_frame(len);
                 match entry {
-                    Some(entry) => self.observe(entry).await,
+                    Some(entry) => Ok(self.observe(entry).await?),
                     None => Ok(()),
                 }
             }
@@ -498,13 +467,9 @@ impl Session {
                 self.relay.stop_at_sync |= !self.unanswered.is_empty();
                 Ok(())
             }
-            Verdict::Refused(report) => self.refuse_extended(len, report).await,
+            Verdict::Refused(report) => Err(report.into()),
             Verdict::Instead(..) => {
-                self.refuse_extended(
-                    len,
-                    Report::error("0A000", "lockkeeper: the statement was rewritten too late"),
-                )
-                .await
+                Err(Report::error("0A000", "lockkeeper: the statement was rewritten too late").into())
             }
         }
     }
@@ -536,7 +501,7 @@ impl Session {
     async fn has_lost_statements(&mut self) -> Result<bool, Broken> {
         if !self.relay.knows_process() {
             let ask = Ask::as_client("SELECT pg_catalog.pg_backend_pid()");
-            if let Ok(answers) = self.relay.ask(&[ask], Closing::Sync, Hears::Nothing).await?
+            if let Some(answers) = unless_refused(self.relay.ask(&[ask], Closing::Sync, Hears::Nothing).await)?
                 && let Some(process) = answers.first().and_then(|answer| answer.value()?.parse().ok())
             {
                 self.relay.works_with(process);

@@ -1,7 +1,7 @@
 //! When batches wait: for replicas, for the checkpointer, for others who wait for locks, and for a file that stops them all.
 
-use super::conduct::Outcome;
 use super::dialogue::{Ask, Closing, Hears};
+use super::relay::{Broken, End};
 use super::session::Session;
 use crate::plan::Place;
 use crate::plan::policy::Backfill;
@@ -125,29 +125,23 @@ impl Session {
         policy: &Backfill,
         gentle: &mut Gentle,
         job: Option<i64>,
-    ) -> Outcome<()> {
+    ) -> Result<(), End> {
         let mut told: Option<Instant> = None;
         loop {
             let Some(reason) = self.obstacle(policy, gentle).await? else {
-                return Ok(Ok(()));
+                return Ok(());
             };
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= policy.notice_ms) {
                 told = Some(Instant::now());
                 let job = job.map(|id| format!("job {id}")).unwrap_or("the next batch".into());
                 self.relay.notice(&format!("{job} waits: {reason}")).await?;
             }
-            if let Err(report) = self.pause(WAIT, Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(WAIT, Place::Alone).await?;
             gentle.looked = None;
         }
     }
 
-    async fn obstacle(
-        &mut self,
-        policy: &Backfill,
-        gentle: &mut Gentle,
-    ) -> Result<Option<String>, super::relay::Broken> {
+    async fn obstacle(&mut self, policy: &Backfill, gentle: &mut Gentle) -> Result<Option<String>, Broken> {
         if let Some(file) = policy.stop_file.as_deref().filter(|file| Path::new(file).exists()) {
             return Ok(Some(format!("the file {file} is there; remove it to go on")));
         }
@@ -155,9 +149,10 @@ impl Session {
             return Ok(None);
         }
         gentle.looked = Some(Instant::now());
-        let answers = match self.relay.ask(&[Ask::new(LOOK)], Closing::Sync, Hears::Nothing).await? {
+        let answers = match self.relay.ask(&[Ask::new(LOOK)], Closing::Sync, Hears::Nothing).await {
             Ok(answers) => answers,
-            Err(report) => {
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) => {
                 tracing::info!(
                     session = self.who.session,
                     error = report.message(),

@@ -4,10 +4,10 @@
 //! when the session ends, however it ends.
 
 use super::batches::{Course, settings};
-use super::conduct::{Outcome, Setting};
+use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::judge::{Parameters, Verdict};
-use super::relay::Broken;
+use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
@@ -48,20 +48,22 @@ fn over(id: Option<i64>) -> Report {
 
 impl Session {
     /// Where the work begins: anew, or where an earlier run of the same statement has stopped.
-    pub(super) async fn begin_job(&mut self, batches: &Batches, setting: Setting<'_>) -> Outcome<Begun> {
+    pub(super) async fn begin_job(&mut self, batches: &Batches, setting: Setting<'_>) -> Result<Begun, End> {
         match &batches.access {
             Access::Ready => {}
-            Access::Create => {
-                if let Err(report) = self.create_job_table().await? {
+            Access::Create => match self.create_job_table().await {
+                Ok(()) => {}
+                Err(End::Refused(report)) => {
                     if let Err(why) = &batches.repeatable {
-                        return Ok(Err(report.hint(&format!(
+                        return Err(report.hint(&format!(
                             "lockkeeper: {why}, so that the progress must be kept in a table lockkeeper.job, which could not be \
                              created; an administrator runs once: lockkeeper init --dsn …"
-                        ))));
+                        )).into());
                     }
                     return self.begin(batches, setting, None).await;
                 }
-            }
+                Err(broken) => return Err(broken),
+            },
             Access::None(_) => return self.begin(batches, setting, None).await,
         }
         let parameters = setting.parameters;
@@ -74,50 +76,43 @@ impl Session {
         );
         loop {
             match self.value(&jobs::find(&identity)).await? {
-                Ok(found) if batches.resumes.is_some_and(|id| found != Some(id.to_string())) => {
-                    return Ok(Err(over(batches.resumes)));
+                found if batches.resumes.is_some_and(|id| found != Some(id.to_string())) => {
+                    return Err(over(batches.resumes).into());
                 }
-                Ok(Some(id)) => match self.take_over(&id, batches, setting).await? {
-                    Ok(Taken::At(course)) => return Ok(Ok(Begun::At(course))),
-                    Ok(Taken::NothingThere) => return Ok(Ok(Begun::NothingThere)),
-                    Ok(Taken::Over) if batches.resumes.is_some() => return Ok(Err(over(batches.resumes))),
-                    Ok(Taken::Over) => {
-                        if let Err(report) = self.was_just_done(&identity, batches).await? {
-                            return Ok(Err(report));
-                        }
+                Some(id) => match self.take_over(&id, batches, setting).await? {
+                    Taken::At(course) => return Ok(Begun::At(course)),
+                    Taken::NothingThere => return Ok(Begun::NothingThere),
+                    Taken::Over if batches.resumes.is_some() => return Err(over(batches.resumes).into()),
+                    Taken::Over => {
+                        self.was_just_done(&identity, batches).await?;
                     }
-                    Err(report) => return Ok(Err(report)),
                 },
-                Ok(None) => {
-                    if let Err(report) = self.was_just_done(&identity, batches).await? {
-                        return Ok(Err(report));
-                    }
-                    match self.begin(batches, setting, Some(&identity)).await? {
+                None => {
+                    self.was_just_done(&identity, batches).await?;
+                    match self.begin(batches, setting, Some(&identity)).await {
                         // unique_violation: another session has begun the same at the same moment.
-                        Err(report) if report.sqlstate() == "23505" => {}
-                        begun => return Ok(begun),
+                        Err(End::Refused(report)) if report.sqlstate() == "23505" => {}
+                        begun => return begun,
                     }
                 }
-                Err(report) => return Ok(Err(report)),
             }
         }
     }
 
     /// The work begins anew; with an identity, as a job.
-    async fn begin(&mut self, batches: &Batches, setting: Setting<'_>, identity: Option<&str>) -> Outcome<Begun> {
+    async fn begin(&mut self, batches: &Batches, setting: Setting<'_>, identity: Option<&str>) -> Result<Begun, End> {
         let policy = &setting.policy.backfill;
         let mut course = Course::new(None, Vec::new(), policy);
         course.upper = match self.last_key(batches, &course).await? {
-            Ok(Some(upper)) => upper,
-            Ok(None) => return Ok(Ok(Begun::NothingThere)),
-            Err(report) => return Ok(Err(report)),
+            Some(upper) => upper,
+            None => return Ok(Begun::NothingThere),
         };
         if let Some(told) = &batches.new_rows {
             self.relay.notice(told).await?;
         }
         let details = Details::default();
         let Some(identity) = identity else {
-            return Ok(Ok(Begun::At(Box::new(course))));
+            return Ok(Begun::At(Box::new(course)));
         };
         let new = jobs::New {
             kind: batches.kind,
@@ -132,24 +127,16 @@ impl Session {
             details: &details,
             keys_estimated: batches.keys_estimated,
         };
-        let answer = match self
-            .relay
-            .ask(&[new.sql().into()], Closing::Sync, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
-            Err(report) => return Ok(Err(report)),
-        };
+        let asked = [new.sql().into()];
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        let answer = answers.into_iter().next().unwrap_or_default();
         match answer.rows.first().map(Vec::as_slice) {
             Some([Some(id), Some(locked), Some(key)]) if locked == "t" => {
                 course.job = id.parse().ok();
                 self.keep_key(course.job, key);
-                Ok(Ok(Begun::At(Box::new(course))))
+                Ok(Begun::At(Box::new(course)))
             }
-            _ => Ok(Err(Report::error(
-                "XX000",
-                "lockkeeper: a new job answered without its lock",
-            ))),
+            _ => Err(Report::error("XX000", "lockkeeper: a new job answered without its lock").into()),
         }
     }
 
@@ -165,62 +152,56 @@ impl Session {
         self.job_keys.remove(&id).map(|key| Ask::new(jobs::unlock(key)))
     }
 
-    pub(super) async fn let_go_job(&mut self, id: i64) -> Outcome<()> {
+    pub(super) async fn let_go_job(&mut self, id: i64) -> Result<(), End> {
         let Some(unlock) = self.unlock_job(id) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
-        let unlocked = self.relay.ask(&[unlock], Closing::Sync, Hears::Nothing).await?;
-        Ok(unlocked.map(|_| ()))
+        self.relay.ask(&[unlock], Closing::Sync, Hears::Nothing).await?;
+        Ok(())
     }
 
     /// None: the table is empty.
-    async fn last_key(&mut self, batches: &Batches, course: &Course) -> Outcome<Option<Key>> {
+    async fn last_key(&mut self, batches: &Batches, course: &Course) -> Result<Option<Key>, End> {
         let asks = [settings(batches, course, None), Ask::as_client(batches.bounds_sql())];
-        let upper = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            Ok(mut answers) => answers.pop().and_then(|answer| answer.rows.into_iter().next()),
-            Err(report) => return Ok(Err(report)),
-        };
+        let mut answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        let upper = answers.pop().and_then(|answer| answer.rows.into_iter().next());
         let upper: Option<Key> = upper.and_then(|row| row.into_iter().collect());
-        Ok(match upper.as_ref().and_then(|upper| self.garbled(upper, batches)) {
-            Some(report) => Err(report),
+        match upper.as_ref().and_then(|upper| self.garbled(upper, batches)) {
+            Some(report) => Err(report.into()),
             None => Ok(upper),
-        })
+        }
     }
 
     /// Waits until nobody runs that job, and takes it up where it stands.
-    async fn take_over(&mut self, id: &str, batches: &Batches, setting: Setting<'_>) -> Outcome<Taken> {
+    async fn take_over(&mut self, id: &str, batches: &Batches, setting: Setting<'_>) -> Result<Taken, End> {
         let Ok(id) = id.parse::<i64>() else {
-            return Ok(Ok(Taken::Over));
+            return Ok(Taken::Over);
         };
-        if let Err(report) = self.wait_for_job(id, setting).await? {
-            return Ok(Err(report));
+        self.wait_for_job(id, setting).await?;
+        let taken = self.take_up(id, batches, setting).await;
+        if !matches!(taken, Ok(Taken::At(_)) | Err(End::Broken(_))) {
+            self.let_go_job(id).await?;
         }
-        let taken = self.take_up(id, batches, setting).await?;
-        if !matches!(taken, Ok(Taken::At(_)))
-            && let Err(report) = self.let_go_job(id).await?
-        {
-            return Ok(Err(report));
-        }
-        Ok(taken)
+        taken
     }
 
-    pub(super) async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
+    pub(super) async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
         // What was left for after COMMIT is taken when its turn comes, and once more by the batches that it consists of.
         if self.job_keys.contains_key(&id) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
             match self.value(&jobs::lock(id)).await? {
-                Ok(Some(busy)) if busy == "busy" => {}
-                Ok(key) => {
+                Some(busy) if busy == "busy" => {}
+                key => {
                     self.keep_key(Some(id), &key.unwrap_or_default());
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
-                Err(report) => return Ok(Err(report)),
             }
-            let runner = self.value(&jobs::runner(id)).await?.ok().flatten().unwrap_or_default();
+            let runner = unless_refused(self.value(&jobs::runner(id)).await)?;
+            let runner = runner.flatten().unwrap_or_default();
             if started.elapsed().as_millis() as u64 >= setting.policy.lock.give_up_after_ms {
                 let message = format!(
                     "lockkeeper: the same statement is being run as job {id} by the server process {runner}; nothing was done here"
@@ -228,7 +209,7 @@ impl Session {
                 let hint = format!(
                     "Wait for it (lockkeeper jobs --dsn … show {id}); once it is done, send the statement again if it is to be done once more."
                 );
-                return Ok(Err(Report::error("55P03", &message).hint(&hint)));
+                return Err(Report::error("55P03", &message).hint(&hint).into());
             }
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= setting.policy.backfill.notice_ms) {
                 told = Some(Instant::now());
@@ -238,28 +219,26 @@ impl Session {
                     ))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(LOOK_AGAIN, Place::Alone).await?;
         }
     }
 
     /// The job's lock is held: nobody else moves its row.
-    async fn take_up(&mut self, id: i64, batches: &Batches, setting: Setting<'_>) -> Outcome<Taken> {
+    async fn take_up(&mut self, id: i64, batches: &Batches, setting: Setting<'_>) -> Result<Taken, End> {
         let json = match self.value(&jobs::read(id)).await? {
-            Ok(Some(json)) => json,
-            Ok(None) => return Ok(Ok(Taken::Over)),
-            Err(report) => return Ok(Err(report)),
+            Some(json) => json,
+            None => return Ok(Taken::Over),
         };
         let job = match Job::decode(&json) {
             Ok(job) => job,
-            Err(error) => return Ok(Err(Report::error("XX000", &format!("lockkeeper: {error}")))),
+            Err(error) => return Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
         };
         if matches!(job.state.as_str(), "done" | "cancelled") {
-            return Ok(Ok(Taken::Over));
+            return Ok(Taken::Over);
         }
         if batches.anew {
-            return Ok(self.value(&jobs::give_up(id)).await?.map(|_| Taken::Over));
+            self.value(&jobs::give_up(id)).await?;
+            return Ok(Taken::Over);
         }
         if job.key_columns != batches.key_columns() {
             let message = format!(
@@ -272,39 +251,31 @@ impl Session {
                 "{} rows are done. Make that key again, or give the job up (lockkeeper jobs --dsn … cancel {id}) and see to the rest by hand.",
                 job.rows_done
             );
-            return Ok(Err(Report::error("55000", &message).hint(&hint)));
+            return Err(Report::error("55000", &message).hint(&hint).into());
         }
         let mut keys = job.upper_key.iter().chain(&job.last_key);
         if let Some(report) = keys.find_map(|key| self.garbled(key, batches)) {
-            return Ok(Err(report));
+            return Err(report.into());
         }
-        let settings = match self.other_settings(&job).await? {
-            Ok(settings) => settings,
-            Err(report) => return Ok(Err(report)),
-        };
-        if let Err(report) = self.value(&jobs::take_up(id)).await? {
-            return Ok(Err(report));
-        }
+        let settings = self.other_settings(&job).await?;
+        self.value(&jobs::take_up(id)).await?;
         let mut course = Course::new(Some(id), Vec::new(), &setting.policy.backfill);
         course.settings = settings.clone();
         course.upper = match job.upper_key {
             Some(upper) => upper,
             None => match self.last_key(batches, &course).await? {
-                Ok(Some(upper)) => {
-                    if let Err(report) = self.value(&jobs::begin(id, &upper)).await? {
-                        return Ok(Err(report));
-                    }
+                Some(upper) => {
+                    self.value(&jobs::begin(id, &upper)).await?;
                     if let Some(told) = &batches.new_rows {
                         self.relay.notice(told).await?;
                     }
                     course.upper = upper;
-                    return Ok(Ok(Taken::At(Box::new(course))));
+                    return Ok(Taken::At(Box::new(course)));
                 }
-                Ok(None) => {
-                    let done = self.value(&outbox::finish(id, "done")).await?;
-                    return Ok(done.map(|_| Taken::NothingThere));
+                None => {
+                    self.value(&outbox::finish(id, "done")).await?;
+                    return Ok(Taken::NothingThere);
                 }
-                Err(report) => return Ok(Err(report)),
             },
         };
         let mut told = format!(
@@ -330,11 +301,11 @@ impl Session {
         course.earlier = (job.rows_done, job.keys_done);
         course.batches = job.batches;
         course.last = job.last_key;
-        Ok(Ok(Taken::At(Box::new(course))))
+        Ok(Taken::At(Box::new(course)))
     }
 
     /// The settings that the job began with, where this session has others.
-    async fn other_settings(&mut self, job: &Job) -> Outcome<Vec<(String, String)>> {
+    async fn other_settings(&mut self, job: &Job) -> Result<Vec<(String, String)>, End> {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value FROM pg_catalog.jsonb_each_text({}::jsonb) k JOIN pg_catalog.pg_settings s ON s.name = k.key \
@@ -343,40 +314,34 @@ impl Session {
             jobs::CLIENTS_SETTING
         );
         let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
-        Ok(answers.map(|answers| {
-            let rows = answers.into_iter().next().unwrap_or_default().rows;
-            let pair = |row: Vec<Option<String>>| {
-                let mut row = row.into_iter();
-                Some((row.next()??, row.next()??))
-            };
-            rows.into_iter().filter_map(pair).collect()
-        }))
+        let rows = answers.into_iter().next().unwrap_or_default().rows;
+        let pair = |row: Vec<Option<String>>| {
+            let mut row = row.into_iter();
+            Some((row.next()??, row.next()??))
+        };
+        Ok(rows.into_iter().filter_map(pair).collect())
     }
 
     /// Where a statement must not be done twice: an error if a job for it was finished without anybody having been told.
-    async fn was_just_done(&mut self, identity: &str, batches: &Batches) -> Outcome<()> {
+    async fn was_just_done(&mut self, identity: &str, batches: &Batches) -> Result<(), End> {
         let Err(why) = &batches.repeatable else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let asked = [jobs::find_unanswered(identity).into()];
-        let answer = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers.into_iter().next().unwrap_or_default(),
-            Err(report) => return Ok(Err(report)),
-        };
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        let answer = answers.into_iter().next().unwrap_or_default();
         let Some([Some(id), Some(rows), Some(when)]) = answer.rows.first().map(Vec::as_slice) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let id: i64 = id.parse().unwrap_or_default();
-        if let Err(report) = self.value(&jobs::answered(id)).await? {
-            return Ok(Err(report));
-        }
+        self.value(&jobs::answered(id)).await?;
         let message = format!(
             "lockkeeper: this very statement was done at {when} (job {id}, {rows} rows), and it is not known that its client has \
              heard so; nothing was done now, since {why}"
         );
-        Ok(Err(Report::error("55000", &message).hint(
-            "If it is to be done once more, send it again: you have been told now.",
-        )))
+        Err(Report::error("55000", &message)
+            .hint("If it is to be done once more, send it again: you have been told now.")
+            .into())
     }
 
     /// The client has been sent all of the answer, ReadyForQuery too, of jobs that are done. One that had gone before has not
@@ -394,23 +359,25 @@ impl Session {
         for id in std::mem::take(&mut self.unanswered) {
             let answered = (!self.relay.client_gone()).then(|| jobs::answered(id).into());
             let asks: Vec<Ask> = answered.into_iter().chain(self.unlock_job(id)).collect();
-            if let Err(report) = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-                tracing::warn!(
+            match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
+                Ok(_) => {}
+                Err(End::Refused(report)) => tracing::warn!(
                     session = self.who.session,
                     job = id,
                     error = report.message(),
                     "a job's answer was not noted"
-                );
+                ),
+                Err(End::Broken(broken)) => return Err(broken),
             }
         }
         Ok(())
     }
 
     /// The ID of an unfinished job for that statement, if the role can keep jobs.
-    pub(super) async fn open_job(&mut self, identity: &str, closing: Closing) -> Outcome<Option<i64>> {
+    pub(super) async fn open_job(&mut self, identity: &str, closing: Closing) -> Result<Option<i64>, End> {
         let asked = [jobs::find(identity).into()];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        Ok(answers.map(|answers| answers.first().and_then(Answer::value)?.parse().ok()))
+        Ok(answers.first().and_then(Answer::value).and_then(|id| id.parse().ok()))
     }
 
     /// `CALL lockkeeper.resume(7)`: the job's own statement with its own parameters, as if it had been sent again.
@@ -420,36 +387,30 @@ impl Session {
         call: &Statement,
         place: Place,
         policy: &Policy,
-    ) -> Result<Verdict, Broken> {
+    ) -> Result<Verdict, End> {
         if place != Place::Alone {
             let report = Report::error(
                 "25001",
                 "lockkeeper: a job cannot be resumed inside a transaction block",
             );
-            return Ok(Verdict::Refused(report));
+            return Err(report.into());
         }
         for lends in [outbox::LENDS_NOTHING, outbox::LENDS_NO_SUPERUSER] {
             match self.value(lends).await? {
-                Ok(Some(is_safe)) if is_safe == "t" => break,
-                Ok(_) if lends == outbox::LENDS_NOTHING => {}
-                Ok(_) => return Ok(Verdict::Refused(super::outbox::lends(id))),
-                Err(report) => return Ok(Verdict::Refused(report)),
+                Some(is_safe) if is_safe == "t" => break,
+                _ if lends == outbox::LENDS_NOTHING => {}
+                _ => return Err(super::outbox::lends(id).into()),
             }
         }
-        match self.resume_deferred(id).await? {
-            Ok(true) => return Ok(Verdict::Done("CALL".to_string())),
-            Ok(false) => {}
-            Err(report) => return Ok(Verdict::Refused(report)),
+        if self.resume_deferred(id).await? {
+            return Ok(Verdict::Done("CALL".to_string()));
         }
         self.resume_write(id, call, policy).await
     }
 
     /// A job that is carried out in batches.
-    pub(super) async fn resume_write(&mut self, id: i64, call: &Statement, policy: &Policy) -> Result<Verdict, Broken> {
-        let (batches, parameters, facts) = match self.job_to_resume(id, call).await? {
-            Ok(found) => found,
-            Err(report) => return Ok(Verdict::Refused(report)),
-        };
+    pub(super) async fn resume_write(&mut self, id: i64, call: &Statement, policy: &Policy) -> Result<Verdict, End> {
+        let (batches, parameters, facts) = self.job_to_resume(id, call).await?;
         self.judged += 1;
         let relation = batches.relation.clone();
         let statement = batches.statement.clone();
@@ -474,9 +435,7 @@ impl Session {
             why: Vec::new(),
         };
         let entry = self.entry(call, &facts, &[]).planned(&run);
-        if let Err(report) = self.announce(&entry, policy).await? {
-            return Ok(Verdict::Refused(report));
-        }
+        self.announce(&entry, policy).await?;
         let setting = Setting {
             policy,
             place: Place::Alone,
@@ -484,19 +443,17 @@ impl Session {
             statement: &statement,
             position_shift: 0,
         };
-        self.carry_out(&run, &facts.relations, setting, entry).await
+        Ok(self.carry_out(&run, &facts.relations, setting, entry).await?)
     }
 
     /// The statement of a job that can go on here, judged anew.
-    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Outcome<(Batches, Parameters, Facts)> {
+    async fn job_to_resume(&mut self, id: i64, call: &Statement) -> Result<(Batches, Parameters, Facts), End> {
         let wrong = |sqlstate, message: String, hint: &str| {
             let report = Report::error(sqlstate, &format!("lockkeeper: {message}"));
-            Ok(Err(if hint.is_empty() { report } else { report.hint(hint) }))
+            let report = if hint.is_empty() { report } else { report.hint(hint) };
+            Err(report.into())
         };
-        let facts = match self.facts(Request::of(call), Closing::Sync).await? {
-            Ok(facts) => facts,
-            Err(report) => return Ok(Err(report)),
-        };
+        let facts = self.facts(Request::of(call), Closing::Sync).await?;
         match Access::of(&facts) {
             Access::Ready => {}
             Access::Create => {
@@ -509,12 +466,11 @@ impl Session {
             Access::None(why) => return wrong("55000", why, "Jobs are kept by database."),
         }
         let job = match self.value(&jobs::read(id)).await? {
-            Ok(Some(json)) => Job::decode(&json),
-            Ok(None) => {
+            Some(json) => Job::decode(&json),
+            None => {
                 let hint = "A job is resumed by the role that began it: log in as that one.";
                 return wrong("42704", format!("the role {} has no job {id}", facts.role), hint);
             }
-            Err(report) => return Ok(Err(report)),
         };
         let job = match job {
             Ok(job) => job,
@@ -532,7 +488,7 @@ impl Session {
             );
         }
         if self.is_lost(&job.statement) {
-            return Ok(Err(self.encoding_lacks_names_of(id)));
+            return Err(self.encoding_lacks_names_of(id).into());
         }
         let conforming = job
             .settings
@@ -548,20 +504,14 @@ impl Session {
                 "",
             );
         };
-        let mut facts = match self.facts(Request::of(statement), Closing::Sync).await? {
-            Ok(facts) => facts,
-            Err(report) => return Ok(Err(report)),
-        };
+        let mut facts = self.facts(Request::of(statement), Closing::Sync).await?;
         let parameters = Parameters {
             types: types.into(),
             values: values.into(),
             ..Parameters::default()
         };
         if kind == Kind::Write {
-            match self.surroundings(statement, &facts, Place::Alone, &parameters).await? {
-                Ok(found) => facts.surroundings = found,
-                Err(report) => return Ok(Err(report)),
-            }
+            facts.surroundings = self.surroundings(statement, &facts, Place::Alone, &parameters).await?;
         }
         let Some(relation) = facts.target(statement).filter(|relation| relation.oid == job.relation) else {
             let path = job.settings.get("search_path").cloned().unwrap_or_default();
@@ -599,7 +549,7 @@ impl Session {
                 "Set them as they were, or send the statement again in a session that has them.",
             );
         }
-        Ok(Ok((batches, parameters, facts)))
+        Ok((batches, parameters, facts))
     }
 
     pub(super) fn encoding_lacks_names_of(&self, id: i64) -> Report {
@@ -612,40 +562,45 @@ impl Session {
     }
 
     /// Of two sessions that do it at once the second waits for the first, and finds it done.
-    async fn create_job_table(&mut self) -> Outcome<()> {
+    async fn create_job_table(&mut self) -> Result<(), End> {
         let mut asks = vec![Ask::as_client("BEGIN"), Ask::set_local("lock_timeout", "10s")];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
-        let created = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
-        let end = if created.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = self
-            .relay
-            .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Nothing)
-            .await?;
-        match created {
-            Ok(_) => Ok(ended.map(|_| ())),
-            Err(report) if jobs::was_first(&report.sqlstate()) => self.job_table_is_there().await,
-            Err(report) => Ok(Err(report)),
+        let created = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;
+        let end = match created {
+            Ok(_) => "COMMIT",
+            Err(End::Refused(_)) => "ROLLBACK",
+            Err(broken) => return Err(broken),
+        };
+        let end = [Ask::as_client(end)];
+        let ended = self.relay.ask(&end, Closing::Sync, Hears::Nothing).await;
+        if let Err(End::Refused(report)) = created {
+            unless_refused(ended)?;
+            return match jobs::was_first(&report.sqlstate()) {
+                true => self.job_table_is_there().await,
+                false => Err(report.into()),
+            };
         }
+        ended.map(|_| ())
     }
 
     /// Another session has made it.
-    pub(super) async fn job_table_is_there(&mut self) -> Outcome<()> {
-        Ok(match self.value(jobs::COMMENT_QUERY).await? {
-            Ok(Some(comment)) if jobs::is_current(&comment) => Ok(()),
-            Ok(comment) => Err(Report::error(
+    pub(super) async fn job_table_is_there(&mut self) -> Result<(), End> {
+        match self.value(jobs::COMMENT_QUERY).await? {
+            Some(comment) if jobs::is_current(&comment) => Ok(()),
+            comment => Err(Report::error(
                 "55000",
                 &format!(
                     "lockkeeper: lockkeeper.job is of another version (\"{}\")",
                     comment.unwrap_or_default()
                 ),
-            )),
-            Err(report) => Err(report),
-        })
+            )
+            .into()),
+        }
     }
 
     /// The only column of the only row of a query of ours.
-    pub(super) async fn value(&mut self, sql: impl Into<Ask>) -> Outcome<Option<String>> {
+    pub(super) async fn value(&mut self, sql: impl Into<Ask>) -> Result<Option<String>, End> {
         let answers = self.relay.ask(&[sql.into()], Closing::Sync, Hears::Nothing).await?;
-        Ok(answers.map(|answers| answers.first().and_then(Answer::value).map(str::to_owned)))
+        Ok(answers.first().and_then(Answer::value).map(str::to_owned))
     }
 }

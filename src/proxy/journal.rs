@@ -3,7 +3,7 @@
 use super::aftermath::{self, FollowUp, Left};
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::closing_at;
-use super::relay::{Broken, End};
+use super::relay::{Broken, End, EndedBy};
 use super::session::Session;
 use super::wire::{Report, bind_parameters, bound_values};
 use crate::audit::after::After;
@@ -285,23 +285,23 @@ impl Session {
         }
     }
 
-    /// Writes what is about to be run. The inner error refuses the statement: the policy fails closed.
-    pub(super) async fn announce(&mut self, entry: &Entry, policy: &Policy) -> Result<Result<(), Report>, Broken> {
+    /// Writes what is about to be run. A report refuses the statement: the policy fails closed.
+    pub(super) async fn announce(&mut self, entry: &Entry, policy: &Policy) -> Result<(), End> {
         let mut event = entry.event.clone();
         event.phase = Phase::Planned;
         let Err(error) = self.shared.audit.write(&event, policy.audit_literals).await else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         match policy.on_audit_failure {
             OnAuditFailure::Open => {
                 self.tell_audit_failure(&error).await?;
-                Ok(Ok(()))
+                Ok(())
             }
-            OnAuditFailure::Closed => Ok(Err(Report::error(
+            OnAuditFailure::Closed => Err(Report::error(
                 "58030",
                 &format!("lockkeeper: the audit log cannot be written, so the statement was not run: {error}"),
             )
-            .hint("Make room or mend the file; the next statement tries again. The policy's [audit] on_failure = \"open\" would go on without."))),
+            .hint("Make room or mend the file; the next statement tries again. The policy's [audit] on_failure = \"open\" would go on without.").into()),
         }
     }
 
@@ -369,7 +369,7 @@ impl Session {
         let closing = closing_at(self.relay.place());
         let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await;
         // Should the server be gone, what comes next tells.
-        answers.ok()?.ok()?.first()?.value().map(str::to_owned)
+        answers.ok()?.first()?.value().map(str::to_owned)
     }
 
     /// What has become of the statements whose transaction has ended, or gone back to a savepoint, as the server has it.
@@ -384,13 +384,14 @@ impl Session {
             ids.join(",")
         );
         let statuses: HashMap<String, String> =
-            match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await? {
+            match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await {
                 Ok(answers) => answers
                     .into_iter()
                     .flat_map(|answer| answer.rows)
                     .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
                     .collect(),
-                Err(report) => {
+                Err(End::Broken(broken)) => return Err(broken),
+                Err(End::Refused(report)) => {
                     tracing::warn!(
                         session = self.who.session,
                         error = report.message(),
@@ -491,8 +492,8 @@ impl Session {
             .filter(|_| self.relay.status == b'I' && self.relay.responses.quiescent());
         for one in std::mem::take(&mut self.uncommitted) {
             let how = match by {
-                Some(End::Commit) => Settled::Committed,
-                Some(End::Rollback) => Settled::RolledBack("its transaction was rolled back"),
+                Some(EndedBy::Commit) => Settled::Committed,
+                Some(EndedBy::Rollback) => Settled::RolledBack("its transaction was rolled back"),
                 None if asks => Settled::Unknown,
                 None => Settled::RolledBack("the session ended before its transaction was committed"),
             };

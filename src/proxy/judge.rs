@@ -5,7 +5,7 @@ use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
 use super::journal::Entry;
-use super::relay::{Broken, Reading};
+use super::relay::{Broken, End, Reading, unless_refused};
 use super::session::Session;
 use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
@@ -86,10 +86,6 @@ enum Judged {
 impl Judged {
     fn forward() -> Judged {
         Judged::As(Box::new(Verdict::Forward(None)))
-    }
-
-    fn refused(report: Report) -> Judged {
-        Judged::As(Box::new(Verdict::Refused(report)))
     }
 }
 
@@ -282,21 +278,17 @@ impl Session {
         mixed::changed(&prepare).is_some().then_some(prepare)
     }
 
-    /// Asks the server how it reads a text, where that may have changed and is not reported yet. Some: the question failed,
+    /// Asks the server how it reads a text, where that may have changed and is not reported yet. A question that fails has failed
     /// in a group that has failed with it.
-    pub(super) async fn ask_reading(&mut self, text: &[u8]) -> Result<Option<Report>, Broken> {
+    pub(super) async fn ask_reading(&mut self, text: &[u8]) -> Result<(), End> {
         if !self.relay.may_read_otherwise(text) || self.relay.responses.skipping() {
-            return Ok(None);
+            return Ok(());
         }
         let sql = "SELECT pg_catalog.current_setting('standard_conforming_strings'), pg_catalog.current_setting('client_encoding')";
-        let answers = match self
+        let answers = self
             .relay
             .ask(&[Ask::as_client(sql)], Closing::Flush, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Some(report)),
-        };
+            .await?;
         if let [answer] = answers.as_slice()
             && let [row] = answer.rows.as_slice()
             && let [Some(conforming), Some(encoding)] = row.as_slice()
@@ -306,12 +298,12 @@ impl Session {
                 encoding: encoding.clone(),
             });
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Asks the server which INSERTs change other rows by a rule, where that is not known. Some: the question failed, in a group that
+    /// Asks the server which INSERTs change other rows by a rule, where that is not known. A question that fails has failed in a group that
     /// has failed with it.
-    pub(super) async fn ask_firing(&mut self, text: &[u8], closing: Closing) -> Result<Option<Report>, Broken> {
+    pub(super) async fn ask_firing(&mut self, text: &[u8], closing: Closing) -> Result<(), End> {
         let is_asked = may_insert(text) && self.relay.shapes.firing().is_none();
         // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
         let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
@@ -321,7 +313,7 @@ impl Session {
             || self.relay.responses.skipping()
             || self.relay.block_failed()
         {
-            return Ok(None);
+            return Ok(());
         }
         // A Sync may end what the client has not ended: 18 says of such a transaction what it says of a block.
         let closing = match self.relay.place() {
@@ -334,11 +326,11 @@ impl Session {
             catalog: Some("rules".into()),
             ..Ask::new(firing::SQL.trim_end().to_owned())
         };
-        let answer = match self.relay.ask_catalog(ask, closing).await? {
+        let answer = match self.relay.ask_catalog(ask, closing).await {
             Ok(answer) => answer,
             // It harms nothing that this is not known.
-            Err(_) if self.relay.place() == Place::Alone && self.forwards_unread() => return Ok(None),
-            Err(report) => return Ok(Some(report)),
+            Err(End::Refused(_)) if self.relay.place() == Place::Alone && self.forwards_unread() => return Ok(()),
+            Err(end) => return Err(end),
         };
         match Firing::decode(answer.value()) {
             Ok(firing) => self.relay.shapes.learn_firing(before, firing),
@@ -348,7 +340,7 @@ impl Session {
                 "the question about rules was answered with what cannot be read"
             ),
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Judges one statement and, where that is the verdict, carries its plan out.
@@ -364,8 +356,10 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
-        if let Some(verdict) = self.exchange_in_one(&statement, place, parameters).await? {
-            return Ok(verdict);
+        match self.exchange_in_one(&statement, place, parameters).await {
+            Ok(None) => {}
+            Ok(Some(verdict)) => return Ok(verdict),
+            Err(end) => return or_refused(Err(end)),
         }
         let may_race = place == Place::Alone && matches!(statement.kind, Kind::Ddl);
         let text = may_race.then(|| statement.sql.clone());
@@ -411,7 +405,7 @@ impl Session {
         self.cancel.clear();
         if let Kind::Resume(job) = statement.kind {
             let policy = self.shared.policy();
-            return self.resume_job(job, &statement, place, &policy).await;
+            return or_refused(self.resume_job(job, &statement, place, &policy).await);
         }
         let is_long = statement.sql.len() > PARSE_INLINE_MAX;
         let mut statement = Arc::new(statement);
@@ -420,12 +414,16 @@ impl Session {
             let judged = self.judge(&statement, place, parameters, closing, begun).await;
             self.aside.is_on = false;
             let text = match judged {
-                Err(Broken::Aside) => statement.sql.clone(),
+                Err(End::Broken(Broken::Aside)) => statement.sql.clone(),
                 judged => break judged,
             };
             let_go(statement);
             for asks in std::mem::take(&mut self.aside.wanted) {
-                let answers = self.ask_all_harmlessly(asks.clone(), place).await?;
+                let answers = match self.ask_all_harmlessly(asks.clone(), place).await {
+                    Ok(answers) => Ok(answers),
+                    Err(End::Refused(report)) => Err(report),
+                    Err(End::Broken(broken)) => return Err(broken),
+                };
                 let is_over = matches!(&answers, Err(report) if is_of_the_moment(report));
                 self.aside.answered.push((asks, answers));
                 if is_over {
@@ -443,13 +441,14 @@ impl Session {
         self.aside.answered.clear();
         let text = statement.sql.clone();
         let_go(statement);
-        match judged? {
-            Judged::As(verdict) => Ok(*verdict),
-            Judged::Ordered(ordered) => {
+        or_refused(match judged {
+            Ok(Judged::As(verdict)) => Ok(*verdict),
+            Ok(Judged::Ordered(ordered)) => {
                 self.carry(*ordered, &text, place, parameters, closing, (begun, position_shift))
                     .await
             }
-        }
+            Err(end) => Err(end),
+        })
     }
 
     async fn judge(
@@ -459,7 +458,7 @@ impl Session {
         parameters: &Parameters,
         closing: Closing,
         begun: Instant,
-    ) -> Result<Judged, Broken> {
+    ) -> Result<Judged, End> {
         (self.cascaded, self.cascading) = (None, None);
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
@@ -473,25 +472,27 @@ impl Session {
             return Ok(Judged::forward());
         }
         if matches!(statement.kind, Kind::Write) {
-            let light = self.is_light(statement, &policy, place, parameters, closing).await?;
+            let light = self.is_light(statement, &policy, place, parameters, closing).await;
+            if let Err(End::Broken(broken)) = light {
+                return Err(broken.into());
+            }
             self.relay.shapes.judged();
-            match light {
-                Ok(true) => return Ok(Judged::forward()),
-                Ok(false) => {}
-                Err(report) => return Ok(Judged::refused(report)),
+            if light? {
+                return Ok(Judged::forward());
             }
         }
         let mut expected = None;
         if matches!(statement.kind, Kind::MixedWrite) {
-            let rows = self
-                .rows_changed(statement, &policy, place, parameters, closing)
-                .await?;
+            let rows = self.rows_changed(statement, &policy, place, parameters, closing).await;
+            if let Err(End::Broken(broken)) = rows {
+                return Err(broken.into());
+            }
             self.relay.shapes.judged();
-            expected = match rows {
-                Ok(rows) if rows > policy.backfill.rows_max as f64 => Some(rows),
-                Ok(_) => return Ok(Judged::forward()),
-                Err(report) => return Ok(Judged::refused(report)),
-            };
+            let rows = rows?;
+            if rows <= policy.backfill.rows_max as f64 {
+                return Ok(Judged::forward());
+            }
+            expected = Some(rows);
         }
         let request = of(statement, Request::of).await?;
         let before = self.before.take().filter(|before| {
@@ -505,25 +506,16 @@ impl Session {
             Some(before) => (Some(before.request), before.facts),
             None => {
                 let keeps = (!request.details && place == Place::Block).then(|| request.clone());
-                match self.facts(request, closing).await? {
-                    Ok(facts) => (keeps, facts),
-                    Err(report) => return Ok(Judged::refused(report)),
-                }
+                (keeps, self.facts(request, closing).await?)
             }
         };
         facts.estimated_rows = expected;
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
         (self.relay.shapes.private, facts) = (private, known);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
-            match self.rows_within(statement, &facts, place).await? {
-                Ok(rows) => facts.rows_within = rows,
-                Err(report) => return Ok(Judged::refused(report)),
-            }
+            facts.rows_within = self.rows_within(statement, &facts, place).await?;
         }
-        let estimated = self.estimate(statement, &mut facts, &policy, place, parameters);
-        if let Err(report) = estimated.await? {
-            return Ok(Judged::refused(report));
-        }
+        self.estimate(statement, &mut facts, &policy, place, parameters).await?;
         facts.cascaded = self.cascaded.take();
         if let Some(ground) = self.cascading.take()
             && let Along::Many(many) = self
@@ -533,16 +525,10 @@ impl Session {
             facts.cascaded = Some(many);
         }
         if let Some(question) = of(statement, depends::Question::of).await? {
-            match self.depends(&question, closing).await? {
-                Ok(depends) => facts.depends = depends,
-                Err(report) => return Ok(Judged::refused(report)),
-            }
+            facts.depends = self.depends(&question, closing).await?;
         }
         if self.would_be_split(statement, &facts, &policy, place) {
-            match self.surroundings(statement, &facts, place, parameters).await? {
-                Ok(found) => facts.surroundings = found,
-                Err(report) => return Ok(Judged::refused(report)),
-            }
+            facts.surroundings = self.surroundings(statement, &facts, place, parameters).await?;
         }
         let shared = Arc::clone(&policy);
         let questions = move |statement: &Statement| {
@@ -568,10 +554,7 @@ impl Session {
             _ => place == Place::Block && facts.open_job.is_some(),
         };
         if looks && !is_known && jobs::Access::of(&facts) == jobs::Access::Ready {
-            match self.waiting(None).await? {
-                Ok(waiting) => facts.reserve(waiting),
-                Err(report) => return Ok(Judged::refused(report)),
-            }
+            facts.reserve(self.waiting(None).await?);
         }
         facts.tool = self
             .relay
@@ -579,14 +562,14 @@ impl Session {
             .or_else(|| Tool::of_application(&facts.application_name));
         facts.dropped.clone_from(&self.outbox.dropped);
         let Some((mut plan, known)) = planned(statement, facts, &policy, place).await else {
-            return Ok(Judged::refused(not_planned()));
+            return Err(not_planned().into());
         };
         facts = known;
         if let Plan::Reject(_) = plan
             && self.counts(statement, &mut facts, &policy, place, parameters).await?
         {
             let Some((again, known)) = planned(statement, facts, &policy, place).await else {
-                return Ok(Judged::refused(not_planned()));
+                return Err(not_planned().into());
             };
             (plan, facts) = (again, known);
         }
@@ -594,7 +577,7 @@ impl Session {
             // Where it stands alone, and is in a pipeline only for what stands between.
             if place == Place::Pipeline && self.relay.place() == Place::Alone {
                 let Some((again, known)) = planned(statement, facts, &policy, Place::Alone).await else {
-                    return Ok(Judged::refused(not_planned()));
+                    return Err(not_planned().into());
                 };
                 facts = known;
                 plan = match again {
@@ -638,7 +621,7 @@ impl Session {
         parameters: &Parameters,
         closing: Closing,
         (begun, position_shift): (Instant, usize),
-    ) -> Result<Verdict, Broken> {
+    ) -> Result<Verdict, End> {
         let Ordered {
             plan,
             facts,
@@ -661,9 +644,9 @@ impl Session {
             Plan::Reject(rejection) => {
                 self.record(entry.rejected(&rejection)).await;
                 if rejection.ends_session() {
-                    return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())));
+                    return Err(Broken::Refused(Box::new(report_of(&rejection).made_fatal())).into());
                 }
-                Ok(Verdict::Refused(report_of(&rejection)))
+                Err(report_of(&rejection).into())
             }
             Plan::Run(run) => {
                 if facts.pooled && pooled::passes(&run, text) {
@@ -671,7 +654,7 @@ impl Session {
                 }
                 if let Some(rejection) = self.uncarried(&run) {
                     self.record(entry.rejected(&rejection)).await;
-                    return Ok(Verdict::Refused(report_of(&rejection)));
+                    return Err(report_of(&rejection).into());
                 }
                 let entry = entry.planned(&run);
                 if let [step] = run.steps.as_slice()
@@ -682,18 +665,14 @@ impl Session {
                     }
                     return Ok(Verdict::Instead(step.sql.clone(), entry));
                 }
-                if (facts.lock_timeout_ms, facts.statement_timeout_ms) != (0, 0)
-                    && let Err(report) = self.ask_limits(begun, closing).await?
-                {
-                    return Ok(Verdict::Refused(report));
+                if (facts.lock_timeout_ms, facts.statement_timeout_ms) != (0, 0) {
+                    self.ask_limits(begun, closing).await?;
                 }
                 // The statement_timeout counts for each batch.
                 if run.steps.iter().any(|step| matches!(step.mode, StepMode::Batches(_))) {
                     self.limits.without_end();
                 }
-                if let Err(report) = self.announce(&entry, &policy).await? {
-                    return Ok(Verdict::Refused(report));
-                }
+                self.announce(&entry, &policy).await?;
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
                 }
@@ -705,12 +684,10 @@ impl Session {
                     position_shift,
                 };
                 if run.deferral.is_some() {
-                    return self.defer(&run, setting, &facts.role, entry).await;
+                    return Ok(self.defer(&run, setting, &facts.role, entry).await?);
                 }
-                if dropped.is_some()
-                    && let Err(report) = self.before_drop().await?
-                {
-                    return Ok(Verdict::Refused(report));
+                if dropped.is_some() {
+                    self.before_drop().await?;
                 }
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
                 match dropped {
@@ -789,8 +766,9 @@ impl Session {
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations, run);
         let conducted = match self.conduct(run, setting, &mut entry).await {
-            Ok(conducted) => conducted,
-            Err(broken) => {
+            Ok(tag) => Ok(tag),
+            Err(End::Refused(report)) => Err(report),
+            Err(End::Broken(broken)) => {
                 self.seat.plan_ends();
                 self.record(entry.disconnected(&broken)).await;
                 return Err(broken);
@@ -822,26 +800,22 @@ impl Session {
         Ok(verdict)
     }
 
-    pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Result<Facts, Report>, Broken> {
+    pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Facts, End> {
         let ask = Ask {
             ahead: request.ahead(),
             catalog: Some(request.variant()),
             ..Ask::new(request.sql())
         };
-        let answer = match self.relay.ask_catalog(ask, closing).await? {
-            Ok(answer) => answer,
-            Err(report) => {
-                tracing::error!(
-                    session = self.who.session,
-                    error = report.message(),
-                    "the facts query failed"
-                );
-                return Ok(Err(report.hint(
-                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
-                )));
-            }
+        let session = self.who.session;
+        let failed = |report: Report| {
+            tracing::error!(session, error = report.message(), "the facts query failed");
+            report.hint(
+                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+            )
         };
-        Ok(match Facts::decode(answer.value().unwrap_or_default()) {
+        let answer = self.relay.ask_catalog(ask, closing).await;
+        let answer = answer.map_err(|end| end.reworded(failed))?;
+        match Facts::decode(answer.value().unwrap_or_default()) {
             Ok(mut facts) => {
                 self.relay.works_with(facts.backend_pid);
                 facts.pooled = self.relay.is_behind_pooler();
@@ -863,48 +837,37 @@ impl Session {
                     "XX000",
                     "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
                 )
-                .detail(&error))
+                .detail(&error)
+                .into())
             }
-        })
+        }
     }
 
     /// What goes with the statement.
-    async fn depends(
-        &mut self,
-        question: &depends::Question,
-        closing: Closing,
-    ) -> Result<Result<Depends, Report>, Broken> {
+    async fn depends(&mut self, question: &depends::Question, closing: Closing) -> Result<Depends, End> {
         // Every operator and type in it is written with its schema.
-        let asked = self.relay.ask_catalog_as_client(question.sql(), closing).await?;
-        let answer = match asked {
-            Ok(answer) => question.decode(answer.value().unwrap_or_default()),
-            Err(report) => {
-                let error = report.message();
-                tracing::error!(
-                    session = self.who.session,
-                    error,
-                    "the question about dependent objects failed"
-                );
-                return Ok(Err(report.hint(
-                    "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
-                )));
-            }
+        let session = self.who.session;
+        let failed = |report: Report| {
+            let error = report.message();
+            tracing::error!(session, error, "the question about dependent objects failed");
+            report.hint(
+                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+            )
         };
-        Ok(answer.map_err(|error| {
-            tracing::error!(
-                session = self.who.session,
-                error,
-                "the answer about dependent objects cannot be read"
-            );
+        let answer = self.relay.ask_catalog_as_client(question.sql(), closing).await;
+        let answer = answer.map_err(|end| end.reworded(failed))?;
+        question.decode(answer.value().unwrap_or_default()).map_err(|error| {
+            tracing::error!(session, error, "the answer about dependent objects cannot be read");
             Report::error(
                 "XX000",
                 "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
             )
             .detail(&error)
-        }))
+            .into()
+        })
     }
 
-    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. The inner error is about this moment
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. A refusal is about this moment
     /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
     pub(super) async fn estimate(
         &mut self,
@@ -913,38 +876,30 @@ impl Session {
         policy: &Policy,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<Result<(), Report>, Broken> {
+    ) -> Result<(), End> {
         if !matches!(statement.kind, Kind::Write) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let Some(relation) = facts.target(statement).cloned() else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         match batches::target(statement, &relation, policy.small_bytes) {
             // That a key pins it was not believed before.
-            _ if relation.invisible_to_others() && !relation.ruled => return Ok(Ok(())),
+            _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
             kind => {
                 if jobs::Access::of(facts) == jobs::Access::Ready {
                     let closing = closing_at(place);
-                    match self
-                        .open_job(&identity(statement, &relation, parameters), closing)
-                        .await?
-                    {
-                        Ok(job) => facts.open_job = job,
-                        Err(report) => return Ok(Err(report)),
-                    }
+                    let identity = identity(statement, &relation, parameters);
+                    facts.open_job = self.open_job(&identity, closing).await?;
                 }
                 if kind == Target::Small {
-                    return Ok(Ok(()));
+                    return Ok(());
                 }
             }
         }
-        let json = match self.explained(statement, place, parameters).await? {
-            Ok(json) => json,
-            Err(report) => return Ok(Err(report)),
-        };
+        let json = self.explained(statement, place, parameters).await?;
         facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// What the planner expects would decide a refusal: the rows are counted instead, up to the limit and for a short time. True:
@@ -984,9 +939,10 @@ impl Session {
         };
         let limit = Ask::set_local("statement_timeout", &limit_ms.to_string());
         let asks = [vec![limit], counting].concat();
-        let answers = match self.ask_all_harmlessly(asks, place).await? {
+        let answers = match self.ask_all_harmlessly(asks, place).await {
             Ok(answers) => answers,
-            Err(report) => {
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) => {
                 tracing::debug!(
                     session = self.who.session,
                     error = report.message(),
@@ -1016,38 +972,30 @@ impl Session {
         place: Place,
         parameters: &Parameters,
         closing: Closing,
-    ) -> Result<Result<f64, Report>, Broken> {
-        if let Err(report) = self.take_stand(closing).await? {
-            return Ok(Err(report));
-        }
+    ) -> Result<f64, End> {
+        self.take_stand(closing).await?;
         let (text, types) = (statement.sql.as_bytes(), &parameters.types);
         if self.relay.shapes.passes_text(text, types) {
-            return Ok(Ok(0.0));
+            return Ok(0.0);
         }
         let before = self.relay.shapes.before();
-        let rows = match self.explained(statement, place, parameters).await? {
-            Ok(json) => json.as_deref().and_then(mixed::changed_rows),
-            Err(report) => return Ok(Err(report)),
+        let json = self.explained(statement, place, parameters).await?;
+        let Some(rows) = json.as_deref().and_then(mixed::changed_rows) else {
+            return Ok(0.0);
         };
-        let Some(rows) = rows else { return Ok(Ok(0.0)) };
         let rows_max = policy.backfill.rows_max as f64;
         // Another session may have prepared something else under that name.
         let executes = mentions(statement.sql.as_bytes(), "execute");
         if rows * FAR_BELOW < rows_max && !executes && self.is_steady(statement, closing).await? {
             self.relay.shapes.learn_text(text, types, before, rows, rows_max);
         }
-        Ok(Ok(rows))
+        Ok(rows)
     }
 
     /// What the planner expects each of a DO block's statements to change. None: it has variables of the program in it.
-    async fn rows_within(
-        &mut self,
-        block: &Statement,
-        facts: &Facts,
-        place: Place,
-    ) -> Result<Result<Vec<Option<f64>>, Report>, Broken> {
+    async fn rows_within(&mut self, block: &Statement, facts: &Facts, place: Place) -> Result<Vec<Option<f64>>, End> {
         let Some(body) = block.body() else {
-            return Ok(Ok(Vec::new()));
+            return Ok(Vec::new());
         };
         // In a pipeline a question that fails would be the client's failure. It does not where the statement itself would not.
         let is_steady = !body.variables && body.statements.iter().all(|inner| !matches!(inner.kind, Kind::Ddl));
@@ -1067,7 +1015,7 @@ impl Session {
             // All of them at once: for each the text would be read again.
             if self.aside.answered.is_empty() && !wanted.is_empty() {
                 self.aside.wanted = wanted;
-                return Err(Broken::Aside);
+                return Err(Broken::Aside.into());
             }
         }
         let mut rows = Vec::with_capacity(body.statements.len());
@@ -1078,14 +1026,12 @@ impl Session {
             }
             let mut expected = None;
             if is_asked {
-                expected = match self.explained(inner, place, &Parameters::default()).await? {
-                    Ok(json) => json.as_deref().and_then(mixed::changed_rows),
-                    Err(report) => return Ok(Err(report)),
-                };
+                let json = self.explained(inner, place, &Parameters::default()).await?;
+                expected = json.as_deref().and_then(mixed::changed_rows);
             }
             rows.push(expected.or_else(|| mixed::all_rows(&inner.node, facts)));
         }
-        Ok(Ok(rows))
+        Ok(rows)
     }
 
     /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
@@ -1094,35 +1040,38 @@ impl Session {
         statement: &Statement,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<Result<Option<String>, Report>, Broken> {
+    ) -> Result<Option<String>, End> {
         let Some(explain) = explain(statement, parameters) else {
-            return Ok(Ok(None));
+            return Ok(None);
         };
-        Ok(match self.ask_harmlessly(explain, place).await? {
+        match self.ask_harmlessly(explain, place).await {
             Ok(answer) => Ok(answer.value().map(str::to_owned)),
-            Err(mut report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+            Err(End::Refused(mut report)) if place == Place::Pipeline || is_of_the_moment(&report) => {
                 report.remove(b'P');
-                Err(report)
+                Err(report.into())
             }
-            Err(_) => Ok(None),
-        })
+            Err(End::Refused(_)) => Ok(None),
+            Err(broken) => Err(broken),
+        }
     }
 
     /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.
     async fn bounds(&mut self, question: Question, place: Place) -> Result<Bounds, Broken> {
         let asks = vec![Ask::new(question.sql()), Ask::new(bounds::ANSWER)];
-        Ok(match self.ask_all_harmlessly(asks, place).await? {
-            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
-            Err(report) => question.failed(&report.message()),
-        })
+        match self.ask_all_harmlessly(asks, place).await {
+            Ok(answers) => Ok(question.decode(answers.last().and_then(Answer::value))),
+            Err(End::Refused(report)) => Ok(question.failed(&report.message())),
+            Err(End::Broken(broken)) => Err(broken),
+        }
     }
 
     /// What the actions of an ALTER TABLE would do.
     async fn tried(&mut self, question: trial::Question, place: Place) -> Result<Option<Tried>, Broken> {
         let asks = vec![Ask::new(question.sql()), Ask::new(trial::ANSWER)];
-        let tried = match self.ask_all_harmlessly(asks, place).await? {
+        let tried = match self.ask_all_harmlessly(asks, place).await {
             Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
-            Err(report) => Err(report.message()),
+            Err(End::Refused(report)) => Err(report.message()),
+            Err(End::Broken(broken)) => return Err(broken),
         };
         if let Err(why) = &tried {
             tracing::debug!(
@@ -1136,23 +1085,19 @@ impl Session {
 
     /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
     /// failure is the transaction's.
-    pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Result<Answer, Report>, Broken> {
-        let answers = self.ask_all_harmlessly(vec![ask], place).await?;
-        Ok(answers.map(|mut answers| answers.pop().unwrap_or_default()))
+    pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Answer, End> {
+        let mut answers = self.ask_all_harmlessly(vec![ask], place).await?;
+        Ok(answers.pop().unwrap_or_default())
     }
 
     /// Several, in one transaction.
-    pub(super) async fn ask_all_harmlessly(
-        &mut self,
-        asks: Vec<Ask>,
-        place: Place,
-    ) -> Result<Result<Vec<Answer>, Report>, Broken> {
+    pub(super) async fn ask_all_harmlessly(&mut self, asks: Vec<Ask>, place: Place) -> Result<Vec<Answer>, End> {
         if self.aside.is_on {
-            let answer = self.aside.answer(&asks);
-            return answer.ok_or_else(|| {
+            let Some(answer) = self.aside.answer(&asks) else {
                 self.aside.wanted = vec![asks];
-                Broken::Aside
-            });
+                return Err(Broken::Aside.into());
+            };
+            return answer.map_err(End::from);
         }
         if place != Place::Block {
             return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
@@ -1164,11 +1109,20 @@ impl Session {
         ];
         let count = asks.len();
         let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
-        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
-        if answers.is_err() {
-            let _ = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
+        if let Err(End::Refused(_)) = answers {
+            unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
         }
-        Ok(answers.map(|answers| answers.into_iter().skip(1).take(count).collect()))
+        Ok(answers?.into_iter().skip(1).take(count).collect())
+    }
+}
+
+/// What is refused on the way to a verdict is the verdict.
+pub(super) fn or_refused(verdict: Result<Verdict, End>) -> Result<Verdict, Broken> {
+    match verdict {
+        Err(End::Refused(report)) => Ok(Verdict::Refused(report)),
+        Err(End::Broken(broken)) => Err(broken),
+        Ok(verdict) => Ok(verdict),
     }
 }
 

@@ -8,11 +8,11 @@ pub(super) mod after_commit;
 mod exchange;
 mod prove;
 
-use super::conduct::{Outcome, Setting};
+use super::conduct::Setting;
 use super::dialogue::{Ask, Closing, Hears};
 use super::journal::Entry;
 use super::judge::Verdict;
-use super::relay::Broken;
+use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::wire::Report;
 use crate::plan::batches::Batches;
@@ -88,25 +88,22 @@ impl Outbox {
 
 impl Session {
     /// The role's unfinished deferred jobs.
-    pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Outcome<Vec<Waiting>> {
+    pub(super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Result<Vec<Waiting>, End> {
         let ask = Ask {
             catalog: ids.is_none().then(|| "jobs_waiting".to_owned()),
             ..outbox::waiting(ids).into()
         };
-        let answer = match self.relay.ask_catalog(ask, Closing::Sync).await? {
-            Ok(answer) => answer,
-            Err(report) => return Ok(Err(report)),
-        };
+        let answer = self.relay.ask_catalog(ask, Closing::Sync).await?;
         let answer = answer.value().unwrap_or_default();
-        Ok(match outbox::decode(answer) {
+        match outbox::decode(answer) {
             Ok(mut waiting) => {
                 for job in &mut waiting {
                     job.pending = self.outbox.pending.iter().any(|p| p.id == job.id);
                 }
                 Ok(waiting)
             }
-            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}"))),
-        })
+            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
+        }
     }
 
     /// Carries out what is brief of a plan and leaves the rest for after COMMIT.
@@ -122,18 +119,18 @@ impl Session {
             Some(Deferral::Write(batches)) => self.write_later(batches, setting, role).await,
             Some(Deferral::Adopt(id)) => self.adopt(*id, role, setting).await,
             Some(Deferral::Withdraw(ids)) => self.withdraw(ids).await,
-            None => Ok(Ok(())),
+            None => Ok(()),
         };
         match outcome {
-            Ok(Ok(())) => {
+            Ok(()) => {
                 self.record_end(entry.done(&run.tag), None).await;
                 Ok(Verdict::Done(run.tag.clone()))
             }
-            Ok(Err(report)) => {
+            Err(End::Refused(report)) => {
                 self.record(entry.failed(&report)).await;
                 Ok(Verdict::Refused(report))
             }
-            Err(broken) => {
+            Err(End::Broken(broken)) => {
                 self.record(entry.disconnected(&broken)).await;
                 Err(broken)
             }
@@ -147,31 +144,16 @@ impl Session {
         setting: Setting<'_>,
         role: &str,
         entry: &mut Entry,
-    ) -> Outcome<()> {
-        if let Err(report) = self.refuse_read_only(&run.tag).await? {
-            return Ok(Err(report));
-        }
-        let holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
-            Ok(holds) => holds,
-            Err(report) => return Ok(Err(report)),
-        };
+    ) -> Result<(), End> {
+        self.refuse_read_only(&run.tag).await?;
+        let holds_locks = self.asks_true(outbox::HOLDS_LOCKS).await?;
         let table = (new.relation, new.relation_name());
-        if let Err(report) = self
-            .take_table_in_transaction(&table, setting.policy, holds_locks)
-            .await?
-        {
-            return Ok(Err(report));
-        }
-        let proven = match self.carry_out_proven(run, new, setting, holds_locks, entry).await? {
-            Ok(proven) => proven,
-            Err(report) => return Ok(Err(report)),
-        };
+        self.take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?;
+        let proven = self.carry_out_proven(run, new, setting, holds_locks, entry).await?;
         let same = |p: &&Pending| p.statement == new.statement && p.relation == new.relation;
         let identity = new.identity(self.outbox.pending.iter().filter(same).count());
-        let id = match self.insert_job(&new.access, new.sql(&identity), setting.policy).await? {
-            Ok(id) => id,
-            Err(report) => return Ok(Err(report)),
-        };
+        let id = self.insert_job(&new.access, new.sql(&identity), setting.policy).await?;
         self.outbox.pending.push(Pending {
             id,
             role: role.to_string(),
@@ -189,9 +171,7 @@ impl Session {
         });
         self.relay.explains = self.explanation();
         self.relay.watch = true;
-        if let Err(report) = self.drop_others_again(new, setting).await? {
-            return Ok(Err(report));
-        }
+        self.drop_others_again(new, setting).await?;
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
         let told = format!(
             "after COMMIT, as job {id}: {} ({})",
@@ -199,25 +179,16 @@ impl Session {
             new.relation_name()
         );
         self.relay.notice(&told).await?;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// A large UPDATE or DELETE, which is a job like any other that is carried out in batches, but for when it begins.
-    async fn write_later(&mut self, batches: &Batches, setting: Setting<'_>, role: &str) -> Outcome<()> {
-        if let Err(report) = self.refuse_read_only(batches.verb).await? {
-            return Ok(Err(report));
-        }
-        let holds_locks = match self.asks_true(outbox::HOLDS_LOCKS).await? {
-            Ok(holds) => holds,
-            Err(report) => return Ok(Err(report)),
-        };
+    async fn write_later(&mut self, batches: &Batches, setting: Setting<'_>, role: &str) -> Result<(), End> {
+        self.refuse_read_only(batches.verb).await?;
+        let holds_locks = self.asks_true(outbox::HOLDS_LOCKS).await?;
         let table = (batches.relation_oid, batches.relation.clone());
-        if let Err(report) = self
-            .take_table_in_transaction(&table, setting.policy, holds_locks)
-            .await?
-        {
-            return Ok(Err(report));
-        }
+        self.take_table_in_transaction(&table, setting.policy, holds_locks)
+            .await?;
         let parameters = setting.parameters;
         let (types, values) = (&parameters.types, &parameters.values);
         let identity = jobs::identity(
@@ -247,10 +218,7 @@ impl Session {
             details: &details,
             keys_estimated: batches.keys_estimated,
         };
-        let id = match self.insert_job(&batches.access, new.sql(), setting.policy).await? {
-            Ok(id) => id,
-            Err(report) => return Ok(Err(report)),
-        };
+        let id = self.insert_job(&batches.access, new.sql(), setting.policy).await?;
         self.outbox.pending.push(Pending {
             id,
             role: role.to_string(),
@@ -272,82 +240,71 @@ impl Session {
                 batches.verb, batches.relation
             ))
             .await?;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Its ID.
-    async fn insert_job(&mut self, access: &Access, sql: JobSql, policy: &Policy) -> Outcome<i64> {
-        if *access == Access::Create
-            && let Err(report) = self.create_job_table_within(policy).await?
-        {
+    async fn insert_job(&mut self, access: &Access, sql: JobSql, policy: &Policy) -> Result<i64, End> {
+        let could_not_create = |report: Report| {
             let why = match report.sqlstate().as_str() {
                 "55P03" => {
                     "which another session is creating in a transaction that is not over: try again later, or once and for all"
                 }
                 _ => "which could not be created;",
             };
-            return Ok(Err(report.hint(&format!(
+            report.hint(&format!(
                 "lockkeeper: what is left for after COMMIT is kept in a table lockkeeper.job, {why} an administrator runs once: \
                  lockkeeper init --dsn …"
-            ))));
+            ))
+        };
+        if *access == Access::Create {
+            let created = self.create_job_table_within(policy).await;
+            created.map_err(|end| end.reworded(could_not_create))?;
         }
-        Ok(match self.value(&sql).await? {
-            Ok(id) => {
-                self.keeps(id.and_then(|id| id.parse().ok()).unwrap_or_default())
-                    .await?
-            }
-            Err(report) if report.sqlstate() == "23505" => Err(Report::error(
+        match self.value(&sql).await {
+            Ok(id) => self.keeps(id.and_then(|id| id.parse().ok()).unwrap_or_default()).await,
+            Err(End::Refused(report)) if report.sqlstate() == "23505" => Err(Report::error(
                 "55000",
                 "lockkeeper: the same statement is an unfinished job already, which was paused",
             )
-            .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")),
-            Err(report) => Err(report),
-        })
+            .hint("See lockkeeper jobs --dsn … list, and resume or cancel it.")
+            .into()),
+            Err(end) => Err(end),
+        }
     }
 
     /// A row that was just written, which nobody else can see yet.
-    async fn keeps(&mut self, id: i64) -> Outcome<i64> {
-        match self.asks_true(outbox::LENDS_NOTHING).await? {
-            Ok(true) => return Ok(Ok(id)),
-            Ok(false) => {}
-            Err(report) => return Ok(Err(report)),
+    async fn keeps(&mut self, id: i64) -> Result<i64, End> {
+        if self.asks_true(outbox::LENDS_NOTHING).await? {
+            return Ok(id);
         }
-        Ok(match self.waiting(Some(&[id])).await? {
-            Ok(jobs) => {
-                self.outbox.own.extend(jobs.iter().map(|job| (id, job.content())));
-                Ok(id)
-            }
-            Err(report) => Err(report),
-        })
+        let jobs = self.waiting(Some(&[id])).await?;
+        self.outbox.own.extend(jobs.iter().map(|job| (id, job.content())));
+        Ok(id)
     }
 
     /// Whether what is in the row can run in this session without lending its rights to whoever wrote it.
-    async fn lends_nothing(&mut self, job: &Waiting) -> Outcome<()> {
+    async fn lends_nothing(&mut self, job: &Waiting) -> Result<(), End> {
         if self.outbox.own.get(&job.id).is_some_and(|own| *own == job.content()) {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        Ok(match self.asks_true(outbox::LENDS_NOTHING).await? {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(lends(job.id)),
-            Err(report) => Err(report),
-        })
+        match self.asks_true(outbox::LENDS_NOTHING).await? {
+            true => Ok(()),
+            false => Err(lends(job.id).into()),
+        }
     }
 
     /// As the server says it of the statement itself.
-    async fn refuse_read_only(&mut self, tag: &str) -> Outcome<()> {
+    async fn refuse_read_only(&mut self, tag: &str) -> Result<(), End> {
         let read_only = "SELECT pg_catalog.current_setting('transaction_read_only') = 'on'";
-        Ok(match self.asks_true(read_only).await? {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Report::error(
-                "25006",
-                &format!("cannot execute {tag} in a read-only transaction"),
-            )),
-            Err(report) => Err(report),
-        })
+        match self.asks_true(read_only).await? {
+            false => Ok(()),
+            true => Err(Report::error("25006", &format!("cannot execute {tag} in a read-only transaction")).into()),
+        }
     }
 
     /// It is a job of an earlier transaction's.
-    async fn adopt(&mut self, id: i64, role: &str, setting: Setting<'_>) -> Outcome<()> {
+    async fn adopt(&mut self, id: i64, role: &str, setting: Setting<'_>) -> Result<(), End> {
         let pending = Pending {
             id,
             role: role.to_string(),
@@ -368,13 +325,11 @@ impl Session {
             .await?;
         self.outbox.pending.push(pending);
         self.relay.watch = true;
-        Ok(Ok(()))
+        Ok(())
     }
 
-    async fn withdraw(&mut self, ids: &[i64]) -> Outcome<()> {
-        if let Err(report) = self.value(&outbox::withdraw(ids)).await? {
-            return Ok(Err(report));
-        }
+    async fn withdraw(&mut self, ids: &[i64]) -> Result<(), End> {
+        self.value(&outbox::withdraw(ids)).await?;
         let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
         self.relay
             .notice(&format!(
@@ -382,7 +337,7 @@ impl Session {
                 ids.join(", ")
             ))
             .await?;
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// Nobody else defers anything on the table until this transaction has ended and its jobs are done.
@@ -391,7 +346,7 @@ impl Session {
         (relation, name): &(u32, String),
         policy: &Policy,
         holds_locks: bool,
-    ) -> Outcome<()> {
+    ) -> Result<(), End> {
         let limit_ms = match holds_locks {
             true => policy.lock.give_up_in_transaction_ms,
             false => policy.lock.give_up_after_ms,
@@ -409,42 +364,34 @@ impl Session {
         name: &str,
         policy: &Policy,
         limit_ms: u64,
-    ) -> Outcome<()> {
+    ) -> Result<(), End> {
         let place = self.relay.place();
         let started = Instant::now();
         let (mut told, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         loop {
-            match self.asks_true(sql).await? {
-                Ok(true) => return Ok(Ok(())),
-                Ok(false) => {}
-                Err(report) => return Ok(Err(report)),
+            if self.asks_true(sql).await? {
+                return Ok(());
             }
-            let holder = self.value(&outbox::table_lock_holder(relation)).await?.ok().flatten();
-            let holder = holder.unwrap_or_else(|| "another session".into());
+            let holder = unless_refused(self.value(&outbox::table_lock_holder(relation)).await)?;
+            let holder = holder.flatten().unwrap_or_else(|| "another session".into());
             if place == Place::Block && looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_CIRCLES) {
-                if looked.is_none()
-                    && let Err(report) = self.value(&outbox::say_that_it_waits(relation)).await?
-                {
-                    return Ok(Err(report));
+                if looked.is_none() {
+                    self.value(&outbox::say_that_it_waits(relation)).await?;
                 }
                 looked = Some(Instant::now());
-                match self.asks_true(&outbox::is_waited_for(relation)).await? {
-                    Ok(true) => {
-                        let message = format!(
-                            "lockkeeper: {holder} is changing {name} in a migration of its own, and waits for a lock of this transaction, which waits \
-                             for it: this one gives way; nothing was done here, try again when the other is done"
-                        );
-                        return Ok(Err(Report::error("40P01", &message)));
-                    }
-                    Ok(false) => {}
-                    Err(report) => return Ok(Err(report)),
+                if self.asks_true(&outbox::is_waited_for(relation)).await? {
+                    let message = format!(
+                        "lockkeeper: {holder} is changing {name} in a migration of its own, and waits for a lock of this transaction, which waits \
+                         for it: this one gives way; nothing was done here, try again when the other is done"
+                    );
+                    return Err(Report::error("40P01", &message).into());
                 }
             }
             if started.elapsed().as_millis() as u64 >= limit_ms {
                 let message = format!(
                     "lockkeeper: {holder} is changing {name} in a migration of its own, which is not done; nothing was done here, try again later"
                 );
-                return Ok(Err(Report::error("55P03", &message)));
+                return Err(Report::error("55P03", &message).into());
             }
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= policy.backfill.notice_ms) {
                 told = Some(Instant::now());
@@ -454,22 +401,17 @@ impl Session {
                     ))
                     .await?;
             }
-            let paused = match place {
+            match place {
                 Place::Block => self.pause_without_snapshot(LOOK_AGAIN).await?,
                 _ => self.pause(LOOK_AGAIN, place).await?,
-            };
-            if let Err(report) = paused {
-                return Ok(Err(report));
             }
         }
     }
 
     /// In the client's transaction: if that is rolled back, the table is gone again.
-    async fn create_job_table_within(&mut self, policy: &Policy) -> Outcome<()> {
-        let before = match self.value("SELECT pg_catalog.current_setting('lock_timeout')").await? {
-            Ok(before) => before.unwrap_or_default(),
-            Err(report) => return Ok(Err(report)),
-        };
+    async fn create_job_table_within(&mut self, policy: &Policy) -> Result<(), End> {
+        let before = self.value("SELECT pg_catalog.current_setting('lock_timeout')").await?;
+        let before = before.unwrap_or_default();
         let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
         // Another session may have begun to make it: then the wait is for that one's end, and what it has made is found.
         let mut asks = vec![
@@ -478,49 +420,43 @@ impl Session {
         ];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
         asks.push(Ask::as_client("RELEASE SAVEPOINT lockkeeper_job"));
-        let created = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await? {
-            Err(report) if jobs::was_first(&report.sqlstate()) => {
+        match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
+            Ok(_) => {}
+            Err(End::Refused(report)) if jobs::was_first(&report.sqlstate()) => {
                 let back = [
                     Ask::as_client("ROLLBACK TO SAVEPOINT lockkeeper_job"),
                     Ask::as_client("RELEASE SAVEPOINT lockkeeper_job"),
                 ];
-                match self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
-                    Ok(_) => self.job_table_is_there().await?,
-                    Err(report) => Err(report),
-                }
+                self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
+                self.job_table_is_there().await?;
             }
-            created => created.map(|_| ()),
-        };
-        match created {
-            Ok(()) => Ok(self.value(Ask::set_local("lock_timeout", &before)).await?.map(|_| ())),
-            Err(report) => Ok(Err(report)),
+            Err(end) => return Err(end),
         }
+        self.value(Ask::set_local("lock_timeout", &before)).await?;
+        Ok(())
     }
 
-    async fn asks_true(&mut self, sql: impl Into<Ask>) -> Outcome<bool> {
-        Ok(self.value(sql).await?.map(|value| value.as_deref() == Some("t")))
+    async fn asks_true(&mut self, sql: impl Into<Ask>) -> Result<bool, End> {
+        Ok(self.value(sql).await?.as_deref() == Some("t"))
     }
 
     /// A statement that would run against what is not there yet.
-    pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Outcome<()> {
-        if let Err(report) = self.meets_exchange(text).await? {
-            return Ok(Err(report));
-        }
+    pub(super) async fn needs_what_waits(&mut self, text: &[u8]) -> Result<(), End> {
+        self.meets_exchange(text).await?;
         let readings = [self.relay.reading().conforming];
-        if let Err(report) = self.meets_pending_write(text, &readings).await? {
-            return Ok(Err(report));
+        self.meets_pending_write(text, &readings).await?;
+        self.looks_up_pending(text, &readings).await?;
+        match self.conflicts_with_pending(text, &readings) {
+            Some(report) => Err(report.into()),
+            None => Ok(()),
         }
-        if let Err(report) = self.looks_up_pending(text, &readings).await? {
-            return Ok(Err(report));
-        }
-        Ok(self.conflicts_with_pending(text, &readings).map_or(Ok(()), Err))
     }
 
     /// What would read or write the rows of a table that an UPDATE or DELETE has still to change. `readings`: values of
     /// standard_conforming_strings that the server may read the text under.
-    pub(super) async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Outcome<()> {
+    pub(super) async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
         if !self.outbox.has_write() || self.relay.place() != Place::Block {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let read = read_as(text, readings);
         let uses = |p: &&Pending| {
@@ -531,11 +467,10 @@ impl Session {
                 })
         };
         let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
-        match self.still_waits(id).await? {
-            Ok(true) => {}
-            other => return Ok(other.map(|_| ())),
+        if !self.still_waits(id).await? {
+            return Ok(());
         }
         let message = format!(
             "lockkeeper: an earlier UPDATE or DELETE of {table} waits for COMMIT, as job {id}, and this statement would meet rows that it has \
@@ -548,7 +483,7 @@ impl Session {
             ),
             None => "Put the UPDATE or DELETE into a transaction of its own, before this one.".to_string(),
         };
-        Ok(Err(Report::error("55000", &message).hint(&hint)))
+        Err(Report::error("55000", &message).hint(&hint).into())
     }
 
     /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
@@ -606,20 +541,19 @@ impl Session {
     }
 
     /// ROLLBACK TO may have taken the job away, and the table in which it was.
-    async fn still_waits(&mut self, id: i64) -> Outcome<bool> {
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            other => return Ok(other),
+    async fn still_waits(&mut self, id: i64) -> Result<bool, End> {
+        if !self.asks_true(&outbox::is_usable()).await? {
+            return Ok(false);
         }
         let jobs = self.waiting(Some(&[id])).await?;
-        Ok(jobs.map(|jobs| jobs.iter().any(|job| job.there)))
+        Ok(jobs.iter().any(|job| job.there))
     }
 
     /// A question to the catalog for an index or constraint that is not there yet, by its name.
-    async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Outcome<()> {
+    async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
         let brings = |p: &Pending| p.brings.iter().any(|name| may_name(text, name));
         if self.relay.place() != Place::Block || !self.outbox.pending.iter().any(brings) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let read = read_as(text, readings);
         let asked = |name: &&String| {
@@ -633,16 +567,15 @@ impl Session {
             .pending
             .iter()
             .find_map(|p| Some((p.id, p.brings.iter().find(asked)?.clone())));
-        let Some((id, name)) = found else { return Ok(Ok(())) };
-        match self.still_waits(id).await? {
-            Ok(true) => {}
-            other => return Ok(other.map(|_| ())),
+        let Some((id, name)) = found else { return Ok(()) };
+        if !self.still_waits(id).await? {
+            return Ok(());
         }
         let message = format!(
             "lockkeeper: {name} is built only after COMMIT, as job {id}, and the catalog, which this statement asks for it, does not have it \
              before: COMMIT first"
         );
-        Ok(Err(Report::error("55000", &message).hint(&self.outside_hint())))
+        Err(Report::error("55000", &message).hint(&self.outside_hint()).into())
     }
 
     /// An error of the server's that may come from what is not there yet says so.

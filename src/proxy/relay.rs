@@ -82,6 +82,46 @@ impl std::fmt::Display for Broken {
     }
 }
 
+/// Why something was not done to its end.
+#[derive(Debug)]
+pub enum End {
+    /// The client hears this, and the session goes on.
+    Refused(Report),
+    /// The session is over.
+    Broken(Broken),
+}
+
+impl End {
+    /// What the client hears, in other words.
+    pub fn reworded(self, reword: impl FnOnce(Report) -> Report) -> End {
+        match self {
+            End::Refused(report) => End::Refused(reword(report)),
+            End::Broken(broken) => End::Broken(broken),
+        }
+    }
+}
+
+impl From<Report> for End {
+    fn from(report: Report) -> End {
+        End::Refused(report)
+    }
+}
+
+impl From<Broken> for End {
+    fn from(broken: Broken) -> End {
+        End::Broken(broken)
+    }
+}
+
+/// Of what may be refused without harm. None: it was.
+pub fn unless_refused<T>(outcome: Result<T, End>) -> Result<Option<T>, Broken> {
+    match outcome {
+        Ok(done) => Ok(Some(done)),
+        Err(End::Refused(_)) => Ok(None),
+        Err(End::Broken(broken)) => Err(broken),
+    }
+}
+
 /// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -112,7 +152,7 @@ pub enum Event {
 
 /// The command that a transaction has ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum EndedBy {
     Commit,
     Rollback,
 }
@@ -274,7 +314,7 @@ pub struct Relay {
     pub notes_ends: bool,
     ended: bool,
     /// By which command, as the server has said.
-    pub ended_by: Option<End>,
+    pub ended_by: Option<EndedBy>,
     forwarding: bool,
     /// The server streams its WAL, both ways, until one of both ends that.
     streaming: bool,
@@ -1229,8 +1269,8 @@ impl Relay {
                     self.has_savepoint = true;
                 } else if self.notes_ends {
                     match told {
-                        b"COMMIT\0" => (self.ended, self.ended_by) = (true, Some(End::Commit)),
-                        b"ROLLBACK\0" => (self.ended, self.ended_by) = (true, Some(End::Rollback)),
+                        b"COMMIT\0" => (self.ended, self.ended_by) = (true, Some(EndedBy::Commit)),
+                        b"ROLLBACK\0" => (self.ended, self.ended_by) = (true, Some(EndedBy::Rollback)),
                         b"PREPARE TRANSACTION\0" => (self.ended, self.ended_by) = (true, None),
                         _ => {}
                     }

@@ -4,7 +4,7 @@
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
 use super::outbox::{self, Ending};
-use super::relay::Broken;
+use super::relay::{Broken, End};
 use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
@@ -45,7 +45,11 @@ impl Session {
             false => statements,
         };
         let mut open = Open::Client;
-        let mut failed = joins && matches!(self.join_group(&mut open).await?, Next::Failed);
+        let mut failed = false;
+        if joins {
+            let joined = self.join_group(&mut open).await;
+            failed = matches!(self.part_ends(joined, &mut open).await?, Next::Failed);
+        }
         let before = self.relay.reported.clone();
         let mut at = 0;
         while at < statements.len() && !failed {
@@ -77,10 +81,8 @@ impl Session {
                 failed = true;
                 break;
             }
-            failed = matches!(
-                self.run_part(text, part, (at == 0, last), &mut open).await?,
-                Next::Failed
-            );
+            let next = self.run_part(text, part, (at == 0, last), &mut open).await;
+            failed = matches!(self.part_ends(next, &mut open).await?, Next::Failed);
             at = end;
         }
         self.relay.keep_tag = false;
@@ -94,15 +96,11 @@ impl Session {
 
     /// Makes a block of the implicit transaction that is under way, with what was done in it, so that it is still the client's
     /// message that ends it. A block may be open already, which only the server can tell: ROLLBACK and ROLLBACK TO look alike.
-    async fn join_group(&mut self, open: &mut Open) -> Result<Next, Broken> {
-        let answers = match self
+    async fn join_group(&mut self, open: &mut Open) -> Result<Next, End> {
+        let answers = self
             .relay
             .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers,
-            Err(report) => return self.fail_part(report, open).await,
-        };
+            .await?;
         // active_sql_transaction, a warning
         let was_open = answers
             .iter()
@@ -118,7 +116,7 @@ impl Session {
         part: &[Statement],
         ends: (bool, bool),
         open: &mut Open,
-    ) -> Result<Next, Broken> {
+    ) -> Result<Next, End> {
         let first = &part[0];
         let end = &part[part.len() - 1];
         let bytes = &text[first.offset..end.offset + end.sql.len()];
@@ -129,9 +127,7 @@ impl Session {
                     // As the server does it: what stands before in the message is in the same transaction.
                     let options = begin_options(&first.sql);
                     let set = Ask::as_client(format!("SET TRANSACTION {options}"));
-                    if let Err(report) = self.relay.ask(&[set], Closing::Sync, Hears::Nothing).await? {
-                        return self.fail_part(report, open).await;
-                    }
+                    self.relay.ask(&[set], Closing::Sync, Hears::Nothing).await?;
                 }
                 // BEGIN turns the implicit transaction into a block, with what it has done so far.
                 *open = Open::Client;
@@ -150,12 +146,12 @@ impl Session {
                     "25P01",
                     &format!("{what} AND CHAIN can only be used in transaction blocks"),
                 );
-                self.fail_part(report, open).await
+                Err(report.into())
             }
             _ if savepoint(first).is_some() && (*open == Open::Implicit || self.relay.status == b'I') => {
                 let what = savepoint(first).unwrap_or_default();
                 let report = Report::error("25P01", &format!("{what} can only be used in transaction blocks"));
-                self.fail_part(report, open).await
+                Err(report.into())
             }
             Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. } => {
                 if *open == Open::Implicit {
@@ -167,35 +163,27 @@ impl Session {
                 }
                 match outbox::ending(first) {
                     Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
-                        self.end_part(first, ending, open).await
+                        self.end_part(first, ending).await
                     }
-                    _ => self.forward_part(bytes, shift).await,
+                    _ => Ok(self.forward_part(bytes, shift).await?),
                 }
             }
             _ => {
                 if self.relay.status == b'I' && ends != (true, true) {
-                    if let Err(report) = self
-                        .relay
-                        .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
-                        .await?
-                    {
-                        return self.fail_part(report, open).await;
-                    }
+                    let begin = [Ask::as_client("BEGIN")];
+                    self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await?;
                     *open = Open::Implicit;
                 }
                 // The message was looked at as a whole when nothing of it was waiting.
-                if self.outbox.looks_on()
-                    && self.relay.status == b'T'
-                    && let Err(report) = self.needs_what_waits(bytes).await?
-                {
-                    return self.fail_part(report, open).await;
+                if self.outbox.looks_on() && self.relay.status == b'T' {
+                    self.needs_what_waits(bytes).await?;
                 }
                 self.relay.keep_tag = ends.1 && *open == Open::Implicit;
                 if self.relay.status == b'E' || plain(first) || savepoint(first).is_some() {
-                    return self.forward_part(bytes, shift).await;
+                    return Ok(self.forward_part(bytes, shift).await?);
                 }
                 let is_long = text.len() > PARSE_INLINE_MAX;
-                self.judge_part(first, bytes, shift, is_long, open).await
+                self.judge_part(first, bytes, shift, is_long).await
             }
         }
     }
@@ -206,8 +194,7 @@ impl Session {
         bytes: &[u8],
         shift: usize,
         is_long: bool,
-        open: &mut Open,
-    ) -> Result<Next, Broken> {
+    ) -> Result<Next, End> {
         let place = if self.relay.status == b'T' {
             Place::Block
         } else {
@@ -218,15 +205,13 @@ impl Session {
             false => Some(statement.clone()),
         };
         let Some(statement) = statement else {
-            return self.fail_part(not_planned(), open).await;
+            return Err(not_planned().into());
         };
         let verdict = self
             .verdict(statement, place, &Parameters::default(), Closing::Sync, shift)
             .await?;
-        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
-            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
-        {
-            return self.fail_part(report, open).await;
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict {
+            self.announce(entry, &self.shared.policy()).await?;
         }
         match verdict {
             Verdict::Forward(entry) => {
@@ -254,25 +239,26 @@ impl Session {
                 }
                 Ok(Next::Go)
             }
-            Verdict::Refused(report) => self.fail_part(report, open).await,
+            Verdict::Refused(report) => Err(report.into()),
         }
     }
 
     /// COMMIT within the message, with something left to do after it.
-    async fn end_part(&mut self, statement: &Statement, ending: Ending, open: &mut Open) -> Result<Next, Broken> {
+    async fn end_part(&mut self, statement: &Statement, ending: Ending) -> Result<Next, End> {
         if let Some(report) = self.refuses(&ending) {
-            return self.fail_part(report, open).await;
+            return Err(report.into());
         }
         let mut out = BytesMut::new();
-        let next = match self.end_transaction(&statement.sql, ending).await? {
+        let next = match self.end_transaction(&statement.sql, ending).await {
             Ok(tag) => {
                 wire::put_command_complete(&mut out, &tag);
                 Next::Go
             }
-            Err(report) => {
+            Err(End::Refused(report)) => {
                 report.put_error(&mut out, self.relay.encoding());
                 Next::Failed
             }
+            Err(broken) => return Err(broken),
         };
         self.relay.tell(&out).await?;
         Ok(next)
@@ -300,6 +286,15 @@ impl Session {
         Ok(if self.relay.failed { Next::Failed } else { Next::Go })
     }
 
+    /// What was refused fails the message.
+    async fn part_ends(&mut self, next: Result<Next, End>, open: &mut Open) -> Result<Next, Broken> {
+        match next {
+            Err(End::Refused(report)) => self.fail_part(report, open).await,
+            Err(End::Broken(broken)) => Err(broken),
+            Ok(next) => Ok(next),
+        }
+    }
+
     /// The client hears the error; the server's transaction is made to fail with it.
     async fn fail_part(&mut self, report: Report, open: &mut Open) -> Result<Next, Broken> {
         if *open == Open::Client {
@@ -319,17 +314,21 @@ impl Session {
                 let ended = self
                     .relay
                     .ask(&[Ask::as_client(end)], Closing::Sync, Hears::Notices)
-                    .await?;
+                    .await;
+                if let Err(End::Broken(broken)) = ended {
+                    return Err(broken);
+                }
                 self.rolled_back().await?;
                 ended.map(|_| ())
             }
-            false => self.commit(end).await?.map(|_| ()),
+            false => self.commit(end).await.map(|_| ()),
         };
         let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();
         match ended {
             // A deferred constraint, as it would at the end of the implicit transaction.
-            Err(report) => report.put_error(&mut out, self.relay.encoding()),
+            Err(End::Refused(report)) => report.put_error(&mut out, self.relay.encoding()),
+            Err(End::Broken(broken)) => return Err(broken),
             Ok(_) => out = tag.unwrap_or(out),
         }
         self.relay.tell(&out).await

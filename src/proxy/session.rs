@@ -7,7 +7,7 @@ use super::held;
 use super::journal::{Entry, Uncommitted};
 use super::judge::{Parameters, Verdict, parsed};
 use super::outbox::{self, Outbox};
-use super::relay::{Broken, Event, Mode, Relay};
+use super::relay::{Broken, End, Event, Mode, Relay};
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
@@ -83,17 +83,30 @@ impl Session {
             };
             match event {
                 Event::Query(len) => {
-                    self.on_query(len).await?;
+                    let done = self.on_query(len).await;
+                    self.query_ends(len, done).await?;
                     self.relay.ends_unnamed = false;
                 }
-                Event::Parse(len) => self.on_parse(len).await?,
-                Event::Bind(len) => self.on_bind(len).await?,
-                Event::Execute(len) => self.on_execute(len).await?,
+                Event::Parse(len) => {
+                    let done = self.on_parse(len).await;
+                    self.extended_ends(len, done).await?;
+                }
+                Event::Bind(len) => {
+                    let done = self.on_bind(len).await;
+                    self.extended_ends(len, done).await?;
+                }
+                Event::Execute(len) => {
+                    let done = self.on_execute(len).await;
+                    self.extended_ends(len, done).await?;
+                }
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
                 Event::Unsettled => self.relay.settle().await?,
-                Event::TooLarge(b'B', len) => self.on_large_bind(len).await?,
+                Event::TooLarge(b'B', len) => {
+                    let done = self.on_large_bind(len).await;
+                    self.extended_ends(len, done).await?;
+                }
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
                 Event::Unexpected => return self.on_unexpected().await,
                 Event::Ended => {
@@ -106,6 +119,23 @@ impl Session {
                 Event::Stopped => return self.say_goodbye().await,
                 Event::ClientGone | Event::ServerGone => return Ok(()),
             }
+        }
+    }
+
+    /// Of what is refused the client hears: the whole frame is at the front of `up` still.
+    async fn query_ends(&mut self, len: usize, done: Result<(), End>) -> Result<(), Broken> {
+        match done {
+            Err(End::Refused(report)) => self.refuse_query(len, report).await,
+            Err(End::Broken(broken)) => Err(broken),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn extended_ends(&mut self, len: usize, done: Result<(), End>) -> Result<(), Broken> {
+        match done {
+            Err(End::Refused(report)) => self.refuse_extended(len, report).await,
+            Err(End::Broken(broken)) => Err(broken),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -154,7 +184,7 @@ impl Session {
         self.relay.tell(&out).await
     }
 
-    async fn on_query(&mut self, len: usize) -> Result<(), Broken> {
+    async fn on_query(&mut self, len: usize) -> Result<(), End> {
         let Some(text) = wire::query_text(&self.relay.up.unjudged()[..len]).map(<[u8]>::to_vec) else {
             self.relay.pass_frame(len);
             return Ok(());
@@ -164,20 +194,14 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        if let Some(report) = self.ask_reading(&text).await? {
-            return self.refuse_query(len, report).await;
-        }
-        if let Some(report) = self.ask_firing(&text, Closing::Sync).await? {
-            return self.refuse_query(len, report).await;
-        }
+        self.ask_reading(&text).await?;
+        self.ask_firing(&text, Closing::Sync).await?;
         if self.is_plain_insert(&text) {
             self.relay.pass_frame(len);
             return Ok(());
         }
-        if self.relay.watch
-            && let Err(report) = self.look_around(&text).await?
-        {
-            return self.refuse_query(len, report).await;
+        if self.relay.watch {
+            self.look_around(&text).await?;
         }
         let statements = self.read(&text).await;
         if self.outbox.is_awake() && self.relay.place() == Place::Block {
@@ -200,7 +224,7 @@ impl Session {
             self.relay.end_group().await?;
         }
         if let Some(report) = unjudged {
-            return self.refuse_query(len, report).await;
+            return Err(report.into());
         }
         // Extended-query messages without a Sync, then a simple query: one implicit transaction.
         let joins = self.relay.place() == Place::Pipeline;
@@ -227,7 +251,7 @@ impl Session {
                     "lockkeeper: what changes the schema or rows is not judged over a replication connection, so it is refused",
                 )
                 .hint("Send it over an ordinary connection.");
-                self.refuse_query(len, refused).await?;
+                return Err(refused.into());
             }
             Ok(mut statements) if statements.len() == 1 && !ends_within => {
                 // In a failed transaction block the server refuses it itself.
@@ -259,7 +283,7 @@ impl Session {
                     "0A000",
                     "lockkeeper: several statements in one message, one of them judged, cannot be run in the transaction of an extended query without Sync; send Sync first",
                 );
-                self.refuse_query(len, report).await?;
+                return Err(report.into());
             }
             Ok(statements) => self.run_script(len, &text, statements, joins).await?,
             Err(unreadable) if self.relay.replication => {
@@ -291,13 +315,11 @@ impl Session {
     }
 
     /// Every statement comes by here while something waits for COMMIT, and the one that shows a migration tool.
-    pub(super) async fn look_around(&mut self, text: &[u8]) -> Result<Result<(), Report>, Broken> {
+    pub(super) async fn look_around(&mut self, text: &[u8]) -> Result<(), End> {
         if self.relay.tool.is_some() && !self.looked {
             (self.looked, self.outbox.look) = (true, true);
         }
-        if let Err(report) = self.at_ease().await? {
-            return Ok(Err(report));
-        }
+        self.at_ease().await?;
         self.relay.watch = self.outbox.looks_on();
         self.needs_what_waits(text).await
     }
@@ -364,11 +386,9 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn answer_query(&mut self, len: usize, verdict: Verdict) -> Result<(), Broken> {
-        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict
-            && let Err(report) = self.announce(entry, &self.shared.policy()).await?
-        {
-            return self.refuse_query(len, report).await;
+    pub(super) async fn answer_query(&mut self, len: usize, verdict: Verdict) -> Result<(), End> {
+        if let Verdict::Forward(Some(entry)) | Verdict::Instead(_, entry) = &verdict {
+            self.announce(entry, &self.shared.policy()).await?;
         }
         match verdict {
             Verdict::Forward(None) => self.relay.pass_frame(len),
@@ -390,20 +410,21 @@ impl Session {
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
                 let ended = match self.relay.place() {
-                    Place::Pipeline => self.relay.ask_as_query().await?,
+                    Place::Pipeline => self.relay.ask_as_query().await,
                     _ => Ok(()),
                 };
                 let mut out = BytesMut::new();
                 match ended {
                     Ok(()) => wire::put_command_complete(&mut out, &tag),
                     // What was deferred to the end of the transaction.
-                    Err(report) => report.put_error(&mut out, self.relay.encoding()),
+                    Err(End::Refused(report)) => report.put_error(&mut out, self.relay.encoding()),
+                    Err(broken) => return Err(broken),
                 }
                 wire::put_ready(&mut out, self.relay.status);
                 self.relay.tell(&out).await?;
                 self.jobs_are_answered().await?;
             }
-            Verdict::Refused(report) => self.refuse_query(len, report).await?,
+            Verdict::Refused(report) => return Err(report.into()),
         }
         Ok(())
     }
@@ -477,8 +498,9 @@ impl Session {
             ))
         );
         // Where PL/pgSQL is missing this fails with another error, which serves as well.
-        match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await? {
-            Err(_) => Ok(()),
+        match self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await {
+            Err(End::Refused(_)) => Ok(()),
+            Err(End::Broken(broken)) => Err(broken),
             Ok(_) => Err(Broken::Protocol(
                 "the server did not fail a statement that raises an error".into(),
             )),

@@ -1,8 +1,8 @@
 //! Asks the server what an UPDATE or DELETE would call and check beyond its text, before it is done in batches.
 
-use super::conduct::Outcome;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::judge::Parameters;
+use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use crate::plan::Place;
 use crate::plan::batches::surroundings::{self, Surroundings};
@@ -18,24 +18,21 @@ impl Session {
         facts: &Facts,
         place: Place,
         parameters: &Parameters,
-    ) -> Outcome<Option<Surroundings>> {
+    ) -> Result<Option<Surroundings>, End> {
         let Some(relation) = facts.target(statement) else {
-            return Ok(Ok(None));
+            return Ok(None);
         };
         let types = match surroundings::types_sql(&parameters.types) {
             None => Vec::new(),
-            Some(sql) => match self.ask_harmlessly(Ask::new(sql), place).await? {
-                Ok(answer) => answer
-                    .rows
-                    .into_iter()
-                    .map(|row| row.into_iter().next().flatten().unwrap_or_default())
-                    .collect(),
-                Err(report) => return Ok(Err(report)),
-            },
+            Some(sql) => {
+                let rows = self.ask_harmlessly(Ask::new(sql), place).await?.rows.into_iter();
+                rows.map(|row| row.into_iter().next().flatten().unwrap_or_default())
+                    .collect()
+            }
         };
         let question = |tried| surroundings::sql(statement, relation, facts, tried);
         let (Some(tried), Some(untried)) = (question(true), question(false)) else {
-            return Ok(Ok(None));
+            return Ok(None);
         };
         let mut answer = None;
         if let Some(trial) = surroundings::trial(statement, &types) {
@@ -46,34 +43,30 @@ impl Session {
         }
         let answer = match answer {
             Some(answer) => answer,
-            None => match self.ask_harmlessly(Ask::new(untried), place).await? {
-                Ok(answer) => answer,
-                Err(report) => return Ok(Err(report)),
-            },
+            None => self.ask_harmlessly(Ask::new(untried), place).await?,
         };
-        Ok(match Surroundings::decode(answer.value().unwrap_or_default()) {
+        match Surroundings::decode(answer.value().unwrap_or_default()) {
             Ok(found) => Ok(Some(found)),
             Err(error) => Err(super::wire::Report::error(
                 "XX000",
                 "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
             )
-            .detail(&error)),
-        })
+            .detail(&error)
+            .into()),
+        }
     }
 
     /// The last answer; None: one of them failed.
-    async fn ask_undone(&mut self, asks: Vec<Ask>, place: Place) -> Result<Option<Answer>, super::relay::Broken> {
+    async fn ask_undone(&mut self, asks: Vec<Ask>, place: Place) -> Result<Option<Answer>, Broken> {
         if place != Place::Alone {
-            let answers = self.ask_all_harmlessly(asks, place).await?;
-            return Ok(answers.ok().and_then(|mut answers| answers.pop()));
+            let answers = unless_refused(self.ask_all_harmlessly(asks, place).await)?;
+            return Ok(answers.and_then(|mut answers| answers.pop()));
         }
         let asks = [vec![Ask::as_client("BEGIN")], asks].concat();
-        let answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        let answers = unless_refused(self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await)?;
         // Should the ROLLBACK fail too, the next statement tells.
-        let _ = self
-            .relay
-            .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
-            .await?;
-        Ok(answers.ok().and_then(|mut answers| answers.pop()))
+        let back = [Ask::as_client("ROLLBACK")];
+        unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
+        Ok(answers.and_then(|mut answers| answers.pop()))
     }
 }

@@ -2,8 +2,8 @@
 //! up to the policy.
 
 use super::dialogue::{Ask, Closing};
-use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, report_of};
-use super::relay::Broken;
+use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, or_refused, report_of};
+use super::relay::{Broken, End};
 use super::session::Session;
 use super::wire::{self, HEADER, Report};
 use crate::plan::facts::Request;
@@ -36,19 +36,20 @@ impl Session {
         len: usize,
         text: &[u8],
         unreadable: Unreadable,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), End> {
         if let Some(report) = self.refusal_unread(text, &unreadable) {
             self.record_unread(text, &report).await;
-            return self.refuse_query(len, report).await;
+            return Err(report.into());
         }
         // A Sync would commit what stands before it in the same implicit transaction.
         let closing = match self.relay.place() {
             Place::Pipeline => Closing::Flush,
             _ => Closing::Sync,
         };
-        match self.relay.ask_parse(text, closing).await? {
+        match self.relay.ask_parse(text, closing).await {
+            Err(End::Broken(broken)) => Err(broken.into()),
             // Several statements are no error of the client's: told by the server's routine, since messages are translated.
-            Err(report) if report.get(b'R') != Some(b"exec_parse_message") => {
+            Err(End::Refused(report)) if report.get(b'R') != Some(b"exec_parse_message") => {
                 // The transaction, if there is one, has failed on the server by this very error.
                 if self.relay.responses.skipping() {
                     self.relay.end_group().await?;
@@ -57,20 +58,18 @@ impl Session {
                 let mut out = BytesMut::new();
                 report.put_error(&mut out, self.relay.encoding());
                 wire::put_ready(&mut out, self.relay.status);
-                self.relay.tell(&out).await
+                Ok(self.relay.tell(&out).await?)
             }
             Ok(()) if is_masked(&unreadable) || !may_be_ddl(text) => {
                 let place = self.relay.place();
                 let parameters = Parameters::default();
-                match self.verdict_unread(text, &unreadable, &parameters, place).await? {
-                    Verdict::Refused(report) => self.refuse_query(len, report).await,
-                    verdict => self.answer_query(len, verdict).await,
-                }
+                let verdict = self.verdict_unread(text, &unreadable, &parameters, place).await?;
+                self.answer_query(len, verdict).await
             }
-            _ => match self.unparsed(text, &unreadable).await? {
-                Verdict::Refused(report) => self.refuse_query(len, report).await,
-                verdict => self.answer_query(len, verdict).await,
-            },
+            _ => {
+                let verdict = self.unparsed(text, &unreadable).await?;
+                self.answer_query(len, verdict).await
+            }
         }
     }
 
@@ -83,8 +82,8 @@ impl Session {
         place: Place,
     ) -> Result<Verdict, Broken> {
         if is_masked(unreadable) {
-            let refusal = self.refusal_of_writes(text, parameters, place).await?;
-            return Ok(refusal.map_or(Verdict::Forward(None), Verdict::Refused));
+            let weighed = self.weigh_masked_writes(text, parameters, place).await;
+            return or_refused(weighed.map(|()| Verdict::Forward(None)));
         }
         if !may_write(text) {
             return Ok(Verdict::Forward(None));
@@ -92,12 +91,13 @@ impl Session {
         // In words of another version of the server's. It tells itself how many rows are meant.
         let mut explain = parameters.ask(String::new());
         explain.raw = [b"EXPLAIN (FORMAT JSON) ", text].concat().into();
-        let rows = match self.ask_harmlessly(explain, place).await? {
+        let rows = match self.ask_harmlessly(explain, place).await {
             Ok(answer) => answer.value().and_then(mixed::changed_rows),
-            Err(report) if place == Place::Pipeline || is_of_the_moment(&report) => {
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) if place == Place::Pipeline || is_of_the_moment(&report) => {
                 return Ok(Verdict::Refused(report));
             }
-            Err(_) => None,
+            Err(End::Refused(_)) => None,
         };
         match rows {
             Some(rows) if rows <= self.shared.policy().backfill.rows_max as f64 => Ok(Verdict::Forward(None)),
@@ -106,12 +106,7 @@ impl Session {
     }
 
     /// What changes rows in a text of another encoding than UTF-8: it is not taken apart, but the server tells how many rows it means.
-    pub(super) async fn refusal_of_writes(
-        &mut self,
-        text: &[u8],
-        parameters: &Parameters,
-        place: Place,
-    ) -> Result<Option<Report>, Broken> {
+    async fn weigh_masked_writes(&mut self, text: &[u8], parameters: &Parameters, place: Place) -> Result<(), End> {
         let policy = self.shared.policy();
         for mut statement in self.masked_writes(text).await {
             let Some(within) = mixed::explainable(&statement) else {
@@ -121,28 +116,25 @@ impl Session {
             let piece = &text[from..from + within.len()];
             let mut explain = parameters.ask(String::new());
             explain.raw = [b"EXPLAIN (FORMAT JSON) ", piece].concat().into();
-            let rows = match self.ask_harmlessly(explain.clone(), place).await? {
+            let rows = match self.ask_harmlessly(explain.clone(), place).await {
                 Ok(answer) => answer.value().and_then(mixed::changed_rows).unwrap_or_default(),
-                Err(report) if place == Place::Pipeline => return Ok(Some(report)),
                 // The statement will fail in the same way, in the server's words.
-                Err(_) => continue,
+                Err(End::Refused(_)) if place != Place::Pipeline => continue,
+                Err(end) => return Err(end),
             };
             if rows <= policy.backfill.rows_max as f64 {
                 continue;
             }
             statement.kind = Kind::MixedWrite;
-            let mut facts = match self.facts(Request::of(&statement), closing_at(place)).await? {
-                Ok(facts) => facts,
-                Err(report) => return Ok(Some(report)),
-            };
+            let mut facts = self.facts(Request::of(&statement), closing_at(place)).await?;
             if facts.relations.is_empty() {
                 // Its table has a name that cannot be asked about. What it writes to is locked while it is explained.
                 let max = policy.backfill.rows_max;
                 let asked = vec![explain, Ask::new(rows_written_to(max.saturating_add(1)))];
-                let counted = match self.ask_all_harmlessly(asked, place).await? {
+                let counted = match self.ask_all_harmlessly(asked, place).await {
                     Ok(answers) => answers.last().and_then(|rows| rows.value()?.parse::<u64>().ok()),
-                    Err(report) if place == Place::Pipeline => return Ok(Some(report)),
-                    Err(_) => None,
+                    Err(End::Refused(_)) if place != Place::Pipeline => None,
+                    Err(end) => return Err(end),
                 };
                 if counted.is_some_and(|rows| rows <= max) {
                     continue;
@@ -154,15 +146,15 @@ impl Session {
             let entry = self.entry(&statement, &facts, &parameters.values);
             if let Plan::Reject(rejection) = plan::plan(&statement, &facts, &policy, place) {
                 self.record(entry.rejected(&rejection)).await;
-                return Ok(Some(report_of(&rejection)));
+                return Err(report_of(&rejection).into());
             }
             if !self.forwards_unread() && facts.relations.is_empty() {
                 let report = unnamed_report(rows);
                 self.record(entry.refused(&report)).await;
-                return Ok(Some(report));
+                return Err(report.into());
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The statements that change rows, with other letters for those beyond ASCII, which in all encodings of a server are parts of words

@@ -3,10 +3,9 @@
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::judge::{COUNT_MS_MAX, Parameters, closing_at};
-use super::relay::Broken;
+use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
-use super::wire::Report;
 use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade::{self, Cascaded, Told};
@@ -73,7 +72,7 @@ fn is_small(statement: &Statement, ground: &Ground, policy: &Policy) -> bool {
 }
 
 impl Session {
-    /// Whether an UPDATE or DELETE may pass. False: the whole question is to be asked. The inner error is about this moment (a
+    /// Whether an UPDATE or DELETE may pass. False: the whole question is to be asked. A refusal is about this moment (a
     /// cancel request, a timeout).
     pub(super) async fn is_light(
         &mut self,
@@ -82,13 +81,12 @@ impl Session {
         place: Place,
         parameters: &Parameters,
         closing: Closing,
-    ) -> Result<Result<bool, Report>, Broken> {
+    ) -> Result<bool, End> {
         let bytes = statement.sql.len() + parameters.values.len();
         let ground = match self.weigh(statement, policy, &parameters.types, bytes, closing).await? {
-            Ok(Weight::Light) => return Ok(Ok(true)),
-            Ok(Weight::Unknown) => return Ok(Ok(false)),
-            Ok(Weight::Estimate(ground)) => ground,
-            Err(report) => return Ok(Err(report)),
+            Weight::Light => return Ok(true),
+            Weight::Unknown => return Ok(false),
+            Weight::Estimate(ground) => ground,
         };
         let before = self.relay.shapes.before();
         let rows_max = policy.backfill.rows_max as f64;
@@ -102,32 +100,32 @@ impl Session {
                 Along::Few(rows) => with_it = rows,
                 Along::Many(many) => {
                     self.cascaded = Some(many);
-                    return Ok(Ok(false));
+                    return Ok(false);
                 }
                 Along::AskFirst => {
                     self.cascading = Some(ground);
-                    return Ok(Ok(false));
+                    return Ok(false);
                 }
             }
         }
         let expected = match own {
             Some(own) => own,
             None => {
-                let json = match self.explained(statement, place, parameters).await? {
-                    Ok(json) => json,
-                    Err(report) => return Ok(Err(report)),
-                };
+                let json = self.explained(statement, place, parameters).await?;
                 let expected = json.and_then(|json| batches::explained_rows(statement, &ground.relation, &json));
                 // The statement itself will fail in the same way.
-                let Some(expected) = expected else { return Ok(Ok(true)) };
+                let Some(expected) = expected else { return Ok(true) };
                 if expected * FAR_BELOW > rows_max {
-                    return Ok(Ok(false));
+                    return Ok(false);
                 }
                 expected
             }
         };
-        if ground.relation.has_jobs && self.has_open_job(&ground, closing_at(place)).await?.unwrap_or(true) {
-            return Ok(Ok(false));
+        if ground.relation.has_jobs {
+            let open = unless_refused(self.has_open_job(&ground, closing_at(place)).await)?;
+            if open.unwrap_or(true) {
+                return Ok(false);
+            }
         }
         if ground.is_plain() && self.is_steady(statement, closing).await? {
             let text = statement.sql.as_bytes();
@@ -135,7 +133,7 @@ impl Session {
                 .shapes
                 .learn_text(text, &parameters.types, before, expected + with_it, rows_max);
         }
-        Ok(Ok(true))
+        Ok(true)
     }
 
     /// What foreign keys delete or change with the statement's rows. `facts`: what is known of the functions that choose these.
@@ -167,7 +165,7 @@ impl Session {
                     Ask::set_local("statement_timeout", &COUNT_MS_MAX.to_string()),
                     parameters.ask(sql),
                 ];
-                let answers = self.ask_all_harmlessly(asks, place).await?;
+                let answers = self.ask_all_harmlessly(asks, place).await;
                 let counts = answers.map(|answers| {
                     let row = answers.last().and_then(|answer| answer.rows.first()).cloned();
                     row.unwrap_or_default()
@@ -187,12 +185,13 @@ impl Session {
                             false => Along::Few(sum),
                         });
                     }
-                    Err(report) if report.sqlstate() == "57014" => {
+                    Err(End::Broken(broken)) => return Err(broken),
+                    Err(End::Refused(report)) if report.sqlstate() == "57014" => {
                         let unknown = cascade::unfollowed(&hops, None);
                         return Ok(many(unknown.or_else(|| cascade::feared(&hops, own))));
                     }
                     // The statement itself may fail in the same way; or a parameter has no type where it is not used.
-                    Err(_) => {}
+                    Err(End::Refused(_)) => {}
                 }
             }
             if facts.is_none() && sql(false).is_none() && sql(true).is_some() {
@@ -217,10 +216,8 @@ impl Session {
             None => return Ok(false),
         };
         let asked = [Ask::as_client(bound::plain_sql(&others))];
-        Ok(match self.relay.ask(&asked, closing, Hears::Nothing).await? {
-            Ok(answers) => answers.first().and_then(Answer::value) == Some("t"),
-            Err(_) => false,
-        })
+        let answers = unless_refused(self.relay.ask(&asked, closing, Hears::Nothing).await)?;
+        Ok(answers.is_some_and(|answers| answers.first().and_then(Answer::value) == Some("t")))
     }
 
     /// `bytes`: of the message that brings the values.
@@ -231,41 +228,36 @@ impl Session {
         types: &[u8],
         bytes: usize,
         closing: Closing,
-    ) -> Result<Result<Weight, Report>, Broken> {
+    ) -> Result<Weight, End> {
         let text = statement.sql.as_bytes();
-        if let Err(report) = self.take_stand(closing).await? {
-            return Ok(Err(report));
-        }
+        self.take_stand(closing).await?;
         if self.relay.shapes.passes(text, types, bytes) {
-            return Ok(Ok(Weight::Light));
+            return Ok(Weight::Light);
         }
         if let Some(ground) = self.relay.shapes.ground(text, types) {
-            return Ok(Ok(Weight::Estimate(ground)));
+            return Ok(Weight::Estimate(ground));
         }
         let target = Request::target(statement);
         let Some(sql) = target.ground_sql() else {
-            return Ok(Ok(Weight::Unknown));
+            return Ok(Weight::Unknown);
         };
         let asked = Ask {
             ahead: target.ahead(),
             ..Ask::new(sql)
         };
         let before = self.relay.shapes.before();
-        let answers = match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
-        };
+        let answers = self.relay.ask(&[asked], closing, Hears::Nothing).await?;
         let ground = match Ground::decode(answers.first().and_then(Answer::value)) {
             Ok(Some(ground)) => Arc::new(ground),
             // The server says itself that there is no such relation.
-            Ok(None) => return Ok(Ok(Weight::Light)),
+            Ok(None) => return Ok(Weight::Light),
             Err(error) => {
                 tracing::error!(
                     session = self.who.session,
                     error,
                     "the question about a write's target was answered with what cannot be read"
                 );
-                return Ok(Ok(Weight::Unknown));
+                return Ok(Weight::Unknown);
             }
         };
         let rows_max = policy.backfill.rows_max as f64;
@@ -285,12 +277,8 @@ impl Session {
             },
         };
         // The table may have become small while a job was at work on it: what it has begun is not done all at once.
-        if ground.relation.has_jobs && !ground.pins(bound) {
-            match self.has_open_job(&ground, closing).await? {
-                Ok(false) => {}
-                Ok(true) => return Ok(Ok(Weight::Unknown)),
-                Err(report) => return Ok(Err(report)),
-            }
+        if ground.relation.has_jobs && !ground.pins(bound) && self.has_open_job(&ground, closing).await? {
+            return Ok(Weight::Unknown);
         }
         self.relay
             .shapes
@@ -299,40 +287,35 @@ impl Session {
             Verdict::AtMost(bound) => bound.of_message(bytes) <= rows_max,
             Verdict::EachText => false,
         };
-        Ok(Ok(match light {
+        Ok(match light {
             true => Weight::Light,
             false => Weight::Estimate(ground),
-        }))
+        })
     }
 
     /// Asks where the session stands, where that may have changed.
-    pub(super) async fn take_stand(&mut self, closing: Closing) -> Result<Result<(), Report>, Broken> {
+    pub(super) async fn take_stand(&mut self, closing: Closing) -> Result<(), End> {
         if !self.relay.shapes.wants_standing() {
-            return Ok(Ok(()));
+            return Ok(());
         }
-        let answers = match self
+        let answers = self
             .relay
             .ask(&[Ask::as_client(STANDING)], closing, Hears::Nothing)
-            .await?
-        {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
-        };
+            .await?;
         if let Some([Some(stand), Some(temporary)]) = answers.first().and_then(|a| a.rows.first()).map(Vec::as_slice) {
             let own = (temporary != "0").then(|| self.relay.reserved.clone());
             self.relay.shapes.stands(stand, own.as_deref().map(str::as_bytes));
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    async fn has_open_job(&mut self, ground: &Ground, closing: Closing) -> Result<Result<bool, Report>, Broken> {
+    async fn has_open_job(&mut self, ground: &Ground, closing: Closing) -> Result<bool, End> {
         for asked in [Ask::new(outbox::is_usable()), jobs::any_of(ground.relation.oid).into()] {
-            match self.relay.ask(&[asked], closing, Hears::Nothing).await? {
-                Ok(answers) if answers.first().and_then(Answer::value) == Some("t") => {}
-                Ok(_) => return Ok(Ok(false)),
-                Err(report) => return Ok(Err(report)),
+            let answers = self.relay.ask(&[asked], closing, Hears::Nothing).await?;
+            if answers.first().and_then(Answer::value) != Some("t") {
+                return Ok(false);
             }
         }
-        Ok(Ok(true))
+        Ok(true)
     }
 }

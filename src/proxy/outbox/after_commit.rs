@@ -1,9 +1,9 @@
 //! The end of a transaction that has left something to do: the server commits, the jobs run, the client hears of both.
 
-use super::super::conduct::{Outcome, Setting};
+use super::super::conduct::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::judge::{Parameters, Verdict};
-use super::super::relay::Broken;
+use super::super::relay::{Broken, End, unless_refused};
 use super::super::session::Session;
 use super::super::wire::{self, Report};
 use super::{Ending, LOOK_AGAIN, Pending};
@@ -17,51 +17,38 @@ use std::time::{Duration, Instant};
 impl Session {
     /// Outside a transaction what was remembered is either done with or was missed; and a migration tool begins where its last
     /// run has stopped.
-    pub(in super::super) async fn at_ease(&mut self) -> Outcome<()> {
+    pub(in super::super) async fn at_ease(&mut self) -> Result<(), End> {
         if self.relay.place() != Place::Alone || self.relay.status != b'I' || self.relay.may_be_chained() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let missed = std::mem::take(&mut self.outbox.pending);
         self.relay.explains = None;
-        if !missed.is_empty()
-            && let Err(report) = self.run_jobs(missed, true).await?
-        {
-            return Ok(Err(report));
+        if !missed.is_empty() {
+            self.run_jobs(missed, true).await?;
         }
-        if std::mem::take(&mut self.outbox.look)
-            && let Err(report) = self.go_on_with_unfinished().await?
-        {
-            return Ok(Err(report));
+        if std::mem::take(&mut self.outbox.look) {
+            self.go_on_with_unfinished().await?;
         }
         self.relay.watch = self.outbox.looks_on();
-        Ok(Ok(()))
+        Ok(())
     }
 
-    async fn go_on_with_unfinished(&mut self) -> Outcome<()> {
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Ok(())),
-            Err(report) => return Ok(Err(report)),
+    async fn go_on_with_unfinished(&mut self) -> Result<(), End> {
+        if !self.asks_true(&outbox::is_usable()).await? {
+            return Ok(());
         }
-        let jobs = match self.waiting(None).await? {
-            Ok(jobs) => jobs,
-            Err(report) => return Ok(Err(report)),
-        };
+        let jobs = self.waiting(None).await?;
         let jobs: Vec<Waiting> = jobs.into_iter().filter(|job| !job.is_paused()).collect();
         let Some(first) = jobs.first().map(|job| job.id) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
-        match self.asks_true(outbox::LENDS_NOTHING).await? {
-            Ok(true) => {}
-            Ok(false) => {
-                let why = super::lends(first).message();
-                let why = why.strip_prefix("lockkeeper: ").unwrap_or(&why);
-                self.relay
-                    .notice(&format!("an earlier migration is not finished: {why}"))
-                    .await?;
-                return Ok(Ok(()));
-            }
-            Err(report) => return Ok(Err(report)),
+        if !self.asks_true(outbox::LENDS_NOTHING).await? {
+            let why = super::lends(first).message();
+            let why = why.strip_prefix("lockkeeper: ").unwrap_or(&why);
+            self.relay
+                .notice(&format!("an earlier migration is not finished: {why}"))
+                .await?;
+            return Ok(());
         }
         self.relay
             .notice(&format!(
@@ -69,53 +56,53 @@ impl Session {
                 counted(jobs.len())
             ))
             .await?;
-        let failed = self.run_all(&jobs).await?;
-        self.let_go_tables().await?;
-        Ok(failed.map_err(|(n, report)| unfinished(&jobs[n], report, jobs.len() - n - 1)))
+        self.run_all_and_let_go(&jobs).await
     }
 
     /// COMMIT, in place of the client's: its tag, once what it has left to do is done.
-    pub(in super::super) async fn commit(&mut self, sql: &str) -> Outcome<String> {
-        if let Err(report) = self.before_commit().await? {
-            // As a deferred constraint's violation would: the error, and the transaction is over.
-            let _ = self
-                .relay
-                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
-                .await?;
-            self.record_commit(Err(&report)).await?;
-            self.rolled_back().await?;
-            return Ok(Err(report));
-        }
-        let tag = match self
-            .relay
-            .ask(&[Ask::as_client(sql)], Closing::Sync, Hears::Notices)
-            .await?
-        {
-            Ok(answers) => answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default(),
-            Err(report) => {
+    pub(in super::super) async fn commit(&mut self, sql: &str) -> Result<String, End> {
+        let commit = [Ask::as_client(sql)];
+        let committed = match self.before_commit().await {
+            Ok(()) => self.relay.ask(&commit, Closing::Sync, Hears::Notices).await,
+            Err(End::Refused(report)) => {
+                // As a deferred constraint's violation would: the error, and the transaction is over.
+                let back = [Ask::as_client("ROLLBACK")];
+                unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
+                Err(report.into())
+            }
+            Err(broken) => Err(broken),
+        };
+        let answers = match committed {
+            Ok(answers) => answers,
+            Err(End::Refused(report)) => {
                 self.record_commit(Err(&report)).await?;
                 self.rolled_back().await?;
-                return Ok(Err(report));
+                return Err(report.into());
             }
+            Err(broken) => return Err(broken),
         };
+        let tag = answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default();
         self.record_commit(Ok(())).await?;
         if tag != "COMMIT" {
             self.rolled_back().await?;
-            return Ok(self.at_ease().await?.map(|()| tag));
+            self.at_ease().await?;
+            return Ok(tag);
         }
-        Ok(self.committed().await?.map(|()| tag))
+        self.committed().await?;
+        Ok(tag)
     }
 
     /// The server has committed.
-    pub(in super::super) async fn committed(&mut self) -> Outcome<()> {
+    pub(in super::super) async fn committed(&mut self) -> Result<(), End> {
         self.settle_uncommitted().await?;
         self.outbox.dropped.clear();
         let pending = std::mem::take(&mut self.outbox.pending);
         self.relay.explains = None;
-        if let Err(report) = self.run_jobs(pending, true).await? {
+        let outcome = self.run_jobs(pending, true).await;
+        if let Err(End::Refused(_)) = outcome {
             self.relay.watch = self.outbox.looks_on();
-            return Ok(Err(report));
         }
+        outcome?;
         self.at_ease().await
     }
 
@@ -134,7 +121,7 @@ impl Session {
 
     /// While the transaction can still fail: the rows that it has written itself since a unique index was left for later, and the
     /// locks that keep others from beginning the same before the jobs are done.
-    pub(in super::super) async fn before_commit(&mut self) -> Outcome<()> {
+    pub(in super::super) async fn before_commit(&mut self) -> Result<(), End> {
         let policy = self.shared.policy();
         let pending = std::mem::take(&mut self.outbox.pending);
         let outcome = self.look_at_pending(&pending, &policy).await;
@@ -142,49 +129,36 @@ impl Session {
         outcome
     }
 
-    async fn look_at_pending(&mut self, pending: &[Pending], policy: &Policy) -> Outcome<()> {
+    async fn look_at_pending(&mut self, pending: &[Pending], policy: &Policy) -> Result<(), End> {
         let ids: Vec<i64> = pending.iter().map(|p| p.id).collect();
         if ids.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         // ROLLBACK TO may have taken the very table away in which they were.
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Ok(())),
-            Err(report) => return Ok(Err(report)),
+        if !self.asks_true(&outbox::is_usable()).await? {
+            return Ok(());
         }
-        let there = match self.waiting(Some(&ids)).await? {
-            Ok(there) => there,
-            Err(report) => return Ok(Err(report)),
-        };
+        let there = self.waiting(Some(&ids)).await?;
         for job in there.iter().filter(|job| job.there) {
             let Some(known) = pending.iter().find(|p| p.id == job.id) else {
                 continue;
             };
             if !known.checks.is_empty() {
-                let bounded = match self.asks_true(outbox::HOLDS_LOCKS).await? {
-                    Ok(bounded) => bounded,
-                    Err(report) => return Ok(Err(report)),
-                };
-                match self.asks_true(&outbox::has_written(job.relation)).await? {
-                    Ok(true) => {
-                        for check in &known.checks {
-                            let names = (known.table.0.as_str(), known.table.1.as_str());
-                            if let Err(report) = self.check_rows(check, names, policy, bounded).await? {
-                                return Ok(Err(report));
-                            }
-                        }
+                let bounded = self.asks_true(outbox::HOLDS_LOCKS).await?;
+                if self.asks_true(&outbox::has_written(job.relation)).await? {
+                    for check in &known.checks {
+                        let names = (known.table.0.as_str(), known.table.1.as_str());
+                        self.check_rows(check, names, policy, bounded).await?;
                     }
-                    Ok(false) => {}
-                    Err(report) => return Ok(Err(report)),
                 }
             }
             // The transaction holds it already, unless the job is an earlier one's.
-            if let Ok(true) = self.asks_true(&outbox::lock_table(job.relation)).await? {
+            let locked = unless_refused(self.asks_true(&outbox::lock_table(job.relation)).await)?;
+            if locked == Some(true) {
                 self.outbox.tables.push(job.relation);
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     async fn let_go_tables(&mut self) -> Result<(), Broken> {
@@ -195,132 +169,120 @@ impl Session {
             .collect();
         if !asks.is_empty() {
             // They go with the session at the latest.
-            let _ = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+            unless_refused(self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await)?;
         }
         Ok(())
     }
 
     /// Those of the jobs that are there, each as the role that wrote it. `committed`: by the client's COMMIT, which it is told of.
-    pub(super) async fn run_jobs(&mut self, pending: Vec<Pending>, committed: bool) -> Outcome<()> {
+    pub(super) async fn run_jobs(&mut self, pending: Vec<Pending>, committed: bool) -> Result<(), End> {
         let mut roles: Vec<String> = Vec::new();
         for p in &pending {
             if !roles.contains(&p.role) {
                 roles.push(p.role.clone());
             }
         }
+        let told: Told = if committed { after_the_commit } else { unfinished };
         let mut outcome = Ok(());
         for role in roles {
             let ids: Vec<i64> = pending.iter().filter(|p| p.role == role).map(|p| p.id).collect();
-            outcome = self.run_as(&role, &ids).await?;
-            if outcome.is_err() {
-                break;
+            outcome = self.run_as(&role, &ids, told).await;
+            match outcome {
+                Ok(()) => {}
+                Err(End::Refused(_)) => break,
+                Err(End::Broken(_)) => return outcome,
             }
         }
         self.let_go_tables().await?;
-        Ok(outcome.map_err(|failed| match failed {
-            Failed::Job(job, report, behind) if committed => after_the_commit(&job, report, behind),
-            Failed::Job(job, report, behind) => unfinished(&job, report, behind),
-            Failed::Role(report) => report.hint("lockkeeper: the transaction IS committed; what was left for after it waits: lockkeeper jobs --dsn … list"),
-        }))
+        outcome
     }
 
-    async fn run_as(&mut self, role: &str, ids: &[i64]) -> Result<Result<(), Failed>, Broken> {
+    async fn run_as(&mut self, role: &str, ids: &[i64], told: Told) -> Result<(), End> {
         let asked = [Ask::new("SELECT current_user, pg_catalog.current_setting('role')")];
-        let answers = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(Failed::Role(report))),
-        };
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
+        let answers = answers.map_err(|end| end.reworded(all_wait))?;
         let row = answers.first().and_then(|answer| answer.rows.first());
         let mut now = row.into_iter().flatten().map(|value| value.clone().unwrap_or_default());
         let (user, setting) = (now.next().unwrap_or_default(), now.next().unwrap_or_default());
-        if user != role
-            && let Err(report) = self.value(&set_role(role)).await?
-        {
-            return Ok(Err(Failed::Role(report)));
+        if user == role {
+            return self.run_ids(ids, told).await;
         }
-        let outcome = self.run_ids(ids).await?;
-        if user != role
-            && let Err(report) = self.value(&set_role(&setting)).await?
-        {
+        let set = self.value(&set_role(role)).await;
+        set.map_err(|end| end.reworded(all_wait))?;
+        let outcome = self.run_ids(ids, told).await;
+        if let Err(End::Broken(_)) = outcome {
+            return outcome;
+        }
+        match self.value(&set_role(&setting)).await {
+            Ok(_) => outcome,
             // The client must not go on with another role's rights.
-            return Err(Broken::Protocol(format!(
-                "the role could not be set back: {}",
-                report.message()
-            )));
+            Err(End::Refused(report)) => {
+                Err(Broken::Protocol(format!("the role could not be set back: {}", report.message())).into())
+            }
+            Err(broken) => Err(broken),
         }
-        Ok(outcome)
     }
 
-    async fn run_ids(&mut self, ids: &[i64]) -> Result<Result<(), Failed>, Broken> {
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            Ok(false) => return Ok(Ok(())),
-            Err(report) => return Ok(Err(Failed::Role(report))),
+    async fn run_ids(&mut self, ids: &[i64], told: Told) -> Result<(), End> {
+        let usable = self.asks_true(&outbox::is_usable()).await;
+        if !usable.map_err(|end| end.reworded(all_wait))? {
+            return Ok(());
         }
-        let jobs = match self.waiting(Some(ids)).await? {
-            Ok(jobs) => jobs,
-            Err(report) => return Ok(Err(Failed::Role(report))),
-        };
-        let failed = self.run_all(&jobs).await?;
-        Ok(failed.map_err(|(n, report)| Failed::Job(Box::new(jobs[n].clone()), report, jobs.len() - n - 1)))
+        let jobs = self.waiting(Some(ids)).await;
+        let jobs = jobs.map_err(|end| end.reworded(all_wait))?;
+        self.run_all(&jobs, told).await
     }
 
     /// In order, up to the first that fails.
-    async fn run_all(&mut self, jobs: &[Waiting]) -> Result<Result<(), (usize, Report)>, Broken> {
+    async fn run_all(&mut self, jobs: &[Waiting], told: Told) -> Result<(), End> {
         let policy = self.shared.policy();
         for (n, job) in jobs.iter().enumerate() {
-            if let Err(report) = self.run_one(job, &policy).await? {
-                return Ok(Err((n, report)));
-            }
+            let done = self.run_one(job, &policy).await;
+            done.map_err(|end| end.reworded(|report| told(job, report, jobs.len() - n - 1)))?;
         }
-        Ok(Ok(()))
+        Ok(())
+    }
+
+    async fn run_all_and_let_go(&mut self, jobs: &[Waiting]) -> Result<(), End> {
+        let outcome = self.run_all(jobs, unfinished).await;
+        if let Err(End::Broken(_)) = outcome {
+            return outcome;
+        }
+        self.let_go_tables().await?;
+        outcome
     }
 
     /// `CALL lockkeeper.resume(7)`: first what came before it on the same table and is not done. False: it is no such job.
-    pub(in super::super) async fn resume_deferred(&mut self, id: i64) -> Outcome<bool> {
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            other => return Ok(other),
+    pub(in super::super) async fn resume_deferred(&mut self, id: i64) -> Result<bool, End> {
+        if !self.asks_true(&outbox::is_usable()).await? {
+            return Ok(false);
         }
-        let jobs = match self.waiting(None).await? {
-            Ok(jobs) => jobs,
-            Err(report) => return Ok(Err(report)),
-        };
+        let jobs = self.waiting(None).await?;
         let Some(relation) = jobs.iter().find(|job| job.id == id).map(|job| job.relation) else {
-            return Ok(Ok(false));
+            return Ok(false);
         };
         let before = |job: &Waiting| job.id == id || (job.id < id && job.relation == relation && !job.is_paused());
         let jobs: Vec<Waiting> = jobs.into_iter().filter(before).collect();
         // As they are now, they are what is asked for.
         let asked = jobs.iter().map(|job| (job.id, job.content()));
         self.outbox.own.extend(asked);
-        let failed = self.run_all(&jobs).await?;
-        self.let_go_tables().await?;
-        Ok(match failed {
-            Ok(()) => Ok(true),
-            Err((n, report)) => Err(unfinished(&jobs[n], report, jobs.len() - n - 1)),
-        })
+        self.run_all_and_let_go(&jobs).await?;
+        Ok(true)
     }
 
-    async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Outcome<()> {
+    async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Result<(), End> {
         if self.is_lost(&job.statement) || self.is_lost(&serde_json::to_string(&job.details).unwrap_or_default()) {
-            return Ok(Err(self.encoding_lacks_names_of(job.id)));
+            return Err(self.encoding_lacks_names_of(job.id).into());
         }
         let name = format!("{}.{}", job.details.schema, job.details.table);
         let held = self.outbox.tables.contains(&job.relation);
         if !held {
             let sql = outbox::lock_table(job.relation);
             let limit = policy.lock.give_up_after_ms;
-            match self.asks_true(&sql).await? {
-                Ok(true) => {}
-                Ok(false) => {
-                    // Whoever has it may wait for one of those: they are taken again when their next job comes.
-                    self.let_go_tables().await?;
-                    if let Err(report) = self.wait_for_table(&sql, job.relation, &name, policy, limit).await? {
-                        return Ok(Err(report));
-                    }
-                }
-                Err(report) => return Ok(Err(report)),
+            if !self.asks_true(&sql).await? {
+                // Whoever has it may wait for one of those: they are taken again when their next job comes.
+                self.let_go_tables().await?;
+                self.wait_for_table(&sql, job.relation, &name, policy, limit).await?;
             }
             self.outbox.tables.push(job.relation);
         }
@@ -334,30 +296,24 @@ impl Session {
             statement: &job.statement,
             position_shift: 0,
         };
-        if let Err(report) = self.wait_for_job(job.id, setting).await? {
-            return Ok(Err(report));
-        }
+        self.wait_for_job(job.id, setting).await?;
         let outcome = self.run_locked(job.id, setting).await;
         let unlocked = self.let_go_job(job.id).await;
-        let outcome = outcome?;
+        if let Err(End::Broken(_)) = outcome {
+            return outcome;
+        }
         // A lock that stays is let go with the session.
-        let _ = unlocked?;
-        Ok(outcome)
+        unless_refused(unlocked)?;
+        outcome
     }
 
     /// The job's lock is held: nobody else moves its row.
-    async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Outcome<()> {
-        let job = match self.waiting(Some(&[id])).await? {
-            Ok(mut jobs) => jobs.pop(),
-            Err(report) => return Ok(Err(report)),
-        };
-        let Some(job) = job else {
+    async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
+        let Some(job) = self.waiting(Some(&[id])).await?.pop() else {
             // Another session has finished it, or somebody has given it up.
-            return Ok(Ok(()));
+            return Ok(());
         };
-        if let Err(report) = self.lends_nothing(&job).await? {
-            return Ok(Err(report));
-        }
+        self.lends_nothing(&job).await?;
         // Of several indexes that are to go some may be there still.
         if !job.there && job.details.removes.is_empty() {
             self.relay
@@ -366,61 +322,71 @@ impl Session {
                     job.details.table
                 ))
                 .await?;
-            return Ok(self.value(&outbox::finish(id, "cancelled")).await?.map(|_| ()));
+            self.value(&outbox::finish(id, "cancelled")).await?;
+            return Ok(());
         }
-        if !job.details.write
-            && let Err(report) = self.value(&jobs::take_up(id)).await?
-        {
-            return Ok(Err(report));
+        if !job.details.write {
+            self.value(&jobs::take_up(id)).await?;
         }
-        let put_back = match self.apply_settings(&job).await? {
+        let put_back = match self.apply_settings(&job).await {
             Ok(put_back) => put_back,
-            Err(report) => return self.job_failed(id, report).await,
+            Err(End::Refused(report)) => return self.job_failed(id, report).await,
+            Err(broken) => return Err(broken),
         };
         let outcome = match job.details.write {
-            true => self.run_write(&job, setting).await?,
-            false => self.run_steps(&job, setting).await?,
+            true => self.run_write(&job, setting).await,
+            false => self.run_steps(&job, setting).await,
         };
-        if !put_back.is_empty()
-            && let Err(report) = self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await?
-        {
-            return Err(Broken::Protocol(format!(
-                "settings could not be put back: {}",
-                report.message()
-            )));
+        if let Err(End::Broken(_)) = outcome {
+            return outcome;
+        }
+        if !put_back.is_empty() {
+            match self.relay.ask(&put_back, Closing::Sync, Hears::Nothing).await {
+                Ok(_) => {}
+                Err(End::Refused(report)) => {
+                    let what = format!("settings could not be put back: {}", report.message());
+                    return Err(Broken::Protocol(what).into());
+                }
+                Err(broken) => return Err(broken),
+            }
         }
         match outcome {
             // Its row is moved by its batches.
-            outcome if job.details.write => Ok(outcome),
+            outcome if job.details.write => outcome,
             Ok(()) => {
                 self.relay.notice(&format!("job {id} is done")).await?;
-                Ok(self.value(&outbox::finish(id, "done")).await?.map(|_| ()))
+                self.value(&outbox::finish(id, "done")).await?;
+                Ok(())
             }
-            Err(report) => self.job_failed(id, report).await,
+            Err(End::Refused(report)) => self.job_failed(id, report).await,
+            Err(broken) => Err(broken),
         }
     }
 
-    async fn job_failed(&mut self, id: i64, report: Report) -> Outcome<()> {
+    async fn job_failed(&mut self, id: i64, report: Report) -> Result<(), End> {
         // Should this fail too, the job counts as interrupted.
-        let _ = self.value(&jobs::stop(id, "failed", &report.message())).await?;
-        Ok(Err(report))
+        unless_refused(self.value(&jobs::stop(id, "failed", &report.message())).await)?;
+        Err(report.into())
     }
 
-    async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
+    async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
         let call = format!("CALL lockkeeper.resume({})", job.id);
         let statements = self.read(call.as_bytes()).await.unwrap_or_default();
         let Some(call) = statements.first() else {
-            return Ok(Ok(()));
+            return Ok(());
         };
-        let verdict = self.resume_write(job.id, call, setting.policy).await?;
+        let verdict = self.resume_write(job.id, call, setting.policy).await;
+        if let Err(End::Broken(broken)) = verdict {
+            return Err(broken.into());
+        }
         self.jobs_are_answered().await?;
-        Ok(match verdict {
-            Verdict::Refused(report) => Err(report),
+        match verdict? {
+            Verdict::Refused(report) => Err(report.into()),
             _ => Ok(()),
-        })
+        }
     }
 
-    async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Outcome<()> {
+    async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
         let steps = &job.details.steps;
         let relation = [Relation {
             oid: job.relation,
@@ -432,20 +398,13 @@ impl Session {
             ..Relation::default()
         }];
         for (n, stored) in steps.iter().enumerate().skip(job.details.done) {
-            match self.asks_true(&outbox::goes_on(job.id)).await? {
-                Ok(true) => {}
-                Ok(false) => {
-                    let message = format!("lockkeeper: job {} was paused or given up", job.id);
-                    return Ok(Err(Report::error("57014", &message)));
-                }
-                Err(report) => return Ok(Err(report)),
+            if !self.asks_true(&outbox::goes_on(job.id)).await? {
+                let message = format!("lockkeeper: job {} was paused or given up", job.id);
+                return Err(Report::error("57014", &message).into());
             }
-            if stored.is_concurrent()
-                && let Err(report) = self
-                    .wait_for_idle_holders(job, stored.removes(), setting.policy)
-                    .await?
-            {
-                return Ok(Err(report));
+            if stored.is_concurrent() {
+                self.wait_for_idle_holders(job, stored.removes(), setting.policy)
+                    .await?;
             }
             let progress = outbox::progress(job.id, n + 1);
             let run = Run {
@@ -474,33 +433,29 @@ impl Session {
             self.judged += 1;
             let entry = self.entry_of(&job.statement).planned(&run);
             if let Verdict::Refused(report) = self.carry_out(&run, &relation, setting, entry).await? {
-                return Ok(Err(report));
+                return Err(report.into());
             }
-            if stored.is_concurrent()
-                && let Err(report) = self.value(&progress).await?
-            {
-                return Ok(Err(report));
+            if stored.is_concurrent() {
+                self.value(&progress).await?;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// A concurrent step waits for transactions that have used the table, without end. One that is idle, perhaps the tool's own second
     /// connection, which waits for this very COMMIT, is named instead.
-    async fn wait_for_idle_holders(&mut self, job: &Waiting, removes: bool, policy: &Policy) -> Outcome<()> {
+    async fn wait_for_idle_holders(&mut self, job: &Waiting, removes: bool, policy: &Policy) -> Result<(), End> {
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
             let asked = [Ask::new(outbox::idle_holders(job.relation, removes))];
-            let row = match self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await? {
-                Ok(answers) => answers
-                    .into_iter()
-                    .next()
-                    .and_then(|answer| answer.rows.into_iter().next()),
-                Err(report) => return Ok(Err(report)),
-            };
+            let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+            let row = answers
+                .into_iter()
+                .next()
+                .and_then(|answer| answer.rows.into_iter().next());
             let Some([Some(holders), locks]) = row.as_deref() else {
-                return Ok(Ok(()));
+                return Ok(());
             };
             let table = &job.details.table;
             // A report's snapshot may be kept for a while and then go.
@@ -510,7 +465,7 @@ impl Session {
             };
             if started.elapsed().as_millis() as u64 >= limit_ms {
                 let message = format!("lockkeeper: job {} waits for {what} of {holders}", job.id);
-                return Ok(Err(Report::error("55P03", &message)));
+                return Err(Report::error("55P03", &message).into());
             }
             if told.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
                 told = Some(Instant::now());
@@ -518,14 +473,12 @@ impl Session {
                     .notice(&format!("job {} waits for {what} of {holders}", job.id))
                     .await?;
             }
-            if let Err(report) = self.pause(LOOK_AGAIN, Place::Alone).await? {
-                return Ok(Err(report));
-            }
+            self.pause(LOOK_AGAIN, Place::Alone).await?;
         }
     }
 
     /// The settings that the statement was written under; what puts the session's own back.
-    async fn apply_settings(&mut self, job: &Waiting) -> Outcome<Vec<Ask>> {
+    async fn apply_settings(&mut self, job: &Waiting) -> Result<Vec<Ask>, End> {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value, {setting}, s.source = 'session' FROM pg_catalog.jsonb_each_text({}::jsonb) k \
@@ -533,10 +486,7 @@ impl Session {
             crate::plan::splice::quote_literal(&json),
             setting = jobs::CLIENTS_SETTING
         );
-        let answers = match self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await? {
-            Ok(answers) => answers,
-            Err(report) => return Ok(Err(report)),
-        };
+        let answers = self.relay.ask(&[Ask::new(sql)], Closing::Sync, Hears::Nothing).await?;
         let (mut set, mut put_back) = (Vec::new(), Vec::new());
         let quote = crate::plan::splice::quote_literal;
         let sets = |name: &str, value: &str| {
@@ -556,44 +506,40 @@ impl Session {
                 _ => Ask::as_client(format!("RESET {}", crate::plan::splice::quote_ident(name))),
             });
         }
-        if !set.is_empty()
-            && let Err(report) = self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?
-        {
-            return Ok(Err(report));
+        if !set.is_empty() {
+            self.relay.ask(&set, Closing::Sync, Hears::Nothing).await?;
         }
-        Ok(Ok(put_back))
+        Ok(put_back)
     }
 
     // --- the shapes of COMMIT ---------------------------------------------------------------------------------------
 
     /// A simple query that ends the transaction, of `len` bytes at the front of `up`.
-    pub(in super::super) async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), Broken> {
+    pub(in super::super) async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), End> {
         if let Some(report) = self.refuses(&ending) {
-            return self.refuse_query(len, report).await;
+            return Err(report.into());
         }
         self.relay.drop_frame(len);
         let mut out = BytesMut::new();
-        match self.end_transaction(sql, ending).await? {
+        match self.end_transaction(sql, ending).await {
             Ok(tag) => wire::put_command_complete(&mut out, &tag),
-            Err(report) => report.put_error(&mut out, self.relay.encoding()),
+            Err(End::Refused(report)) => report.put_error(&mut out, self.relay.encoding()),
+            Err(broken) => return Err(broken),
         }
         wire::put_ready(&mut out, self.relay.status);
-        self.relay.tell(&out).await
+        Ok(self.relay.tell(&out).await?)
     }
 
-    pub(in super::super) async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Outcome<String> {
+    pub(in super::super) async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Result<String, End> {
         if matches!(ending, Ending::Rollback) {
-            let answers = match self
+            let answers = self
                 .relay
                 .ask(&[Ask::as_client(sql)], Closing::Sync, Hears::Notices)
-                .await?
-            {
-                Ok(answers) => answers,
-                Err(report) => return Ok(Err(report)),
-            };
+                .await?;
             self.rolled_back().await?;
             let tag = answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default();
-            return Ok(self.at_ease().await?.map(|()| tag));
+            self.at_ease().await?;
+            return Ok(tag);
         }
         self.commit(sql).await
     }
@@ -616,7 +562,7 @@ impl Session {
     }
 
     /// Execute of a portal that is not known to need a look, while something waits for COMMIT: the tag of its answer tells.
-    pub(in super::super) async fn execute_watched(&mut self, len: usize) -> Result<(), Broken> {
+    pub(in super::super) async fn execute_watched(&mut self, len: usize) -> Result<(), End> {
         let portal = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
@@ -630,13 +576,11 @@ impl Session {
                 [statement] => super::ending(statement),
                 _ => None,
             };
-            let refused = match &ending {
-                Some(Ending::Commit) => self.before_commit().await?.err(),
-                Some(ending) => self.refuses(ending),
-                None => None,
-            };
-            if let Some(report) = refused {
-                return self.refuse_extended(len, report).await;
+            if let Some(Ending::Commit) = ending {
+                self.before_commit().await?;
+            }
+            if let Some(report) = ending.and_then(|ending| self.refuses(&ending)) {
+                return Err(report.into());
             }
         }
         self.relay.withhold_end = true;
@@ -648,33 +592,34 @@ impl Session {
             return Ok(());
         };
         // Nothing is uncommitted, so that a Sync harms nothing.
-        let _ = self.relay.ask(&[], Closing::Sync, Hears::Nothing).await?;
+        unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
         let outcome = match answer.starts_with(b"COMMIT") {
-            true => self.committed().await?,
+            true => self.committed().await,
             false => {
                 self.rolled_back().await?;
-                self.at_ease().await?
+                self.at_ease().await
             }
         };
         let mut out = BytesMut::new();
         match outcome {
             Ok(()) => wire::put_command_complete(&mut out, &String::from_utf8_lossy(&answer)),
-            Err(report) => {
+            Err(End::Broken(broken)) => return Err(broken.into()),
+            Err(End::Refused(report)) => {
                 self.relay.discard_to_sync();
                 report.put_error(&mut out, self.relay.encoding());
             }
         }
-        self.relay.tell(&out).await
+        Ok(self.relay.tell(&out).await?)
     }
 
     /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
-    pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Outcome<()> {
+    pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Result<(), End> {
         let exchanges = !name.is_empty() && self.outbox.may_exchange();
         if !(self.outbox.has_write() || exchanges)
             || self.relay.place() != Place::Block
             || self.relay.responses.skipping()
         {
-            return Ok(Ok(()));
+            return Ok(());
         }
         // How the server read what is not held is not known any more.
         let (text, known) = match self.relay.held.statement(name) {
@@ -689,8 +634,8 @@ impl Session {
             None if text.contains(&b'\\') => vec![true, false],
             None => vec![true],
         };
-        if exchanges && let Err(report) = self.meets_exchange(&text).await? {
-            return Ok(Err(report));
+        if exchanges {
+            self.meets_exchange(&text).await?;
         }
         self.meets_pending_write(&text, &readings).await
     }
@@ -701,7 +646,8 @@ impl Session {
             "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name = {} AND NOT p.from_sql",
             crate::plan::splice::quote_literal(&String::from_utf8_lossy(name))
         );
-        Ok(self.value(&sql).await?.ok().flatten().unwrap_or_default().into_bytes())
+        let text = unless_refused(self.value(&sql).await)?;
+        Ok(text.flatten().unwrap_or_default().into_bytes())
     }
 
     /// The text of a named statement that was prepared before there was a reason to look, if it ends a transaction.
@@ -723,10 +669,14 @@ impl Session {
     }
 }
 
-enum Failed {
-    /// Which, why, and how many are behind it.
-    Job(Box<Waiting>, Report, usize),
-    Role(Report),
+/// What the client hears of a job that has failed, with so many behind it.
+type Told = fn(&Waiting, Report, usize) -> Report;
+
+/// Not one of them could be begun.
+fn all_wait(report: Report) -> Report {
+    report.hint(
+        "lockkeeper: the transaction IS committed; what was left for after it waits: lockkeeper jobs --dsn … list",
+    )
 }
 
 fn set_role(role: &str) -> String {

@@ -1,9 +1,9 @@
 //! What a transaction drops and makes anew right behind: the removal is taken back, and done by the job that builds the new one.
 
-use super::super::conduct::{Outcome, Setting, Tries};
+use super::super::conduct::{Setting, Tries};
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::judge::{Parameters, Verdict};
-use super::super::relay::Broken;
+use super::super::relay::{End, unless_refused};
 use super::super::session::Session;
 use super::Outbox;
 use crate::plan::facts::Request;
@@ -27,12 +27,13 @@ impl Session {
     }
 
     /// Before a removal that the next statement may make up for.
-    pub(in super::super) async fn before_drop(&mut self) -> Outcome<()> {
+    pub(in super::super) async fn before_drop(&mut self) -> Result<(), End> {
         if !self.outbox.dropped.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let point = [Ask::as_client(format!("SAVEPOINT {}", self.drop_point()))];
-        Ok(self.relay.ask(&point, Closing::Sync, Hears::Nothing).await?.map(|_| ()))
+        self.relay.ask(&point, Closing::Sync, Hears::Nothing).await?;
+        Ok(())
     }
 
     pub(in super::super) fn after_drop(&mut self, dropped: Dropped, done: bool) {
@@ -44,15 +45,13 @@ impl Session {
     }
 
     /// The new one is proven with the old one gone; then that comes back. What else was dropped stays to be dropped again.
-    pub(super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Outcome<()> {
+    pub(super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let point = self.drop_point();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
-        if let Err(report) = self.relay.ask(&back, Closing::Sync, Hears::Nothing).await? {
-            return Ok(Err(report));
-        }
+        self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         let replaced = new.replaces.as_ref().map(|dropped| dropped.sql.clone());
         let others = &mut self.outbox.dropped;
         if let Some(at) = others
@@ -67,26 +66,22 @@ impl Session {
     }
 
     /// Behind the job's row, so that what is taken back next does not take that.
-    pub(super) async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Outcome<()> {
+    pub(super) async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let others = std::mem::take(&mut self.outbox.dropped);
         if new.replaces.is_none() {
             // They are dropped, and too much has happened since to take that back.
-            return Ok(Ok(()));
+            return Ok(());
         }
         for other in others {
-            if let Err(report) = self.before_drop().await? {
-                return Ok(Err(report));
-            }
-            if let Err(report) = self.drop_again(&other, setting).await? {
-                return Ok(Err(report));
-            }
+            self.before_drop().await?;
+            self.drop_again(&other, setting).await?;
             self.outbox.dropped.push(other);
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// In short tries, as the first time.
-    async fn drop_again(&mut self, dropped: &Dropped, setting: Setting<'_>) -> Outcome<()> {
+    async fn drop_again(&mut self, dropped: &Dropped, setting: Setting<'_>) -> Result<(), End> {
         let step = Step {
             label: "drop what was replaced".to_string(),
             sql: dropped.sql.clone(),
@@ -102,21 +97,22 @@ impl Session {
         };
         let statements = self.read(dropped.sql.as_bytes()).await.unwrap_or_default();
         let Some(statement) = statements.first() else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let entry = self.entry_of(&statement.sql);
         let mut tries = Tries::default();
-        Ok(self.step(&step, setting, &mut tries, (&entry, 0)).await?.map(|_| ()))
+        self.step(&step, setting, &mut tries, (&entry, 0)).await?;
+        Ok(())
     }
 
     /// Any other statement ends the chance of an exchange; and one that could see that the old one is there still has it dropped first.
-    pub(in super::super) async fn meets_exchange(&mut self, text: &[u8]) -> Outcome<()> {
+    pub(in super::super) async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
         if !self.outbox.may_exchange() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         if self.relay.place() != Place::Block {
             self.outbox.dropped.clear();
-            return Ok(Ok(()));
+            return Ok(());
         }
         let conforming = self.relay.reading().conforming;
         if !self.outbox.dropped.is_empty() && !may_belong(text, conforming) {
@@ -130,20 +126,16 @@ impl Session {
             .filter_map(|p| Some((p.id, p.replaces.clone().filter(sees)?)))
             .collect();
         if seen.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         // ROLLBACK TO may have taken it all back.
-        match self.asks_true(&outbox::is_usable()).await? {
-            Ok(true) => {}
-            other => return Ok(other.map(|_| ())),
+        if !self.asks_true(&outbox::is_usable()).await? {
+            return Ok(());
         }
         let policy = self.shared.policy();
         let parameters = Parameters::default();
         for (id, dropped) in seen {
-            let jobs = match self.waiting(Some(&[id])).await? {
-                Ok(jobs) => jobs,
-                Err(report) => return Ok(Err(report)),
-            };
+            let jobs = self.waiting(Some(&[id])).await?;
             if let Some(job) = jobs.first() {
                 let setting = Setting {
                     policy: &policy,
@@ -152,18 +144,14 @@ impl Session {
                     statement: &dropped.sql,
                     position_shift: 0,
                 };
-                if let Err(report) = self.drop_again(&dropped, setting).await? {
-                    return Ok(Err(report));
-                }
-                if let Err(report) = self.value(&without_removal(id, &job.details.steps)).await? {
-                    return Ok(Err(report));
-                }
+                self.drop_again(&dropped, setting).await?;
+                self.value(&without_removal(id, &job.details.steps)).await?;
             }
             if let Some(pending) = self.outbox.pending.iter_mut().find(|p| p.id == id) {
                 pending.replaces = None;
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// One ALTER TABLE that drops a key and makes another: as the two statements that it stands for, in one transaction.
@@ -172,7 +160,7 @@ impl Session {
         statement: &Statement,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<Option<Verdict>, Broken> {
+    ) -> Result<Option<Verdict>, End> {
         let policy = self.shared.policy();
         if place == Place::Pipeline || policy.in_transaction != InTransaction::Defer {
             return Ok(None);
@@ -180,10 +168,7 @@ impl Session {
         let Some(parts) = parts(statement) else {
             return Ok(None);
         };
-        let facts = match self.facts(Request::of(statement), Closing::Sync).await? {
-            Ok(facts) => facts,
-            Err(report) => return Ok(Some(Verdict::Refused(report))),
-        };
+        let facts = self.facts(Request::of(statement), Closing::Sync).await?;
         let first = self.read(parts[0].as_bytes()).await.unwrap_or_default();
         let drops = first
             .first()
@@ -195,13 +180,9 @@ impl Session {
         if drops.is_none() || !ready {
             return Ok(None);
         }
-        if place == Place::Alone
-            && let Err(report) = self
-                .relay
-                .ask(&[Ask::as_client("BEGIN")], Closing::Sync, Hears::Nothing)
-                .await?
-        {
-            return Ok(Some(Verdict::Refused(report)));
+        if place == Place::Alone {
+            let begin = [Ask::as_client("BEGIN")];
+            self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await?;
         }
         let mut verdict = Verdict::Done("ALTER TABLE".to_string());
         for part in &parts {
@@ -214,9 +195,10 @@ impl Session {
             if let Verdict::Forward(_) = &verdict {
                 // Small, or let through: it runs as it is.
                 let asked = [Ask::as_client(part)];
-                verdict = match self.relay.ask(&asked, Closing::Sync, Hears::Notices).await? {
+                verdict = match self.relay.ask(&asked, Closing::Sync, Hears::Notices).await {
                     Ok(_) => Verdict::Done("ALTER TABLE".to_string()),
-                    Err(report) => Verdict::Refused(report),
+                    Err(End::Refused(report)) => Verdict::Refused(report),
+                    Err(broken) => return Err(broken),
                 };
             }
             if let Verdict::Refused(report) = &mut verdict {
@@ -228,16 +210,12 @@ impl Session {
             return Ok(Some(verdict));
         }
         if let Verdict::Refused(_) = &verdict {
-            let _ = self
-                .relay
-                .ask(&[Ask::as_client("ROLLBACK")], Closing::Sync, Hears::Nothing)
-                .await?;
+            let back = [Ask::as_client("ROLLBACK")];
+            unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
             self.rolled_back().await?;
             return Ok(Some(verdict));
         }
-        Ok(Some(match self.commit("COMMIT").await? {
-            Ok(_) => verdict,
-            Err(report) => Verdict::Refused(report),
-        }))
+        self.commit("COMMIT").await?;
+        Ok(Some(verdict))
     }
 }
