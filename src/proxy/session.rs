@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// Of what is refused the client hears: the whole frame is at the front of `up` still.
+    /// Of what is refused the client hears: nothing of its message, of `len` bytes, has been passed on.
     async fn query_ends(&mut self, len: usize, done: Result<(), End>) -> Result<(), Broken> {
         match done {
             Err(End::Refused(report)) => self.refuse_query(len, report).await,
