@@ -514,11 +514,20 @@ impl Session {
     pub(super) async fn bind_again(&mut self, portal: &held::Portal) -> Result<(), Broken> {
         let mut flush = BytesMut::new();
         wire::put_flush(&mut flush);
+        // Where nothing was asked, it is there still.
+        let name = wire::bind_names(&portal.bind).map_or(&[][..], |(name, _)| name);
+        let mut close = vec![b'C'];
+        close.extend_from_slice(&(6 + name.len() as u32).to_be_bytes());
+        close.push(b'P');
+        close.extend_from_slice(name);
+        close.push(0);
+        self.relay.send(&close).await;
         self.relay.send(&portal.bind).await;
         self.relay.send(&flush).await;
         loop {
             let frame = self.relay.receive().await?;
             match frame[0] {
+                b'3' => {}
                 b'2' => return Ok(()),
                 b'E' => {
                     self.relay.responses.skip_to_sync();
