@@ -471,17 +471,22 @@ impl Request {
 /// What columns, indexes and constraints the relation has decides nothing either: one that is not there is the server's to refuse.
 fn is_slight(node: &NodeEnum) -> bool {
     use pg_query::protobuf::AlterTableType as A;
-    let is_slight = |command: &pg_query::protobuf::Node| {
-        matches!(&command.node, Some(NodeEnum::AlterTableCmd(command)) if matches!(
-            command.subtype(),
-            A::AtColumnDefault
-                | A::AtSetStatistics
-                | A::AtSetOptions
-                | A::AtResetOptions
-                | A::AtSetStorage
-                | A::AtSetRelOptions
-                | A::AtResetRelOptions
-        ))
+    let is_slight = |command: &pg_query::protobuf::Node| match &command.node {
+        Some(NodeEnum::AlterTableCmd(command)) => match command.subtype() {
+            // Of a column that loses its default it decides whether it is NOT NULL.
+            A::AtColumnDefault => command
+                .def
+                .as_deref()
+                .is_some_and(|default| !super::rules::tree::is_null(default)),
+            A::AtSetStatistics
+            | A::AtSetOptions
+            | A::AtResetOptions
+            | A::AtSetStorage
+            | A::AtSetRelOptions
+            | A::AtResetRelOptions => true,
+            _ => false,
+        },
+        _ => false,
     };
     matches!(node, NodeEnum::AlterTableStmt(alter) if alter.cmds.iter().all(is_slight))
 }
