@@ -37,9 +37,10 @@ docs:
 set-up:
 	scripts/set-up
 
-# 15 is Debian 12's own; 18 no Debian has yet.
+# 15 is Debian 12's own; 18 no Debian has yet; 13 reads words that no other reads.
 set-up-test:
 	scripts/set-up test
+	scripts/fetch-postgres 13
 	scripts/fetch-postgres 18
 	test -x /usr/lib/postgresql/15/bin/postgres || scripts/fetch-postgres 15
 	scripts/fetch-clients

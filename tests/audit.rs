@@ -889,10 +889,14 @@ fn following_shows_what_comes_over_rotation() {
         .arg(stage.audit_file());
     let _follower = Guarded::spawn(&command, &out).unwrap();
     let mut raw = Raw::connect(stage.port, &stage.database);
+    let seen = || std::fs::read_to_string(&out).unwrap_or_default();
     for n in 0..12 {
         raw.query(&format!("ALTER TABLE users ADD COLUMN a{n} int"));
+        if n == 0 {
+            // It follows from the beginning of the file that it has found.
+            until("the first one is seen", || seen().ends_with('\n'));
+        }
     }
-    let seen = || std::fs::read_to_string(&out).unwrap_or_default();
     until("the last one is seen", || {
         seen().contains("ADD COLUMN a11 int") && seen().ends_with('\n')
     });
