@@ -37,10 +37,11 @@ docs:
 set-up:
 	scripts/set-up
 
-# 15 is Debian 12's own; 18 no Debian has yet; 13 reads words that no other reads.
+# 15 is Debian 12's own; 18 no Debian has yet; 13 and 14 read or trust what later ones do not.
 set-up-test:
 	scripts/set-up test
 	scripts/fetch-postgres 13
+	scripts/fetch-postgres 14
 	scripts/fetch-postgres 18
 	test -x /usr/lib/postgresql/15/bin/postgres || scripts/fetch-postgres 15
 	scripts/fetch-clients
