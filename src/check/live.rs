@@ -92,7 +92,9 @@ impl Live {
         let mut facts = Facts::decode(&json)?;
         // Every operator and type in it is written with its schema.
         if let Some(question) = depends::Question::of(statement) {
-            let json = self.value(&question.sql())?.unwrap_or_default();
+            self.simple(&path::to_ours(&question.ahead(), path::CATALOG))?;
+            let json = self.value(depends::Question::sql())?.unwrap_or_default();
+            self.simple(&path::back(path::CATALOG))?;
             facts.depends = question.decode(&json)?;
         }
         Ok(facts)

@@ -526,20 +526,6 @@ impl Relay {
         Ok(only(answers, 0))
     }
 
-    /// The same of one whose text names every operator with its schema, for the client's search_path.
-    pub async fn ask_catalog_as_client(&mut self, sql: String, closing: Closing) -> Result<Answer, End> {
-        // What is set for a transaction of our own ends with it.
-        let restore = self.status != b'I' || closing == Closing::Flush;
-        let mut asks = vec![Ask::set_local("jit", "off"), Ask::as_client(sql)];
-        if restore {
-            asks.insert(0, Ask::stash("jit"));
-            asks.push(Ask::restore("jit"));
-        }
-        let answers = self.ask(&asks, closing, Hears::Nothing).await?;
-        let at = 1 + usize::from(restore);
-        Ok(answers.into_iter().nth(at).unwrap_or_default())
-    }
-
     /// The reserved statement is closed behind an error too, so that the client never finds it.
     async fn after_error(&mut self, closing: Closing) -> Result<(), Broken> {
         if closing == Closing::Flush {

@@ -854,7 +854,12 @@ impl Session {
                 "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
             )
         };
-        let answer = self.relay.ask_catalog_as_client(question.sql(), closing).await;
+        let ask = Ask {
+            ahead: question.ahead(),
+            catalog: Some("depends".to_owned()),
+            ..Ask::new(depends::Question::sql())
+        };
+        let answer = self.relay.ask_catalog(ask, closing).await;
         let answer = answer.map_err(|end| end.reworded(failed))?;
         question.decode(answer.value().unwrap_or_default()).map_err(|error| {
             tracing::error!(session, error, "the answer about dependent objects cannot be read");

@@ -6,7 +6,7 @@
 use super::ascii::decoded;
 use super::facts::Name;
 use super::rules::tree;
-use super::splice::{filled, quote_literal};
+use super::splice::quote_literal;
 use super::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
@@ -192,22 +192,36 @@ impl Question {
         (!question.statements.is_empty()).then_some(question)
     }
 
-    /// One row, one column, from which [`Question::decode`] reads. It cannot raise an error.
-    pub fn sql(&self) -> String {
-        let rows = |selects: &[String], nothing: &str| match selects {
-            [] => format!("SELECT {nothing} WHERE false"),
-            all => all.join("\nUNION ALL\n"),
+    /// What the statements name, for [`Question::sql`] to read by current_setting(): names below `lockkeeper.`, and expressions of type text
+    /// that are safe with any search_path, and mean the client's.
+    pub fn ahead(&self) -> Vec<(&'static str, String)> {
+        let found = |selects: &[String], columns: &str| match selects {
+            [] => "'[]'".to_owned(),
+            all => format!(
+                "(WITH path(oid, at) AS (SELECT n.oid, s.at FROM pg_catalog.unnest({SCHEMAS}) WITH ORDINALITY s(name, at) \
+                 JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name) \
+                 SELECT coalesce(pg_catalog.json_agg(r), '[]'::pg_catalog.json)::pg_catalog.text FROM ({}) r({columns}))",
+                all.join(" UNION ALL ")
+            ),
         };
-        let oid = "0::pg_catalog.oid";
-        let values = [
-            ("{schemas}", SCHEMAS.to_string()),
-            ("{roots}", rows(&self.roots, &format!("0, {oid}, {oid}, 0, false"))),
-            ("{touched}", rows(&self.touched, &format!("0, {oid}"))),
-            ("{bare}", rows(&self.bare, &format!("0, {oid}"))),
-            ("{stripped}", rows(&self.stripped, &format!("0, {oid}"))),
-            ("{states}", rows(&self.states, &format!("0, {oid}"))),
-        ];
-        filled(QUERY.trim_end(), &values)
+        let pair = "statement, oid";
+        vec![
+            ("depends_schemas", format!("{SCHEMAS}::pg_catalog.text")),
+            (
+                "depends_roots",
+                found(&self.roots, "statement, class, object, sub, cascades"),
+            ),
+            ("depends_touched", found(&self.touched, pair)),
+            ("depends_bare", found(&self.bare, pair)),
+            ("depends_stripped", found(&self.stripped, pair)),
+            ("depends_states", found(&self.states, pair)),
+        ]
+    }
+
+    /// One row, one column, from which [`Question::decode`] reads; the same text for every statement, with the settings of
+    /// [`Question::ahead`]. It cannot raise an error.
+    pub fn sql() -> &'static str {
+        QUERY.trim_end()
     }
 
     pub fn decode(&self, answer: &str) -> Result<Depends, String> {
@@ -922,9 +936,9 @@ mod tests {
     fn only_operators_and_types_of_pg_catalog_are_meant() {
         for asked in ASKED {
             let statements = statement::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
-            let sql = Question::of(&statements[0])
-                .unwrap_or_else(|| panic!("{asked}: nothing is asked"))
-                .sql();
+            let question = Question::of(&statements[0]).unwrap_or_else(|| panic!("{asked}: nothing is asked"));
+            let ahead: Vec<String> = question.ahead().into_iter().map(|(_, expression)| expression).collect();
+            let sql = format!("SELECT ({}), ({})", ahead.join("), ("), Question::sql());
             pg_query::parse(&sql, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{asked}: {e}\n{sql}"));
             let tokens: Vec<(Token, &str)> = pg_query::scan(&sql)
                 .expect("it is scanned")

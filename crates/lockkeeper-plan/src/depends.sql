@@ -4,17 +4,23 @@ WITH RECURSIVE
 -- and types are in the search_path, pg_catalog's are meant.
 -- Where the client's names without a schema are looked for, in this order.
 path(oid, at) AS MATERIALIZED (
-  SELECT n.oid, s.at FROM pg_catalog.unnest({schemas}) WITH ORDINALITY s(name, at) JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name),
--- statement, class, object, sub, cascades
-asked(statement, class, object, sub, cascades) AS ({roots}),
+  SELECT n.oid, s.at FROM pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.depends_schemas')::pg_catalog.name[]) WITH ORDINALITY s(name, at)
+  CROSS JOIN LATERAL (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) s.name LIMIT 1) n),
+-- What the statements name, as it was found with the client's search_path.
+asked(statement, class, object, sub, cascades) AS MATERIALIZED (
+  SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_roots')::pg_catalog.json) AS r(statement pg_catalog.int4, class pg_catalog.oid, object pg_catalog.oid, sub pg_catalog.int4, cascades pg_catalog.bool)),
 -- Tables that are touched in another way, by way of their type or their tablespace.
-touched(statement, oid) AS ({touched}),
+touched(statement, oid) AS (
+  SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_touched')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
 -- Domains that lose their default.
-bare(statement, oid) AS ({bare}),
+bare(statement, oid) AS (
+  SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_bare')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
 -- Roles of which all rights go.
-stripped(statement, oid) AS ({stripped}),
+stripped(statement, oid) AS (
+  SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_stripped')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
 -- Tables of which it matters who may see their rows, and how their rows are told apart.
-asked_states(statement, oid) AS ({states}),
+asked_states(statement, oid) AS (
+  SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_states')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
 gone(statement, class, object, sub, cascades, named) AS (
   SELECT a.statement, a.class, a.object, a.sub, a.cascades, true FROM asked a
   UNION

@@ -20,7 +20,7 @@ use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
@@ -146,6 +146,13 @@ impl Request {
     /// are left out for a relation on which another session holds or awaits ACCESS EXCLUSIVE, since the functions that tell them open it
     /// (pg_get_expr, pg_get_constraintdef, pg_get_indexdef and pg_relation_size do; tried on 15 and 18). Needs no right on the relations.
     pub fn sql(&self) -> String {
+        // There are as many texts as variants, and one of a few is asked with every statement.
+        static TEXTS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
+        let mut texts = TEXTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        texts.entry(self.variant()).or_insert_with(|| self.text()).clone()
+    }
+
+    fn text(&self) -> String {
         let domain_users = if self.domain_users { "true" } else { "false" };
         let values = [
             ("{domain_users}", domain_users.to_owned()),

@@ -912,7 +912,8 @@ pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
         let text = format!("{head} {action}");
         one_statement(&text).is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::AlterTableStmt(alone)))
     };
-    let all = actions.len() == alter.cmds.len() && actions.iter().zip(&alter.cmds).all(proven);
+    // Of one action all tokens are there, in their order.
+    let all = actions.len() == alter.cmds.len() && (actions.len() == 1 || actions.iter().zip(&alter.cmds).all(proven));
     all.then(|| AlterText {
         head: head.to_string(),
         actions,

@@ -94,14 +94,20 @@ pub fn dropped(statement: &Statement, facts: &Facts, policy: &Policy) -> Option<
 /// `ALTER TABLE t DROP CONSTRAINT a, ADD CONSTRAINT b UNIQUE (…)` as the two statements that it stands for.
 pub fn parts(statement: &Statement) -> Option<[String; 2]> {
     let commands: Vec<&AlterTableCmd> = statement.actions().collect();
-    let text = statement::alter_actions(statement)?;
-    let ([first, second], [drop, add]) = (commands.as_slice(), text.actions.as_slice()) else {
+    let [first, second] = commands.as_slice() else {
         return None;
     };
     let replaces = first.subtype() == A::AtDropConstraint
         && first.behavior() != DropBehavior::DropCascade
         && constraint(second).is_some_and(|c| c.indexname.is_empty() && is_key(c.contype()));
-    replaces.then(|| [format!("{} {drop}", text.head), format!("{} {add}", text.head)])
+    if !replaces {
+        return None;
+    }
+    let text = statement::alter_actions(statement)?;
+    match text.actions.as_slice() {
+        [drop, add] => Some([format!("{} {drop}", text.head), format!("{} {add}", text.head)]),
+        _ => None,
+    }
 }
 
 fn constraint(command: &AlterTableCmd) -> Option<&pg_query::protobuf::Constraint> {
