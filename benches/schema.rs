@@ -80,7 +80,7 @@ fn main() {
 async fn run() -> Result<(), String> {
     let settings = [
         ("shared_buffers", "256MB"),
-        ("max_locks_per_transaction", "4096"),
+        ("max_locks_per_transaction", "256"),
         ("autovacuum", "off"),
     ];
     let cluster = Cluster::start(&Options {
@@ -381,7 +381,12 @@ impl Bench {
     }
 
     fn program(&self, name: &str, port: u16, arguments: &[&str], stdin: Option<&str>) -> Result<(), String> {
-        let path = self.cluster.bin(name).unwrap_or_else(|| PathBuf::from(name));
+        // Of pg_dump one that knows the server's version, which Debian's may not.
+        let fetched = lockkeeper_testkit::cached("pg_dump").join("18").join(name);
+        let path = match name == "pg_dump" && fetched.is_file() {
+            true => fetched,
+            false => self.cluster.bin(name).unwrap_or_else(|| PathBuf::from(name)),
+        };
         let mut command = Command::new(path);
         clean_environment(&mut command);
         command

@@ -490,7 +490,8 @@ fn is_slight(node: &NodeEnum) -> bool {
             | A::AtResetOptions
             | A::AtSetStorage
             | A::AtSetRelOptions
-            | A::AtResetRelOptions => true,
+            | A::AtResetRelOptions
+            | A::AtChangeOwner => true,
             _ => false,
         },
         _ => false,

@@ -159,7 +159,7 @@ created(oid, here) AS MATERIALIZED (
   FROM aged g CROSS JOIN mine m GROUP BY g.oid),
 -- if types
 domains(s, n, oid, kind, base, constrained, root) AS (
-  SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c)), true
+  SELECT a.s, a.n, y.oid, y.typtype, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR coalesce((SELECT true FROM pg_catalog.pg_constraint c WHERE c.contypid = y.oid LIMIT 1), false)), true
   FROM asked_types a
   JOIN pg_catalog.pg_type y ON y.typname = a.n
   JOIN pg_catalog.pg_namespace ns ON ns.oid = y.typnamespace
@@ -167,7 +167,7 @@ domains(s, n, oid, kind, base, constrained, root) AS (
              WHEN a.s = 'pg_temp' THEN y.typnamespace = pg_catalog.pg_my_temp_schema()
              ELSE ns.nspname = a.s END
   UNION
-  SELECT d.s, d.n, y.oid, d.kind, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR y.oid IN (SELECT c.contypid FROM pg_catalog.pg_constraint c)), false
+  SELECT d.s, d.n, y.oid, d.kind, y.typbasetype, y.typtype = 'd' AND (y.typnotnull OR coalesce((SELECT true FROM pg_catalog.pg_constraint c WHERE c.contypid = y.oid LIMIT 1), false)), false
   FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.base),
 -- The tables with columns of these domains, or of domains over them.
 over(s, n, oid) AS (
@@ -255,7 +255,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('schema', v.s, 'name', v.n), 'kind', v.kind, 'constrained', v.constrained,
     -- The type below all domains, with its modifier.
     'base', (SELECT pg_catalog.format_type(y.typbasetype, y.typtypmod) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
-      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND y.typbasetype NOT IN (SELECT x.oid FROM pg_catalog.pg_type x WHERE x.typtype = 'd') LIMIT 1),
+      WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd' AND (SELECT x.typtype FROM pg_catalog.pg_type x WHERE x.oid = y.typbasetype) <> 'd' LIMIT 1),
     'not_null', coalesce((SELECT pg_catalog.bool_or(y.typnotnull) FROM domains d JOIN pg_catalog.pg_type y ON y.oid = d.oid
       WHERE d.s IS NOT DISTINCT FROM v.s AND d.n = v.n AND y.typtype = 'd'), false),
     -- What a domain has from the one below it is written down with it.

@@ -484,6 +484,11 @@ fn what_is_not_asked_decides_nothing() {
         "ALTER INDEX users_name_idx ALTER 1 SET STATISTICS 100",
         "ALTER MATERIALIZED VIEW totals SET (fillfactor = 90)",
         "ALTER VIEW v ALTER a SET DEFAULT 1",
+        "ALTER TABLE users OWNER TO somebody",
+        "ALTER TABLE ONLY parted OWNER TO somebody",
+        "ALTER TABLE small OWNER TO somebody",
+        "ALTER INDEX users_name_idx OWNER TO somebody",
+        "ALTER MATERIALIZED VIEW totals OWNER TO somebody",
     ];
     let actions = [
         "SET DEFAULT 1",
