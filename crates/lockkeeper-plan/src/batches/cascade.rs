@@ -101,7 +101,7 @@ pub fn seen_through(ground: &mut Ground, base: Ground, view: &View) {
             let shown = view.columns.iter().find(|(_, of)| *of == pair.refers);
             let name = shown.map(|(name, _)| name.clone()).unwrap_or_default();
             // Rows that refer to others of the same table are followed by its own names; and what is not shown cannot be asked about.
-            hop.readable &= !name.is_empty() && !(hop.itself && name != pair.refers);
+            hop.readable &= !name.is_empty() && (!hop.itself || name == pair.refers);
             pair.refers = name;
         }
     }
