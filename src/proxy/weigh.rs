@@ -16,7 +16,7 @@ use crate::plan::mixed::alone::{alone, executed, executed_name};
 use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use std::sync::Arc;
 
@@ -164,11 +164,16 @@ impl Session {
     ) -> Result<ByParts, End> {
         let mut all = ByParts::default();
         let rows_max = policy.backfill.rows_max as f64;
-        for part in self.parts_of(statement, closing).await? {
+        let parts = match statement.kind {
+            Kind::Write => Vec::new(),
+            _ => self.parts_of(statement, closing).await?,
+        };
+        let whole = matches!(statement.kind, Kind::Write).then_some(statement);
+        for part in whole.into_iter().chain(&parts) {
             let bytes = part.sql.len() + parameters.values.len();
-            let weight = self.weigh(&part, policy, &parameters.types, bytes, closing).await?;
+            let weight = self.weigh(part, policy, &parameters.types, bytes, closing).await?;
             let Weight::Estimate(ground) = weight else { continue };
-            let hops = cascade::hops(&part, &ground);
+            let hops = cascade::hops(part, &ground);
             if hops.is_empty() {
                 continue;
             }
@@ -183,12 +188,12 @@ impl Session {
                 continue;
             }
             let mut along = self
-                .taken_along(&part, &ground, (None, rows), policy, place, parameters)
+                .taken_along(part, &ground, (None, rows), policy, place, parameters)
                 .await?;
             if let Along::AskFirst = along {
-                let facts = self.facts(Request::of(&part), closing).await?;
+                let facts = self.facts(Request::of(part), closing).await?;
                 along = self
-                    .taken_along(&part, &ground, (Some(&facts), rows), policy, place, parameters)
+                    .taken_along(part, &ground, (Some(&facts), rows), policy, place, parameters)
                     .await?;
             }
             if let Along::Many(many) = along {

@@ -4,6 +4,7 @@
 use super::Body;
 use crate::ascii::decoded;
 use crate::mixed;
+use crate::sketch;
 use crate::splice::{filled, one_statement, quote_ident, quote_literal, significant_tokens};
 use crate::statement::Statement;
 use pg_query::protobuf::Token;
@@ -41,9 +42,16 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
         return None;
     }
     let text = mixed::explainable(statement)?;
-    let tree = serde_json::to_value(one_statement(text)?).ok()?;
+    let tree = match text.len() == statement.sql.len() {
+        true => sketch::of(&statement.node)?,
+        false => sketch::of(&one_statement(text)?)?,
+    };
     let mut found = References::default();
     found.walk(&tree, false);
+    let is_value = |reference: &Reference| body.value(&reference.words, &found.relations).is_some();
+    if !always && !text.contains('$') && !found.columns.iter().any(is_value) {
+        return None;
+    }
     let tokens = significant_tokens(text)?;
     let given = tokens
         .iter()
