@@ -315,12 +315,10 @@ mod tests {
     #[test]
     fn constants_are_left_out_and_names_are_not() {
         let tree = |sql: &str| of(&one_statement(sql).unwrap()).unwrap().to_string();
-        let few = tree("UPDATE t SET a = f(b) WHERE c IN (1, g(2), d)");
-        let many = format!(
-            "UPDATE t SET a = f(b) WHERE c IN (1, {} g(2), d)",
-            "3, $1, 'x', ".repeat(1_000)
-        );
-        assert_eq!(tree(&many), few);
+        // Blanks instead, so that the columns stand where they stand.
+        let listed = |one: &str| format!("UPDATE t SET a = f(b) WHERE c IN (1, {} g(2), d)", one.repeat(1_000));
+        let few = tree(&listed("            "));
+        assert_eq!(tree(&listed("3, $1, 'x', ")), few);
         for name in ["\"t\"", "\"a\"", "\"f\"", "\"b\"", "\"c\"", "\"g\"", "\"d\""] {
             assert!(few.contains(name), "{name}: {few}");
         }
