@@ -11,6 +11,7 @@ use super::weigh::Weight;
 use super::wire::{self, Report};
 use crate::plan::Place;
 use crate::plan::mixed;
+use crate::plan::splice::quote_literal;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
     may_use_prepared, prepared,
@@ -42,7 +43,7 @@ impl Session {
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
-        self.ask_firing(parse.text, Closing::Flush).await?;
+        self.ask_firing(parse.text, self.closing_of_question()).await?;
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
         if gate(parse.text) != Gate::Read && !uses_prepared && !fires {
             return self.parse_as(len, parse.name, None).await;
@@ -172,6 +173,11 @@ impl Session {
                 None => self.outbox.ending_portals.remove(portal),
             };
         }
+        if let Some((_, name)) = wire::bind_names(&bind)
+            && !self.relay.responses.skipping()
+        {
+            self.look_at_insert(name, len).await?;
+        }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
         if let Some((portal, name)) = wire::bind_names(&bind)
@@ -191,6 +197,80 @@ impl Session {
                 _ => self.relay.held.forget_portal(portal),
             }
         }
+        Ok(())
+    }
+
+    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
+    fn closing_of_question(&self) -> Closing {
+        match self.relay.may_sync() {
+            true => Closing::Sync,
+            false => Closing::Flush,
+        }
+    }
+
+    /// An INSERT that was prepared before there was a rule (CREATE RULE) by which it changes other rows is held from now on.
+    async fn look_at_insert(&mut self, name: &[u8], len: usize) -> Result<(), End> {
+        if !self
+            .relay
+            .held
+            .may_insert(name, self.relay.shapes.known_firing().as_ref())
+        {
+            return Ok(());
+        }
+        self.ask_firing(b"insert", self.closing_of_question()).await?;
+        let Some(firing) = self.relay.shapes.known_firing().filter(|firing| !firing.is_empty()) else {
+            return Ok(());
+        };
+        if !self.relay.held.may_insert(name, Some(&firing)) || self.relay.block_failed() {
+            return Ok(());
+        }
+        let Ok(shown) = std::str::from_utf8(name) else {
+            return Ok(());
+        };
+        let sql = format!(
+            "SELECT p.statement, (SELECT pg_catalog.string_agg(t.type::pg_catalog.oid::pg_catalog.text, ' ' ORDER BY t.at)
+FROM pg_catalog.unnest(p.parameter_types) WITH ORDINALITY AS t(type, at))
+FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) {}",
+            quote_literal(shown)
+        );
+        let answers = self
+            .relay
+            .ask(&[Ask::new(sql)], self.closing_of_question(), Hears::Nothing)
+            .await?;
+        self.relay.held.looked_at_insert(name, &firing);
+        let row = answers.first().and_then(|answer| answer.rows.first());
+        let Some([Some(text), types]) = row.map(Vec::as_slice) else {
+            return Ok(());
+        };
+        let judged = match self.read(text.as_bytes()).await.as_deref() {
+            Ok([statement]) => needs_judging(statement),
+            _ => false,
+        };
+        if !judged {
+            return Ok(());
+        }
+        let oids: Vec<u32> = types
+            .iter()
+            .flat_map(|types| types.split(' '))
+            .flat_map(str::parse)
+            .collect();
+        let mut types = BytesMut::new();
+        types.extend_from_slice(&(oids.len() as u16).to_be_bytes());
+        oids.iter().for_each(|oid| types.extend_from_slice(&oid.to_be_bytes()));
+        let statement = held::Statement {
+            text: Bytes::copy_from_slice(text.as_bytes()),
+            types: types.freeze(),
+            reading: depends_on_reading(text.as_bytes()).then(|| self.relay.reading()),
+            what: held::Kind::Judge,
+            quiet: None,
+        };
+        if !self.relay.held.fits(statement.size()) {
+            return match self.forwards_unread() {
+                true => Ok(self.lets_go(text.as_bytes()).await?),
+                false => self.refuse_to_hold(len),
+            };
+        }
+        self.relay.held.prepare(name, statement);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 
 use super::relay::Reading;
 use super::shapes::Learned;
+use crate::plan::batches::firing::Firing;
 use crate::plan::statement::Calls;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -54,6 +55,9 @@ pub struct Held {
     calls: HashMap<Bytes, Calls>,
     /// More than can be kept.
     all_call: bool,
+    /// INSERTs that were let pass, and for which rules (CREATE RULE) that has held: one that is made later may make them change other rows.
+    inserts: HashMap<Bytes, Option<Arc<Firing>>>,
+    all_insert: bool,
     bytes: usize,
     bytes_max: usize,
 }
@@ -78,6 +82,8 @@ impl Held {
             portals: HashMap::new(),
             calls: HashMap::new(),
             all_call: false,
+            inserts: HashMap::new(),
+            all_insert: false,
             bytes: 0,
             bytes_max,
         }
@@ -148,6 +154,40 @@ impl Held {
         match self.all_call {
             true => Calls::Others,
             false => self.calls.get(name).copied().unwrap_or(Calls::Harmless),
+        }
+    }
+
+    /// The statement of that name is an INSERT. The unnamed one is sent anew, and looked at then.
+    pub fn prepared_insert(&mut self, name: &[u8]) {
+        if name.is_empty() {
+            return;
+        }
+        match self.inserts.len() < CALLS_MAX || self.inserts.contains_key(name) {
+            true => drop(self.inserts.insert(Bytes::copy_from_slice(name), None)),
+            false => self.all_insert = true,
+        }
+    }
+
+    pub fn has_inserts(&self) -> bool {
+        !self.inserts.is_empty()
+    }
+
+    /// It may be an INSERT that is not held, and was not looked at under these rules.
+    pub fn may_insert(&self, name: &[u8], firing: Option<&Arc<Firing>>) -> bool {
+        let looked = match self.inserts.get(name) {
+            Some(looked) => looked.as_ref(),
+            None if !self.all_insert || name.is_empty() => return false,
+            None => None,
+        };
+        let is_same = looked
+            .zip(firing)
+            .is_some_and(|(looked, firing)| Arc::ptr_eq(looked, firing));
+        !is_same && !self.statements.contains_key(name)
+    }
+
+    pub fn looked_at_insert(&mut self, name: &[u8], firing: &Arc<Firing>) {
+        if let Some(looked) = self.inserts.get_mut(name) {
+            *looked = Some(Arc::clone(firing));
         }
     }
 

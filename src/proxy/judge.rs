@@ -5,7 +5,7 @@ use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::encoding::Encoding;
 use super::journal::Entry;
-use super::relay::{Broken, End, Reading, unless_refused};
+use super::relay::{Broken, End, PreparedWrite, Reading, unless_refused};
 use super::session::Session;
 use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
@@ -23,7 +23,9 @@ use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
 use crate::plan::rules;
-use crate::plan::statement::{Kind, Statement, Unreadable, holds_several, may_insert, mentions, misread_name, read};
+use crate::plan::statement::{
+    Kind, Statement, Unreadable, holds_several, may_insert, may_use_prepared, mentions, misread_name, read,
+};
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
@@ -121,6 +123,15 @@ pub(super) struct Aside {
 }
 
 impl Aside {
+    /// All of them at once: for each the text would be read again.
+    pub(super) fn wants_first(&mut self, wanted: Vec<Vec<Ask>>) -> Result<(), Broken> {
+        if !self.is_on || !self.answered.is_empty() || wanted.is_empty() {
+            return Ok(());
+        }
+        self.wanted = wanted;
+        Err(Broken::Aside)
+    }
+
     fn answer(&self, asks: &[Ask]) -> Option<Result<Vec<Answer>, Report>> {
         let is_same = |(known, _): &&Answered| {
             known.len() == asks.len()
@@ -206,7 +217,7 @@ impl Session {
                 let firing = self.relay.shapes.known_firing();
                 if mixed::changed(&statement.node).is_some() || firing.is_some_and(|firing| firing.concerns(statement))
                 {
-                    self.has_prepared(&statement.node);
+                    self.has_prepared(&statement.node, &statement.sql);
                 }
                 continue;
             }
@@ -215,7 +226,7 @@ impl Session {
                 self.relay.prepared_others = true;
                 let prepares = statement.body().map(|body| body.prepares.clone()).unwrap_or_default();
                 for prepare in &prepares {
-                    self.has_prepared(prepare);
+                    self.has_prepared(prepare, "");
                 }
                 continue;
             }
@@ -223,14 +234,13 @@ impl Session {
                 continue;
             };
             let prepared = match self.relay.prepared_writes.get(&name) {
-                Some(known) => Some(known.clone()),
+                Some(known) => Some(known.node.clone()),
                 None if self.relay.held.statement(name.as_bytes()).is_some() => {
                     self.prepared_over_the_protocol(&name).await
                 }
                 // The server tells what it is, when its turn has come.
-                None => {
-                    (self.relay.prepared_others || is_one_of_several).then(|| NodeEnum::PrepareStmt(Box::default()))
-                }
+                None => (self.relay.prepared_others || is_one_of_several || self.inserts_may_fire())
+                    .then(|| NodeEnum::PrepareStmt(Box::default())),
             };
             if let Some(prepared) = prepared {
                 statement.kind = Kind::MixedWrite;
@@ -240,8 +250,20 @@ impl Session {
         statements
     }
 
+    /// An INSERT was prepared in SQL, perhaps before there was a rule by which it changes other rows.
+    fn inserts_may_fire(&self) -> bool {
+        let firing = self.relay.shapes.known_firing();
+        self.relay.prepared_inserts && firing.is_none_or(|firing| !firing.is_empty())
+    }
+
     /// An INSERT that changes other rows by a rule is judged by what the server makes of it.
     pub(super) fn mark_firing(&self, statement: &mut Statement) {
+        if matches!(statement.node, NodeEnum::DoStmt(_))
+            && let Some(firing) = self.relay.shapes.known_firing().filter(|firing| !firing.is_empty())
+        {
+            statement.count_inserts(|inner| firing.concerns(inner));
+            return;
+        }
         if matches!(statement.kind, Kind::Harmless)
             && !matches!(statement.node, NodeEnum::PrepareStmt(_))
             && let Some(firing) = self.relay.shapes.known_firing()
@@ -251,13 +273,17 @@ impl Session {
         }
     }
 
-    fn has_prepared(&mut self, prepare: &NodeEnum) {
+    fn has_prepared(&mut self, prepare: &NodeEnum, sql: &str) {
         let NodeEnum::PrepareStmt(prepared) = prepare else {
             return;
         };
         let known = &mut self.relay.prepared_writes;
+        let write = PreparedWrite {
+            node: prepare.clone(),
+            sql: sql.to_owned(),
+        };
         match known.len() < PREPARED_WRITES_MAX || known.contains_key(&prepared.name) {
-            true => drop(known.insert(prepared.name.clone(), prepare.clone())),
+            true => drop(known.insert(prepared.name.clone(), write)),
             false => self.relay.prepared_others = true,
         }
     }
@@ -304,7 +330,8 @@ impl Session {
     /// Asks the server which INSERTs change other rows by a rule, where that is not known. A question that fails has failed in a group that
     /// has failed with it.
     pub(super) async fn ask_firing(&mut self, text: &[u8], closing: Closing) -> Result<(), End> {
-        let is_asked = may_insert(text) && self.relay.shapes.firing().is_none();
+        let executes = self.relay.prepared_inserts && may_use_prepared(text);
+        let is_asked = (may_insert(text) || executes) && self.relay.shapes.firing().is_none();
         // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
         let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
         if !is_asked
@@ -489,7 +516,7 @@ impl Session {
             }
             self.relay.shapes.judged();
             let rows = rows?;
-            if rows <= policy.backfill.rows_max as f64 {
+            if rows <= policy.backfill.rows_max as f64 && self.cascaded.is_none() {
                 return Ok(Judged::forward());
             }
             expected = Some(rows);
@@ -513,13 +540,14 @@ impl Session {
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
         (self.relay.shapes.private, facts) = (private, known);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
-            facts.rows_within = self.rows_within(statement, &facts, place).await?;
+            self.judge_within(statement, &mut facts, &policy, place, closing)
+                .await?;
         }
         self.estimate(statement, &mut facts, &policy, place, parameters).await?;
         facts.cascaded = self.cascaded.take();
         if let Some(ground) = self.cascading.take()
             && let Along::Many(many) = self
-                .taken_along(statement, &ground, Some(&facts), &policy, place, parameters)
+                .taken_along(statement, &ground, (Some(&facts), None), &policy, place, parameters)
                 .await?
         {
             facts.cascaded = Some(many);
@@ -989,54 +1017,24 @@ impl Session {
             return Ok(0.0);
         };
         let rows_max = policy.backfill.rows_max as f64;
+        let mut cascades = false;
+        if rows <= rows_max {
+            let along = self
+                .taken_along_by_parts(statement, (Some(rows), true), policy, place, parameters, closing)
+                .await?;
+            (cascades, self.cascaded) = (along.cascades, along.many);
+        }
         // Another session may have prepared something else under that name.
         let executes = mentions(statement.sql.as_bytes(), "execute");
-        if rows * FAR_BELOW < rows_max && !executes && self.is_steady(statement, closing).await? {
+        if rows * FAR_BELOW < rows_max && !executes && !cascades && self.is_steady(statement, closing).await? {
             self.relay.shapes.learn_text(text, types, before, rows, rows_max);
         }
         Ok(rows)
     }
 
-    /// What the planner expects each of a DO block's statements to change. None: it has variables of the program in it.
-    async fn rows_within(&mut self, block: &Statement, facts: &Facts, place: Place) -> Result<Vec<Option<f64>>, End> {
-        let Some(body) = block.body() else {
-            return Ok(Vec::new());
-        };
-        // In a pipeline a question that fails would be the client's failure. It does not where the statement itself would not.
-        let is_steady = !body.variables && body.statements.iter().all(|inner| !matches!(inner.kind, Kind::Ddl));
-        let is_known = |inner: &Statement| {
-            let names = mixed::all(&inner.node).unwrap_or_default();
-            names.iter().all(|name| facts.relation(name).is_some())
-        };
-        let is_asked = |inner: &Statement| {
-            matches!(inner.kind, Kind::Write | Kind::MixedWrite)
-                && (place != Place::Pipeline || (is_steady && is_known(inner)))
-        };
-        let asked: Vec<bool> = body.statements.iter().map(|inner| is_asked(inner)).collect();
-        if self.aside.is_on {
-            let all = body.statements.iter().zip(&asked).filter(|(_, is)| **is);
-            let asks = all.filter_map(|(inner, _)| explain(inner, &Parameters::default()));
-            let wanted: Vec<Vec<Ask>> = asks.map(|ask| vec![ask]).collect();
-            // All of them at once: for each the text would be read again.
-            if self.aside.answered.is_empty() && !wanted.is_empty() {
-                self.aside.wanted = wanted;
-                return Err(Broken::Aside.into());
-            }
-        }
-        let mut rows = Vec::with_capacity(body.statements.len());
-        for (inner, is_asked) in body.statements.iter().zip(asked) {
-            if !matches!(inner.kind, Kind::Write | Kind::MixedWrite) {
-                rows.push(None);
-                continue;
-            }
-            let mut expected = None;
-            if is_asked {
-                let json = self.explained(inner, place, &Parameters::default()).await?;
-                expected = json.as_deref().and_then(mixed::changed_rows);
-            }
-            rows.push(expected.or_else(|| mixed::all_rows(&inner.node, facts)));
-        }
-        Ok(rows)
+    /// What is asked now is asked without the statement's tree.
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside.is_on
     }
 
     /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
@@ -1131,7 +1129,7 @@ pub(super) fn or_refused(verdict: Result<Verdict, End>) -> Result<Verdict, Broke
     }
 }
 
-fn explain(statement: &Statement, parameters: &Parameters) -> Option<Ask> {
+pub(super) fn explain(statement: &Statement, parameters: &Parameters) -> Option<Ask> {
     let sql = mixed::explainable(statement)?;
     Some(parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}")))
 }

@@ -8,6 +8,7 @@ mod aftermath;
 mod apart;
 mod auth_query;
 mod batches;
+mod block;
 mod blockers;
 mod buffer;
 mod conduct;

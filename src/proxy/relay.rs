@@ -18,7 +18,7 @@ use crate::plan::Place;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{
     Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
-    may_use_prepared, mentions,
+    may_use_prepared, mentions, prepares_insert,
 };
 use crate::plan::tool::Tool;
 use pg_query::NodeEnum;
@@ -238,6 +238,14 @@ struct Growing {
     overtaken: bool,
 }
 
+/// An SQL-level PREPARE of what changes rows.
+#[derive(Debug)]
+pub struct PreparedWrite {
+    pub node: NodeEnum,
+    /// Empty: within another statement.
+    pub sql: String,
+}
+
 impl Unnamed {
     /// The next one is on its way. `surely`: the server waits for it, and takes or refuses it.
     fn replaced(&mut self, surely: bool) {
@@ -281,9 +289,11 @@ pub struct Relay {
     /// SQL-level PREPARE has prepared what may move names, or do more.
     prepared_calls: bool,
     /// What SQL-level PREPARE has prepared of what changes rows.
-    pub prepared_writes: HashMap<String, NodeEnum>,
+    pub prepared_writes: HashMap<String, PreparedWrite>,
     /// Others may be prepared that change rows: more than are kept, or in a text that could not be read.
     pub prepared_others: bool,
+    /// SQL-level PREPARE has prepared an INSERT: a rule (CREATE RULE) that is made later may make it change other rows.
+    pub prepared_inserts: bool,
     /// A physical or logical replication connection: its own commands are not SQL.
     pub replication: bool,
     /// The name of our own statements and portals, with a random part.
@@ -399,6 +409,7 @@ impl Relay {
             prepared_calls: false,
             prepared_writes: HashMap::new(),
             prepared_others: false,
+            prepared_inserts: false,
             replication: false,
             reserved: format!("lockkeeper_{:016x}", RandomState::new().hash_one(0)),
             prepared: HashSet::new(),
@@ -878,7 +889,7 @@ impl Relay {
                     if !is_named {
                         self.growing = None;
                     }
-                    let passes = !held && !self.wants_look(is_named, &name, len);
+                    let passes = !held && !self.wants_look(is_named, &name, len) && !self.inserts_may_fire(&name);
                     self.name = name;
                     if passes {
                         return Ok(Look::Pass);
@@ -924,6 +935,19 @@ impl Relay {
             || self.unnamed.learned.is_some()
             || !self.unnamed.former.is_empty()
             || self.growing.is_some()
+            || (self.held.has_inserts() && !self.shapes.knows_of_no_rules())
+    }
+
+    /// A Bind of what may be an INSERT, which a rule may have come to change.
+    fn inserts_may_fire(&self, name: &[u8]) -> bool {
+        self.held.has_inserts()
+            && !self.shapes.knows_of_no_rules()
+            && self.held.may_insert(name, self.shapes.known_firing().as_ref())
+    }
+
+    /// A question may end with a Sync: nothing of the client's group has run, and no portal of it is there.
+    pub fn may_sync(&self) -> bool {
+        self.place() == Place::Alone && self.group.bound == 0 && !self.is_behind_pooler()
     }
 
     /// An Execute that comes behind what may have made the unnamed portal's statement mean more rows.
@@ -1116,7 +1140,10 @@ impl Relay {
 
     /// Something was prepared whose EXECUTE is to be looked at.
     pub fn executes_what_is_known(&self) -> bool {
-        self.held.has_statements() || !self.prepared_writes.is_empty() || self.prepared_others
+        self.held.has_statements()
+            || !self.prepared_writes.is_empty()
+            || self.prepared_others
+            || (self.prepared_inserts && !self.shapes.knows_of_no_rules())
     }
 
     /// A Bind that passes may begin a statement that is timed.
@@ -1215,9 +1242,15 @@ impl Relay {
             false => self.calls_of(text),
         };
         let prepares = calls != Calls::Harmless && mentions(text, "prepare");
+        let prepares_later = prepares_insert(text);
         if let Some(name) = name {
             // Where the server does not take it, what it calls is what it called before.
             self.held.prepared_calls(name, calls, unnamed && surely);
+        }
+        if let Some(name) = name
+            && may_insert(text)
+        {
+            self.held.prepared_insert(name);
         }
         if pass {
             // It may begin a statement that is timed.
@@ -1230,6 +1263,7 @@ impl Relay {
         }
         self.calls(calls);
         self.prepared_calls |= prepares;
+        self.prepared_inserts |= prepares_later;
         if pass {
             return Look::Pass;
         }

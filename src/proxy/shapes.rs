@@ -552,7 +552,8 @@ impl Shapes {
         }
     }
 
-    fn knows_of_no_rules(&self) -> bool {
+    /// No INSERT changes other rows, as far as is known and not too old.
+    pub fn knows_of_no_rules(&self) -> bool {
         if self.changed_here {
             return self.fires_here.as_ref().is_some_and(|firing| firing.is_empty());
         }

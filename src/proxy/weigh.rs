@@ -10,17 +10,22 @@ use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade::{self, Cascaded, Told};
 use crate::plan::batches::{self, Target, count};
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::{Facts, Name, Request};
 use crate::plan::jobs;
+use crate::plan::mixed::alone::{alone, executed, executed_name};
 use crate::plan::outbox;
 use crate::plan::policy::Policy;
-use crate::plan::statement::Statement;
+use crate::plan::splice::quote_literal;
+use crate::plan::statement::{Kind, Statement};
+use pg_query::NodeEnum;
 use std::sync::Arc;
 
 /// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
 pub(super) const FAR_BELOW: f64 = 10.0;
 /// A bound must leave room for what is written while it is remembered.
 const ROOM: f64 = 2.0;
+/// Views over views, behind which a table is looked for.
+const VIEWS_MAX: usize = 8;
 /// OIDs below are of the server's own types.
 const FIRST_OWN_OID: u32 = 16_384;
 /// real and double precision: several large integers and long numerics are equal to one of these.
@@ -42,6 +47,16 @@ pub(super) enum Along {
     Many(Cascaded),
     /// The functions in its condition must be known first.
     AskFirst,
+}
+
+/// What goes with the rows of a statement's parts.
+#[derive(Default)]
+pub(super) struct ByParts {
+    /// Some foreign key changes or deletes rows with them.
+    pub cascades: bool,
+    pub many: Option<Cascaded>,
+    /// Few are expected, but some values have many.
+    pub unsure: bool,
 }
 
 /// The rows of the target alone, where the catalog bounds them.
@@ -94,7 +109,7 @@ impl Session {
         if !cascade::hops(statement, &ground).is_empty() {
             own = of_its_own(statement, &ground, policy, &parameters.types, bytes);
             match self
-                .taken_along(statement, &ground, None, policy, place, parameters)
+                .taken_along(statement, &ground, (None, None), policy, place, parameters)
                 .await?
             {
                 Along::Few(rows) => with_it = rows,
@@ -136,12 +151,88 @@ impl Session {
         Ok(true)
     }
 
-    /// What foreign keys delete or change with the statement's rows. `facts`: what is known of the functions that choose these.
+    /// The same of a statement whose parts are no statements of their own, or that stands in a block. What comes first: its rows by the
+    /// planner, and whether its values are known, so that its text may be asked about as it is.
+    pub(super) async fn taken_along_by_parts(
+        &mut self,
+        statement: &Statement,
+        (rows, counts): (Option<f64>, bool),
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+    ) -> Result<ByParts, End> {
+        let mut all = ByParts::default();
+        let rows_max = policy.backfill.rows_max as f64;
+        let parts = match statement.kind {
+            Kind::Write => Vec::new(),
+            _ => self.parts_of(statement, closing).await?,
+        };
+        let whole = matches!(statement.kind, Kind::Write).then_some(statement);
+        for part in whole.into_iter().chain(&parts) {
+            let bytes = part.sql.len() + parameters.values.len();
+            let weight = self.weigh(part, policy, &parameters.types, bytes, closing).await?;
+            let Weight::Estimate(ground) = weight else { continue };
+            let hops = cascade::hops(part, &ground);
+            if hops.is_empty() {
+                continue;
+            }
+            all.cascades = true;
+            if !counts {
+                let found = cascade::unfollowed(&hops, None).or_else(|| cascade::expected(&hops, &ground, rows));
+                all.many = found.filter(|found| found.rows > rows_max);
+                if all.many.is_some() {
+                    return Ok(all);
+                }
+                all.unsure |= cascade::at_most(&hops, rows.map(Bound::about)).is_none_or(|most| most.rows > rows_max);
+                continue;
+            }
+            let mut along = self
+                .taken_along(part, &ground, (None, rows), policy, place, parameters)
+                .await?;
+            if let Along::AskFirst = along {
+                let facts = self.facts(Request::of(part), closing).await?;
+                along = self
+                    .taken_along(part, &ground, (Some(&facts), rows), policy, place, parameters)
+                    .await?;
+            }
+            if let Along::Many(many) = along {
+                all.many = Some(many);
+                return Ok(all);
+            }
+        }
+        Ok(all)
+    }
+
+    /// What it changes, as statements of their own.
+    async fn parts_of(&mut self, statement: &Statement, closing: Closing) -> Result<Vec<Statement>, End> {
+        let Some(name) = executed_name(&statement.sql) else {
+            return Ok(alone(statement));
+        };
+        let known = self.relay.prepared_writes.get(&name).map(|known| known.sql.clone());
+        let held = self.relay.held.statement(name.as_bytes());
+        let held = held.and_then(|held| String::from_utf8(held.text.to_vec()).ok());
+        let prepared = match known.filter(|sql| !sql.is_empty()).or(held) {
+            Some(sql) => sql,
+            None => {
+                let sql = format!(
+                    "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name OPERATOR(pg_catalog.=) {}",
+                    quote_literal(&name)
+                );
+                let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await?;
+                answers.first().and_then(Answer::value).unwrap_or_default().to_owned()
+            }
+        };
+        Ok(executed(&statement.sql, &prepared))
+    }
+
+    /// What foreign keys delete or change with the statement's rows. Of the functions that choose these is known what the facts say;
+    /// of how many they are, where the catalog does not bound them, what the planner expects.
     pub(super) async fn taken_along(
         &mut self,
         statement: &Statement,
         ground: &Ground,
-        facts: Option<&Facts>,
+        (facts, expected): (Option<&Facts>, Option<f64>),
         policy: &Policy,
         place: Place,
         parameters: &Parameters,
@@ -199,6 +290,7 @@ impl Session {
             }
         }
         let rows = own.map(|own| own.of_message(statement.sql.len() + parameters.values.len()));
+        let rows = rows.or(expected);
         let unknown = cascade::unfollowed(&hops, None);
         Ok(many(unknown.or_else(|| cascade::expected(&hops, ground, rows))))
     }
@@ -248,7 +340,12 @@ impl Session {
         let before = self.relay.shapes.before();
         let answers = self.relay.ask(&[asked], closing, Hears::Nothing).await?;
         let ground = match Ground::decode(answers.first().and_then(Answer::value)) {
-            Ok(Some(ground)) => Arc::new(ground),
+            Ok(Some(mut ground)) => {
+                if ground.relation.kind == 'v' {
+                    self.look_through(&mut ground, target, statement, closing).await?;
+                }
+                Arc::new(ground)
+            }
             // The server says itself that there is no such relation.
             Ok(None) => return Ok(Weight::Light),
             Err(error) => {
@@ -291,6 +388,53 @@ impl Session {
             true => Weight::Light,
             false => Weight::Estimate(ground),
         })
+    }
+
+    /// What goes with the rows of the table behind a view that PostgreSQL writes through.
+    async fn look_through(
+        &mut self,
+        ground: &mut Ground,
+        view: Request,
+        statement: &Statement,
+        closing: Closing,
+    ) -> Result<(), End> {
+        // As in pg_relation_is_updatable.
+        let bit = match statement.node {
+            NodeEnum::UpdateStmt(_) => 1 << 2,
+            _ => 1 << 4,
+        };
+        let facts = self.facts(view, closing).await?;
+        let relation = |oid: i64| facts.relations.iter().find(|relation| i64::from(relation.oid) == oid);
+        let mut views = Vec::new();
+        let mut at = relation(i64::from(ground.relation.oid));
+        while let Some(view) = at.and_then(|relation| relation.view.as_ref())
+            && view.writes & bit != 0
+            && views.len() < VIEWS_MAX
+        {
+            views.push(view);
+            at = view.base.and_then(|base| relation(i64::from(base)));
+        }
+        let Some(table) = at.filter(|table| table.view.is_none() && !views.is_empty()) else {
+            return Ok(());
+        };
+        let named = Request {
+            relations: vec![Name {
+                schema: Some(table.schema.clone()),
+                name: table.name.clone(),
+            }],
+            ..Request::default()
+        };
+        let Some(sql) = named.ground_sql() else { return Ok(()) };
+        let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await?;
+        if let Ok(Some(mut base)) = Ground::decode(answers.first().and_then(Answer::value)) {
+            for view in views.into_iter().rev() {
+                let mut seen = Ground::default();
+                cascade::seen_through(&mut seen, base, view);
+                base = seen;
+            }
+            (ground.cascades, ground.rows_behind) = (base.cascades, base.rows_behind);
+        }
+        Ok(())
     }
 
     /// Asks where the session stands, where that may have changed.

@@ -4,6 +4,7 @@
 //! [`Body::dynamic`].
 
 mod meaning;
+pub mod unvalued;
 
 use super::facts::Name;
 use super::mixed;
@@ -14,6 +15,7 @@ use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
 use serde_json::Value;
 use std::sync::Arc;
+use unvalued::Variable;
 
 #[derive(Clone, Debug, Default)]
 pub struct Body {
@@ -30,8 +32,10 @@ pub struct Body {
     pub doubt: Option<Doubt>,
     /// PREPARE of what changes rows, for the EXECUTE that may follow the block.
     pub prepares: Vec<NodeEnum>,
-    /// Variables of its own, which EXPLAIN does not know.
-    pub variables: bool,
+    /// Variables, records and labels of its own, which EXPLAIN does not know.
+    variables: Vec<Variable>,
+    /// It says itself whether a name is a variable or a column, where it may be both.
+    resolves_names: bool,
     /// Of its text, and of the blocks within it.
     words: usize,
     /// Blocks within blocks, at the moment.
@@ -82,9 +86,9 @@ const WORDS: [&str; 9] = [
     "alter", "drop", "create", "truncate", "reindex", "cluster", "refresh", "comment", "execute",
 ];
 /// The same of what changes rows, which only matters in code that runs at once.
-const WRITES: [&str; 3] = ["update", "delete", "merge"];
+const WRITES: [&str; 4] = ["update", "delete", "merge", "insert"];
 
-/// None: no code, or none in which there could be a schema change.
+/// None: no code, or none in which there could be a schema change, or in a block that runs an INSERT.
 pub fn of(node: &NodeEnum) -> Option<Body> {
     let (options, is_function) = match node {
         NodeEnum::DoStmt(block) => (&block.args, false),
@@ -102,14 +106,14 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
     }
     let mut body = Body {
         runs: !is_function,
+        resolves_names: lower.contains("variable_conflict"),
         ..Body::default()
     };
     body.code(&text, &language, When::InTurn);
     if body.runs {
         body.doubt = body.doubt.take().or_else(|| meaning::doubt(&body, &text));
     }
-    let seen = body.dynamic || body.doubt.is_some() || !body.statements.is_empty();
-    seen.then_some(body)
+    (body.is_judged() || body.ran.iter().any(|ran| ran.inserts())).then_some(body)
 }
 
 fn code_of(options: &[Node]) -> (Option<String>, String) {
@@ -158,6 +162,35 @@ impl Body {
         };
         let all = self.ran.iter().enumerate().filter_map(locks);
         all.filter(|locks| !locks.tables.is_empty()).collect()
+    }
+
+    /// There is something in it for the rules.
+    pub fn is_judged(&self) -> bool {
+        self.dynamic || self.doubt.is_some() || !self.statements.is_empty()
+    }
+
+    /// INSERTs of a DO block that change other rows by a rule (CREATE RULE) count like what changes rows itself.
+    pub(super) fn count_inserts(&mut self, fires: impl Fn(&Statement) -> bool) {
+        if !self.ran.iter().any(|ran| ran.inserts()) {
+            return;
+        }
+        for ran in &mut self.ran {
+            if let What::Statement(statement) = &mut ran.what
+                && matches!(statement.kind, Kind::Harmless)
+                // Of what is prepared its EXECUTE is judged.
+                && !matches!(statement.node, NodeEnum::PrepareStmt(_))
+                && fires(statement)
+            {
+                Arc::make_mut(statement).kind = Kind::MixedWrite;
+                ran.counts = true;
+            }
+        }
+        let counting = self.ran.iter().filter(|ran| ran.counts);
+        let statements = counting.filter_map(|ran| match &ran.what {
+            What::Statement(statement) => Some(Arc::clone(statement)),
+            _ => None,
+        });
+        self.statements = statements.collect();
     }
 
     /// The places in what runs of all that counts: a block's statements.
@@ -287,14 +320,31 @@ impl Body {
                                 key.as_str(),
                                 "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call"
                             );
-                            self.variables |= key == "PLpgSQL_var" && is_declared(inner)
-                                || matches!(key.as_str(), "PLpgSQL_rec" | "PLpgSQL_row");
+                            self.names(key, inner);
                             self.walk(inner, when);
                         }
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Variables and records with their fields, and labels, which may stand before a variable.
+    fn names(&mut self, key: &str, value: &Value) {
+        let (name, type_name) = match key {
+            "PLpgSQL_var" => (&value["refname"], value["datatype"]["PLpgSQL_type"]["typname"].as_str()),
+            "PLpgSQL_rec" | "PLpgSQL_row" => (&value["refname"], None),
+            "label" => (value, None),
+            _ => return,
+        };
+        // Of what is not looked up when it is read (%TYPE), the type is not told.
+        let is_type = |name: &&str| !name.contains('%') && !name.eq_ignore_ascii_case("unknown");
+        if let Some(name) = name.as_str() {
+            self.variables.push(Variable {
+                name: name.to_owned(),
+                type_name: type_name.filter(is_type).map(str::to_owned),
+            });
         }
     }
 
@@ -324,6 +374,13 @@ impl Body {
             Some(sql) => self.take(&sql, when),
             None => self.unknown(when),
         }
+    }
+}
+
+impl Ran {
+    /// It inserts, itself or within what it carries out.
+    fn inserts(&self) -> bool {
+        matches!(&self.what, What::Statement(statement) if !mixed::inserted(&statement.node).is_empty())
     }
 }
 
@@ -385,11 +442,6 @@ fn repeats(key: &str) -> bool {
         key.strip_prefix("PLpgSQL_stmt_")
             .is_some_and(|kind| kind.starts_with(word))
     })
-}
-
-/// Not one of those that every block has.
-fn is_declared(variable: &Value) -> bool {
-    !matches!(variable["refname"].as_str(), Some("found" | "sqlstate" | "sqlerrm"))
 }
 
 /// What stands behind `v :=`.

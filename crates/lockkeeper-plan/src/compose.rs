@@ -114,6 +114,7 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
             Some(rows) => *rows,
             None => whole.facts.estimated_rows,
         };
+        then.facts.cascaded = whole.facts.cascaded_within.get(at).cloned().flatten();
         let facts = &then.facts;
         match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {

@@ -70,14 +70,10 @@ impl Request {
             ..Request::default()
         };
         request.statement(&statement.node);
-        if matches!(statement.kind, Kind::MixedWrite) {
-            // By a rule of these it may change rows.
-            mixed::inserted(&statement.node)
-                .into_iter()
-                .for_each(|name| request.relation(name));
-        }
+        request.may_be_ruled(statement);
         for inner in statement.body().map_or(&[][..], |body| &body.statements) {
             request.statement(&inner.node);
+            request.may_be_ruled(inner);
         }
         request
     }
@@ -94,6 +90,14 @@ impl Request {
             _ => {}
         }
         request
+    }
+
+    /// By a rule of these it may change rows.
+    fn may_be_ruled(&mut self, statement: &Statement) {
+        if matches!(statement.kind, Kind::MixedWrite) {
+            let names = mixed::inserted(&statement.node);
+            names.into_iter().for_each(|name| self.relation(name));
+        }
     }
 
     /// For [`Request::sql`]: the names, and what the client's search_path decides, which of the relations, functions and types
@@ -711,6 +715,9 @@ pub struct Facts {
     /// The same of each statement in a DO block, in the order of [`super::body::Body::statements`]; None: EXPLAIN refuses it.
     #[serde(skip)]
     pub rows_within: Vec<Option<f64>>,
+    /// As `cascaded`, of each of them.
+    #[serde(skip)]
+    pub cascaded_within: Vec<Option<Cascaded>>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,

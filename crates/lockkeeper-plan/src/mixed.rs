@@ -2,6 +2,8 @@
 //! SELECT … ON CONFLICT DO UPDATE, and what runs one of these or an UPDATE as a part of itself (EXPLAIN ANALYZE, COPY (…) TO, CREATE
 //! TABLE … AS, EXECUTE). They cannot be split, and are judged by the rows that the planner expects them to change.
 
+pub mod alone;
+
 use super::facts::{Facts, Name};
 use super::mentions::Mentions;
 use super::splice::{is_false, one_statement, significant_tokens, tree_text};

@@ -241,10 +241,25 @@ pub fn may_insert(text: &[u8]) -> bool {
     if is(b"insert") {
         return true;
     }
-    let holds = [&b"with"[..], b"explain", b"copy", b"prepare", b"merge", b""]
-        .iter()
-        .any(|keyword| is(keyword));
+    let holds = [
+        &b"with"[..],
+        b"explain",
+        b"copy",
+        b"prepare",
+        b"merge",
+        b"create",
+        b"do",
+        b"",
+    ]
+    .iter()
+    .any(|keyword| is(keyword));
     (holds || holds_several(text)) && has_word(text, b"insert")
+}
+
+/// It may prepare an INSERT.
+pub fn prepares_insert(text: &[u8]) -> bool {
+    let prepares = begins_with(text, &["prepare"]) || holds_several(text) && mentions(text, "prepare");
+    prepares && mentions(text, "insert")
 }
 
 /// By its bytes it may be several statements.
@@ -442,7 +457,7 @@ impl Statement {
     pub(super) fn of(sql: &str, offset: usize, node: NodeEnum, kind: Option<Kind>) -> Statement {
         let is_block = matches!(node, NodeEnum::DoStmt(_));
         let body = if is_block { None } else { body::of(&node).map(Arc::new) };
-        let kind = kind.unwrap_or_else(|| kind_of(&node, body.is_some()));
+        let kind = kind.unwrap_or_else(|| kind_of(&node, is_judged(body.as_deref())));
         Statement {
             sql: sql.to_string(),
             offset,
@@ -458,7 +473,15 @@ impl Statement {
     fn look_inside(&mut self) {
         if let NodeEnum::DoStmt(_) = self.node {
             self.body = body::of(&self.node).map(Arc::new);
-            self.kind = kind_of(&self.node, self.body.is_some());
+            self.kind = kind_of(&self.node, is_judged(self.body.as_deref()));
+        }
+    }
+
+    /// Of a DO block: INSERTs in it that change other rows by a rule count with it.
+    pub fn count_inserts(&mut self, fires: impl Fn(&Statement) -> bool) {
+        if let (NodeEnum::DoStmt(_), Some(body)) = (&self.node, &mut self.body) {
+            Arc::make_mut(body).count_inserts(fires);
+            self.kind = kind_of(&self.node, is_judged(self.body.as_deref()));
         }
     }
 
@@ -490,6 +513,10 @@ impl Statement {
             _ => None,
         })
     }
+}
+
+fn is_judged(body: Option<&Body>) -> bool {
+    body.is_some_and(Body::is_judged)
 }
 
 #[derive(Clone, Debug)]
@@ -1125,10 +1152,12 @@ mod tests {
         use NodeEnum as N;
         match node {
             N::TransactionStmt(transaction) => {
-                matches!(kind_of(node, body::of(node).is_some()), Kind::Harmless) && transaction.kind != 0
+                matches!(kind_of(node, is_judged(body::of(node).as_ref())), Kind::Harmless) && transaction.kind != 0
             }
             N::VacuumStmt(vacuum) => !vacuum.is_vacuumcmd,
-            N::SelectStmt(_) | N::InsertStmt(_) => matches!(kind_of(node, body::of(node).is_some()), Kind::Harmless),
+            N::SelectStmt(_) | N::InsertStmt(_) => {
+                matches!(kind_of(node, is_judged(body::of(node).as_ref())), Kind::Harmless)
+            }
             N::CopyStmt(_) | N::ExplainStmt(_) | N::VariableSetStmt(_) => true,
             N::VariableShowStmt(_)
             | N::PrepareStmt(_)
@@ -1167,7 +1196,7 @@ mod tests {
             .collect();
         let kinds: Vec<_> = nodes
             .iter()
-            .map(|node| kind_of(node, body::of(node).is_some()))
+            .map(|node| kind_of(node, is_judged(body::of(node).as_ref())))
             .collect();
         match said {
             Gate::Forward => assert!(nodes.iter().all(|node| never_touched(node)), "{text:?} is {kinds:?}"),

@@ -43,6 +43,9 @@ pub struct Ground {
     /// What foreign keys delete or change with a row. None: nothing.
     #[serde(default)]
     pub cascades: Option<Vec<Hop>>,
+    /// Of a view that is written through: the rows of the table behind it, if they are known.
+    #[serde(skip)]
+    pub rows_behind: Option<f64>,
 }
 
 /// pg_stats, of what does not inherit.
@@ -66,6 +69,14 @@ impl Bound {
     fn exactly(rows: usize) -> Bound {
         Bound {
             rows: rows as f64,
+            rows_per_byte: 0.0,
+        }
+    }
+
+    /// What the planner expects.
+    pub fn about(rows: f64) -> Bound {
+        Bound {
+            rows: rows.max(1.0),
             rows_per_byte: 0.0,
         }
     }

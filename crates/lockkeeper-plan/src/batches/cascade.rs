@@ -3,6 +3,7 @@
 
 use super::bound::{Bound, Ground};
 use super::text::{Tree, parts};
+use crate::facts::View;
 use crate::mentions::Mentions;
 use crate::splice::{qualified, quote_ident};
 use crate::statement::{Kind, Statement};
@@ -91,6 +92,21 @@ pub fn hops<'a>(statement: &Statement, ground: &'a Ground) -> Vec<&'a Hop> {
     all.iter().filter(leads).collect()
 }
 
+/// What goes with the rows of the table behind a view, by the names that the view's columns have.
+pub fn seen_through(ground: &mut Ground, base: Ground, view: &View) {
+    ground.rows_behind = base.relation.rows.or(base.rows_behind);
+    ground.cascades = base.cascades;
+    for hop in ground.cascades.iter_mut().flatten().filter(|hop| hop.path.len() == 1) {
+        for pair in &mut hop.columns {
+            let shown = view.columns.iter().find(|(_, of)| *of == pair.refers);
+            let name = shown.map(|(name, _)| name.clone()).unwrap_or_default();
+            // Rows that refer to others of the same table are followed by its own names; and what is not shown cannot be asked about.
+            hop.readable &= !name.is_empty() && (!hop.itself || name == pair.refers);
+            pair.refers = name;
+        }
+    }
+}
+
 /// How many rows the statement and what goes with it touch at most, by the statistics. `rows`: of its target. None: they do not tell.
 pub fn at_most(hops: &[&Hop], rows: Option<Bound>) -> Option<Bound> {
     let mut sum = rows.unwrap_or_default();
@@ -124,7 +140,7 @@ fn fan(hops: &[&Hop], hop: &Hop) -> Option<f64> {
 
 /// What `rows` of the target's take with them on the average, from tables whose sizes are known.
 pub fn expected(hops: &[&Hop], ground: &Ground, rows: Option<f64>) -> Option<Cascaded> {
-    let of_all = match (rows, ground.relation.rows) {
+    let of_all = match (rows, ground.relation.rows.or(ground.rows_behind)) {
         (Some(rows), Some(all)) if all > 0.0 => (rows / all).min(1.0),
         _ => 1.0,
     };

@@ -9,7 +9,7 @@ use crate::sketch;
 use crate::splice::one_line;
 use crate::statement::{Calls, Kind, Statement, calls, mentions};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{DropBehavior, ObjectType, VariableSetKind};
+use pg_query::protobuf::{CmdType, DropBehavior, ObjectType, VariableSetKind};
 use serde_json::Value;
 
 /// Why a DO block is not known to do what it is judged by.
@@ -64,6 +64,8 @@ enum Moves {
     Named(Vec<String>),
     /// What is written to under these names.
     Written(Vec<String>),
+    /// The same of an INSERT too.
+    Ruled(String),
 }
 
 /// What a text that is run may do to the settings of the session.
@@ -115,7 +117,7 @@ fn moved_by(mover: &Ran, name: &Name, statement: &Statement) -> Doubt {
     let hint = match name.schema.is_none()
         && !matches!(
             moves(&mover.what),
-            Some(Moves::Named(_) | Moves::Written(_) | Moves::All)
+            Some(Moves::Named(_) | Moves::Written(_) | Moves::Ruled(_) | Moves::All)
         ) {
         true => format!("Write {shown} with its schema in the block. Or: {ONE_BY_ONE}"),
         false => ONE_BY_ONE.to_string(),
@@ -142,6 +144,7 @@ fn acted_on(statement: &Statement) -> Vec<Name> {
     use NodeEnum as N;
     match (&statement.node, &statement.kind) {
         (node, Kind::Write | Kind::MixedWrite) => mixed::all(node).unwrap_or_default(),
+        (node, Kind::Harmless) => mixed::inserted(node),
         (
             N::DropStmt(_)
             | N::TruncateStmt(_)
@@ -167,6 +170,8 @@ fn is_grave(statement: &Statement) -> bool {
 fn touches(moves: &Moves, name: &Name, statement: &Statement) -> bool {
     let bare = name.schema.is_none();
     match moves {
+        Moves::Ruled(ruled) => *ruled == name.name,
+        _ if matches!(statement.kind, Kind::Harmless) => false,
         Moves::All => true,
         Moves::Path => bare,
         Moves::Perhaps => bare && is_grave(statement),
@@ -216,6 +221,9 @@ fn moves(what: &What) -> Option<Moves> {
         }
         // Rows that are written to it may be another's.
         N::ViewStmt(view) => Some(Moves::Written(vec![view.view.as_ref()?.relname.clone()])),
+        N::RuleStmt(rule) if rule.event() == CmdType::CmdInsert && !rule.actions.is_empty() => {
+            Some(Moves::Ruled(rule.relation.as_ref()?.relname.clone()))
+        }
         N::RuleStmt(rule) => Some(Moves::Written(vec![rule.relation.as_ref()?.relname.clone()])),
         N::CallStmt(_) => Some(Moves::Perhaps),
         node if matches!(statement.kind, Kind::Harmless) => called(node),

@@ -115,6 +115,10 @@ fn check(subject: &Subject) -> Option<Found> {
 
 /// Few rows of its own, but many of others with them.
 fn cascading(subject: &Subject, verb: &str, table: &Table) -> Option<Found> {
+    taken_along(subject, &format!("{verb} of {}", table.described()))
+}
+
+fn taken_along(subject: &Subject, statement: &str) -> Option<Found> {
     let with_it = subject.facts.cascaded.as_ref()?;
     let rows = match with_it.told {
         Told::Counted => format!("more than {} rows", subject.policy.backfill.rows_max),
@@ -136,8 +140,7 @@ fn cascading(subject: &Subject, verb: &str, table: &Table) -> Option<Found> {
     };
     Some(Found {
         message: format!(
-            "this {verb} of {} would by foreign keys change or delete {what} and lock them until its one transaction ends",
-            table.described(),
+            "this {statement} would by foreign keys change or delete {what} and lock them until its one transaction ends"
         ),
         short: "delete or change the rows that refer to it first".to_string(),
         hint: format!(
@@ -214,13 +217,25 @@ fn by_rule(subject: &Subject, verb: &str, names: &[Name], rows: f64) -> Option<F
     })
 }
 
+/// As a message calls it.
+fn verb_of(node: &NodeEnum) -> &'static str {
+    match node {
+        NodeEnum::MergeStmt(_) => "MERGE",
+        NodeEnum::ExplainStmt(_) => "EXPLAIN ANALYZE",
+        NodeEnum::CopyStmt(_) => "COPY of a statement that changes data",
+        NodeEnum::CreateTableAsStmt(_) => "CREATE TABLE AS of a query that changes data",
+        NodeEnum::PrepareStmt(_) => "EXECUTE",
+        _ => "WITH that changes data",
+    }
+}
+
 /// A MERGE, or a WITH that changes data: there is no way to do a part of it that the server would not see as another statement.
 fn mixed(subject: &Subject) -> Option<Found> {
     let rows = subject.facts.estimated_rows.unwrap_or_default();
-    if rows <= subject.policy.backfill.rows_max as f64 {
-        return None;
-    }
     let node = &subject.statement.node;
+    if rows <= subject.policy.backfill.rows_max as f64 {
+        return taken_along(subject, verb_of(node));
+    }
     let inserted = mixed::inserted(node);
     let names = mixed::all(node).unwrap_or_default();
     if let Some(found) = by_rule(subject, "statement", &[&names[..], &inserted].concat(), rows) {
@@ -238,7 +253,7 @@ fn mixed(subject: &Subject) -> Option<Found> {
     }
     let (what, instead) = match subject.statement.node {
         NodeEnum::MergeStmt(_) => (
-            "MERGE",
+            verb_of(node),
             "Give it a part of its source at a time (a range of the key in USING (SELECT … WHERE …)), or write it as UPDATE … FROM, which is done \
              in batches, and INSERT … ON CONFLICT.",
         ),
@@ -267,17 +282,12 @@ fn mixed(subject: &Subject) -> Option<Found> {
         | NodeEnum::CopyStmt(_)
         | NodeEnum::CreateTableAsStmt(_)
         | NodeEnum::PrepareStmt(_) => (
-            match subject.statement.node {
-                NodeEnum::ExplainStmt(_) => "EXPLAIN ANALYZE",
-                NodeEnum::CopyStmt(_) => "COPY of a statement that changes data",
-                NodeEnum::CreateTableAsStmt(_) => "CREATE TABLE AS of a query that changes data",
-                _ => "EXECUTE",
-            },
+            verb_of(node),
             "Send the UPDATE or DELETE in it as a statement of its own, which is done in batches; or let it take a part of the rows at a \
              time (WHERE key IN (SELECT key … LIMIT n)).",
         ),
         _ => (
-            "WITH that changes data",
+            verb_of(node),
             "Write the UPDATE or DELETE in it as a statement of its own, which is done in batches; or let it take a part of the rows at a \
              time (WHERE key IN (SELECT key … LIMIT n)).",
         ),
