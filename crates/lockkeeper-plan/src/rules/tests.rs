@@ -489,6 +489,14 @@ fn what_is_not_asked_decides_nothing() {
         "ALTER TABLE small OWNER TO somebody",
         "ALTER INDEX users_name_idx OWNER TO somebody",
         "ALTER MATERIALIZED VIEW totals OWNER TO somebody",
+        "ALTER TABLE users ADD extra int",
+        "ALTER TABLE users ADD extra varchar(10), ADD COLUMN more timestamptz NULL, ALTER age SET STATISTICS 100",
+        "ALTER TABLE users ADD name int",
+        "ALTER TABLE ONLY parted ADD extra numeric(10, 2)[]",
+        "ALTER TABLE parted ADD extra boolean",
+        "ALTER TABLE small ADD extra interval day to second COMPRESSION pglz",
+        "ALTER TABLE absent ADD extra bigint",
+        "ALTER VIEW v ADD extra bigint",
     ];
     let actions = [
         "SET DEFAULT 1",
