@@ -49,3 +49,4 @@ set-up-test:
 
 set-up-bench:
 	scripts/set-up bench
+	scripts/fetch-pg-dump

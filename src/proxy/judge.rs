@@ -1217,7 +1217,12 @@ fn names_changed(report: &Report) -> bool {
 }
 
 pub(super) fn report_of(rejection: &Rejection) -> Report {
-    let mut report = Report::error(&rejection.sqlstate, &rejection.message);
+    // Whoever reads it in a log knows whose it is.
+    let message = match rejection.message.strip_prefix("lockkeeper: ") {
+        Some(_) => rejection.message.clone(),
+        None => format!("lockkeeper: {}", rejection.message),
+    };
+    let mut report = Report::error(&rejection.sqlstate, &message);
     if !rejection.detail.is_empty() {
         report = report.detail(&rejection.detail);
     }
