@@ -947,3 +947,45 @@ fn what_cannot_be_reviewed_is_told() {
     check(&["list"], &file, 0, "1 lines cannot be read");
     check(&["verify"], &file, 1, "audit.jsonl:1: ");
 }
+
+/// However many children there are: a new one locks the parent alone, so that the others are neither asked for nor told of.
+#[test]
+fn a_new_child_is_judged_by_its_parent_alone() {
+    for major in [15, 18] {
+        let stage = stage(major, "new_child", POLICY);
+        stage.direct("CREATE TABLE older () INHERITS (users); CREATE TABLE grandchild () INHERITS (older)");
+        for (sql, expected) in [
+            ("CREATE TABLE younger () INHERITS (users)", vec!["public.users"]),
+            (
+                "CREATE TABLE younger_still (LIKE users, CHECK (id > 0)) INHERITS (users)",
+                vec!["public.users"],
+            ),
+            // This one locks them all.
+            (
+                "ALTER TABLE users ADD CHECK (id > 0)",
+                vec![
+                    "public.grandchild",
+                    "public.older",
+                    "public.users",
+                    "public.younger",
+                    "public.younger_still",
+                ],
+            ),
+        ] {
+            stage.psql(sql).ok();
+            let events = stage.audit_lines();
+            let told = events
+                .iter()
+                .rfind(|e| e["event"] == "statement" && e["statement"] == sql)
+                .expect("the statement is audited");
+            let mut relations: Vec<&str> = told["relations"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            relations.sort_unstable();
+            assert_eq!(relations, expected, "{major}: {sql}");
+        }
+    }
+}

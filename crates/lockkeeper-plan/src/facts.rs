@@ -530,6 +530,9 @@ fn leaves_heirs_alone(node: &NodeEnum) -> bool {
             _ => false,
         }),
         NodeEnum::CommentStmt(_) | NodeEnum::SecLabelStmt(_) => true,
+        // INHERITS and LIKE lock the parent alone; a foreign key to a partitioned table locks its partitions too, and of a new
+        // partition the default one counts.
+        NodeEnum::CreateStmt(create) => create.partbound.is_none() && !super::rules::lock_queue::references(create),
         _ => false,
     }
 }
