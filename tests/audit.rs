@@ -951,3 +951,94 @@ fn what_cannot_be_reviewed_is_told() {
     check(&["list"], &file, 0, "1 lines cannot be read");
     check(&["verify"], &file, 1, "audit.jsonl:1: ");
 }
+
+/// However many children there are: a new one locks the parent alone, so that the others are neither asked for nor told of.
+#[test]
+fn a_new_child_is_judged_by_its_parent_alone() {
+    for major in [15, 18] {
+        let stage = stage(major, "new_child", POLICY);
+        stage.direct("CREATE TABLE older () INHERITS (users); CREATE TABLE grandchild () INHERITS (older)");
+        for (sql, expected) in [
+            ("CREATE TABLE younger () INHERITS (users)", vec!["public.users"]),
+            (
+                "CREATE TABLE younger_still (LIKE users, CHECK (id > 0)) INHERITS (users)",
+                vec!["public.users"],
+            ),
+            // This one locks them all.
+            (
+                "ALTER TABLE users ADD CHECK (id > 0)",
+                vec![
+                    "public.grandchild",
+                    "public.older",
+                    "public.users",
+                    "public.younger",
+                    "public.younger_still",
+                ],
+            ),
+        ] {
+            stage.psql(sql).ok();
+            let events = stage.audit_lines();
+            let told = events
+                .iter()
+                .rfind(|e| e["event"] == "statement" && e["statement"] == sql)
+                .expect("the statement is audited");
+            let mut relations: Vec<&str> = told["relations"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect();
+            relations.sort_unstable();
+            assert_eq!(relations, expected, "{major}: {sql}");
+        }
+    }
+}
+
+/// Of the partitions that are there only the default one can stand in a new one's way.
+#[test]
+fn a_new_partition_is_judged_by_its_parent_and_the_default_one() {
+    for major in [15, 18] {
+        let stage = stage(major, "new_partition", POLICY);
+        stage.direct(
+            "CREATE TABLE m (id int, k int) PARTITION BY RANGE (id);
+             CREATE TABLE m1 PARTITION OF m FOR VALUES FROM (0) TO (10);
+             CREATE TABLE m2 PARTITION OF m FOR VALUES FROM (10) TO (20);
+             CREATE TABLE rest PARTITION OF m DEFAULT PARTITION BY RANGE (id);
+             CREATE TABLE rest1 PARTITION OF rest FOR VALUES FROM (50) TO (60);
+             CREATE TABLE whole (LIKE m) PARTITION BY RANGE (id);
+             CREATE TABLE part PARTITION OF whole FOR VALUES FROM (30) TO (40);
+             INSERT INTO m VALUES (55, 1)",
+        );
+        for (sql, expected) in [
+            (
+                "CREATE TABLE m3 PARTITION OF m FOR VALUES FROM (20) TO (30)",
+                vec!["public.m", "public.rest", "public.rest1"],
+            ),
+            (
+                "ALTER TABLE m ATTACH PARTITION whole FOR VALUES FROM (30) TO (40)",
+                vec!["public.m", "public.part", "public.rest", "public.rest1", "public.whole"],
+            ),
+        ] {
+            stage.psql(sql).ok();
+            let events = stage.audit_lines();
+            let told = events
+                .iter()
+                .rfind(|e| e["event"] == "statement" && e["statement"] == sql);
+            let relations = told.expect("the statement is audited")["relations"]
+                .as_array()
+                .expect("a list");
+            let mut relations: Vec<&str> = relations.iter().filter_map(Value::as_str).collect();
+            relations.sort_unstable();
+            assert_eq!(relations, expected, "{major}: {sql}");
+        }
+        let attached = "SELECT string_agg(inhrelid::regclass::text, ' ' ORDER BY inhrelid::regclass::text) FROM pg_inherits WHERE inhparent = 'm'::regclass";
+        assert_eq!(stage.direct(attached), "m1 m2 m3 rest whole", "{major}");
+        // A row that the default partition holds is found behind it.
+        let ran = stage.psql("CREATE TABLE m5 PARTITION OF m FOR VALUES FROM (50) TO (60)");
+        assert!(
+            ran.status != 0 && ran.stderr.contains("of relation \"rest1\" is violated by some row"),
+            "{major}: {}",
+            ran.stderr
+        );
+    }
+}

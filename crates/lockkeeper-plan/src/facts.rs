@@ -38,6 +38,13 @@ impl Name {
     }
 }
 
+/// Where the parent of a new partition stands among the relations asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gains {
+    First,
+    Second,
+}
+
 /// The names to ask about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
@@ -48,6 +55,8 @@ pub struct Request {
     pub names_may_collide: bool,
     /// What inherits from the relations is listed too.
     pub heirs: bool,
+    /// Which of the relations gets one more partition, the first or the second: of those it has only the default one counts.
+    pub gains_partition: Option<Gains>,
     /// Their columns, indexes, constraints, triggers and rules too.
     pub details: bool,
     /// A domain is changed: which tables have columns of it is asked too.
@@ -67,6 +76,7 @@ impl Request {
             names_may_collide: matches!(statement.kind, Kind::Ddl) && !is_slight(&statement.node),
             details: !is_slight(&statement.node),
             heirs: matches!(statement.kind, Kind::Ddl) && !leaves_heirs_alone(&statement.node),
+            gains_partition: gains_partition(statement),
             ..Request::default()
         };
         request.statement(&statement.node);
@@ -172,12 +182,14 @@ impl Request {
     }
 
     /// The parts of the query between `-- if` and `-- end`, and whether they are asked. What is left out is not planned.
-    fn parts(&self) -> [(&'static str, bool); 7] {
+    fn parts(&self) -> [(&'static str, bool); 9] {
         [
             ("names", self.names_may_collide),
             ("rows", !self.names_may_collide && self.details),
             ("details", self.details),
             ("heirs", self.heirs),
+            ("beside_first", self.gains_partition == Some(Gains::First)),
+            ("beside_second", self.gains_partition == Some(Gains::Second)),
             ("columns", self.column_users),
             ("functions", !self.functions.is_empty()),
             ("types", !self.types.is_empty()),
@@ -586,7 +598,20 @@ fn leaves_heirs_alone(node: &NodeEnum) -> bool {
             _ => false,
         }),
         NodeEnum::CommentStmt(_) | NodeEnum::SecLabelStmt(_) => true,
+        // INHERITS and LIKE lock the parent alone; a foreign key to a partitioned table locks its partitions too, and of a new
+        // partition the default one counts.
+        NodeEnum::CreateStmt(create) => create.partbound.is_none() && !super::rules::lock_queue::references(create),
         _ => false,
+    }
+}
+
+fn gains_partition(statement: &Statement) -> Option<Gains> {
+    match &statement.node {
+        // By a foreign key of its own it locks what it refers to, with all its partitions.
+        NodeEnum::CreateStmt(create) if create.partbound.is_some() && !super::rules::lock_queue::references(create) => {
+            Some(Gains::Second)
+        }
+        _ => statement.attached().map(|_| Gains::First),
     }
 }
 

@@ -1,6 +1,6 @@
 WITH RECURSIVE
-asked(s, n) AS (SELECT a.s::name, a.n::name
-  FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::text[])) a(s, n)),
+asked(s, n, at) AS (SELECT a.s::name, a.n::name, a.at
+  FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::text[])) WITH ORDINALITY a(s, n, at)),
 -- if functions
 asked_functions(s, n) AS (SELECT a.s::name, a.n::name
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_names')::text[])) a(s, n)),
@@ -19,8 +19,8 @@ strong(oid, own, exclusive) AS MATERIALIZED (
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
 -- Whatever opens these relations (sizes, definitions) would wait.
 busy(oid) AS MATERIALIZED (SELECT s.oid FROM strong s WHERE s.exclusive AND NOT s.own),
-named(s, n, oid) AS MATERIALIZED (
-  SELECT a.s, a.n, c.oid
+named(s, n, oid, at) AS MATERIALIZED (
+  SELECT a.s, a.n, c.oid, a.at
   FROM asked a
   CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace FROM pg_catalog.pg_class c WHERE c.relname = a.n OFFSET 0) c
   CROSS JOIN LATERAL (SELECT ns.nspname FROM pg_catalog.pg_namespace ns WHERE ns.oid = c.relnamespace LIMIT 1) ns
@@ -31,6 +31,12 @@ named(s, n, oid) AS MATERIALIZED (
 -- What inherits from a relation, its partitions above all: a schema change means them too. Of a partition its parent.
 heirs(oid) AS (
   SELECT h.inhrelid FROM named m CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = m.oid OFFSET 0) h
+-- if beside_first
+  WHERE m.at <> 1 OR h.inhrelid = (SELECT p.partdefid FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = m.oid)
+-- end
+-- if beside_second
+  WHERE m.at <> 2 OR h.inhrelid = (SELECT p.partdefid FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = m.oid)
+-- end
   UNION
   SELECT h.inhrelid FROM heirs t CROSS JOIN LATERAL (SELECT h.inhrelid FROM pg_catalog.pg_inherits h WHERE h.inhparent = t.oid OFFSET 0) h),
 -- end
