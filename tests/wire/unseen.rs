@@ -391,7 +391,7 @@ pub fn errors_have_their_own_positions(major: u32) {
 /// What the session has prepared, less the questions to the catalog, which are kept so that they are planned once.
 fn prepared(columns: &str) -> String {
     format!(
-        "SELECT {columns} FROM pg_prepared_statements WHERE name !~ '^lockkeeper_[0-9a-f]{{16}}_(facts|jobs)' ORDER BY name"
+        "SELECT {columns} FROM pg_prepared_statements WHERE name !~ '^lockkeeper_[0-9a-f]{{16}}_(facts|jobs|rules|depends)' ORDER BY name"
     )
 }
 

@@ -1465,6 +1465,7 @@ mod tests {
             names_may_collide: true,
             heirs: true,
             details: true,
+            gains_partition: Some(Gains::First),
             domain_users: true,
             column_users: true,
             relations: odd.clone(),
