@@ -1397,6 +1397,7 @@ mod tests {
         let full = Request {
             names_may_collide: true,
             heirs: true,
+            gains_partition: Some(Gains::First),
             details: true,
             domain_users: true,
             column_users: true,
@@ -1404,7 +1405,11 @@ mod tests {
             functions: odd.clone(),
             types: odd,
         };
-        for request in [&Request::default(), &full] {
+        let second = Request {
+            gains_partition: Some(Gains::Second),
+            ..full.clone()
+        };
+        for request in [&Request::default(), &full, &second] {
             let statements = read(request.sql().as_bytes(), true).unwrap();
             assert!(matches!(
                 &statements[..],
