@@ -1464,6 +1464,7 @@ mod tests {
         let full = Request {
             names_may_collide: true,
             heirs: true,
+            gains_partition: Some(Gains::First),
             details: true,
             gains_partition: Some(Gains::First),
             domain_users: true,
@@ -1472,7 +1473,11 @@ mod tests {
             functions: odd.clone(),
             types: odd,
         };
-        for request in [&Request::default(), &full] {
+        let second = Request {
+            gains_partition: Some(Gains::Second),
+            ..full.clone()
+        };
+        for request in [&Request::default(), &full, &second] {
             let statements = read(request.sql().as_bytes(), true).unwrap();
             assert!(matches!(
                 &statements[..],
