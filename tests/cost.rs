@@ -173,7 +173,7 @@ fn names_that_are_given_cost_in_proportion() {
         ("unique constraints without a name", "UNIQUE (v)"),
         ("foreign keys without a name", "FOREIGN KEY (v) REFERENCES t"),
     ] {
-        in_proportion(&stage, what, 500, |n| {
+        in_proportion(&stage, what, 1_000, |n| {
             // The last action refuses them all.
             let actions = vec![format!("ADD {constraint}"); n].join(", ");
             format!("ALTER TABLE t {actions}, ALTER COLUMN v TYPE bigint")

@@ -1285,6 +1285,29 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_not_counted_from_the_beginning() {
+        let (passes, looks) = (Passes::default(), std::cell::Cell::new(0));
+        let mut taken = HashSet::new();
+        for expect in 0..1_000 {
+            let pass = passes.first(("constraint", "a".into(), "check".into()), |pass| {
+                looks.set(looks.get() + 1);
+                !taken.contains(&pass)
+            });
+            assert_eq!(pass, expect);
+            taken.insert(pass);
+        }
+        assert!(looks.get() <= 2_000, "{}", looks.get());
+        // Another copy counts anew, and others' names by themselves.
+        assert_eq!(
+            passes
+                .clone()
+                .first(("constraint", "a".into(), "check".into()), |_| true),
+            0
+        );
+        assert_eq!(passes.first(("constraint", "b".into(), "check".into()), |_| true), 0);
+    }
+
+    #[test]
     fn relations_that_statements_name() {
         let check = |sql: &str, expect: &str| assert_eq!(list(&request(sql).relations), expect, "{sql:?}");
         check("select * from t", "");
