@@ -1518,7 +1518,6 @@ mod tests {
             heirs: true,
             gains_partition: Some(Gains::First),
             details: true,
-            gains_partition: Some(Gains::First),
             domain_users: true,
             column_users: true,
             relations: odd.clone(),
