@@ -70,7 +70,6 @@ use super::statement::Statement;
 use super::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
-use std::borrow::Cow;
 
 /// One danger, as data: the linter, `lockkeeper rules` and the book print it, plan() calls `check`.
 pub struct Rule {
@@ -234,7 +233,7 @@ pub(crate) struct Table<'a> {
     pub small: bool,
 }
 
-impl<'a> Table<'a> {
+impl Table<'_> {
     /// "users (211 MB, about 2000000 rows)".
     pub fn described(&self) -> String {
         // Offline a table may be known by what has been done to it, and its size is not.
@@ -273,8 +272,8 @@ impl<'a> Table<'a> {
     }
 
     /// What the naming rules need. Offline nothing is known to be taken.
-    fn named(&self, asked: &Name) -> Cow<'a, Relation> {
-        self.known.map_or_else(|| Cow::Owned(unknown(asked)), Cow::Borrowed)
+    fn named(&self, asked: &Name) -> Relation {
+        self.known.cloned().unwrap_or_else(|| unknown(asked))
     }
 }
 
