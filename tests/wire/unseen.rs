@@ -572,7 +572,10 @@ pub fn what_is_known_is_not_asked_while_others_wait(major: u32) {
         stage.mark();
         stage.psql(&sql).ok();
         let received = stage.received();
-        let asked = received.iter().filter(|text| text.contains("asked(s, n, at) AS (")).count();
+        let asked = received
+            .iter()
+            .filter(|text| text.contains("asked(s, n, at) AS ("))
+            .count();
         assert_eq!(asked, expect, "{sql}\n{received:#?}");
         let run = received
             .iter()
