@@ -60,8 +60,7 @@ CREATE UNIQUE INDEX users_mail_team ON users (email, team_id);
 CREATE UNIQUE INDEX users_email_free ON users (email);
 CREATE STATISTICS users_statistics ON in_statistics, age FROM users;
 CREATE VIEW seen AS SELECT id, viewed FROM users;
--- Of a column that nothing fills in: PostgreSQL fires none for ADD COLUMN, and where one would be fired nothing is filled in.
-CREATE TRIGGER users_touch BEFORE UPDATE OF viewed ON users FOR EACH ROW EXECUTE FUNCTION touch();
+CREATE TRIGGER users_touch BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION touch();
 COMMENT ON TABLE users IS 'people';
 COMMENT ON COLUMN users.name IS 'what they are called';
 ALTER TABLE users ADD CONSTRAINT users_age_unproven CHECK (age > -5) NOT VALID;
