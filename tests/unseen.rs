@@ -32,6 +32,7 @@ VACUUM ANALYZE;";
 on_both!(
     what_a_block_does_with_its_variables,
     what_a_block_does_with_its_variables_in_a_pipeline,
+    ranges_between_values_that_are_not_known,
     what_a_rule_makes_of_a_block_s_statements,
     an_insert_that_was_prepared_before_its_rule,
     what_foreign_keys_take_along_with_parts_of_statements,
@@ -134,6 +135,79 @@ fn what_a_block_does_with_its_variables_in_a_pipeline(major: u32) {
         assert_eq!(pipe(code), "", "{code}");
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+}
+
+/// For a range between two of them the planner guesses half a percent: here, 250 rows.
+fn ranges_between_values_that_are_not_known(major: u32) {
+    let stage = stage(major, "ranges");
+    stage.direct(
+        "CREATE TABLE l (id int PRIMARY KEY, a int, b text); INSERT INTO l SELECT i, i % 5000, 'x' FROM generate_series(1, 50000) i; ANALYZE l",
+    );
+    let loops = |write: &str| {
+        format!(
+            "DO $$ DECLARE v int := 0; w int; BEGIN LOOP w := v + 10000; {write}; COMMIT; v := w; EXIT WHEN v >= 50000; END LOOP; END $$"
+        )
+    };
+    for (write, rows) in [
+        ("UPDATE l SET b = 'a' WHERE id > v AND id <= v + 10000", "a"),
+        ("UPDATE l SET b = 'b' WHERE id BETWEEN v + 1 AND w", "b"),
+        (
+            "UPDATE l SET b = 'c' FROM few WHERE v < l.id AND (w >= l.id AND a >= 0)",
+            "c",
+        ),
+        (
+            "EXECUTE 'UPDATE l SET b = ''d'' WHERE id > $1 AND id <= $2' USING v, w",
+            "d",
+        ),
+        (
+            "UPDATE l SET b = 'e' WHERE id IN (SELECT id FROM l WHERE id > v AND id <= w)",
+            "e",
+        ),
+        (
+            "WITH n AS (UPDATE l SET b = 'f' WHERE (id, a) > (v, 5001) AND (id, a) <= (w, 5001) RETURNING id) SELECT max(id) INTO w FROM n",
+            "f",
+        ),
+        (
+            "UPDATE l SET b = 'g' WHERE id > v AND id <= (SELECT max(id) FROM (SELECT id FROM l WHERE id > v ORDER BY id LIMIT 10000) x)",
+            "g",
+        ),
+        ("DELETE FROM l WHERE id > v AND id <= w AND id > 100", ""),
+    ] {
+        let told = stage.psql(&loops(write));
+        assert!(
+            told.status == 0 && told.stderr.contains("is not known before the DO block runs"),
+            "{write}: {told:?}"
+        );
+        let changed = format!("SELECT count(*) FROM l WHERE b = '{rows}' OR '{rows}' = ''");
+        let expect = if rows.is_empty() { "100" } else { "50000" };
+        assert_eq!(stage.direct(&changed).trim(), expect, "{write}");
+    }
+    // One of them is known, or says nothing about the other's column; or it is not the range that chooses the rows.
+    for condition in [
+        "a > v AND a <= 4000",
+        "a BETWEEN 0 AND v",
+        "a > 0 AND v >= a",
+        "a >= v AND id <= v + 10",
+        "a > v AND a <= v + 10 OR id > 4",
+        "NOT (a > v AND a <= v + 10)",
+        "id NOT IN (SELECT id FROM few WHERE id > v AND id < v + 10)",
+    ] {
+        refused(
+            &stage,
+            &format!("DO $$ DECLARE v int := 0; BEGIN DELETE FROM t WHERE {condition}; END $$"),
+            LARGE,
+        );
+    }
+    refused(
+        &stage,
+        "DO $$ DECLARE v int := 0; BEGIN WITH d AS (DELETE FROM few WHERE id > v AND id < v + 9) UPDATE t SET b = 'y'; END $$",
+        LARGE,
+    );
+    // All that there may be are few.
+    passes(
+        &stage,
+        "DO $$ DECLARE v int := 0; BEGIN UPDATE t SET b = 'x' WHERE a > v AND a <= v + 10 AND id < 50; END $$",
+    );
 }
 
 fn what_a_rule_makes_of_a_block_s_statements(major: u32) {
