@@ -59,10 +59,8 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
         return None;
     }
     let text = mixed::explainable(statement)?;
-    let tree = match text.len() == statement.sql.len() {
-        true => sketch::of(&statement.node)?,
-        false => sketch::of(&one_statement(text)?)?,
-    };
+    // Where words stand in it, and not in what it is a part of.
+    let tree = sketch::of(&one_statement(text)?)?;
     let mut found = References::default();
     found.walk(&tree, false);
     let is_value = |reference: &Reference| body.value(&reference.words, &found.relations).is_some();

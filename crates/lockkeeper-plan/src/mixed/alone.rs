@@ -137,7 +137,12 @@ fn query_of(statement: &Statement) -> Option<&str> {
 
 fn parts(statement: &Statement) -> Option<Vec<Statement>> {
     use NodeEnum as N;
-    let with = match &statement.node {
+    if matches!(statement.kind, Kind::Write) {
+        return Some(vec![statement.clone()]);
+    }
+    // Where words stand in it, and not in what it is a part of.
+    let node = one_statement(&statement.sql)?;
+    let with = match &node {
         N::SelectStmt(select) => &select.with_clause,
         N::InsertStmt(insert) => &insert.with_clause,
         N::UpdateStmt(update) => &update.with_clause,
@@ -145,9 +150,6 @@ fn parts(statement: &Statement) -> Option<Vec<Statement>> {
         N::MergeStmt(merge) => &merge.with_clause,
         _ => return None,
     };
-    if matches!(statement.kind, Kind::Write) {
-        return Some(vec![statement.clone()]);
-    }
     let text = Text::of(&statement.sql)?;
     let (mut all, mut queries, mut behind) = (Vec::new(), String::new(), 0);
     if let Some(with) = with {
@@ -162,7 +164,7 @@ fn parts(statement: &Statement) -> Option<Vec<Statement>> {
         }
     }
     let main = text.rest(behind)?;
-    match &statement.node {
+    match &node {
         N::UpdateStmt(_) | N::DeleteStmt(_) => all.extend(write(&format!("{queries} {main}"))),
         N::MergeStmt(merge) => all.extend(merged(main, merge, &queries).unwrap_or_default()),
         _ => {}
@@ -363,6 +365,17 @@ mod tests {
             "WITH s AS (SELECT 1 AS id) MERGE INTO p USING s ON p.id = s.id WHEN NOT MATCHED BY SOURCE THEN DELETE",
             &["WITH s AS (SELECT 1 AS id) DELETE FROM p WHERE NOT EXISTS (SELECT FROM s WHERE p.id = s.id)"],
         );
+    }
+
+    #[test]
+    fn what_stands_behind_something() {
+        for before in ["SELECT 1; ", "\n", "/* x */ "] {
+            let sql = format!("{before}WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d");
+            let statements = read(sql.as_bytes(), true).unwrap();
+            let found = alone(statements.last().unwrap());
+            assert_eq!(found.len(), 1, "{sql}");
+            assert_eq!(found[0].sql, "DELETE FROM p WHERE id = 1 RETURNING id", "{sql}");
+        }
     }
 
     #[test]
