@@ -24,7 +24,7 @@ use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
 use crate::plan::rules;
 use crate::plan::statement::{
-    Kind, Statement, Unreadable, holds_several, may_insert, may_use_prepared, mentions, misread_name, read,
+    Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, mentions, misread_name, read,
 };
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
@@ -333,7 +333,7 @@ impl Session {
         let executes = self.relay.prepared_inserts && may_use_prepared(text);
         let is_asked = (may_insert(text) || executes) && self.relay.shapes.firing().is_none();
         // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
-        let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
+        let comes_first = self.relay.place() == Place::Alone || !holds_several(text) || is_single(text);
         if !is_asked
             || !comes_first
             || self.relay.replication
