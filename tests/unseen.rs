@@ -33,6 +33,7 @@ on_both!(
     what_a_block_does_with_its_variables,
     what_a_block_does_with_its_variables_in_a_pipeline,
     ranges_between_values_that_are_not_known,
+    check_says_what_the_proxy_says,
     what_a_rule_makes_of_a_block_s_statements,
     an_insert_that_was_prepared_before_its_rule,
     what_foreign_keys_take_along_with_parts_of_statements,
@@ -210,6 +211,74 @@ fn ranges_between_values_that_are_not_known(major: u32) {
     );
 }
 
+/// The action of each statement.
+fn checked(stage: &Stage, statements: &[&str]) -> Vec<String> {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (policy, file) = (directory.path().join("policy.toml"), directory.path().join("a.sql"));
+    std::fs::write(&policy, POLICY).expect("written");
+    std::fs::write(&file, statements.join(";\n") + ";\n").expect("written");
+    let dsn = format!(
+        "host=127.0.0.1 port={} user=postgres dbname={}",
+        stage.cluster.port(),
+        stage.database
+    );
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    lockkeeper_cluster::clean_environment(&mut command);
+    command.args(["check", "--format", "json", "--dsn", &dsn, "--policy"]);
+    let output = command.arg(&policy).arg(&file).output().expect("it runs");
+    let out = String::from_utf8(output.stdout).expect("UTF-8");
+    let action = |line: &str| {
+        let verdict: serde_json::Value = serde_json::from_str(line).expect(line);
+        verdict["action"].as_str().unwrap_or_default().to_owned()
+    };
+    out.lines().map(action).collect()
+}
+
+fn check_says_what_the_proxy_says(major: u32) {
+    let stage = stage(major, "checked");
+    let refused = [
+        "DO $$ DECLARE v int := 0; BEGIN UPDATE t SET b = 'y' WHERE a > v; END $$",
+        "DO $$ DECLARE v int := 0; BEGIN DELETE FROM t WHERE a BETWEEN 0 AND v; END $$",
+        "DO $$ DECLARE r record; BEGIN FOR r IN SELECT id FROM few LOOP UPDATE t SET b = 'y' WHERE a > r.id; END LOOP; END $$",
+        "DO $$ DECLARE v int := 0; BEGIN EXECUTE 'UPDATE t SET b = ''y'' WHERE a > $1' USING v; END $$",
+        "DO $$ BEGIN DELETE FROM p WHERE id = 1; END $$",
+        "DO $$ BEGIN UPDATE p SET id = 1001 WHERE id = 1; END $$",
+        "DO $$ DECLARE v int := 50; BEGIN DELETE FROM p WHERE id <= v; END $$",
+        "DO $$ BEGIN INSERT INTO inbox VALUES (1); END $$",
+        "DELETE FROM p WHERE id = 1",
+        "UPDATE p SET id = 1001 WHERE n = 1",
+        "WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
+        "\n/* x */ WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
+    ];
+    let passes = [
+        "DO $$ DECLARE v int := 3; BEGIN UPDATE t SET b = b WHERE id = v; END $$",
+        "DO $$ DECLARE v int := 3; BEGIN UPDATE t SET b = b WHERE id > v AND id <= v + 10; END $$",
+        "DO $$ BEGIN DELETE FROM p WHERE id = 7; END $$",
+        "DO $$ BEGIN INSERT INTO later VALUES (1); END $$",
+        "DO $$ BEGIN UPDATE p SET n = 1 WHERE id = 1; END $$",
+        "DELETE FROM p WHERE id = 7",
+        "UPDATE p SET n = 1 WHERE id = 1",
+        "WITH d AS (DELETE FROM p WHERE id = 7 RETURNING id) SELECT * FROM d",
+    ];
+    let state = stage.direct(STATE);
+    for (sql, refuses) in refused
+        .iter()
+        .map(|sql| (sql, true))
+        .chain(passes.iter().map(|sql| (sql, false)))
+    {
+        let told = stage.psql(&format!("BEGIN;\n{sql};\nROLLBACK;\n"));
+        assert_eq!(told.stderr.contains("ERROR"), refuses, "{sql}: {told:?}");
+    }
+    assert_eq!(checked(&stage, &refused), vec!["reject"; refused.len()]);
+    assert_eq!(checked(&stage, &passes), vec!["forward"; passes.len()]);
+    assert_eq!(stage.direct(STATE), state);
+    assert_eq!(
+        stage.direct("SELECT pg_catalog.count(*) FROM later").trim(),
+        "0",
+        "nothing is run"
+    );
+}
+
 fn what_a_rule_makes_of_a_block_s_statements(major: u32) {
     let stage = stage(major, "ruled");
     for code in [
@@ -326,8 +395,18 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
         passes(&stage, sql);
     }
     assert_eq!(stage.direct("SELECT count(*) FROM p").trim(), "43");
-    // Over the protocol too.
+    // Over the protocol too, and behind something else.
     let mut raw = Raw::connect(stage.port, &stage.database);
+    for before in ["SELECT 1; ", "\n/* x */ ", "INSERT INTO later VALUES (';'); "] {
+        for sql in [
+            "WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
+            "WITH x AS (SELECT 1) DELETE FROM p WHERE id = 1",
+            "UPDATE p SET id = 1001 WHERE n = 8",
+        ] {
+            let told = raw::error_field(&raw.query(&format!("{before}{sql}")), b'M').unwrap_or_default();
+            assert!(told.contains("would by foreign keys"), "{before}{sql}: {told}");
+        }
+    }
     let sql = "WITH d AS (DELETE FROM p WHERE id = $1 RETURNING id) SELECT * FROM d";
     raw.send(&[raw::parse("s", sql), raw::sync()].concat());
     raw.until_ready();
