@@ -245,6 +245,9 @@ fn check_says_what_the_proxy_says(major: u32) {
         "DO $$ BEGIN UPDATE p SET id = 1001 WHERE id = 1; END $$",
         "DO $$ DECLARE v int := 50; BEGIN DELETE FROM p WHERE id <= v; END $$",
         "DO $$ BEGIN INSERT INTO inbox VALUES (1); END $$",
+        "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
+        "INSERT INTO p (n, id) VALUES (3, 44), (2, 1) ON CONFLICT (id) DO UPDATE SET n = 3, id = EXCLUDED.id + 1000",
+        "DO $$ BEGIN INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001; END $$",
         "DELETE FROM p WHERE id = 1",
         "UPDATE p SET id = 1001 WHERE n = 1",
         "WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
@@ -367,6 +370,9 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
         "PREPARE q (bigint) AS DELETE FROM p WHERE id = $1; EXECUTE q (1)",
         "PREPARE q AS DELETE FROM p WHERE id = $1;\nEXPLAIN ANALYZE EXECUTE q (1);\n",
         "DO $$ BEGIN DELETE FROM p WHERE id = 1; END $$",
+        "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
+        "INSERT INTO p (n, id) VALUES (3, 44), (2, 1) ON CONFLICT (id) DO UPDATE SET n = 3, id = EXCLUDED.id + 1000",
+        "DO $$ BEGIN INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001; END $$",
         "DELETE FROM pv WHERE id = 1",
         "UPDATE pv SET id = 1001 WHERE id = 1",
         "BEGIN; DELETE FROM renamed WHERE nr = 1",
@@ -386,6 +392,8 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
         "WITH d AS (DELETE FROM p WHERE id = 2 RETURNING id) SELECT * FROM d",
         "PREPARE q AS DELETE FROM p WHERE id = $1;\nEXECUTE q (3);\n",
         "DO $$ BEGIN DELETE FROM p WHERE id = 4; END $$",
+        "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET n = EXCLUDED.n",
+        "INSERT INTO p (id, n) VALUES (9, 2) ON CONFLICT (id) DO UPDATE SET id = 9",
         "DELETE FROM pv WHERE id = 5",
         "UPDATE pv SET n = 8 WHERE id = 1",
         "DELETE FROM renamed WHERE nr = 6",
@@ -397,7 +405,7 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
     assert_eq!(stage.direct("SELECT count(*) FROM p").trim(), "43");
     // Over the protocol too, and behind something else.
     let mut raw = Raw::connect(stage.port, &stage.database);
-    for before in ["SELECT 1; ", "\n/* x */ ", "INSERT INTO later VALUES (';'); "] {
+    for before in ["SELECT 1; ", "\n/* x */ ", "SELECT ';'; "] {
         for sql in [
             "WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
             "WITH x AS (SELECT 1) DELETE FROM p WHERE id = 1",
@@ -410,8 +418,17 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
     let sql = "WITH d AS (DELETE FROM p WHERE id = $1 RETURNING id) SELECT * FROM d";
     raw.send(&[raw::parse("s", sql), raw::sync()].concat());
     raw.until_ready();
-    for (id, large) in [("9", false), ("1", true), ("10", false)] {
-        raw.send(&[raw::bind_with("", "s", &[id]), raw::execute("", 0), raw::sync()].concat());
+    let upsert = "INSERT INTO p (id, n) VALUES ($1, 2) ON CONFLICT (id) DO UPDATE SET id = EXCLUDED.id + 2000";
+    raw.send(&[raw::parse("u", upsert), raw::sync()].concat());
+    raw.until_ready();
+    for (name, id, large) in [
+        ("s", "9", false),
+        ("s", "1", true),
+        ("s", "10", false),
+        ("u", "1", true),
+        ("u", "11", false),
+    ] {
+        raw.send(&[raw::bind_with("", name, &[id]), raw::execute("", 0), raw::sync()].concat());
         let told = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
         assert_eq!(told.contains("would by foreign keys"), large, "{id}: {told}");
     }

@@ -122,7 +122,11 @@ impl Live {
             self.simple(&path::back(path::CATALOG))?;
             self.firing = Some(Firing::decode(answer.as_deref())?);
         }
-        let Some(firing) = self.firing.as_ref().filter(|firing| !firing.is_empty()) else {
+        let Some(firing) = self
+            .firing
+            .as_ref()
+            .filter(|firing| !firing.is_empty() || firing.has_keys())
+        else {
             return Ok(());
         };
         if is_block {

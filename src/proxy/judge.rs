@@ -259,7 +259,11 @@ impl Session {
     /// An INSERT that changes other rows by a rule is judged by what the server makes of it.
     pub(super) fn mark_firing(&self, statement: &mut Statement) {
         if matches!(statement.node, NodeEnum::DoStmt(_))
-            && let Some(firing) = self.relay.shapes.known_firing().filter(|firing| !firing.is_empty())
+            && let Some(firing) = self
+                .relay
+                .shapes
+                .known_firing()
+                .filter(|firing| !firing.is_empty() || firing.has_keys())
         {
             statement.count_inserts(|inner| firing.concerns(inner));
             return;
