@@ -27,8 +27,8 @@ pub(super) fn asked(sql: &str) -> Option<Asked> {
     let tokens = significant_tokens(sql)?;
     let text = Text { sql, tokens: &tokens };
     let mut conjunctions = Vec::new();
-    for at in 0..tokens.len() {
-        if matches!(tokens[at].token(), Token::Where | Token::On) {
+    for (at, token) in tokens.iter().enumerate() {
+        if matches!(token.token(), Token::Where | Token::On) {
             conjunctions.extend(text.condition(at + 1));
         }
     }
