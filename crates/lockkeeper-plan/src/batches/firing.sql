@@ -12,7 +12,7 @@ on_insert(oid, of) AS MATERIALIZED (
   JOIN pg_catalog.pg_depend d ON d.refclassid = 1259 AND d.refobjid = f.oid AND d.classid = 2618
   JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
   WHERE r.ev_type IN ('1', '3'))
--- And columns that foreign keys refer to which do something ON UPDATE: an INSERT … ON CONFLICT DO UPDATE that writes one of these takes the
+-- And columns that foreign keys refer to which do something ON UPDATE: an INSERT with ON CONFLICT DO UPDATE that writes one of these takes the
 -- rows with it that refer to it.
 , keys(name, columns) AS (
   SELECT c.relname, pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_constraint k
