@@ -14,6 +14,7 @@ mod sarif;
 mod script;
 mod text;
 mod tool;
+mod within;
 
 use crate::plan::batches::{Target, explained_rows, target};
 use crate::plan::facts::Facts;
@@ -292,9 +293,8 @@ impl Checker<'_, '_> {
         };
         if let Some(live) = &mut self.live {
             for statement in &mut statements {
-                if matches!(statement.kind, Kind::Harmless) && live.fires(statement).unwrap_or(false) {
-                    statement.kind = Kind::MixedWrite;
-                }
+                // What the server says of it is told with the statement.
+                let _ = live.mark_firing(statement);
             }
         }
         let mut rows_follow = false;
@@ -367,6 +367,7 @@ impl Checker<'_, '_> {
             _ => offline(),
         };
         let mut facts = self.known.facts(statement, base);
+        let rows_max = self.policy.backfill.rows_max as f64;
         if let Some(live) = &mut self.live
             && matches!(statement.kind, Kind::Write)
             && let Some(relation) = facts.target(statement)
@@ -383,13 +384,13 @@ impl Checker<'_, '_> {
         if let Some(live) = &mut self.live
             && matches!(statement.node, NodeEnum::DoStmt(_))
         {
-            for inner in statement.body().map_or(&[][..], |body| &body.statements) {
-                let rows = match inner.kind {
-                    Kind::Write | Kind::MixedWrite => live.explain(inner)?.as_deref().and_then(mixed::changed_rows),
-                    _ => None,
-                };
-                facts.rows_within.push(rows);
-            }
+            live.judge_within(statement, &mut facts, rows_max)?;
+        }
+        if let Some(live) = &mut self.live
+            && matches!(statement.kind, Kind::Write | Kind::MixedWrite)
+            && facts.estimated_rows.unwrap_or_default() <= rows_max
+        {
+            facts.cascaded = live.cascaded(statement, &facts, facts.estimated_rows, rows_max)?;
         }
         Ok(facts)
     }

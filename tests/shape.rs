@@ -104,6 +104,25 @@ fn every_promise_about_security_has_its_test() {
 }
 
 /// Below the crates' `src`: each file of code or SQL, by its path from the top.
+/// Another character may be missing in the client's encoding, and the question would fail.
+#[test]
+fn questions_to_the_server_are_written_in_ascii() {
+    let mut directories = vec![root().join("crates/lockkeeper-plan/src")];
+    let mut found = 0;
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "sql") {
+                assert!(std::fs::read(&path).unwrap().is_ascii(), "{}", path.display());
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
 fn sources() -> Vec<String> {
     fn walk(dir: &Path, found: &mut Vec<String>) {
         let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)

@@ -1,5 +1,6 @@
 //! Facts from a live server, for `check --dsn`: the proxy's own catalog query and EXPLAIN, in a transaction that is read only
-//! and is rolled back. No row of a table is read, and no lock is waited for longer than a moment.
+//! and is rolled back. No row of a table is read but to count what goes with a write ([`super::within`]), and no lock is waited for longer
+//! than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
 use crate::plan::batches::firing::{self, Firing};
@@ -7,9 +8,11 @@ use crate::plan::depends;
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
 use crate::plan::path;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{Kind, Statement};
+
 use crate::proxy::tls::{client_config, server_end_point};
 use crate::proxy::{UpstreamTls, Verify};
+use pg_query::NodeEnum;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -22,6 +25,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{self, MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, SimpleQueryMessage, Socket};
 
@@ -30,6 +34,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// EXPLAIN waits for a table that is locked, and then goes on without.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
      SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 0";
+
+/// Why there is no answer.
+pub(super) enum Failed {
+    InTime,
+    Otherwise,
+}
 
 pub struct Live {
     runtime: Runtime,
@@ -100,10 +110,11 @@ impl Live {
         Ok(facts)
     }
 
-    /// An INSERT by which a rule changes other rows.
-    pub fn fires(&mut self, statement: &Statement) -> Result<bool, String> {
-        if mixed::inserted(&statement.node).is_empty() {
-            return Ok(false);
+    /// Marks an INSERT by which a rule changes other rows, also in a DO block.
+    pub fn mark_firing(&mut self, statement: &mut Statement) -> Result<(), String> {
+        let is_block = matches!(statement.node, NodeEnum::DoStmt(_));
+        if !is_block && (!matches!(statement.kind, Kind::Harmless) || mixed::inserted(&statement.node).is_empty()) {
+            return Ok(());
         }
         if self.firing.is_none() {
             self.simple(&path::to_ours(&[], path::CATALOG))?;
@@ -111,7 +122,19 @@ impl Live {
             self.simple(&path::back(path::CATALOG))?;
             self.firing = Some(Firing::decode(answer.as_deref())?);
         }
-        Ok(self.firing.as_ref().is_some_and(|firing| firing.concerns(statement)))
+        let Some(firing) = self
+            .firing
+            .as_ref()
+            .filter(|firing| !firing.is_empty() || firing.has_keys())
+        else {
+            return Ok(());
+        };
+        if is_block {
+            statement.count_inserts(|inner| firing.concerns(inner));
+        } else if firing.concerns(statement) {
+            statement.kind = Kind::MixedWrite;
+        }
+        Ok(())
     }
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.
@@ -124,6 +147,34 @@ impl Live {
         // With the savepoint EXPLAIN's locks go.
         self.simple("ROLLBACK TO SAVEPOINT lockkeeper_check; RELEASE SAVEPOINT lockkeeper_check")?;
         Ok(explained.ok().flatten())
+    }
+
+    /// The first row, without harm to the transaction, and without anything of it that stays.
+    pub(super) fn tried(&mut self, ahead: &[String], sql: &str) -> Result<Result<Vec<Option<String>>, Failed>, String> {
+        self.simple("SAVEPOINT lockkeeper_check")?;
+        let client = &self.client;
+        let asked = self.runtime.block_on(async {
+            for first in ahead {
+                client.batch_execute(first).await?;
+            }
+            client.simple_query(sql).await
+        });
+        self.simple("ROLLBACK TO SAVEPOINT lockkeeper_check; RELEASE SAVEPOINT lockkeeper_check")?;
+        let row = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(match asked {
+            Ok(messages) => Ok(messages.iter().find_map(row).unwrap_or_default()),
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Err(Failed::InTime),
+            Err(_) => Err(Failed::Otherwise),
+        })
+    }
+
+    /// With the search_path as it is.
+    pub(super) fn facts_as_before(&mut self, statement: &Statement) -> Result<Facts, String> {
+        let search_path = self.search_path.clone();
+        self.facts(statement, search_path.as_deref())
     }
 
     fn simple(&mut self, sql: &str) -> Result<(), String> {

@@ -77,14 +77,13 @@ impl Session {
             .chain((!asked.is_empty()).then(|| self.about_unvalued(&asked)))
             .collect();
         self.aside.wants_first(wanted)?;
-        let mut told = self.rows_of_unvalued(&asked, place).await?.into_iter();
+        let rows_max = policy.backfill.rows_max as f64;
+        let mut told = self.rows_of_unvalued(&asked, rows_max, place).await?.into_iter();
         let mut all = Vec::with_capacity(made.len());
         for (inner, made) in body.statements.iter().zip(made) {
             let mut rows = None;
-            if let Some(made) = &made {
+            if made.is_some() {
                 rows = told.next().flatten();
-                // How many a LIMIT leaves, the planner guesses.
-                rows = rows.filter(|rows| !made.limited || *rows <= policy.backfill.rows_max as f64);
             } else if is_write(inner) && !guarded {
                 let json = self.explained(inner, place, &Parameters::default()).await?;
                 rows = json.as_deref().and_then(mixed::changed_rows);
@@ -102,13 +101,21 @@ impl Session {
         vec![Ask::new(question), Ask::new(unvalued::ANSWER)]
     }
 
-    async fn rows_of_unvalued(&mut self, asked: &[&Unvalued], place: Place) -> Result<Vec<Option<f64>>, End> {
+    async fn rows_of_unvalued(
+        &mut self,
+        asked: &[&Unvalued],
+        rows_max: f64,
+        place: Place,
+    ) -> Result<Vec<Option<f64>>, End> {
         if asked.is_empty() || !unvalued::is_quotable(asked) {
             return Ok(vec![None; asked.len()]);
         }
         let asks = self.about_unvalued(asked);
         match self.ask_all_harmlessly(asks, place).await {
-            Ok(answers) => Ok(unvalued::decode(asked.len(), answers.last().and_then(Answer::value))),
+            Ok(answers) => {
+                let answer = answers.last().and_then(Answer::value);
+                Ok(unvalued::decode(asked, rows_max, answer))
+            }
             Err(End::Refused(report)) if place == Place::Pipeline || is_of_the_moment(&report) => Err(report.into()),
             // There is no PL/pgSQL.
             Err(End::Refused(_)) => Ok(vec![None; asked.len()]),

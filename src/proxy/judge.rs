@@ -24,7 +24,7 @@ use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
 use crate::plan::rules;
 use crate::plan::statement::{
-    Kind, Statement, Unreadable, holds_several, may_insert, may_use_prepared, mentions, misread_name, read,
+    Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, mentions, misread_name, read,
 };
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
@@ -259,7 +259,11 @@ impl Session {
     /// An INSERT that changes other rows by a rule is judged by what the server makes of it.
     pub(super) fn mark_firing(&self, statement: &mut Statement) {
         if matches!(statement.node, NodeEnum::DoStmt(_))
-            && let Some(firing) = self.relay.shapes.known_firing().filter(|firing| !firing.is_empty())
+            && let Some(firing) = self
+                .relay
+                .shapes
+                .known_firing()
+                .filter(|firing| !firing.is_empty() || firing.has_keys())
         {
             statement.count_inserts(|inner| firing.concerns(inner));
             return;
@@ -333,7 +337,7 @@ impl Session {
         let executes = self.relay.prepared_inserts && may_use_prepared(text);
         let is_asked = (may_insert(text) || executes) && self.relay.shapes.firing().is_none();
         // In a transaction a question fixes its snapshot, which SET TRANSACTION or LOCK in the same message would come in front of.
-        let comes_first = self.relay.place() == Place::Alone || !holds_several(text);
+        let comes_first = self.relay.place() == Place::Alone || !holds_several(text) || is_single(text);
         if !is_asked
             || !comes_first
             || self.relay.replication

@@ -4,6 +4,7 @@
 //! [`Body::dynamic`].
 
 mod meaning;
+mod ranges;
 pub mod unvalued;
 
 use super::facts::Name;

@@ -53,6 +53,45 @@ pub fn inserted(node: &NodeEnum) -> Vec<Name> {
     own.map(Name::of).into_iter().chain(within).collect()
 }
 
+/// The columns that ON CONFLICT DO UPDATE writes, by the names of their tables: of an INSERT, itself or within what carries it out.
+pub fn written_by_inserts(node: &NodeEnum) -> Vec<(String, Vec<String>)> {
+    use NodeEnum as N;
+    let with = match node {
+        N::SelectStmt(select) => &select.with_clause,
+        N::InsertStmt(insert) => &insert.with_clause,
+        N::UpdateStmt(update) => &update.with_clause,
+        N::DeleteStmt(delete) => &delete.with_clause,
+        N::MergeStmt(merge) => &merge.with_clause,
+        _ => return inner(node).map(written_by_inserts).unwrap_or_default(),
+    };
+    let query = |node: &pg_query::Node| match node.node.as_ref() {
+        Some(N::CommonTableExpr(cte)) => cte
+            .ctequery
+            .as_ref()
+            .and_then(|query| query.node.as_ref())
+            .map(written_by_inserts)
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let mut all: Vec<(String, Vec<String>)> = with.iter().flat_map(|with| with.ctes.iter().flat_map(query)).collect();
+    if let N::InsertStmt(insert) = node
+        && let (Some(relation), Some(clause)) = (&insert.relation, &insert.on_conflict_clause)
+        && clause.action() == OnConflictAction::OnconflictUpdate
+    {
+        all.push((relation.relname.clone(), names_of(&clause.target_list)));
+    }
+    all
+}
+
+/// Of a list of columns.
+fn names_of(targets: &[pg_query::Node]) -> Vec<String> {
+    let name = |node: &pg_query::Node| match &node.node {
+        Some(NodeEnum::ResTarget(target)) => Some(target.name.clone()),
+        _ => None,
+    };
+    targets.iter().filter_map(name).collect()
+}
+
 /// What [`changed`] tells, also of a plain UPDATE or DELETE, which cannot be split where it is a part of another statement.
 pub fn all(node: &NodeEnum) -> Option<Vec<Name>> {
     match node {

@@ -268,6 +268,16 @@ pub fn holds_several(text: &[u8]) -> bool {
     memchr::memchr(b';', text.strip_suffix(b";").unwrap_or(text)).is_some()
 }
 
+/// A semicolon that [`holds_several`] saw stands in a string, a comment, or the code of a DO block.
+pub fn is_single(text: &[u8]) -> bool {
+    let Some(tokens) = str::from_utf8(text).ok().and_then(significant_tokens) else {
+        return false;
+    };
+    let end = tokens.iter().rposition(|token| token.token() != Token::Ascii59);
+    let within = &tokens[..end.map_or(0, |end| end + 1)];
+    within.iter().all(|token| token.token() != Token::Ascii59)
+}
+
 /// `word` in lower case, anywhere and in any case.
 pub fn mentions(text: &[u8], word: &str) -> bool {
     let word = word.as_bytes();

@@ -12,6 +12,14 @@ on_insert(oid, of) AS MATERIALIZED (
   JOIN pg_catalog.pg_depend d ON d.refclassid = 1259 AND d.refobjid = f.oid AND d.classid = 2618
   JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
   WHERE r.ev_type IN ('1', '3'))
-SELECT pg_catalog.encode(pg_catalog.convert_to(coalesce(pg_catalog.json_agg(DISTINCT c.relname), '[]'::json)::pg_catalog.text,
+-- And columns that foreign keys refer to which do something ON UPDATE: an INSERT with ON CONFLICT DO UPDATE that writes one of these takes the
+-- rows with it that refer to it.
+, keys(name, columns) AS (
+  SELECT c.relname, pg_catalog.json_agg(DISTINCT a.attname) FROM pg_catalog.pg_constraint k
+  JOIN pg_catalog.pg_class c ON c.oid = k.confrelid
+  JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = ANY (k.confkey)
+  WHERE k.contype = 'f' AND k.confupdtype IN ('c', 'n', 'd') GROUP BY c.relname)
+SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
+  'names', (SELECT coalesce(pg_catalog.json_agg(DISTINCT c.relname), '[]'::json) FROM firing f JOIN pg_catalog.pg_class c ON c.oid = f.oid),
+  'keys', (SELECT coalesce(pg_catalog.json_object_agg(k.name, k.columns), '{}'::json) FROM keys k))::pg_catalog.text,
   CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), 'base64')
-FROM firing f JOIN pg_catalog.pg_class c ON c.oid = f.oid

@@ -155,7 +155,7 @@ FROM (SELECT pg_catalog.json_build_object(
     WHERE g.each AND g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(from|join|update|into|only|using)\s+',
       '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
     LIMIT 1),
-  -- BEFORE UPDATE … FOR EACH ROW
+  -- BEFORE UPDATE, FOR EACH ROW
   'moves_key', (SELECT pg_catalog.jsonb_build_object('name', g.tgname, 'place', k.name) FROM pg_catalog.pg_trigger g
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) g.tgfoid
     CROSS JOIN (VALUES {key}) k(name)

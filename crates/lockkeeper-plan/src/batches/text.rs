@@ -1,6 +1,7 @@
 //! The parts of an UPDATE's or DELETE's own text, by the scanner's token offsets, so that they can be put into another
 //! statement with their comments and spelling.
 
+use crate::splice::one_statement;
 use crate::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, RangeVar, ScanToken, Token};
@@ -94,7 +95,6 @@ impl<'a> Tree<'a> {
 
 /// None if the text does not fall into these parts, which it always should.
 pub fn parts(statement: &Statement) -> Option<Parts> {
-    let tree = Tree::of(&statement.node)?;
     let mut sql = statement.sql.clone();
     if let Kind::LimitedWrite(limited) = &statement.kind {
         // Blanks of the same length, so that the offsets stay.
@@ -102,6 +102,12 @@ pub fn parts(statement: &Statement) -> Option<Parts> {
         sql.get(limited.clause.clone())?;
         sql.replace_range(limited.clause.clone(), &blanks);
     }
+    // Behind others in a message the words' places are those in all of it.
+    let again = match statement.offset {
+        0 => None,
+        _ => Some(one_statement(&sql)?),
+    };
+    let tree = Tree::of(again.as_ref().unwrap_or(&statement.node))?;
     let tokens: Vec<ScanToken> = pg_query::scan_tokens(&sql)
         .ok()?
         .into_iter()

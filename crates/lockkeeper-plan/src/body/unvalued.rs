@@ -2,6 +2,7 @@
 //! says how many rows it expects whatever these are: it is asked for a generic plan, with a parameter in the place of each variable.
 
 use super::Body;
+use super::ranges::{Asked, asked};
 use crate::ascii::decoded;
 use crate::mixed;
 use crate::sketch;
@@ -29,11 +30,27 @@ pub struct Variable {
 /// What is prepared in a statement's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unvalued {
-    text: String,
+    texts: Texts,
     /// Of each parameter.
     types: Vec<Option<String>>,
     /// A LIMIT is one of the values: of this the planner knows nothing, and takes a tenth of the rows for it.
-    pub limited: bool,
+    limited: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Texts {
+    One(String),
+    /// With all of a range whose ends are not known, and with none of it.
+    Between([String; 2]),
+}
+
+impl Texts {
+    fn each(&self) -> &[String] {
+        match self {
+            Texts::One(text) => std::slice::from_ref(text),
+            Texts::Between(texts) => texts,
+        }
+    }
 }
 
 /// Of a statement with such values in it. `always`: also of one without any. None: it could not be made.
@@ -42,10 +59,8 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
         return None;
     }
     let text = mixed::explainable(statement)?;
-    let tree = match text.len() == statement.sql.len() {
-        true => sketch::of(&statement.node)?,
-        false => sketch::of(&one_statement(text)?)?,
-    };
+    // Where words stand in it, and not in what it is a part of.
+    let tree = sketch::of(&one_statement(text)?)?;
     let mut found = References::default();
     found.walk(&tree, false);
     let is_value = |reference: &Reference| body.value(&reference.words, &found.relations).is_some();
@@ -100,11 +115,12 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
         // `v` may stand right behind a word.
         out.replace_range(range, &format!(" {parameter} "));
     }
-    Some(Unvalued {
-        text: out,
-        types,
-        limited,
-    })
+    let texts = match asked(&out)? {
+        Asked::AsItIs => Texts::One(out),
+        Asked::OneSided(text) => Texts::One(text),
+        Asked::Between { all, none } => Texts::Between([all, none]),
+    };
+    Some(Unvalued { texts, types, limited })
 }
 
 /// The server takes 65,535; a block hardly has so many variables.
@@ -113,7 +129,10 @@ const PARAMETERS_MAX: usize = 1_000;
 /// Each of them with the types that are declared, and with those that the server infers. `name`: under which nothing is prepared.
 pub fn question(all: &[&Unvalued], name: &str) -> String {
     let (mut prepares, mut executes) = (Vec::new(), Vec::new());
-    for one in all {
+    for (one, text) in all
+        .iter()
+        .flat_map(|one| one.texts.each().iter().map(move |text| (one, text)))
+    {
         for is_typed in [true, false] {
             let type_of = |known: &Option<String>| match known {
                 Some(known) if is_typed => known.clone(),
@@ -129,7 +148,7 @@ pub fn question(all: &[&Unvalued], name: &str) -> String {
             prepares.push(quote_literal(&format!(
                 "PREPARE {name}{} AS {}",
                 in_parentheses(&types.join(", ")),
-                one.text
+                text
             )));
             executes.push(quote_literal(&format!(
                 "EXPLAIN (FORMAT JSON) EXECUTE {name}{}",
@@ -150,15 +169,32 @@ pub fn question(all: &[&Unvalued], name: &str) -> String {
 
 /// None of the texts can end the quotation that they are put into.
 pub fn is_quotable(all: &[&Unvalued]) -> bool {
-    all.iter().all(|one| !one.text.contains("$lockkeeper"))
+    all.iter()
+        .flat_map(|one| one.texts.each())
+        .all(|text| !text.contains("$lockkeeper"))
 }
 
-/// The rows that each of them is expected to change. None: the planner cannot tell.
-pub fn decode(count: usize, answer: Option<&str>) -> Vec<Option<f64>> {
+/// The rows that each of them is expected to change. None: the planner cannot tell whether they are more than `rows_max`.
+pub fn decode(all: &[&Unvalued], rows_max: f64, answer: Option<&str>) -> Vec<Option<f64>> {
     let plans: Vec<Option<String>> = answer.and_then(|answer| decoded(answer).ok()).unwrap_or_default();
     let rows = |at: usize| mixed::changed_rows(plans.get(at)?.as_deref()?);
-    (0..count)
-        .map(|one| rows(2 * one).or_else(|| rows(2 * one + 1)))
+    let mut at = 0;
+    let mut next = || {
+        at += 2;
+        rows(at - 2).or_else(|| rows(at - 1))
+    };
+    let mut one = |one: &&Unvalued| match &one.texts {
+        Texts::One(_) => next(),
+        Texts::Between(_) => {
+            let (most, least) = (next(), next());
+            least
+                .filter(|least| *least > rows_max)
+                .or(most.filter(|most| *most <= rows_max))
+        }
+    };
+    let rows = all.iter().map(|unvalued| (unvalued.limited, one(unvalued)));
+    // How many a LIMIT leaves, the planner guesses.
+    rows.map(|(limited, rows)| rows.filter(|rows| !limited || *rows <= rows_max))
         .collect()
 }
 
@@ -259,7 +295,7 @@ mod tests {
             .map(|one| {
                 let one = one.as_ref()?;
                 let types: Vec<&str> = one.types.iter().map(|t| t.as_deref().unwrap_or("-")).collect();
-                Some((one.text.clone(), types.join(" ")))
+                Some((one.texts.each().join(" | "), types.join(" ")))
             })
             .collect();
         let expect: Vec<Option<(String, String)>> = expect
@@ -316,6 +352,6 @@ mod tests {
             "{sql}"
         );
         assert!(is_quotable(&all));
-        assert_eq!(decode(1, None), [None]);
+        assert_eq!(decode(&all, 9.0, None), [None]);
     }
 }

@@ -1,12 +1,14 @@
 //! What a MERGE, a WITH that changes data, or what carries such a statement out changes, as UPDATEs and DELETEs of their own: each means at
 //! least the rows that its part does. They are never run. The catalog is asked about them, and rows are counted by them.
 
-use super::{executes, explainable, inner};
+use super::{executes, explainable, inner, names_of};
 use crate::mentions::Mentions;
-use crate::splice::{one_statement, quote_ident, significant_tokens, tree_text};
+use crate::splice::{one_statement, qualified, quote_ident, significant_tokens, tree_text};
 use crate::statement::{Kind, Statement, depth_change, mentions as mentions_word, read_code};
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CmdType, MergeMatchKind, MergeStmt, ScanToken, Token, WithClause};
+use pg_query::protobuf::{
+    CmdType, InsertStmt, MergeMatchKind, MergeStmt, OnConflictAction, ScanToken, Token, WithClause,
+};
 
 /// None of those that could not be cut out.
 pub fn alone(statement: &Statement) -> Vec<Statement> {
@@ -137,7 +139,12 @@ fn query_of(statement: &Statement) -> Option<&str> {
 
 fn parts(statement: &Statement) -> Option<Vec<Statement>> {
     use NodeEnum as N;
-    let with = match &statement.node {
+    if matches!(statement.kind, Kind::Write) {
+        return Some(vec![statement.clone()]);
+    }
+    // Where words stand in it, and not in what it is a part of.
+    let node = one_statement(&statement.sql)?;
+    let with = match &node {
         N::SelectStmt(select) => &select.with_clause,
         N::InsertStmt(insert) => &insert.with_clause,
         N::UpdateStmt(update) => &update.with_clause,
@@ -145,9 +152,6 @@ fn parts(statement: &Statement) -> Option<Vec<Statement>> {
         N::MergeStmt(merge) => &merge.with_clause,
         _ => return None,
     };
-    if matches!(statement.kind, Kind::Write) {
-        return Some(vec![statement.clone()]);
-    }
     let text = Text::of(&statement.sql)?;
     let (mut all, mut queries, mut behind) = (Vec::new(), String::new(), 0);
     if let Some(with) = with {
@@ -162,8 +166,9 @@ fn parts(statement: &Statement) -> Option<Vec<Statement>> {
         }
     }
     let main = text.rest(behind)?;
-    match &statement.node {
+    match &node {
         N::UpdateStmt(_) | N::DeleteStmt(_) => all.extend(write(&format!("{queries} {main}"))),
+        N::InsertStmt(insert) => all.extend(replacing(main, insert)),
         N::MergeStmt(merge) => all.extend(merged(main, merge, &queries).unwrap_or_default()),
         _ => {}
     }
@@ -224,6 +229,64 @@ fn ctes<'a>(text: &Text<'a>, with: &'a WithClause) -> Option<Ctes<'a>> {
 fn mentions(sql: &str, relation: &str) -> bool {
     let relations = one_statement(sql).map(|node| Mentions::of(&node).relations);
     relations.is_none_or(|all| all.iter().any(|name| name.schema.is_none() && name.name == relation))
+}
+
+/// Of ON CONFLICT DO UPDATE the rows that are there, by the values that VALUES writes for the key.
+fn replacing(main: &str, insert: &InsertStmt) -> Option<Statement> {
+    let (relation, clause) = (insert.relation.as_ref()?, insert.on_conflict_clause.as_ref()?);
+    let columns = names_of(&clause.target_list);
+    if clause.action() != OnConflictAction::OnconflictUpdate || columns.is_empty() {
+        return None;
+    }
+    let set: Vec<String> = columns
+        .iter()
+        .map(|name| format!("{} = DEFAULT", quote_ident(name)))
+        .collect();
+    let table = match relation.schemaname.as_str() {
+        "" => quote_ident(&relation.relname),
+        schema => qualified(schema, &relation.relname),
+    };
+    let of = |condition: &str| write(&format!("UPDATE {table} SET {} WHERE {condition}", set.join(", ")));
+    let rows = rows_of_values(main, insert).and_then(|rows| of(&rows.join(" OR ")));
+    // Which rows these are cannot be asked: they are as many as the planner says.
+    rows.or_else(|| of("pg_catalog.random() IS NULL"))
+}
+
+/// As many rows as are looked for by what is written of their keys.
+const ROWS_MAX: usize = 100;
+
+/// A condition for each of the rows that VALUES writes.
+fn rows_of_values(main: &str, insert: &InsertStmt) -> Option<Vec<String>> {
+    let (text, into) = (Text::of(main)?, names_of(&insert.cols));
+    let infer = insert.on_conflict_clause.as_ref()?.infer.as_ref()?;
+    let key: Option<Vec<(String, usize)>> = infer
+        .index_elems
+        .iter()
+        .map(|node| match &node.node {
+            Some(NodeEnum::IndexElem(element)) => {
+                let at = into.iter().position(|column| *column == element.name)?;
+                Some((quote_ident(&element.name), at))
+            }
+            _ => None,
+        })
+        .collect();
+    let key = key.filter(|key| !key.is_empty())?;
+    let mut at = text.outermost(0).into_iter().find(|at| text.is(*at, "values"))? + 1;
+    let mut rows = Vec::new();
+    loop {
+        let (values, behind) = text.list(at).filter(|_| text.is(at, "("))?;
+        let equal =
+            |(column, at): &(String, usize)| Some(format!("{column} OPERATOR(pg_catalog.=) ({})", values.get(*at)?));
+        let all: Option<Vec<String>> = key.iter().map(equal).collect();
+        rows.push(format!("({})", all?.join(" AND ")));
+        if !text.is(behind, ",") {
+            return Some(rows);
+        }
+        if rows.len() == ROWS_MAX {
+            return None;
+        }
+        at = behind + 1;
+    }
 }
 
 /// The rows that its condition joins, whatever its actions' own conditions leave of them.
@@ -363,6 +426,36 @@ mod tests {
             "WITH s AS (SELECT 1 AS id) MERGE INTO p USING s ON p.id = s.id WHEN NOT MATCHED BY SOURCE THEN DELETE",
             &["WITH s AS (SELECT 1 AS id) DELETE FROM p WHERE NOT EXISTS (SELECT FROM s WHERE p.id = s.id)"],
         );
+    }
+
+    #[test]
+    fn what_is_replaced() {
+        check(
+            "INSERT INTO s.p AS x (n, id) VALUES (1, 2 + $1), ('a', (3)) ON CONFLICT (id) DO UPDATE SET id = 7",
+            &[
+                "UPDATE s.p SET id = DEFAULT WHERE (id OPERATOR(pg_catalog.=) (2 + $1)) OR (id OPERATOR(pg_catalog.=) ((3)))",
+            ],
+        );
+        for sql in [
+            "INSERT INTO p VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 7",
+            "INSERT INTO p (id) SELECT 1 ON CONFLICT (id) DO UPDATE SET id = 7",
+            "INSERT INTO p (id) VALUES (DEFAULT) ON CONFLICT (id) DO UPDATE SET id = 7",
+            "INSERT INTO p (id) VALUES (1) ON CONFLICT ON CONSTRAINT p_pkey DO UPDATE SET id = 7",
+        ] {
+            check(sql, &["UPDATE p SET id = DEFAULT WHERE pg_catalog.random() IS NULL"]);
+        }
+        check("INSERT INTO p (id) VALUES (1) ON CONFLICT (id) DO NOTHING", &[]);
+    }
+
+    #[test]
+    fn what_stands_behind_something() {
+        for before in ["SELECT 1; ", "\n", "/* x */ "] {
+            let sql = format!("{before}WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d");
+            let statements = read(sql.as_bytes(), true).unwrap();
+            let found = alone(statements.last().unwrap());
+            assert_eq!(found.len(), 1, "{sql}");
+            assert_eq!(found[0].sql, "DELETE FROM p WHERE id = 1 RETURNING id", "{sql}");
+        }
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn by_rule(subject: &Subject, verb: &str, names: &[Name], rows: f64) -> Option<F
 fn verb_of(node: &NodeEnum) -> &'static str {
     match node {
         NodeEnum::MergeStmt(_) => "MERGE",
+        NodeEnum::InsertStmt(insert) if insert.with_clause.is_none() => "INSERT … ON CONFLICT DO UPDATE",
         NodeEnum::ExplainStmt(_) => "EXPLAIN ANALYZE",
         NodeEnum::CopyStmt(_) => "COPY of a statement that changes data",
         NodeEnum::CreateTableAsStmt(_) => "CREATE TABLE AS of a query that changes data",
