@@ -7,6 +7,7 @@ mod stats;
 mod table;
 
 use crate::admin::http;
+use crate::audit::again::CONTINUED;
 use crate::audit::filter::Filter;
 use crate::audit::verify::{Expect, Fault, verify};
 use crate::audit::{chain, read, time};
@@ -19,7 +20,8 @@ use std::time::{Duration, SystemTime};
 const LIST_HELP: &str = "\
 Times are UTC. --since and --until take 2h, 1d12h, 2026-03-01, \"2026-03-01 12:30\" or
 2026-03-01T12:30:00+01:00. A statement whose end is not in the log (it still runs, or the process
-was killed) comes last, with the outcome `unfinished`.
+was killed) comes last, with the outcome `unfinished`; or `continued` where the same statement, sent
+again or resumed as a job, was done afterwards.
 
 Examples:
   lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
@@ -185,7 +187,7 @@ struct Wanted {
     /// A table or another relation, with or without its schema
     #[arg(long)]
     table: Option<String>,
-    /// done, failed, rejected, cancelled, warned, disconnected or unfinished
+    /// done, failed, rejected, cancelled, warned, disconnected, unfinished or continued
     #[arg(long)]
     outcome: Option<String>,
     /// From then on: 2h (ago), 2026-03-01, …
@@ -352,7 +354,7 @@ impl Wanted {
 
 /// What `list` says of a statement whose end is not in the log.
 const UNFINISHED: &str = "unfinished";
-const OUTCOMES: [&str; 7] = [
+const OUTCOMES: [&str; 8] = [
     "done",
     "failed",
     "rejected",
@@ -360,4 +362,5 @@ const OUTCOMES: [&str; 7] = [
     "warned",
     "disconnected",
     UNFINISHED,
+    CONTINUED,
 ];

@@ -878,6 +878,73 @@ fn a_statement_whose_end_is_missing_is_listed_last_and_its_story_says_so() {
 }
 
 #[test]
+fn what_was_done_afterwards_is_not_unfinished_on_15() {
+    what_was_done_afterwards_is_not_unfinished(15);
+}
+
+#[test]
+fn what_was_done_afterwards_is_not_unfinished_on_18() {
+    what_was_done_afterwards_is_not_unfinished(18);
+}
+
+/// The work of a proxy that was killed, done by the same statement or by its job resumed: it is not unfinished for ever.
+fn what_was_done_afterwards_is_not_unfinished(major: u32) {
+    const SLOW: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 100\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 150\n";
+    let mut stage = stage(major, "continued", SLOW);
+    stage.direct("CREATE TABLE n (id bigint PRIMARY KEY, n int DEFAULT 0); INSERT INTO n SELECT generate_series(1, 3000); ANALYZE n");
+    let outcomes = |stage: &Stage, outcome: &str| {
+        let listed = review(
+            &["list", "--outcome", outcome, "--format", "csv"],
+            &stage.audit_file(),
+            "",
+        );
+        listed.ok().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let killed = |stage: &mut Stage, sql: &str| {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let before = stage.number("SELECT count(*) FROM n WHERE n > 0");
+        raw.send(&lockkeeper_testkit::raw::frame(b'Q', &lockkeeper_testkit::raw::c(sql)));
+        until("a batch is done", || {
+            stage.number("SELECT count(*) FROM n WHERE n > 0") > before
+        });
+        stage.kill_proxy();
+        until("the server has noticed", || {
+            let others =
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            stage.number(others) == 0
+        });
+        stage.start_proxy(&[]);
+        assert_eq!(outcomes(stage, "unfinished").len(), 1, "{sql}");
+        let listed = outcomes(stage, "unfinished").remove(0);
+        assert!(listed.contains(sql), "{listed}");
+    };
+    let again = "UPDATE n SET n = n + 1";
+    killed(&mut stage, again);
+    // Another one of the same table, or one that fails, does nothing for it.
+    stage.psql("UPDATE n SET n = n + 1 WHERE id < 5;\nUPDATE n SET n = 1 / 0 WHERE id = 1;\n");
+    assert_eq!(outcomes(&stage, "unfinished").len(), 1);
+    stage.psql(&format!("{again};\n")).ok();
+    assert!(outcomes(&stage, "unfinished").is_empty());
+    assert!(outcomes(&stage, "continued")[0].contains(again));
+    let id = events(&stage, "planned")[0]["id"].as_str().unwrap().to_owned();
+    let story = review(&["show", &id], &stage.audit_file(), "").ok();
+    let joined = story.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        joined.contains("rewrite, continued") && joined.contains("What was left of it is done"),
+        "{story}"
+    );
+
+    stage.direct("UPDATE n SET n = 0");
+    let resumed = "UPDATE n SET n = n + 2";
+    killed(&mut stage, resumed);
+    let job = stage.number("SELECT max(id) FROM lockkeeper.job");
+    stage.psql(&format!("CALL lockkeeper.resume({job});\n")).ok();
+    assert_eq!(stage.number("SELECT sum(n) FROM n"), 6000);
+    assert!(outcomes(&stage, "unfinished").is_empty());
+    assert_eq!(outcomes(&stage, "continued").len(), 2);
+}
+
+#[test]
 fn following_shows_what_comes_over_rotation() {
     let stage = Stage::on(cluster(18), "follow", POLICY, &["--audit-rotate-bytes", "10000"]);
     stage.direct(USERS);

@@ -102,6 +102,10 @@ on_both!(
     what_does_not_move_is_read_in_batches,
     a_foreign_key_without_an_index_is_named,
     keys_that_are_known_are_walked,
+    without_a_key_rows_go_by_place,
+    without_a_key_moved_rows_are_reached,
+    without_a_key_what_is_refused_has_ways,
+    without_a_key_a_crash_is_gone_on_from,
     limited_by_hand,
     limited_in_a_loop_while_rows_are_locked,
     limited_workers_share_the_rows,
@@ -736,6 +740,7 @@ fn refused_with_a_reason(major: u32) {
     stage.mark();
     let cases = [
         ("UPDATE keyless SET flag = true", "no primary key"),
+        ("UPDATE keyless SET n = n + 1 WHERE n < 9", "no primary key"),
         (
             "UPDATE random_key SET n = n + 1",
             "rows that are inserted while it runs",
@@ -1896,4 +1901,219 @@ fn keys_that_are_known_are_walked(major: u32) {
     once_each_in_batches(&stage, 2000);
     assert_eq!(batches(&stage).len(), 4);
     assert_eq!(stage.number("SELECT count(*) FROM t WHERE n = 2"), 2000);
+}
+
+/// `k` has what `t` has and no key; what is done to it is noted the same way.
+const KEYLESS: &str = "
+CREATE TABLE k (id bigint NOT NULL, flag boolean, n integer NOT NULL DEFAULT 0, pad text) WITH (fillfactor = 60);
+INSERT INTO k SELECT i, NULL, 0, repeat('x', 200) FROM generate_series(1, 3200) i;
+CREATE TRIGGER note AFTER UPDATE OR DELETE ON k FOR EACH ROW EXECUTE FUNCTION note();
+VACUUM ANALYZE k;";
+
+fn without_a_key_rows_go_by_place(major: u32) {
+    let mut stage = stage(major, "keyless");
+    stage.direct(TABLE);
+    stage.direct(KEYLESS);
+    for (sql, left) in [
+        ("UPDATE k SET flag = true WHERE flag IS NULL", "flag IS NULL"),
+        (
+            "UPDATE k SET flag = false, pad = pad || 'y' WHERE flag IS DISTINCT FROM false",
+            "flag",
+        ),
+        ("UPDATE k SET n = 1 + random()::int WHERE n = 0", "n = 0"),
+        ("DELETE FROM k WHERE id <= 1600", "id <= 1600"),
+        ("DELETE FROM k", "true"),
+    ] {
+        stage.direct("TRUNCATE changes; VACUUM ANALYZE k");
+        let due = stage.number("SELECT count(*) FROM k") / if sql.contains("<=") { 2 } else { 1 };
+        stage.mark();
+        let ran = stage.psql(&format!("{sql};\n"));
+        let made = match sql.starts_with("UPDATE") && sql.contains("pad ||") {
+            // It reads what it changes.
+            true => {
+                assert!(ran.stderr.contains("depends on pad"), "{ran:?}");
+                continue;
+            }
+            false => ran.ok(),
+        };
+        assert_eq!(made, format!("{} {due}\n", &sql[..6]), "{sql}");
+        assert_eq!(
+            stage.number(&format!("SELECT count(*) FROM k WHERE {left}")),
+            0,
+            "{sql}"
+        );
+        once_each_in_batches(&stage, due);
+        assert!(batches(&stage).len() as i64 >= due / 500, "{sql}");
+        assert_eq!(event(&stage, "statement", sql)["outcome"], "done");
+    }
+    assert_eq!(
+        stage.number("SELECT count(*) FROM lockkeeper.job WHERE state <> 'done'"),
+        0
+    );
+
+    // Its rows are delivered, each once.
+    stage.direct("INSERT INTO k SELECT i, NULL, 0, 'x' FROM generate_series(1, 3000) i; ANALYZE k");
+    let ran = stage.psql("DELETE FROM k WHERE flag IS NULL RETURNING id;\n");
+    let mut ids: Vec<i64> = ran.ok().lines().filter_map(|line| line.trim().parse().ok()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=3000).collect::<Vec<i64>>());
+}
+
+/// While the batches go on, another session moves rows to places that the walk has passed.
+fn without_a_key_moved_rows_are_reached(major: u32) {
+    for sql in [
+        "DELETE FROM k WHERE n >= 0",
+        "UPDATE k SET flag = true WHERE flag IS NULL",
+    ] {
+        let verb = &sql[..6];
+        let stage = stage(major, &format!("moved_{}", verb.to_lowercase()));
+        stage.direct(TABLE);
+        stage.direct(KEYLESS);
+        // Room at the beginning.
+        stage.direct("DELETE FROM k WHERE id <= 1500; TRUNCATE changes; VACUUM ANALYZE k");
+        runs(async {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mover = stage.connect_direct().await;
+            mover
+                .client
+                .execute("SET application_name = 'mover'", &[])
+                .await
+                .unwrap();
+            let told = Arc::clone(&stop);
+            let moves = tokio::spawn(async move {
+                let mut moved = 0;
+                while !told.load(Ordering::Relaxed) {
+                    let last = "UPDATE k SET pad = pad WHERE ctid = ANY (ARRAY(SELECT ctid FROM k ORDER BY ctid DESC LIMIT 40))";
+                    moved += mover.client.execute(last, &[]).await.unwrap();
+                }
+                moved
+            });
+            let connection = stage.connect().await;
+            let changed = connection.client.execute(sql, &[]).await.unwrap();
+            stop.store(true, Ordering::Relaxed);
+            assert!(moves.await.unwrap() > 40);
+            assert_eq!(changed, 1700, "{sql}");
+        });
+        // What is moved into a batch's range before it begins is changed with it.
+        assert_eq!(stage.number("SELECT count(*) FROM changes"), 1700);
+        assert_eq!(
+            stage.number("SELECT count(DISTINCT id) FROM changes"),
+            1700,
+            "{sql}: some row twice"
+        );
+        let left = match verb {
+            "DELETE" => "SELECT count(*) FROM k",
+            _ => "SELECT count(*) FROM k WHERE flag IS NULL",
+        };
+        assert_eq!(stage.number(left), 0, "{sql}");
+    }
+}
+
+fn without_a_key_what_is_refused_has_ways(major: u32) {
+    let stage = stage(major, "keyless_ways");
+    stage.direct(TABLE);
+    stage.direct(KEYLESS);
+    let refused = |sql: &str, expect: &[&str]| {
+        let ran = stage.psql(&format!("{sql};\n"));
+        for expect in expect {
+            assert!(ran.stderr.contains(expect), "{sql}: {}", ran.stderr);
+        }
+        assert!(ran.stderr.contains("HINT: "), "{ran:?}");
+        ran.stderr
+    };
+    // Each way that a hint names is gone.
+    let told = refused(
+        "UPDATE k SET flag = true",
+        &[
+            "still meet the condition",
+            "IS DISTINCT FROM its new value",
+            "ctid IN (SELECT ctid FROM k WHERE … LIMIT 500)",
+        ],
+    );
+    assert!(!told.contains("ADD COLUMN"), "{told}");
+    let ran = stage.psql("UPDATE k SET flag = true WHERE flag IS DISTINCT FROM true;\n");
+    assert_eq!(ran.ok(), "UPDATE 3200\n");
+    let some = "UPDATE k SET flag = false WHERE ctid IN (SELECT ctid FROM k WHERE flag LIMIT 500);\n";
+    let ran = stage.psql(&some.repeat(7));
+    assert_eq!(ran.ok(), format!("{}UPDATE 200\n", "UPDATE 500\n".repeat(6)));
+    // The condition goes on to hold, which only the server can tell: nothing is changed.
+    let told = refused(
+        "UPDATE k SET n = 5 WHERE n < 10",
+        &["still meet the condition", "nothing in public.k was changed"],
+    );
+    assert!(
+        told.contains("0A000") || told.contains("cannot be done in batches"),
+        "{told}"
+    );
+    assert_eq!(stage.number("SELECT count(*) FROM k WHERE n = 5"), 0);
+    let limited = refused("UPDATE k SET n = 1 WHERE n = 0 LIMIT 100", &["FOR UPDATE"]);
+    assert!(limited.contains("ctid IN (SELECT ctid FROM k WHERE"), "{limited}");
+    let ran = stage.psql(
+        "UPDATE k SET n = 1 WHERE ctid IN (SELECT ctid FROM k WHERE n = 0 ORDER BY ctid LIMIT 100 FOR UPDATE);\n",
+    );
+    assert_eq!(ran.ok(), "UPDATE 100\n");
+    // What counts on the value before needs a key, and gets one.
+    let told = refused("UPDATE k SET n = n + 1", &["depends on n"]);
+    assert!(!told.contains("can be repeated"), "{told}");
+    // A trigger for updates is not fired by the server where a column is added, nor by what is done in its place.
+    let told = refused(
+        "ALTER TABLE k ADD COLUMN row_id bigserial PRIMARY KEY",
+        &["the trigger note of public.k would fire"],
+    );
+    assert!(told.contains("PostgreSQL itself fires none"), "{told}");
+    assert_eq!(
+        stage.number("SELECT count(*) FROM pg_attribute WHERE attrelid = 'k'::regclass AND attname = 'row_id'"),
+        0
+    );
+    stage.direct("DROP TRIGGER note ON k");
+    let told = refused("UPDATE k SET n = n + 1", &["depends on n"]);
+    assert!(
+        told.contains("ALTER TABLE k ADD COLUMN row_id bigserial PRIMARY KEY"),
+        "{told}"
+    );
+    stage
+        .psql("ALTER TABLE k ADD COLUMN row_id bigserial PRIMARY KEY;\n")
+        .ok();
+    assert_eq!(stage.psql("UPDATE k SET n = n + 1;\n").ok(), "UPDATE 3200\n");
+    assert_eq!(stage.number("SELECT sum(n) FROM k"), 3300);
+    // Other ways to a key.
+    stage.direct("CREATE TABLE l AS SELECT * FROM k; ALTER TABLE l DROP COLUMN row_id; ANALYZE l");
+    stage.psql("ALTER TABLE l ADD PRIMARY KEY (id);\n").ok();
+    stage.direct("ALTER TABLE l DROP CONSTRAINT l_pkey; ALTER TABLE l ALTER id DROP NOT NULL");
+    let told = refused(
+        "ALTER TABLE l ADD COLUMN x bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        &["ADD PRIMARY KEY (x)"],
+    );
+    assert!(told.contains("without PRIMARY KEY first"), "{told}");
+    stage
+        .psql("ALTER TABLE l ADD COLUMN x bigint GENERATED ALWAYS AS IDENTITY;\n")
+        .ok();
+    stage.psql("ALTER TABLE l ADD PRIMARY KEY (x);\n").ok();
+    assert_eq!(stage.number("SELECT count(DISTINCT x) FROM l"), 3200);
+}
+
+/// The proxy is killed between two batches; the same statement goes on.
+fn without_a_key_a_crash_is_gone_on_from(major: u32) {
+    let mut stage = Stage::with(major, "keyless_crash", SLOW);
+    stage.direct(TABLE);
+    stage.direct(KEYLESS);
+    let sql = "DELETE FROM k WHERE n = 0";
+    runs(async {
+        let connection = stage.connect().await;
+        let running = tokio::spawn(async move { connection.client.execute(sql, &[]).await });
+        until_true(&stage, "SELECT count(*) > 0 FROM changes").await;
+        stage.kill_proxy();
+        running.await.unwrap().unwrap_err();
+    });
+    runs(until_true(
+        &stage,
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    ));
+    let done = stage.number("SELECT count(*) FROM changes");
+    assert!((1..3200).contains(&done));
+    stage.start_proxy(&[]);
+    // What it changed before is counted too.
+    assert_eq!(stage.psql(&format!("{sql};\n")).ok(), "DELETE 3200\n");
+    assert_eq!(stage.number("SELECT count(*) FROM k"), 0);
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), 3200);
 }

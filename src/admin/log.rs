@@ -2,6 +2,7 @@
 //! holds. Which statements are wanted is [`crate::audit::filter`]'s business.
 
 use crate::audit::after::After;
+use crate::audit::again::{self, CONTINUED};
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};
 use crate::audit::{Event, Phase};
 use serde::Serialize;
@@ -24,6 +25,8 @@ pub struct Told {
     pub event: Event,
     /// The log has its end.
     pub ended: bool,
+    /// It has not, but the same statement was sent again and done.
+    pub continued: bool,
 }
 
 #[derive(Debug, Default)]
@@ -36,9 +39,11 @@ pub struct Found {
 
 /// At most `limit` statements. The files are given newest first; a file that goes on from another one leads to that.
 pub fn newest(files: &[PathBuf], filter: Filter, limit: usize) -> Result<Found, String> {
-    let unfinished = filter.outcome.as_deref() == Some(UNFINISHED);
+    let unfinished = [UNFINISHED, CONTINUED]
+        .into_iter()
+        .find(|open| filter.outcome.as_deref() == Some(open));
     let filter = Filter {
-        outcome: filter.outcome.filter(|outcome| outcome != UNFINISHED),
+        outcome: filter.outcome.filter(|_| unfinished.is_none()),
         ..filter
     };
     let mut search = Search {
@@ -46,6 +51,7 @@ pub fn newest(files: &[PathBuf], filter: Filter, limit: usize) -> Result<Found, 
         unfinished,
         limit,
         ended: HashSet::new(),
+        done: HashSet::new(),
         told: HashMap::new(),
         later: HashMap::new(),
         hasher: RandomState::new(),
@@ -76,10 +82,13 @@ const UNFINISHED: &str = "unfinished";
 
 struct Search {
     selector: Selector,
-    unfinished: bool,
+    /// Only those without an end: which.
+    unfinished: Option<&'static str>,
     limit: usize,
     /// Statements whose end was seen, and those that are in `found` without one.
     ended: HashSet<u64>,
+    /// What was done, later than the lines that come now.
+    done: HashSet<u64>,
     told: HashMap<u64, usize>,
     /// What was found out about a statement after its end, which comes before it here.
     later: HashMap<u64, After>,
@@ -137,21 +146,23 @@ impl Search {
             }
             Phase::Statement => {
                 self.ended.insert(id);
-                if !self.unfinished
+                self.done.extend(again::done(line));
+                if self.unfinished.is_none()
                     && let Ok(Some(mut event)) = self.selector.select(line)
                 {
                     event.after = self.later.remove(&id).or(event.after);
-                    self.push(event, true);
+                    self.push(event, true, false);
                 }
             }
             Phase::Planned | Phase::Waiting | Phase::Step | Phase::Ran if self.ended.contains(&id) => {}
             Phase::Waiting | Phase::Step | Phase::Ran => {
                 // The latest of it; its steps are put together from those before.
                 if !self.told.contains_key(&id)
+                    && let Some(continued) = self.open(line)
                     && let Ok(Some(event)) = self.selector.select(line)
                 {
                     self.told.insert(id, self.found.statements.len());
-                    self.push(event, false);
+                    self.push(event, false, continued);
                 } else if let Some(told) = self.told.get(&id).and_then(|n| self.found.statements.get_mut(*n))
                     && let Ok(Some(event)) = self.selector.select(line)
                 {
@@ -159,6 +170,7 @@ impl Search {
                 }
             }
             Phase::Planned => {
+                let Some(continued) = self.open(line) else { return };
                 let Ok(Some(planned)) = self.selector.select(line) else {
                     return;
                 };
@@ -175,15 +187,26 @@ impl Search {
                         }
                         told.event = Event { steps, ..planned };
                     }
-                    None => self.push(planned, false),
+                    None => self.push(planned, false, continued),
                 }
             }
         }
     }
 
-    fn push(&mut self, event: Event, ended: bool) {
+    /// Whether a statement without an end was done afterwards; None: such are not wanted.
+    fn open(&self, line: &[u8]) -> Option<bool> {
+        let continued = again::asked(line).is_some_and(|asked| self.done.contains(&asked));
+        let is_wanted = |wanted: &str| continued == (wanted == CONTINUED);
+        self.unfinished.is_none_or(is_wanted).then_some(continued)
+    }
+
+    fn push(&mut self, event: Event, ended: bool, continued: bool) {
         match self.found.statements.len() < self.limit {
-            true => self.found.statements.push(Told { event, ended }),
+            true => self.found.statements.push(Told {
+                event,
+                ended,
+                continued,
+            }),
             false => self.found.more = true,
         }
     }

@@ -5,6 +5,7 @@
 //! remember to. Start at [`Event`] for the format (docs/src/reference/audit-log.md explains every key), at [`read`] to read logs.
 
 pub mod after;
+pub mod again;
 pub mod brief;
 pub mod chain;
 mod file;

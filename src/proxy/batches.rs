@@ -15,6 +15,7 @@ use super::wire::{self, Report};
 use crate::plan::Place;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range, watch};
 use crate::plan::jobs;
+use crate::plan::outbox;
 use crate::plan::policy::Backfill;
 use crate::plan::splice::quote_ident;
 use std::collections::VecDeque;
@@ -30,6 +31,9 @@ const STATEMENT_TIMEOUT: &str = "SELECT s.setting FROM pg_catalog.pg_settings s 
 
 /// How long a batch that was cancelled leaves its job's row to whoever has cancelled it.
 const STEERED_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often rows that others have moved are looked for.
+const LOOKS_MAX: usize = 100;
 
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
@@ -152,6 +156,22 @@ enum Tried {
         others_waited: bool,
     },
     Failed(Report),
+}
+
+/// What goes on from batch to batch besides the work.
+struct Pacing {
+    gentle: Gentle,
+    /// When the client heard of it last.
+    told: Instant,
+}
+
+impl Pacing {
+    fn new() -> Pacing {
+        Pacing {
+            gentle: Gentle::default(),
+            told: Instant::now(),
+        }
+    }
 }
 
 impl Session {
@@ -278,43 +298,110 @@ impl Session {
         course: &mut Course,
         tries: &mut Tries,
     ) -> Result<(), End> {
-        let policy = &setting.policy.backfill;
-        let mut told = Instant::now();
-        let mut gentle = Gentle::default();
         let ms = self.value(STATEMENT_TIMEOUT).await?;
         course.statement_timeout = Duration::from_millis(ms.and_then(|ms| ms.parse().ok()).unwrap_or_default());
         if batches.collects {
             self.collect(batches, setting, course).await?;
         }
         course.pace.passed(Instant::now(), course.keys);
-        loop {
-            self.wait_gently(policy, &mut gentle, course.job).await?;
-            course.sees_waiters = gentle.sees();
-            let rows_before = course.rows;
-            let took = self.batch(batches, setting, course, tries).await?;
-            tries.rows = Some(course.rows);
-            self.shared.live.ledger().batch(course.rows - rows_before);
-            course.pace.passed(Instant::now(), course.keys);
-            self.tell_seat(batches, course);
-            if course.last.as_ref() == Some(&course.upper) {
-                // A cancel that came now came too late.
+        let mut pacing = Pacing::new();
+        while course.last.as_ref() != Some(&course.upper) {
+            self.paced_batch(batches, setting, course, tries, &mut pacing).await?;
+        }
+        match batches.by_place() {
+            true => self.settle(batches, setting, course, tries, &mut pacing).await,
+            false => Ok(()),
+        }
+    }
+
+    /// One batch, and what comes between it and the next.
+    async fn paced_batch(
+        &mut self,
+        batches: &Batches,
+        setting: Setting<'_>,
+        course: &mut Course,
+        tries: &mut Tries,
+        pacing: &mut Pacing,
+    ) -> Result<(), End> {
+        let policy = &setting.policy.backfill;
+        self.wait_gently(policy, &mut pacing.gentle, course.job).await?;
+        course.sees_waiters = pacing.gentle.sees();
+        let rows_before = course.rows;
+        let took = self.batch(batches, setting, course, tries).await?;
+        tries.rows = Some(course.rows);
+        self.shared.live.ledger().batch(course.rows - rows_before);
+        course.pace.passed(Instant::now(), course.keys);
+        self.tell_seat(batches, course);
+        if course.last.as_ref() == Some(&course.upper) && !batches.by_place() {
+            // A cancel that came now came too late.
+            return Ok(());
+        }
+        if self.cancel.take() {
+            return Err(cancelled().into());
+        }
+        course.pace.adapt(took, policy);
+        if pacing.told.elapsed().as_millis() as u64 >= policy.notice_ms {
+            pacing.told = Instant::now();
+            self.relay.notice(&course.progress_text(batches)).await?;
+        }
+        // Where nothing was changed there is nothing for others to keep up with.
+        let pause = match course.rows == rows_before {
+            true => Duration::ZERO,
+            false => course.pace.pause(took, policy),
+        };
+        self.pause(pause, Place::Alone).await
+    }
+
+    /// By place, behind the walk: rows that others have moved meanwhile are looked for and changed, until every row that one
+    /// snapshot has found was reached as it was found.
+    async fn settle(
+        &mut self,
+        batches: &Batches,
+        setting: Setting<'_>,
+        course: &mut Course,
+        tries: &mut Tries,
+        pacing: &mut Pacing,
+    ) -> Result<(), End> {
+        for _ in 0..LOOKS_MAX {
+            let found = self.left_over(batches, setting, course).await?;
+            let whole = found.len() <= COLLECTED_MAX;
+            let due = course.rows + found.len() as u64;
+            course.listed = Some(found);
+            while course.listed.as_ref().is_some_and(|left| !left.is_empty()) {
+                self.paced_batch(batches, setting, course, tries, pacing).await?;
+            }
+            if whole && course.rows == due {
+                if let Some(job) = course.job {
+                    let asked = [outbox::finish(job, "done").into()];
+                    self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+                }
                 return Ok(());
             }
-            if self.cancel.take() {
-                return Err(cancelled().into());
-            }
-            course.pace.adapt(took, policy);
-            if told.elapsed().as_millis() as u64 >= policy.notice_ms {
-                told = Instant::now();
-                self.relay.notice(&course.progress_text(batches)).await?;
-            }
-            // Where nothing was changed there is nothing for others to keep up with.
-            let pause = match course.rows == rows_before {
-                true => Duration::ZERO,
-                false => course.pace.pause(took, policy),
-            };
-            self.pause(pause, Place::Alone).await?;
         }
+        let message = format!(
+            "lockkeeper: other sessions go on changing the rows of {} that this {} means: in {LOOKS_MAX} looks some were never reached",
+            batches.relation, batches.verb
+        );
+        // object_in_use
+        Err(Report::error("55006", &message).into())
+    }
+
+    /// What one snapshot finds.
+    async fn left_over(
+        &mut self,
+        batches: &Batches,
+        setting: Setting<'_>,
+        course: &Course,
+    ) -> Result<VecDeque<Key>, End> {
+        let own = course
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.clone()));
+        let set: Vec<(&str, String)> = own.chain([("jit", "off".to_string())]).collect();
+        let asks = [Ask::set_local_all(&set), setting.parameters.ask(batches.left_sql())];
+        let (answers, _) = self.ask_watched(&asks, Duration::MAX).await;
+        let rows = answers?.pop().unwrap_or_default().rows;
+        Ok(rows.into_iter().filter_map(|row| row.into_iter().collect()).collect())
     }
 
     /// What others see of it.
@@ -426,7 +513,7 @@ impl Session {
         if let Some(listed) = &course.listed {
             let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
             let end = match only.last() {
-                Some(last) if only.len() < listed.len() => last.clone(),
+                Some(last) if only.len() < listed.len() && !batches.by_place() => last.clone(),
                 _ => course.upper.clone(),
             };
             return Ok(Range {
@@ -461,7 +548,7 @@ impl Session {
         lock_first: bool,
     ) -> Result<Tried, Broken> {
         let policy = setting.policy;
-        let is_last = range.end == course.upper;
+        let is_last = range.end == course.upper && !batches.by_place();
         let job = course.job.map(|job| Move {
             job,
             batches: course.batches,
@@ -649,6 +736,9 @@ fn unfit(batches: &Batches, course: &Course, told: &Report) -> Option<Report> {
     let Batches { verb, relation, .. } = batches;
     let told = told.message();
     let why = match told.contains(KEY_MOVED) {
+        true if batches.by_place() => format!(
+            "{relation} has no key to walk along, and rows that were changed still meet the condition, so that they could be changed again"
+        ),
         true => format!(
             "a trigger of {relation} changes the key ({}), by which the batches walk through the table: rows could be changed more than once",
             batches.key_columns().join(", ")
@@ -691,10 +781,7 @@ fn first_steps(mut report: Report, batches: &Batches) -> Report {
     let relation = &batches.relation;
     report.remove(b'P');
     if report.sqlstate() == "42501" {
-        report.append(
-            b'H',
-            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
-        );
+        report.append(b'H', &rights_needed(batches));
     }
     report.append(
         b'D',
@@ -703,28 +790,39 @@ fn first_steps(mut report: Report, batches: &Batches) -> Report {
     report
 }
 
+fn rights_needed(batches: &Batches) -> String {
+    let relation = &batches.relation;
+    match batches.by_place() {
+        true => format!(
+            "lockkeeper: {relation} has no key, so that batches read where its rows are (ctid): the role needs SELECT on the table."
+        ),
+        false => {
+            format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too.")
+        }
+    }
+}
+
 fn interrupted(mut report: Report, batches: &Batches, course: &Course) -> Report {
     let relation = &batches.relation;
     report.remove(b'P');
     if report.sqlstate() == "42501" {
-        report.append(
-            b'H',
-            &format!("lockkeeper: batches read the key of {relation}: the role needs SELECT on its key columns too."),
-        );
+        report.append(b'H', &rights_needed(batches));
     }
     let key = |key: &Option<Key>| key.as_ref().map(|key| format!("({})", key.join(", ")));
     let at_work = key(&course.end).filter(|_| course.end != course.last);
+    let keys = if batches.by_place() { "places" } else { "keys" };
     let at_work = at_work
-        .map(|end| format!(" It was at work on the keys up to {end}, which is undone."))
+        .map(|end| format!(" It was at work on the {keys} up to {end}, which is undone."))
         .unwrap_or_default();
     if course.batches == 0 {
         report.append(
             b'D',
             &format!("lockkeeper: this happened in the first batch; nothing in {relation} was changed.{at_work}"),
         );
-        return report.hint(&go_on(course));
+        return report.hint(&go_on(batches, course));
     }
     let up_to = key(&course.last)
+        .filter(|_| !batches.by_place())
         .map(|last| format!(", keys up to {last}"))
         .unwrap_or_default();
     report.append(
@@ -734,10 +832,10 @@ fn interrupted(mut report: Report, batches: &Batches, course: &Course) -> Report
             course.rows, course.batches
         ),
     );
-    report.hint(&go_on(course))
+    report.hint(&go_on(batches, course))
 }
 
-fn go_on(course: &Course) -> String {
+fn go_on(batches: &Batches, course: &Course) -> String {
     if course.unfit {
         let of_job = course
             .job
@@ -745,6 +843,7 @@ fn go_on(course: &Course) -> String {
             .map(|id| format!(" (the job: lockkeeper jobs --dsn … cancel {id})"))
             .unwrap_or_default();
         let rest = match &course.last {
+            Some(_) if batches.by_place() => format!("lockkeeper: the rest must be done by one statement{of_job}."),
             Some(last) => format!(
                 "lockkeeper: the rest must be done by one statement, which leaves out what is done, keys up to ({}){of_job}.",
                 last.join(", ")

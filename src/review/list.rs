@@ -3,6 +3,7 @@
 use super::table::{CSV_HEAD, Table, csv};
 use super::{Failure, Format, Streams, UNFINISHED, wrong};
 use crate::audit::Phase;
+use crate::audit::again::{self, CONTINUED};
 use crate::audit::brief::Brief;
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};
 use crate::audit::read::{Block, Follow, blocks, in_parallel};
@@ -19,8 +20,8 @@ struct Rows {
     selector: Selector,
     /// Statements that have ended are wanted.
     ended: bool,
-    /// Those that have not are, too.
-    unfinished: bool,
+    /// Those that have not are, too: which of them.
+    unfinished: &'static [&'static str],
     format: Format,
     table: Table,
 }
@@ -29,11 +30,25 @@ struct Rows {
 #[derive(Default)]
 struct Picked {
     text: Vec<u8>,
-    planned: Vec<(Vec<u8>, Vec<u8>)>,
+    planned: Vec<Planned>,
     ends: HashSet<Vec<u8>>,
+    /// What was done, and in which line.
+    done: Vec<(usize, u64)>,
     /// Lines that should be events and cannot be read.
     unreadable: u64,
 }
+
+/// What began, and did not end in the same block.
+struct Planned {
+    id: Vec<u8>,
+    line: usize,
+    asked: Option<u64>,
+    /// As unfinished, and as continued.
+    rows: [Vec<u8>; 2],
+}
+
+/// What is told of a statement without an end.
+const OPEN: [&str; 2] = [UNFINISHED, CONTINUED];
 
 pub fn run(
     files: &[PathBuf],
@@ -42,13 +57,17 @@ pub fn run(
     follow: bool,
     streams: &mut Streams,
 ) -> Result<(), Failure> {
-    let only_unfinished = filter.outcome.as_deref() == Some(UNFINISHED);
-    if only_unfinished {
+    let only = OPEN.iter().position(|open| filter.outcome.as_deref() == Some(open));
+    if only.is_some() {
         filter.outcome = None;
     }
     let rows = Rows {
-        ended: !only_unfinished,
-        unfinished: only_unfinished || filter.outcome.is_none(),
+        ended: only.is_none(),
+        unfinished: match (only, &filter.outcome) {
+            (Some(at), _) => &OPEN[at..=at],
+            (None, None) => &OPEN,
+            (None, Some(_)) => &[],
+        },
         selector: Selector::new(filter),
         format,
         table: Table::new(streams.width, streams.colour),
@@ -62,24 +81,13 @@ pub fn run(
         Some((last, before)) if follow => (before, Some(last)),
         _ => (files, None),
     };
-    let mut unfinished = BTreeMap::new();
-    let (mut numbers, mut begun) = (HashMap::new(), 0u64);
+    let mut open = Open::default();
     let (mut unreadable, mut output) = (0, Ok(()));
     in_parallel(
         blocks(whole).map_err(wrong)?,
         |block| rows.pick(block),
         |picked| {
-            for (id, row) in picked.planned {
-                // In the order in which they began.
-                begun += 1;
-                numbers.insert(id, begun);
-                unfinished.insert(begun, row);
-            }
-            for id in &picked.ends {
-                if let Some(number) = numbers.remove(id) {
-                    unfinished.remove(&number);
-                }
-            }
+            open.take(&picked.done, picked.planned, &picked.ends);
             unreadable += picked.unreadable;
             output = streams.out.write_all(&picked.text);
             if output.is_err() {
@@ -91,8 +99,11 @@ pub fn run(
     )
     .map_err(|error| wrong(error.to_string()))?;
     output?;
-    for row in unfinished.values() {
-        streams.out.write_all(row)?;
+    for (planned, is_continued) in open.begun.values() {
+        let at = usize::from(*is_continued);
+        if rows.unfinished.contains(&OPEN[at]) {
+            streams.out.write_all(&planned.rows[at])?;
+        }
     }
     streams.out.flush()?;
     if unreadable > 0 {
@@ -107,40 +118,89 @@ pub fn run(
     }
 }
 
+/// The statements whose end was not met yet.
+#[derive(Default)]
+struct Open {
+    /// In the order in which they began, and whether the same was done afterwards.
+    begun: BTreeMap<u64, (Planned, bool)>,
+    by_id: HashMap<Vec<u8>, u64>,
+    by_asked: HashMap<u64, Vec<u64>>,
+    count: u64,
+}
+
+impl Open {
+    /// What a block has, behind those before it.
+    fn take(&mut self, done: &[(usize, u64)], planned: Vec<Planned>, ends: &HashSet<Vec<u8>>) {
+        if !self.by_asked.is_empty() {
+            for (_, asked) in done {
+                for number in self.by_asked.remove(asked).unwrap_or_default() {
+                    if let Some((_, is_continued)) = self.begun.get_mut(&number) {
+                        *is_continued = true;
+                    }
+                }
+            }
+        }
+        for planned in planned {
+            self.count += 1;
+            let behind = done.iter().filter(|(line, _)| *line > planned.line);
+            let is_continued = behind.into_iter().any(|(_, asked)| Some(*asked) == planned.asked);
+            if let (Some(asked), false) = (planned.asked, is_continued) {
+                self.by_asked.entry(asked).or_default().push(self.count);
+            }
+            self.by_id.insert(planned.id.clone(), self.count);
+            self.begun.insert(self.count, (planned, is_continued));
+        }
+        for id in ends {
+            if let Some(number) = self.by_id.remove(id) {
+                self.begun.remove(&number);
+            }
+        }
+    }
+}
+
 impl Rows {
     fn pick(&self, block: &Block) -> Picked {
         let mut picked = Picked::default();
         let mut begun = Vec::new();
-        for (_, line) in block.lines() {
+        for (at, (_, line)) in block.lines().enumerate() {
             match kind_and_id(line) {
                 (LineKind::Event(Phase::Statement), id) => {
-                    if self.unfinished {
+                    if !self.unfinished.is_empty() {
                         picked.ends.insert(id.to_vec());
+                        picked
+                            .done
+                            .extend(again::done(line).into_iter().map(|asked| (at, asked)));
                     }
                     if self.ended {
-                        self.selected(line, &mut picked.unreadable, &mut picked.text);
+                        self.selected(line, UNFINISHED, &mut picked.unreadable, &mut picked.text);
                     }
                 }
-                (LineKind::Event(Phase::Planned), id) if self.unfinished => begun.push((id, line)),
+                (LineKind::Event(Phase::Planned), id) if !self.unfinished.is_empty() => begun.push((id, at, line)),
                 _ => {}
             }
         }
         // What begins and ends in the same block, as most do, need not be read.
-        for (id, line) in begun {
-            let mut row = Vec::new();
-            if !picked.ends.contains(id) && self.selected(line, &mut picked.unreadable, &mut row) {
-                picked.planned.push((id.to_vec(), row));
+        for (id, at, line) in begun {
+            let mut rows = [Vec::new(), Vec::new()];
+            if !picked.ends.contains(id) && self.selected(line, OPEN[0], &mut picked.unreadable, &mut rows[0]) {
+                self.selected(line, OPEN[1], &mut picked.unreadable, &mut rows[1]);
+                picked.planned.push(Planned {
+                    id: id.to_vec(),
+                    line: at,
+                    asked: again::asked(line),
+                    rows,
+                });
             }
         }
         picked
     }
 
-    /// Appends the line's row, if it is wanted.
-    fn selected(&self, line: &[u8], unreadable: &mut u64, out: &mut Vec<u8>) -> bool {
+    /// Appends the line's row, if it is wanted; `open`: how a statement without an end is called.
+    fn selected(&self, line: &[u8], open: &str, unreadable: &mut u64, out: &mut Vec<u8>) -> bool {
         match self.selector.brief(line) {
             Ok(Some(mut event)) => {
                 if event.phase == Phase::Planned {
-                    event.outcome = UNFINISHED.into();
+                    event.outcome = open.to_owned().into();
                 }
                 self.row(&event, line, out);
                 true

@@ -3,10 +3,13 @@
 use super::table::{one_line, plain, span};
 use super::{Failure, Streams, UNFINISHED, wrong};
 use crate::audit::after::{After, Times};
-use crate::audit::read::story;
+use crate::audit::again::{self, CONTINUED};
+use crate::audit::filter::{LineKind, kind_and_id};
+use crate::audit::read::{Block, blocks, in_parallel, story};
 use crate::audit::time::timestamp;
 use crate::audit::{Blocker, Event, Phase, StepRecord};
 use std::fmt::Write as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 const WIDTH: usize = 100;
@@ -40,11 +43,16 @@ pub fn run(id: &str, files: &[PathBuf], json: bool, streams: &mut Streams) -> Re
         }
         return Ok(());
     }
+    let again = match last.phase {
+        Phase::Statement => None,
+        _ => done_again(files, &events).map_err(wrong)?,
+    };
     let width = streams.width.unwrap_or(WIDTH).clamp(40, 140);
     Ok(streams.out.write_all(
         Story {
             last,
             events: &events,
+            again: again.as_ref(),
             width,
         }
         .tell()
@@ -52,10 +60,46 @@ pub fn run(id: &str, files: &[PathBuf], json: bool, streams: &mut Streams) -> Re
     )?)
 }
 
+/// The first that did what was left of the statement whose lines these are.
+fn done_again(files: &[PathBuf], events: &[Event]) -> Result<Option<Event>, String> {
+    let Some((first, last)) = events.first().zip(events.last()) else {
+        return Ok(None);
+    };
+    let line = serde_json::to_string(first).map_err(|error| error.to_string())?;
+    let Some(asked) = again::asked(line.as_bytes()) else {
+        return Ok(None);
+    };
+    let did = |line: &[u8]| -> Option<Event> {
+        let event: Event = match kind_and_id(line).0 {
+            LineKind::Event(Phase::Statement) if again::done(line).contains(&asked) => {
+                serde_json::from_slice(line).ok()?
+            }
+            _ => return None,
+        };
+        (event.time > last.time).then_some(event)
+    };
+    let mut found = None;
+    in_parallel(
+        blocks(files)?,
+        |block: &Block| block.lines().find_map(|(_, line)| did(line)),
+        |event| {
+            found = found.take().or(event);
+            match found {
+                Some(_) => ControlFlow::Break(()),
+                None => ControlFlow::Continue(()),
+            }
+        },
+    )
+    .map_err(|error| error.to_string())?;
+    Ok(found)
+}
+
 struct Story<'a> {
     /// The end, or the last moment that the log has.
     last: &'a Event,
     events: &'a [Event],
+    /// The same statement, sent again and done.
+    again: Option<&'a Event>,
     width: usize,
 }
 
@@ -119,6 +163,7 @@ impl Story<'_> {
         let outcome = match (self.has_ended(), self.open()) {
             (true, _) => event.outcome.as_str(),
             (_, Some(_)) => "open",
+            _ if self.again.is_some() => CONTINUED,
             _ => UNFINISHED,
         };
         let took = if self.has_ended() {
@@ -191,6 +236,7 @@ impl Story<'_> {
     fn outcome<'b>(&self, step: &'b StepRecord) -> &'b str {
         match step.outcome.as_str() {
             "" => "waiting",
+            "not run" if self.again.is_some() => "done later",
             "not run" if !self.has_ended() => "not known",
             known => known,
         }
@@ -269,6 +315,15 @@ impl Story<'_> {
                  stopped before. The server knows: SELECT pg_xact_status('{id}'), where aborted means that it was undone."
             );
             self.line(out, 2, "", &told);
+        } else if let Some(again) = self.again {
+            let told = format!(
+                "The log does not have its end: it still runs, or lockkeeper or its machine was stopped in the middle. What was left of it is \
+                 done: {} ended at {} as done ({}).",
+                one_line(&again.id),
+                timestamp(again.time),
+                one_line(&again.statement)
+            );
+            self.line(out, 2, "", &told);
         } else if !self.has_ended() {
             self.line(
                 out,
@@ -300,7 +355,7 @@ impl Story<'_> {
             .map(|step| one_line(&step.label))
             .collect();
         let done = self.steps().iter().filter(|step| step.outcome == "done").count();
-        if !not_run.is_empty() && done > 0 {
+        if !not_run.is_empty() && done > 0 && self.again.is_none() {
             let label = match self.has_ended() {
                 true => "left to do: ",
                 false => "not known whether done: ",

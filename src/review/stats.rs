@@ -3,6 +3,7 @@
 use super::table::{one_line, span};
 use super::{Failure, Streams, UNFINISHED, wrong};
 use crate::audit::Phase;
+use crate::audit::again::CONTINUED;
 use crate::audit::brief::Brief;
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};
 use crate::audit::read::{Block, blocks, in_parallel};
@@ -53,10 +54,10 @@ struct Numbers {
 }
 
 pub fn run(files: &[PathBuf], filter: Filter, json: bool, top: usize, streams: &mut Streams) -> Result<(), Failure> {
-    if filter.outcome.as_deref() == Some(UNFINISHED) {
-        return Err(wrong(
-            "stats counts what has ended; `audit list --outcome unfinished` lists what has not",
-        ));
+    if let Some(outcome @ (UNFINISHED | CONTINUED)) = filter.outcome.as_deref() {
+        return Err(wrong(format!(
+            "stats counts what has ended; `audit list --outcome {outcome}` lists what has not"
+        )));
     }
     let selector = Selector::new(filter);
     let mut numbers = Numbers::default();

@@ -3,7 +3,7 @@
 //! The table is walked along a unique key in ranges that follow each other without a gap: [`Batches::bounds_sql`] fixes the
 //! last key once, [`Batches::end_sql`] finds where the next range ends, and [`Batches::batch_sql`] is the client's statement for
 //! that range alone, together with the move of the job's row, so that a row is changed once or not at all. [`limited`] is the
-//! other form, for `UPDATE … LIMIT n`.
+//! other form, for `UPDATE … LIMIT n`. [`place`] is the way through a table that has no key.
 
 pub mod bound;
 pub mod cascade;
@@ -13,6 +13,7 @@ mod judge;
 mod key;
 pub mod limited;
 mod lookup;
+mod place;
 pub mod shape;
 pub mod surroundings;
 mod text;
@@ -26,6 +27,7 @@ use super::splice::{qualified, quote_ident, quote_literal};
 use super::statement::{Kind, Statement};
 use key::{NewRows, exact_text, new_rows, operator, operators, type_sql, walkable_key};
 use lookup::pins_a_key;
+use place::Places;
 use text::{Tree, parts};
 use watch::Watch;
 
@@ -62,8 +64,12 @@ pub struct Batches {
     pub collects: bool,
     /// What is asked of the server when the rows of a batch are changed.
     pub watch: Watch,
-    /// Triggers may change the key of a row: that is to be noticed.
+    /// Triggers may change the key of a row, or by place its condition may go on to hold: that is to be noticed.
     guarded: bool,
+    /// There is no key: it is walked by place.
+    places: Option<Places>,
+    /// What column names are qualified with.
+    qualifier: String,
     /// The key columns, qualified and quoted, with their types.
     key: Vec<KeyColumn>,
     ctes: Option<String>,
@@ -123,7 +129,8 @@ pub const KEY_MOVED: &str = "lockkeeper: the key was changed in rows: ";
 
 /// Each batch must walk along the key's index: any other plan reads the whole rest of the table again for every batch.
 /// Planners before 18 add huge costs for what is switched off, which would start the JIT compiler.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
+    ("enable_tidscan", "on"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_sort", "off"),
@@ -136,13 +143,22 @@ impl Batches {
         let verb = Tree::of(&statement.node).map_or("", |tree| tree.verb);
         let table = through::table(relation, facts, verb)?;
         let relation = table.as_ref();
-        let key = usable_key(statement, relation)?;
+        let original = facts.relation(&relation.asked).filter(|asked| asked.view.is_some());
+        let key = match (usable_key(statement, relation), original) {
+            (Err(why), Some(_)) => return Err(why),
+            (Err(why), None) => Self::place_key(statement, relation, facts, why)?,
+            (Ok(key), _) => key,
+        };
         judge::statement(statement, relation, facts, &key)?;
         let surroundings = facts.surroundings.as_ref();
         if let Some(why) = surroundings.and_then(|around| around.refusal(verb)) {
             return Err(why);
         }
-        let repeatable = judge::repeatable(statement, relation, facts);
+        let repeatable = match is_place(&key) {
+            // What is done does not meet the condition any more.
+            true => Ok(()),
+            false => judge::repeatable(statement, relation, facts),
+        };
         let told = match (&repeatable, new_rows(relation, &key)) {
             (Err(why), NewRows::Anywhere) => {
                 let columns: Vec<&str> = key.iter().map(|(name, _)| name.as_str()).collect();
@@ -159,7 +175,7 @@ impl Batches {
             )),
             _ => None,
         };
-        let mut batches = Batches::build(statement, relation, &key)?;
+        let mut batches = Batches::build(statement, relation, facts, &key)?;
         batches.repeatable = repeatable;
         batches.new_rows = told;
         batches.notes = surroundings.map(|around| around.notes(verb)).unwrap_or_default();
@@ -177,7 +193,10 @@ impl Batches {
         }
         let few =
             |rows: f64| rows <= COLLECTED_MAX as f64 && batches.keys_estimated.is_some_and(|all| rows * 4.0 < all);
-        batches.collects = batches.plain && batches.condition.is_some() && facts.estimated_rows.is_some_and(few);
+        batches.collects = batches.plain
+            && batches.places.is_none()
+            && batches.condition.is_some()
+            && facts.estimated_rows.is_some_and(few);
         match (&batches.repeatable, &batches.access) {
             (Err(why), jobs::Access::None(no_job)) => {
                 Err(format!("{why}, so that its progress must be kept, and {no_job}"))
@@ -205,7 +224,8 @@ impl Batches {
         };
         let node = node.ok_or_else(|| format!("not one statement: {sql}"))?;
         let statement = Statement::of(&sql, 0, node, Some(Kind::Write));
-        let mut batches = Batches::build(&statement, relation, &usable_key(&statement, relation)?)?;
+        let key = Self::backfill_key(&statement, relation, facts)?;
+        let mut batches = Batches::build(&statement, relation, facts, &key)?;
         batches.kind = jobs::Kind::Backfill;
         batches.access = jobs::Access::of(facts);
         batches.anew = anew;
@@ -221,7 +241,12 @@ impl Batches {
     ) -> Result<Batches, String> {
         let mut batches = match kind {
             jobs::Kind::Write => Batches::new(statement, relation, facts)?,
-            jobs::Kind::Backfill => Batches::build(statement, relation, &usable_key(statement, relation)?)?,
+            jobs::Kind::Backfill => Batches::build(
+                statement,
+                relation,
+                facts,
+                &Self::backfill_key(statement, relation, facts)?,
+            )?,
         };
         batches.kind = kind;
         batches.access = jobs::Access::of(facts);
@@ -231,7 +256,35 @@ impl Batches {
         Ok(batches)
     }
 
-    fn build(statement: &Statement, relation: &Relation, key: &[(String, String)]) -> Result<Batches, String> {
+    /// The key of a walk by place, where there is no other: `why`.
+    fn place_key(
+        statement: &Statement,
+        relation: &Relation,
+        facts: &Facts,
+        why: String,
+    ) -> Result<Vec<(String, String)>, String> {
+        let verb = Tree::of(&statement.node).map_or("", |tree| tree.verb);
+        judge::table(relation, verb)?;
+        place::table(relation, facts, verb)
+            .and_then(|()| place::statement(statement, relation))
+            .map_err(|more| format!("{why}; {more}"))?;
+        Ok(vec![(place::COLUMN.0.into(), place::COLUMN.1.into())])
+    }
+
+    fn backfill_key(
+        statement: &Statement,
+        relation: &Relation,
+        facts: &Facts,
+    ) -> Result<Vec<(String, String)>, String> {
+        usable_key(statement, relation).or_else(|why| Self::place_key(statement, relation, facts, why))
+    }
+
+    fn build(
+        statement: &Statement,
+        relation: &Relation,
+        facts: &Facts,
+        key: &[(String, String)],
+    ) -> Result<Batches, String> {
         /// Of a row in a table that was never analyzed.
         const BYTES: f64 = 100.0;
         let tree = Tree::of(&statement.node).ok_or("only UPDATE and DELETE can be split into batches")?;
@@ -247,6 +300,7 @@ impl Batches {
                 operators,
             })
         };
+        let named = key;
         let key = key.iter().zip(operators).map(column).collect::<Option<Vec<_>>>();
         let subselect = tree
             .condition
@@ -270,7 +324,11 @@ impl Batches {
             collects: false,
             watch: Watch::default(),
             guarded: tree.verb == "UPDATE"
-                && (relation.kind == 'p' || relation.triggers.iter().any(|t| t.on_update && t.for_each_row)),
+                && (is_place(named)
+                    || relation.kind == 'p'
+                    || relation.triggers.iter().any(|t| t.on_update && t.for_each_row)),
+            places: is_place(named).then(|| Places::of(relation, facts)),
+            qualifier: quote_ident(&parts.qualifier),
             key: key.ok_or("its key has no exact text")?,
             ctes: parts.ctes,
             head: parts.head,
@@ -289,6 +347,9 @@ impl Batches {
     /// One row: the greatest key that exists now (one text column per key column); no row if the table is empty. Takes the
     /// statement's own parameters in no form.
     pub fn bounds_sql(&self) -> String {
+        if self.places.is_some() {
+            return place::upper_sql(self.relation_oid);
+        }
         let order = self.list(|_, column| format!("{} DESC", column.reference));
         format!("SELECT {} FROM {} ORDER BY {order} LIMIT 1", self.texts(), self.from)
     }
@@ -296,6 +357,18 @@ impl Batches {
     /// One row: the key that is `keys` keys further on; no row if there are not so many up to `upper`.
     pub fn end_sql(&self, after: Option<&Key>, upper: &Key, keys: u64) -> String {
         let columns = self.columns();
+        if let (Some(places), [upper]) = (&self.places, &upper[..]) {
+            let after_place = after.and_then(|key| key.first()).map(String::as_str);
+            let far = places.far_end(after_place, upper, keys);
+            return format!(
+                "SELECT coalesce((SELECT {} FROM {}\n WHERE {} ORDER BY {columns} OFFSET {} LIMIT 1), {})",
+                self.texts(),
+                self.from,
+                self.within(after, &vec![far.clone()]),
+                keys.saturating_sub(1),
+                quote_literal(&far)
+            );
+        }
         format!(
             "SELECT {} FROM {}\n WHERE {} ORDER BY {columns} OFFSET {} LIMIT 1",
             self.texts(),
@@ -320,6 +393,7 @@ impl Batches {
     pub fn batch_sql(&self, range: &Range, job: Option<Move>, lock_first: bool) -> String {
         let within = self.within(range.after.as_ref(), &range.end);
         let first = match &range.only {
+            Some(versions) if self.places.is_some() => place::among(&self.qualifier, versions),
             Some(keys) => format!("{within} AND {}", self.among(keys)),
             None => within.clone(),
         };
@@ -345,7 +419,10 @@ impl Batches {
                 "(SELECT pg_catalog.count(*) FROM lockkeeper_locked) OPERATOR(pg_catalog.>=) 0::pg_catalog.int8".into(),
             );
         }
-        let moved = self.guarded.then(|| format!("NOT ({within}) AS lockkeeper_moved"));
+        let moved = self.guarded.then(|| match (&self.places, &self.condition) {
+            (Some(_), Some(condition)) => format!("(({condition}\n) IS TRUE) AS lockkeeper_moved"),
+            _ => format!("NOT ({within}) AS lockkeeper_moved"),
+        });
         let returning = match &self.returning {
             Some(returning) => format!(
                 "{returning}, {}{}",
@@ -418,6 +495,28 @@ impl Batches {
         )
     }
 
+    /// By place, when the walk has come to its end: what meets the condition still, by one snapshot, for [`Range::only`]; at most one
+    /// more than [`COLLECTED_MAX`]. Uses the client's parameters as its statement does.
+    pub fn left_sql(&self) -> String {
+        let ctes = self
+            .ctes
+            .as_ref()
+            .map(|ctes| format!("WITH {ctes}\n"))
+            .unwrap_or_default();
+        format!(
+            "{ctes}SELECT {} FROM {}\n WHERE ({}\n) LIMIT {}",
+            place::version(&self.qualifier),
+            self.from,
+            self.condition.as_deref().unwrap_or("true"),
+            COLLECTED_MAX + 1
+        )
+    }
+
+    /// There is no key: rows may get another place, so that those that are left must be looked for at the end.
+    pub fn by_place(&self) -> bool {
+        self.places.is_some()
+    }
+
     /// How many columns at the end of each row are not the client's.
     pub fn extra_columns(&self) -> usize {
         if self.returns {
@@ -429,7 +528,14 @@ impl Batches {
 
     fn within(&self, after: Option<&Key>, end: &Key) -> String {
         let lower = after.map(|after| format!("{} AND ", self.compared(">", after)));
-        format!("{}{}", lower.unwrap_or_default(), self.compared("<=", end))
+        let named = match (&self.places, &end[..]) {
+            (Some(places), [end]) => {
+                let after = after.and_then(|key| key.first()).map(String::as_str);
+                places.named(&self.columns(), after, end)
+            }
+            _ => String::new(),
+        };
+        format!("{}{}{named}", lower.unwrap_or_default(), self.compared("<=", end))
     }
 
     /// The key columns compared with a key. Where their operators are in several schemas, of which a comparison of rows names only one, by
@@ -510,8 +616,24 @@ fn usable_key(statement: &Statement, relation: &Relation) -> Result<Vec<(String,
     }
 }
 
+fn is_place(key: &[(String, String)]) -> bool {
+    matches!(key, [(name, type_name)] if (name.as_str(), type_name.as_str()) == place::COLUMN)
+}
+
 fn is_enum(relation: &Relation, column: &str) -> bool {
     relation.column(column).is_some_and(|column| column.is_enum)
+}
+
+/// A table without a key may be walked by place, if the statement allows it.
+pub fn has_places(relation: &Relation, facts: &Facts, verb: &str) -> bool {
+    judge::table(relation, verb)
+        .and_then(|()| place::table(relation, facts, verb))
+        .is_ok()
+}
+
+/// An UPDATE that does not count on what it changes: with a fitting condition no row that it has changed is changed again.
+pub fn ends_itself(statement: &Statement, relation: &Relation) -> bool {
+    Tree::of(&statement.node).is_some_and(|tree| judge::steady_values(&tree, relation).is_ok())
 }
 
 /// What is known of an UPDATE's or DELETE's size before the planner is asked.
@@ -931,6 +1053,25 @@ mod tests {
         let s = statement("UPDATE t SET flag = true");
         let refused = |relation: &Relation| Batches::new(&s, relation, &facts(relation)).map(|_| ()).unwrap_err();
         assert!(refused(&table(&[])).contains("no primary key"));
+        let keyless = |sql: &str| {
+            Batches::new(&statement(sql), &table(&[]), &facts(&table(&[]))).map(|batches| batches.by_place())
+        };
+        for sql in [
+            "DELETE FROM t",
+            "DELETE FROM t WHERE n IN (SELECT id FROM u)",
+            "UPDATE t SET flag = true WHERE flag IS NULL",
+            "UPDATE t SET n = random() * 5 WHERE n < 0",
+        ] {
+            assert_eq!(keyless(sql), Ok(true), "{sql}");
+        }
+        for (sql, expect) in [
+            ("UPDATE t SET flag = true WHERE n = 5", "still meet the condition"),
+            ("UPDATE t SET n = n + 1 WHERE n < 5", "depends on n"),
+            ("UPDATE t SET flag = true, n = n + 1 WHERE flag IS NULL", "depends on n"),
+            ("DELETE FROM t USING u WHERE u.id = t.id", "a sub-select in WHERE"),
+        ] {
+            assert!(keyless(sql).unwrap_err().contains(expect), "{sql}");
+        }
         assert!(refused(&table(&["f"])).contains("interval"));
         for (kind, expect) in [('v', "view"), ('f', "foreign table")] {
             assert!(refused(&Relation { kind, ..table(&["id"]) }).contains(expect));
@@ -942,6 +1083,9 @@ mod tests {
             triggers: vec![Trigger {
                 name: "tr".into(),
                 for_each_row,
+                before: false,
+                disabled: false,
+                of_columns: false,
                 transition,
                 on_update,
                 on_delete: !on_update,

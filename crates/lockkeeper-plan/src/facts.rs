@@ -1005,6 +1005,14 @@ pub struct Trigger {
     pub for_each_row: bool,
     /// Has a transition table (REFERENCING).
     pub transition: bool,
+    #[serde(default)]
+    pub before: bool,
+    /// By ALTER TABLE … DISABLE TRIGGER, or by session_replication_role.
+    #[serde(default)]
+    pub disabled: bool,
+    /// UPDATE OF …: of some columns only.
+    #[serde(default)]
+    pub of_columns: bool,
     /// Fires on UPDATE / DELETE.
     pub on_update: bool,
     pub on_delete: bool,

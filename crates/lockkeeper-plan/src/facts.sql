@@ -483,6 +483,11 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'name', t.tgname,
       'for_each_row', (t.tgtype & 1) <> 0,
       'transition', t.tgoldtable IS NOT NULL OR t.tgnewtable IS NOT NULL,
+      'before', (t.tgtype & 2) <> 0,
+      'disabled', CASE t.tgenabled WHEN 'D' THEN true WHEN 'A' THEN false
+        WHEN 'R' THEN pg_catalog.current_setting('session_replication_role') <> 'replica'
+        ELSE pg_catalog.current_setting('session_replication_role') = 'replica' END,
+      'of_columns', t.tgattr::text <> '',
       'on_update', (t.tgtype & 16) <> 0,
       'on_delete', (t.tgtype & 8) <> 0,
       'comment', (SELECT CASE WHEN pg_catalog.left(x.description, 12) = 'lockkeeper: ' THEN x.description ELSE '' END FROM pg_catalog.pg_description x

@@ -47,7 +47,7 @@ const oneLine = (sql) => sql.replace(/\s+/g, " ").trim();
 const short = (sql, n) => { const line = oneLine(sql); return line.length > n ? line.slice(0, n - 1) + "…" : line; };
 
 const DONE = { rewrite: ["rewritten", "note"], reject: ["refused", "bad"], warn: ["warned", "note"], forward: ["forwarded", ""] };
-const ENDED = { done: "good", warned: "note", rejected: "bad", failed: "bad", cancelled: "note", disconnected: "bad", running: "note", unfinished: "bad" };
+const ENDED = { done: "good", warned: "note", rejected: "bad", failed: "bad", cancelled: "note", disconnected: "bad", running: "note", continued: "note", unfinished: "bad" };
 
 const chip = (text, kind) => el("span", { class: `chip ${kind || ""}` }, text);
 
@@ -108,7 +108,8 @@ const running = () => new Set((state.live.sessions || []).filter((s) => s.plan).
 
 function ending(event) {
   if (event.ended) return event.outcome;
-  return running().has(event.id) ? "running" : "unfinished";
+  if (running().has(event.id)) return "running";
+  return event.continued ? "continued" : "unfinished";
 }
 
 // Who waited is told by the control connection alone: without it nothing is known, which is not nothing.

@@ -179,18 +179,14 @@ pub fn repeatable(statement: &Statement, relation: &Relation, facts: &Facts) -> 
     if done_rows_are_excluded(&tree) {
         return Ok(());
     }
+    steady_values(&tree, relation)?;
     let targets = assignments(targets).ok_or("the SET list could not be read")?;
     for (column, value) in &targets {
-        let reads = targets.iter().find(|(name, _)| reads(value, name, &tree, relation));
         let unsteady = value
             .functions
             .iter()
             .find(|name| function(name, facts).is_none_or(|f| f.volatile));
-        if let Some((name, _)) = reads {
-            return Err(format!(
-                "the new value of {column} depends on {name}, which it changes too"
-            ));
-        } else if let Some(function) = unsteady {
+        if let Some(function) = unsteady {
             return Err(format!(
                 "{}(), the new value of {column}, may give another answer each time",
                 function.name
@@ -202,8 +198,22 @@ pub fn repeatable(statement: &Statement, relation: &Relation, facts: &Facts) -> 
     Ok(())
 }
 
+/// No new value is made of one that the statement changes: done twice, it is the same as done once, later.
+pub fn steady_values(tree: &Tree, relation: &Relation) -> Result<(), String> {
+    let targets = assignments(tree.targets.unwrap_or_default()).ok_or("the SET list could not be read")?;
+    for (column, value) in &targets {
+        let reads = targets.iter().find(|(name, _)| reads(value, name, tree, relation));
+        if let Some((name, _)) = reads {
+            return Err(format!(
+                "the new value of {column} depends on {name}, which it changes too"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Reads the column, itself, within the whole row, or perhaps by a column that is computed.
-fn reads(value: &Mentions, column: &str, tree: &Tree, relation: &Relation) -> bool {
+pub fn reads(value: &Mentions, column: &str, tree: &Tree, relation: &Relation) -> bool {
     value.columns.iter().any(|words| {
         let whole_row = words.len() == 1 && words[0] == tree.qualifier() && relation.column(&words[0]).is_none();
         let is_computed = |name: &String| relation.column(name).is_some_and(|c| !c.generated.trim().is_empty());
@@ -298,7 +308,7 @@ fn volatile_default(relation: &Relation, column: &str) -> bool {
     default.is_none_or(|c| !c.identity.trim().is_empty() || c.default.as_deref().is_some_and(|d| d.contains('(')))
 }
 
-fn assignments(targets: &[Node]) -> Option<Vec<(&str, Mentions)>> {
+pub fn assignments(targets: &[Node]) -> Option<Vec<(&str, Mentions)>> {
     let one = |target: &'_ Node| match target.node.as_ref() {
         Some(NodeEnum::ResTarget(t)) => Some(t.val.as_deref().map(Mentions::within).unwrap_or_default()),
         _ => None,

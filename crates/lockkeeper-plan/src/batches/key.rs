@@ -72,7 +72,7 @@ pub fn operator(schema: &str, name: &str) -> String {
 /// `bigint` and `timestamp with time zone`, are pg_catalog's always.
 pub fn type_sql(type_name: &str) -> String {
     match type_name {
-        "text" | "uuid" | "oid" | "name" | "inet" | "cidr" | "macaddr" | "bytea" | "date" => {
+        "text" | "uuid" | "oid" | "tid" | "name" | "inet" | "cidr" | "macaddr" | "bytea" | "date" => {
             format!("pg_catalog.{type_name}")
         }
         _ => type_name.to_string(),
@@ -100,7 +100,7 @@ pub fn exact_text(value: &str, type_name: &str, is_enum: bool) -> Option<String>
     {
         "smallint" | "integer" | "bigint" | "numeric" | "oid" | "uuid" | "text" | "character varying" | "character"
         | "real" | "double precision" | "name" | "citext" | "boolean" | "bytea" | "inet" | "cidr" | "macaddr"
-        | "bit" | "bit varying" => Some(format!("{value}::pg_catalog.text")),
+        | "bit" | "bit varying" | "tid" => Some(format!("{value}::pg_catalog.text")),
         // JSON holds dates in ISO 8601 whatever DateStyle is.
         "date" | "timestamp without time zone" | "timestamp with time zone" => {
             Some(format!("pg_catalog.to_json({value}) OPERATOR(pg_catalog.#>>) '{{}}'"))

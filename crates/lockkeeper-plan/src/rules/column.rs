@@ -304,9 +304,12 @@ fn first(
         || (!asked_for(ConstrType::ConstrPrimary)
             && (asked_for(ConstrType::ConstrNotnull) || serial(column).is_some()));
     if identity.is_some() && asked_for(ConstrType::ConstrPrimary) {
-        return Err(
-            "an identity column that is the primary key at once is not rewritten: add the column first".to_string(),
-        );
+        return Err(format!(
+            "an identity column that is the primary key at once is not rewritten: send ADD COLUMN without PRIMARY KEY first, then \
+             {} ADD PRIMARY KEY ({})",
+            action.head,
+            quote_ident(name)
+        ));
     }
     let fill = match (serial(column), identity, default) {
         (Some(type_name), _, None) => Some(Fill::serial(table, asked, name, type_name)),
@@ -326,6 +329,9 @@ fn first(
         .filter(|c| c.comment.as_deref() == Some(mark));
     if let (Some(default), true) = (begun.and_then(|c| c.default.clone()), serial(column).is_some()) {
         fill.expression = default;
+    }
+    if let Some(relation) = table.known {
+        steps::filled_without_triggers(relation, subject.facts)?;
     }
     let quoted = quote_ident(name);
     let base = match serial(column) {

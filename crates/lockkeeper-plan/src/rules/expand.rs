@@ -405,6 +405,10 @@ impl Expand<'_> {
             // Any type has images, also one without an equality.
             Change::Rename(_) => format!("pg_catalog.record_image_ne(ROW({new}), ROW({old}))"),
             Change::Type { using: None, .. } => format!("{new} IS NULL AND {old} IS NOT NULL"),
+            // By place, a row that is filled in must not be met again.
+            Change::Type { using: Some(using), .. } if self.relation.walking_key().is_none() => {
+                format!("{new} IS NULL AND ({using}\n) IS NOT NULL")
+            }
             Change::Type { using: Some(_), .. } => format!("{new} IS NULL"),
         }
     }

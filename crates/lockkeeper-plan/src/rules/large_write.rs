@@ -1,8 +1,8 @@
 //! An UPDATE or DELETE of many rows at once.
 
 use super::{Found, Remedy, Rule, Subject, Table, name_of, sql_name, steps};
-use crate::batches::Batches;
 use crate::batches::cascade::Told;
+use crate::batches::{self, Batches};
 use crate::facts::{Name, Relation};
 use crate::lock::LockMode;
 use crate::mixed;
@@ -170,15 +170,59 @@ fn by_hand(verb: &str, table: &Table, relation: &Relation, subject: &Subject) ->
             " With a condition that leaves out the rows already done, {verb} … LIMIT {rows} can be repeated, each time in a transaction of \
              its own, until fewer rows than that are affected."
         ),
-        (false, 'r') => format!(
-            " As WHERE ctid IN (SELECT ctid FROM {} WHERE … LIMIT {}), with a condition that leaves out the rows already done, it can be \
-             repeated.",
-            table.sql,
-            rows.min(backfill.rows_max)
-        ),
+        (false, 'r') => return without_key(verb, table, relation, subject),
         _ => String::new(),
     };
     format!("If its rows may be changed by several statements, give each a condition that means a part of them.{limit}")
+}
+
+/// What is done to a table that has no key, where it cannot be walked by place either.
+fn without_key(verb: &str, table: &Table, relation: &Relation, subject: &Subject) -> String {
+    let backfill = &subject.policy.backfill;
+    let t = &table.sql;
+    let mut ways = Vec::new();
+    // What it makes of a row depends on whether the row was made before.
+    let counts_on = verb == "UPDATE" && !batches::ends_itself(subject.statement, relation);
+    if verb == "UPDATE" && !counts_on && batches::has_places(relation, subject.facts, verb) {
+        ways.push(
+            "With a condition that no changed row meets any more (AND column IS DISTINCT FROM its new value), it is done in batches."
+                .to_string(),
+        );
+    }
+    if !counts_on {
+        let done = if verb == "UPDATE" {
+            ", with a condition that leaves out the rows already done,"
+        } else {
+            ""
+        };
+        ways.push(format!(
+            "As WHERE ctid IN (SELECT ctid FROM {t} WHERE … LIMIT {}){done} it can be repeated, each time in a transaction of its own, until \
+             no row is left.",
+            backfill.batch_rows.min(backfill.rows_max)
+        ));
+    }
+    if steps::filled_without_triggers(relation, subject.facts).is_ok()
+        && batches::has_places(relation, subject.facts, "UPDATE")
+    {
+        let is_free = |name: &&str| relation.column(name).is_none();
+        let name = ["id", "row_id", "lockkeeper_id"].into_iter().find(is_free);
+        let kind = match relation.indexes.iter().any(|index| index.primary) {
+            true => "UNIQUE",
+            false => "PRIMARY KEY",
+        };
+        if let Some(name) = name {
+            ways.push(format!(
+                "With a key it is done in batches: ALTER TABLE {t} ADD COLUMN {name} bigserial {kind} gives it one."
+            ));
+        }
+    }
+    if ways.is_empty() {
+        ways.push(
+            "With a unique index of NOT NULL columns (CREATE UNIQUE INDEX) it is done in batches along that."
+                .to_string(),
+        );
+    }
+    ways.join(" ")
 }
 
 /// How large it is, is not known of a view or a foreign table.

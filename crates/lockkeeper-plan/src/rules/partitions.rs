@@ -11,7 +11,7 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, IndexStmt, Node};
 
 /// More would be a plan that nobody can read, and its facts too.
-const PARTITIONS_MAX: usize = 1000;
+const PARTITIONS_MAX: usize = 10_000;
 
 pub(super) fn table_of(relation: &Relation) -> Table<'_> {
     Table {

@@ -1,7 +1,9 @@
 //! TRUNCATE.
 
 use super::{Found, Rule, Subject, name_of, sql_name, taken};
+use crate::batches;
 use crate::depends::Part;
+use crate::facts::{Facts, Relation};
 use crate::lock::LockMode;
 use pg_query::NodeEnum;
 use pg_query::protobuf::DropBehavior;
@@ -47,7 +49,7 @@ fn check(subject: &Subject) -> Option<Found> {
         format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
     let hint = format!(
         "{}-- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; {}; RESET lockkeeper.override;",
-        instead(&tables, &referencing, subject.policy.backfill.rows_max),
+        instead(&tables, &referencing, subject.facts, subject.policy.backfill.rows_max),
         subject.whole_text(),
     );
     Some(Found::advice(
@@ -58,20 +60,20 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 /// What removes the same rows, a line for each table. What refers to others comes first.
-fn instead(tables: &[super::Table], referencing: &[&Part], rows_max: u64) -> String {
+fn instead(tables: &[super::Table], referencing: &[&Part], facts: &Facts, rows_max: u64) -> String {
     let parts = referencing.iter().map(|part| sql_name(&part.name()));
     let mut lines: Vec<String> = parts.map(|name| format!("DELETE FROM {name};")).collect();
     for table in tables.iter().rev() {
         let t = &table.sql;
-        lines.push(
-            match table.known.is_none_or(|relation| relation.walking_key().is_some()) {
-                true => format!("DELETE FROM {t};"),
-                // Batches go along a key.
-                false => format!(
-                    "DELETE FROM {t} WHERE ctid IN (SELECT ctid FROM {t} LIMIT {rows_max});  -- until it deletes none"
-                ),
-            },
-        );
+        let in_batches =
+            |relation: &Relation| relation.walking_key().is_some() || batches::has_places(relation, facts, "DELETE");
+        lines.push(match table.known.is_none_or(in_batches) {
+            true => format!("DELETE FROM {t};"),
+            // Batches go along a key, or by place.
+            false => format!(
+                "DELETE FROM {t} WHERE ctid IN (SELECT ctid FROM {t} LIMIT {rows_max});  -- until it deletes none"
+            ),
+        });
     }
     if let Some(first) = lines.first_mut().filter(|line| line.ends_with(';')) {
         first.push_str("  -- through Lockkeeper a large DELETE runs in batches");
