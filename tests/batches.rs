@@ -106,6 +106,8 @@ on_both!(
     without_a_key_moved_rows_are_reached,
     without_a_key_what_is_refused_has_ways,
     without_a_key_a_crash_is_gone_on_from,
+    without_a_key_triggers_may_leave_no_row,
+    columns_are_filled_without_the_owner_s_triggers,
     limited_by_hand,
     limited_in_a_loop_while_rows_are_locked,
     limited_workers_share_the_rows,
@@ -2116,4 +2118,64 @@ fn without_a_key_a_crash_is_gone_on_from(major: u32) {
     assert_eq!(stage.psql(&format!("{sql};\n")).ok(), "DELETE 3200\n");
     assert_eq!(stage.number("SELECT count(*) FROM k"), 0);
     assert_eq!(stage.number("SELECT count(*) FROM changes"), 3200);
+}
+
+/// A trigger before each row may change it; where it leaves a row as it is, nothing is claimed.
+fn without_a_key_triggers_may_leave_no_row(major: u32) {
+    let stage = stage(major, "keyless_before");
+    stage.direct(TABLE);
+    stage.direct(KEYLESS);
+    stage.direct(
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF NEW.id = 2500 AND NEW.n = 7 THEN RETURN NULL; END IF; NEW.pad := 'seen'; RETURN NEW; END $$;
+         CREATE TRIGGER touch BEFORE UPDATE ON k FOR EACH ROW EXECUTE FUNCTION touch()",
+    );
+    assert_eq!(
+        stage.psql("UPDATE k SET flag = true WHERE flag IS NULL;\n").ok(),
+        "UPDATE 3200\n"
+    );
+    once_each_in_batches(&stage, 3200);
+    assert_eq!(stage.number("SELECT count(*) FROM k WHERE pad = 'seen' AND flag"), 3200);
+    let ran = stage.psql("UPDATE k SET n = 7 WHERE n = 0;\n");
+    assert!(ran.stderr.contains("a trigger has left rows as they were"), "{ran:?}");
+    // The batch of that row is undone as a whole.
+    assert!((1..2500).contains(&stage.number("SELECT count(*) FROM k WHERE n = 7")));
+    assert_eq!(stage.number("SELECT n FROM k WHERE id = 2500"), 0);
+    let ran = stage.psql("UPDATE k SET n = 8 WHERE n IN (SELECT 0 UNION SELECT 7);\n");
+    assert!(ran.stderr.contains("trigger touch fires before each row"), "{ran:?}");
+}
+
+/// ADD COLUMN fires no trigger of the owner's on the server, also where it fills the column in.
+fn columns_are_filled_without_the_owner_s_triggers(major: u32) {
+    let stage = stage(major, "filled");
+    stage.direct(TABLE);
+    let adds = [
+        "u uuid DEFAULT gen_random_uuid()",
+        "s bigserial",
+        "i bigint GENERATED ALWAYS AS IDENTITY",
+    ];
+    let column = |sql: &str| format!("ALTER TABLE t ADD COLUMN {sql};\n");
+    let columns = || {
+        stage.direct("SELECT string_agg(attname, ' ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0")
+    };
+    let before = columns();
+    for add in adds {
+        let ran = stage.psql(&column(add));
+        assert!(
+            ran.stderr.contains("the trigger note of public.t would fire")
+                && ran.stderr.contains("PostgreSQL itself fires none"),
+            "{add}: {ran:?}"
+        );
+    }
+    assert_eq!(columns(), before);
+    // One that does not fire for this is in nobody's way.
+    stage.direct(
+        "DROP TRIGGER note ON t; CREATE TRIGGER off AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION note(); ALTER TABLE t DISABLE TRIGGER off;
+         CREATE TRIGGER others AFTER UPDATE OF flag OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION note()",
+    );
+    for add in adds {
+        stage.psql(&column(add)).ok();
+    }
+    assert_eq!(stage.number("SELECT count(*) FROM changes"), 0);
+    assert_eq!(stage.number("SELECT count(u) + count(s) + count(i) FROM t"), 9600);
 }

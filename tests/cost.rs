@@ -35,8 +35,15 @@ fn of_many_keys() -> String {
     format!("UPDATE t SET v = 2 WHERE id IN ({})", keys.join(", "))
 }
 
+/// Every table counts as large.
+const LARGE: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n";
+
 fn stage(name: &str) -> Stage {
-    let stage = Stage::on(cluster(18), name, QUICK, &["--threads", "2"]);
+    stage_of(name, QUICK)
+}
+
+fn stage_of(name: &str, policy: &str) -> Stage {
+    let stage = Stage::on(cluster(18), name, policy, &["--threads", "2"]);
     stage.direct(
         "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT n, 0 FROM generate_series(1000000, 1020000) n;
          CREATE TABLE u (id int, v int); INSERT INTO u SELECT n, 0 FROM generate_series(1, 100) n; ANALYZE;",
@@ -155,6 +162,44 @@ fn statements_of_many_parts_cost_in_proportion() {
     in_proportion(&stage, "tables that are dropped", 1_000, |n| {
         format!("DROP TABLE IF EXISTS {}", listed(n, ", ", &|i| format!("gone{i}")))
     });
+}
+
+#[test]
+fn names_that_are_given_cost_in_proportion() {
+    let _alone = alone();
+    let stage = stage_of("names", LARGE);
+    for (what, constraint) in [
+        ("checks without a name", "CHECK (v > -1)"),
+        ("unique constraints without a name", "UNIQUE (v)"),
+        ("foreign keys without a name", "FOREIGN KEY (v) REFERENCES t"),
+    ] {
+        in_proportion(&stage, what, 1_000, |n| {
+            // The last action refuses them all.
+            let actions = vec![format!("ADD {constraint}"); n].join(", ");
+            format!("ALTER TABLE t {actions}, ALTER COLUMN v TYPE bigint")
+        });
+    }
+}
+
+/// Its client has gone before it is planned: nothing is planned, and nothing done.
+#[test]
+fn nobody_s_statement_is_not_planned() {
+    let _alone = alone();
+    let stage = stage_of("left", LARGE);
+    let actions: Vec<String> = (0..1_500).map(|n| format!("ADD CHECK (v > -{n})")).collect();
+    let mut raw = connect(&stage, stage.port);
+    raw.send(&query(&format!("ALTER TABLE t {}", actions.join(", "))));
+    drop(raw);
+    lockkeeper_testkit::until("its session has ended", || {
+        let others =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        stage.number(others) == 0
+    });
+    assert!(!stage.audit_lines().iter().any(|line| line["event"] == "planned"));
+    assert_eq!(
+        stage.number("SELECT count(*) FROM pg_constraint WHERE conrelid = 't'::regclass AND contype = 'c'"),
+        0
+    );
 }
 
 /// Kilobytes that the proxy has had at most since it was last asked to forget.

@@ -108,6 +108,7 @@ fn contract(stage: &Stage) -> String {
 }
 
 on_both!(
+    the_hint_s_ways_are_taken,
     the_end_is_that_of_the_plain_statement,
     writers_are_not_disturbed,
     cut_off_and_sent_again,
@@ -652,7 +653,6 @@ fn what_cannot_be_carried_is_refused(major: u32) {
             statement,
             "it has a statistics target of its own",
         );
-        check("ALTER TABLE t DROP CONSTRAINT t_pkey", statement, "has no primary key");
         check("CREATE PUBLICATION p_REFUSED FOR TABLE t", statement, "t is published");
         stage.direct("DROP PUBLICATION p_REFUSED");
         check(
@@ -796,4 +796,52 @@ fn one_change_at_a_time(major: u32) {
         stage.direct("SELECT count(*) FROM t WHERE b = -id AND n = 5000000001"),
         "100"
     );
+}
+
+/// Each statement of the hint is sent, through the very policy that gave it, with an old application at work in between.
+fn the_hint_s_ways_are_taken(major: u32) {
+    const STANDARD: &str =
+        "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 50\nbatch_rows = 100\n";
+    let stage = Stage::with(major, "hint", STANDARD);
+    stage.direct(
+        "CREATE TABLE t (id bigint PRIMARY KEY, a int, code text);
+         INSERT INTO t SELECT g, g, g::text FROM generate_series(1, 1500) g; UPDATE t SET code = NULL WHERE id = 7; ANALYZE t;
+         CREATE TABLE k AS SELECT * FROM t; ANALYZE k",
+    );
+    for table in ["t", "k"] {
+        for (sql, old, new) in [
+            ("ALTER COLUMN a TYPE bigint", "a", "a_new"),
+            (
+                "ALTER COLUMN code TYPE int USING nullif(code, '8')::int + 1",
+                "code",
+                "code_new",
+            ),
+        ] {
+            let refused = stage.psql(&format!("ALTER TABLE {table} {sql};\n")).stderr;
+            let (_, hint) = refused.split_once("HINT:  ").expect("a hint");
+            let (ways, _) = hint.split_once("\nOr Lockkeeper").unwrap_or((hint, ""));
+            let (expand, contract) = ways
+                .split_once("\n4. ")
+                .expect("a step that depends on the application");
+            let (_, contract) = contract
+                .split_once(&format!("nothing uses {old}: "))
+                .expect("a contract");
+            let contract = contract.lines().next().unwrap_or_default();
+            let expand: String = ["1. Expand: ", "2. Keep both in step:", "3. Backfill: "]
+                .iter()
+                .fold(expand.to_owned(), |text, label| text.replace(label, ""));
+            let ran = stage.psql_args(&["-v", "ON_ERROR_STOP=1"], &format!("{expand}\n"));
+            assert_eq!(ran.status, 0, "{expand}\n{ran:?}");
+            stage.direct(&format!("INSERT INTO {table} (id, {old}) VALUES (-1, 41)"));
+            let expected = if old == "a" { "a" } else { "nullif(code, '8')::int + 1" };
+            let wrong = format!("SELECT count(*) FROM {table} WHERE {new} IS DISTINCT FROM {expected}");
+            assert_eq!(stage.number(&wrong), 0, "{table} {sql}");
+            stage.direct(&format!("DELETE FROM {table} WHERE id = -1"));
+            let ran = stage.psql_args(&["-v", "ON_ERROR_STOP=1"], &format!("{contract}\n"));
+            assert_eq!(ran.status, 0, "{contract}\n{ran:?}");
+            let left =
+                format!("SELECT count(*) FROM pg_attribute WHERE attrelid = '{table}'::regclass AND attname = '{old}'");
+            assert_eq!(stage.number(&left), 0);
+        }
+    }
 }

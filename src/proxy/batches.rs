@@ -13,7 +13,7 @@ use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, Range, watch};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
 use crate::plan::jobs;
 use crate::plan::outbox;
 use crate::plan::policy::Backfill;
@@ -736,6 +736,9 @@ fn unfit(batches: &Batches, course: &Course, told: &Report) -> Option<Report> {
     let Batches { verb, relation, .. } = batches;
     let told = told.message();
     let why = match told.contains(KEY_MOVED) {
+        _ if told.contains(ROWS_LEFT) => format!(
+            "{relation} has no key to walk along, and a trigger has left rows as they were, so that nobody could tell whether all are reached"
+        ),
         true if batches.by_place() => format!(
             "{relation} has no key to walk along, and rows that were changed still meet the condition, so that they could be changed again"
         ),

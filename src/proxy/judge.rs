@@ -32,6 +32,8 @@ use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 use pg_query::NodeEnum;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 /// Above this a text is parsed away from the worker, whose other sessions would wait.
@@ -593,24 +595,18 @@ impl Session {
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
         facts.dropped.clone_from(&self.outbox.dropped);
-        let Some((mut plan, known)) = planned(statement, facts, &policy, place).await else {
-            return Err(not_planned().into());
-        };
+        let (mut plan, known) = self.planned(statement, facts, &policy, place).await?;
         facts = known;
         if let Plan::Reject(_) = plan
             && self.counts(statement, &mut facts, &policy, place, parameters).await?
         {
-            let Some((again, known)) = planned(statement, facts, &policy, place).await else {
-                return Err(not_planned().into());
-            };
+            let (again, known) = self.planned(statement, facts, &policy, place).await?;
             (plan, facts) = (again, known);
         }
         if facts.pooled && matches!(plan, Plan::Reject(_)) {
             // Where it stands alone, and is in a pipeline only for what stands between.
             if place == Place::Pipeline && self.relay.place() == Place::Alone {
-                let Some((again, known)) = planned(statement, facts, &policy, Place::Alone).await else {
-                    return Err(not_planned().into());
-                };
+                let (again, known) = self.planned(statement, facts, &policy, Place::Alone).await?;
                 facts = known;
                 plan = match again {
                     Plan::Run(run) => Plan::Reject(pooled::refused(&run)),
@@ -1145,21 +1141,42 @@ pub(super) fn closing_at(place: Place) -> Closing {
     }
 }
 
-/// Long texts away from the worker, whose other sessions would wait.
-async fn planned(
-    statement: &Arc<Statement>,
-    facts: Facts,
-    policy: &Arc<Policy>,
-    place: Place,
-) -> Option<(Plan, Facts)> {
-    if statement.sql.len() <= PLAN_INLINE_MAX {
-        return Some((plan::plan(statement, &facts, policy, place), facts));
+impl Session {
+    /// Long texts away from the worker, whose other sessions would wait, and not for a client that has gone.
+    async fn planned(
+        &mut self,
+        statement: &Arc<Statement>,
+        mut facts: Facts,
+        policy: &Arc<Policy>,
+        place: Place,
+    ) -> Result<(Plan, Facts), End> {
+        if statement.sql.len() <= PLAN_INLINE_MAX {
+            return Ok((plan::plan(statement, &facts, policy, place), facts));
+        }
+        let policy = Arc::clone(policy);
+        let given_up = Arc::new(AtomicBool::new(false));
+        facts.given_up = Some(Arc::clone(&given_up));
+        let planning = apart_of(statement, move |statement| {
+            (plan::plan(statement, &facts, &policy, place), facts)
+        });
+        tokio::pin!(planning);
+        let relay = &mut self.relay;
+        let gone = std::future::poll_fn(|cx| {
+            relay.poll_watch_client(cx);
+            match relay.client_gone() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        });
+        tokio::select! {
+            biased;
+            planned = &mut planning => planned.ok_or_else(|| not_planned().into()),
+            () = gone => {
+                given_up.store(true, Ordering::Relaxed);
+                Err(Broken::Client(std::io::ErrorKind::UnexpectedEof.into()).into())
+            }
+        }
     }
-    let policy = Arc::clone(policy);
-    apart_of(statement, move |statement| {
-        (plan::plan(statement, &facts, &policy, place), facts)
-    })
-    .await
 }
 
 pub(super) fn not_planned() -> Report {

@@ -66,6 +66,8 @@ pub struct Batches {
     pub watch: Watch,
     /// Triggers may change the key of a row, or by place its condition may go on to hold: that is to be noticed.
     guarded: bool,
+    /// By place, a trigger that leaves a row as it is must be noticed.
+    counted: bool,
     /// There is no key: it is walked by place.
     places: Option<Places>,
     /// What column names are qualified with.
@@ -126,6 +128,9 @@ pub const COLLECTED_MAX: usize = 100_000;
 
 /// How the error begins by which a batch undoes itself whose rows have got other keys.
 pub const KEY_MOVED: &str = "lockkeeper: the key was changed in rows: ";
+
+/// By place, the same where a trigger has left rows as they were.
+pub const ROWS_LEFT: &str = "lockkeeper: a trigger has left rows as they were: ";
 
 /// Each batch must walk along the key's index: any other plan reads the whole rest of the table again for every batch.
 /// Planners before 18 add huge costs for what is switched off, which would start the JIT compiler.
@@ -265,7 +270,7 @@ impl Batches {
     ) -> Result<Vec<(String, String)>, String> {
         let verb = Tree::of(&statement.node).map_or("", |tree| tree.verb);
         judge::table(relation, verb)?;
-        place::table(relation, facts, verb)
+        place::table(relation, facts)
             .and_then(|()| place::statement(statement, relation))
             .map_err(|more| format!("{why}; {more}"))?;
         Ok(vec![(place::COLUMN.0.into(), place::COLUMN.1.into())])
@@ -327,6 +332,7 @@ impl Batches {
                 && (is_place(named)
                     || relation.kind == 'p'
                     || relation.triggers.iter().any(|t| t.on_update && t.for_each_row)),
+            counted: is_place(named) && place::may_leave_rows(relation, tree.verb).is_some(),
             places: is_place(named).then(|| Places::of(relation, facts)),
             qualifier: quote_ident(&parts.qualifier),
             key: key.ok_or("its key has no exact text")?,
@@ -408,7 +414,7 @@ impl Batches {
         if let Some(Move { job, batches, .. }) = job {
             conditions.push(jobs::is_at(job, batches));
         }
-        if lock_first {
+        if lock_first || self.counted {
             let columns = self.columns();
             ctes.push(format!(
                 "lockkeeper_locked AS MATERIALIZED (SELECT FROM {}\n WHERE {} ORDER BY {columns} FOR UPDATE)",
@@ -447,9 +453,16 @@ impl Batches {
                  pg_catalog.count(*))::pg_catalog.int8 ELSE 0 END FROM lockkeeper_changed WHERE lockkeeper_moved)"
             )
         });
+        let left = self.counted.then(|| {
+            format!(
+                "(SELECT CASE WHEN l.n OPERATOR(pg_catalog.>) c.n THEN pg_catalog.concat('{ROWS_LEFT}', l.n OPERATOR(pg_catalog.-) c.n)::pg_catalog.int8 \
+                 ELSE 0 END FROM (SELECT pg_catalog.count(*) AS n FROM lockkeeper_locked) l, (SELECT pg_catalog.count(*) AS n FROM lockkeeper_changed) c)"
+            )
+        });
         // Each is 0.
         let zeros: Vec<String> = guard
             .into_iter()
+            .chain(left)
             .chain(self.watch.tally("lockkeeper_changed"))
             .collect();
         let answer = match self.returns {
@@ -627,7 +640,7 @@ fn is_enum(relation: &Relation, column: &str) -> bool {
 /// A table without a key may be walked by place, if the statement allows it.
 pub fn has_places(relation: &Relation, facts: &Facts, verb: &str) -> bool {
     judge::table(relation, verb)
-        .and_then(|()| place::table(relation, facts, verb))
+        .and_then(|()| place::table(relation, facts))
         .is_ok()
 }
 

@@ -24,7 +24,9 @@ use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 /// Object not in the prerequisite state: what a rejection says unless the rule knows better.
 const REJECTED: &str = "55000";
@@ -266,14 +268,12 @@ fn order(commands: &[&AlterTableCmd], facts: &Facts, statement: &Statement) -> V
         let constraint = relation.and_then(|r| r.constraint(name));
         constraint.is_some_and(|c| c.kind == 'c' && c.columns.iter().any(|column| set.contains(&column.as_str())))
     };
-    let added = |name: &str| {
-        commands
-            .iter()
-            .any(|c| match c.def.as_ref().and_then(|d| d.node.as_ref()) {
-                Some(NodeEnum::Constraint(constraint)) => constraint.conname == name,
-                _ => false,
-            })
+    let name = |c: &&AlterTableCmd| match c.def.as_ref().and_then(|d| d.node.as_ref()) {
+        Some(NodeEnum::Constraint(constraint)) => Some(constraint.conname.clone()),
+        _ => None,
     };
+    let names: HashSet<String> = commands.iter().filter_map(name).collect();
+    let added = |name: &str| names.contains(name);
     let pass = |command: &AlterTableCmd| match command.subtype() {
         AlterTableType::AtDropConstraint if proves(&command.name) && !added(&command.name) => 9,
         AlterTableType::AtDropColumn | AlterTableType::AtDropConstraint => 0,
@@ -424,6 +424,13 @@ impl<'a> Composer<'a> {
         // The names that earlier actions have taken by then.
         let mut later = facts.clone();
         for i in order(commands, facts, statement) {
+            if facts
+                .given_up
+                .as_ref()
+                .is_some_and(|given_up| given_up.load(Ordering::Relaxed))
+            {
+                break;
+            }
             if self.progress.as_ref().is_some_and(|p| p.is_done(i)) {
                 continue;
             }

@@ -19,8 +19,9 @@ use super::trial::Tried;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub struct Name {
@@ -162,7 +163,7 @@ impl Request {
     pub fn sql(&self) -> String {
         // There are as many texts as variants, and one of a few is asked with every statement.
         static TEXTS: Mutex<BTreeMap<String, String>> = Mutex::new(BTreeMap::new());
-        let mut texts = TEXTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
         texts.entry(self.variant()).or_insert_with(|| self.text()).clone()
     }
 
@@ -726,6 +727,9 @@ fn listed_name(names: &[Node]) -> Option<Name> {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Facts {
+    /// Set where nobody waits for the plan any more, which is then of no use.
+    #[serde(skip)]
+    pub given_up: Option<Arc<AtomicBool>>,
     /// As `server_version_num`: 180004.
     pub server_version: u32,
     pub database: String,
@@ -901,9 +905,12 @@ pub struct Relation {
     pub taken: Arc<Taken>,
     /// Names that are not there yet, but will be.
     #[serde(skip)]
-    pub taken_relations: Vec<String>,
+    pub taken_relations: HashSet<String>,
     #[serde(skip)]
-    pub taken_constraints: Vec<String>,
+    pub taken_constraints: HashSet<String>,
+    /// How many names like one that is to be made are known as taken.
+    #[serde(skip)]
+    pub passes: Passes,
 }
 
 /// Names of relations, and of constraints with their tables, that begin with a stem: those that a name generated from a relation of
@@ -996,6 +1003,29 @@ pub struct Constraint {
     /// The table that a foreign key references.
     pub references: Option<Name>,
     pub comment: Option<String>,
+}
+
+/// Of names that are numbered because others have them, the first number that was not taken: thousands of them in one statement are
+/// not each counted from the beginning. What is taken never becomes free again, but in another copy of the facts, which counts anew.
+#[derive(Debug, Default)]
+pub struct Passes(Mutex<HashMap<(&'static str, String, String), usize>>);
+
+impl Clone for Passes {
+    fn clone(&self) -> Passes {
+        Passes::default()
+    }
+}
+
+impl Passes {
+    /// The first number from 0 on whose name is free.
+    pub fn first(&self, key: (&'static str, String, String), is_free: impl Fn(usize) -> bool) -> usize {
+        let mut passes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pass = passes.entry(key).or_default();
+        while !is_free(*pass) {
+            *pass += 1;
+        }
+        *pass
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -1247,14 +1277,13 @@ impl Relation {
                 .iter()
                 .any(|index| index.name == name && index.schema == self.schema)
         };
-        self.taken_relations.iter().any(|taken| taken == name)
-            || (self.taken.relations.iter().any(|taken| taken == name) && !is_own())
+        self.taken_relations.contains(name) || (self.taken.relations.iter().any(|taken| taken == name) && !is_own())
     }
 
     /// A constraint of another table has that name, or one will have it.
     pub fn constraint_is_taken(&self, name: &str) -> bool {
         let elsewhere = |(taken, of): &(String, u32)| taken == name && *of != self.oid;
-        self.taken_constraints.iter().any(|taken| taken == name) || self.taken.constraints.iter().any(elsewhere)
+        self.taken_constraints.contains(name) || self.taken.constraints.iter().any(elsewhere)
     }
 
     pub fn qualified(&self) -> Name {
@@ -1337,6 +1366,29 @@ mod tests {
     fn list(names: &[Name]) -> String {
         let text = |n: &Name| n.schema.as_ref().map_or(n.name.clone(), |s| format!("{s}.{}", n.name));
         names.iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn numbers_are_not_counted_from_the_beginning() {
+        let (passes, looks) = (Passes::default(), std::cell::Cell::new(0));
+        let mut taken = HashSet::new();
+        for expect in 0..1_000 {
+            let pass = passes.first(("constraint", "a".into(), "check".into()), |pass| {
+                looks.set(looks.get() + 1);
+                !taken.contains(&pass)
+            });
+            assert_eq!(pass, expect);
+            taken.insert(pass);
+        }
+        assert!(looks.get() <= 2_000, "{}", looks.get());
+        // Another copy counts anew, and others' names by themselves.
+        assert_eq!(
+            passes
+                .clone()
+                .first(("constraint", "a".into(), "check".into()), |_| true),
+            0
+        );
+        assert_eq!(passes.first(("constraint", "b".into(), "check".into()), |_| true), 0);
     }
 
     #[test]

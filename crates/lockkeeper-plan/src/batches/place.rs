@@ -6,7 +6,7 @@
 
 use super::judge::{self, assignments};
 use super::text::Tree;
-use crate::facts::{Facts, Relation};
+use crate::facts::{Facts, Relation, Trigger};
 use crate::mentions::Mentions;
 use crate::splice::quote_literal;
 use crate::statement::Statement;
@@ -96,7 +96,7 @@ pub fn among(qualifier: &str, versions: &[Vec<String>]) -> String {
 }
 
 /// Why the table cannot be walked by place.
-pub fn table(relation: &Relation, facts: &Facts, verb: &str) -> Result<(), String> {
+pub fn table(relation: &Relation, facts: &Facts) -> Result<(), String> {
     let name = format!("{}.{}", relation.schema, relation.name);
     if relation.view.is_some() {
         return Err("rows that are seen through a view have no place of their own: name the table behind it".into());
@@ -113,16 +113,15 @@ pub fn table(relation: &Relation, facts: &Facts, verb: &str) -> Result<(), Strin
             "row-level security decides which rows of {name} may be changed, so that nobody could tell whether all are reached"
         ));
     }
-    let fires = |t: &&crate::facts::Trigger| if verb == "UPDATE" { t.on_update } else { t.on_delete };
-    let ours = |t: &&crate::facts::Trigger| t.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
+    Ok(())
+}
+
+/// A trigger that may leave a row as it is: each batch must count its rows before and afterwards.
+pub fn may_leave_rows<'a>(relation: &'a Relation, verb: &str) -> Option<&'a Trigger> {
+    let ours = |t: &&Trigger| t.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
+    let fires = |t: &&Trigger| if verb == "UPDATE" { t.on_update } else { t.on_delete };
     let mut before = relation.triggers.iter().filter(|t| t.before && !t.disabled && !ours(t));
-    match before.find(fires) {
-        Some(trigger) => Err(format!(
-            "trigger {} of {name} fires before each row and may leave it as it is, so that nobody could tell whether all are reached",
-            trigger.name
-        )),
-        None => Ok(()),
-    }
+    before.find(fires)
 }
 
 /// Why the statement cannot be carried out by place. That an UPDATE really ends its condition is told by each batch itself.
@@ -134,10 +133,16 @@ pub fn statement(statement: &Statement, relation: &Relation) -> Result<(), Strin
             "without one, what {word} reads would have to be read anew for each batch: a sub-select in WHERE would do"
         ));
     }
+    let condition = tree.condition.map(Mentions::within).unwrap_or_default();
+    if let Some(trigger) = may_leave_rows(relation, tree.verb).filter(|_| tree.has_with || condition.subselect) {
+        return Err(format!(
+            "trigger {} fires before each row and may leave it as it is, which is not noticed where the condition reads other tables",
+            trigger.name
+        ));
+    }
     let Some(targets) = tree.targets else { return Ok(()) };
     judge::steady_values(&tree, relation)?;
     let targets = assignments(targets).ok_or("the SET list could not be read")?;
-    let condition = tree.condition.map(Mentions::within).unwrap_or_default();
     let ends = targets
         .iter()
         .any(|(column, _)| judge::reads(&condition, column, &tree, relation));

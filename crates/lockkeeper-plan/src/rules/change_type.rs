@@ -52,12 +52,8 @@ fn check(subject: &Subject) -> Option<Found> {
     let written = written(&action);
     let new = names::object(name, "new", "");
     let type_sql = written.as_ref().map_or("…", |w| w.type_sql.as_str());
-    let mut advice = rename_column::steps(&table, name, &new, type_sql);
-    if let Some(using) = written.as_ref().and_then(|w| w.using.as_deref()) {
-        advice.push_str(&format!(
-            "\nThe values of the new column, in the trigger and the backfill, are those of: {using}"
-        ));
-    }
+    let using = written.as_ref().and_then(|w| w.using.as_deref());
+    let advice = rename_column::steps(&table, name, &new, type_sql, using);
     Some(expand::found(
         RULE.name,
         message,

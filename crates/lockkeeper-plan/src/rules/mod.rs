@@ -70,6 +70,7 @@ use super::statement::Statement;
 use super::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
+use std::borrow::Cow;
 
 /// One danger, as data: the linter, `lockkeeper rules` and the book print it, plan() calls `check`.
 pub struct Rule {
@@ -233,7 +234,7 @@ pub(crate) struct Table<'a> {
     pub small: bool,
 }
 
-impl Table<'_> {
+impl<'a> Table<'a> {
     /// "users (211 MB, about 2000000 rows)".
     pub fn described(&self) -> String {
         // Offline a table may be known by what has been done to it, and its size is not.
@@ -272,8 +273,8 @@ impl Table<'_> {
     }
 
     /// What the naming rules need. Offline nothing is known to be taken.
-    fn named(&self, asked: &Name) -> Relation {
-        self.known.cloned().unwrap_or_else(|| unknown(asked))
+    fn named(&self, asked: &Name) -> Cow<'a, Relation> {
+        self.known.map_or_else(|| Cow::Owned(unknown(asked)), Cow::Borrowed)
     }
 }
 

@@ -124,23 +124,26 @@ fn clip(text: &str, bytes_max: usize) -> &str {
 }
 
 fn choose_relation(relation: &Relation, name2: &str, label: &str, for_constraint: bool) -> String {
-    choose(&relation.name, name2, label, |name| {
+    // Of constraints and of what is none different names are taken.
+    let kind = if for_constraint { "both" } else { "relation" };
+    choose(relation, name2, label, kind, |name| {
         relation_taken(relation, name, for_constraint) || (for_constraint && constraint_taken(relation, name))
     })
 }
 
 fn choose_constraint(relation: &Relation, name2: &str, label: &str) -> String {
-    choose(&relation.name, name2, label, |name| constraint_taken(relation, name))
+    choose(relation, name2, label, "constraint", |name| {
+        constraint_taken(relation, name)
+    })
 }
 
-fn choose(name1: &str, name2: &str, label: &str, taken: impl Fn(&str) -> bool) -> String {
-    let mut name = object(name1, name2, label);
-    let mut pass = 0;
-    while taken(&name) {
-        pass += 1;
-        name = object(name1, name2, &format!("{label}{pass}"));
-    }
-    name
+fn choose(relation: &Relation, name2: &str, label: &str, kind: &'static str, taken: impl Fn(&str) -> bool) -> String {
+    let name = |pass: usize| match pass {
+        0 => object(&relation.name, name2, label),
+        _ => object(&relation.name, name2, &format!("{label}{pass}")),
+    };
+    let key = (kind, name2.to_string(), label.to_string());
+    name(relation.passes.first(key, |pass| !taken(&name(pass))))
 }
 
 fn relation_taken(relation: &Relation, name: &str, for_constraint: bool) -> bool {

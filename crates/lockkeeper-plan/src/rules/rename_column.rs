@@ -79,29 +79,42 @@ fn of_typed_tables(subject: &Subject, attribute: &str, cascades: bool) -> Option
     ))
 }
 
-/// Also for a changed type, where the expression may need a cast.
-pub(super) fn expand_contract(table: &Table, old: &str, new: &str) -> String {
+fn expand_contract(table: &Table, old: &str, new: &str) -> String {
     let known = table.known.and_then(|r| r.column(old));
     let type_name = known.map_or("<its type>", |c| c.type_name.as_str());
-    steps(table, old, new, type_name)
+    steps(table, old, new, type_name, None)
 }
 
-pub(super) fn steps(table: &Table, old: &str, new: &str, type_name: &str) -> String {
+/// Also for a changed type, whose values may be those of an expression.
+pub(super) fn steps(table: &Table, old: &str, new: &str, type_name: &str, using: Option<&str>) -> String {
     let function = quote_ident(&names::object(&table.bare(), &format!("{old}_{new}"), "sync"));
+    let body = match using.and_then(|using| expand::forwards(table.known?, using, old, new)) {
+        Some(body) => body,
+        None => both_ways(&quote_ident(old), &quote_ident(new)),
+    };
     let (t, old, new) = (&table.sql, quote_ident(old), quote_ident(new));
+    let value = using.map_or(old.clone(), |using| format!("({using})"));
+    let quote = if body.contains("$$") { "$body$" } else { "$$" };
     format!(
         "1. Expand: ALTER TABLE {t} ADD COLUMN {new} {type_name};\n\
          2. Keep both in step:\n\
-         CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN\n\
+         CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS {quote}\n{body}\n{quote};\n\
+         CREATE TRIGGER {function} BEFORE INSERT OR UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}();\n\
+         3. Backfill: UPDATE {t} SET {new} = {value} WHERE {new} IS NULL AND {value} IS NOT NULL;\n\
+         4. Give {new} the default, NOT NULL, indexes and constraints of {old}; deploy what reads and writes only {new}.\n\
+         5. Contract, once nothing uses {old}: DROP TRIGGER {function} ON {t}; DROP FUNCTION {function}(); \
+         /* lockkeeper: allow=drop-column reason=\"nothing uses it any more\" */ ALTER TABLE {t} DROP COLUMN {old};"
+    )
+}
+
+fn both_ways(old: &str, new: &str) -> String {
+    format!(
+        "BEGIN\n\
          \x20 IF TG_OP = 'INSERT' THEN\n\
          \x20   IF NEW.{new} IS NULL THEN NEW.{new} := NEW.{old}; ELSIF NEW.{old} IS NULL THEN NEW.{old} := NEW.{new}; END IF;\n\
          \x20 ELSIF NEW.{new} IS DISTINCT FROM OLD.{new} THEN NEW.{old} := NEW.{new};\n\
          \x20 ELSIF NEW.{old} IS DISTINCT FROM OLD.{old} THEN NEW.{new} := NEW.{old}; END IF;\n\
-         \x20 RETURN NEW; END $$;\n\
-         CREATE TRIGGER {function} BEFORE INSERT OR UPDATE ON {t} FOR EACH ROW EXECUTE FUNCTION {function}();\n\
-         3. Backfill: UPDATE {t} SET {new} = {old} WHERE {new} IS NULL AND {old} IS NOT NULL;\n\
-         4. Give {new} the default, NOT NULL, indexes and constraints of {old}; deploy what reads and writes only {new}.\n\
-         5. Contract, once nothing uses {old}: DROP TRIGGER {function} ON {t}; DROP FUNCTION {function}(); ALTER TABLE {t} DROP COLUMN {old};"
+         \x20 RETURN NEW;\nEND"
     )
 }
 
