@@ -946,7 +946,13 @@ fn partitions_views_and_the_rest(major: u32) {
 fn a_schema_change_s_backfill_is_a_job(major: u32) {
     let stage = Stage::with(major, "backfill", SLOW);
     stage.direct(TABLE);
-    let sql = "ALTER TABLE t ADD COLUMN uid uuid DEFAULT gen_random_uuid()";
+    // No trigger fires for it: its 500th value waits at the gate.
+    stage.direct(
+        "DROP TRIGGER gate ON t; CREATE SEQUENCE values_given;
+         CREATE FUNCTION given() RETURNS bigint VOLATILE LANGUAGE plpgsql AS $$ DECLARE n bigint := nextval('values_given'); BEGIN
+           IF n = 500 THEN PERFORM pg_advisory_xact_lock_shared(42); END IF; RETURN n; END $$",
+    );
+    let sql = "ALTER TABLE t ADD COLUMN uid text DEFAULT 'u' || given()";
     let id = runs(interrupted(&stage, sql));
     answers(
         &stage,
@@ -961,9 +967,10 @@ fn a_schema_change_s_backfill_is_a_job(major: u32) {
     answers(&stage, "SELECT count(uid), count(DISTINCT uid) FROM t", "1000|1000");
     answers(&stage, "SELECT count(*) FROM before b JOIN t USING (id, uid)", "400");
 
+    stage.direct("ALTER SEQUENCE values_given RESTART");
     let id = runs(interrupted(
         &stage,
-        "ALTER TABLE t ADD COLUMN at timestamptz DEFAULT clock_timestamp()",
+        "ALTER TABLE t ADD COLUMN at timestamptz DEFAULT clock_timestamp() + given() * interval '1 s'",
     ));
     let resumed = jobs(&stage, "postgres", &["resume", &id.to_string()]);
     assert!(resumed.ok().contains("is done: 1000 rows"));

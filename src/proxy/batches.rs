@@ -13,7 +13,7 @@ use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
-use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
 use crate::plan::jobs;
 use crate::plan::outbox;
 use crate::plan::policy::Backfill;
@@ -718,6 +718,8 @@ pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits
         .settings()
         .iter()
         .map(|(name, value)| (*name, value.to_string()));
+    let silence = Some(silence::SETTING).filter(|_| batches.silent && limits.is_some());
+    let silence = silence.map(|(name, value)| (name, value.to_string()));
     let ms = |time: Duration| format!("{}ms", time.as_millis().max(1));
     let last = match limits {
         // A statement's time begins with the next one.
@@ -727,7 +729,7 @@ pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits
         ],
         None => vec![("extra_float_digits", "1".into())],
     };
-    let all: Vec<(&str, String)> = kept.chain(own).chain(last).collect();
+    let all: Vec<(&str, String)> = kept.chain(own).chain(silence).chain(last).collect();
     Ask::set_local_all(&all)
 }
 

@@ -15,6 +15,7 @@ pub mod limited;
 mod lookup;
 mod place;
 pub mod shape;
+pub mod silence;
 pub mod surroundings;
 mod text;
 mod through;
@@ -64,6 +65,8 @@ pub struct Batches {
     pub collects: bool,
     /// What is asked of the server when the rows of a batch are changed.
     pub watch: Watch,
+    /// No trigger of the owner's fires.
+    pub silent: bool,
     /// Triggers may change the key of a row, or by place its condition may go on to hold: that is to be noticed.
     guarded: bool,
     /// By place, a trigger that leaves a row as it is must be noticed.
@@ -231,6 +234,7 @@ impl Batches {
         let statement = Statement::of(&sql, 0, node, Some(Kind::Write));
         let key = Self::backfill_key(&statement, relation, facts)?;
         let mut batches = Batches::build(&statement, relation, facts, &key)?;
+        batches.silent = silence::needed(relation, facts)?;
         batches.kind = jobs::Kind::Backfill;
         batches.access = jobs::Access::of(facts);
         batches.anew = anew;
@@ -253,6 +257,7 @@ impl Batches {
                 &Self::backfill_key(statement, relation, facts)?,
             )?,
         };
+        batches.silent = kind == jobs::Kind::Backfill && silence::needed(relation, facts)?;
         batches.kind = kind;
         batches.access = jobs::Access::of(facts);
         batches.resumes = Some(id);
@@ -328,6 +333,7 @@ impl Batches {
             returns: parts.returning.is_some(),
             collects: false,
             watch: Watch::default(),
+            silent: false,
             guarded: tree.verb == "UPDATE"
                 && (is_place(named)
                     || relation.kind == 'p'
@@ -1098,6 +1104,7 @@ mod tests {
                 for_each_row,
                 before: false,
                 disabled: false,
+                on_replica: false,
                 of_columns: false,
                 transition,
                 on_update,

@@ -736,6 +736,9 @@ pub struct Facts {
     /// current_user and session_user.
     pub role: String,
     pub session_role: String,
+    /// Of `role`.
+    #[serde(default)]
+    pub superuser: bool,
     pub application_name: String,
     /// `current_setting('lockkeeper.override', true)`, empty as null.
     #[serde(rename = "override")]
@@ -1040,6 +1043,9 @@ pub struct Trigger {
     /// By ALTER TABLE … DISABLE TRIGGER, or by session_replication_role.
     #[serde(default)]
     pub disabled: bool,
+    /// ENABLE ALWAYS or ENABLE REPLICA: fires where session_replication_role is replica.
+    #[serde(default)]
+    pub on_replica: bool,
     /// UPDATE OF …: of some columns only.
     #[serde(default)]
     pub of_columns: bool,

@@ -223,6 +223,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'database', pg_catalog.current_database(),
   'role', current_user,
   'session_role', session_user,
+  'superuser', (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
   'application_name', pg_catalog.current_setting('application_name'),
   'backend_pid', pg_catalog.pg_backend_pid(),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
@@ -487,6 +488,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
       'disabled', CASE t.tgenabled WHEN 'D' THEN true WHEN 'A' THEN false
         WHEN 'R' THEN pg_catalog.current_setting('session_replication_role') <> 'replica'
         ELSE pg_catalog.current_setting('session_replication_role') = 'replica' END,
+      'on_replica', t.tgenabled IN ('A', 'R'),
       'of_columns', t.tgattr::text <> '',
       'on_update', (t.tgtype & 16) <> 0,
       'on_delete', (t.tgtype & 8) <> 0,

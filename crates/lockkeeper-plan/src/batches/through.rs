@@ -222,6 +222,7 @@ mod tests {
                 transition: false,
                 before: false,
                 disabled: false,
+                on_replica: false,
                 of_columns: false,
                 on_update: true,
                 on_delete: false,

@@ -312,7 +312,7 @@ fn first(
         ));
     }
     let fill = match (serial(column), identity, default) {
-        (Some(type_name), _, None) => Some(Fill::serial(table, asked, name, type_name)),
+        (Some(type_name), _, None) => Some(Fill::serial(subject, table, asked, name, type_name)),
         (None, Some(identity), None) => Some(Fill::identity(table, column, identity)?),
         (None, None, Some(default)) if volatile => Some(Fill::default(&default.text)?),
         (None, None, None) if volatile => Some(Fill::of_domain(action.head, name)),
@@ -329,9 +329,6 @@ fn first(
         .filter(|c| c.comment.as_deref() == Some(mark));
     if let (Some(default), true) = (begun.and_then(|c| c.default.clone()), serial(column).is_some()) {
         fill.expression = default;
-    }
-    if let Some(relation) = table.known {
-        steps::filled_without_triggers(relation, subject.facts)?;
     }
     let quoted = quote_ident(name);
     let base = match serial(column) {
@@ -475,12 +472,20 @@ impl Fill {
         })
     }
 
-    fn serial(table: &Table, asked: &Name, column: &str, type_name: &str) -> Fill {
+    fn serial(subject: &Subject, table: &Table, asked: &Name, column: &str, type_name: &str) -> Fill {
         let relation = table.named(asked);
         let sequence = qualified(&relation.schema, &names::sequence(&relation, column));
+        let mut before = vec![format!("CREATE SEQUENCE {sequence} AS {type_name}")];
+        // The server makes it the table's owner's at once.
+        if !relation.owner.is_empty() && relation.owner != subject.facts.role {
+            before.push(format!(
+                "ALTER SEQUENCE {sequence} OWNER TO {}",
+                quote_ident(&relation.owner)
+            ));
+        }
         Fill {
             expression: format!("pg_catalog.nextval({}::pg_catalog.regclass)", quote_literal(&sequence)),
-            before: vec![format!("CREATE SEQUENCE {sequence} AS {type_name}")],
+            before,
             after: vec![format!(
                 "ALTER SEQUENCE {sequence} OWNED BY {}.{}",
                 table.sql,

@@ -201,7 +201,7 @@ fn without_key(verb: &str, table: &Table, relation: &Relation, subject: &Subject
             backfill.batch_rows.min(backfill.rows_max)
         ));
     }
-    if steps::filled_without_triggers(relation, subject.facts).is_ok()
+    if batches::silence::needed(relation, subject.facts).is_ok()
         && batches::has_places(relation, subject.facts, "UPDATE")
     {
         let is_free = |name: &&str| relation.column(name).is_none();

@@ -4,7 +4,7 @@
 //! the same statement sent again continues, and anybody else's object of that name gets the server's own error.
 
 use super::Table;
-use crate::facts::{Facts, Relation, Trigger};
+use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::path::PRINTED;
 use crate::splice::{quote_ident, quote_literal};
@@ -202,21 +202,4 @@ pub(super) fn as_script(steps: &[Step]) -> String {
         }
     }
     script.trim_end().to_string()
-}
-
-/// Err: a trigger of the owner's would fire for each row that a new column is filled in, where PostgreSQL itself, which writes the
-/// table anew, fires none.
-pub fn filled_without_triggers(relation: &Relation, facts: &Facts) -> Result<(), String> {
-    let ours = |t: &&Trigger| t.comment.as_deref().is_some_and(|c| c.starts_with("lockkeeper: "));
-    // UPDATE OF … names columns that were there before.
-    let fires = |t: &&Trigger| t.on_update && !t.disabled && !t.of_columns && !ours(t);
-    for table in std::iter::once(relation).chain(facts.descendants(relation)) {
-        if let Some(trigger) = table.triggers.iter().find(fires) {
-            return Err(format!(
-                "filling in existing rows is an UPDATE, for which the trigger {} of {}.{} would fire; PostgreSQL itself fires none",
-                trigger.name, table.schema, table.name
-            ));
-        }
-    }
-    Ok(())
 }
