@@ -9,7 +9,6 @@ use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed;
 use crate::plan::path;
 use crate::plan::statement::{Kind, Statement};
-
 use crate::proxy::tls::{client_config, server_end_point};
 use crate::proxy::{UpstreamTls, Verify};
 use pg_query::NodeEnum;

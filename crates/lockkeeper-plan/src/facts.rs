@@ -60,6 +60,8 @@ pub struct Request {
     pub gains_partition: Option<Gains>,
     /// Their columns, indexes, constraints, triggers and rules too.
     pub details: bool,
+    /// And whether a rule (CREATE RULE), also of a view behind them, makes another statement of a write.
+    pub rules: bool,
     /// A domain is changed: which tables have columns of it is asked too.
     pub domain_users: bool,
     /// A column is to be replaced by another: what depends on it is asked too.
@@ -78,6 +80,7 @@ impl Request {
             details: !is_slight(&statement.node),
             heirs: matches!(statement.kind, Kind::Ddl) && !leaves_heirs_alone(&statement.node),
             gains_partition: gains_partition(statement),
+            rules: writes(statement),
             ..Request::default()
         };
         request.statement(&statement.node);
@@ -85,6 +88,7 @@ impl Request {
         for inner in statement.body().map_or(&[][..], |body| &body.statements) {
             request.statement(&inner.node);
             request.may_be_ruled(inner);
+            request.rules |= writes(inner);
         }
         request
     }
@@ -93,6 +97,7 @@ impl Request {
     pub fn target(statement: &Statement) -> Request {
         let mut request = Request {
             details: true,
+            rules: true,
             ..Request::default()
         };
         match &statement.node {
@@ -183,11 +188,12 @@ impl Request {
     }
 
     /// The parts of the query between `-- if` and `-- end`, and whether they are asked. What is left out is not planned.
-    fn parts(&self) -> [(&'static str, bool); 9] {
+    fn parts(&self) -> [(&'static str, bool); 10] {
         [
             ("names", self.names_may_collide),
             ("rows", !self.names_may_collide && self.details),
             ("details", self.details),
+            ("rules", self.rules),
             ("heirs", self.heirs),
             ("beside_first", self.gains_partition == Some(Gains::First)),
             ("beside_second", self.gains_partition == Some(Gains::Second)),
@@ -604,6 +610,10 @@ fn leaves_heirs_alone(node: &NodeEnum) -> bool {
         NodeEnum::CreateStmt(create) => create.partbound.is_none() && !super::rules::lock_queue::references(create),
         _ => false,
     }
+}
+
+fn writes(statement: &Statement) -> bool {
+    !matches!(statement.kind, Kind::Ddl | Kind::Harmless)
 }
 
 fn gains_partition(statement: &Statement) -> Option<Gains> {
@@ -1524,6 +1534,7 @@ mod tests {
             heirs: true,
             gains_partition: Some(Gains::First),
             details: true,
+            rules: true,
             domain_users: true,
             column_users: true,
             relations: odd.clone(),

@@ -381,6 +381,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'rules', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'name', r.rulename, 'on_update', r.ev_type = '2', 'on_delete', r.ev_type = '4'))
       FROM pg_catalog.pg_rewrite r WHERE r.ev_class = f.oid AND r.ev_type <> '1'), '[]'::json),
+-- if rules
     'ruled', f.relkind IN ('r', 'p', 'v', 'm', 'f') AND EXISTS (
       WITH RECURSIVE seen(oid) AS (
         SELECT f.oid UNION
@@ -388,6 +389,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid AND d.refclassid = 1259)
       SELECT FROM seen s JOIN pg_catalog.pg_rewrite r ON r.ev_class = s.oid
       WHERE r.ev_type <> '1' AND r.ev_enabled <> 'D' AND r.ev_action::pg_catalog.text <> '<>'),
+-- end
 -- if rows
     -- What the rows that the role may see depend on. 3256 is pg_policy, 1255 pg_proc, 1259 pg_class.
     'row_security', CASE WHEN f.relkind IN ('r', 'p') AND pg_catalog.row_security_active(f.oid) THEN (

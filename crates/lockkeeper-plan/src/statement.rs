@@ -970,9 +970,12 @@ fn alter_head(tokens: &[ScanToken]) -> Option<usize> {
     }
     at += usize::from(is(at, Token::Only));
     let parenthesis = is(at, Token::Ascii40);
-    at += usize::from(parenthesis) + 1;
+    at += usize::from(parenthesis);
+    // U&"…" UESCAPE '!' is one word.
+    let name = |at: usize| at + if is(at + 1, Token::Uescape) { 3 } else { 1 };
+    at = name(at);
     while is(at, Token::Ascii46) {
-        at += 2;
+        at = name(at + 1);
     }
     at += usize::from(parenthesis);
     at += usize::from(is(at, Token::Ascii42));
@@ -1654,6 +1657,18 @@ mod tests {
             assert_eq!(got, expect, "{sql:?}");
         };
         check("alter table t add a int", Some(("alter table t", &["add a int"])));
+        // A name with an escape character of its own is one word.
+        for name in [
+            r#"U&"t!0061" UESCAPE '!'"#,
+            r#"s.U&"t!0061" uescape '!'"#,
+            r#"(U&"s" UESCAPE '!' . t)"#,
+        ] {
+            let only = if name.starts_with('(') { "ONLY " } else { "" };
+            let head = format!("ALTER TABLE {only}{name}");
+            for actions in [&["ADD a int"][..], &["ADD a int", "DROP b"]] {
+                check(&format!("{head} {}", actions.join(", ")), Some((&head, actions)));
+            }
+        }
         check(
             "-- x\nALTER TABLE IF EXISTS ONLY s.\"t,u\" -- y\n ADD a numeric(1,2) /* z, */ DEFAULT f(1,2), -- w\n DROP COLUMN b, ADD CHECK (a IN (1,2)) -- end",
             Some((

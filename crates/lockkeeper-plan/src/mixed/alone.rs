@@ -7,7 +7,7 @@ use crate::splice::{one_statement, qualified, quote_ident, significant_tokens, t
 use crate::statement::{Kind, Statement, depth_change, mentions as mentions_word, read_code};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CmdType, InsertStmt, MergeMatchKind, MergeStmt, OnConflictAction, ScanToken, Token, WithClause,
+    CmdType, InsertStmt, MergeMatchKind, MergeStmt, OnConflictAction, ScanToken, SelectStmt, Token, WithClause,
 };
 
 /// None of those that could not be cut out.
@@ -275,8 +275,10 @@ fn rows_of_values(main: &str, insert: &InsertStmt) -> Option<Vec<String>> {
     let mut rows = Vec::new();
     loop {
         let (values, behind) = text.list(at).filter(|_| text.is(at, "("))?;
-        let equal =
-            |(column, at): &(String, usize)| Some(format!("{column} OPERATOR(pg_catalog.=) ({})", values.get(*at)?));
+        let equal = |(column, at): &(String, usize)| {
+            let value = values.get(*at).filter(|value| !is_default(value))?;
+            Some(format!("{column} OPERATOR(pg_catalog.=) ({value})"))
+        };
         let all: Option<Vec<String>> = key.iter().map(equal).collect();
         rows.push(format!("({})", all?.join(" AND ")));
         if !text.is(behind, ",") {
@@ -286,6 +288,18 @@ fn rows_of_values(main: &str, insert: &InsertStmt) -> Option<Vec<String>> {
             return None;
         }
         at = behind + 1;
+    }
+}
+
+/// What the server fills in, which only VALUES and SET may ask for.
+fn is_default(value: &str) -> bool {
+    let target = |select: &SelectStmt| match select.target_list.first()?.node.as_ref()? {
+        NodeEnum::ResTarget(target) => target.val.as_ref()?.node.clone(),
+        _ => None,
+    };
+    match one_statement(&format!("SELECT ({value})")) {
+        Some(NodeEnum::SelectStmt(select)) => matches!(target(&select), Some(NodeEnum::SetToDefault(_))),
+        _ => false,
     }
 }
 
