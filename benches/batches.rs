@@ -6,7 +6,7 @@
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options};
-use lockkeeper_testkit::bench::{lockkeeper, number};
+use lockkeeper_testkit::bench::{self, lockkeeper, number};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,21 +28,7 @@ struct Outcome {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds.
-    if std::env::args().any(|arg| arg == "--test") {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    if let Err(error) = runtime
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(run()))
-    {
-        eprintln!("bench: {error}");
-        std::process::exit(1);
-    }
+    bench::main(|| bench::blocking(run()));
 }
 
 async fn run() -> Result<(), String> {

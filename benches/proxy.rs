@@ -6,7 +6,7 @@
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Guarded, Options, clean_environment};
-use lockkeeper_testkit::bench::{haproxy, lockkeeper, number};
+use lockkeeper_testkit::bench::{self, haproxy, lockkeeper, number};
 use std::fs::{read_dir, read_to_string};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,15 +44,10 @@ struct Bench {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds.
-    if std::env::args().any(|arg| arg == "--test") {
-        return;
-    }
-    more_files();
-    if let Err(error) = run() {
-        eprintln!("bench: {error}");
-        std::process::exit(1);
-    }
+    bench::main(|| {
+        more_files();
+        run()
+    });
 }
 
 fn run() -> Result<(), String> {

@@ -7,7 +7,7 @@
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options, clean_environment};
-use lockkeeper_testkit::bench::{lockkeeper, number};
+use lockkeeper_testkit::bench::{self, lockkeeper, number};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -60,21 +60,7 @@ struct Bench {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds.
-    if std::env::args().any(|arg| arg == "--test") {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    if let Err(error) = runtime
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(run()))
-    {
-        eprintln!("bench: {error}");
-        std::process::exit(1);
-    }
+    bench::main(|| bench::blocking(run()));
 }
 
 async fn run() -> Result<(), String> {
@@ -109,11 +95,7 @@ async fn run() -> Result<(), String> {
     bench.restore()?;
     bench.tenants()?;
     bench.partitions().await?;
-    if let Ok(path) = std::env::var("JSON") {
-        let text = serde_json::to_string_pretty(&bench.figures).map_err(|e| e.to_string())?;
-        std::fs::write(&path, text).map_err(|e| format!("{path}: {e}"))?;
-    }
-    Ok(())
+    bench::write_figures(&bench.figures)
 }
 
 fn rounds() -> usize {
@@ -185,8 +167,8 @@ impl Bench {
         let (least, most) = more.iter().fold((f64::MAX, f64::MIN), |(least, most), ms| {
             (least.min(*ms), most.max(*ms))
         });
-        let [straight, ours] = [0, 1].map(|way| median(&all[way]));
-        let added = median(&more);
+        let [straight, ours] = [0, 1].map(|way| bench::median(&all[way]));
+        let added = bench::median(&more);
         println!(
             "{name:<44} {straight:>12.2} {ours:>12.2} {added:>10.2} {:>7.2}x {:>16}",
             ours / straight,
@@ -427,10 +409,4 @@ async fn reads(client: Client, stop: Arc<AtomicBool>) -> Result<f64, String> {
 
 fn told(error: tokio_postgres::Error) -> String {
     format!("{error:?}")
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }

@@ -6,7 +6,7 @@
 //! transaction), and JSON, a file for the figures. Compare the three of one run with each other: the times alone mean nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options};
-use lockkeeper_testkit::bench::{lockkeeper, number};
+use lockkeeper_testkit::bench::{self, lockkeeper, number};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -62,21 +62,7 @@ struct Told {
 }
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds.
-    if std::env::args().any(|arg| arg == "--test") {
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    if let Err(error) = runtime
-        .map_err(|e| e.to_string())
-        .and_then(|runtime| runtime.block_on(run()))
-    {
-        eprintln!("bench: {error}");
-        std::process::exit(1);
-    }
+    bench::main(|| bench::blocking(run()));
 }
 
 async fn run() -> Result<(), String> {
@@ -142,11 +128,7 @@ async fn run() -> Result<(), String> {
             cluster.psql("postgres", "DROP DATABASE migrated WITH (FORCE)")?;
         }
     }
-    if let Ok(path) = std::env::var("JSON") {
-        let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;
-        std::fs::write(&path, text).map_err(|e| format!("{path}: {e}"))?;
-    }
-    Ok(())
+    bench::write_figures(&figures)
 }
 
 /// One way through the suite; a transaction is told as one.

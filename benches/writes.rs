@@ -7,7 +7,7 @@
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options, clean_environment};
-use lockkeeper_testkit::bench::{haproxy, lockkeeper, number};
+use lockkeeper_testkit::bench::{self, haproxy, lockkeeper, number};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -61,14 +61,7 @@ const MODES: [(&str, &[&str]); 4] = [
 ];
 
 fn main() {
-    // `cargo test --benches` only wants to know that this builds.
-    if std::env::args().any(|arg| arg == "--test") {
-        return;
-    }
-    if let Err(error) = run() {
-        eprintln!("bench: {error}");
-        std::process::exit(1);
-    }
+    bench::main(run);
 }
 
 fn run() -> Result<(), String> {
@@ -128,17 +121,7 @@ fn run() -> Result<(), String> {
             figures.push(line(case.name, mode, &all));
         }
     }
-    if let Ok(path) = std::env::var("JSON") {
-        let text = serde_json::to_string_pretty(&figures).map_err(|e| e.to_string())?;
-        std::fs::write(&path, text).map_err(|e| format!("{path}: {e}"))?;
-    }
-    Ok(())
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    bench::write_figures(&figures)
 }
 
 /// Prints it, and gives it as JSON.
@@ -152,8 +135,8 @@ fn line(name: &str, mode: &str, all: &[Vec<f64>; 3]) -> serde_json::Value {
     let (least, most) = ratios
         .iter()
         .fold((f64::MAX, 0.0f64), |(least, most), r| (least.min(*r), most.max(*r)));
-    let [straight, haproxy, ours] = [0, 1, 2].map(|way| median(&all[way]));
-    let ratio = median(&ratios);
+    let [straight, haproxy, ours] = [0, 1, 2].map(|way| bench::median(&all[way]));
+    let ratio = bench::median(&ratios);
     println!(
         "{name:<28} {mode:<16} {straight:>9.0} {haproxy:>9.0} {ours:>10.0} {ratio:>8.2}x {:>15}",
         format!("{least:.2} to {most:.2}")

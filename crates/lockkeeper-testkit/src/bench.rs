@@ -10,6 +10,40 @@ pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
 }
 
+/// The whole of a bench's main.
+pub fn main(run: impl FnOnce() -> Result<(), String>) {
+    // `cargo test --benches` only wants to know that this builds.
+    if std::env::args().any(|arg| arg == "--test") {
+        return;
+    }
+    if let Err(error) = run() {
+        eprintln!("bench: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// For [`main`], on two threads.
+pub fn blocking(run: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.map_err(|e| e.to_string())?.block_on(run)
+}
+
+/// The figures, where the variable JSON names a file for them.
+pub fn write_figures(figures: &[serde_json::Value]) -> Result<(), String> {
+    let Ok(path) = std::env::var("JSON") else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures).map_err(|e| e.to_string())?;
+    std::fs::write(&path, text).map_err(|e| format!("{path}: {e}"))
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
 /// With the port at which it listens.
 pub fn haproxy(cluster: &Cluster, dir: &Path) -> Result<(Guarded, u16), String> {
     let port = free_port()?;
