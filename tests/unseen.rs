@@ -64,6 +64,16 @@ fn passes(stage: &Stage, sql: &str) {
     assert!(told.stderr.is_empty(), "{sql}: {}", told.stderr);
 }
 
+fn run(sql: &str) -> Vec<u8> {
+    [raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat()
+}
+
+/// The error that these messages and a Sync are answered with; empty: none.
+fn said(raw: &mut Raw, messages: &[Vec<u8>]) -> String {
+    raw.send(&[messages.concat(), raw::sync()].concat());
+    raw::error_field(&raw.until_ready(), b'M').unwrap_or_default()
+}
+
 const LARGE: &str = "would lock about";
 
 fn what_a_block_does_with_its_variables(major: u32) {
@@ -115,11 +125,9 @@ fn what_a_block_does_with_its_variables(major: u32) {
 
 fn what_a_block_does_with_its_variables_in_a_pipeline(major: u32) {
     let stage = stage(major, "piped");
-    let run = |sql: &str| [raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat();
     let pipe = |code: &str| {
         let mut raw = Raw::connect(stage.port, &stage.database);
-        raw.send(&[run("SELECT 1"), run(&format!("DO $$ {code} $$")), raw::sync()].concat());
-        raw::error_field(&raw.until_ready(), b'M').unwrap_or_default()
+        said(&mut raw, &[run("SELECT 1"), run(&format!("DO $$ {code} $$"))])
     };
     for code in [
         "DECLARE v int := 0; BEGIN UPDATE t SET b = 'y' WHERE a > v; END",
@@ -328,8 +336,7 @@ fn an_insert_that_was_prepared_before_its_rule(major: u32) {
     );
     raw.until_ready();
     let run = |raw: &mut Raw, name: &str, values: &[&str]| {
-        raw.send(&[raw::bind_with("", name, values), raw::execute("", 0), raw::sync()].concat());
-        raw::error_field(&raw.until_ready(), b'M').unwrap_or_default()
+        said(raw, &[raw::bind_with("", name, values), raw::execute("", 0)])
     };
     assert_eq!(
         raw::error_field(&raw.query("PREPARE q (int) AS INSERT INTO later VALUES ($1)"), b'M'),
@@ -485,40 +492,13 @@ fn an_execute_is_what_its_name_means_then(major: u32) {
         raw.query("DEALLOCATE q");
         raw.query(write);
         for name in ["e", "x"] {
-            raw.send(&[raw::bind("", name), raw::execute("", 0), raw::sync()].concat());
-            let told = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+            let told = said(&mut raw, &[raw::bind("", name), raw::execute("", 0)]);
             assert!(told.contains(LARGE), "{first}: {name}: {told}");
         }
-        raw.send(
-            &[
-                raw::parse("", "DISCARD ALL"),
-                raw::bind("", ""),
-                raw::execute("", 0),
-                raw::sync(),
-            ]
-            .concat(),
-        );
-        raw.until_ready();
-        raw.send(
-            &[
-                raw::parse("", write),
-                raw::bind("", ""),
-                raw::execute("", 0),
-                raw::sync(),
-            ]
-            .concat(),
-        );
-        raw.until_ready();
-        raw.send(
-            &[
-                raw::parse("", "EXECUTE q"),
-                raw::bind("", ""),
-                raw::execute("", 0),
-                raw::sync(),
-            ]
-            .concat(),
-        );
-        let told = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+        for sql in ["DISCARD ALL", write] {
+            assert_eq!(said(&mut raw, &[run(sql)]), "", "{first}: {sql}");
+        }
+        let told = said(&mut raw, &[run("EXECUTE q")]);
         assert!(told.contains(LARGE), "{first}: {told}");
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
