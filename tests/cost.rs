@@ -218,6 +218,13 @@ fn a_list_of_keys_takes_a_bounded_multiple_of_its_text() {
             "within a DO block",
             format!("DO $$ BEGIN UPDATE t SET v = 1 WHERE id IN ({}); END $$", list(150_000)),
         ),
+        (
+            "with a variable in a DO block",
+            format!(
+                "DO $$ DECLARE w int; BEGIN UPDATE t SET v = w WHERE id IN ({}); END $$",
+                list(150_000)
+            ),
+        ),
         ("plain", format!("UPDATE t SET v = 1 WHERE id IN ({})", list(400_000))),
     ] {
         let stage = stage("memory");
