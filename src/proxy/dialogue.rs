@@ -6,7 +6,7 @@
 use super::blockers::Waits;
 use super::encoding::Encoding;
 use super::relay::{Broken, End, Relay, unless_refused};
-use super::responses::Responses;
+use super::responses::{OnAnswer, Responses};
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::jobs::{self, JobSql};
@@ -465,14 +465,11 @@ impl Relay {
 
     /// Ends an extended-query group that the client left without a Sync.
     pub async fn end_group(&mut self) -> Result<(), Broken> {
-        self.responses.sent(b'S');
+        self.responses.sent_for(b'S', OnAnswer::Swallow);
         let mut out = BytesMut::new();
         wire::put_sync(&mut out);
         self.send(&out).await;
-        self.swallow_ready = true;
-        let settled = self.settle().await;
-        self.swallow_ready = false;
-        settled?;
+        self.settle().await?;
         match self.unclosed {
             true => self.close_reserved().await,
             false => Ok(()),

@@ -5,6 +5,7 @@ use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::judge::{Parameters, Verdict};
 use super::relay::{Broken, End, Reading, depends_on_reading, unless_refused};
+use super::responses::OnAnswer;
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::weigh::Weight;
@@ -134,11 +135,8 @@ impl Session {
             Verdict::Instead(sql, _) => {
                 let mut frame = BytesMut::new();
                 wire::put_parse(&mut frame, parse.name, sql.as_bytes(), parse.types);
-                self.relay.replace_frame(len, &frame);
-                self.relay.hide_position = true;
-                let settled = self.relay.settle().await;
-                self.relay.hide_position = false;
-                settled?;
+                self.relay.replace_frame(len, &frame, OnAnswer::Rewritten);
+                self.relay.settle().await?;
                 if !self.relay.responses.skipping() {
                     self.relay.has_parsed(parse.name, Some(held));
                 }
@@ -394,8 +392,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             held::Kind::Rewritten => {
                 let entry = self.entry_rewritten(&portal.statement.text, &portal.bind);
                 self.announce(&entry, &self.shared.policy()).await?;
-                self.relay.capture = true;
-                self.relay.pass_frame(len);
+                self.relay.pass_frame_for(len, OnAnswer::Note);
                 Ok(self.observe(entry).await?)
             }
             held::Kind::Unreadable => {
@@ -412,8 +409,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                     Verdict::Refused(report) => Err(report.into()),
                     Verdict::Forward(Some(entry)) => {
                         self.announce(&entry, &self.shared.policy()).await?;
-                        self.relay.capture = true;
-                        self.relay.pass_frame(len);
+                        self.relay.pass_frame_for(len, OnAnswer::Note);
                         Ok(self.observe(entry).await?)
                     }
                     _ => {
@@ -531,12 +527,12 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                     }
                     self.bind_again(&portal).await?;
                 }
-                self.relay.capture = entry.is_some();
-                self.relay.pass_frame(len);
-                match entry {
-                    Some(entry) => Ok(self.observe(entry).await?),
-                    None => Ok(()),
-                }
+                let Some(entry) = entry else {
+                    self.relay.pass_frame(len);
+                    return Ok(());
+                };
+                self.relay.pass_frame_for(len, OnAnswer::Note);
+                Ok(self.observe(entry).await?)
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);

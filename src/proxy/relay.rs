@@ -8,7 +8,7 @@ use super::buffer::{Buffer, Poured as _};
 use super::encoding::Encoding;
 use super::held::{self, Held};
 use super::outbox::NEEDS_MORE;
-use super::responses::{Expect, Responses};
+use super::responses::{Expect, OnAnswer, Position, Responses};
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
@@ -217,6 +217,18 @@ pub struct Reported {
     pub server_version: String,
 }
 
+/// What the server has answered, where [`OnAnswer::notes`] says that it is wanted.
+#[derive(Debug, Default)]
+pub struct Answered {
+    /// The last one.
+    pub tag: Option<String>,
+    /// Its CommandComplete was kept from the client.
+    pub is_kept: bool,
+    pub error: Option<Report>,
+    /// With an error, whether it was noted or not: one of unusual length is forwarded unread.
+    pub failed: bool,
+}
+
 /// The unnamed statement, while it was let pass for what is remembered of its shape.
 #[derive(Default)]
 struct Unnamed {
@@ -314,9 +326,6 @@ pub struct Relay {
     pub tool: Option<Tool>,
     /// How many more statements are looked at for that.
     tool_looks: u8,
-    /// The answer to an Execute that ends the transaction is kept back, in `withheld`: its command tag.
-    pub withhold_end: bool,
-    pub withheld: Option<Vec<u8>>,
     /// The proxy is being stopped.
     pub stopping: bool,
     /// Statements of the audit log have run in a transaction that is open: its end is told to the session before the client's
@@ -333,21 +342,8 @@ pub struct Relay {
     pub has_savepoint: bool,
     /// What errors are told with that may come from what the transaction has left for after its COMMIT.
     pub explains: Option<String>,
-    /// Note the command tag and the error of what is answered.
-    pub capture: bool,
-    pub last_tag: Option<String>,
-    pub last_error: Option<Report>,
-    /// The server answered with an error, whether it was noted or not.
-    pub failed: bool,
-    /// ReadyForQuery is kept from the client: a part of its simple query is being answered.
-    pub swallow_ready: bool,
-    /// CommandComplete is kept back in `kept_tag`: it is the client's only when our COMMIT has succeeded.
-    pub keep_tag: bool,
-    pub kept_tag: Option<bytes::BytesMut>,
-    /// How many characters of the client's text came before the part that the server was given.
-    pub position_shift: usize,
-    /// The server was given other text than the client's: a position in it would mislead.
-    pub hide_position: bool,
+    /// What the server has answered since [`Relay::settle`] began.
+    answered: Answered,
     /// What others see of this session's traffic.
     pub flow: Arc<Flow>,
     live: Arc<Live>,
@@ -420,8 +416,6 @@ impl Relay {
             watch: false,
             tool: None,
             tool_looks: TOOL_LOOKS,
-            withhold_end: false,
-            withheld: None,
             stopping: false,
             notes_ends: false,
             ended: false,
@@ -431,15 +425,7 @@ impl Relay {
             kept_ready: None,
             has_savepoint: false,
             explains: None,
-            capture: false,
-            last_tag: None,
-            last_error: None,
-            failed: false,
-            swallow_ready: false,
-            keep_tag: false,
-            kept_tag: None,
-            position_shift: 0,
-            hide_position: false,
+            answered: Answered::default(),
             flow: Arc::default(),
             live,
             probe: Probe::default(),
@@ -626,8 +612,12 @@ impl Relay {
 
     /// The frame at the front of `up` goes on.
     pub fn pass_frame(&mut self, len: usize) {
+        self.pass_frame_for(len, OnAnswer::Forward);
+    }
+
+    pub fn pass_frame_for(&mut self, len: usize, on_answer: OnAnswer) {
         if let Some(&tag) = self.up.unjudged().first() {
-            self.responses.sent(tag);
+            self.responses.sent_for(tag, on_answer);
             if matches!(tag, b'Q' | b'E') {
                 self.executed += 1;
                 self.probe.executes();
@@ -637,8 +627,8 @@ impl Relay {
     }
 
     /// Other bytes go on in its place.
-    pub fn replace_frame(&mut self, len: usize, frame: &[u8]) {
-        self.responses.sent(frame[0]);
+    pub fn replace_frame(&mut self, len: usize, frame: &[u8], on_answer: OnAnswer) {
+        self.responses.sent_for(frame[0], on_answer);
         self.executed += 1;
         self.up.replace(len, frame);
     }
@@ -1317,11 +1307,9 @@ impl Relay {
                 }
                 b'Z' | b'S' | b'K' => true,
                 b'3' => self.responses.front() == Some(Expect::Ours),
-                b'C' => self.capture || self.responses.front() == Some(Expect::Execute),
+                b'C' => self.responses.front() == Some(Expect::Execute) || self.responses.on_answer().notes(),
                 b'E' | b'N' => {
-                    self.capture
-                        || self.position_shift > 0
-                        || self.hide_position
+                    self.responses.on_answer().notes()
                         || self.explains.is_some() && tag == b'E'
                         || self.channel_binding == ChannelBinding::Explain { offered: true }
                 }
@@ -1338,7 +1326,7 @@ impl Relay {
                 }
             } else {
                 if tag == b'E' {
-                    self.failed = true;
+                    self.answered.failed = true;
                     self.unnamed.is_open |= !self.unnamed.former.is_empty();
                     self.probe.give_up();
                 }
@@ -1357,6 +1345,7 @@ impl Relay {
     /// Reads a whole message of the server's. False if it was taken out of the stream or replaced.
     fn take_in(&mut self, tag: u8, len: usize) -> bool {
         let frame = &self.down.unjudged()[..len];
+        let on_answer = self.responses.on_answer();
         match tag {
             b'Z' => {
                 let status = frame.get(HEADER).copied();
@@ -1365,7 +1354,7 @@ impl Relay {
                 if self.responses.quiescent() {
                     self.probe.done(&self.live.traffic);
                 }
-                if self.swallow_ready {
+                if on_answer.keeps_ready() {
                     self.down.cut(len);
                     return false;
                 }
@@ -1396,34 +1385,31 @@ impl Relay {
                         moved = true;
                     }
                 }
-                if self.capture {
-                    self.last_tag = wire::c_string(body).map(|(tag, _)| String::from_utf8_lossy(tag).into_owned());
+                let named = wire::c_string(body).map(|(named, _)| named).unwrap_or_default();
+                let kept = on_answer.keeps_complete(named);
+                if on_answer.notes() {
+                    self.answered.tag = Some(String::from_utf8_lossy(named).into_owned());
+                    self.answered.is_kept = kept;
                 }
-                let ends = body.starts_with(b"COMMIT\0") || body.starts_with(b"ROLLBACK\0");
-                let withheld = (self.withhold_end && ends).then(|| body[..body.len() - 1].to_vec());
                 self.responses.received(tag);
-                if self.keep_tag {
-                    self.kept_tag = Some(frame.into());
+                if kept {
                     self.down.cut(len);
                 }
                 if moved {
                     self.names_moved();
                 }
-                if withheld.is_some() {
-                    self.withheld = withheld;
-                    self.down.cut(len);
-                    return false;
-                }
-                return !self.keep_tag;
+                return !kept;
             }
             b'E' | b'N' => {
                 let mut report = Report::of_frame(frame);
                 if tag == b'E' {
                     self.probe.give_up();
-                    self.failed = true;
+                    self.answered.failed = true;
                     self.unnamed.is_open |= !self.unnamed.former.is_empty();
                     self.responses.received(tag);
-                    self.last_error = Some(report.clone());
+                    if on_answer.notes() {
+                        self.answered.error = Some(report.clone());
+                    }
                 }
                 if tag == b'E'
                     && self.channel_binding == (ChannelBinding::Explain { offered: true })
@@ -1442,12 +1428,12 @@ impl Relay {
                     }
                     _ => false,
                 };
-                let moves = (self.position_shift > 0 || self.hide_position) && report.get(b'P').is_some();
-                if moves || explained {
-                    match self.hide_position {
-                        true => report.remove(b'P'),
-                        false if moves => report.shift_position(self.position_shift),
-                        false => {}
+                let moves = on_answer.position().filter(|_| report.get(b'P').is_some());
+                if moves.is_some() || explained {
+                    match moves {
+                        Some(Position::Hidden) => report.remove(b'P'),
+                        Some(Position::Shifted(by)) => report.shift_position(by as usize),
+                        None => {}
                     }
                     let mut moved = bytes::BytesMut::new();
                     let encoding = match explained {
@@ -1532,8 +1518,14 @@ impl Relay {
         }
     }
 
+    /// Since [`Relay::settle`] began, or at all.
+    pub fn has_failed(&self) -> bool {
+        self.answered.failed
+    }
+
     /// Waits until nothing is owed. In an unfinished extended-query group the server is asked to flush.
-    pub async fn settle(&mut self) -> Result<(), Broken> {
+    pub async fn settle(&mut self) -> Result<Answered, Broken> {
+        self.answered = Answered::default();
         loop {
             if self.responses.countable() {
                 self.count_answers().await?;
@@ -1549,7 +1541,7 @@ impl Relay {
                 self.send(&flush).await;
             }
             match self.run(Mode::Settle).await? {
-                Event::Quiescent => return Ok(()),
+                Event::Quiescent => return Ok(std::mem::take(&mut self.answered)),
                 Event::ServerGone => return Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())),
                 Event::ClientGone => return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into())),
                 _ => {}

@@ -4,7 +4,8 @@
 use super::dialogue::{Ask, Closing, Hears};
 use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
 use super::outbox::{self, Ending};
-use super::relay::{Broken, End};
+use super::relay::{Answered, Broken, End};
+use super::responses::{OnAnswer, Position};
 use super::session::{Session, characters};
 use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
@@ -27,6 +28,14 @@ enum Next {
     Failed,
 }
 
+/// How far a message has come.
+struct Run {
+    open: Open,
+    /// The last statement's CommandComplete is the client's only when our COMMIT has succeeded.
+    keeps_tag: bool,
+    kept_tag: Option<String>,
+}
+
 impl Session {
     /// `text` is the message's whole query text, `len` the length of its frame at the front of `up`. `joins`: the implicit
     /// transaction was begun by extended-query messages without a Sync.
@@ -44,11 +53,15 @@ impl Session {
             true => statements.into_iter().map(Statement::without_tree).collect(),
             false => statements,
         };
-        let mut open = Open::Client;
+        let mut run = Run {
+            open: Open::Client,
+            keeps_tag: false,
+            kept_tag: None,
+        };
         let mut failed = false;
         if joins {
-            let joined = self.join_group(&mut open).await;
-            failed = matches!(self.part_ends(joined, &mut open).await?, Next::Failed);
+            let joined = self.join_group(&mut run.open).await;
+            failed = matches!(self.part_ends(joined, run.open).await?, Next::Failed);
         }
         let before = self.relay.reported.clone();
         let mut at = 0;
@@ -60,7 +73,7 @@ impl Session {
                     end += 1;
                 }
             }
-            if end == statements.len() && end - at > 1 && (open == Open::Implicit || self.relay.status == b'I') {
+            if end == statements.len() && end - at > 1 && (run.open == Open::Implicit || self.relay.status == b'I') {
                 // Its command tag has to wait for our COMMIT.
                 end -= 1;
             }
@@ -77,17 +90,16 @@ impl Session {
                     "0A000",
                     "lockkeeper: after client_encoding or standard_conforming_strings has changed, the rest of the same message would be read in another way; send it as a message of its own",
                 );
-                self.fail_part(report, &mut open).await?;
+                self.fail_part(report, run.open).await?;
                 failed = true;
                 break;
             }
-            let next = self.run_part(text, part, (at == 0, last), &mut open).await;
-            failed = matches!(self.part_ends(next, &mut open).await?, Next::Failed);
+            let next = self.run_part(text, part, (at == 0, last), &mut run).await;
+            failed = matches!(self.part_ends(next, run.open).await?, Next::Failed);
             at = end;
         }
-        self.relay.keep_tag = false;
-        if open == Open::Implicit {
-            self.end_implicit(failed).await?;
+        if run.open == Open::Implicit {
+            self.end_implicit(failed, run.kept_tag).await?;
         }
         let mut out = BytesMut::new();
         wire::put_ready(&mut out, self.relay.status);
@@ -115,12 +127,13 @@ impl Session {
         text: &[u8],
         part: &[Statement],
         ends: (bool, bool),
-        open: &mut Open,
+        run: &mut Run,
     ) -> Result<Next, End> {
         let first = &part[0];
         let end = &part[part.len() - 1];
         let bytes = &text[first.offset..end.offset + end.sql.len()];
         let shift = characters(&text[..first.offset]);
+        let open = &mut run.open;
         match &first.kind {
             Kind::Begin { plain } if *open == Open::Implicit => {
                 if !plain {
@@ -165,7 +178,7 @@ impl Session {
                     Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
                         self.end_part(first, ending).await
                     }
-                    _ => Ok(self.forward_part(bytes, shift).await?),
+                    _ => Ok(self.forward_part(bytes, shifted(shift), run).await?.0),
                 }
             }
             _ => {
@@ -178,12 +191,12 @@ impl Session {
                 if self.outbox.looks_on() && self.relay.status == b'T' {
                     self.needs_what_waits(bytes).await?;
                 }
-                self.relay.keep_tag = ends.1 && *open == Open::Implicit;
+                run.keeps_tag = ends.1 && *open == Open::Implicit;
                 if self.relay.status == b'E' || plain(first) || savepoint(first).is_some() {
-                    return Ok(self.forward_part(bytes, shift).await?);
+                    return Ok(self.forward_part(bytes, shifted(shift), run).await?.0);
                 }
                 let is_long = text.len() > PARSE_INLINE_MAX;
-                self.judge_part(first, bytes, shift, is_long).await
+                self.judge_part(first, bytes, (shift, is_long), run).await
             }
         }
     }
@@ -192,8 +205,8 @@ impl Session {
         &mut self,
         statement: &Statement,
         bytes: &[u8],
-        shift: usize,
-        is_long: bool,
+        (shift, is_long): (usize, bool),
+        run: &mut Run,
     ) -> Result<Next, End> {
         let place = if self.relay.status == b'T' {
             Place::Block
@@ -215,26 +228,23 @@ impl Session {
         }
         match verdict {
             Verdict::Forward(entry) => {
-                let next = self.forward_part(bytes, shift).await?;
+                let (next, answered) = self.forward_part(bytes, shifted(shift), run).await?;
                 if let Some(entry) = entry {
-                    self.observed(entry).await;
+                    self.observed(entry, &answered).await;
                 }
                 Ok(next)
             }
             Verdict::Instead(sql, entry) => {
-                self.relay.hide_position = true;
-                let next = self.forward_part(sql.as_bytes(), 0).await;
-                self.relay.hide_position = false;
-                let next = next?;
-                self.observed(entry).await;
+                let (next, answered) = self.forward_part(sql.as_bytes(), Position::Hidden, run).await?;
+                self.observed(entry, &answered).await;
                 Ok(next)
             }
             Verdict::Done(tag) => {
-                let mut out = BytesMut::new();
-                wire::put_command_complete(&mut out, &tag);
-                if self.relay.keep_tag {
-                    self.relay.kept_tag = Some(out);
+                if run.keeps_tag {
+                    run.kept_tag = Some(tag);
                 } else {
+                    let mut out = BytesMut::new();
+                    wire::put_command_complete(&mut out, &tag);
                     self.relay.tell(&out).await?;
                 }
                 Ok(Next::Go)
@@ -265,29 +275,30 @@ impl Session {
     }
 
     /// A part as a simple query of its own, its ReadyForQuery kept back and its error position moved.
-    async fn forward_part(&mut self, sql: &[u8], shift: usize) -> Result<Next, Broken> {
+    async fn forward_part(
+        &mut self,
+        sql: &[u8],
+        position: Position,
+        run: &mut Run,
+    ) -> Result<(Next, Answered), Broken> {
         let mut frame = BytesMut::with_capacity(sql.len() + HEADER + 1);
         wire::put_query(&mut frame, sql);
-        self.relay.last_error = None;
-        self.relay.last_tag = None;
-        self.relay.failed = false;
-        self.relay.swallow_ready = true;
-        self.relay.position_shift = shift;
-        self.relay.capture = true;
-        self.relay.responses.sent(b'Q');
+        let keeps_tag = run.keeps_tag;
+        self.relay
+            .responses
+            .sent_for(b'Q', OnAnswer::Part { position, keeps_tag });
         self.relay.executed += 1;
         self.relay.send(&frame).await;
-        let result = self.relay.settle().await;
-        self.relay.swallow_ready = false;
-        self.relay.position_shift = 0;
-        self.relay.capture = false;
-        result?;
-        // Not by `last_error`: an error of unusual length is forwarded unread.
-        Ok(if self.relay.failed { Next::Failed } else { Next::Go })
+        let answered = self.relay.settle().await?;
+        if answered.is_kept {
+            run.kept_tag.clone_from(&answered.tag);
+        }
+        let next = if answered.failed { Next::Failed } else { Next::Go };
+        Ok((next, answered))
     }
 
     /// What was refused fails the message.
-    async fn part_ends(&mut self, next: Result<Next, End>, open: &mut Open) -> Result<Next, Broken> {
+    async fn part_ends(&mut self, next: Result<Next, End>, open: Open) -> Result<Next, Broken> {
         match next {
             Err(End::Refused(report)) => self.fail_part(report, open).await,
             Err(End::Broken(broken)) => Err(broken),
@@ -296,8 +307,8 @@ impl Session {
     }
 
     /// The client hears the error; the server's transaction is made to fail with it.
-    async fn fail_part(&mut self, report: Report, open: &mut Open) -> Result<Next, Broken> {
-        if *open == Open::Client {
+    async fn fail_part(&mut self, report: Report, open: Open) -> Result<Next, Broken> {
+        if open == Open::Client {
             self.fail_on_server(&report, Closing::Sync).await?;
         }
         let mut out = BytesMut::new();
@@ -307,7 +318,7 @@ impl Session {
     }
 
     /// The server commits before it says that the last statement is complete, and so do we.
-    async fn end_implicit(&mut self, failed: bool) -> Result<(), Broken> {
+    async fn end_implicit(&mut self, failed: bool, kept_tag: Option<String>) -> Result<(), Broken> {
         let end = if failed { "ROLLBACK" } else { "COMMIT" };
         let ended = match failed {
             true => {
@@ -323,16 +334,21 @@ impl Session {
             }
             false => self.commit(end).await.map(|_| ()),
         };
-        let tag = self.relay.kept_tag.take();
         let mut out = BytesMut::new();
         match ended {
             // A deferred constraint, as it would at the end of the implicit transaction.
             Err(End::Refused(report)) => report.put_error(&mut out, self.relay.encoding()),
             Err(End::Broken(broken)) => return Err(broken),
-            Ok(_) => out = tag.unwrap_or(out),
+            Ok(_) => kept_tag
+                .iter()
+                .for_each(|tag| wire::put_command_complete(&mut out, tag)),
         }
         self.relay.tell(&out).await
     }
+}
+
+fn shifted(characters: usize) -> Position {
+    Position::Shifted(u32::try_from(characters).unwrap_or(u32::MAX))
 }
 
 /// What the transaction of a message without BEGIN does not take.

@@ -7,7 +7,8 @@ use super::held;
 use super::journal::{Entry, Uncommitted};
 use super::judge::{Parameters, Verdict, parsed};
 use super::outbox::{self, Outbox};
-use super::relay::{Broken, End, Event, Mode, Relay};
+use super::relay::{Answered, Broken, End, Event, Mode, Relay};
+use super::responses::OnAnswer;
 use super::wire::{self, Report};
 use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
@@ -102,7 +103,7 @@ impl Session {
                 Event::Close(len) => self.on_close(len).await?,
                 Event::Sync(len) => self.on_sync(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
-                Event::Unsettled => self.relay.settle().await?,
+                Event::Unsettled => drop(self.relay.settle().await?),
                 Event::TooLarge(b'B', len) => {
                     let done = self.on_large_bind(len).await;
                     self.extended_ends(len, done).await?;
@@ -367,9 +368,7 @@ impl Session {
             None | Some(Prepared::Executes(_)) => return Ok(()),
             Some(forgets) => forgets,
         };
-        self.relay.failed = false;
-        self.relay.settle().await?;
-        if !self.relay.failed {
+        if !self.relay.settle().await?.failed {
             match forgets {
                 Prepared::Forgets(name) => {
                     self.relay.held.forget_statement(name.as_bytes());
@@ -393,19 +392,14 @@ impl Session {
         match verdict {
             Verdict::Forward(None) => self.relay.pass_frame(len),
             Verdict::Forward(Some(entry)) => {
-                self.relay.capture = true;
-                self.relay.pass_frame(len);
+                self.relay.pass_frame_for(len, OnAnswer::Note);
                 self.observe(entry).await?;
             }
             Verdict::Instead(sql, entry) => {
                 let mut frame = BytesMut::new();
                 wire::put_query(&mut frame, sql.as_bytes());
-                self.relay.capture = true;
-                self.relay.replace_frame(len, &frame);
-                self.relay.hide_position = true;
-                let observed = self.observe(entry).await;
-                self.relay.hide_position = false;
-                observed?;
+                self.relay.replace_frame(len, &frame, OnAnswer::Rewritten);
+                self.observe(entry).await?;
             }
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
@@ -451,21 +445,21 @@ impl Session {
 
     /// Waits for the answer to a forwarded statement and writes its audit event.
     pub(super) async fn observe(&mut self, entry: Entry) -> Result<(), Broken> {
-        self.relay.last_tag = None;
-        self.relay.last_error = None;
-        let settled = self.relay.settle().await;
-        self.relay.capture = false;
-        match &settled {
-            Ok(()) => self.observed(entry).await,
-            Err(broken) => self.record(entry.disconnected(broken)).await,
+        match self.relay.settle().await {
+            Ok(answered) => {
+                self.observed(entry, &answered).await;
+                Ok(())
+            }
+            Err(broken) => {
+                self.record(entry.disconnected(&broken)).await;
+                Err(broken)
+            }
         }
-        settled
     }
 
     /// The same, of an answer that has just gone by.
-    pub(super) async fn observed(&mut self, entry: Entry) {
-        let (tag, error) = (self.relay.last_tag.take(), self.relay.last_error.take());
-        self.record_end(entry.answered(tag.as_deref(), error.as_ref()), None)
+    pub(super) async fn observed(&mut self, entry: Entry, answered: &Answered) {
+        self.record_end(entry.answered(answered.tag.as_deref(), answered.error.as_ref()), None)
             .await;
     }
 

@@ -355,7 +355,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
         Ok(Ok(Event::Quiescent)) => {}
-        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.failed && !relay.client_gone() => {
+        Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.has_failed() && !relay.client_gone() => {
             static KIND: Sparing = Sparing::new();
             if let Some(left_out) = KIND.admits() {
                 tracing::warn!(

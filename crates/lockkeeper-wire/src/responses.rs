@@ -22,10 +22,75 @@ pub enum Expect {
     CopyEnd,
 }
 
+/// What is done with an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAnswer {
+    /// It goes to the client as it is.
+    #[default]
+    Forward,
+    /// The same, and its command tag and its error are noted.
+    Note,
+    /// Noted. The server was given another text than the client's, so that a position in it would mislead.
+    Rewritten,
+    /// Noted. It is that to a part of the client's simple query: ReadyForQuery is kept from the client.
+    Part {
+        position: Position,
+        /// So is CommandComplete, which is noted.
+        keeps_tag: bool,
+    },
+    /// Of what may end the client's transaction: the CommandComplete of a COMMIT or ROLLBACK is noted and kept from the client.
+    End,
+    /// Its ReadyForQuery is kept from the client.
+    Swallow,
+}
+
+/// Where an error says that it is, in a text that the client does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// So many characters stand before it in the client's text.
+    Shifted(u32),
+    Hidden,
+}
+
+impl OnAnswer {
+    /// The command tag and the error are wanted.
+    pub fn notes(self) -> bool {
+        !matches!(self, OnAnswer::Forward | OnAnswer::Swallow)
+    }
+
+    /// None: it holds for the client's text.
+    pub fn position(self) -> Option<Position> {
+        match self {
+            OnAnswer::Rewritten => Some(Position::Hidden),
+            OnAnswer::Part { position, .. } => Some(position).filter(|position| *position != Position::Shifted(0)),
+            _ => None,
+        }
+    }
+
+    pub fn keeps_ready(self) -> bool {
+        matches!(self, OnAnswer::Part { .. } | OnAnswer::Swallow)
+    }
+
+    /// `tag`: the command tag.
+    pub fn keeps_complete(self, tag: &[u8]) -> bool {
+        match self {
+            OnAnswer::Part { keeps_tag, .. } => keeps_tag,
+            OnAnswer::End => matches!(tag, b"COMMIT" | b"ROLLBACK"),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expected {
+    kind: Expect,
+    on_answer: OnAnswer,
+}
+
 /// What the server does with extended-query messages after an error: it skips them until the next Sync.
 #[derive(Debug, Default)]
 pub struct Responses {
-    queue: VecDeque<Expect>,
+    queue: VecDeque<Expected>,
     /// How many messages were sent in all.
     count: u64,
     skipping: bool,
@@ -56,6 +121,11 @@ impl Responses {
 
     /// A frontend message of type `tag` is on its way to the server.
     pub fn sent(&mut self, tag: u8) {
+        self.sent_for(tag, OnAnswer::Forward);
+    }
+
+    /// The same, with what is done with its answer.
+    pub fn sent_for(&mut self, tag: u8, on_answer: OnAnswer) {
         self.count += 1;
         let expect = match tag {
             b'P' => Expect::Parse,
@@ -99,23 +169,27 @@ impl Responses {
             }
             self.skipping = false;
         }
-        match (expect, self.queue.back()) {
+        match (expect, self.back()) {
             // No COPY can come, or it is known that there is data.
             (Expect::CopyData | Expect::CopyEnd, None) | (Expect::CopyData, Some(Expect::CopyData)) => {}
-            _ => self.queue.push_back(expect),
+            _ => self.push(expect, on_answer),
         }
     }
 
     /// A Close of ours is on its way, for [`Expect::Ours`].
     pub fn sent_ours(&mut self) {
         if !self.skipping && self.lost.is_none() {
-            self.queue.push_back(Expect::Ours);
+            self.push(Expect::Ours, OnAnswer::Forward);
         }
+    }
+
+    fn push(&mut self, kind: Expect, on_answer: OnAnswer) {
+        self.queue.push_back(Expected { kind, on_answer });
     }
 
     /// A backend message of type `tag` came in.
     pub fn received(&mut self, tag: u8) {
-        let front = self.queue.front().copied();
+        let front = self.front();
         if let Some(lost) = &mut self.lost {
             lost.readies += usize::from(tag == b'Z');
         }
@@ -140,7 +214,7 @@ impl Responses {
             _ => {}
         }
         // There was no COPY: the server has ignored them.
-        while let Some(Expect::CopyData | Expect::CopyEnd) = self.queue.front() {
+        while let Some(Expect::CopyData | Expect::CopyEnd) = self.front() {
             self.queue.pop_front();
         }
     }
@@ -150,14 +224,18 @@ impl Responses {
         self.copy_ended();
         let mut data = false;
         while let Some(next) = self.queue.get(1) {
-            match next {
+            match next.kind {
                 Expect::Sync => self.swallowed += usize::from(data),
                 Expect::CopyData => data = true,
                 Expect::CopyEnd => {}
                 // Makes the COPY fail: the error is on its way.
                 _ => return,
             }
-            if self.queue.remove(1) == Some(Expect::CopyEnd) {
+            if self
+                .queue
+                .remove(1)
+                .is_some_and(|removed| removed.kind == Expect::CopyEnd)
+            {
                 return;
             }
         }
@@ -171,7 +249,8 @@ impl Responses {
 
     fn failed(&mut self, front: Option<Expect>) {
         if self.swallowed > 0 {
-            let uncounted = |expect: &Expect| !matches!(expect, Expect::Sync | Expect::CopyData | Expect::CopyEnd);
+            let uncounted =
+                |expected: &Expected| !matches!(expected.kind, Expect::Sync | Expect::CopyData | Expect::CopyEnd);
             self.lost = Some(Lost {
                 readies: 0,
                 more: self.queue.iter().skip(1).any(uncounted),
@@ -186,8 +265,8 @@ impl Responses {
             None | Some(Expect::Query | Expect::Sync | Expect::FunctionCall) => {}
             Some(_) if self.lost.is_some() => {}
             Some(_) => {
-                while let Some(next) = self.queue.front() {
-                    if *next == Expect::Sync {
+                while let Some(next) = self.front() {
+                    if next == Expect::Sync {
                         return;
                     }
                     self.queue.pop_front();
@@ -240,19 +319,32 @@ impl Responses {
     /// How many statements are not answered yet. None: too many to count for each message.
     pub fn running(&self) -> Option<usize> {
         const COUNTED_MAX: usize = 64;
-        let runs = |expect: &&Expect| matches!(expect, Expect::Execute | Expect::Query | Expect::FunctionCall);
+        let runs =
+            |expected: &&Expected| matches!(expected.kind, Expect::Execute | Expect::Query | Expect::FunctionCall);
         (self.queue.len() <= COUNTED_MAX && self.lost.is_none()).then(|| self.queue.iter().filter(runs).count())
     }
 
     pub fn front(&self) -> Option<Expect> {
-        self.queue.front().copied()
+        self.queue.front().map(|expected| expected.kind)
+    }
+
+    fn back(&self) -> Option<Expect> {
+        self.queue.back().map(|expected| expected.kind)
+    }
+
+    /// What is done with what comes next.
+    pub fn on_answer(&self) -> OnAnswer {
+        self.queue
+            .front()
+            .map_or(OnAnswer::Forward, |expected| expected.on_answer)
     }
 
     /// The last answers wait in the server until it is asked to flush: no Sync or simple query is behind them.
     pub fn awaits_flush(&self) -> bool {
-        let answered = |expect: &&Expect| !matches!(expect, Expect::CopyData | Expect::CopyEnd);
+        let kinds = self.queue.iter().map(|expected| expected.kind);
+        let answered = |expect: &Expect| !matches!(expect, Expect::CopyData | Expect::CopyEnd);
         !matches!(
-            self.queue.iter().rfind(answered),
+            kinds.rev().find(answered),
             None | Some(Expect::Query | Expect::FunctionCall | Expect::Sync)
         )
     }
@@ -306,6 +398,31 @@ mod tests {
         check(">P >S >P >B >S <E <Z <1 <2", (1, false));
         check(">Q <E <Z", (0, false));
         check(">S <E <Z", (0, false));
+    }
+
+    #[test]
+    fn what_is_done_stays_with_its_answer() {
+        let mut responses = Responses::default();
+        responses.sent(b'P');
+        responses.sent_for(b'E', OnAnswer::End);
+        responses.sent_for(b'S', OnAnswer::Swallow);
+        responses.sent(b'Q');
+        assert_eq!(responses.on_answer(), OnAnswer::Forward);
+        responses.received(b'1');
+        assert!(responses.on_answer().keeps_complete(b"COMMIT") && !responses.on_answer().keeps_complete(b"SET"));
+        // What an error makes the server skip takes its own with it.
+        responses.received(b'E');
+        assert!(responses.on_answer().keeps_ready() && !responses.on_answer().notes());
+        responses.received(b'Z');
+        assert_eq!(responses.on_answer(), OnAnswer::Forward);
+        responses.received(b'Z');
+        assert_eq!(responses.on_answer(), OnAnswer::Forward);
+        let part = |position| OnAnswer::Part {
+            position,
+            keeps_tag: false,
+        };
+        assert_eq!(part(Position::Shifted(0)).position(), None);
+        assert_eq!(part(Position::Hidden).position(), Some(Position::Hidden));
     }
 
     #[test]

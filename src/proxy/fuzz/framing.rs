@@ -5,6 +5,7 @@ use super::super::Limits;
 use super::super::buffer::Poured as _;
 use super::super::held;
 use super::super::relay::{Broken, Event, Mode, Relay};
+use super::super::responses::OnAnswer;
 use super::super::stream::Stream;
 use super::super::wire::{self, HEADER};
 use super::memory::Memory;
@@ -59,8 +60,7 @@ pub fn check(data: &[u8]) {
         held_bytes_max: HELD_BYTES_MAX,
         ..Limits::default()
     };
-    let mut relay = Relay::new(client, server, &limits, Default::default());
-    relay.capture = flags & 4 != 0;
+    let relay = Relay::new(client, server, &limits, Default::default());
     let mut play = Play {
         relay,
         client: &up,
@@ -70,6 +70,11 @@ pub fn check(data: &[u8]) {
             Mode::Authenticate
         } else {
             Mode::Forward
+        },
+        on_answer: if flags & 4 != 0 {
+            OnAnswer::Note
+        } else {
+            OnAnswer::Forward
         },
         choices: u64::from(answers),
         discards: false,
@@ -237,6 +242,8 @@ struct Play<'a> {
     /// Of the first of the frames; the one behind them is next to be judged.
     fates: Vec<Fate>,
     mode: Mode,
+    /// What is done with the answers to them.
+    on_answer: OnAnswer,
     /// What is done with the frames that need a look.
     choices: u64,
     /// The client's messages go nowhere until its Sync.
@@ -411,10 +418,10 @@ impl Play<'_> {
         if choice == 2 {
             let mut instead = bytes::BytesMut::new();
             wire::put_query(&mut instead, &vec![b'x'; (self.choices >> 40) as usize % 20_000]);
-            self.relay.replace_frame(length, &instead);
+            self.relay.replace_frame(length, &instead, self.on_answer);
             return self.fates.push(Fate::Replaced(instead.to_vec()));
         }
-        self.relay.pass_frame(length);
+        self.relay.pass_frame_for(length, self.on_answer);
         self.fates.push(Fate::Passed);
         match choice {
             3 => self.mode = Mode::Settle,

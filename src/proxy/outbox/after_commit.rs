@@ -4,6 +4,7 @@ use super::super::conduct::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::judge::{Parameters, Verdict};
 use super::super::relay::{Broken, End, unless_refused};
+use super::super::responses::OnAnswer;
 use super::super::session::Session;
 use super::super::wire::{self, Report};
 use super::{Ending, LOOK_AGAIN, Pending};
@@ -583,17 +584,14 @@ impl Session {
                 return Err(report.into());
             }
         }
-        self.relay.withhold_end = true;
-        self.relay.pass_frame(len);
-        let settled = self.relay.settle().await;
-        self.relay.withhold_end = false;
-        settled?;
-        let Some(answer) = self.relay.withheld.take() else {
+        self.relay.pass_frame_for(len, OnAnswer::End);
+        let answered = self.relay.settle().await?;
+        let Some(tag) = answered.tag.filter(|_| answered.is_kept) else {
             return Ok(());
         };
         // Nothing is uncommitted, so that a Sync harms nothing.
         unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
-        let outcome = match answer.starts_with(b"COMMIT") {
+        let outcome = match tag == "COMMIT" {
             true => self.committed().await,
             false => {
                 self.rolled_back().await?;
@@ -602,7 +600,7 @@ impl Session {
         };
         let mut out = BytesMut::new();
         match outcome {
-            Ok(()) => wire::put_command_complete(&mut out, &String::from_utf8_lossy(&answer)),
+            Ok(()) => wire::put_command_complete(&mut out, &tag),
             Err(End::Broken(broken)) => return Err(broken.into()),
             Err(End::Refused(report)) => {
                 self.relay.discard_to_sync();
