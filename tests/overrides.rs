@@ -15,6 +15,7 @@ on_both!(
     a_rollback_takes_the_setting_back,
     blocks_of_the_policy_are_told_and_audited,
     every_table_of_a_statement_counts,
+    a_tool_is_told_in_its_own_words,
 );
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, x int); CREATE TABLE b (id int PRIMARY KEY, x int);
@@ -171,6 +172,14 @@ fn the_policy_decides_whose_comment_counts(major: u32) {
         "{}",
         ran.stderr
     );
+    // Nothing is advised that would not help.
+    assert!(
+        ran.stderr
+            .contains("3. DROP TABLE a;  -- by a role that the policy lets override drop-table, as postgres is none")
+            && !ran.stderr.contains("SET lockkeeper"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(tables(&stage), "a b scratch.a");
     stage
         .psql(&format!(
@@ -290,4 +299,65 @@ fn every_table_of_a_statement_counts(major: u32) {
         .psql("ALTER TABLE scratch.a DROP COLUMN x;\nTRUNCATE scratch.a;\nDROP TABLE scratch.a;\n")
         .ok();
     assert_eq!(tables(&stage), "a b");
+}
+
+/// What the hint gives a migration is done as it stands there.
+fn a_tool_is_told_in_its_own_words(major: u32) {
+    let stage = stage(major, "");
+    let tools = [
+        ("SELECT 1 AS django_migrations", "migrations.RunSQL(\"", "\")"),
+        ("SELECT 1 AS alembic_version", "op.execute(\"", "\")"),
+        ("SELECT 1 AS ar_internal_metadata", "execute \"", "\""),
+        ("SELECT 1 AS knex_migrations", "knex.raw(\"", "\")"),
+        ("SELECT 1 AS pgmigrations", "pgm.sql(\"", "\")"),
+        ("SELECT 1 AS \"SequelizeMeta\"", ".query(\"", "\")"),
+    ];
+    for (known_by, before, after) in tools {
+        let given = |hint: &str| -> Vec<String> {
+            let calls = hint.split(before).skip(1);
+            calls
+                .map(|call| {
+                    call.split_once(after)
+                        .expect("an end of the call")
+                        .0
+                        .replace("<why>", "ticket 42")
+                })
+                .collect()
+        };
+        let run = |statements: &[&str]| stage.psql_args(&["-v", "ON_ERROR_STOP=1"], &statements.join(";\n"));
+        let drop = "ALTER TABLE a DROP COLUMN x";
+        let refused = run(&[known_by, "BEGIN", drop]);
+        let told = given(&refused.stderr);
+        let [set] = told.as_slice() else {
+            panic!("{}", refused.stderr)
+        };
+        assert!(
+            refused.stderr.contains("DETAIL:  Rule drop-column: the lock is"),
+            "{}",
+            refused.stderr
+        );
+        run(&["BEGIN", set, drop, "ROLLBACK"]).ok();
+        // It ends with its transaction.
+        assert_ne!(run(&["BEGIN", set, "COMMIT", drop]).status, 0);
+        let refused = run(&[known_by, drop]);
+        let told = given(&refused.stderr);
+        let [set, reset] = told.as_slice() else {
+            panic!("{}", refused.stderr)
+        };
+        run(&[set, "BEGIN", drop, "ROLLBACK"]).ok();
+        assert_ne!(run(&[set, reset, drop]).status, 0);
+        assert_eq!(
+            stage.direct("SELECT count(*) FROM pg_attribute WHERE attrelid = 'a'::regclass AND attname = 'x'"),
+            "1"
+        );
+    }
+    let refused = stage.psql("SELECT 1 AS flyway_schema_history;\nALTER TABLE a DROP COLUMN x");
+    assert!(
+        refused
+            .stderr
+            .contains("in the migration's file, in front of it /* lockkeeper: allow=drop-column"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains("SET lockkeeper"), "{}", refused.stderr);
 }

@@ -3,6 +3,7 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
+use super::about;
 use super::batches::Batches;
 use super::body::{Body, Locks};
 use super::depends::{Part as Going, What};
@@ -20,6 +21,7 @@ use super::rules::{
 };
 use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
+use super::tool;
 use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
@@ -338,7 +340,7 @@ impl<'a> Composer<'a> {
     fn new(whole: &'a Subject<'a>) -> Composer<'a> {
         let request = Request::of(whole.statement);
         let (tables, shown) = (
-            tables(whole.statement, &request.relations, whole.facts),
+            about::tables(whole.statement, &request.relations, whole.facts),
             locked(whole.statement, &request, whole.facts)
                 .map(rules::sql_name)
                 .unwrap_or_default(),
@@ -682,12 +684,7 @@ impl<'a> Composer<'a> {
     }
 
     fn policy_subject(&self) -> policy::Subject<'_> {
-        policy::Subject {
-            database: &self.whole.facts.database,
-            role: &self.whole.facts.role,
-            application_name: &self.whole.facts.application_name,
-            tables: &self.tables,
-        }
+        about::policy_subject(self.whole.facts, &self.tables)
     }
 
     /// Inside the client's transaction only what is one brief statement, or one of its own kind, can run.
@@ -1061,13 +1058,13 @@ impl<'a> Composer<'a> {
         let detail = refused
             .iter()
             .map(|f| {
-                format!(
-                    "Rule {}: {}; the lock is {}, which blocks {}.",
-                    f.rule,
-                    f.message,
-                    f.lock.name(),
-                    f.lock.blocks()
-                )
+                // What the message says is not said again.
+                let message = match f.message == first.message {
+                    true => String::new(),
+                    false => format!("{}; ", f.message),
+                };
+                let (lock, blocks) = (f.lock.name(), f.lock.blocks());
+                format!("Rule {}: {message}the lock is {lock}, which blocks {blocks}.", f.rule)
             })
             .collect::<Vec<_>>()
             .join("\n");
@@ -1126,14 +1123,21 @@ impl<'a> Composer<'a> {
                 names.push(refusal.rule);
             }
         }
-        let set = match facts.pooled {
-            true => String::new(),
-            false => format!("SET lockkeeper.override = '{}: <why>'; or ", names.join(", ")),
+        let setting = format!("lockkeeper.override = '{}: <why>'", names.join(", "));
+        let comment = format!("/* lockkeeper: allow={} reason=\"<why>\" */", names.join(","));
+        let how = match facts.tool {
+            // Behind a pooler a setting does not count.
+            Some(tool) if !facts.pooled => {
+                let lasts = match self.whole.place {
+                    Place::Block => tool::Lasts::Transaction,
+                    _ => tool::Lasts::Session,
+                };
+                tool.overriding(&setting, &comment, lasts)
+            }
+            None if !facts.pooled => format!("SET {setting}; or in front of it {comment}"),
+            _ => format!("in front of it {comment}"),
         };
-        format!(
-            "{lost}To run it as it is all the same: {set}in front of it /* lockkeeper: allow={} reason=\"<why>\" */",
-            names.join(",")
-        )
+        format!("{lost}To run it as it is all the same: {how}")
     }
 }
 
@@ -1173,46 +1177,6 @@ fn told(rule: &str, overridden: &Option<Overridden>) -> Option<String> {
         "" => format!("{rule} is overridden by {by}"),
         reason => format!("{rule} is overridden: {reason} (by {by})"),
     })
-}
-
-/// schema.name of the tables that a statement is about, an index standing for its table. All of them count: what the policy
-/// says of one is no answer for another. Those that nobody else can see are not asked about.
-fn tables(statement: &Statement, named: &[Name], facts: &Facts) -> Vec<String> {
-    let full = |name: &Name| format!("{}.{}", name.schema.as_deref().unwrap_or("public"), name.name);
-    let of_index = |relation: &Relation| relation.table.as_ref().map(full);
-    let mut tables: Vec<String> = Vec::new();
-    for (at, name) in named.iter().enumerate() {
-        let table = match facts.relation(name) {
-            Some(relation) if relation.invisible_to_others() => None,
-            Some(relation) => {
-                Some(of_index(relation).unwrap_or_else(|| format!("{}.{}", relation.schema, relation.name)))
-            }
-            // Offline a name may also be an index, whose table is not known.
-            None => (facts.offline && names_tables(statement, at)).then(|| full(name)),
-        };
-        tables.extend(table.filter(|table| !tables.contains(table)));
-    }
-    let taken = facts.depends.of(statement).map_or(&[][..], |taken| &taken.parts);
-    for part in taken.iter().filter(|part| !part.invisible_to_others()) {
-        let table = full(&part.name());
-        if !tables.contains(&table) {
-            tables.push(table);
-        }
-    }
-    tables
-}
-
-/// Whether the relation that a statement names at this place is a table or a view, as far as the grammar tells.
-fn names_tables(statement: &Statement, at: usize) -> bool {
-    use pg_query::protobuf::{ObjectType, ReindexObjectType};
-    match &statement.node {
-        NodeEnum::DropStmt(drop) => drop.remove_type() != ObjectType::ObjectIndex,
-        NodeEnum::ReindexStmt(reindex) => reindex.kind() == ReindexObjectType::ReindexObjectTable,
-        NodeEnum::AlterTableStmt(alter) => at == 0 && alter.objtype() != ObjectType::ObjectIndex,
-        NodeEnum::RenameStmt(rename) => at == 0 && rename.rename_type() != ObjectType::ObjectIndex,
-        NodeEnum::TruncateStmt(_) | NodeEnum::VacuumStmt(_) => true,
-        _ => at == 0,
-    }
 }
 
 /// From the first step on that is more than brief.

@@ -4,6 +4,7 @@
 //! needs and decodes the answer, the [`rules`] turn both into findings, the [`policy`] decides what each finding
 //! means, and the result is one [`Plan`].
 
+mod about;
 pub mod ascii;
 pub mod batches;
 pub mod body;

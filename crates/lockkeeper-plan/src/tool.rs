@@ -123,9 +123,93 @@ impl Tool {
     }
 }
 
+/// How long a setting is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasts {
+    /// The migration has opened one.
+    Transaction,
+    /// Until it is reset.
+    Session,
+}
+
+impl Tool {
+    /// How a migration of that tool says that one statement is to run as it is. `setting`: `lockkeeper.override = '…'`. `comment`: of the
+    /// same meaning, for a tool whose migrations are files of SQL.
+    pub fn overriding(self, setting: &str, comment: &str, lasts: Lasts) -> String {
+        let (set, reset) = match lasts {
+            Lasts::Transaction => (format!("SET LOCAL {setting}"), None),
+            Lasts::Session => (format!("SET {setting}"), Some("RESET lockkeeper.override")),
+        };
+        let call = |name: &str, call: &dyn Fn(&str) -> String| {
+            let before = format!("{name}: put {} in front of it", call(&set));
+            match reset {
+                Some(reset) => format!("{before}, and {} behind it", call(reset)),
+                None => before,
+            }
+        };
+        match self {
+            Tool::Alembic => call("Alembic", &|sql| format!("op.execute(\"{sql}\")")),
+            Tool::Django => call("Django", &|sql| format!("migrations.RunSQL(\"{sql}\")")),
+            Tool::Knex => call("Knex", &|sql| format!("await knex.raw(\"{sql}\")")),
+            Tool::Liquibase => call("Liquibase", &|sql| format!("<sql>{}</sql>", escaped(sql))),
+            Tool::NodePgMigrate => call("node-pg-migrate", &|sql| format!("pgm.sql(\"{sql}\")")),
+            Tool::Rails => call("Rails", &|sql| format!("execute \"{sql}\"")),
+            Tool::Sequelize => call("Sequelize, with the migration's transaction", &|sql| {
+                format!("queryInterface.sequelize.query(\"{sql}\")")
+            }),
+            Tool::TypeOrm => call("TypeORM", &|sql| format!("await queryRunner.query(\"{sql}\")")),
+            Tool::Dbmate
+            | Tool::Diesel
+            | Tool::Drizzle
+            | Tool::Flyway
+            | Tool::GolangMigrate
+            | Tool::Goose
+            | Tool::Refinery
+            | Tool::Sqlx => format!("in the migration's file, in front of it {comment}"),
+        }
+    }
+}
+
+/// As XML has it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_override_is_written_in_the_tool_s_own_way() {
+        let check = |tool: Tool, lasts: Lasts, expect: &str| {
+            let made = tool.overriding(
+                "lockkeeper.override = 'r: <why>'",
+                "/* lockkeeper: allow=r reason=\"<why>\" */",
+                lasts,
+            );
+            assert_eq!(made, expect);
+        };
+        check(
+            Tool::Django,
+            Lasts::Transaction,
+            "Django: put migrations.RunSQL(\"SET LOCAL lockkeeper.override = 'r: <why>'\") in front of it",
+        );
+        check(
+            Tool::Rails,
+            Lasts::Session,
+            "Rails: put execute \"SET lockkeeper.override = 'r: <why>'\" in front of it, and execute \"RESET lockkeeper.override\" behind it",
+        );
+        check(
+            Tool::Liquibase,
+            Lasts::Transaction,
+            "Liquibase: put <sql>SET LOCAL lockkeeper.override = 'r: &lt;why&gt;'</sql> in front of it",
+        );
+        check(
+            Tool::Flyway,
+            Lasts::Transaction,
+            "in the migration's file, in front of it /* lockkeeper: allow=r reason=\"<why>\" */",
+        );
+    }
 
     #[test]
     fn tools_are_known_by_their_books() {

@@ -23,15 +23,20 @@ fn check(subject: &Subject) -> Option<Found> {
     if !asked.restoring || !asked.permitted || !drops(subject) {
         return None;
     }
+    let mut hint =
+        "createdb new; pg_restore -d new …;  -- then swap the databases' names, or copy what is wanted".to_string();
+    if subject.may_override() {
+        hint.push_str(
+            "\nTo let the whole restore through, with all that it drops: PGOPTIONS=\"-c lockkeeper.override=clean-restore:ticket-42\" pg_restore … (or psql -f …)",
+        );
+    }
     let mut found = Found::advice(
         format!(
             "this restore would drop what is there and load it anew ({}); nothing of it was run, and the session ends",
             subject.shown()
         ),
         "restore into a new database, or let all of it through with an override",
-        "createdb new; pg_restore -d new …;  -- then swap the databases' names, or copy what is wanted\n\
-         To let the whole restore through, with all that it drops: PGOPTIONS=\"-c lockkeeper.override=clean-restore:ticket-42\" pg_restore … (or psql -f …)"
-            .to_string(),
+        hint,
     );
     // object_in_use
     found.sqlstate = Some("55006");

@@ -1,6 +1,6 @@
 //! ALTER TABLE … DROP COLUMN.
 
-use super::taken::{self, Worst};
+use super::taken::{self, UNUSED, Worst};
 use super::{Action, Found, Rule, Subject};
 use crate::depends::{Part, What};
 use crate::facts::Column;
@@ -95,7 +95,12 @@ fn named(subject: &Subject, name: &String, going: &[&Part]) -> Option<Found> {
         "1. Deploy what neither reads nor writes {c}; also no SELECT * that depends on it. If it is NOT NULL without a default, first: \
          ALTER TABLE {t} ALTER COLUMN {c} DROP NOT NULL;\n\
          2. Wait until the last session with the old code is gone, and look for views, functions and reports that name it.\n\
-         3. SET lockkeeper.override = 'drop-column: unused since <release>'; ALTER TABLE {t} DROP COLUMN {c}{cascade}; RESET lockkeeper.override;"
+         3. {}",
+        subject.let_through(
+            "drop-column",
+            UNUSED,
+            &format!("ALTER TABLE {t} DROP COLUMN {c}{cascade}")
+        )
     );
     Some(Found::advice(
         message,

@@ -1,5 +1,6 @@
 //! DROP DATABASE.
 
+use super::taken::UNUSED;
 use super::{Found, Rule, Subject};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
@@ -30,8 +31,8 @@ fn check(subject: &Subject) -> Option<Found> {
         "put it out of use first, then drop it with an override",
         format!(
             "1. ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false; and see who misses it; take a backup.\n\
-             2. SET lockkeeper.override = 'drop-database: unused since <release>'; {}; RESET lockkeeper.override;",
-            subject.whole_text()
+             2. {}",
+            subject.let_through("drop-database", UNUSED, subject.whole_text())
         ),
     ))
 }

@@ -1,6 +1,6 @@
 //! DROP TABLE.
 
-use super::taken::{self, Worst};
+use super::taken::{self, UNUSED, Worst};
 use super::{Found, Rule, Subject, nonconcurrent_drop_index::dropped, sql_name};
 use crate::depends::{Part, What};
 use crate::lock::LockMode;
@@ -73,8 +73,8 @@ fn check(subject: &Subject) -> Option<Found> {
     hint.push_str(&format!(
         "1. Deploy what neither reads nor writes {names}.\n\
          2. Wait until the last session with the old code is gone; drop foreign keys one by one; take a backup.\n\
-         3. SET lockkeeper.override = 'drop-table: unused since <release>'; {}; RESET lockkeeper.override;",
-        subject.whole_text()
+         3. {}",
+        subject.let_through("drop-table", UNUSED, subject.whole_text())
     ));
     Some(Found::advice(
         message,

@@ -1,6 +1,9 @@
 //! REFRESH MATERIALIZED VIEW … WITH NO DATA.
 
-use super::{Found, Rule, Subject, name_of, taken};
+use super::{
+    Found, Rule, Subject, name_of,
+    taken::{self, UNUSED},
+};
 use crate::lock::LockMode;
 use pg_query::NodeEnum;
 
@@ -32,8 +35,8 @@ fn check(subject: &Subject) -> Option<Found> {
         "refresh it CONCURRENTLY, or drop it once nothing reads it",
         format!(
             "REFRESH MATERIALIZED VIEW CONCURRENTLY {v};  -- it needs a unique index on plain columns without WHERE\n\
-             -- Where its rows are to go: SET lockkeeper.override = 'refresh-without-data: unused since <release>'; {};",
-            subject.whole_text(),
+             -- Where its rows are to go: {}",
+            subject.let_through("refresh-without-data", UNUSED, subject.whole_text()),
             v = view.sql
         ),
     ))

@@ -169,13 +169,16 @@ pub(super) fn told(part: &Part) -> String {
     }
 }
 
+/// Why something may go, to be filled in.
+pub(super) const UNUSED: &str = "unused since <release>";
+
 /// The way to drop what goes with something else: by itself, first.
 pub(super) fn first_by_itself(subject: &Subject, rule: &str, what: &str) -> String {
     format!(
         "1. Deploy what no longer uses {what}, and wait until the last session with the old code is gone; take a backup.\n\
          2. Better drop what goes with it first, each by its own name, so that what is lost is written down.\n\
-         3. SET lockkeeper.override = '{rule}: unused since <release>'; {}; RESET lockkeeper.override;",
-        subject.whole_text()
+         3. {}",
+        subject.let_through(rule, UNUSED, subject.whole_text())
     )
 }
 

@@ -48,9 +48,9 @@ fn check(subject: &Subject) -> Option<Found> {
     let message =
         format!("TRUNCATE removes all rows of {listed}{cascade} under ACCESS EXCLUSIVE, which blocks reads and writes");
     let hint = format!(
-        "{}-- or, if nothing uses the table: SET lockkeeper.override = 'truncate: <why>'; {}; RESET lockkeeper.override;",
+        "{}-- or, if nothing uses the table: {}",
         instead(&tables, &referencing, subject.facts, subject.policy.backfill.rows_max),
-        subject.whole_text(),
+        subject.let_through("truncate", "<why>", subject.whole_text()),
     );
     Some(Found::advice(
         message,
