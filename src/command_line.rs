@@ -168,7 +168,7 @@ pub struct Demo {
     /// Directory of initdb and postgres [default: LOCKKEEPER_PG_BIN, else what is installed]
     #[arg(long, value_name = "DIR")]
     pub pg_bin: Option<PathBuf>,
-    /// Keep the servers at the end until Ctrl-C, and say how to connect
+    /// Keep the servers at the end until Ctrl-C, and say how to connect and where the review page is [default: on a terminal]
     #[arg(long)]
     pub keep: bool,
 }

@@ -10,7 +10,7 @@ mod waits;
 use load::{Load, connect};
 use lockkeeper_cluster::{self as cluster, Cluster, Guarded};
 use plays::{Expect, LOOP_BATCH, PLAYS, Play};
-use report::{Measured, Pair};
+use report::{Failure, Measured, Pair};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal, Write};
@@ -31,7 +31,7 @@ pub struct Options {
     pub rows: u64,
     /// Where `initdb` and `postgres` are; else what is installed.
     pub pg_bin: Option<PathBuf>,
-    /// After the table, keeps the servers until Ctrl-C and says how to connect.
+    /// After the table, keeps the servers until Ctrl-C and says how to connect, and where the review page is. On a terminal it does so anyway.
     pub keep: bool,
 }
 
@@ -102,7 +102,7 @@ async fn play(options: &Options) -> Result<(), String> {
         true => "standard".into(),
         false => all_tables_are_large(&cluster)?,
     };
-    let (proxy, port) = start_proxy(&cluster, &policy, &audit)?;
+    let (proxy, port, page) = start_proxy(&cluster, &policy, &audit)?;
 
     let dsn = |port: u16, database: &str| format!("host=127.0.0.1 port={port} user=postgres dbname={database}");
     let report_holds = Duration::from_millis(if options.rows < 500_000 { 400 } else { 1500 });
@@ -136,8 +136,9 @@ async fn play(options: &Options) -> Result<(), String> {
         })
         .collect();
     print(&format!(
-        "\n{}\n{}\n",
+        "\n{}\n{}\n{}\n",
         report::table((&alone, &alone_proxied), &pairs),
+        report::explanation(report_holds, &pairs),
         report::summary(&pairs)
     ))?;
 
@@ -160,14 +161,19 @@ async fn play(options: &Options) -> Result<(), String> {
             "Both databases ended with the same schema and values. {seconds} s in all.\n"
         ))?;
     }
-    if options.keep {
+    if options.keep || std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         say(&format!(
-            "kept until Ctrl-C:\n  psql -h 127.0.0.1 -p {port} -U postgres proxied       through Lockkeeper\n  \
-             psql -h 127.0.0.1 -p {} -U postgres proxied       straight at PostgreSQL\n  {}",
+            "\nKept until Ctrl-C, which removes everything:\n  psql -h 127.0.0.1 -p {port} -U postgres proxied       through Lockkeeper\n  \
+             psql -h 127.0.0.1 -p {} -U postgres proxied       straight at PostgreSQL\n  {}\n\
+             What was done, statement by statement, is on the review page:\n  {page}",
             cluster.port(),
             cluster.socket_dir().join("audit.jsonl").display()
         ));
         let _ = interrupted().await;
+    } else {
+        say(&format!(
+            "\nWith --keep the servers stay until Ctrl-C, and with them the review page of what was done: {page} in this run."
+        ));
     }
     drop(proxy);
     match broken.is_empty() {
@@ -207,22 +213,27 @@ fn all_tables_are_large(cluster: &Cluster) -> Result<OsString, String> {
 }
 
 /// This very program as the proxy, on a free port. Its log and audit log lie in the cluster's directory and go with it.
-fn start_proxy(cluster: &Cluster, policy: &OsStr, audit: &Path) -> Result<(Guarded, u16), String> {
+fn start_proxy(cluster: &Cluster, policy: &OsStr, audit: &Path) -> Result<(Guarded, u16, String), String> {
     let program = std::env::current_exe().map_err(|e| format!("this program's own path: {e}"))?;
     let log = cluster.socket_dir().join("proxy.log");
     for _ in 0..20 {
-        let port = cluster::free_port()?;
+        let (port, admin) = (cluster::free_port()?, cluster::free_port()?);
+        let admin = format!("127.0.0.1:{admin}");
         let (listen, upstream) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", cluster.port()));
         let mut command = std::process::Command::new(&program);
         command.args(["serve", "--listen", &listen, "--upstream", &upstream, "--policy"]);
-        command.arg(policy).arg("--audit").arg(audit);
+        command.arg(policy).arg("--audit").arg(audit).args(["--admin", &admin]);
         cluster::clean_environment(&mut command);
         let proxy = Guarded::spawn(&command, &log)?;
         let deadline = Instant::now() + PROXY_START_TIMEOUT;
         while proxy.is_alive() && Instant::now() < deadline {
             if proxy.listens_on(port) {
-                say(&format!("Lockkeeper listens on {listen}, policy {}", policy.display()));
-                return Ok((proxy, port));
+                let page = format!("http://{admin}/");
+                say(&format!(
+                    "Lockkeeper listens on {listen}, policy {}, review page {page}",
+                    policy.display()
+                ));
+                return Ok((proxy, port, page));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -311,7 +322,7 @@ impl Leg {
         for (index, play) in PLAYS.iter().enumerate() {
             progress(&format!("{:>3}/{} {}", index + 1, PLAYS.len(), play.sql), false);
             let measured = self.play_one(&mut load, &watch, play).await?;
-            let outcome = measured.error.as_ref().map_or("done", |(state, _)| state);
+            let outcome = measured.error.as_ref().map_or("done", |failure| &failure.state);
             let sql: String = play.sql.chars().take(90).collect();
             progress(
                 &format!(
@@ -352,8 +363,15 @@ impl Leg {
         match outcome {
             Ok(rows) => measured.rows = rows,
             Err(e) => {
-                let state = e.code().map_or("connection lost", |code| code.code()).to_owned();
-                measured.error = Some((state, told(&e)));
+                let of = |text: fn(&tokio_postgres::error::DbError) -> Option<&str>| {
+                    e.as_db_error().and_then(text).map(str::to_owned)
+                };
+                measured.error = Some(Failure {
+                    state: e.code().map_or("connection lost", |code| code.code()).to_owned(),
+                    message: told(&e),
+                    detail: of(|e| e.detail()),
+                    hint: of(|e| e.hint()),
+                });
             }
         }
         if measured.error.is_none() && !play.restore.is_empty() {

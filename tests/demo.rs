@@ -80,6 +80,21 @@ fn the_demo_keeps_its_promises() {
         assert!(block.join("\n").contains(said), "{block:#?}");
     }
     assert!(table.contains("same schema and values"), "{table}");
+    // No column is cut, and what needs a word has it.
+    assert!(!table.contains('…'), "{table}");
+    for told in [
+        "a report has just read the table, and keeps its transaction open",
+        "SET lockkeeper.override = 'drop-column: no release since May reads newsletter'; ALTER TABLE users DROP COLUMN newsletter",
+        "  ERROR:  lockkeeper: ",
+        "  HINT:  ",
+    ] {
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&table).contains(&words(told)), "{told}:\n{table}");
+    }
+    assert!(
+        progress.contains("review page of what was done: http://127.0.0.1:"),
+        "{progress}"
+    );
 }
 
 #[test]

@@ -23,6 +23,16 @@ pub struct Play {
     pub is_loop: bool,
 }
 
+impl Play {
+    /// With what was sent before it.
+    pub fn shown(&self) -> String {
+        match self.before {
+            "" => self.sql.to_owned(),
+            before => format!("{before}; {}", self.sql),
+        }
+    }
+}
+
 const fn done(sql: &'static str) -> Play {
     Play {
         sql,

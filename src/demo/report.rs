@@ -29,10 +29,19 @@ pub struct Measured {
     pub failed_queries: usize,
     /// The command tag's row count; for the loop, of all rounds.
     pub rows: u64,
-    /// SQLSTATE and message.
-    pub error: Option<(String, String)>,
+    pub error: Option<Failure>,
     /// What the audit log says, of a run through Lockkeeper.
     pub audit: Vec<Value>,
+}
+
+/// What the client is told.
+#[derive(Clone, Debug, Default)]
+pub struct Failure {
+    /// SQLSTATE, or why there is none.
+    pub state: String,
+    pub message: String,
+    pub detail: Option<String>,
+    pub hint: Option<String>,
 }
 
 pub struct Pair {
@@ -73,7 +82,7 @@ pub fn table(baseline: (&Measured, &Measured), pairs: &[Pair]) -> String {
         let said = (in_words(&pair.direct), through_lockkeeper(&pair.proxied));
         block(
             &mut text,
-            pair.play.sql,
+            &pair.play.shown(),
             (&pair.direct, &pair.proxied),
             (&said.0, &said.1),
         );
@@ -81,11 +90,57 @@ pub fn table(baseline: (&Measured, &Measured), pairs: &[Pair]) -> String {
     text
 }
 
+/// What is not plain from the table. `report_holds`: how long the report keeps its transaction open.
+pub fn explanation(report_holds: Duration, pairs: &[Pair]) -> String {
+    let holds = seconds(report_holds);
+    let mut text = format!(
+        "Why most of it takes {holds}: when a statement begins, a report has just read the table, and keeps its transaction open for {holds}. \
+         Whatever needs a lock on the table waits for it. Straight at PostgreSQL the application's queries stand in line behind the \
+         statement that waits; through Lockkeeper it waits for 50 ms at a time, and lets them pass in between.\n"
+    );
+    if let Some(passes) = pairs
+        .iter()
+        .find(|pair| pair.play.expect == Expect::Done && !pair.play.before.is_empty())
+    {
+        let _ = writeln!(
+            text,
+            "\nWhy {} is not refused as the other one is: its session has said before why it may run.",
+            passes.play.sql
+        );
+    }
+    let refusals = pairs.iter().filter(|pair| pair.play.expect == Expect::Refused);
+    let told = refusals
+        .filter_map(|pair| Some((pair.play.sql, pair.proxied.error.as_ref()?)))
+        .min_by_key(|(_, failure)| failure.hint.as_ref().map_or(0, String::len));
+    let mut out = wrapped(&text, WIDTH);
+    if let Some((sql, failure)) = told {
+        let _ = write!(out, "\nWhat a refusal looks like in psql:\n\n  => {sql};\n");
+        let parts = [
+            ("ERROR", Some(&failure.message)),
+            ("DETAIL", failure.detail.as_ref()),
+            ("HINT", failure.hint.as_ref()),
+        ];
+        for (name, said) in parts {
+            for (at, line) in said.iter().flat_map(|said| said.lines()).enumerate() {
+                let line = if at == 0 {
+                    format!("{name}:  {line}")
+                } else {
+                    line.to_owned()
+                };
+                wrapped(&line, WIDTH - 2)
+                    .lines()
+                    .for_each(|line| _ = writeln!(out, "  {line}"));
+            }
+        }
+    }
+    out
+}
+
 fn block(text: &mut String, title: &str, (direct, proxied): (&Measured, &Measured), said: (&str, &str)) {
-    let _ = writeln!(text, "{}", cut(title, WIDTH));
+    text.push_str(&wrapped(title, WIDTH));
     for (name, run, said) in [("direct", direct, said.0), ("proxied", proxied, said.1)] {
-        let line = format!(
-            "   {name:9}{:>9}{:>10}{:>11}{:>10}{:>10}{:>9}  {said}",
+        let numbers = format!(
+            "   {name:9}{:>9}{:>10}{:>11}{:>10}{:>10}{:>9}  ",
             seconds(run.took),
             millis(run.stall),
             millis(run.lock_wait),
@@ -93,7 +148,12 @@ fn block(text: &mut String, title: &str, (direct, proxied): (&Measured, &Measure
             millis(run.row_wait),
             run.failed_queries,
         );
-        let _ = writeln!(text, "{}", cut(&line, WIDTH).trim_end());
+        let (mut before, width) = (numbers.as_str(), numbers.chars().count());
+        let indent = " ".repeat(width);
+        for line in wrapped(said, WIDTH - width).lines() {
+            let _ = writeln!(text, "{}", format!("{before}{line}").trim_end());
+            before = &indent;
+        }
     }
 }
 
@@ -127,7 +187,7 @@ pub fn broken_promises(pairs: &[Pair]) -> Vec<String> {
             ));
         }
         match (&proxied.error, play.expect) {
-            (Some((state, message)), Expect::Done) => {
+            (Some(Failure { state, message, .. }), Expect::Done) => {
                 broken.push(format!("failed with {state} ({message}): {}", play.sql));
             }
             (None, Expect::Refused) => broken.push(format!("was not refused: {}", play.sql)),
@@ -161,7 +221,7 @@ pub fn summary(pairs: &[Pair]) -> String {
 
 fn in_words(run: &Measured) -> String {
     match &run.error {
-        Some((state, message)) => format!("fails: {state} {message}"),
+        Some(Failure { state, message, .. }) => format!("fails: {state} {message}"),
         None if run.rows > 0 => format!("done, {} rows", grouped(run.rows as u128)),
         None => "done".into(),
     }
@@ -217,11 +277,29 @@ fn through_lockkeeper(run: &Measured) -> String {
     }
 }
 
-fn cut(text: &str, width: usize) -> String {
-    match text.chars().count() > width {
-        true => text.chars().take(width - 1).chain(['…']).collect(),
-        false => text.to_owned(),
+/// Lines of at most so many characters, but for longer words; at least one.
+fn wrapped(text: &str, width: usize) -> String {
+    let mut out = String::new();
+    for line in text.split('\n') {
+        let mut length = 0;
+        for word in line.split(' ') {
+            let word_length = word.chars().count();
+            if length > 0 && length + 1 + word_length > width {
+                out.push('\n');
+                length = 0;
+            } else if length > 0 {
+                out.push(' ');
+                length += 1;
+            }
+            out.push_str(word);
+            length += word_length;
+        }
+        out.push('\n');
     }
+    if text.ends_with('\n') {
+        out.pop();
+    }
+    out
 }
 
 fn seconds(time: Duration) -> String {
@@ -260,7 +338,11 @@ mod tests {
 
     #[test]
     fn every_promise_can_be_broken() {
-        let refusal = Some(("LK001".to_owned(), "refused".to_owned()));
+        let refusal = Some(Failure {
+            state: "LK001".to_owned(),
+            message: "refused".to_owned(),
+            ..Failure::default()
+        });
         let check = |find: &str, proxied: Measured, broken: &[&str]| {
             let said = broken_promises(&[pair(find, proxied)]);
             assert_eq!(said.len(), broken.len(), "{said:?}");
@@ -334,7 +416,11 @@ mod tests {
             serde_json::json!({"event": "statement", "action": "rewrite", "findings": [{"rule": "set-not-null"}],
                 "steps": [{"label": "a"}, {"label": "b"}], "lock_tries": 12, "rows": 1234567}),
         ];
-        let long = Some(("42601".to_owned(), "syntax error ".repeat(20)));
+        let long = Some(Failure {
+            state: "42601".to_owned(),
+            message: "syntax error ".repeat(20),
+            ..Failure::default()
+        });
         let mut pairs = [pair(
             "SET NOT NULL",
             Measured {
@@ -344,8 +430,14 @@ mod tests {
         )];
         pairs[0].direct.error = long;
         let text = table((&Measured::default(), &Measured::default()), &pairs);
-        assert!(text.contains("set-not-null: 2 steps, 1,234,567 rows, 12 loc"), "{text}");
-        assert!(text.contains("fails: 42601 syntax error"), "{text}");
+        let words: Vec<&str> = text.split_whitespace().collect();
+        let words = words.join(" ");
+        // Nothing of it is cut.
+        assert!(
+            words.contains("set-not-null: 2 steps, 1,234,567 rows, 12 lock tries"),
+            "{text}"
+        );
+        assert_eq!(words.matches("syntax error").count(), 20, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
     }
 }
