@@ -7,7 +7,7 @@ use lockkeeper::command_line::{Cli, Command, Demo, Serve};
 use lockkeeper::config::options::{LogFormat, Options};
 use lockkeeper::config::{Settings, load_policy};
 use lockkeeper::live::Live;
-use lockkeeper::plan::statement::tree::{STACK_BYTES, this_thread_is_deep};
+use lockkeeper::plan::grammar::{STACK_BYTES, this_thread_is_deep};
 use lockkeeper::{check, demo, jobs, review, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;

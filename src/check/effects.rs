@@ -2,7 +2,8 @@
 //! here stays as it was: rather too little is taken for new, or for proven.
 
 use super::known::{Known, Table};
-use crate::plan::facts::{Column, Constraint, Facts, Index, Name, Relation, Request};
+use crate::plan::catalog::{Column, Constraint, Index, Name, Relation};
+use crate::plan::facts::{Facts, Request};
 use crate::plan::rules::set_not_null::proof;
 use crate::plan::statement::{Statement, tables_created};
 use pg_query::NodeEnum;

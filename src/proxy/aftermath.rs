@@ -11,7 +11,7 @@ use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;
 use crate::plan::ascii::{decoded, encoded};
-use crate::plan::facts::Relation;
+use crate::plan::catalog::Relation;
 use crate::plan::{Place, Run};
 use serde::Deserialize;
 use std::sync::Arc;

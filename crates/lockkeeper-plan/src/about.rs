@@ -1,6 +1,7 @@
 //! What a statement is about, for the policy: the tables that its blocks may name.
 
-use crate::facts::{Facts, Name, Relation};
+use crate::catalog::{Name, Relation};
+use crate::facts::Facts;
 use crate::policy::Subject;
 use crate::statement::Statement;
 use pg_query::NodeEnum;

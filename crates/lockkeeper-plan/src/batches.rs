@@ -21,7 +21,8 @@ mod text;
 mod through;
 pub mod watch;
 
-use super::facts::{Facts, Relation, planned_rows};
+use super::catalog::Relation;
+use super::facts::{Facts, planned_rows};
 use super::jobs;
 use super::mixed;
 use super::splice::{qualified, quote_ident, quote_literal};
@@ -705,7 +706,7 @@ fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::facts::{Column, Function, Index, Name, RewriteRule, Trigger};
+    use crate::catalog::{Column, Function, Index, Name, RewriteRule, Trigger};
     use crate::statement::read;
 
     /// (id, tenant, name, n, flag, created) with a primary key.
@@ -1051,7 +1052,7 @@ mod tests {
             jobs::Access::None(_)
         ));
         let hidden = Relation {
-            row_security: Some(crate::facts::RowSecurity {
+            row_security: Some(crate::catalog::RowSecurity {
                 settings: Default::default(),
                 opaque: true,
             }),

@@ -7,7 +7,7 @@ mod meaning;
 mod ranges;
 pub mod unvalued;
 
-use super::facts::Name;
+use super::catalog::Name;
 use super::mixed;
 use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
 use super::statement::{Kind, Statement, WORDS_MAX, read_code, words_of};

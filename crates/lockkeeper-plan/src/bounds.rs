@@ -6,8 +6,7 @@
 //! of under the very locks of the attachment.
 
 use super::ascii::decoded;
-use super::splice::{filled, quote_literal};
-use super::statement;
+use super::splice::{depth_change, filled, quote_literal};
 use pg_query::NodeEnum;
 use pg_query::protobuf::PartitionBoundSpec;
 use pg_query::protobuf::a_const::Val;
@@ -163,7 +162,7 @@ fn written(sql: &str) -> Option<&str> {
     let mut lists = 0;
     for (n, token) in scan.tokens.iter().enumerate() {
         let before = depth;
-        depth += statement::depth_change(token);
+        depth += depth_change(token);
         if begins.is_none() && before == 0 && is(n, "for") && is(n + 1, "values") {
             begins = Some(usize::try_from(token.start).ok()?);
             lists = if is(n + 2, "from") { 2 } else { 1 };

@@ -6,14 +6,18 @@
 use super::about;
 use super::batches::Batches;
 use super::body::{Body, Locks};
+use super::catalog::{Name, Relation};
 use super::depends::{Part as Going, What};
-use super::facts::{Facts, Name, Relation, Request};
+use super::facts::{Facts, Request};
+use super::finding::{Finding, Rejection};
 use super::jobs::Access;
 use super::lock::LockMode;
 use super::outbox::behind::{self, Met};
 use super::outbox::prove::Trial;
 use super::outbox::{self, Deferral, New};
+use super::outcome::{Plan, Run};
 use super::overrides::Overrides;
+use super::policy::Overridden;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::progress::{Group, Progress};
 use super::rules::{
@@ -21,8 +25,8 @@ use super::rules::{
 };
 use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
+use super::step::{Mode, Place, Step};
 use super::tool;
-use super::{Finding, Mode, Overridden, Place, Plan, Rejection, Run, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::cell::OnceCell;

@@ -4,7 +4,7 @@
 //! tablespace. The rules then judge each table, column, index and key that goes as if it were named.
 
 use super::ascii::decoded;
-use super::facts::Name;
+use super::catalog::Name;
 use super::rules::tree;
 use super::splice::quote_literal;
 use super::statement::Statement;
@@ -110,11 +110,11 @@ pub struct Part {
     /// Of a relation its relkind; of a constraint its contype; of a default `n` where the column is NOT NULL.
     pub detail: Option<String>,
     pub persistence: char,
-    /// Of the relation, as in [`super::facts::Relation`].
+    /// Of the relation, as in [`super::catalog::Relation`].
     pub bytes: u64,
     pub rows: Option<f64>,
     pub created_here: bool,
-    /// Of the relation: see [`super::facts::Relation`].
+    /// Of the relation: see [`super::catalog::Relation`].
     pub never_filled: bool,
     /// Of a partition.
     pub parent: Option<u32>,

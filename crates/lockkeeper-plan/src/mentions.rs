@@ -1,6 +1,6 @@
 //! What an expression or a statement mentions, found by walking the whole tree: no kind of node can hide it.
 
-use super::facts::Name;
+use super::catalog::Name;
 use super::sketch;
 use pg_query::NodeEnum;
 use serde::Serialize;

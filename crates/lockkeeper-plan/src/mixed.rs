@@ -4,10 +4,11 @@
 
 pub mod alone;
 
-use super::facts::{Facts, Name};
+use super::catalog::Name;
+use super::facts::Facts;
 use super::mentions::Mentions;
-use super::splice::{is_false, one_statement, significant_tokens, tree_text};
-use super::statement::{Statement, depth_change, returns_one};
+use super::splice::{depth_change, is_false, one_statement, significant_tokens, tree_text};
+use super::statement::{Statement, returns_one};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, ExplainStmt, InsertStmt, OnConflictAction, RangeVar, Token, WithClause};
 use serde_json::Value;

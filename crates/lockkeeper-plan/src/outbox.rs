@@ -10,11 +10,11 @@ pub mod prove;
 
 use super::ascii::{decoded, encoded};
 use super::batches::Batches;
-use super::facts::Relation;
+use super::catalog::Relation;
 use super::jobs::{self, Access, JobSql, KEPT_SETTINGS, UNFINISHED, kept_settings};
 use super::lock::LockMode;
 use super::splice::{one_statement, quote_ident, quote_literal};
-use super::{Cleanup, Mode, Step};
+use super::step::{Cleanup, Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
 use prove::Trial;

@@ -5,9 +5,10 @@
 //! append (sqlcommenter) or prepend (`/*application:…*/`), with whatever a request has put into it, is never looked into.
 //! Whether an override counts at all is the policy's, see [`super::compose`].
 
+use super::policy::Overridden;
 use super::rules::{RULES, Rule, find};
+use super::statement::Statement;
 use super::statement::leading_comments;
-use super::{Overridden, statement::Statement};
 
 const MARK: &str = "lockkeeper:";
 

@@ -7,7 +7,6 @@
 mod file;
 mod source;
 
-use super::Overridden;
 use file::EMBEDDED;
 use serde::Deserialize;
 use source::Source;
@@ -148,6 +147,15 @@ struct OverrideTable {
     reason_required: Option<bool>,
     /// For the audit log and the NOTICE.
     reason: Option<String>,
+}
+
+/// What let a rule off, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// `lockkeeper.override`, `comment`, or the policy's block: `[[override]] role = "dba"`.
+    pub by: String,
+    /// Empty where none was given and the policy asks for none.
+    pub reason: String,
 }
 
 impl Policy {

@@ -2,7 +2,9 @@
 //! the server's: only what one transaction carries. Settings, advisory locks and prepared statements of a session would stay on
 //! connections that others use. Pure.
 
-use super::{Mode, Rejection, Run, Step};
+use super::finding::Rejection;
+use super::outcome::Run;
+use super::step::{Mode, Step};
 
 pub const NO_JOBS: &str = "there is a connection pooler between Lockkeeper and the server, so that a job's advisory lock would stay on a \
      connection that others use; let Lockkeeper connect to the server itself, and the pooler to Lockkeeper";

@@ -1,10 +1,11 @@
 //! How far an ALTER TABLE that was split into its actions has come: kept in the catalog by the transactions that do the actions.
 
-use super::facts::Relation;
+use super::catalog::Relation;
 use super::lock::LockMode;
+use super::rules;
 use super::splice::quote_literal;
 use super::statement::Statement;
-use super::{Cleanup, Mode, Step, rules};
+use super::step::{Cleanup, Mode, Step};
 use std::collections::HashSet;
 
 /// Steps that belong together, and the actions that are done with the last of them.

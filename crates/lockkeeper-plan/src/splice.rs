@@ -3,7 +3,7 @@
 //! Every function returns None where the change could not be proven: the edited text is parsed again, and its tree must
 //! be the old tree plus exactly the intended field. Nothing is ever printed from a tree.
 
-use super::statement::tree;
+use super::grammar;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableStmt, ConstrType, Constraint, DefElem, DropStmt, IndexStmt, ScanToken, Token};
 use std::fmt::Write;
@@ -286,7 +286,7 @@ impl<'a> Text<'a> {
     fn position(&self, wanted: impl Fn(Token) -> bool) -> Option<usize> {
         let mut depth = 0;
         self.tokens.iter().position(|token| {
-            depth += super::statement::depth_change(token);
+            depth += depth_change(token);
             depth == 0 && wanted(token.token())
         })
     }
@@ -326,6 +326,15 @@ impl Edit {
     }
 }
 
+/// +1 for an opening, -1 for a closing parenthesis or bracket.
+pub(super) fn depth_change(token: &ScanToken) -> i32 {
+    match token.token() {
+        Token::Ascii40 | Token::Ascii91 => 1,
+        Token::Ascii41 | Token::Ascii93 => -1,
+        _ => 0,
+    }
+}
+
 /// The tokens without comments; None if the scanner refuses the text.
 pub(super) fn significant_tokens(sql: &str) -> Option<Vec<ScanToken>> {
     let mut tokens = pg_query::scan_tokens(sql).ok()?;
@@ -335,7 +344,7 @@ pub(super) fn significant_tokens(sql: &str) -> Option<Vec<ScanToken>> {
 
 /// The tree of a text that holds exactly one statement.
 pub(super) fn one_statement(sql: &str) -> Option<NodeEnum> {
-    let mut tree = tree::parse(sql).ok()?;
+    let mut tree = grammar::parse(sql).ok()?;
     match tree.stmts.len() {
         1 => tree.stmts.pop()?.stmt?.node,
         _ => None,

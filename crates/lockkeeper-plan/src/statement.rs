@@ -9,12 +9,12 @@ mod cost;
 mod kind;
 mod limited;
 pub mod stream;
-pub mod tree;
 
 use self::actions::Actions;
 use super::body::{self, Body};
-use super::facts::Name;
-use super::splice::{one_statement, significant_tokens, tree_text};
+use super::catalog::Name;
+use super::grammar::{self, Unparsed};
+use super::splice::{depth_change, one_statement, significant_tokens, tree_text};
 pub use calls::{Calls, calls, returns_one};
 pub use cost::words_of;
 use cost::{Cost, scanner_cost};
@@ -23,7 +23,6 @@ use limited::limited_write;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ScanToken, SelectStmt, Token};
 use std::sync::{Arc, OnceLock};
-use tree::Unparsed;
 
 /// What the bytes alone say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -638,11 +637,11 @@ pub(super) fn read_code(text: &[u8], standard_conforming_strings: bool) -> Resul
 /// `escapes`: as with standard_conforming_strings off.
 fn parse(sql: &str, escapes: bool) -> Result<pg_query::protobuf::ParseResult, Unparsed> {
     if !escapes {
-        return tree::parse(sql);
+        return grammar::parse(sql);
     }
-    let result = tree::parse_with(sql, pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS);
+    let result = grammar::parse_with(sql, pg_query::ParserOptions::DISABLE_STANDARD_CONFORMING_STRINGS);
     // A parse that fails leaves the setting as it was given in this thread's scanner; the next one puts it back.
-    let _ = tree::parse("");
+    let _ = grammar::parse("");
     result
 }
 
@@ -885,15 +884,6 @@ pub(super) fn leading_comments(sql: &str) -> Vec<&str> {
 /// Without the space and comments in front, in bytes: where the first token is.
 pub fn first_token(sql: &str) -> usize {
     skip_space(sql.as_bytes(), 0).unwrap_or(sql.len())
-}
-
-/// +1 for an opening, -1 for a closing parenthesis or bracket.
-pub(super) fn depth_change(token: &ScanToken) -> i32 {
-    match token.token() {
-        Token::Ascii40 | Token::Ascii91 => 1,
-        Token::Ascii41 | Token::Ascii93 => -1,
-        _ => 0,
-    }
 }
 
 /// An ALTER TABLE taken apart: `head` + space + any of `actions` is a statement of its own that does exactly that action.

@@ -8,7 +8,7 @@ use super::super::responses::OnAnswer;
 use super::super::session::Session;
 use super::super::wire::{self, Report};
 use super::{Ending, LOOK_AGAIN, Pending};
-use crate::plan::facts::Relation;
+use crate::plan::catalog::Relation;
 use crate::plan::outbox::{self, Waiting};
 use crate::plan::policy::Policy;
 use crate::plan::{Place, Run, jobs};

@@ -6,7 +6,7 @@ use super::cascade::Hop;
 use super::judge::{column_of, conjunction};
 use super::text::Tree;
 use crate::ascii::decoded;
-use crate::facts::{Name, Relation};
+use crate::catalog::{Name, Relation};
 use crate::mentions::Mentions;
 use crate::mixed;
 use crate::splice::{quote_ident, quote_literal};

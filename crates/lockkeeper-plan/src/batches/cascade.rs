@@ -3,7 +3,7 @@
 
 use super::bound::{Bound, Ground};
 use super::text::{Tree, parts};
-use crate::facts::View;
+use crate::catalog::View;
 use crate::mentions::Mentions;
 use crate::splice::{qualified, quote_ident};
 use crate::statement::{Kind, Statement};
@@ -198,7 +198,7 @@ pub fn count_sql(
     statement: &Statement,
     hops: &[&Hop],
     rows_max: u64,
-    is_harmless: impl Fn(&crate::facts::Name) -> bool,
+    is_harmless: impl Fn(&crate::catalog::Name) -> bool,
 ) -> Option<String> {
     if !matches!(statement.kind, Kind::Write) || hops.iter().any(|hop| !hop.readable) {
         return None;

@@ -1,7 +1,8 @@
 //! How many rows an UPDATE or DELETE means, counted: where what the planner expects would decide a refusal.
 
 use super::text::{Tree, parts};
-use crate::facts::{Facts, Name, Relation};
+use crate::catalog::{Name, Relation};
+use crate::facts::Facts;
 use crate::mentions::Mentions;
 use crate::statement::{Kind, Statement};
 

@@ -2,7 +2,8 @@
 //! be repeated without harm. What is not known to be harmless is refused, with the reason.
 
 use super::text::Tree;
-use crate::facts::{Facts, Function, Name, Relation};
+use crate::catalog::{Function, Name, Relation};
+use crate::facts::Facts;
 use crate::mentions::Mentions;
 use crate::statement::Statement;
 use pg_query::NodeEnum;
@@ -48,7 +49,7 @@ pub fn table(relation: &Relation, verb: &str) -> Result<(), String> {
             rule.name
         ));
     }
-    let fires = |t: &&crate::facts::Trigger| if verb == "UPDATE" { t.on_update } else { t.on_delete };
+    let fires = |t: &&crate::catalog::Trigger| if verb == "UPDATE" { t.on_update } else { t.on_delete };
     let per_statement = relation
         .triggers
         .iter()

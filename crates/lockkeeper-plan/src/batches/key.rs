@@ -1,7 +1,7 @@
 //! The key that batches walk along: which index orders it, how its values travel as text, and whether rows that are
 //! inserted later lie behind all that exist.
 
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use crate::splice::quote_ident;
 
 /// A key whose index is in the order that `ORDER BY key` asks for and that `(key) > (…)` can start from.

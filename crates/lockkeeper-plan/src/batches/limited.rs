@@ -2,9 +2,9 @@
 
 use super::key::{operator, operators, walkable_key};
 use super::text::{Parts, Tree, parts};
-use crate::facts::Relation;
+use crate::catalog::Relation;
+use crate::grammar::parse;
 use crate::splice::quote_ident;
-use crate::statement::tree::parse;
 use crate::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use pg_query::protobuf::Node;

@@ -2,7 +2,7 @@
 
 use super::judge::{column_of, conjunction};
 use super::text::Tree;
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, Node, NullTestType};
 

@@ -6,7 +6,8 @@
 
 use super::judge::{self, assignments};
 use super::text::Tree;
-use crate::facts::{Facts, Relation, Trigger};
+use crate::catalog::{Relation, Trigger};
+use crate::facts::Facts;
 use crate::mentions::Mentions;
 use crate::splice::quote_literal;
 use crate::statement::Statement;

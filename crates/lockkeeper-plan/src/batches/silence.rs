@@ -1,7 +1,8 @@
 //! What a plan fills in itself, where PostgreSQL would have written the table anew and fired no trigger: the owner's triggers must not
 //! fire either.
 
-use crate::facts::{Facts, Relation, Trigger};
+use crate::catalog::{Relation, Trigger};
+use crate::facts::Facts;
 
 /// The setting under which only what is ENABLE ALWAYS or ENABLE REPLICA fires. A superuser's.
 pub const SETTING: (&str, &str) = ("session_replication_role", "replica");

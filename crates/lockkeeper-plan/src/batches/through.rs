@@ -2,7 +2,8 @@
 //! through the view, so that the view's rights, WHERE and CHECK OPTION hold, and walk along the table's key by the view's names.
 
 use super::judge;
-use crate::facts::{Column, Facts, Index, Relation, RowSecurity, View};
+use crate::catalog::{Column, Index, Relation, RowSecurity, View};
+use crate::facts::Facts;
 use std::borrow::Cow;
 
 /// Types whose comparisons are leakproof, so that they come before a security barrier's conditions and can use an index.
@@ -129,7 +130,7 @@ mod tests {
     use super::super::Batches;
     use super::super::tests::{facts, statement, table as base_table};
     use super::*;
-    use crate::facts::{Name, Trigger};
+    use crate::catalog::{Name, Trigger};
 
     /// `seen (number, label, n, more)` over `t (id, name, n, …)`; `more` is computed.
     fn view() -> Relation {

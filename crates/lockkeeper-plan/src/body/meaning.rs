@@ -2,7 +2,8 @@
 //! stands in front of them in the block may have made a name mean another table by then.
 
 use super::{Body, Ran, What};
-use crate::facts::{Name, Request};
+use crate::catalog::Name;
+use crate::facts::Request;
 use crate::mentions::Mentions;
 use crate::mixed;
 use crate::sketch;

@@ -3,8 +3,8 @@
 //! and with none of it. What is bounded by such a value on one side only is kept apart, so that the planner takes a third for it.
 
 use crate::sketch;
+use crate::splice::depth_change;
 use crate::splice::{one_statement, significant_tokens};
-use crate::statement::depth_change;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, ScanToken, Token};
 use serde_json::Value;

@@ -2,10 +2,11 @@
 //! refused. Nothing runs against a schema that is half made.
 
 use super::{Stored, Waiting};
-use crate::facts::{Name, Relation};
+use crate::catalog::{Name, Relation};
+use crate::finding::Rejection;
 use crate::rules::{self, Subject, nonconcurrent_drop_index, tree};
 use crate::statement::{Kind, Statement};
-use crate::{Place, Rejection};
+use crate::step::Place;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, CreateStmt, ObjectType as O, RangeVar};
 use serde_json::Value;
@@ -447,7 +448,7 @@ fn brings_unique(job: &'_ Waiting) -> bool {
 
 /// There is an index that a foreign key to these columns can use; without columns, a primary key.
 fn is_unique(relation: &Relation, columns: &[String]) -> bool {
-    let same = |i: &crate::facts::Index| {
+    let same = |i: &crate::catalog::Index| {
         let mut keys: Vec<&str> = i.columns.iter().flatten().map(String::as_str).collect();
         let mut wanted: Vec<&str> = columns.iter().map(String::as_str).collect();
         keys.sort_unstable();

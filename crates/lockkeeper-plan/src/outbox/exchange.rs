@@ -6,13 +6,15 @@
 //! could see the difference ([`is_blind`]).
 
 use super::{New, Stored, valid_index};
-use crate::facts::{Facts, Name, Relation};
+use crate::catalog::{Name, Relation};
+use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::policy::{InTransaction, Policy};
 use crate::rules::{nonconcurrent_drop_index, steps};
 use crate::splice::{self, one_statement, quote_ident};
 use crate::statement::{self, Kind, Statement, read};
-use crate::{Mode, Step, tool};
+use crate::step::{Mode, Step};
+use crate::tool;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, DropBehavior, ObjectType};
 use serde_json::Value;
@@ -72,7 +74,7 @@ pub fn dropped(statement: &Statement, facts: &Facts, policy: &Policy) -> Option<
                 return None;
             }
             let table = facts.relation(&Name::of(alter.relation.as_ref()?)).filter(large)?;
-            let backs = |index: &&crate::facts::Index| index.constraint.as_ref() == Some(&command.name);
+            let backs = |index: &&crate::catalog::Index| index.constraint.as_ref() == Some(&command.name);
             let index = table.indexes.iter().find(backs)?;
             Some(Dropped {
                 relation: table.oid,

@@ -4,7 +4,7 @@
 use super::New;
 use crate::rules::Subject;
 use crate::splice::{in_pg_temp, one_statement, quote_ident, quote_literal};
-use crate::{Mode, Step};
+use crate::step::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Token};
 use serde::Deserialize;

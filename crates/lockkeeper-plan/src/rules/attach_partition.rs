@@ -5,12 +5,13 @@
 
 use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
 use crate::bounds::{self, Bounds, Proof, Question};
-use crate::facts::{Facts, Relation};
+use crate::catalog::Relation;
+use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::policy::Policy;
 use crate::splice::{self, qualified, quote_ident, quote_literal};
 use crate::statement::Statement;
-use crate::{Place, Step};
+use crate::step::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::{Node, PartitionBoundSpec, PartitionRangeDatumKind};

@@ -3,7 +3,7 @@
 use super::{Found, Rule, Subject, name_of, steps};
 use crate::lock::LockMode;
 use crate::splice;
-use crate::{Place, Step};
+use crate::step::{Place, Step};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {
@@ -34,7 +34,7 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     }
     let usable = view.known.is_some_and(|relation| {
-        let plain = |i: &crate::facts::Index| {
+        let plain = |i: &crate::catalog::Index| {
             i.unique && i.valid && i.immediate && !i.partial && i.columns.iter().all(Option::is_some)
         };
         relation.indexes.iter().any(plain)

@@ -2,12 +2,12 @@
 
 use super::expand::{self, Change};
 use super::{Found, Rule, Subject, Table, column, names, rename_column, taken, tree};
-use crate::Step;
+use crate::catalog::Name;
 use crate::depends::Part;
-use crate::facts::Name;
+use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::splice;
-use crate::statement::tree::parse;
+use crate::step::Step;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};
@@ -171,12 +171,12 @@ const SCAN: Option<&str> = Some("scans all rows for a CHECK constraint");
 /// A foreign key, on whichever side, that may be compared by another operator than before.
 fn compared_otherwise(table: &Table, name: &str, definition: &ColumnDef) -> bool {
     let Some(relation) = table.known else { return true };
-    let own = |c: &crate::facts::Constraint| c.kind == 'f' && c.columns.iter().any(|k| k == name);
-    let referenced = |u: &crate::facts::ColumnUser| u.column == name && u.what.starts_with("the constraint ");
+    let own = |c: &crate::catalog::Constraint| c.kind == 'f' && c.columns.iter().any(|k| k == name);
+    let referenced = |u: &crate::catalog::ColumnUser| u.column == name && u.what.starts_with("the constraint ");
     if !relation.constraints.iter().any(own) && !relation.column_users.iter().any(referenced) {
         return false;
     }
-    let stored = |c: &crate::facts::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
+    let stored = |c: &crate::catalog::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
     let old = relation.column(name).and_then(stored);
     let new = definition.type_name.as_ref().and_then(Type::of);
     !matches!((old, new), (Some(old), Some(new)) if old.schema.is_none() && new.schema.is_none() && old.family() == new.family())
@@ -187,7 +187,7 @@ fn cost_of_old(subject: &Subject, table: &Table, name: &str, definition: &Column
     let Some(relation) = table.known else {
         return REWRITE;
     };
-    let stored = |c: &crate::facts::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
+    let stored = |c: &crate::catalog::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
     let Some(old) = relation.column(name).and_then(stored) else {
         return REWRITE;
     };
@@ -205,12 +205,12 @@ fn cost_of_old(subject: &Subject, table: &Table, name: &str, definition: &Column
         return REWRITE;
     }
     let new = new.stored;
-    let own_index = |i: &&crate::facts::Index| {
+    let own_index = |i: &&crate::catalog::Index| {
         i.mentions.iter().any(|m| m == name) || i.columns.iter().flatten().any(|c| c == name)
     };
     let with_children = || std::iter::once(relation).chain(subject.facts.descendants(relation));
     // Expressions and predicates hide their types, and so are built anew; so is any index if the operators change.
-    let rebuilt = |i: &crate::facts::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
+    let rebuilt = |i: &crate::catalog::Index| i.partial || i.columns.iter().any(Option::is_none) || i.method != "btree";
     let operators = definition.coll_clause.is_some() || old.family() != new.family();
     if with_children()
         .flat_map(|r| &r.indexes)
@@ -220,7 +220,7 @@ fn cost_of_old(subject: &Subject, table: &Table, name: &str, definition: &Column
         return REBUILD;
     }
     // One that is NOT VALID is made anew as it was.
-    let mentions = |c: &crate::facts::Constraint| c.kind == 'c' && c.validated && c.columns.iter().any(|k| k == name);
+    let mentions = |c: &crate::catalog::Constraint| c.kind == 'c' && c.validated && c.columns.iter().any(|k| k == name);
     if with_children().flat_map(|r| &r.constraints).any(mentions) {
         return SCAN;
     }

@@ -9,12 +9,12 @@ use super::{
     validating_foreign_key,
 };
 use crate::batches::Batches;
-use crate::facts::{Name, TypeFact};
+use crate::catalog::{Name, TypeFact};
+use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::statement::tree::parse;
+use crate::step::{Mode, Step};
 use crate::trial::Effect;
-use crate::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, ConstrType, Constraint, Node};
 
@@ -78,7 +78,7 @@ fn is_volatile(subject: &Subject, expression: &Node) -> bool {
                 return true;
             };
             let schema = (function.len() > 1).then(|| function[function.len() - 2].clone());
-            let asked = |f: &&crate::facts::Function| f.asked.name == *name && f.asked.schema == schema;
+            let asked = |f: &&crate::catalog::Function| f.asked.name == *name && f.asked.schema == schema;
             match subject.facts.functions.iter().find(asked) {
                 Some(known) => known.volatile,
                 None => !(matches!(schema.as_deref(), None | Some("pg_catalog")) && STEADY.contains(&name.as_str())),

@@ -1,9 +1,9 @@
 //! CREATE INDEX CONCURRENTLY and its kin inside a transaction block or a pipeline.
 
 use super::{Found, Remedy, Rule, Subject};
-use crate::Place;
 use crate::lock::LockMode;
 use crate::policy::InTransaction;
+use crate::step::Place;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Node, ObjectType};
 

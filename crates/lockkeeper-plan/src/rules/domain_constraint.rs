@@ -1,7 +1,7 @@
 //! ALTER DOMAIN … ADD CHECK, SET NOT NULL and VALIDATE CONSTRAINT.
 
 use super::{Found, Rule, Subject, sql_name};
-use crate::facts::{Name, TypeFact};
+use crate::catalog::{Name, TypeFact};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
 use pg_query::NodeEnum;

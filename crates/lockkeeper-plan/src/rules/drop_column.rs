@@ -2,8 +2,8 @@
 
 use super::taken::{self, UNUSED, Worst};
 use super::{Action, Found, Rule, Subject};
+use crate::catalog::Column;
 use crate::depends::{Part, What};
-use crate::facts::Column;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
 use pg_query::protobuf::{AlterTableType, DropBehavior};

@@ -2,8 +2,8 @@
 
 use super::nonconcurrent_drop_index::dropped;
 use super::{Found, Rule, Subject, Table, taken, tree};
+use crate::catalog::Index;
 use crate::depends::{Part, State, What};
-use crate::facts::Index;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
 use pg_query::NodeEnum;

@@ -10,10 +10,10 @@ mod trigger;
 
 use super::{Found, Remedy, Subject, Table, names, set_not_null, steps};
 use crate::batches::Batches;
-use crate::facts::{Column, Name, Relation};
+use crate::catalog::{Column, Name, Relation};
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::{Mode, Step};
+use crate::step::{Mode, Step};
 use carry::Carried;
 use trigger::Values;
 
@@ -183,15 +183,15 @@ impl Expand<'_> {
             .constraints
             .iter()
             .find(|c| matches!(c.kind, 'p' | 'x') && c.columns.contains(name));
-        let mentioned = |i: &&crate::facts::Index| i.mentions.contains(name);
+        let mentioned = |i: &&crate::catalog::Index| i.mentions.contains(name);
         // Another change's helper does not matter unless it is about this column, or an expression looks at more than this one.
         let alone = matches!(self.change, Change::Type { using: Some(_), .. });
         let names: Vec<String> = [name, &self.new].iter().map(|name| format!("{name:?}")).collect();
-        let ours = |t: &crate::facts::Trigger| {
+        let ours = |t: &crate::catalog::Trigger| {
             let comment = t.comment.as_deref().filter(|c| c.starts_with("lockkeeper: "));
             t.name.starts_with(LAST) && comment.is_some_and(|c| !names.iter().any(|name| c.contains(name)))
         };
-        let other = |t: &&crate::facts::Trigger| t.name != self.helper && (alone || !ours(t));
+        let other = |t: &&crate::catalog::Trigger| t.name != self.helper && (alone || !ours(t));
         let mut triggers = relation.triggers.iter().filter(other);
         let inherits = relation.is_partition
             || relation.kind == 'p'

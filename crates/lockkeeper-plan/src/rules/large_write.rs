@@ -3,11 +3,11 @@
 use super::{Found, Remedy, Rule, Subject, Table, name_of, sql_name, steps};
 use crate::batches::cascade::Told;
 use crate::batches::{self, Batches};
-use crate::facts::{Name, Relation};
+use crate::catalog::{Name, Relation};
 use crate::lock::LockMode;
 use crate::mixed;
 use crate::statement::Kind;
-use crate::{Mode, Place};
+use crate::step::{Mode, Place};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

@@ -63,12 +63,13 @@ mod volatile_default;
 mod tests;
 
 use super::about;
-use super::facts::{Facts, Name, Relation, Request};
+use super::catalog::{Name, Relation};
+use super::facts::{Facts, Request};
 use super::lock::LockMode;
 use super::policy::Policy;
 use super::splice;
 use super::statement::Statement;
-use super::{Place, Step};
+use super::step::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint, RangeVar};
 use std::borrow::Cow;

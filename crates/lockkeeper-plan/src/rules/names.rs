@@ -2,7 +2,7 @@
 //! same schema as the statement would have: makeObjectName, ChooseRelationName, ChooseConstraintName and
 //! ChooseIndexColumnNames of the server's sources.
 
-use crate::facts::{Index, Relation};
+use crate::catalog::{Index, Relation};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{Constraint, IndexElem, IndexStmt, MinMaxOp, Node, SqlValueFunctionOp};
 

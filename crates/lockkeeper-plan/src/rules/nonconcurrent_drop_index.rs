@@ -1,11 +1,11 @@
 //! DROP INDEX without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, Table, sql_name, steps, taken, tree};
-use crate::Step;
+use crate::catalog::Name;
 use crate::depends::{Part, What};
-use crate::facts::Name;
 use crate::lock::LockMode;
 use crate::splice;
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
 
@@ -202,7 +202,7 @@ fn index_definition(subject: &Subject, name: &Name) -> Option<String> {
         .filter(|d| !d.is_empty())
 }
 
-fn found<'a>(subject: &'a Subject, name: &Name) -> Option<&'a crate::facts::Index> {
+fn found<'a>(subject: &'a Subject, name: &Name) -> Option<&'a crate::catalog::Index> {
     let oid = subject.facts.relation(name)?.oid;
     subject
         .facts

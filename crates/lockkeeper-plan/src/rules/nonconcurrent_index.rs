@@ -1,10 +1,11 @@
 //! CREATE INDEX without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use crate::lock::LockMode;
+use crate::outcome::Run;
 use crate::splice;
-use crate::{Place, Run, Step};
+use crate::step::{Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{IndexStmt, Node};
 
@@ -121,7 +122,7 @@ pub(crate) fn repair(subject: &Subject) -> Option<Run> {
 }
 
 fn exists(subject: &Subject, index: &IndexStmt) -> bool {
-    let asked = crate::facts::Name {
+    let asked = crate::catalog::Name {
         schema: index.relation.as_ref().and_then(|r| name_of(r).schema),
         name: index.idxname.clone(),
     };

@@ -1,10 +1,10 @@
 //! REINDEX without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, name_of, names, steps};
-use crate::Step;
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use crate::lock::LockMode;
 use crate::splice;
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ReindexObjectType, ReindexStmt};
 
@@ -130,7 +130,7 @@ fn leftovers(object: &super::Table, index: bool) -> Vec<Step> {
     let left: Vec<(String, String)> = if index {
         vec![(relation.schema.clone(), names::object(&relation.name, "", "ccnew"))]
     } else {
-        let ours = |i: &&crate::facts::Index| {
+        let ours = |i: &&crate::catalog::Index| {
             !i.valid
                 && i.name
                     .trim_end_matches(|c: char| c.is_ascii_digit())

@@ -1,10 +1,10 @@
 //! DETACH PARTITION without CONCURRENTLY.
 
 use super::{Found, Rule, Subject, name_of, names, sql_name, steps};
-use crate::Step;
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use crate::lock::LockMode;
 use crate::splice::{quote_ident, quote_literal};
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
 

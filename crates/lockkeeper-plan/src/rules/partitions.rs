@@ -2,11 +2,11 @@
 //! PostgreSQL 18, foreign keys. The parent comes last (or first, as an index of no rows), and only joins what is there.
 
 use super::{Action, Subject, Table, names, set_not_null, steps, tree, unique_constraint, validating_check};
-use crate::Step;
-use crate::facts::{Index, Name, Relation};
+use crate::catalog::{Index, Name, Relation};
 use crate::lock::LockMode;
 use crate::sketch;
 use crate::splice::{self, qualified, quote_ident, quote_literal};
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, IndexStmt, Node};
 
@@ -353,7 +353,7 @@ fn named(text: &str, constraint: &Constraint, name: &str) -> Result<String, Stri
 }
 
 /// A foreign key that is there says the same as one that is asked for.
-fn same_key(subject: &Subject, there: &crate::facts::Constraint, wanted: &Constraint) -> bool {
+fn same_key(subject: &Subject, there: &crate::catalog::Constraint, wanted: &Constraint) -> bool {
     let parsed = super::column::parse_action(&format!("ALTER TABLE t ADD {}", there.definition));
     let Some(NodeEnum::Constraint(own)) = parsed.and_then(|command| command.def?.node) else {
         return false;

@@ -1,7 +1,7 @@
 //! ALTER TYPE … RENAME VALUE.
 
 use super::{Found, Rule, Subject, sql_name};
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_literal;
 use pg_query::NodeEnum;

@@ -39,7 +39,7 @@ fn given_up(subject: &Subject) -> Option<Found> {
         .table(&subject.altered()?)
         // Of a partitioned table each partition has its own.
         .filter(|table| !taken::is_empty(table) && table.kind() != 'p')?;
-    let is_key = |index: &crate::facts::Index| index.primary && index.valid && index.immediate;
+    let is_key = |index: &crate::catalog::Index| index.primary && index.valid && index.immediate;
     let is_lost = match new.identity_type.as_str() {
         "n" => true,
         "d" => table.known.is_none_or(|relation| !relation.indexes.iter().any(is_key)),

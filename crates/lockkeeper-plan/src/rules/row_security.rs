@@ -2,7 +2,7 @@
 
 use super::nonconcurrent_drop_index::dropped as listed;
 use super::{Found, Rule, Subject, Table, taken};
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
 use pg_query::NodeEnum;

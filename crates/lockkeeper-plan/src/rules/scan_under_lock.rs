@@ -1,9 +1,9 @@
 //! VALIDATE CONSTRAINT that scans under a stronger lock than its own, and ALTER CONSTRAINT … ENFORCED, which has no weaker one.
 
 use super::{Found, Rule, Subject, Table, concurrent_in_transaction, steps};
-use crate::Place;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::step::Place;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 

@@ -4,7 +4,7 @@ use super::{Found, Rule, Subject, nonconcurrent_reindex};
 use crate::facts::Facts;
 use crate::faults::{self, Fault};
 use crate::lock::LockMode;
-use crate::{Mode, Step};
+use crate::step::{Mode, Step};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

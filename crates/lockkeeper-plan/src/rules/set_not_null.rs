@@ -1,11 +1,11 @@
 //! ALTER COLUMN … SET NOT NULL.
 
 use super::{Found, Rule, Subject, Table, names, steps};
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::step::{Mode, Step};
 use crate::trial::Effect;
-use crate::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, BoolExprType, ConstrType, Node, NullTestType};
 
@@ -231,7 +231,7 @@ pub(super) fn is_not_null(table: &Table, column: &str) -> bool {
 
 /// An unvalidated NOT NULL constraint: its name, and whether an unfinished run of ours made it.
 fn unvalidated(table: &Table, column: &str) -> Option<(String, bool)> {
-    let of_column = |c: &&crate::facts::Constraint| c.kind == 'n' && !c.validated && c.columns == [column];
+    let of_column = |c: &&crate::catalog::Constraint| c.kind == 'n' && !c.validated && c.columns == [column];
     let constraint = table.known?.constraints.iter().find(of_column)?;
     let ours = constraint
         .comment

@@ -8,14 +8,14 @@ use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::path::PRINTED;
 use crate::splice::{quote_ident, quote_literal};
-use crate::{Cleanup, Mode, Step};
+use crate::step::{Cleanup, Mode, Step};
 
 pub(crate) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
 }
 
 /// By its full name, which what runs later may not find otherwise.
-pub(crate) fn table_of(relation: &crate::facts::Relation) -> Table<'_> {
+pub(crate) fn table_of(relation: &crate::catalog::Relation) -> Table<'_> {
     Table {
         known: Some(relation),
         sql: crate::splice::qualified(&relation.schema, &relation.name),

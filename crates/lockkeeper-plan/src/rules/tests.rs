@@ -1,11 +1,14 @@
 //! Over the whole table, with the facts of a small made-up database, and single plans in a compact form.
 
 use super::{RULES, find};
+use crate::catalog::{Column, Constraint, Function, Index, Name, Relation, TypeFact};
 use crate::depends::{Depends, Part, State, Taken, What};
-use crate::facts::{Column, Constraint, Facts, Function, Index, Name, Relation, Request, TypeFact};
+use crate::facts::{Facts, Request};
+use crate::outcome::Plan;
+use crate::plan;
 use crate::policy::Policy;
 use crate::statement::{self, read};
-use crate::{Mode, Place, Plan, plan};
+use crate::step::{Mode, Place};
 use std::sync::Arc;
 
 fn name(text: &str) -> Name {
@@ -228,7 +231,7 @@ fn rendered(plan: &Plan) -> String {
         Plan::Forward { .. } => "forward".to_string(),
         Plan::Reject(rejection) => format!("reject {}: {}", rejection.sqlstate, rules_of(plan).join(", ")),
         Plan::Run(run) => {
-            let line = |step: &crate::Step| match &step.mode {
+            let line = |step: &crate::step::Step| match &step.mode {
                 Mode::Brief { then } => format!("brief {}{}", step.sql, " + then".repeat(then.len())),
                 Mode::Long { then } => format!("long {}{}", step.sql, " + then".repeat(then.len())),
                 Mode::Concurrent => format!("concurrent {}", step.sql),

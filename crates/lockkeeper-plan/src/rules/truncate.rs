@@ -2,8 +2,9 @@
 
 use super::{Found, Rule, Subject, name_of, sql_name, taken};
 use crate::batches;
+use crate::catalog::Relation;
 use crate::depends::Part;
-use crate::facts::{Facts, Relation};
+use crate::facts::Facts;
 use crate::lock::LockMode;
 use pg_query::NodeEnum;
 use pg_query::protobuf::DropBehavior;

@@ -1,10 +1,10 @@
 //! ADD CONSTRAINT … UNIQUE or PRIMARY KEY that builds its index.
 
 use super::{Action, Found, Rule, Subject, Table, column, names, partitions, set_not_null, steps, tree};
-use crate::Step;
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::{quote_ident, quote_literal};
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, Node};
 

@@ -1,10 +1,10 @@
 //! UPDATE … LIMIT and DELETE … LIMIT, which people write and PostgreSQL does not have.
 
 use super::{Found, Remedy, Rule, Subject, name_of, steps};
-use crate::Mode;
 use crate::batches;
 use crate::lock::LockMode;
 use crate::statement::Kind;
+use crate::step::Mode;
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

@@ -1,10 +1,10 @@
 //! ADD CONSTRAINT … CHECK that scans the table.
 
 use super::{Action, Found, Rule, Subject, Table, column, names, steps};
-use crate::Step;
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::{self, quote_ident};
+use crate::step::Step;
 use pg_query::protobuf::{ConstrType, Constraint};
 
 pub(super) const RULE: Rule = Rule {

@@ -2,9 +2,9 @@
 
 use super::validating_check::{not_valid_then_validate, validates};
 use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name, tree};
-use crate::facts::Name;
+use crate::catalog::Name;
 use crate::lock::LockMode;
-use crate::{Place, Step};
+use crate::step::{Place, Step};
 use pg_query::protobuf::{ConstrType, Constraint};
 
 pub(super) const RULE: Rule = Rule {

@@ -3,12 +3,12 @@
 //! Their definitions are the server's own text with the column's name changed at the scanner's places, proven by parsing it again.
 
 use super::Expand;
-use crate::Step;
-use crate::facts::{Constraint, Index};
+use crate::catalog::{Constraint, Index};
 use crate::lock::LockMode;
 use crate::rules::validating_check::{not_valid_then_validate, validates};
 use crate::rules::{Action, column, names, steps};
 use crate::splice::{self, one_statement, qualified, quote_ident, quote_literal, significant_tokens};
+use crate::step::Step;
 use pg_query::NodeEnum;
 use pg_query::protobuf::Token;
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //!
 //! It runs with the rights of whoever writes, and with settings of its own, so that every writer's values are converted alike.
 
-use crate::facts::Relation;
+use crate::catalog::Relation;
 use crate::mentions::Mentions;
 use crate::splice::{one_statement, quote_ident, quote_literal};
 

@@ -1,0 +1,62 @@
+//! What is done about one statement: it goes on, is carried out in steps, or is refused.
+
+use crate::finding::{Finding, Rejection};
+use crate::outbox::Deferral;
+use crate::statement;
+use crate::step::{Mode, Step};
+
+/// What is done about one statement.
+#[derive(Clone, Debug)]
+pub enum Plan {
+    /// The client's own bytes go on. The findings are those that the policy allows or only warns of; `notices` is their text.
+    Forward {
+        findings: Vec<Finding>,
+        notices: Vec<String>,
+    },
+    /// The steps are carried out in order, in place of the statement.
+    Run(Run),
+    Reject(Rejection),
+}
+
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub findings: Vec<Finding>,
+    /// Told to the client before the first step (warnings, and overrides that were used).
+    pub notices: Vec<String>,
+    /// Empty only where everything is deferred.
+    pub steps: Vec<Step>,
+    /// What is left for after the client's COMMIT.
+    pub deferral: Option<Deferral>,
+    /// The command tag that the client sees at the end, such as `ALTER TABLE`. A [`Mode::Batches`] or [`Mode::Rows`] step
+    /// answers with its own count instead.
+    pub tag: String,
+    /// Why this is safe, for the audit event (for example "no rewrite: the default is not volatile").
+    pub why: Vec<String>,
+}
+
+impl Run {
+    /// It leaves no invalid index and no constraint that is not validated, whether it succeeds or not.
+    pub fn is_whole(&self) -> bool {
+        let halves = ["VALID", "ENFORCED", "CONCURRENTLY", "INDEX"];
+        let is_whole = |step: &Step| {
+            let sql = step.sql.to_ascii_uppercase();
+            matches!(step.mode, Mode::Brief { .. }) && !halves.iter().any(|word| sql.contains(word))
+        };
+        self.deferral.is_none() && matches!(self.steps.as_slice(), [step] if is_whole(step))
+    }
+
+    /// How to get back to the schema before the plan, one statement each: the steps' `rollback`, last step first.
+    pub fn rollback_plan(&self) -> Vec<String> {
+        let statements = |text: &str| match statement::read(text.as_bytes(), true) {
+            Ok(all) => all.into_iter().map(|statement| statement.sql).collect(),
+            Err(_) => vec![text.to_string()],
+        };
+        let texts = self.steps.iter().rev().filter_map(|step| step.rollback.as_deref());
+        texts.flat_map(statements).collect()
+    }
+
+    /// What the plan leaves to be done by hand, on a later day.
+    pub fn contract(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|s| s.contract.as_deref())
+    }
+}
