@@ -42,7 +42,7 @@ impl Live {
                     Some(_) => told.next().flatten(),
                     None => self.explain(inner)?.as_deref().and_then(mixed::changed_rows),
                 };
-                rows = rows.or_else(|| mixed::all_rows(&inner.node, facts));
+                rows = rows.or_else(|| facts.all_rows(&inner.node));
                 if rows.is_some_and(|rows| rows <= rows_max) {
                     let along = self.along(inner, None, (rows, made.is_none()), rows_max)?;
                     rows = rows.filter(|_| !along.unsure);

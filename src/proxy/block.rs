@@ -89,7 +89,7 @@ impl Session {
                 rows = json.as_deref().and_then(mixed::changed_rows);
             }
             if is_write(inner) {
-                rows = rows.or_else(|| mixed::all_rows(&inner.node, facts));
+                rows = rows.or_else(|| facts.all_rows(&inner.node));
             }
             all.push(Within { unvalued: made, rows });
         }

@@ -454,7 +454,7 @@ impl Session {
             Err(report.into())
         };
         let facts = self.facts(Request::of(call), Closing::Sync).await?;
-        match Access::of(&facts) {
+        match facts.job_access() {
             Access::Ready => {}
             Access::Create => {
                 return wrong(

@@ -588,7 +588,7 @@ impl Session {
             Kind::Ddl => place != Place::Pipeline,
             _ => place == Place::Block && facts.open_job.is_some(),
         };
-        if looks && !is_known && jobs::Access::of(&facts) == jobs::Access::Ready {
+        if looks && !is_known && facts.job_access() == jobs::Access::Ready {
             facts.reserve(self.waiting(None).await?);
         }
         facts.tool = self
@@ -921,7 +921,7 @@ impl Session {
             // That a key pins it was not believed before.
             _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
             kind => {
-                if jobs::Access::of(facts) == jobs::Access::Ready {
+                if facts.job_access() == jobs::Access::Ready {
                     let closing = closing_at(place);
                     let identity = identity(statement, &relation, parameters);
                     facts.open_job = self.open_job(&identity, closing).await?;

@@ -189,7 +189,7 @@ impl Batches {
         batches.new_rows = told;
         batches.notes = surroundings.map(|around| around.notes(verb)).unwrap_or_default();
         batches.watch = surroundings.map(|around| around.watch(verb)).unwrap_or_default();
-        batches.access = jobs::Access::of(facts);
+        batches.access = facts.job_access();
         if let Some(seen) = &relation.row_security {
             batches.seen_by = seen.settings.clone();
             if seen.opaque {
@@ -237,7 +237,7 @@ impl Batches {
         let mut batches = Batches::build(&statement, relation, facts, &key)?;
         batches.silent = silence::needed(relation, facts)?;
         batches.kind = jobs::Kind::Backfill;
-        batches.access = jobs::Access::of(facts);
+        batches.access = facts.job_access();
         batches.anew = anew;
         Ok(batches)
     }
@@ -260,7 +260,7 @@ impl Batches {
         };
         batches.silent = kind == jobs::Kind::Backfill && silence::needed(relation, facts)?;
         batches.kind = kind;
-        batches.access = jobs::Access::of(facts);
+        batches.access = facts.job_access();
         batches.resumes = Some(id);
         // Nobody is there to hear them.
         (batches.returns, batches.returning) = (false, None);
@@ -810,7 +810,7 @@ mod tests {
         Facts {
             relations: vec![target.clone(), other("u", 'r', 30), other("v", 'v', 31)],
             functions,
-            jobs: Some(crate::facts::JobTable {
+            jobs: Some(crate::jobs::JobTable {
                 comment: "lockkeeper jobs, version 2".into(),
                 distrust: None,
                 usable: true,

@@ -27,6 +27,7 @@ use super::splice;
 use super::statement::{self, AlterText, Kind, Statement};
 use super::step::{Mode, Place, Step};
 use super::tool;
+use super::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::cell::OnceCell;
@@ -717,7 +718,7 @@ impl<'a> Composer<'a> {
     }
 
     fn would_defer(&self, subject: &Subject, steps: &[Step]) -> bool {
-        if matches!(Access::of(self.whole.facts), Access::None(_)) {
+        if matches!(self.whole.facts.job_access(), Access::None(_)) {
             return false;
         }
         if let Some(batches) = self.write_of(steps) {
@@ -826,7 +827,7 @@ impl<'a> Composer<'a> {
 
     /// What keeps it from being deferred, and what would not.
     fn why_not_deferred(&self, subject: &Subject, steps: &[Step]) -> String {
-        let why = match (Access::of(self.whole.facts), self.write_of(steps)) {
+        let why = match (self.whole.facts.job_access(), self.write_of(steps)) {
             _ if self.whole.place == Place::Pipeline => {
                 return match self.begin_helps(subject, steps) {
                     true => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
@@ -908,7 +909,7 @@ impl<'a> Composer<'a> {
             return self.run(steps);
         };
         let statement = self.whole.statement;
-        let mut new = New::of(&statement.sql, relation, Access::of(self.whole.facts), later, trials);
+        let mut new = New::of(&statement.sql, relation, self.whole.facts.job_access(), later, trials);
         match &statement.node {
             NodeEnum::DropStmt(drop) => {
                 let names = nonconcurrent_drop_index::dropped(drop);
@@ -1213,7 +1214,7 @@ fn strongest(statement: &Statement) -> LockMode {
             LockMode::ShareUpdateExclusive
         }
         NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
-        NodeEnum::CreateStmt(create) if create.partbound.is_none() => match lock_queue::references(create) {
+        NodeEnum::CreateStmt(create) if create.partbound.is_none() => match tree::references(create) {
             true => LockMode::ShareRowExclusive,
             false => LockMode::ShareUpdateExclusive,
         },

@@ -5,9 +5,9 @@
 
 use super::ascii::decoded;
 use super::catalog::Name;
-use super::rules::tree;
 use super::splice::quote_literal;
 use super::statement::Statement;
+use super::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterDomainStmt, AlterPublicationAction, AlterPublicationStmt, AlterTableCmd, AlterTableMoveAllStmt,

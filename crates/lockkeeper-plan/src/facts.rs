@@ -9,6 +9,7 @@ use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::catalog::{Function, Name, Relation, Taken, TypeFact, stem};
 use super::depends::Depends;
+use super::jobs::{self, Access, JobTable};
 use super::mentions::Mentions;
 use super::mixed;
 use super::outbox::Waiting;
@@ -535,7 +536,7 @@ fn is_slight(node: &NodeEnum) -> bool {
             A::AtColumnDefault => command
                 .def
                 .as_deref()
-                .is_some_and(|default| !super::rules::tree::is_null(default)),
+                .is_some_and(|default| !crate::tree::is_null(default)),
             A::AtSetStatistics
             | A::AtSetOptions
             | A::AtResetOptions
@@ -592,7 +593,7 @@ fn leaves_heirs_alone(node: &NodeEnum) -> bool {
         NodeEnum::CommentStmt(_) | NodeEnum::SecLabelStmt(_) => true,
         // INHERITS and LIKE lock the parent alone; a foreign key to a partitioned table locks its partitions too, and of a new
         // partition the default one counts.
-        NodeEnum::CreateStmt(create) => create.partbound.is_none() && !super::rules::lock_queue::references(create),
+        NodeEnum::CreateStmt(create) => create.partbound.is_none() && !crate::tree::references(create),
         _ => false,
     }
 }
@@ -604,7 +605,7 @@ fn writes(statement: &Statement) -> bool {
 fn gains_partition(statement: &Statement) -> Option<Gains> {
     match &statement.node {
         // By a foreign key of its own it locks what it refers to, with all its partitions.
-        NodeEnum::CreateStmt(create) if create.partbound.is_some() && !super::rules::lock_queue::references(create) => {
+        NodeEnum::CreateStmt(create) if create.partbound.is_some() && !crate::tree::references(create) => {
             Some(Gains::Second)
         }
         _ => statement.attached().map(|_| Gains::First),
@@ -818,16 +819,6 @@ pub struct Facts {
     pub offline: bool,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub struct JobTable {
-    /// What tells its version.
-    pub comment: String,
-    /// Why the session must not use it.
-    pub distrust: Option<String>,
-    /// The role may read and write it.
-    pub usable: bool,
-}
-
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects
 /// read is not among them.
 pub fn planned_rows(json: &str) -> Option<f64> {
@@ -912,8 +903,53 @@ impl Facts {
         }
     }
 
+    /// Of an UPDATE or DELETE without a condition, which means every row, whatever values it has in it.
+    pub fn all_rows(&self, node: &NodeEnum) -> Option<f64> {
+        let relation = match node {
+            NodeEnum::UpdateStmt(update) if update.where_clause.is_none() && update.from_clause.is_empty() => {
+                &update.relation
+            }
+            NodeEnum::DeleteStmt(delete) if delete.where_clause.is_none() && delete.using_clause.is_empty() => {
+                &delete.relation
+            }
+            _ => return None,
+        };
+        self.relation(&Name::of(relation.as_ref()?))?.rows
+    }
+
     pub fn relation(&self, name: &Name) -> Option<&Relation> {
         self.relations.iter().find(|r| &r.asked == name)
+    }
+
+    /// What the role can do about jobs.
+    pub fn job_access(&self) -> Access {
+        let database = &self.database;
+        let init = format!("a superuser runs once: lockkeeper init --dsn 'dbname={database} …'");
+        if self.pooled {
+            return Access::None(jobs::NO_JOBS.into());
+        }
+        match &self.jobs {
+            None if self.may_create_jobs => Access::Create,
+            None => Access::None(format!(
+                "there is no table lockkeeper.job to keep its progress in; {init}"
+            )),
+            Some(JobTable { comment, .. }) if comment == jobs::OLD_VERSION => Access::None(format!(
+                "lockkeeper.job is of an older version of Lockkeeper (\"{comment}\", this one needs \"{}\"); to bring it up to date, {init}",
+                jobs::VERSION
+            )),
+            Some(JobTable { comment, .. }) if comment != jobs::VERSION => Access::None(format!(
+                "lockkeeper.job is of another version of Lockkeeper (\"{comment}\", this one needs \"{}\"); finish or cancel \
+                 its jobs with that version, drop it, and {init}",
+                jobs::VERSION
+            )),
+            Some(JobTable {
+                distrust: Some(why), ..
+            }) => Access::None(jobs::distrusted(why, database)),
+            Some(JobTable { usable: false, .. }) => {
+                Access::None(format!("the role {} has no right on lockkeeper.job; {init}", self.role))
+            }
+            Some(_) => Access::Ready,
+        }
     }
 
     /// The partitions and children right below it, in the order of their names.
@@ -1278,5 +1314,28 @@ mod tests {
         assert_eq!(planned_rows(json), Some(7.0));
         assert_eq!(planned_rows("[]"), None);
         assert_eq!(planned_rows("no json"), None);
+    }
+
+    #[test]
+    fn who_may_keep_jobs() {
+        let check = |jobs: Option<(&str, bool, bool)>, may_create_jobs, expect: &str| {
+            let facts = Facts {
+                jobs: jobs.map(|(comment, trusted, usable)| JobTable {
+                    comment: comment.into(),
+                    distrust: (!trusted).then(|| "o may change it".to_string()),
+                    usable,
+                }),
+                may_create_jobs,
+                ..Facts::default()
+            };
+            let said = format!("{:?}", facts.job_access());
+            assert!(said.contains(expect), "{said}");
+        };
+        check(None, true, "Create");
+        check(None, false, "lockkeeper init");
+        check(Some((jobs::VERSION, true, true)), false, "Ready");
+        check(Some((jobs::VERSION, true, false)), false, "no right");
+        check(Some((jobs::VERSION, false, true)), true, "o may change it");
+        check(Some(("lockkeeper jobs, version 0", true, true)), true, "version 0");
     }
 }

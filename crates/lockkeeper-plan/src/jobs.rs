@@ -8,7 +8,6 @@
 //! transaction: that SQL is a [`JobSql`], and whatever sends one puts [`guards`] in front of it.
 
 use super::ascii::{decoded, encoded};
-use super::facts::{Facts, JobTable};
 use super::outbox::Details;
 use super::splice::quote_literal;
 use serde::Deserialize;
@@ -18,13 +17,17 @@ use std::collections::BTreeMap;
 pub(super) const VERSION: &str = "lockkeeper jobs, version 2";
 
 /// What [`upgrade_statements`] brings up to date.
-const OLD_VERSION: &str = "lockkeeper jobs, version 1";
+pub(super) const OLD_VERSION: &str = "lockkeeper jobs, version 1";
 
 /// The question about the table as a whole: a [`JobTable`] as JSON, or no row.
 pub const TRUST: &str = include_str!("jobs_trust.sql");
 
 /// How the server's complaint about a value begins that [`guards`] makes of a table which must not be used.
 const DISTRUST: &str = "lockkeeper.job: ";
+
+/// Why there are none behind a pooler.
+pub const NO_JOBS: &str = "there is a connection pooler between Lockkeeper and the server, so that a job's advisory lock would stay on a \
+     connection that others use; let Lockkeeper connect to the server itself, and the pooler to Lockkeeper";
 
 /// A statement that reads or writes `lockkeeper.job`: never sent without [`guards`] before it in its transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,35 +125,14 @@ pub enum Access {
     None(String),
 }
 
-impl Access {
-    pub fn of(facts: &Facts) -> Access {
-        let database = &facts.database;
-        let init = format!("a superuser runs once: lockkeeper init --dsn 'dbname={database} …'");
-        if facts.pooled {
-            return Access::None(super::pooled::NO_JOBS.into());
-        }
-        match &facts.jobs {
-            None if facts.may_create_jobs => Access::Create,
-            None => Access::None(format!(
-                "there is no table lockkeeper.job to keep its progress in; {init}"
-            )),
-            Some(JobTable { comment, .. }) if comment == OLD_VERSION => Access::None(format!(
-                "lockkeeper.job is of an older version of Lockkeeper (\"{comment}\", this one needs \"{VERSION}\"); to bring it up to date, {init}"
-            )),
-            Some(JobTable { comment, .. }) if comment != VERSION => Access::None(format!(
-                "lockkeeper.job is of another version of Lockkeeper (\"{comment}\", this one needs \"{VERSION}\"); finish or cancel \
-                 its jobs with that version, drop it, and {init}"
-            )),
-            Some(JobTable {
-                distrust: Some(why), ..
-            }) => Access::None(distrusted(why, database)),
-            Some(JobTable { usable: false, .. }) => Access::None(format!(
-                "the role {} has no right on lockkeeper.job; {init}",
-                facts.role
-            )),
-            Some(_) => Access::Ready,
-        }
-    }
+#[derive(Clone, Debug, Deserialize)]
+pub struct JobTable {
+    /// What tells its version.
+    pub comment: String,
+    /// Why the session must not use it.
+    pub distrust: Option<String>,
+    /// The role may read and write it.
+    pub usable: bool,
 }
 
 /// The statements that create schema and table, in order, for one transaction.
@@ -645,28 +627,5 @@ mod tests {
             assert_eq!(parsed.protobuf.stmts.len(), 1, "{sql}");
         }
         assert!(create_statements().iter().any(|sql| sql.contains(VERSION)));
-    }
-
-    #[test]
-    fn who_may_keep_jobs() {
-        let check = |jobs: Option<(&str, bool, bool)>, may_create_jobs, expect: &str| {
-            let facts = Facts {
-                jobs: jobs.map(|(comment, trusted, usable)| JobTable {
-                    comment: comment.into(),
-                    distrust: (!trusted).then(|| "o may change it".to_string()),
-                    usable,
-                }),
-                may_create_jobs,
-                ..Facts::default()
-            };
-            let said = format!("{:?}", Access::of(&facts));
-            assert!(said.contains(expect), "{said}");
-        };
-        check(None, true, "Create");
-        check(None, false, "lockkeeper init");
-        check(Some((VERSION, true, true)), false, "Ready");
-        check(Some((VERSION, true, false)), false, "no right");
-        check(Some((VERSION, false, true)), true, "o may change it");
-        check(Some(("lockkeeper jobs, version 0", true, true)), true, "version 0");
     }
 }

@@ -33,6 +33,7 @@ pub mod splice;
 pub mod statement;
 pub mod step;
 pub mod tool;
+pub(crate) mod tree;
 pub mod trial;
 
 use facts::Facts;

@@ -5,7 +5,6 @@
 pub mod alone;
 
 use super::catalog::Name;
-use super::facts::Facts;
 use super::mentions::Mentions;
 use super::splice::{depth_change, is_false, one_statement, significant_tokens, tree_text};
 use super::statement::{Statement, returns_one};
@@ -100,20 +99,6 @@ pub fn all(node: &NodeEnum) -> Option<Vec<Name>> {
         NodeEnum::DeleteStmt(delete) => changed(node).or_else(|| Some(vec![Name::of(delete.relation.as_ref()?)])),
         _ => changed(node),
     }
-}
-
-/// Of an UPDATE or DELETE without a condition, which means every row, whatever values it has in it.
-pub fn all_rows(node: &NodeEnum, facts: &Facts) -> Option<f64> {
-    let relation = match node {
-        NodeEnum::UpdateStmt(update) if update.where_clause.is_none() && update.from_clause.is_empty() => {
-            &update.relation
-        }
-        NodeEnum::DeleteStmt(delete) if delete.where_clause.is_none() && delete.using_clause.is_empty() => {
-            &delete.relation
-        }
-        _ => return None,
-    };
-    facts.relation(&Name::of(relation.as_ref()?))?.rows
 }
 
 /// It changes rows, itself or within what it carries out.

@@ -6,9 +6,6 @@ use super::finding::Rejection;
 use super::outcome::Run;
 use super::step::{Mode, Step};
 
-pub const NO_JOBS: &str = "there is a connection pooler between Lockkeeper and the server, so that a job's advisory lock would stay on a \
-     connection that others use; let Lockkeeper connect to the server itself, and the pooler to Lockkeeper";
-
 const HINT: &str = "Let Lockkeeper connect to the server itself, and the pooler, if there must be one, to Lockkeeper.";
 
 /// The client's own concurrent statement goes as it would without us.

@@ -173,10 +173,7 @@ impl Session {
         let drops = first
             .first()
             .and_then(|first| crate::plan::outbox::exchange::dropped(first, &facts, &policy));
-        let ready = !matches!(
-            crate::plan::jobs::Access::of(&facts),
-            crate::plan::jobs::Access::None(_)
-        );
+        let ready = !matches!(facts.job_access(), crate::plan::jobs::Access::None(_));
         if drops.is_none() || !ready {
             return Ok(None);
         }

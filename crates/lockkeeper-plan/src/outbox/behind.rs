@@ -4,9 +4,10 @@
 use super::{Stored, Waiting};
 use crate::catalog::{Name, Relation};
 use crate::finding::Rejection;
-use crate::rules::{self, Subject, nonconcurrent_drop_index, tree};
+use crate::rules::{self, Subject, nonconcurrent_drop_index};
 use crate::statement::{Kind, Statement};
 use crate::step::Place;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, CreateStmt, ObjectType as O, RangeVar};
 use serde_json::Value;

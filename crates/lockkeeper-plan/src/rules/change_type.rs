@@ -1,13 +1,14 @@
 //! ALTER COLUMN … TYPE.
 
 use super::expand::{self, Change};
-use super::{Found, Rule, Subject, Table, column, names, rename_column, taken, tree};
+use super::{Found, Rule, Subject, Table, column, names, rename_column, taken};
 use crate::catalog::Name;
 use crate::depends::Part;
 use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::splice;
 use crate::step::Step;
+use crate::tree;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};

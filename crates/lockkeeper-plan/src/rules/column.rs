@@ -5,8 +5,7 @@
 //! continues.
 
 use super::{
-    Action, Subject, Table, names, set_not_null, steps, tree, unique_constraint, validating_check,
-    validating_foreign_key,
+    Action, Subject, Table, names, set_not_null, steps, unique_constraint, validating_check, validating_foreign_key,
 };
 use crate::batches::Batches;
 use crate::catalog::{Name, TypeFact};
@@ -14,6 +13,7 @@ use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident, quote_literal};
 use crate::step::{Mode, Step};
+use crate::tree;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, ConstrType, Constraint, Node};

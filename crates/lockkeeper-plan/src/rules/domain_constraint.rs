@@ -31,7 +31,7 @@ fn check(subject: &Subject) -> Option<Found> {
         return None;
     };
     let what = scans(alter)?;
-    let mut parts = super::tree::names(&alter.type_name);
+    let mut parts = crate::tree::names(&alter.type_name);
     let asked = Name {
         name: parts.pop()?,
         schema: parts.pop(),

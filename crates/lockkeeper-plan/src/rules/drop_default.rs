@@ -2,10 +2,11 @@
 
 use super::required_column::is_required;
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject, tree};
+use super::{Found, Rule, Subject};
 use crate::depends::What;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef};
 

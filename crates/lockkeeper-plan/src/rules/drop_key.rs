@@ -1,11 +1,12 @@
 //! Dropping a primary key, a unique constraint or a unique index.
 
 use super::nonconcurrent_drop_index::dropped;
-use super::{Found, Rule, Subject, Table, taken, tree};
+use super::{Found, Rule, Subject, Table, taken};
 use crate::catalog::Index;
 use crate::depends::{Part, State, What};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
 

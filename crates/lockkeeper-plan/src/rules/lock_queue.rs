@@ -3,10 +3,10 @@
 use super::{Found, Remedy, Rule, Subject};
 use crate::lock::LockMode;
 use crate::overrides;
-use crate::sketch;
 use crate::statement::Statement;
+use crate::tree;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CreateStmt, ObjectType};
+use pg_query::protobuf::ObjectType;
 
 pub(crate) const RULE: Rule = Rule {
     name: "lock-queue",
@@ -130,7 +130,9 @@ pub(crate) fn locks(subject: &Subject) -> bool {
             ];
             !drop.concurrent && locked.contains(&drop.remove_type())
         }
-        N::CreateStmt(create) => create.partbound.is_some() || !create.inh_relations.is_empty() || references(create),
+        N::CreateStmt(create) => {
+            create.partbound.is_some() || !create.inh_relations.is_empty() || tree::references(create)
+        }
         N::AlterTableStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
         // SHARE UPDATE EXCLUSIVE at most: no reader or writer waits for it, nor behind it.
         N::CommentStmt(_) => false,
@@ -155,18 +157,8 @@ pub fn is_free(statement: &Statement) -> bool {
                     && create.inh_relations.is_empty()
                     && create.of_typename.is_none()
                     && !create.table_elts.iter().any(is_like)
-                    && !references(create)
+                    && !tree::references(create)
             }
             _ => false,
         }
-}
-
-/// Whether the table that is made has a foreign key.
-pub(crate) fn references(create: &CreateStmt) -> bool {
-    let mut any = false;
-    let mut look = |kind: &str, fields: &serde_json::Value| any |= kind == "Constraint" && !fields["pktable"].is_null();
-    if let Some(elements) = sketch::of(&create.table_elts) {
-        super::tree::each(&elements, &mut look);
-    }
-    any
 }

@@ -37,9 +37,9 @@ pub(super) fn check(relation: &Relation, constraint: &Constraint) -> Option<Stri
     let expression = crate::sketch::of(constraint.raw_expr.as_ref()?)?;
     let mut columns: Vec<String> = Vec::new();
     let mut whole_row = false;
-    super::tree::each(&expression, &mut |kind, value| {
+    crate::tree::each(&expression, &mut |kind, value| {
         if kind == "ColumnRef" {
-            match super::tree::strings(&value["fields"]).pop() {
+            match crate::tree::strings(&value["fields"]).pop() {
                 Some(name) if !columns.contains(&name) => columns.push(name),
                 Some(_) => {}
                 None => whole_row = true,

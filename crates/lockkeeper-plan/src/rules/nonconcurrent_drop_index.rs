@@ -1,11 +1,12 @@
 //! DROP INDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, Table, sql_name, steps, taken, tree};
+use super::{Found, Rule, Subject, Table, sql_name, steps, taken};
 use crate::catalog::Name;
 use crate::depends::{Part, What};
 use crate::lock::LockMode;
 use crate::splice;
 use crate::step::Step;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
 

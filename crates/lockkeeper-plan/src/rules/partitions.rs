@@ -1,12 +1,13 @@
 //! What has no concurrent form on a partitioned table, done on its partitions one by one: indexes, unique constraints and, before
 //! PostgreSQL 18, foreign keys. The parent comes last (or first, as an index of no rows), and only joins what is there.
 
-use super::{Action, Subject, Table, names, set_not_null, steps, tree, unique_constraint, validating_check};
+use super::{Action, Subject, Table, names, set_not_null, steps, unique_constraint, validating_check};
 use crate::catalog::{Index, Name, Relation};
 use crate::lock::LockMode;
 use crate::sketch;
 use crate::splice::{self, qualified, quote_ident, quote_literal};
 use crate::step::Step;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, IndexStmt, Node};
 

@@ -25,7 +25,7 @@ fn check(subject: &Subject) -> Option<Found> {
     if alter.old_val.is_empty() {
         return None;
     }
-    let mut parts = super::tree::names(&alter.type_name);
+    let mut parts = crate::tree::names(&alter.type_name);
     let name = Name {
         name: parts.pop()?,
         schema: parts.pop(),

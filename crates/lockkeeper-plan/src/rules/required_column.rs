@@ -1,8 +1,9 @@
 //! ADD COLUMN … NOT NULL without a default.
 
-use super::{Found, Rule, Subject, column, taken, tree};
+use super::{Found, Rule, Subject, column, taken};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::tree;
 use pg_query::protobuf::{ColumnDef, ConstrType, TypeName};
 
 pub(super) const RULE: Rule = Rule {

@@ -45,7 +45,7 @@ pub(super) fn table_of(node: &pg_query::Node) -> Option<Name> {
     let Some(NodeEnum::List(list)) = &node.node else {
         return None;
     };
-    let mut parts = super::tree::names(&list.items);
+    let mut parts = crate::tree::names(&list.items);
     parts.pop()?;
     let name = parts.pop()?;
     Some(Name {

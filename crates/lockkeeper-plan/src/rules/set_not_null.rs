@@ -79,7 +79,7 @@ pub(super) fn wanted<'a>(subject: &Subject<'a>) -> Option<(&'a str, String, Opti
     if constraint.contype() != ConstrType::ConstrNotnull || constraint.skip_validation || subject.version() < 18 {
         return None;
     }
-    let column = super::tree::names(&constraint.keys).into_iter().next()?;
+    let column = crate::tree::names(&constraint.keys).into_iter().next()?;
     Some((
         action.head,
         column,
@@ -266,7 +266,7 @@ fn says_not_null(definition: &str, column: &str) -> bool {
             }
             Some(NodeEnum::NullTest(test)) if test.nulltesttype() == NullTestType::IsNotNull => {
                 match test.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
-                    Some(NodeEnum::ColumnRef(reference)) => super::tree::names(&reference.fields) == [column],
+                    Some(NodeEnum::ColumnRef(reference)) => crate::tree::names(&reference.fields) == [column],
                     _ => false,
                 }
             }

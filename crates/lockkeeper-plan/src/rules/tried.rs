@@ -1,12 +1,13 @@
 //! What to have tried of an ALTER TABLE on an empty copy, and where the rules look the answer up.
 
-use super::{Action, Subject, Table, column, set_not_null, tree};
+use super::{Action, Subject, Table, column, set_not_null};
 use crate::catalog::Relation;
 use crate::facts::Facts;
 use crate::policy::Policy;
 use crate::splice::quote_ident;
 use crate::statement::{self, Statement};
 use crate::step::Place;
+use crate::tree;
 use crate::trial::{Added, Asked, Effect, Question};
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;

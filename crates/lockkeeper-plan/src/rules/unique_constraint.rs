@@ -1,10 +1,11 @@
 //! ADD CONSTRAINT … UNIQUE or PRIMARY KEY that builds its index.
 
-use super::{Action, Found, Rule, Subject, Table, column, names, partitions, set_not_null, steps, tree};
+use super::{Action, Found, Rule, Subject, Table, column, names, partitions, set_not_null, steps};
 use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::{quote_ident, quote_literal};
 use crate::step::Step;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, Node};
 

@@ -1,10 +1,11 @@
 //! ADD CONSTRAINT … FOREIGN KEY that checks existing rows.
 
 use super::validating_check::{not_valid_then_validate, validates};
-use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name, tree};
+use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name};
 use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::step::{Place, Step};
+use crate::tree;
 use pg_query::protobuf::{ConstrType, Constraint};
 
 pub(super) const RULE: Rule = Rule {

@@ -1,10 +1,10 @@
 //! Looking into expression trees whole: every node of every kind is reached, since the serialized form is walked.
 
-use pg_query::protobuf::Node;
+use pg_query::protobuf::{CreateStmt, Node};
 use serde_json::Value;
 
 /// Calls `f` with the kind ("FuncCall") and the fields of each node, outermost first.
-pub(super) fn each(value: &Value, f: &mut dyn FnMut(&str, &Value)) {
+pub fn each(value: &Value, f: &mut dyn FnMut(&str, &Value)) {
     match value {
         Value::Array(items) => items.iter().for_each(|item| each(item, f)),
         Value::Object(fields) => {
@@ -24,7 +24,7 @@ pub(super) fn each(value: &Value, f: &mut dyn FnMut(&str, &Value)) {
 }
 
 /// The `String` nodes of a list, such as a qualified name.
-pub(super) fn strings(list: &Value) -> Vec<String> {
+pub fn strings(list: &Value) -> Vec<String> {
     let text = |item: &Value| {
         item.pointer("/node/String/sval")
             .and_then(Value::as_str)
@@ -36,7 +36,7 @@ pub(super) fn strings(list: &Value) -> Vec<String> {
 }
 
 /// The names of all functions that the expression calls, each as its parts.
-pub(super) fn functions(expression: &Node) -> Vec<Vec<String>> {
+pub fn functions(expression: &Node) -> Vec<Vec<String>> {
     let mut names = Vec::new();
     if let Some(value) = crate::sketch::of(expression) {
         each(&value, &mut |kind, fields| {
@@ -48,7 +48,7 @@ pub(super) fn functions(expression: &Node) -> Vec<Vec<String>> {
     names
 }
 
-pub(crate) fn names(nodes: &[Node]) -> Vec<String> {
+pub fn names(nodes: &[Node]) -> Vec<String> {
     nodes
         .iter()
         .filter_map(|node| match &node.node {
@@ -59,10 +59,20 @@ pub(crate) fn names(nodes: &[Node]) -> Vec<String> {
 }
 
 /// NULL, also with a cast.
-pub(crate) fn is_null(expression: &Node) -> bool {
+pub fn is_null(expression: &Node) -> bool {
     match &expression.node {
         Some(pg_query::NodeEnum::AConst(constant)) => constant.isnull,
         Some(pg_query::NodeEnum::TypeCast(cast)) => cast.arg.as_deref().is_some_and(is_null),
         _ => false,
     }
+}
+
+/// Whether the table that is made has a foreign key.
+pub fn references(create: &CreateStmt) -> bool {
+    let mut any = false;
+    let mut look = |kind: &str, fields: &Value| any |= kind == "Constraint" && !fields["pktable"].is_null();
+    if let Some(elements) = crate::sketch::of(&create.table_elts) {
+        each(&elements, &mut look);
+    }
+    any
 }
