@@ -3,9 +3,10 @@
 
 use super::live::{Failed, Live};
 use crate::plan::batches::bound::{self, Bound, Ground};
-use crate::plan::batches::cascade::{self, Cascaded, Told};
+use crate::plan::batches::cascade;
 use crate::plan::batches::count;
 use crate::plan::body::unvalued::{self, Unvalued};
+use crate::plan::facts::{Cascaded, Told};
 use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed::{self, alone};
 use crate::plan::path;

@@ -14,9 +14,10 @@ use crate::plan::batches::{Batches, Key};
 use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::{self, Details};
+use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Statement, read};
+use crate::plan::waiting::Details;
 use crate::plan::{Mode, Place, Run, Step};
 use std::time::{Duration, Instant};
 

@@ -19,7 +19,6 @@ use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
-use crate::plan::outbox::exchange::Dropped;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
@@ -29,6 +28,7 @@ use crate::plan::statement::{
 };
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
+use crate::plan::waiting::Dropped;
 use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
 use bytes::Bytes;
 use pg_query::NodeEnum;

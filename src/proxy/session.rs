@@ -14,7 +14,7 @@ use super::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::live::Seated;
 use crate::plan::batches::bound::Ground;
-use crate::plan::batches::cascade::Cascaded;
+use crate::plan::facts::Cascaded;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions, prepared,
 };

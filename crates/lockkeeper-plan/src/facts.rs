@@ -4,7 +4,6 @@
 //! error (it may run inside the client's transaction), [`Facts::decode`] reads the answer.
 
 use super::ascii::decoded;
-use super::batches::cascade::Cascaded;
 use super::batches::surroundings::Surroundings;
 use super::bounds::Bounds;
 use super::catalog::{Function, Name, Relation, Taken, TypeFact, stem};
@@ -12,12 +11,11 @@ use super::depends::Depends;
 use super::jobs::{self, Access, JobTable};
 use super::mentions::Mentions;
 use super::mixed;
-use super::outbox::Waiting;
-use super::outbox::exchange::Dropped;
 use super::splice::{filled, quote_literal};
 use super::statement::{Kind, Statement};
 use super::tool::Tool;
 use super::trial::Tried;
+use super::waiting::{Dropped, Waiting};
 use pg_query::protobuf::{AlterTableCmd, ColumnDef, Constraint as TableConstraint, ObjectType, RangeVar, TypeName};
 use pg_query::{Node, NodeEnum};
 use serde::Deserialize;
@@ -817,6 +815,29 @@ pub struct Facts {
     /// No server was asked (`lockkeeper check` without one): relations not listed exist and are large.
     #[serde(skip)]
     pub offline: bool,
+}
+
+/// What is known of a statement that takes many rows with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cascaded {
+    pub rows: f64,
+    pub told: Told,
+    /// `public.posts (ON DELETE CASCADE of posts_tenant_fkey)`, where most of them are.
+    pub of: String,
+    /// `Delete those rows of public.posts first, by tenant`
+    pub first: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There are more than `rows`.
+    Counted,
+    /// As many as that on the average.
+    Expected,
+    /// They could not be counted in time, and may be as many as that.
+    Feared,
+    /// More foreign keys lead on, one behind the other, than are followed.
+    Unfollowed,
 }
 
 /// Rows that the ModifyTable node is expected to be given, from EXPLAIN (FORMAT JSON). What CTEs and uncorrelated sub-selects

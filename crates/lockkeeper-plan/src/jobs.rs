@@ -8,8 +8,9 @@
 //! transaction: that SQL is a [`JobSql`], and whatever sends one puts [`guards`] in front of it.
 
 use super::ascii::{decoded, encoded};
-use super::outbox::Details;
 use super::splice::quote_literal;
+use super::waiting::Details;
+use super::waiting::PAUSED_BY;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -532,9 +533,6 @@ pub fn listing(id: Option<i64>, all: bool) -> JobSql {
         runs = goes_on("j"),
     ))
 }
-
-/// How the error of a job begins that somebody has paused; others were interrupted.
-pub(super) const PAUSED_BY: &str = "paused by ";
 
 /// Nobody runs it any further until it is resumed; a row if it was running.
 pub fn pause(id: i64) -> JobSql {

@@ -35,6 +35,7 @@ pub mod step;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
+pub mod waiting;
 
 use facts::Facts;
 pub use finding::{Finding, Rejection};

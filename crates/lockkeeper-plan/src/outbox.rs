@@ -12,13 +12,12 @@ use super::ascii::{decoded, encoded};
 use super::batches::Batches;
 use super::catalog::Relation;
 use super::jobs::{self, Access, JobSql, KEPT_SETTINGS, UNFINISHED, kept_settings};
-use super::lock::LockMode;
 use super::splice::{one_statement, quote_ident, quote_literal};
 use super::step::{Cleanup, Mode, Step};
+use super::waiting::{Details, Dropped, How, Stored, Waiting};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
 use prove::Trial;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The first half of a table's advisory lock, held by whoever defers something on the table until it is done: `lkjt`.
@@ -60,7 +59,7 @@ pub struct New {
     pub removes: Vec<String>,
     pub later: Vec<Step>,
     /// What the statement right before has dropped, and these steps take the place of.
-    pub replaces: Option<exchange::Dropped>,
+    pub replaces: Option<Dropped>,
 }
 
 /// A constraint whose rows are looked at before the client is told that it is there.
@@ -167,49 +166,6 @@ fn valid_index(relation: u32, name: &str) -> String {
     )
 }
 
-/// The column `details` of a deferred job.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Details {
-    /// It is an UPDATE or DELETE in batches, and a job of that kind.
-    pub write: bool,
-    pub steps: Vec<Stored>,
-    /// How many of them are done: the column `keys_done`, moved in the transaction of each step that has one.
-    #[serde(skip_serializing)]
-    pub done: usize,
-    pub schema: String,
-    pub table: String,
-    pub brings: Vec<String>,
-    pub removes: Vec<String>,
-}
-
-/// A step as the row has it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Stored {
-    label: String,
-    sql: String,
-    how: How,
-    #[serde(default)]
-    then: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    guard: Option<String>,
-    lock: LockMode,
-    relation: String,
-    done_when: Option<String>,
-    /// Of an unfinished concurrent build: when there is something to remove, how, and what is told.
-    cleanup: Option<(String, String, String)>,
-    null_message: Option<String>,
-    rollback: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum How {
-    Brief,
-    Long,
-    Concurrent,
-}
-
 impl Stored {
     /// None: of a kind that is never deferred.
     fn of(step: &Step) -> Option<Stored> {
@@ -281,44 +237,6 @@ impl Stored {
     /// It drops an index.
     pub fn removes(&self) -> bool {
         matches!(one_statement(&self.sql), Some(NodeEnum::DropStmt(_)))
-    }
-}
-
-/// An unfinished deferred job of the role.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Waiting {
-    pub id: i64,
-    pub statement: String,
-    pub identity: String,
-    pub state: String,
-    pub error: Option<String>,
-    pub relation: u32,
-    /// The table is there still.
-    pub there: bool,
-    /// As the last VACUUM or ANALYZE left them: to ask for more would wait for the table's lock.
-    pub bytes: u64,
-    pub rows: Option<f64>,
-    pub runs: i32,
-    pub settings: BTreeMap<String, String>,
-    pub details: Details,
-    /// Written by the transaction that is still open.
-    #[serde(skip)]
-    pub pending: bool,
-}
-
-impl Waiting {
-    /// All of it that is carried out. A row that is like the one that was written is that one.
-    pub fn content(&self) -> String {
-        serde_json::to_string(&(&self.statement, self.relation, &self.settings, &self.details)).unwrap_or_default()
-    }
-
-    /// Somebody has paused it: only who says so goes on with it.
-    pub fn is_paused(&self) -> bool {
-        let by_somebody = self
-            .error
-            .as_deref()
-            .is_some_and(|error| error.starts_with(jobs::PAUSED_BY));
-        self.state == "paused" && by_somebody
     }
 }
 

@@ -8,10 +8,11 @@ use super::super::session::Session;
 use super::Outbox;
 use crate::plan::facts::Request;
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::exchange::{Dropped, is_blind, may_belong, parts, without_removal};
+use crate::plan::outbox::exchange::{is_blind, may_belong, parts, without_removal};
 use crate::plan::outbox::{self, New};
 use crate::plan::policy::InTransaction;
 use crate::plan::statement::Statement;
+use crate::plan::waiting::Dropped;
 use crate::plan::{Mode, Place, Step};
 
 impl Outbox {

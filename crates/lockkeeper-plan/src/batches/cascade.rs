@@ -4,6 +4,7 @@
 use super::bound::{Bound, Ground};
 use super::text::{Tree, parts};
 use crate::catalog::View;
+use crate::facts::{Cascaded, Told};
 use crate::mentions::Mentions;
 use crate::splice::{qualified, quote_ident};
 use crate::statement::{Kind, Statement};
@@ -40,29 +41,6 @@ struct Pair {
     /// Of the operator by which the server compares them.
     schema: String,
     operator: String,
-}
-
-/// What is known of a statement that takes many rows with it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cascaded {
-    pub rows: f64,
-    pub told: Told,
-    /// `public.posts (ON DELETE CASCADE of posts_tenant_fkey)`, where most of them are.
-    pub of: String,
-    /// `Delete those rows of public.posts first, by tenant`
-    pub first: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// There are more than `rows`.
-    Counted,
-    /// As many as that on the average.
-    Expected,
-    /// They could not be counted in time, and may be as many as that.
-    Feared,
-    /// More foreign keys lead on, one behind the other, than are followed.
-    Unfollowed,
 }
 
 /// The foreign keys that do something when this statement runs: of an UPDATE, where it writes a column that they refer to.

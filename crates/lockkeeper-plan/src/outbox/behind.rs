@@ -1,13 +1,13 @@
 //! Later statements of the same transaction that meet what waits for its COMMIT: they wait behind it, take it back, or are
 //! refused. Nothing runs against a schema that is half made.
 
-use super::{Stored, Waiting};
 use crate::catalog::{Name, Relation};
 use crate::finding::Rejection;
 use crate::rules::{self, Subject, nonconcurrent_drop_index};
 use crate::statement::{Kind, Statement};
 use crate::step::Place;
 use crate::tree;
+use crate::waiting::{Stored, Waiting};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, CreateStmt, ObjectType as O, RangeVar};
 use serde_json::Value;

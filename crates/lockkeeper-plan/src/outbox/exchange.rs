@@ -5,7 +5,7 @@
 //! place, it is taken back there and done by the job; and it is done again, in the transaction, as soon as a statement comes that
 //! could see the difference ([`is_blind`]).
 
-use super::{New, Stored, valid_index};
+use super::{New, valid_index};
 use crate::catalog::{Name, Relation};
 use crate::facts::Facts;
 use crate::lock::LockMode;
@@ -15,24 +15,10 @@ use crate::splice::{self, one_statement, quote_ident};
 use crate::statement::{self, Kind, Statement, read};
 use crate::step::{Mode, Step};
 use crate::tool;
+use crate::waiting::{Dropped, Stored};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType as A, ConstrType, DropBehavior, ObjectType};
 use serde_json::Value;
-
-/// What the statement right before has dropped.
-#[derive(Clone, Debug)]
-pub struct Dropped {
-    /// The table, and how it is called in SQL.
-    pub relation: u32,
-    pub table: String,
-    /// The client's text.
-    pub sql: String,
-    /// The constraint, or the index itself.
-    name: String,
-    index: String,
-    /// Does it again, behind the build.
-    again: String,
-}
 
 /// None: nothing that a later statement would be likely to replace, or that is not slow to build.
 pub fn dropped(statement: &Statement, facts: &Facts, policy: &Policy) -> Option<Dropped> {

@@ -1,9 +1,9 @@
 //! An UPDATE or DELETE of many rows at once.
 
 use super::{Found, Remedy, Rule, Subject, Table, name_of, sql_name, steps};
-use crate::batches::cascade::Told;
 use crate::batches::{self, Batches};
 use crate::catalog::{Name, Relation};
+use crate::facts::Told;
 use crate::lock::LockMode;
 use crate::mixed;
 use crate::statement::Kind;
