@@ -30,7 +30,7 @@ impl Session {
                     .collect()
             }
         };
-        let question = |tried| surroundings::sql(statement, relation, facts, tried);
+        let question = |tried| surroundings::sql(statement, relation, &facts.relations, tried);
         let (Some(tried), Some(untried)) = (question(true), question(false)) else {
             return Ok(None);
         };

@@ -17,7 +17,6 @@ use super::step::{Cleanup, Mode, Step};
 use super::waiting::{Details, Dropped, How, Stored, Waiting};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
-use prove::Trial;
 use std::collections::BTreeMap;
 
 /// The first half of a table's advisory lock, held by whoever defers something on the table until it is done: `lkjt`.
@@ -35,6 +34,20 @@ pub enum Deferral {
     Adopt(i64),
     /// What these jobs were to make is not wanted any more.
     Withdraw(Vec<i64>),
+}
+
+/// A definition to be tried on an empty clone of the table, in `pg_temp`.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    pub sql: String,
+    /// An error's position counts characters of the client's statement once so many are taken off, behind the first so many.
+    pub position: Option<(usize, isize)>,
+    /// The index that it brings.
+    pub index: String,
+    /// A primary key, of which a table has only one.
+    pub primary: bool,
+    /// Its effect may be there already: one boolean.
+    pub done_when: Option<String>,
 }
 
 /// A job that is to be written.

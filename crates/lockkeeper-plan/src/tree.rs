@@ -76,3 +76,22 @@ pub fn references(create: &CreateStmt) -> bool {
     }
     any
 }
+
+/// A boolean option of a parenthesized list: present without a value counts as on.
+pub fn flag(options: &[Node], name: &str) -> bool {
+    let value = |node: &Node| match &node.node {
+        Some(pg_query::NodeEnum::DefElem(option)) if option.defname.eq_ignore_ascii_case(name) => {
+            Some(match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
+                None => true,
+                Some(pg_query::NodeEnum::String(s)) => {
+                    matches!(s.sval.to_ascii_lowercase().as_str(), "on" | "true" | "1")
+                }
+                Some(pg_query::NodeEnum::Boolean(b)) => b.boolval,
+                Some(pg_query::NodeEnum::Integer(i)) => i.ival != 0,
+                Some(_) => false,
+            })
+        }
+        _ => None,
+    };
+    options.iter().filter_map(value).next_back().unwrap_or(false)
+}

@@ -2,7 +2,6 @@
 //! commonest value of an equality's column, by the length of a list, by a LIMIT. What is found holds for every text of the
 //! same [shape](super::shape) as long as its [`Ground`] does.
 
-use super::cascade::Hop;
 use super::judge::{column_of, conjunction};
 use super::text::Tree;
 use crate::ascii::decoded;
@@ -26,6 +25,38 @@ const GROWN_ROWS: f64 = 1_000.0;
 const ELEMENT_BYTES: f64 = 2.0;
 /// For telling which of two bounds is the narrower: as long as most messages.
 const USUAL_BYTES: f64 = 256.0;
+
+/// A foreign key, and the way from the statement's target to it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Hop {
+    /// `d` or `u`: what happens to the target.
+    pub(super) root: char,
+    /// As pg_constraint.confdeltype.
+    pub(super) action: char,
+    /// The foreign keys on the way, itself the last.
+    pub(super) path: Vec<u32>,
+    pub(super) constraint: String,
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) itself: bool,
+    /// Foreign keys lead on from its table's rows, further than they are followed.
+    pub(super) deeper: bool,
+    pub(super) columns: Vec<Pair>,
+    pub(super) readable: bool,
+    /// Of the table that it is a key of. None: not known.
+    pub(super) rows: Option<f64>,
+    /// How many of these may have the same key, by the statistics.
+    pub(super) fan: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Pair {
+    pub(super) refers: String,
+    pub(super) name: String,
+    /// Of the operator by which the server compares them.
+    pub(super) schema: String,
+    pub(super) operator: String,
+}
 
 /// What a bound rests on: the target of the statement, as the catalog describes it.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,7 +1,7 @@
 //! What foreign keys (ON DELETE CASCADE, SET NULL, SET DEFAULT; ON UPDATE …) delete or change with the rows of an UPDATE or DELETE, through
 //! several levels: bounded by the statistics where these are enough ([`at_most`]), else counted ([`count_sql`]).
 
-use super::bound::{Bound, Ground};
+use super::bound::{Bound, Ground, Hop, Pair};
 use super::text::{Tree, parts};
 use crate::catalog::View;
 use crate::facts::{Cascaded, Told};
@@ -9,39 +9,6 @@ use crate::mentions::Mentions;
 use crate::splice::{qualified, quote_ident};
 use crate::statement::{Kind, Statement};
 use pg_query::NodeEnum;
-use serde::Deserialize;
-
-/// A foreign key, and the way from the statement's target to it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Hop {
-    /// `d` or `u`: what happens to the target.
-    root: char,
-    /// As pg_constraint.confdeltype.
-    action: char,
-    /// The foreign keys on the way, itself the last.
-    path: Vec<u32>,
-    constraint: String,
-    schema: String,
-    table: String,
-    itself: bool,
-    /// Foreign keys lead on from its table's rows, further than they are followed.
-    deeper: bool,
-    columns: Vec<Pair>,
-    readable: bool,
-    /// Of the table that it is a key of. None: not known.
-    rows: Option<f64>,
-    /// How many of these may have the same key, by the statistics.
-    fan: Option<f64>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Pair {
-    refers: String,
-    name: String,
-    /// Of the operator by which the server compares them.
-    schema: String,
-    operator: String,
-}
 
 /// The foreign keys that do something when this statement runs: of an UPDATE, where it writes a column that they refer to.
 pub fn hops<'a>(statement: &Statement, ground: &'a Ground) -> Vec<&'a Hop> {

@@ -6,7 +6,6 @@ use super::text::{Tree, parts};
 use super::watch::{Read, Watch};
 use crate::ascii::{decoded, encoded};
 use crate::catalog::Relation;
-use crate::facts::Facts;
 use crate::splice::{filled, quote_literal};
 use crate::statement::Statement;
 use pg_query::NodeEnum;
@@ -107,9 +106,9 @@ pub fn types_sql(types: &[u8]) -> Option<String> {
 }
 
 /// One row, one column, for [`Surroundings::decode`]. `tried`: the trial's rule is there.
-pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, tried: bool) -> Option<String> {
+pub fn sql(statement: &Statement, relation: &Relation, known: &[Relation], tried: bool) -> Option<String> {
     let tree = Tree::of(&statement.node)?;
-    let (base, shown) = behind(relation, facts);
+    let (base, shown) = behind(relation, known);
     let real = |column: &str| shown(column).unwrap_or_else(|| column.to_string());
     let name = |column: &str| format!("{}::pg_catalog.name", quote_literal(&real(column)));
     let mut columns = vec!["(NULL::pg_catalog.name, false)".to_string()];
@@ -137,7 +136,10 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, tried: boo
     };
     // The trial's rule depends on them too; without it, the names are all there is.
     let mentions = crate::mentions::Mentions::of(&statement.node);
-    let reads = mentions.relations.iter().filter_map(|asked| facts.relation(asked));
+    let reads = mentions
+        .relations
+        .iter()
+        .filter_map(|asked| known.iter().find(|relation| relation.asked == *asked));
     let values = [
         ("{reads}", oids(reads.map(|other| other.oid).collect())),
         ("{views}", oids(vec![relation.oid])),
@@ -152,10 +154,10 @@ pub fn sql(statement: &Statement, relation: &Relation, facts: &Facts, tried: boo
 }
 
 /// The table behind a view, and how it calls the view's columns.
-fn behind<'a>(relation: &'a Relation, facts: &'a Facts) -> (&'a Relation, impl Fn(&str) -> Option<String> + 'a) {
+fn behind<'a>(relation: &'a Relation, known: &'a [Relation]) -> (&'a Relation, impl Fn(&str) -> Option<String> + 'a) {
     let mut line = vec![relation];
     while let Some(view) = &line[line.len() - 1].view
-        && let Some(base) = facts.relations.iter().find(|other| Some(other.oid) == view.base)
+        && let Some(base) = known.iter().find(|other| Some(other.oid) == view.base)
         && !line.iter().any(|seen| seen.oid == base.oid)
     {
         line.push(base);
@@ -272,7 +274,7 @@ mod tests {
         ] {
             let statement = statement(sql_text);
             let mut asked = trial(&statement, &["bigint".into()]).unwrap();
-            asked.extend(sql(&statement, &table, &facts(&table), true));
+            asked.extend(sql(&statement, &table, &facts(&table).relations, true));
             asked.extend(types_sql(&[0, 2, 0, 0, 0, 20, 0, 0, 0, 0]));
             assert_eq!(asked.len(), 4);
             for made in asked {

@@ -1,27 +1,13 @@
 //! Proofs that a deferred definition can be carried out: it is tried on an empty clone of the table, and the rows are read for
 //! what would violate it, so that it fails now, in the server's words, while the client can still roll back.
 
-use super::New;
+use super::{New, Trial};
 use crate::rules::Subject;
 use crate::splice::{in_pg_temp, one_statement, quote_ident, quote_literal};
 use crate::step::{Mode, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Token};
 use serde::Deserialize;
-
-/// A definition to be tried on an empty clone of the table, in `pg_temp`.
-#[derive(Clone, Debug)]
-pub struct Trial {
-    pub sql: String,
-    /// An error's position counts characters of the client's statement once so many are taken off, behind the first so many.
-    pub position: Option<(usize, isize)>,
-    /// The index that it brings.
-    pub index: String,
-    /// A primary key, of which a table has only one.
-    pub primary: bool,
-    /// Its effect may be there already: one boolean.
-    pub done_when: Option<String>,
-}
 
 /// One trial for each index that is to be built later. None: what is tried could not be told with certainty.
 pub(crate) fn trials(subject: &Subject, later: &[Step]) -> Option<Vec<Trial>> {

@@ -5,7 +5,7 @@ use crate::lock::LockMode;
 use crate::policy::InTransaction;
 use crate::step::Place;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Node, ObjectType};
+use pg_query::protobuf::ObjectType;
 
 pub(super) const RULE: Rule = Rule {
     name: "concurrent-in-transaction",
@@ -75,21 +75,4 @@ pub(crate) fn command(subject: &Subject) -> Option<&'static str> {
         }
         _ => None,
     }
-}
-
-/// A boolean option of a parenthesized list: present without a value counts as on.
-pub(super) fn flag(options: &[Node], name: &str) -> bool {
-    let value = |node: &Node| match &node.node {
-        Some(NodeEnum::DefElem(option)) if option.defname.eq_ignore_ascii_case(name) => {
-            Some(match option.arg.as_ref().and_then(|arg| arg.node.as_ref()) {
-                None => true,
-                Some(NodeEnum::String(s)) => matches!(s.sval.to_ascii_lowercase().as_str(), "on" | "true" | "1"),
-                Some(NodeEnum::Boolean(b)) => b.boolval,
-                Some(NodeEnum::Integer(i)) => i.ival != 0,
-                Some(_) => false,
-            })
-        }
-        _ => None,
-    };
-    options.iter().filter_map(value).next_back().unwrap_or(false)
 }

@@ -29,7 +29,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 pub(super) fn is_concurrent(reindex: &ReindexStmt) -> bool {
-    super::concurrent_in_transaction::flag(&reindex.params, "concurrently")
+    super::tree::flag(&reindex.params, "concurrently")
 }
 
 fn check(subject: &Subject) -> Option<Found> {

@@ -1,6 +1,6 @@
 //! CLUSTER, VACUUM FULL and the ALTER TABLE actions that write the table anew.
 
-use super::{Found, Rule, Subject, Table, concurrent_in_transaction::flag, name_of, taken};
+use super::{Found, Rule, Subject, Table, name_of, taken, tree::flag};
 use crate::depends::Part;
 use crate::lock::LockMode;
 use pg_query::NodeEnum;
