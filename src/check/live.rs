@@ -138,7 +138,7 @@ impl Live {
 
     /// The planner's plan, as JSON; None if the server cannot say, as where the files have made the table.
     pub fn explain(&mut self, statement: &Statement) -> Result<Option<String>, String> {
-        let Some(sql) = mixed::explainable(statement) else {
+        let Some(sql) = statement.explainable() else {
             return Ok(None);
         };
         self.simple("SAVEPOINT lockkeeper_check")?;

@@ -955,7 +955,7 @@ impl Session {
         let max = rows_max.saturating_add(1);
         let counting = match facts.relations.iter().any(|relation| relation.ruled) {
             // Which tables a rule leads to, the server tells by what it locks; each row of these is changed once at most.
-            true => mixed::explainable(statement).map(|sql| {
+            true => statement.explainable().map(|sql| {
                 let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
                 vec![explain, Ask::new(rows_written_to(max))]
             }),
@@ -1131,7 +1131,7 @@ pub(super) fn or_refused(verdict: Result<Verdict, End>) -> Result<Verdict, Broke
 }
 
 pub(super) fn explain(statement: &Statement, parameters: &Parameters) -> Option<Ask> {
-    let sql = mixed::explainable(statement)?;
+    let sql = statement.explainable()?;
     Some(parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}")))
 }
 

@@ -109,7 +109,7 @@ impl Session {
     async fn weigh_masked_writes(&mut self, text: &[u8], parameters: &Parameters, place: Place) -> Result<(), End> {
         let policy = self.shared.policy();
         for mut statement in self.masked_writes(text).await {
-            let Some(within) = mixed::explainable(&statement) else {
+            let Some(within) = statement.explainable() else {
                 continue;
             };
             let from = statement.offset + (within.as_ptr() as usize - statement.sql.as_ptr() as usize);

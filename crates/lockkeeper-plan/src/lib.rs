@@ -15,6 +15,7 @@ pub mod depends;
 pub mod facts;
 pub mod faults;
 pub mod finding;
+mod functions;
 pub mod grammar;
 pub mod jobs;
 pub mod lock;

@@ -5,11 +5,11 @@
 pub mod alone;
 
 use super::catalog::Name;
+use super::functions::returns_one;
 use super::mentions::Mentions;
-use super::splice::{depth_change, is_false, one_statement, significant_tokens, tree_text};
-use super::statement::{Statement, returns_one};
+use super::splice::is_false;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{CmdType, ExplainStmt, InsertStmt, OnConflictAction, RangeVar, Token, WithClause};
+use pg_query::protobuf::{CmdType, ExplainStmt, InsertStmt, OnConflictAction, RangeVar, WithClause};
 use serde_json::Value;
 
 /// The tables whose rows it updates or deletes. None: it is no such statement, or it only inserts.
@@ -122,42 +122,6 @@ pub fn inner(node: &NodeEnum) -> Option<&NodeEnum> {
 pub fn innermost(node: &NodeEnum) -> &NodeEnum {
     inner(node).map_or(node, innermost)
 }
-
-/// What EXPLAIN takes in a statement's place: the statement within COPY (…) TO and within another EXPLAIN. None: it could not be cut out.
-pub fn explainable(statement: &Statement) -> Option<&str> {
-    let sql = statement.sql.as_str();
-    let within = match &statement.node {
-        NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_) => inner(&statement.node)?,
-        _ => return Some(sql),
-    };
-    let tokens = significant_tokens(sql)?;
-    let wanted = tree_text(within);
-    // What is prepared stands in the tree in its EXECUTE's place.
-    let is_executed = matches!(within, NodeEnum::PrepareStmt(_));
-    let is_wanted = |text: &str| {
-        one_statement(text).is_some_and(|node| match is_executed {
-            true => executes(&node).is_some(),
-            false => tree_text(&node) == wanted,
-        })
-    };
-    if matches!(statement.node, NodeEnum::ExplainStmt(_)) {
-        // Behind EXPLAIN stand a list in parentheses or a few words.
-        let starts = tokens.iter().skip(1).map(|token| token.start as usize);
-        let rests = starts.filter_map(|start| sql.get(start..));
-        return rests.take(EXPLAIN_TOKENS_MAX).find(|rest| is_wanted(rest));
-    }
-    let open = tokens.iter().position(|token| token.token() == Token::Ascii40)?;
-    let mut depth = 0;
-    let close = tokens[open..].iter().find(|token| {
-        depth += depth_change(token);
-        depth == 0
-    })?;
-    let text = sql.get(tokens[open].end as usize..close.start as usize)?;
-    is_wanted(text).then_some(text)
-}
-
-/// In front of the statement that is explained: every option that there is, with its value, a few times over.
-const EXPLAIN_TOKENS_MAX: usize = 100;
 
 /// The prepared statement that is executed here, or within EXPLAIN ANALYZE or CREATE TABLE … AS.
 pub fn executes(node: &NodeEnum) -> Option<&str> {
@@ -357,7 +321,7 @@ mod tests {
     fn what_is_explained() {
         let check = |sql: &str, expect: Option<&str>| {
             let statements = read(sql.as_bytes(), true).unwrap();
-            assert_eq!(explainable(&statements[0]), expect, "{sql}");
+            assert_eq!(statements[0].explainable(), expect, "{sql}");
         };
         check("update t set a = 1", Some("update t set a = 1"));
         check("explain analyze update t set a = 1", Some("update t set a = 1"));

@@ -14,8 +14,9 @@ use self::actions::Actions;
 use super::body::{self, Body};
 use super::catalog::Name;
 use super::grammar::{self, Unparsed};
+use super::mixed;
 use super::splice::{depth_change, one_statement, significant_tokens, tree_text};
-pub use calls::{Calls, calls, returns_one};
+pub use calls::{Calls, calls};
 pub use cost::words_of;
 use cost::{Cost, scanner_cost};
 use kind::kind_of;
@@ -461,6 +462,9 @@ pub struct Statement {
     all_actions: OnceLock<Actions>,
 }
 
+/// In front of the statement that is explained: every option that there is, with its value, a few times over.
+const EXPLAIN_TOKENS_MAX: usize = 100;
+
 impl Statement {
     /// `node` is that of `sql`.
     pub(super) fn of(sql: &str, offset: usize, node: NodeEnum, kind: Option<Kind>) -> Statement {
@@ -497,6 +501,39 @@ impl Statement {
     /// What is to be seen in a DO block or a function: read once, with the statement. None: no code, or none that matters.
     pub fn body(&self) -> Option<&Body> {
         self.body.as_deref()
+    }
+
+    /// What EXPLAIN takes in a statement's place: the statement within COPY (…) TO and within another EXPLAIN. None: it could not be cut out.
+    pub fn explainable(&self) -> Option<&str> {
+        let sql = self.sql.as_str();
+        let within = match &self.node {
+            NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_) => mixed::inner(&self.node)?,
+            _ => return Some(sql),
+        };
+        let tokens = significant_tokens(sql)?;
+        let wanted = tree_text(within);
+        // What is prepared stands in the tree in its EXECUTE's place.
+        let is_executed = matches!(within, NodeEnum::PrepareStmt(_));
+        let is_wanted = |text: &str| {
+            one_statement(text).is_some_and(|node| match is_executed {
+                true => mixed::executes(&node).is_some(),
+                false => tree_text(&node) == wanted,
+            })
+        };
+        if matches!(self.node, NodeEnum::ExplainStmt(_)) {
+            // Behind EXPLAIN stand a list in parentheses or a few words.
+            let starts = tokens.iter().skip(1).map(|token| token.start as usize);
+            let rests = starts.filter_map(|start| sql.get(start..));
+            return rests.take(EXPLAIN_TOKENS_MAX).find(|rest| is_wanted(rest));
+        }
+        let open = tokens.iter().position(|token| token.token() == Token::Ascii40)?;
+        let mut depth = 0;
+        let close = tokens[open..].iter().find(|token| {
+            depth += depth_change(token);
+            depth == 0
+        })?;
+        let text = sql.get(tokens[open].end as usize..close.start as usize)?;
+        is_wanted(text).then_some(text)
     }
 
     /// Its text and its kind, to be read again when it is judged. What begins and ends transactions is kept.

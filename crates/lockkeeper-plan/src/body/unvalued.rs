@@ -58,7 +58,7 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
     if body.resolves_names {
         return None;
     }
-    let text = mixed::explainable(statement)?;
+    let text = statement.explainable()?;
     let tokens = significant_tokens(text)?;
     // Where words stand in it, and not in what it is a part of.
     let tree = sketch::of(&one_statement(&shortened(text, &tokens))?)?;

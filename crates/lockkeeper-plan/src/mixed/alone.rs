@@ -1,7 +1,7 @@
 //! What a MERGE, a WITH that changes data, or what carries such a statement out changes, as UPDATEs and DELETEs of their own: each means at
 //! least the rows that its part does. They are never run. The catalog is asked about them, and rows are counted by them.
 
-use super::{executes, explainable, inner, names_of};
+use super::{executes, inner, names_of};
 use crate::mentions::Mentions;
 use crate::splice::{depth_change, one_statement, qualified, quote_ident, significant_tokens, tree_text};
 use crate::statement::{Kind, Statement, mentions as mentions_word, read_code};
@@ -13,7 +13,7 @@ use pg_query::protobuf::{
 /// None of those that could not be cut out.
 pub fn alone(statement: &Statement) -> Vec<Statement> {
     match &statement.node {
-        NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_) => explainable(statement).map(of_text).unwrap_or_default(),
+        NodeEnum::ExplainStmt(_) | NodeEnum::CopyStmt(_) => statement.explainable().map(of_text).unwrap_or_default(),
         NodeEnum::CreateTableAsStmt(_) => query_of(statement).map(of_text).unwrap_or_default(),
         _ => parts(statement).unwrap_or_default(),
     }
