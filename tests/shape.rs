@@ -6,6 +6,7 @@ use lockkeeper::plan::statement::{Gate, Kind, gate, read};
 use sqlparser::ast::Statement as Second;
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::parser::Parser;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -121,6 +122,158 @@ fn questions_to_the_server_are_written_in_ascii() {
         }
     }
     assert!(found > 10, "{found}");
+}
+
+/// Files of the planner that import each other, each by its module's path. They shrink; nothing is added.
+const CIRCLES: &[&[&str]] = &[
+    // Statements, and the code of a DO block or function, which is made of statements.
+    &[
+        "batches::surroundings",
+        "batches::text",
+        "body",
+        "body::meaning",
+        "body::unvalued",
+        "depends",
+        "facts",
+        "statement",
+        "statement::actions",
+        "statement::calls",
+        "statement::cost",
+        "statement::kind",
+        "statement::limited",
+    ],
+    // A policy and its file.
+    &["policy", "policy::file", "policy::source"],
+    // A column that is added may bring every constraint, and the steps of the whole are the column's.
+    &[
+        "rules::column",
+        "rules::partitions",
+        "rules::set_not_null",
+        "rules::unique_constraint",
+        "rules::validating_check",
+        "rules::validating_foreign_key",
+    ],
+    &["rules::expand", "rules::expand::carry"],
+];
+
+#[test]
+fn the_planner_s_files_import_downwards() {
+    let source = "crates/lockkeeper-plan/src/";
+    let module = |file: &str| {
+        let path = file.strip_prefix(source)?.strip_suffix(".rs")?.replace('/', "::");
+        let path = path.strip_suffix("::mod").unwrap_or(&path).to_owned();
+        Some(if path == "lib" { String::new() } else { path })
+    };
+    let all = sources();
+    let files: BTreeMap<String, &String> = all.iter().filter_map(|file| Some((module(file)?, file))).collect();
+    let imports: BTreeMap<&str, BTreeSet<&str>> = files
+        .iter()
+        .map(|(name, file)| {
+            let text = std::fs::read_to_string(root().join(file)).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let lines: Vec<&str> = code
+                .lines()
+                .map(|line| line.split("//").next().unwrap_or_default())
+                .collect();
+            (name.as_str(), imported(name, &lines.join("\n"), &files))
+        })
+        .collect();
+    let mut reaches: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for from in imports.keys() {
+        let (seen, mut next) = (reaches.entry(from).or_default(), vec![*from]);
+        while let Some(at) = next.pop() {
+            next.extend(imports[at].iter().copied().filter(|to| seen.insert(to)));
+        }
+    }
+    let circles: BTreeSet<Vec<&str>> = imports
+        .keys()
+        .filter(|name| reaches[*name].contains(*name))
+        .map(|name| {
+            let together = |other: &&&str| reaches[*name].contains(**other) && reaches[**other].contains(*name);
+            imports.keys().filter(together).copied().collect()
+        })
+        .collect();
+    let known: BTreeSet<Vec<&str>> = CIRCLES.iter().map(|circle| circle.to_vec()).collect();
+    assert_eq!(circles, known);
+}
+
+/// The modules of the crate that a module's code names.
+fn imported<'a>(name: &str, code: &str, modules: &'a BTreeMap<String, &String>) -> BTreeSet<&'a str> {
+    let mut paths: Vec<String> = Vec::new();
+    // Use declarations, and every other path.
+    for (at, part) in code.split("use ").enumerate() {
+        let (tree, rest) = match at {
+            0 => ("", part),
+            _ => part.split_once(';').unwrap_or(("", part)),
+        };
+        expand("", tree, &mut paths);
+        let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        paths.extend(
+            rest.split(|c| !is_part(c))
+                .filter(|path| path.contains("::"))
+                .map(str::to_owned),
+        );
+    }
+    let parent = |of: &str| {
+        of.rsplit_once("::")
+            .map_or(String::new(), |(parent, _)| parent.to_owned())
+    };
+    let mut found = BTreeSet::new();
+    for path in paths {
+        let (mut base, mut rest) = (name.to_owned(), path.trim());
+        let mut relative = false;
+        while let Some(up) = rest.strip_prefix("super::") {
+            (base, rest, relative) = (parent(&base), up, true);
+        }
+        match (rest.strip_prefix("crate::"), rest.strip_prefix("self::")) {
+            (Some(of_root), _) => (base, rest, relative) = (String::new(), of_root, true),
+            (_, Some(own)) => rest = own,
+            _ => {}
+        }
+        let mut whole = if base.is_empty() {
+            rest.to_owned()
+        } else {
+            format!("{base}::{rest}")
+        };
+        while !whole.is_empty() && !modules.contains_key(&whole) {
+            whole = parent(&whole);
+        }
+        // What is neither of the crate nor a part of this module has its first word elsewhere.
+        if (relative || whole.starts_with(&base) && whole.len() > base.len())
+            && let Some((module, _)) = modules.get_key_value(&whole)
+            && module != name
+        {
+            found.insert(module.as_str());
+        }
+    }
+    found
+}
+
+/// The paths of `a::{b, c::{d, e}}`.
+fn expand(before: &str, tree: &str, paths: &mut Vec<String>) {
+    let (mut depth, mut from) = (0, 0);
+    let mut parts = Vec::new();
+    for (at, c) in tree.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&tree[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&tree[from..]);
+    for part in parts.into_iter().map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('{') {
+            Some((head, inner)) => {
+                let inner = inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
+                expand(&format!("{before}{head}"), inner, paths);
+            }
+            None => paths.push(format!("{before}{}", part.trim_end_matches("::self")).replace("::self", "")),
+        }
+    }
 }
 
 fn sources() -> Vec<String> {
