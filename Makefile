@@ -2,7 +2,7 @@
 # make check   format, lints and the tests that need no server
 # make test    runs every test against real servers
 # make test-versions   the catalogue of dangers on PostgreSQL 13 to 18, which it fetches
-# make bench   measures what forwarding costs beside HAProxy, and judging; on a quiet machine
+# make bench   measures what forwarding costs beside HAProxy and PgBouncer, judging and migrations; on a quiet machine; JSON in target/bench
 # make docs    writes the pages of the book that are made from the code, and the book itself where mdbook is installed
 # demo, test and bench install what the machine lacks, saying so.
 
@@ -28,7 +28,7 @@ test-versions: set-up-test
 	LOCKKEEPER_VERSIONS=13,14,15,16,17,18 cargo test --workspace --test catalogue
 
 bench: set-up-bench
-	cargo bench
+	JSON="$${JSON:-$$(pwd)/target/bench}" cargo bench
 
 docs:
 	UPDATE_DOCS=1 cargo test --test book --test shape

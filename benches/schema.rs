@@ -3,7 +3,7 @@
 //! statements in a transaction and the stall of those who read the table; a restore; tenants; and an UPDATE of partitions.
 //!
 //! `make bench`, or `cargo bench --bench schema`. Environment: ROUNDS (15), TABLES (20000), RESTORED (3000), TENANTS (400),
-//! ONLY, a word that a line's name must hold, and JSON, a file for the figures. Compare the two of one run: the times alone mean
+//! ONLY, a word that a line's name must hold, and JSON, a directory for the figures. Compare the two of one run: the times alone mean
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options, clean_environment};
@@ -95,7 +95,7 @@ async fn run() -> Result<(), String> {
     bench.restore()?;
     bench.tenants()?;
     bench.partitions().await?;
-    bench::write_figures(&bench.figures)
+    bench::write_figures("schema", &bench.figures)
 }
 
 fn rounds() -> usize {

@@ -3,7 +3,7 @@
 //! application reads and writes by key all the time, and every second somebody reads the table for 400 ms.
 //!
 //! `make bench`, or `cargo bench --bench stalls`. Environment: ROWS (5000000), APPLICATIONS (4), WAYS (abc), ONLY (alone or
-//! transaction), and JSON, a file for the figures. Compare the three of one run with each other: the times alone mean nothing elsewhere.
+//! transaction), and JSON, a directory for the figures. Compare the three of one run with each other: the times alone mean nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options};
 use lockkeeper_testkit::bench::{self, lockkeeper, number};
@@ -128,7 +128,7 @@ async fn run() -> Result<(), String> {
             cluster.psql("postgres", "DROP DATABASE migrated WITH (FORCE)")?;
         }
     }
-    bench::write_figures(&figures)
+    bench::write_figures("stalls", &figures)
 }
 
 /// One way through the suite; a transaction is told as one.

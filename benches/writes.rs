@@ -3,7 +3,7 @@
 //! connection for each statement.
 //!
 //! `make bench`, or `cargo bench --bench writes`. Environment: ROUNDS (3), SECONDS_EACH (3), CLIENTS (4), ROWS (400000), ONLY, a
-//! word that a line's name must hold, and JSON, a file for the figures. Compare ratios of one run: the figures alone mean
+//! word that a line's name must hold, and JSON, a directory for the figures. Compare ratios of one run: the figures alone mean
 //! nothing elsewhere.
 
 use lockkeeper_cluster::{Cluster, Options, clean_environment};
@@ -121,7 +121,7 @@ fn run() -> Result<(), String> {
             figures.push(line(case.name, mode, &all));
         }
     }
-    bench::write_figures(&figures)
+    bench::write_figures("writes", &figures)
 }
 
 /// Prints it, and gives it as JSON.

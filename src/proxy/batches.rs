@@ -7,18 +7,22 @@ use super::conduct::{Done, Setting, Tries, cancelled, is_lock_trouble};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::gentle::Gentle;
 use super::jobs::Begun;
+use super::judge::Parameters;
 use super::pace::{Pace, Took};
+use super::planning::Planning;
 use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::startup::pass_cancel;
 use super::wire::{self, Report};
 use crate::plan::Place;
+use crate::plan::batches::lasting::Lasting;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
 use crate::plan::jobs;
 use crate::plan::outbox;
 use crate::plan::policy::Backfill;
 use crate::plan::splice::quote_ident;
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,6 +64,9 @@ pub(super) struct Course {
     /// Rows and keys of earlier runs.
     pub earlier: (u64, u64),
     pub pace: Pace,
+    /// Of the question where a batch ends, and of the batch.
+    ends: Planning,
+    changes: Planning,
     /// The client's own statement_timeout; zero: none.
     statement_timeout: Duration,
     /// The role may ask who waits.
@@ -87,6 +94,8 @@ impl Course {
             settings: Vec::new(),
             earlier: (0, 0),
             pace: Pace::new(policy),
+            ends: Planning::default(),
+            changes: Planning::default(),
             statement_timeout: Duration::ZERO,
             sees_waiters: false,
             started: Instant::now(),
@@ -150,12 +159,15 @@ enum Tried {
     /// Whether others waited for its rows at its end.
     Done {
         others_waited: bool,
+        planning: Duration,
     },
     /// It was cancelled, and nothing of it is left.
     TooLong {
         others_waited: bool,
     },
     Failed(Report),
+    /// Nothing was done, by a statement that the server was to keep: it is to be sent as a whole.
+    NotKept,
 }
 
 /// What goes on from batch to batch besides the work.
@@ -222,6 +234,13 @@ impl Session {
             plan.done = course.done(batches);
         });
         let walked = self.walk(batches, setting, &mut course, tries).await;
+        let kept: Vec<String> = [course.ends.kept.take(), course.changes.kept.take()]
+            .into_iter()
+            .flatten()
+            .collect();
+        if !kept.is_empty() && !matches!(walked, Err(End::Broken(_))) {
+            self.relay.forget(&kept).await?;
+        }
         let mut ended = match walked {
             Ok(()) => {
                 self.relay.notice(&course.done_text(batches)).await?;
@@ -425,7 +444,9 @@ impl Session {
         let mut contended: Option<Instant> = None;
         let mut told = Instant::now();
         loop {
-            let range = self.next_range(batches, course).await?;
+            let Some(range) = self.next_range(batches, course).await? else {
+                continue;
+            };
             course.end = Some(range.end.clone());
             tries.count += 1;
             let begun = Instant::now();
@@ -434,10 +455,17 @@ impl Session {
                 .await?;
             let due = told.elapsed().as_millis() as u64 >= policy.notice_ms;
             let what = match tried {
-                Tried::Done { others_waited } => {
-                    let time = begun.elapsed();
-                    return Ok(Took { time, others_waited });
+                Tried::Done {
+                    others_waited,
+                    planning,
+                } => {
+                    return Ok(Took {
+                        time: begun.elapsed(),
+                        planning,
+                        others_waited,
+                    });
                 }
+                Tried::NotKept => continue,
                 Tried::TooLong { others_waited } => {
                     if self.cancel.take() {
                         return Err(cancelled().into());
@@ -508,35 +536,57 @@ impl Session {
         Ok(())
     }
 
-    /// Where the next batch ends, read without a lock.
-    async fn next_range(&mut self, batches: &Batches, course: &Course) -> Result<Range, End> {
+    /// Where the next batch ends, read without a lock. None: it is to be asked again.
+    async fn next_range(&mut self, batches: &Batches, course: &mut Course) -> Result<Option<Range>, End> {
         if let Some(listed) = &course.listed {
             let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
             let end = match only.last() {
                 Some(last) if only.len() < listed.len() && !batches.by_place() => last.clone(),
                 _ => course.upper.clone(),
             };
-            return Ok(Range {
+            return Ok(Some(Range {
                 after: course.last.clone(),
                 end,
                 keys: only.len() as u64,
                 only: Some(only),
-            });
+            }));
         }
-        let sql = batches.end_sql(course.last.as_ref(), &course.upper, course.pace.size);
-        let asks = [settings(batches, course, None), Ask::as_client(sql)];
-        let mut answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
+        let (after, keys) = (course.last.as_ref(), course.pace.size);
+        let lasting = batches.lasting_end(after, &course.upper, keys);
+        let lasting = lasting.filter(|_| course.ends.is_once());
+        let once = lasting
+            .as_ref()
+            .and_then(|lasting| lasting_ask(lasting, &Default::default()));
+        course.ends.kept = once
+            .as_ref()
+            .and_then(|ask| ask.lasting.clone())
+            .or(course.ends.kept.take());
+        let is_once = once.is_some();
+        let ask = once.unwrap_or_else(|| Ask::as_client(batches.end_sql(after, &course.upper, keys)));
+        let ask = Ask { is_timed: true, ..ask };
+        let asks = [settings(batches, course, None), ask];
+        let mut answers = match self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await {
+            Err(End::Refused(report)) if is_once && is_not_kept(&report) => {
+                course.ends.give_up();
+                return Ok(None);
+            }
+            answers => answers?,
+        };
+        let planning = planning_of(&answers, 1);
+        course.pace.planned(planning);
+        let work = answers.last().map_or(Duration::ZERO, Answer::running);
+        course.ends.took(is_once, planning, work, keys);
         let row = answers.pop().and_then(|answer| answer.rows.into_iter().next());
         let end: Option<Key> = row.and_then(|row| row.into_iter().collect());
         if let Some(report) = end.as_ref().and_then(|key| self.garbled(key, batches)) {
             return Err(report.into());
         }
-        Ok(Range {
+        Ok(Some(Range {
             after: course.last.clone(),
             keys: course.pace.size,
             end: end.unwrap_or_else(|| course.upper.clone()),
             only: None,
-        })
+        }))
     }
 
     async fn try_batch(
@@ -568,7 +618,17 @@ impl Session {
         asks.extend(course.job.map(|job| Ask::from(jobs::hold(job))));
         asks.extend(batches.watch.ahead_sql().map(Ask::new));
         let at = asks.len();
-        let mut ask = setting.parameters.ask(batches.batch_sql(range, job, lock_first));
+        let once = match course.changes.is_once() && !lock_first {
+            true => lasting_batch(batches, range, job, setting.parameters),
+            false => None,
+        };
+        course.changes.kept = once
+            .as_ref()
+            .and_then(|ask| ask.lasting.clone())
+            .or(course.changes.kept.take());
+        let is_once = once.is_some();
+        let mut ask = once.unwrap_or_else(|| setting.parameters.ask(batches.batch_sql(range, job, lock_first)));
+        ask.is_timed = true;
         if batches.returns {
             ask.delivers = Some(Deliver {
                 cut: batches.extra_columns(),
@@ -588,7 +648,8 @@ impl Session {
             let table = format!("{}.{}", quote_ident(schema), quote_ident(table));
             [
                 Ask::as_client(jobs::UNGUARD),
-                Ask::as_client(format!("SELECT FROM {table} LIMIT 0")),
+                // Of no partition.
+                Ask::as_client(format!("SELECT FROM {table} WHERE false")),
             ]
         });
         asks.extend(probe.into_iter().flatten());
@@ -601,6 +662,10 @@ impl Session {
         let mut answers = match answers {
             Ok(answers) => answers,
             Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) if is_once && is_not_kept(&report) => {
+                course.changes.give_up();
+                return Ok(Tried::NotKept);
+            }
             Err(End::Refused(report)) if report.sqlstate() != "57014" => {
                 let unfit = unfit(batches, course, &report);
                 course.unfit = unfit.is_some();
@@ -613,6 +678,9 @@ impl Session {
             Err(End::Refused(report)) => return Ok(Tried::Failed(report)),
         };
         let others_waited = course.sees_waiters && answers.last().is_some_and(|answer| answer.value() == Some("t"));
+        let planning = planning_of(&answers, at);
+        let work = answers.get(at).map_or(Duration::ZERO, Answer::running);
+        course.changes.took(is_once, planning, work, range.keys);
         let answer = answers.get_mut(at).map(std::mem::take).unwrap_or_default();
         if let Some(job) = course.job {
             let columns = answers.get(1).and_then(|held| held.rows.first()).map(Vec::as_slice);
@@ -643,7 +711,10 @@ impl Session {
             course.described = true;
             self.relay.tell(&answer.frames).await?;
         }
-        Ok(Tried::Done { others_waited })
+        Ok(Tried::Done {
+            others_waited,
+            planning,
+        })
     }
 
     /// Asks, and meanwhile looks for a client that goes away and, where there is a control connection, for others who wait for
@@ -705,6 +776,35 @@ impl Session {
             Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
         })
     }
+}
+
+/// The batch as a statement that the server keeps, if it has such a form.
+fn lasting_batch(batches: &Batches, range: &Range, job: Option<Move>, parameters: &Parameters) -> Option<Ask> {
+    let clients = wire::parameter_count(&parameters.values)?;
+    lasting_ask(&batches.lasting_batch(range, job, clients)?, parameters)
+}
+
+/// None: it would have too many parameters.
+fn lasting_ask(lasting: &Lasting, parameters: &Parameters) -> Option<Ask> {
+    let mut hash = std::hash::DefaultHasher::new();
+    lasting.sql.hash(&mut hash);
+    Some(Ask {
+        lasting: Some(format!("walk_{:016x}", hash.finish())),
+        parameters: wire::with_more_parameters(&parameters.values, &lasting.values)?.into(),
+        ..parameters.ask(lasting.sql.clone())
+    })
+}
+
+/// A statement that was kept is gone (invalid_sql_statement_name), or another is in its place: [`path::guard`] divides by zero.
+fn is_not_kept(report: &Report) -> bool {
+    matches!(report.sqlstate().as_str(), "26000" | "22012")
+}
+
+fn planning_of(answers: &[Answer], at: usize) -> Duration {
+    let both = at
+        .checked_sub(1)
+        .and_then(|before| Some((answers.get(at)?, answers.get(before)?)));
+    both.map_or(Duration::ZERO, |(answer, before)| answer.planning(before))
 }
 
 /// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.

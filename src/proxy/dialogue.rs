@@ -40,6 +40,10 @@ pub struct Ask {
     /// A long question to the catalog, and the name of its text, by which a session keeps it prepared, so that it is planned once. It runs
     /// with the settings of [`path::CATALOG`].
     pub catalog: Option<String>,
+    /// A batch's statement that is the same for all batches, and its name: kept prepared in the same way, with one plan for all values.
+    pub lasting: Option<String>,
+    /// When the server had planned it is to be known, see [`Answer::planning`].
+    pub is_timed: bool,
     /// Parameter types and values as a client sent them, where the statement is the client's own.
     pub types: Bytes,
     pub parameters: Bytes,
@@ -87,6 +91,11 @@ pub struct Deliver {
 }
 
 impl Ask {
+    /// The name by which a session keeps it prepared.
+    fn kept(&self) -> Option<&String> {
+        self.catalog.as_ref().or(self.lasting.as_ref())
+    }
+
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
     pub fn new(sql: impl Into<String>) -> Ask {
         let sql = sql.into();
@@ -189,12 +198,31 @@ pub struct Answer {
     pub delivered: u64,
     /// SQLSTATEs of the notices that came with it, where the client does not hear them.
     pub warnings: Vec<String>,
+    /// When its end came, and what came before its first row.
+    ended: Option<Instant>,
+    began: Option<Instant>,
 }
 
 impl Answer {
     /// The only column of the only row.
     pub fn value(&self) -> Option<&str> {
         self.rows.first()?.first()?.as_deref()
+    }
+
+    /// How long it ran, once it was planned; of a statement that [is timed](Ask::is_timed).
+    pub fn running(&self) -> Duration {
+        match (self.began, self.ended) {
+            (Some(began), Some(ended)) => ended.saturating_duration_since(began),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long the server took to plan it, behind the answer before; of a statement that [is timed](Ask::is_timed).
+    pub fn planning(&self, before: &Answer) -> Duration {
+        match (self.began, before.ended) {
+            (Some(began), Some(ended)) => began.saturating_duration_since(ended),
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -328,10 +356,15 @@ impl Relay {
             true => String::new(),
             false => self.reserved.clone(),
         };
-        for ask in &asks {
+        // Of each answer whether it is one of those that were asked for, and how many of its columns are not the client's.
+        let mut expected: Vec<(bool, Option<usize>)> = Vec::with_capacity(asks.len());
+        for (ask, is_asked) in asks.iter().zip(asked) {
+            if ask.is_timed {
+                wire::put_flush(&mut out);
+            }
             // An error may have left both behind in a transaction block that is still open.
             wire::put_close(&mut out, b'P', &self.reserved);
-            let kept = ask.catalog.as_ref().filter(|_| keeps);
+            let kept = ask.kept().filter(|_| keeps);
             let statement = match kept {
                 Some(text) => self.kept_name(text),
                 None => own.clone(),
@@ -353,14 +386,29 @@ impl Relay {
             let delivers = ask.delivers.as_ref();
             let formats = delivers.map_or(&[][..], |deliver| &deliver.formats);
             let portal = self.reserved.as_bytes();
+            // The server chooses between its plans when it binds; what the statement calls is planned as ever.
+            let is_lasting = kept.is_some() && ask.lasting.is_some();
+            if is_lasting {
+                self.put_setting(&mut out, &mut owed, path::ONE_PLAN);
+                expected.push((false, None));
+            }
             wire::put_bind(&mut out, portal, statement.as_bytes(), &ask.parameters, formats);
+            owed.sent(b'B');
+            if is_lasting {
+                self.put_setting(&mut out, &mut owed, path::ANY_PLAN);
+                expected.push((false, None));
+            }
+            expected.push((is_asked, ask.delivers.as_ref().map(|deliver| deliver.cut)));
+            if ask.is_timed {
+                wire::put_flush(&mut out);
+            }
             let described = delivers.is_some_and(|deliver| deliver.described);
             if described {
                 wire::put_describe_portal(&mut out, &self.reserved);
             }
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
-            let sent = if described { &b"BDEC"[..] } else { b"BEC" };
+            let sent = if described { &b"DEC"[..] } else { b"EC" };
             sent.iter().for_each(|tag| owed.sent(*tag));
             if kept.is_none() {
                 wire::put_close(&mut out, b'S', &own);
@@ -369,13 +417,13 @@ impl Relay {
         }
         self.end(&mut out, &mut owed, closing);
         self.send(&out).await;
-        let cuts: Vec<Option<usize>> = asks.iter().map(|ask| Some(ask.delivers.as_ref()?.cut)).collect();
+        let (asked, cuts): (Vec<bool>, Vec<Option<usize>>) = expected.into_iter().unzip();
         let answered = self.collect(&mut owed, hears, &cuts).await;
         if let Err(End::Broken(_)) = answered {
             return answered;
         }
         // What an error has left of them is not known; what has been answered is prepared.
-        let kept = asks.iter().filter_map(|ask| ask.catalog.as_ref());
+        let kept = asks.iter().filter_map(Ask::kept);
         match (closing, &answered) {
             (Closing::Sync, Ok(_)) if keeps => self.prepared.extend(kept.cloned()),
             (_, Err(_)) => kept.for_each(|text| {
@@ -386,14 +434,46 @@ impl Relay {
         match &answered {
             Err(_) => self.after_error(closing).await?,
             // Whoever asked may then look for each answer in its place.
-            Ok(answers) if answers.len() != asks.len() => {
-                let what = format!("the server gave {} results to {} statements", answers.len(), asks.len());
+            Ok(answers) if answers.len() != asked.len() => {
+                let what = format!(
+                    "the server gave {} results to {} statements",
+                    answers.len(),
+                    asked.len()
+                );
                 return Err(Broken::Protocol(what).into());
             }
             Ok(_) => {}
         }
         let is_asked = |(answer, asked): (Answer, bool)| asked.then_some(answer);
         Ok(answered?.into_iter().zip(asked).filter_map(is_asked).collect())
+    }
+
+    /// A setting of ours, while another portal of ours is bound.
+    fn put_setting(&self, out: &mut BytesMut, owed: &mut Responses, sql: &str) {
+        let name = format!("{}_set", self.reserved);
+        wire::put_close(out, b'P', &name);
+        wire::put_close(out, b'S', &name);
+        wire::put_parse(out, name.as_bytes(), sql.as_bytes(), &[]);
+        wire::put_bind(out, name.as_bytes(), name.as_bytes(), &[], &[]);
+        wire::put_execute(out, &name);
+        wire::put_close(out, b'P', &name);
+        wire::put_close(out, b'S', &name);
+        b"CCPBECC".iter().for_each(|tag| owed.sent(*tag));
+    }
+
+    /// Is not kept prepared any more. Only where a Sync harms nothing.
+    pub async fn forget(&mut self, names: &[String]) -> Result<(), Broken> {
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        for name in names {
+            self.prepared.remove(name);
+            wire::put_close(&mut out, b'S', &self.kept_name(name));
+            owed.sent(b'C');
+        }
+        self.end(&mut out, &mut owed, Closing::Sync);
+        self.send(&out).await;
+        // Closing cannot fail.
+        unless_refused(self.collect(&mut owed, Hears::Notices, &[]).await).map(|_| ())
     }
 
     /// The name of a question that the session keeps prepared.
@@ -405,16 +485,12 @@ impl Relay {
     /// with the session's rights. What was prepared by the protocol is ours. Nothing of the client's runs in between.
     fn with_guards(&self, (asks, asked): (Vec<Ask>, Vec<bool>), closing: Closing) -> (Vec<Ask>, Vec<bool>) {
         let relies = |text: &&String| closing == Closing::Sync && self.prepared.contains(*text);
-        if !asks
-            .iter()
-            .filter_map(|ask| ask.catalog.as_ref())
-            .any(|text| relies(&text))
-        {
+        if !asks.iter().filter_map(Ask::kept).any(|text| relies(&text)) {
             return (asks, asked);
         }
         let mut all = (Vec::with_capacity(asks.len()), Vec::with_capacity(asks.len()));
         for (ask, is_asked) in asks.into_iter().zip(asked) {
-            if let Some(text) = ask.catalog.as_ref().filter(relies) {
+            if let Some(text) = ask.kept().filter(relies) {
                 let guard = path::guard(&self.kept_name(text));
                 match all
                     .0
@@ -590,8 +666,11 @@ impl Relay {
                     current.tag = wire::c_string(&frame[HEADER..])
                         .map(|(tag, _)| String::from_utf8_lossy(tag).into_owned())
                         .unwrap_or_default();
+                    current.ended = Some(Instant::now());
                     answers.push(std::mem::take(&mut current));
+                    current.began = Some(Instant::now());
                 }
+                b'2' => current.began = Some(Instant::now()),
                 b'I' => answers.push(std::mem::take(&mut current)),
                 b'E' => {
                     let report = Report::of_frame(&frame);

@@ -27,6 +27,7 @@ mod judge;
 mod login;
 mod outbox;
 mod pace;
+mod planning;
 mod readiness;
 mod relay;
 mod restores;

@@ -28,6 +28,8 @@ const RECENT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy)]
 pub(super) struct Took {
     pub time: Duration,
+    /// Of that, what the server took to plan it: with many partitions.
+    pub planning: Duration,
     pub others_waited: bool,
 }
 
@@ -37,8 +39,8 @@ pub(super) struct Pace {
     pub size: u64,
     /// Others have waited for rows of a batch of twice so many keys: batches grow beyond it only slowly.
     size_max: Option<f64>,
-    /// Of each batch's time what is not work on its rows: with many partitions, planning and opening them.
-    pub overhead: Duration,
+    /// How long the next batch may have to be planned.
+    planning: Duration,
     /// How often the one row of a batch has taken too long.
     patience: u32,
     /// When so many keys were passed, back to the last one that is older than [`RECENT`].
@@ -54,21 +56,27 @@ impl Pace {
                 _ => size.min(SIZE_FIRST),
             },
             size_max: None,
-            overhead: Duration::ZERO,
+            planning: Duration::ZERO,
             patience: 0,
             passed: Vec::new(),
         }
+    }
+
+    /// What walks the same table took so long to plan: the next batch may take as long again.
+    pub fn planned(&mut self, planning: Duration) {
+        self.planning = planning.max(self.planning / 2);
     }
 
     /// The next batch should take as long as the policy says. One slow batch says little: half as many keys at most, and twice
     /// as many. If somebody had to wait for the rows of this one, half as many, whatever time there is.
     pub fn adapt(&mut self, took: Took, policy: &Backfill) {
         self.patience = 0;
+        self.planned(took.planning);
         if policy.batch_target_ms == 0 {
             return;
         }
         let target_s = policy.batch_target_ms as f64 / 1e3;
-        let work = took.time.saturating_sub(self.overhead);
+        let work = took.time.saturating_sub(took.planning);
         let ratio = target_s / work.as_secs_f64().max(1e-4);
         let growth = match self.size < policy.batch_rows {
             true => GROWTH_FIRST.min((policy.batch_rows as f64 / self.size as f64).max(2.0)),
@@ -102,7 +110,7 @@ impl Pace {
             // Somebody has waited for rows of this table lately.
             (_, Some(_)) => target.max(DEADLINE_MIN),
         };
-        (once * 2u32.saturating_pow(self.patience)).min(DEADLINE_MAX.max(once)) + self.overhead
+        (once * 2u32.saturating_pow(self.patience)).min(DEADLINE_MAX.max(once)) + self.planning * 2
     }
 
     /// A batch is cancelled when somebody has waited for it so long, whatever time it has left.
@@ -187,6 +195,7 @@ mod tests {
     fn took(ms: u64, others_waited: bool) -> Took {
         Took {
             time: Duration::from_millis(ms),
+            planning: Duration::ZERO,
             others_waited,
         }
     }
@@ -266,9 +275,16 @@ mod tests {
         let policy = backfill();
         let mut pace = Pace::new(&policy);
         pace.size = 5_000;
-        pace.overhead = Duration::from_millis(180);
-        pace.adapt(took(200, false), &policy);
+        let planning = Duration::from_millis(180);
+        let planned = Took {
+            planning,
+            ..took(200, false)
+        };
+        pace.adapt(planned, &policy);
         assert_eq!(pace.size, 10_000);
+        // It may have to be planned anew.
+        assert_eq!(pace.deadline(&policy).as_millis(), 960);
+        pace.adapt(took(100, false), &policy);
         assert_eq!(pace.deadline(&policy).as_millis(), 780);
     }
 

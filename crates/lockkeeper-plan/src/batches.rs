@@ -11,6 +11,7 @@ pub mod count;
 pub mod firing;
 mod judge;
 mod key;
+pub mod lasting;
 pub mod limited;
 mod lookup;
 mod place;
@@ -89,6 +90,8 @@ pub struct Batches {
     returning: Option<String>,
     /// No other table stands beside it, in FROM or USING.
     plain: bool,
+    /// Nothing but its own rows is read.
+    alone: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -313,9 +316,9 @@ impl Batches {
         };
         let named = key;
         let key = key.iter().zip(operators).map(column).collect::<Option<Vec<_>>>();
-        let subselect = tree
-            .condition
-            .is_some_and(|condition| super::mentions::Mentions::within(condition).subselect);
+        let selects = |node| super::mentions::Mentions::within(node).subselect;
+        let subselect = tree.condition.is_some_and(selects);
+        let assigns = tree.targets.unwrap_or_default().iter().any(selects);
         Ok(Batches {
             verb: tree.verb,
             relation: qualified(&relation.schema, &relation.name),
@@ -350,6 +353,7 @@ impl Batches {
             plain_condition: !tree.joins && !tree.has_with && !subselect,
             returning: parts.returning,
             plain: !tree.joins,
+            alone: !tree.joins && !tree.has_with && !subselect && !assigns,
         })
     }
 
@@ -405,10 +409,15 @@ impl Batches {
     /// given up leaves no dead rows behind.
     pub fn batch_sql(&self, range: &Range, job: Option<Move>, lock_first: bool) -> String {
         let within = self.within(range.after.as_ref(), &range.end);
-        let first = match &range.only {
+        let moves = job.map(|job| jobs::Moves::of(job.job, job.batches, &range.end, range.keys, job.is_last));
+        self.changes(&within, range.only.as_deref(), moves.as_ref(), lock_first)
+    }
+
+    fn changes(&self, within: &str, only: Option<&[Key]>, job: Option<&jobs::Moves>, lock_first: bool) -> String {
+        let first = match only {
             Some(versions) if self.places.is_some() => place::among(&self.qualifier, versions),
             Some(keys) => format!("{within} AND {}", self.among(keys)),
-            None => within.clone(),
+            None => within.to_owned(),
         };
         let mut conditions = vec![first];
         let mut ctes: Vec<String> = self.ctes.iter().cloned().collect();
@@ -418,9 +427,7 @@ impl Batches {
             Some(condition) => conditions.push(format!("({condition}\n)")),
             None => {}
         }
-        if let Some(Move { job, batches, .. }) = job {
-            conditions.push(jobs::is_at(job, batches));
-        }
+        conditions.extend(job.map(jobs::Moves::is_at));
         if lock_first || self.counted {
             let columns = self.columns();
             ctes.push(format!(
@@ -449,9 +456,8 @@ impl Batches {
             self.head,
             conditions.join("\n AND ")
         ));
-        if let Some(Move { job, batches, is_last }) = job {
-            let rows = "(SELECT pg_catalog.count(*) FROM lockkeeper_changed)";
-            let moved = jobs::advance(job, batches, &range.end, range.keys, rows, is_last);
+        if let Some(job) = job {
+            let moved = job.advance("(SELECT pg_catalog.count(*) FROM lockkeeper_changed)");
             ctes.push(format!("lockkeeper_moved AS ({moved})"));
         }
         let guard = self.guarded.then(|| {
@@ -547,7 +553,7 @@ impl Batches {
     }
 
     fn within(&self, after: Option<&Key>, end: &Key) -> String {
-        let lower = after.map(|after| format!("{} AND ", self.compared(">", after)));
+        let literals = |key: &Key| key.iter().map(|text| quote_literal(text)).collect::<Vec<_>>();
         let named = match (&self.places, &end[..]) {
             (Some(places), [end]) => {
                 let after = after.and_then(|key| key.first()).map(String::as_str);
@@ -555,12 +561,21 @@ impl Batches {
             }
             _ => String::new(),
         };
-        format!("{}{}{named}", lower.unwrap_or_default(), self.compared("<=", end))
+        format!(
+            "{}{named}",
+            self.between(after.map(literals).as_deref(), &literals(end))
+        )
+    }
+
+    /// Each key as the expressions of its columns' values, of an unknown type.
+    fn between(&self, after: Option<&[String]>, end: &[String]) -> String {
+        let lower = after.map(|after| format!("{} AND ", self.compared(">", after)));
+        format!("{}{}", lower.unwrap_or_default(), self.compared("<=", end))
     }
 
     /// The key columns compared with a key. Where their operators are in several schemas, of which a comparison of rows names only one, by
     /// the first column and then column by column.
-    fn compared(&self, sign: &str, key: &Key) -> String {
+    fn compared(&self, sign: &str, key: &[String]) -> String {
         let is_one = |column: &KeyColumn| column.operators == self.key[0].operators;
         if self.key.iter().all(is_one) {
             let by = operator(&self.key[0].operators, sign);
@@ -568,7 +583,7 @@ impl Batches {
         }
         let one = |at: usize, sign: &str| {
             let column = &self.key[at];
-            let value = format!("{}::{}", quote_literal(&key[at]), column.type_name);
+            let value = format!("{}::{}", key[at], column.type_name);
             format!("{} {} {value}", column.reference, operator(&column.operators, sign))
         };
         let strict = &sign[..1];
@@ -615,8 +630,8 @@ impl Batches {
         items.join(", ")
     }
 
-    fn values(&self, key: &Key) -> String {
-        let value = |(text, column): (&String, &KeyColumn)| format!("{}::{}", quote_literal(text), column.type_name);
+    fn values(&self, key: &[String]) -> String {
+        let value = |(value, column): (&String, &KeyColumn)| format!("{value}::{}", column.type_name);
         key.iter().zip(&self.key).map(value).collect::<Vec<_>>().join(", ")
     }
 }
@@ -880,6 +895,55 @@ mod tests {
         ] {
             assert!(made.contains(part), "{part}: {made}");
         }
+    }
+
+    #[test]
+    fn what_stays_the_same_has_its_parameters_behind_the_client_s() {
+        let b = batches("UPDATE t SET flag = $2 WHERE name = $1", &["tenant", "id"]);
+        let key = |one: &str, two: &str| vec![one.to_owned(), two.to_owned()];
+        let end = b.lasting_end(Some(&key("a", "1")), &key("b", "2"), 500).unwrap();
+        assert!(
+            end.sql.contains("($3::") && end.sql.contains("OFFSET $5 LIMIT 1"),
+            "{}",
+            end.sql
+        );
+        assert_eq!(end.values, ["a", "1", "b", "2", "499"]);
+        let between = |after: Option<Key>, only| Range {
+            after,
+            end: key("\"\\", "2"),
+            keys: 500,
+            only,
+        };
+        let moved = |batches, is_last| Move {
+            job: 7,
+            batches,
+            is_last,
+        };
+        let made = |job| b.lasting_batch(&between(Some(key("a", "1")), None), job, 2).unwrap();
+        let first = made(Some(moved(3, false)));
+        assert_eq!(
+            first.values,
+            ["a", "1", "\"\\", "2", "3", r#"{"\"\\","2"}"#, "500", "false"]
+        );
+        assert_eq!(first.sql, made(Some(moved(4, true))).sql);
+        for part in ["flag = $2", "($3::", "$7::pg_catalog.int8", "$10::pg_catalog.bool"] {
+            assert!(first.sql.contains(part), "{part}: {}", first.sql);
+        }
+        let parsed = pg_query::parse(&first.sql, pg_query::ParserOptions::default());
+        assert_eq!(
+            parsed.map(|parsed| parsed.protobuf.stmts.len()).ok(),
+            Some(1),
+            "{}",
+            first.sql
+        );
+        // There is nothing to begin behind, or it depends on what the values are.
+        assert!(b.lasting_batch(&between(None, None), None, 2).is_none());
+        assert!(
+            b.lasting_batch(&between(Some(key("a", "1")), Some(Vec::new())), None, 2)
+                .is_none()
+        );
+        let more = batches("UPDATE t SET flag = (SELECT true) WHERE name = 'a'", &["id"]);
+        assert!(more.lasting_batch(&range(Some("1"), "2"), None, 0).is_none());
     }
 
     #[test]

@@ -450,34 +450,78 @@ pub fn hold(id: i64) -> JobSql {
     ))
 }
 
-/// True as long as the job is as this session left it; within a transaction that holds the row. Part of a client's statement, which has
-/// the client's search_path.
-pub fn is_at(id: i64, batches: u64) -> String {
-    format!(
-        "(SELECT j.state OPERATOR(pg_catalog.=) 'running' AND j.batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8 \
-         FROM lockkeeper.job j WHERE j.id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 AND j.owner OPERATOR(pg_catalog.=) current_user)"
-    )
-}
-
 /// Whether a statement within a plan is Lockkeeper's own: it moves a job's row, or is the [`guards`]' question before that.
 pub fn is_ours(sql: &str) -> bool {
     sql.starts_with("UPDATE lockkeeper.job SET ") || (sql.starts_with(GUARD) && sql == guard())
 }
 
-/// The body of a CTE that moves the row; `rows` is an expression of type bigint. Part of a client's statement as well.
-pub fn advance(id: i64, batches: u64, last: &[String], keys: u64, rows: &str, is_last: bool) -> String {
-    let end = match is_last {
-        true => ", state = 'done', finished_at = pg_catalog.clock_timestamp()",
-        false => "",
-    };
-    format!(
-        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done OPERATOR(pg_catalog.+) {rows}, \
-         keys_done = keys_done OPERATOR(pg_catalog.+) {keys}::pg_catalog.int8, batches = batches OPERATOR(pg_catalog.+) 1::pg_catalog.int8, \
-         heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id OPERATOR(pg_catalog.=) {id}::pg_catalog.int8 \
-         AND owner OPERATOR(pg_catalog.=) current_user AND state OPERATOR(pg_catalog.=) 'running' \
-         AND batches OPERATOR(pg_catalog.=) {batches}::pg_catalog.int8",
-        last = array(last.iter().map(String::as_str)),
-    )
+/// How a batch moves the row of its job, as expressions: part of a client's statement, which has the client's search_path.
+#[derive(Debug)]
+pub struct Moves {
+    pub job: i64,
+    /// Batches before this one.
+    pub batches: String,
+    /// The key that it comes to, of type text[].
+    pub last: String,
+    /// How many keys it passes.
+    pub keys: String,
+    pub ends: Ends,
+}
+
+/// Whether the job is done with it.
+#[derive(Debug)]
+pub enum Ends {
+    No,
+    Yes,
+    /// An expression of type boolean tells.
+    If(String),
+}
+
+impl Moves {
+    pub fn of(job: i64, batches: u64, last: &[String], keys: u64, is_last: bool) -> Moves {
+        Moves {
+            job,
+            batches: format!("{batches}::pg_catalog.int8"),
+            last: array(last.iter().map(String::as_str)),
+            keys: format!("{keys}::pg_catalog.int8"),
+            ends: if is_last { Ends::Yes } else { Ends::No },
+        }
+    }
+
+    /// True as long as the job is as this session left it; within a transaction that holds the row.
+    pub fn is_at(&self) -> String {
+        let Moves { job, batches, .. } = self;
+        format!(
+            "(SELECT j.state OPERATOR(pg_catalog.=) 'running' AND j.batches OPERATOR(pg_catalog.=) {batches} \
+             FROM lockkeeper.job j WHERE j.id OPERATOR(pg_catalog.=) {job}::pg_catalog.int8 AND j.owner OPERATOR(pg_catalog.=) current_user)"
+        )
+    }
+
+    /// The body of a CTE that moves the row; `rows` is an expression of type bigint.
+    pub fn advance(&self, rows: &str) -> String {
+        let Moves {
+            job,
+            batches,
+            last,
+            keys,
+            ..
+        } = self;
+        let end = match &self.ends {
+            Ends::No => String::new(),
+            Ends::Yes => ", state = 'done', finished_at = pg_catalog.clock_timestamp()".to_owned(),
+            Ends::If(told) => format!(
+                ", state = CASE WHEN {told} THEN 'done' ELSE state END, \
+                 finished_at = CASE WHEN {told} THEN pg_catalog.clock_timestamp() ELSE finished_at END"
+            ),
+        };
+        format!(
+            "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done OPERATOR(pg_catalog.+) {rows}, \
+             keys_done = keys_done OPERATOR(pg_catalog.+) {keys}, batches = batches OPERATOR(pg_catalog.+) 1::pg_catalog.int8, \
+             heartbeat_at = pg_catalog.clock_timestamp(){end} WHERE id OPERATOR(pg_catalog.=) {job}::pg_catalog.int8 \
+             AND owner OPERATOR(pg_catalog.=) current_user AND state OPERATOR(pg_catalog.=) 'running' \
+             AND batches OPERATOR(pg_catalog.=) {batches}"
+        )
+    }
 }
 
 /// The run has ended before the job was done.

@@ -29,6 +29,14 @@ pub const CATALOG: &[(&str, &str)] = &[
     ),
 ];
 
+/// A prepared statement that is bound now gets the plan that is made once for all values. Safe with any path.
+pub const ONE_PLAN: &str = "SELECT pg_catalog.set_config('lockkeeper.plan_cache_mode', pg_catalog.current_setting('plan_cache_mode'), true), \
+     pg_catalog.set_config('plan_cache_mode', 'force_generic_plan', true)";
+
+/// Puts the client's way back.
+pub const ANY_PLAN: &str =
+    "SELECT pg_catalog.set_config('plan_cache_mode', pg_catalog.current_setting('lockkeeper.plan_cache_mode'), true)";
+
 /// Keeps the client's search_path, finds what it decides, and sets ours, for the transaction. `ahead`: names below `lockkeeper.`, and
 /// expressions of type text that are safe with any path. `others`: further settings, kept and set in the same way.
 pub fn to_ours(ahead: &[(&'static str, String)], others: &[(&str, &str)]) -> String {

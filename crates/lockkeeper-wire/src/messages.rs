@@ -245,6 +245,39 @@ pub fn put_bind(out: &mut BytesMut, portal: &[u8], statement: &[u8], parameters:
     });
 }
 
+/// How many values `parameters` has, as [`put_bind`] takes them. None: it cannot be read.
+pub fn parameter_count(parameters: &[u8]) -> Option<usize> {
+    let number = |at: usize| Some(u16::from_be_bytes(*parameters.get(at..)?.first_chunk()?) as usize);
+    match parameters {
+        [] => Some(0),
+        _ => number(2 + 2 * number(0)?),
+    }
+}
+
+/// More values behind those of `parameters`, as text. None: they are too many, or cannot be read.
+pub fn with_more_parameters(parameters: &[u8], more: &[String]) -> Option<Vec<u8>> {
+    let parameters = if parameters.is_empty() { &[0; 4] } else { parameters };
+    let count = parameter_count(parameters)?;
+    let formats = u16::from_be_bytes(*parameters.first_chunk()?) as usize;
+    let (before, values) = parameters.get(2..)?.split_at_checked(2 * formats)?;
+    let all = u16::try_from(count + more.len()).ok()?;
+    let mut out = all.to_be_bytes().to_vec();
+    match formats {
+        0 => out.resize(2 + 2 * count, 0),
+        // One for all of them.
+        1 => (0..count).for_each(|_| out.extend_from_slice(before)),
+        _ => out.extend_from_slice(before),
+    }
+    out.resize(2 + 2 * usize::from(all), 0);
+    out.extend_from_slice(&all.to_be_bytes());
+    out.extend_from_slice(values.get(2..)?);
+    for value in more {
+        out.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        out.extend_from_slice(value.as_bytes());
+    }
+    Some(out)
+}
+
 /// The whole packet of a CancelRequest, for the key of a BackendKeyData message.
 pub fn cancel_request(key: &[u8]) -> Vec<u8> {
     const CODE: u32 = 80_877_102;
@@ -564,6 +597,34 @@ mod tests {
             let [a, b, c, d] = len.to_be_bytes();
             assert_eq!(frame_len(&[b'Q', a, b, c, d]), None);
         }
+    }
+
+    #[test]
+    fn more_parameters_stand_behind_those_of_the_client() {
+        let check = |parameters: &[u8], more: &[&str], formats: &[i16], values: &[&[u8]]| {
+            let more: Vec<String> = more.iter().map(|value| value.to_string()).collect();
+            let mut out = BytesMut::new();
+            put_bind(
+                &mut out,
+                b"",
+                b"s",
+                &with_more_parameters(parameters, &more).unwrap(),
+                &[],
+            );
+            let bind = Bind::decode(&mut out, &DecodeContext::default()).unwrap().unwrap();
+            assert_eq!(bind.parameter_format_codes, formats);
+            let bound: Vec<&[u8]> = bind.parameters.iter().flatten().map(|value| &value[..]).collect();
+            assert_eq!(bound, values);
+        };
+        check(&[], &["a", ""], &[0, 0], &[b"a", b""]);
+        check(b"\0\0\0\x01\0\0\0\x01x", &["a"], &[0, 0], &[b"x", b"a"]);
+        check(b"\0\x01\0\x01\0\x01\0\0\0\x01x", &["a"], &[1, 0], &[b"x", b"a"]);
+        let two = b"\0\x02\0\0\0\x01\0\x02\0\0\0\x01x\xff\xff\xff\xff";
+        check(two, &["a"], &[0, 1, 0], &[b"x", b"a"]);
+        assert_eq!(parameter_count(two), Some(2));
+        assert_eq!(parameter_count(&[]), Some(0));
+        assert!(with_more_parameters(b"\0\x02\0", &[]).is_none());
+        assert!(with_more_parameters(two, &vec![String::new(); 65_534]).is_none());
     }
 
     #[test]

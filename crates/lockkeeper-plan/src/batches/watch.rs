@@ -81,7 +81,12 @@ impl Watch {
         if self.after_each {
             let tree = oids(self.tree.iter().copied());
             // An UPDATE or DELETE itself takes ROW EXCLUSIVE, and ROW SHARE for what it locks first.
-            let read = held(&tree, "'{AccessShareLock}'");
+            // A partitioned table itself holds no rows, and is locked so where the server looks up what its partitions may hold.
+            let read = format!(
+                "{} AND (SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) l.relation) \
+                 OPERATOR(pg_catalog.<>) 'p'::\"char\"",
+                held(&tree, "'{AccessShareLock}'")
+            );
             cases.push(format!(
                 "WHEN EXISTS ({read}) THEN pg_catalog.concat('{ITSELF_READ}')::int8"
             ));
