@@ -39,6 +39,7 @@ on_both!(
     what_foreign_keys_take_along_with_parts_of_statements,
     a_question_does_not_stand_before_a_vacuum,
     an_execute_is_what_its_name_means_then,
+    what_sql_has_prepared_is_judged_when_it_is_bound,
 );
 
 fn stage(major: u32, name: &str) -> Stage {
@@ -502,4 +503,48 @@ fn an_execute_is_what_its_name_means_then(major: u32) {
         assert!(told.contains(LARGE), "{first}: {told}");
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+}
+
+/// SQL and the protocol have the same names for what is prepared.
+fn what_sql_has_prepared_is_judged_when_it_is_bound(major: u32) {
+    let stage = stage(major, "bound");
+    let write = "PREPARE q AS UPDATE t SET b = 'y'";
+    let returning = format!("{write} RETURNING id");
+    let several = format!("SELECT 1; {write}");
+    let code = "DO $$ BEGIN EXECUTE 'PRE' || 'PARE q AS UPDATE t SET b = ''y'''; END $$";
+    for ways in [
+        vec![write],
+        vec![&several],
+        vec![&returning],
+        vec![code],
+        vec!["PREPARE q AS SELECT 1", "DEALLOCATE q", write],
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for way in &ways {
+            raw.query(way);
+        }
+        // Where it is not done in batches.
+        raw.query("BEGIN");
+        let told = said(&mut raw, &[raw::bind("", "q"), raw::execute("", 0)]);
+        assert!(told.contains("rows of t"), "{ways:?}: {told}");
+    }
+    // In the same group, where nothing but its text tells what it will prepare.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let told = said(&mut raw, &[run(write), raw::bind("", "q"), raw::execute("", 0)]);
+    assert!(told.contains("rows of t"), "{told}");
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+    // With values, of which it is known how many rows they mean.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("PREPARE q (int) AS UPDATE t SET b = 'y' WHERE id <= $1");
+    for (value, large) in [("4000", true), ("7", false)] {
+        raw.query("BEGIN");
+        let told = said(&mut raw, &[raw::bind_with("", "q", &[value]), raw::execute("", 0)]);
+        assert_eq!(told.contains("rows of t"), large, "{value}: {told}");
+        assert!(large || told.is_empty(), "{value}: {told}");
+        raw.query("COMMIT");
+    }
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'").trim(), "7");
+    raw.query("PREPARE r AS SELECT id FROM t WHERE id = 1");
+    raw.send(&[raw::bind("", "r"), raw::execute("", 0), raw::sync()].concat());
+    assert_eq!(raw::rows(&raw.until_ready()), ["1"]);
 }
