@@ -1,5 +1,5 @@
-//! Named portals of what is still to be judged: the server does not have them between Bind and Execute, since FETCH and MOVE, also within
-//! code, would run them by their name.
+//! Named portals of what is still to be judged and answers with rows: the server does not have them between Bind and Execute, since FETCH
+//! and MOVE, also within code, would run them by their name.
 //!
 //! The server has taken the Bind, so that the client knows its errors; then the portal is closed there, and made again from the same Bind for
 //! a Describe or an Execute.

@@ -15,7 +15,7 @@ use crate::plan::mixed;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_use_prepared, prepared,
+    may_return_rows, may_use_prepared, prepared,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -189,8 +189,8 @@ impl Session {
             match self.relay.held.statement(name).cloned() {
                 Some(statement) if looks => {
                     let of = bind.slice_ref(name);
-                    let waits =
-                        !portal.is_empty() && !matches!(statement.what, held::Kind::Rewritten | held::Kind::Forgets);
+                    let is_judged = matches!(statement.what, held::Kind::Judge | held::Kind::Unreadable);
+                    let waits = !portal.is_empty() && is_judged && may_return_rows(&statement.text);
                     let bound = held::Portal {
                         of,
                         statement,

@@ -238,6 +238,14 @@ fn begins_with(text: &[u8], words: &[&str]) -> bool {
     }
 }
 
+/// What changes rows or the schema and answers with rows too, so that FETCH can run its portal. Too many texts are better than too few.
+pub fn may_return_rows(text: &[u8]) -> bool {
+    let start = skip_space_and_semicolons(text, 0);
+    start.is_none_or(|start| word_at(&text[start..]).is_empty())
+        || begins_with(text, &["with", "explain", "execute", "call", "select"])
+        || mentions(text, "returning")
+}
+
 /// An INSERT may be in it. Too many texts are better than too few.
 pub fn may_insert(text: &[u8]) -> bool {
     let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
