@@ -3,7 +3,7 @@
 //! What the rows must be, and whether the server takes a CHECK for the proof, [`Bounds`] tells. Where the server was not asked (the
 //! linter) or could not try (a role without TEMPORARY), it is written out here for the plain cases.
 
-use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
+use super::{Found, Rule, Subject, Table, lock_queue, name_of, names, partitions, steps};
 use crate::bounds::{self, Bounds, Proof, Question};
 use crate::facts::{Facts, Relation};
 use crate::lock::LockMode;
@@ -153,13 +153,11 @@ fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a
         }
         return Some((parent, Some(child), command.bound.as_ref()?));
     }
-    let NodeEnum::CreateStmt(create) = &subject.statement.node else {
-        return None;
-    };
+    let create = lock_queue::tables_made(&subject.statement.node).find(|create| create.partbound.is_some())?;
     let bound = create.partbound.as_ref()?;
     let named = create.relation.as_ref().map(name_of)?;
     // IF NOT EXISTS over one that is there.
-    if subject.facts.relation(&named).is_some() {
+    if matches!(subject.statement.node, NodeEnum::CreateStmt(_)) && subject.facts.relation(&named).is_some() {
         return None;
     }
     let parent = match create.inh_relations.first()?.node.as_ref()? {
@@ -170,6 +168,9 @@ fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a
 }
 
 fn sequence(subject: &Subject, attached: &Attached) -> Result<Vec<Step>, String> {
+    if matches!(subject.statement.node, NodeEnum::CreateSchemaStmt(_)) {
+        return Err("the partition is made within CREATE SCHEMA; make the schema first".to_string());
+    }
     let parent = attached.parent.known.ok_or("the parent is not known")?;
     let bounds = match &subject.facts.bounds {
         Some(bounds) if bounds.trial_failed() => written_out(parent, attached).unwrap_or_else(|_| bounds.clone()),

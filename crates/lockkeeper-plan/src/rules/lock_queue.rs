@@ -73,8 +73,8 @@ pub(crate) fn locks(subject: &Subject) -> bool {
         | N::DropSubscriptionStmt(_)
         | N::VacuumStmt(_)
         | N::CheckPointStmt(_) => false,
-        N::CreateSchemaStmt(_)
-        | N::CreateRoleStmt(_)
+        N::CreateSchemaStmt(_) => tables_made(&subject.statement.node).any(meets_others),
+        N::CreateRoleStmt(_)
         | N::AlterRoleStmt(_)
         | N::AlterRoleSetStmt(_)
         | N::DropRoleStmt(_)
@@ -130,7 +130,7 @@ pub(crate) fn locks(subject: &Subject) -> bool {
             ];
             !drop.concurrent && locked.contains(&drop.remove_type())
         }
-        N::CreateStmt(create) => create.partbound.is_some() || !create.inh_relations.is_empty() || references(create),
+        N::CreateStmt(create) => meets_others(create),
         N::AlterTableStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
         // SHARE UPDATE EXCLUSIVE at most: no reader or writer waits for it, nor behind it.
         N::CommentStmt(_) => false,
@@ -159,6 +159,25 @@ pub fn is_free(statement: &Statement) -> bool {
             }
             _ => false,
         }
+}
+
+/// The tables that a CREATE TABLE makes, or a CREATE SCHEMA with them.
+pub(crate) fn tables_made(node: &NodeEnum) -> impl Iterator<Item = &CreateStmt> {
+    let elements = match node {
+        NodeEnum::CreateSchemaStmt(schema) => schema.schema_elts.as_slice(),
+        _ => &[],
+    };
+    let within = elements.iter().filter_map(|element| element.node.as_ref());
+    let made = |node| match node {
+        &NodeEnum::CreateStmt(ref create) => Some(create),
+        _ => None,
+    };
+    std::iter::once(node).chain(within).filter_map(made)
+}
+
+/// A new table locks its parents and what it refers to.
+fn meets_others(create: &CreateStmt) -> bool {
+    create.partbound.is_some() || !create.inh_relations.is_empty() || references(create)
 }
 
 /// Whether the table that is made has a foreign key.
