@@ -2,7 +2,7 @@
 //! server tells whether it succeeded.
 
 use lockkeeper_testkit::raw::{
-    Message, Raw, bind, c, close, command_tags, error_field, execute, frame, parse, rows, status, sync,
+    Message, Raw, bind, c, close, command_tags, describe, error_field, execute, frame, parse, rows, status, sync,
 };
 use lockkeeper_testkit::{MAJOR, Stage};
 
@@ -561,5 +561,89 @@ fn what_cannot_be_read_is_warned_of_or_refused_and_audited() {
             _ => Vec::new(),
         };
         assert_eq!(actions, expected, "{unparsed}");
+    }
+}
+
+/// A named portal waits for its Execute, and FETCH knows it by its name.
+#[test]
+fn a_portal_is_not_fetched_before_it_is_judged() {
+    let stage = stage("fetch");
+    let whole = [
+        "DELETE FROM users RETURNING id",
+        "WITH gone AS (DELETE FROM users) SELECT 1",
+        "EXPLAIN ANALYZE DELETE FROM users",
+        "UPDATE users SET name = 'x' RETURNING id",
+    ];
+    let fetches = [
+        "FETCH ALL FROM p",
+        "MOVE FORWARD ALL IN p",
+        "DO $$ DECLARE c refcursor := 'p'; BEGIN MOVE FORWARD ALL IN c; END $$",
+    ];
+    for sql in whole {
+        for fetch in fetches {
+            let answers = play(
+                &stage,
+                &[
+                    query("BEGIN"),
+                    [parse("s", sql), bind("p", "s"), describe(b'P', "p"), sync()].concat(),
+                    query(fetch),
+                    query("COMMIT"),
+                    [
+                        parse("f", fetch),
+                        parse("t", sql),
+                        bind("p", "t"),
+                        bind("", "f"),
+                        execute("", 0),
+                        sync(),
+                    ]
+                    .concat(),
+                ],
+            );
+            // The client has been told of its columns all the same.
+            assert!(answers[1].iter().any(|m| m.0 == b'T'), "{sql}: {answers:?}");
+            for answer in [&answers[2], &answers[4]] {
+                assert_eq!(
+                    error_field(answer, b'C').as_deref(),
+                    Some("34000"),
+                    "{sql}; {fetch}: {answer:?}"
+                );
+            }
+            let left = stage.direct("SELECT count(*) FROM users WHERE name <> 'x'");
+            assert_eq!(left.trim(), "1000", "{sql}; {fetch}");
+        }
+    }
+    // What is let pass is there when it is executed, piece by piece, also if its statement is gone by then.
+    let few = "UPDATE users SET name = 'x' WHERE id < 4 RETURNING id";
+    let alone = [
+        parse("s", few),
+        bind("p", "s"),
+        describe(b'P', "p"),
+        execute("p", 2),
+        execute("p", 0),
+        sync(),
+    ]
+    .concat();
+    let closed = [
+        parse("s", few),
+        bind("p", "s"),
+        close(b'S', "s"),
+        execute("p", 2),
+        execute("p", 0),
+        sync(),
+    ]
+    .concat();
+    let another = [
+        parse("", few),
+        bind("p", ""),
+        parse("", "SELECT 1"),
+        describe(b'P', "p"),
+        execute("p", 0),
+        sync(),
+    ]
+    .concat();
+    for part in [alone, closed, another] {
+        let answers = play(&stage, &[query("BEGIN"), part, query("ROLLBACK")]);
+        assert_eq!(error_field(&answers[1], b'C'), None, "{answers:?}");
+        assert_eq!(rows(&answers[1]), ["1", "2", "3"], "{answers:?}");
     }
 }

@@ -283,3 +283,56 @@ fn of_a_stranger_nothing_is_called_on_14() {
 fn of_a_stranger_nothing_is_called_on_18() {
     is_never_called(18, "first, pg_catalog, public");
 }
+
+/// What the owner of a table has it call, for an UPDATE, is not called as somebody else who only adds a column.
+fn is_called_as_its_owner_alone(major: u32) {
+    let stage = Stage::with(major, "owners_code", POLICY);
+    let owner = format!("{}_owner", stage.database);
+    for (n, part) in [
+        "CHECK (public.f(id) IS NOT NULL)",
+        "g int GENERATED ALWAYS AS (public.f(a)) STORED",
+        "c int, EXCLUDE USING btree (public.f(a) WITH =)",
+    ]
+    .iter()
+    .enumerate()
+    {
+        stage.direct(&format!(
+            "DROP SCHEMA public CASCADE; DROP ROLE IF EXISTS {owner}; CREATE ROLE {owner}; CREATE SCHEMA public AUTHORIZATION {owner};
+             SET ROLE {owner};
+             CREATE SEQUENCE public.calls;
+             CREATE FUNCTION public.note() RETURNS void LANGUAGE plpgsql AS
+               $$ BEGIN IF current_user <> '{owner}' THEN PERFORM nextval('public.calls'); END IF; END $$;
+             CREATE FUNCTION public.f(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+               $$ BEGIN PERFORM public.note(); RETURN $1; END $$;
+             CREATE TABLE public.t (id int PRIMARY KEY, a int, {part});
+             INSERT INTO public.t (id, a) SELECT i, i FROM generate_series(1, 300) i;
+             RESET ROLE; ANALYZE public.t"
+        ));
+        for sql in [
+            "ALTER TABLE public.t ADD COLUMN n serial",
+            "ALTER TABLE public.t ADD COLUMN u uuid DEFAULT gen_random_uuid()",
+        ] {
+            let told = stage.psql(&format!("{sql};\n")).stderr;
+            assert!(told.contains(&format!("SET ROLE {owner} first")), "{part}: {told}");
+            assert_eq!(
+                stage.direct("SELECT is_called FROM public.calls").trim(),
+                "f",
+                "{part}: {sql}"
+            );
+            // As the hint says.
+            stage.psql(&format!("SET ROLE {owner};\n{sql};\n")).ok();
+        }
+        let added = "SELECT count(DISTINCT (n, u)) FROM public.t WHERE n IS NOT NULL AND u IS NOT NULL";
+        assert_eq!(stage.direct(added).trim(), "300", "{n}");
+        assert_eq!(stage.direct("SELECT is_called FROM public.calls").trim(), "f", "{part}");
+    }
+    stage.direct(&format!(
+        "DROP SCHEMA public CASCADE; DROP ROLE {owner}; CREATE SCHEMA public"
+    ));
+}
+
+#[test]
+fn code_of_a_table_is_called_as_its_owner_alone() {
+    is_called_as_its_owner_alone(15);
+    is_called_as_its_owner_alone(18);
+}

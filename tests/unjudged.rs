@@ -1072,3 +1072,39 @@ fn hints_hold_when_they_are_followed() {
         assert_eq!(stage.schema(), before, "{back}");
     }
 }
+
+/// The tables within a CREATE SCHEMA lock what they refer to as others do.
+#[test]
+fn a_new_schema_s_tables_are_judged_like_others() {
+    for major in MAJORS {
+        let mut stage = stage(major, "schema_elements");
+        stage.direct(
+            "CREATE TABLE p (a int) PARTITION BY RANGE (a);
+             CREATE TABLE rest PARTITION OF p DEFAULT;
+             INSERT INTO p SELECT generate_series(1, 5000);
+             ANALYZE p, rest",
+        );
+        stage.mark();
+        stage
+            .psql("CREATE SCHEMA s1 CREATE TABLE x (a int REFERENCES public.t)\n")
+            .ok();
+        let timed = stage.received().iter().any(|sql| sql.contains("lock_timeout"));
+        assert!(timed, "{:#?}", stage.received());
+        let bounds = "p FOR VALUES FROM (9000) TO (9001)";
+        let told = stage
+            .psql(&format!(
+                "CREATE SCHEMA s2 CREATE TABLE x PARTITION OF public.{bounds}\n"
+            ))
+            .stderr;
+        assert!(told.contains("scans its default partition"), "{told}");
+        assert_eq!(stage.direct("SELECT to_regnamespace('s2') IS NULL").trim(), "t");
+        // As the hint says.
+        let told = stage.psql(&format!(
+            "CREATE SCHEMA s2;\nCREATE TABLE s2.x PARTITION OF {bounds};\n"
+        ));
+        assert_eq!(
+            (told.stderr.as_str(), told.stdout.as_str()),
+            ("", "CREATE SCHEMA\nCREATE TABLE\n")
+        );
+    }
+}

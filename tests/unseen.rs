@@ -39,6 +39,7 @@ on_both!(
     what_foreign_keys_take_along_with_parts_of_statements,
     a_question_does_not_stand_before_a_vacuum,
     an_execute_is_what_its_name_means_then,
+    what_sql_has_prepared_is_judged_when_it_is_bound,
 );
 
 fn stage(major: u32, name: &str) -> Stage {
@@ -256,6 +257,8 @@ fn check_says_what_the_proxy_says(major: u32) {
         "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
         "INSERT INTO p (n, id) VALUES (3, 44), (2, 1) ON CONFLICT (id) DO UPDATE SET n = 3, id = EXCLUDED.id + 1000",
         "DO $$ BEGIN INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001; END $$",
+        "INSERT INTO pv (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
+        "INSERT INTO renamed (nr, n) VALUES (1, 2) ON CONFLICT (nr) DO UPDATE SET nr = 1001",
         "DELETE FROM p WHERE id = 1",
         "UPDATE p SET id = 1001 WHERE n = 1",
         "WITH d AS (DELETE FROM p WHERE id = 1 RETURNING id) SELECT * FROM d",
@@ -380,6 +383,8 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
         "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
         "INSERT INTO p (n, id) VALUES (3, 44), (2, 1) ON CONFLICT (id) DO UPDATE SET n = 3, id = EXCLUDED.id + 1000",
         "DO $$ BEGIN INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001; END $$",
+        "INSERT INTO pv (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET id = 1001",
+        "INSERT INTO renamed (nr, n) VALUES (1, 2) ON CONFLICT (nr) DO UPDATE SET nr = 1001",
         "DELETE FROM pv WHERE id = 1",
         "UPDATE pv SET id = 1001 WHERE id = 1",
         "BEGIN; DELETE FROM renamed WHERE nr = 1",
@@ -400,6 +405,7 @@ fn what_foreign_keys_take_along_with_parts_of_statements(major: u32) {
         "PREPARE q AS DELETE FROM p WHERE id = $1;\nEXECUTE q (3);\n",
         "DO $$ BEGIN DELETE FROM p WHERE id = 4; END $$",
         "INSERT INTO p (id, n) VALUES (1, 2) ON CONFLICT (id) DO UPDATE SET n = EXCLUDED.n",
+        "INSERT INTO renamed (nr, n) VALUES (1, 2) ON CONFLICT (nr) DO UPDATE SET n = EXCLUDED.n",
         "INSERT INTO p (id, n) VALUES (9, 2) ON CONFLICT (id) DO UPDATE SET id = 9",
         "DELETE FROM pv WHERE id = 5",
         "UPDATE pv SET n = 8 WHERE id = 1",
@@ -502,4 +508,48 @@ fn an_execute_is_what_its_name_means_then(major: u32) {
         assert!(told.contains(LARGE), "{first}: {told}");
     }
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+}
+
+/// SQL and the protocol have the same names for what is prepared.
+fn what_sql_has_prepared_is_judged_when_it_is_bound(major: u32) {
+    let stage = stage(major, "bound");
+    let write = "PREPARE q AS UPDATE t SET b = 'y'";
+    let returning = format!("{write} RETURNING id");
+    let several = format!("SELECT 1; {write}");
+    let code = "DO $$ BEGIN EXECUTE 'PRE' || 'PARE q AS UPDATE t SET b = ''y'''; END $$";
+    for ways in [
+        vec![write],
+        vec![&several],
+        vec![&returning],
+        vec![code],
+        vec!["PREPARE q AS SELECT 1", "DEALLOCATE q", write],
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for way in &ways {
+            raw.query(way);
+        }
+        // Where it is not done in batches.
+        raw.query("BEGIN");
+        let told = said(&mut raw, &[raw::bind("", "q"), raw::execute("", 0)]);
+        assert!(told.contains("rows of t"), "{ways:?}: {told}");
+    }
+    // In the same group, where nothing but its text tells what it will prepare.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let told = said(&mut raw, &[run(write), raw::bind("", "q"), raw::execute("", 0)]);
+    assert!(told.contains("rows of t"), "{told}");
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'x'").trim(), "5000");
+    // With values, of which it is known how many rows they mean.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("PREPARE q (int) AS UPDATE t SET b = 'y' WHERE id <= $1");
+    for (value, large) in [("4000", true), ("7", false)] {
+        raw.query("BEGIN");
+        let told = said(&mut raw, &[raw::bind_with("", "q", &[value]), raw::execute("", 0)]);
+        assert_eq!(told.contains("rows of t"), large, "{value}: {told}");
+        assert!(large || told.is_empty(), "{value}: {told}");
+        raw.query("COMMIT");
+    }
+    assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'").trim(), "7");
+    raw.query("PREPARE r AS SELECT id FROM t WHERE id = 1");
+    raw.send(&[raw::bind("", "r"), raw::execute("", 0), raw::sync()].concat());
+    assert_eq!(raw::rows(&raw.until_ready()), ["1"]);
 }

@@ -148,7 +148,16 @@ impl Live {
 
     /// None: there is no such relation.
     fn ground(&mut self, statement: &Statement) -> Result<Option<Ground>, String> {
-        let target = Request::target(statement);
+        let Some(ground) = self.ground_of(&Request::target(statement))? else {
+            return Ok(None);
+        };
+        match ground.relation.kind {
+            'v' => self.look_through(ground, statement).map(Some),
+            _ => Ok(Some(ground)),
+        }
+    }
+
+    fn ground_of(&mut self, target: &Request) -> Result<Option<Ground>, String> {
         let Some(sql) = target.ground_sql() else {
             return Ok(None);
         };
@@ -157,5 +166,17 @@ impl Live {
             Ok(row) => Ground::decode(row.first().and_then(Option::as_deref)),
             Err(_) => Ok(None),
         }
+    }
+
+    /// What foreign keys take along is the base table's, by the view's names.
+    fn look_through(&mut self, mut ground: Ground, statement: &Statement) -> Result<Ground, String> {
+        let facts = self.facts_as_before(statement)?;
+        let Some((views, table)) = cascade::behind(&facts, &ground, statement) else {
+            return Ok(ground);
+        };
+        if let Some(base) = self.ground_of(&Request::of_table(table))? {
+            cascade::through(&mut ground, base, &views);
+        }
+        Ok(ground)
     }
 }

@@ -1,6 +1,7 @@
 //! The extended query protocol: which prepared statements and portals must not be executed without a look, and what
 //! happens when they are.
 
+use super::by_text::types_of;
 use super::dialogue::{Ask, Closing, Hears};
 use super::held;
 use super::judge::{Parameters, Verdict};
@@ -15,7 +16,7 @@ use crate::plan::mixed;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_use_prepared, prepared,
+    may_return_rows, may_use_prepared, prepared,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -175,6 +176,7 @@ impl Session {
             && !self.relay.responses.skipping()
         {
             self.look_at_insert(name, len).await?;
+            self.look_at_prepared(name, len).await?;
         }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
@@ -185,12 +187,18 @@ impl Session {
             match self.relay.held.statement(name).cloned() {
                 Some(statement) if looks => {
                     let of = bind.slice_ref(name);
+                    let is_judged = matches!(statement.what, held::Kind::Judge | held::Kind::Unreadable);
+                    let waits = !portal.is_empty() && is_judged && may_return_rows(&statement.text);
                     let bound = held::Portal {
                         of,
                         statement,
                         bind: bind.clone(),
+                        away: false,
                     };
                     self.relay.held.bind(portal, bound);
+                    if waits {
+                        self.put_away(portal).await?;
+                    }
                 }
                 _ => self.relay.held.forget_portal(portal),
             }
@@ -199,7 +207,7 @@ impl Session {
     }
 
     /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
-    fn closing_of_question(&self) -> Closing {
+    pub(super) fn closing_of_question(&self) -> Closing {
         match self.relay.may_sync() {
             true => Closing::Sync,
             false => Closing::Flush,
@@ -247,24 +255,26 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         if !judged {
             return Ok(());
         }
-        let oids: Vec<u32> = types
-            .iter()
-            .flat_map(|types| types.split(' '))
-            .flat_map(str::parse)
-            .collect();
-        let mut types = BytesMut::new();
-        types.extend_from_slice(&(oids.len() as u16).to_be_bytes());
-        oids.iter().for_each(|oid| types.extend_from_slice(&oid.to_be_bytes()));
         let statement = held::Statement {
             text: Bytes::copy_from_slice(text.as_bytes()),
-            types: types.freeze(),
+            types: types_of(types.as_deref()),
             reading: depends_on_reading(text.as_bytes()).then(|| self.relay.reading()),
             what: held::Kind::Judge,
             quiet: None,
         };
+        self.hold_prepared(name, statement, len).await
+    }
+
+    /// A statement that the server has under that name already.
+    pub(super) async fn hold_prepared(
+        &mut self,
+        name: &[u8],
+        statement: held::Statement,
+        len: usize,
+    ) -> Result<(), End> {
         if !self.relay.held.fits(statement.size()) {
             return match self.forwards_unread() {
-                true => Ok(self.lets_go(text.as_bytes()).await?),
+                true => Ok(self.lets_go(&statement.text).await?),
                 false => self.refuse_to_hold(len),
             };
         }
@@ -409,10 +419,12 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                     Verdict::Refused(report) => Err(report.into()),
                     Verdict::Forward(Some(entry)) => {
                         self.announce(&entry, &self.shared.policy()).await?;
+                        self.come_back(&portal).await?;
                         self.relay.pass_frame_for(len, OnAnswer::Note);
                         Ok(self.observe(entry).await?)
                     }
                     _ => {
+                        self.come_back(&portal).await?;
                         self.relay.pass_frame(len);
                         Ok(())
                     }
@@ -454,7 +466,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             // What would be judged, or run as a step, is not what the server has prepared.
             if self.forwards_unread() {
                 let why = "since it was prepared, the session has come to read texts in another way";
-                return Ok(self.forward_unjudged_execute(len, &held.text, why).await?);
+                return Ok(self.forward_unjudged_execute(len, &portal, why).await?);
             }
             let report = Report::error(
                 "0A000",
@@ -466,7 +478,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             if self.forwards_unread() {
                 let why = "it cannot be read again";
-                return Ok(self.forward_unjudged_execute(len, &held.text, why).await?);
+                return Ok(self.forward_unjudged_execute(len, &portal, why).await?);
             }
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return Err(unparsed_report(&unreadable).into());
@@ -476,8 +488,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
         }
         // A Sync of ours would end the portal, which can be bound again only while its statement is there.
-        let now = self.relay.held.statement(&portal.of);
-        let lasts = now.is_some_and(|now| now.text == held.text && now.types == held.types);
+        let lasts = self.relay.held.is_still(&portal);
         let place = match self.relay.place() {
             Place::Alone if !lasts => Place::Pipeline,
             // Behind it the statement would be looked for in another process.
@@ -526,6 +537,8 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                         return Err(report.hint(hint).into());
                     }
                     self.bind_again(&portal).await?;
+                } else {
+                    self.come_back(&portal).await?;
                 }
                 let Some(entry) = entry else {
                     self.relay.pass_frame(len);
@@ -551,11 +564,15 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
     }
 
     /// As the policy lets go on what cannot be judged.
-    async fn forward_unjudged_execute(&mut self, len: usize, text: &[u8], why: &str) -> Result<(), Broken> {
-        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
+    async fn forward_unjudged_execute(&mut self, len: usize, portal: &held::Portal, why: &str) -> Result<(), Broken> {
+        if let Verdict::Forward(Some(entry)) = self
+            .unparsed(&portal.statement.text, &Unreadable::Syntax(why.to_owned()))
+            .await?
+        {
             self.record(entry.forwarded_unseen()).await;
         }
         self.relay.names_moved();
+        self.come_back(portal).await?;
         self.relay.pass_frame(len);
         Ok(())
     }
@@ -584,34 +601,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             }
         }
         Ok(self.relay.is_behind_pooler())
-    }
-
-    /// Our Sync ended the client's portal: it is made again from the client's own Bind.
-    pub(super) async fn bind_again(&mut self, portal: &held::Portal) -> Result<(), Broken> {
-        let mut flush = BytesMut::new();
-        wire::put_flush(&mut flush);
-        // Where nothing was asked, it is there still.
-        let name = wire::bind_names(&portal.bind).map_or(&[][..], |(name, _)| name);
-        let mut close = vec![b'C'];
-        close.extend_from_slice(&(6 + name.len() as u32).to_be_bytes());
-        close.push(b'P');
-        close.extend_from_slice(name);
-        close.push(0);
-        self.relay.send(&close).await;
-        self.relay.send(&portal.bind).await;
-        self.relay.send(&flush).await;
-        loop {
-            let frame = self.relay.receive().await?;
-            match frame[0] {
-                b'3' => {}
-                b'2' => return Ok(()),
-                b'E' => {
-                    self.relay.responses.skip_to_sync();
-                    return self.relay.tell(&frame).await;
-                }
-                _ => self.relay.tell(&frame).await?,
-            }
-        }
     }
 
     /// The client hears an error; what it has sent up to its Sync is skipped, by the server or here.

@@ -46,6 +46,8 @@ pub struct Portal {
     pub statement: Statement,
     /// The Bind frame as the client sent it.
     pub bind: Bytes,
+    /// The server does not have it, see [`super::away`].
+    pub away: bool,
 }
 
 pub struct Held {
@@ -126,6 +128,18 @@ impl Held {
         if let Some(before) = self.portals.insert(Bytes::copy_from_slice(name), portal) {
             self.bytes -= before.size();
         }
+    }
+
+    pub fn put_away(&mut self, name: &[u8]) {
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.away = true;
+        }
+    }
+
+    /// Its statement can be bound again.
+    pub fn is_still(&self, portal: &Portal) -> bool {
+        let now = self.statements.get(&portal.of);
+        now.is_some_and(|now| now.text == portal.statement.text && now.types == portal.statement.types)
     }
 
     /// Not looked at while that holds.
@@ -234,6 +248,7 @@ mod tests {
             of: Bytes::new(),
             statement: statement(text),
             bind: vec![0; bind].into(),
+            away: false,
         }
     }
 

@@ -224,9 +224,10 @@ impl Session {
                 }
                 continue;
             }
-            if matches!(statement.node, NodeEnum::DoStmt(_)) && mentions(statement.sql.as_bytes(), "prepare") {
+            if matches!(statement.node, NodeEnum::DoStmt(_)) {
                 // It may put the text of one together.
                 self.relay.prepared_others = true;
+                self.relay.by_text.may_be_anything();
                 let prepares = statement.body().map(|body| body.prepares.clone()).unwrap_or_default();
                 for prepare in &prepares {
                     self.has_prepared(prepare, "");
@@ -291,7 +292,10 @@ impl Session {
         };
         match known.len() < PREPARED_WRITES_MAX || known.contains_key(&prepared.name) {
             true => drop(known.insert(prepared.name.clone(), write)),
-            false => self.relay.prepared_others = true,
+            false => {
+                self.relay.prepared_others = true;
+                self.relay.by_text.may_be_anything();
+            }
         }
     }
 

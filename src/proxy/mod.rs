@@ -7,10 +7,12 @@
 mod aftermath;
 mod apart;
 mod auth_query;
+mod away;
 mod batches;
 mod block;
 mod blockers;
 mod buffer;
+mod by_text;
 mod conduct;
 mod console;
 mod control;

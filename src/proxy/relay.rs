@@ -5,6 +5,7 @@
 
 use super::Limits;
 use super::buffer::{Buffer, Poured as _};
+use super::by_text::ByText;
 use super::encoding::Encoding;
 use super::held::{self, Held};
 use super::outbox::NEEDS_MORE;
@@ -130,6 +131,8 @@ pub enum Event {
     Bind(usize),
     Execute(usize),
     Close(usize),
+    /// Of a portal that the server does not have at the moment.
+    Describe(usize),
     /// Behind which something of ours is to be closed.
     Sync(usize),
     /// What the server owes is to be learnt before the next message, see [`Relay::count_answers`].
@@ -302,6 +305,8 @@ pub struct Relay {
     prepared_calls: bool,
     /// What SQL-level PREPARE has prepared of what changes rows.
     pub prepared_writes: HashMap<String, PreparedWrite>,
+    /// The same, where it is not known what was prepared.
+    pub by_text: ByText,
     /// Others may be prepared that change rows: more than are kept, or in a text that could not be read.
     pub prepared_others: bool,
     /// SQL-level PREPARE has prepared an INSERT: a rule (CREATE RULE) that is made later may make it change other rows.
@@ -404,6 +409,7 @@ impl Relay {
             writes_running: 0,
             prepared_calls: false,
             prepared_writes: HashMap::new(),
+            by_text: ByText::default(),
             prepared_others: false,
             prepared_inserts: false,
             replication: false,
@@ -879,7 +885,10 @@ impl Relay {
                     if !is_named {
                         self.growing = None;
                     }
-                    let passes = !held && !self.wants_look(is_named, &name, len) && !self.inserts_may_fire(&name);
+                    let passes = !held
+                        && !self.wants_look(is_named, &name, len)
+                        && !self.inserts_may_fire(&name)
+                        && !self.may_be_by_text(&name);
                     self.name = name;
                     if passes {
                         return Ok(Look::Pass);
@@ -899,9 +908,11 @@ impl Relay {
                 }
                 None => Ok(Look::Wait),
             },
-            b'E' | b'C' if held && here.len() < len => {
+            b'E' | b'C' | b'D' if held && here.len() < len => {
                 if len > NAMES_MAX {
-                    return Err(Broken::Protocol("an Execute or Close message of invalid length".into()));
+                    return Err(Broken::Protocol(
+                        "an Execute, Close or Describe message of invalid length".into(),
+                    ));
                 }
                 Ok(Look::Wait)
             }
@@ -914,6 +925,7 @@ impl Relay {
             }
             b'S' if self.stop_at_sync => Ok(Look::Stop(Event::Sync(len))),
             b'C' if held && self.closes_held(&here[..len]) => Ok(Look::Stop(Event::Close(len))),
+            b'D' if held && self.is_away(&here[..len]) => Ok(Look::Stop(Event::Describe(len))),
             _ => Ok(Look::Pass),
         }
     }
@@ -925,6 +937,8 @@ impl Relay {
             || self.unnamed.learned.is_some()
             || !self.unnamed.former.is_empty()
             || self.growing.is_some()
+            || !self.prepared_writes.is_empty()
+            || !self.by_text.is_empty()
             || (self.held.has_inserts() && !self.shapes.knows_of_no_rules())
     }
 
@@ -933,6 +947,15 @@ impl Relay {
         self.held.has_inserts()
             && !self.shapes.knows_of_no_rules()
             && self.held.may_insert(name, self.shapes.known_firing().as_ref())
+    }
+
+    /// A Bind of that name may be of what SQL has prepared, and is to be judged.
+    pub fn may_be_by_text(&self, name: &[u8]) -> bool {
+        if name.is_empty() || self.held.statement(name).is_some() {
+            return false;
+        }
+        let known = |name| self.prepared_writes.contains_key(name);
+        self.by_text.may_be(name) || std::str::from_utf8(name).is_ok_and(known)
     }
 
     /// A question may end with a Sync: nothing of the client's group has run, and no portal of it is there.
@@ -1152,6 +1175,13 @@ impl Relay {
             Some((b'S', name)) => self.held.statement(name).is_some(),
             Some((_, name)) => self.held.portal(name).is_some(),
             None => false,
+        }
+    }
+
+    fn is_away(&self, frame: &[u8]) -> bool {
+        match wire::close_target(frame) {
+            Some((b'P', name)) => self.held.portal(name).is_some_and(|portal| portal.away),
+            _ => false,
         }
     }
 

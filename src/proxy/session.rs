@@ -101,6 +101,10 @@ impl Session {
                     self.extended_ends(len, done).await?;
                 }
                 Event::Close(len) => self.on_close(len).await?,
+                Event::Describe(len) => {
+                    let done = self.on_describe(len).await;
+                    self.extended_ends(len, done).await?;
+                }
                 Event::Sync(len) => self.on_sync(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
                 Event::Unsettled => drop(self.relay.settle().await?),
@@ -379,6 +383,7 @@ impl Session {
                     self.relay.held.forget_statements();
                     self.relay.prepared_writes.clear();
                     self.relay.prepared_others = false;
+                    self.relay.by_text.forget();
                 }
             }
         }

@@ -172,7 +172,10 @@ impl Session {
             let are_known = names(&statement.node) == names(&again.node);
             if prepared_name(&statement.node) != prepared_name(&again.node) {
                 // Which statement that is, only the server knows.
-                self.relay.prepared_others |= matches!(statement.node, NodeEnum::PrepareStmt(_));
+                if matches!(statement.node, NodeEnum::PrepareStmt(_)) {
+                    self.relay.prepared_others = true;
+                    self.relay.by_text.may_be_anything();
+                }
                 if mixed::executes(&statement.node).is_some() && self.relay.executes_what_is_known() {
                     statement.kind = Kind::MixedWrite;
                     mixed::put_prepared(&mut statement.node, NodeEnum::PrepareStmt(Box::default()));

@@ -10,7 +10,6 @@ use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade;
 use crate::plan::batches::{self, Target, count};
-use crate::plan::catalog::Name;
 use crate::plan::facts::{Cascaded, Told};
 use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs;
@@ -19,15 +18,12 @@ use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
-use pg_query::NodeEnum;
 use std::sync::Arc;
 
 /// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
 pub(super) const FAR_BELOW: f64 = 10.0;
 /// A bound must leave room for what is written while it is remembered.
 const ROOM: f64 = 2.0;
-/// Views over views, behind which a table is looked for.
-const VIEWS_MAX: usize = 8;
 /// OIDs below are of the server's own types.
 const FIRST_OWN_OID: u32 = 16_384;
 /// real and double precision: several large integers and long numerics are equal to one of these.
@@ -400,41 +396,16 @@ impl Session {
         statement: &Statement,
         closing: Closing,
     ) -> Result<(), End> {
-        // As in pg_relation_is_updatable.
-        let bit = match statement.node {
-            NodeEnum::UpdateStmt(_) => 1 << 2,
-            _ => 1 << 4,
-        };
         let facts = self.facts(view, closing).await?;
-        let relation = |oid: i64| facts.relations.iter().find(|relation| i64::from(relation.oid) == oid);
-        let mut views = Vec::new();
-        let mut at = relation(i64::from(ground.relation.oid));
-        while let Some(view) = at.and_then(|relation| relation.view.as_ref())
-            && view.writes & bit != 0
-            && views.len() < VIEWS_MAX
-        {
-            views.push(view);
-            at = view.base.and_then(|base| relation(i64::from(base)));
-        }
-        let Some(table) = at.filter(|table| table.view.is_none() && !views.is_empty()) else {
+        let Some((views, table)) = cascade::behind(&facts, ground, statement) else {
             return Ok(());
         };
-        let named = Request {
-            relations: vec![Name {
-                schema: Some(table.schema.clone()),
-                name: table.name.clone(),
-            }],
-            ..Request::default()
+        let Some(sql) = Request::of_table(table).ground_sql() else {
+            return Ok(());
         };
-        let Some(sql) = named.ground_sql() else { return Ok(()) };
         let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await?;
-        if let Ok(Some(mut base)) = Ground::decode(answers.first().and_then(Answer::value)) {
-            for view in views.into_iter().rev() {
-                let mut seen = Ground::default();
-                cascade::seen_through(&mut seen, base, view);
-                base = seen;
-            }
-            (ground.cascades, ground.rows_behind) = (base.cascades, base.rows_behind);
+        if let Ok(Some(base)) = Ground::decode(answers.first().and_then(Answer::value)) {
+            cascade::through(ground, base, &views);
         }
         Ok(())
     }

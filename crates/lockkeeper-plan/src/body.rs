@@ -457,16 +457,22 @@ fn assigned(sql: &str) -> Option<&str> {
 /// The statement of a PREPARE with its own text. None: it has parameters, so that what it will mean is not known; or the text could
 /// not be cut out.
 fn prepared(prepare: &Statement) -> Option<Statement> {
-    let wanted = tree_text(mixed::inner(&prepare.node)?);
     let tokens = significant_tokens(&prepare.sql)?;
     if tokens.iter().any(|token| token.token() == Token::Param) {
         return None;
     }
-    let behind = tokens.iter().filter(|token| token.token() == Token::As);
-    let mut texts = behind.filter_map(|token| prepare.sql.get(token.end as usize..));
-    let text = texts.find(|text| one_statement(text).is_some_and(|node| tree_text(&node) == wanted))?;
+    let text = prepared_text(prepare)?;
     let mut statements = read_code(text.as_bytes(), true).ok()?;
     (statements.len() == 1).then(|| statements.remove(0))
+}
+
+/// The text of the statement that a PREPARE prepares.
+pub fn prepared_text(prepare: &Statement) -> Option<&str> {
+    let wanted = tree_text(mixed::inner(&prepare.node)?);
+    let tokens = significant_tokens(&prepare.sql)?;
+    let behind = tokens.iter().filter(|token| token.token() == Token::As);
+    let mut texts = behind.filter_map(|token| prepare.sql.get(token.end as usize..));
+    texts.find(|text| one_statement(text).is_some_and(|node| tree_text(&node) == wanted))
 }
 
 /// The text of an expression that is one string constant.

@@ -1196,12 +1196,14 @@ fn later_of(steps: &[Step]) -> &[Step] {
 fn locked<'a>(statement: &Statement, request: &'a Request, facts: &Facts) -> Option<&'a Name> {
     let made = matches!(
         statement.node,
-        NodeEnum::CreateStmt(_) | NodeEnum::CreateForeignTableStmt(_)
+        NodeEnum::CreateStmt(_) | NodeEnum::CreateForeignTableStmt(_) | NodeEnum::CreateSchemaStmt(_)
     );
+    // Within a new schema it is none that is there.
+    let first = usize::from(!matches!(statement.node, NodeEnum::CreateSchemaStmt(_)));
     let there = request
         .relations
         .iter()
-        .skip(1)
+        .skip(first)
         .find(|name| facts.relation(name).is_some());
     there.filter(|_| made).or(request.relations.first())
 }
@@ -1250,7 +1252,9 @@ fn tag(statement: &Statement) -> &'static str {
         // Batches tell their own count.
         NodeEnum::UpdateStmt(_) => "UPDATE 0",
         NodeEnum::DeleteStmt(_) => "DELETE 0",
+        NodeEnum::CreateStmt(_) => "CREATE TABLE",
         NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
+        NodeEnum::AlterDomainStmt(_) => "ALTER DOMAIN",
         NodeEnum::RenameStmt(rename) if rename.relation_type() == ObjectType::ObjectTable => "ALTER TABLE",
         _ => "",
     }

@@ -57,6 +57,17 @@ const CATALOG_QUERY: &str = include_str!("facts.sql");
 const GROUND_QUERY: &str = include_str!("batches/ground.sql");
 
 impl Request {
+    /// That relation alone, by its full name.
+    pub fn of_table(table: &Relation) -> Request {
+        Request {
+            relations: vec![Name {
+                schema: Some(table.schema.clone()),
+                name: table.name.clone(),
+            }],
+            ..Request::default()
+        }
+    }
+
     /// The relations that the statement may lock or change, and the functions and types that decide whether it rewrites one.
     pub fn of(statement: &Statement) -> Request {
         let mut request = Request {

@@ -162,6 +162,10 @@ pub fn calls_before(text: &[u8]) -> Calls {
     if is("update") || is("delete") {
         return Calls::Harmless;
     }
+    // Code, which may put any text together.
+    if is("do") {
+        return Calls::Others;
+    }
     // Its command tag does not tell how many rows it brings.
     if (is("with") || is("explain") || is("copy")) && has_word(text, b"insert") {
         return Calls::Others;
@@ -232,6 +236,14 @@ fn begins_with(text: &[u8], words: &[&str]) -> bool {
         }
         None => true,
     }
+}
+
+/// What changes rows or the schema and answers with rows too, so that FETCH can run its portal. Too many texts are better than too few.
+pub fn may_return_rows(text: &[u8]) -> bool {
+    let start = skip_space_and_semicolons(text, 0);
+    start.is_none_or(|start| word_at(&text[start..]).is_empty())
+        || begins_with(text, &["with", "explain", "execute", "call", "select"])
+        || mentions(text, "returning")
 }
 
 /// An INSERT may be in it. Too many texts are better than too few.

@@ -67,6 +67,20 @@ pub fn is_null(expression: &Node) -> bool {
     }
 }
 
+/// The tables that a CREATE TABLE makes, or a CREATE SCHEMA with them.
+pub fn tables_made(node: &pg_query::NodeEnum) -> impl Iterator<Item = &CreateStmt> {
+    let elements = match node {
+        pg_query::NodeEnum::CreateSchemaStmt(schema) => schema.schema_elts.as_slice(),
+        _ => &[],
+    };
+    let within = elements.iter().filter_map(|element| element.node.as_ref());
+    let made = |node| match node {
+        &pg_query::NodeEnum::CreateStmt(ref create) => Some(create),
+        _ => None,
+    };
+    std::iter::once(node).chain(within).filter_map(made)
+}
+
 /// Whether the table that is made has a foreign key.
 pub fn references(create: &CreateStmt) -> bool {
     let mut any = false;

@@ -3,8 +3,8 @@
 
 use super::bound::{Bound, Ground, Hop, Pair};
 use super::text::{Tree, parts};
-use crate::catalog::View;
-use crate::facts::{Cascaded, Told};
+use crate::catalog::{Relation, View};
+use crate::facts::{Cascaded, Facts, Told};
 use crate::mentions::Mentions;
 use crate::splice::{qualified, quote_ident};
 use crate::statement::{Kind, Statement};
@@ -37,8 +37,42 @@ pub fn hops<'a>(statement: &Statement, ground: &'a Ground) -> Vec<&'a Hop> {
     all.iter().filter(leads).collect()
 }
 
+/// Views over views, behind which a table is looked for.
+const VIEWS_MAX: usize = 8;
+
+/// The table that the statement's view writes to, and the views in front of it, the outermost first.
+pub fn behind<'a>(facts: &'a Facts, ground: &Ground, statement: &Statement) -> Option<(Vec<&'a View>, &'a Relation)> {
+    // As in pg_relation_is_updatable.
+    let bit = match statement.node {
+        NodeEnum::UpdateStmt(_) => 1 << 2,
+        _ => 1 << 4,
+    };
+    let relation = |oid: u32| facts.relations.iter().find(|relation| relation.oid == oid);
+    let mut views = Vec::new();
+    let mut at = relation(ground.relation.oid);
+    while let Some(view) = at.and_then(|relation| relation.view.as_ref())
+        && view.writes & bit != 0
+        && views.len() < VIEWS_MAX
+    {
+        views.push(view);
+        at = view.base.and_then(relation);
+    }
+    let table = at.filter(|table| table.view.is_none() && !views.is_empty())?;
+    Some((views, table))
+}
+
+/// What goes with the rows of the table behind these views.
+pub fn through(ground: &mut Ground, base: Ground, views: &[&View]) {
+    let seen = views.iter().rev().fold(base, |base, view| {
+        let mut seen = Ground::default();
+        seen_through(&mut seen, base, view);
+        seen
+    });
+    (ground.cascades, ground.rows_behind) = (seen.cascades, seen.rows_behind);
+}
+
 /// What goes with the rows of the table behind a view, by the names that the view's columns have.
-pub fn seen_through(ground: &mut Ground, base: Ground, view: &View) {
+fn seen_through(ground: &mut Ground, base: Ground, view: &View) {
     ground.rows_behind = base.relation.rows.or(base.rows_behind);
     ground.cascades = base.cascades;
     for hop in ground.cascades.iter_mut().flatten().filter(|hop| hop.path.len() == 1) {

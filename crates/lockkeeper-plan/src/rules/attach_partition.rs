@@ -12,6 +12,7 @@ use crate::policy::Policy;
 use crate::splice::{self, qualified, quote_ident, quote_literal};
 use crate::statement::Statement;
 use crate::step::{Place, Step};
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
 use pg_query::protobuf::{Node, PartitionBoundSpec, PartitionRangeDatumKind};
@@ -154,13 +155,11 @@ fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a
         }
         return Some((parent, Some(child), command.bound.as_ref()?));
     }
-    let NodeEnum::CreateStmt(create) = &subject.statement.node else {
-        return None;
-    };
+    let create = tree::tables_made(&subject.statement.node).find(|create| create.partbound.is_some())?;
     let bound = create.partbound.as_ref()?;
     let named = create.relation.as_ref().map(name_of)?;
     // IF NOT EXISTS over one that is there.
-    if subject.facts.relation(&named).is_some() {
+    if matches!(subject.statement.node, NodeEnum::CreateStmt(_)) && subject.facts.relation(&named).is_some() {
         return None;
     }
     let parent = match create.inh_relations.first()?.node.as_ref()? {
@@ -171,6 +170,9 @@ fn named<'a>(subject: &Subject<'a>) -> Option<(Table<'a>, Option<Table<'a>>, &'a
 }
 
 fn sequence(subject: &Subject, attached: &Attached) -> Result<Vec<Step>, String> {
+    if matches!(subject.statement.node, NodeEnum::CreateSchemaStmt(_)) {
+        return Err("the partition is made within CREATE SCHEMA; make the schema first".to_string());
+    }
     let parent = attached.parent.known.ok_or("the parent is not known")?;
     let bounds = match &subject.facts.bounds {
         Some(bounds) if bounds.trial_failed() => written_out(parent, attached).unwrap_or_else(|_| bounds.clone()),

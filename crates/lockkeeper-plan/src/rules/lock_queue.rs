@@ -6,7 +6,7 @@ use crate::overrides;
 use crate::statement::Statement;
 use crate::tree;
 use pg_query::NodeEnum;
-use pg_query::protobuf::ObjectType;
+use pg_query::protobuf::{CreateStmt, ObjectType};
 
 pub(crate) const RULE: Rule = Rule {
     name: "lock-queue",
@@ -73,8 +73,8 @@ pub(crate) fn locks(subject: &Subject) -> bool {
         | N::DropSubscriptionStmt(_)
         | N::VacuumStmt(_)
         | N::CheckPointStmt(_) => false,
-        N::CreateSchemaStmt(_)
-        | N::CreateRoleStmt(_)
+        N::CreateSchemaStmt(_) => tree::tables_made(&subject.statement.node).any(meets_others),
+        N::CreateRoleStmt(_)
         | N::AlterRoleStmt(_)
         | N::AlterRoleSetStmt(_)
         | N::DropRoleStmt(_)
@@ -130,9 +130,7 @@ pub(crate) fn locks(subject: &Subject) -> bool {
             ];
             !drop.concurrent && locked.contains(&drop.remove_type())
         }
-        N::CreateStmt(create) => {
-            create.partbound.is_some() || !create.inh_relations.is_empty() || tree::references(create)
-        }
+        N::CreateStmt(create) => meets_others(create),
         N::AlterTableStmt(_) => super::concurrent_in_transaction::command(subject).is_none(),
         // SHARE UPDATE EXCLUSIVE at most: no reader or writer waits for it, nor behind it.
         N::CommentStmt(_) => false,
@@ -161,4 +159,9 @@ pub fn is_free(statement: &Statement) -> bool {
             }
             _ => false,
         }
+}
+
+/// A new table locks its parents and what it refers to.
+fn meets_others(create: &CreateStmt) -> bool {
+    create.partbound.is_some() || !create.inh_relations.is_empty() || tree::references(create)
 }
