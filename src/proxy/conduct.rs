@@ -34,6 +34,15 @@ pub(super) struct Setting<'a> {
     /// The client's statement, and how many characters of its message came before it.
     pub statement: &'a str,
     pub position_shift: usize,
+    /// Its transaction has all locks that a brief step takes.
+    pub is_held: bool,
+}
+
+impl Setting<'_> {
+    /// The step can be sent as it is: there is no lock to be tried for, and nothing to go back to.
+    fn holds_for(&self, step: &Step) -> bool {
+        self.is_held && self.place == Place::Block && step.guard.is_none()
+    }
 }
 
 /// Tries for a lock so far, and what came of them.
@@ -286,7 +295,7 @@ impl Session {
             };
             // Patience asks for more rights than some statements do (LOCK TABLE): then it goes on without.
             let impatient = patience_ms.is_some() && report.get(b'C') == Some(b"42501");
-            if !is_lock_trouble(&report) && !impatient {
+            if (!is_lock_trouble(&report) && !impatient) || setting.holds_for(step) {
                 return Err(report.into());
             }
             tries.waited = started.elapsed();
@@ -349,6 +358,14 @@ impl Session {
         let timeout = Ask::set_local("lock_timeout", &format!("{timeout_ms}ms"));
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(|sql| Ask::step(sql));
+        if setting.holds_for(step) {
+            // While others wait for these locks, what it does not need is left out.
+            let asks: Vec<Ask> = std::iter::once(Ask::step(&step.sql)).chain(then).collect();
+            let mut answers = self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
+            return Ok(Done {
+                tag: Some(answers.swap_remove(0).tag),
+            });
+        }
         let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),

@@ -4,7 +4,7 @@
 //! tablespace. The rules then judge each table, column, index and key that goes as if it were named.
 
 use super::ascii::decoded;
-use super::facts::Name;
+use super::facts::{Name, parts_of};
 use super::rules::tree;
 use super::splice::quote_literal;
 use super::statement::Statement;
@@ -20,6 +20,9 @@ const QUERY: &str = include_str!("depends.sql");
 
 /// The schemas of the client's search_path, in their order, as an expression of type name[].
 const SCHEMAS: &str = "pg_catalog.current_schemas(true)";
+
+/// What is looked for in them.
+const PATH: &str = "JOIN path p";
 
 const CLASS: u32 = 1259;
 const COLUMN_NONE: &str = "0";
@@ -157,6 +160,7 @@ struct Answer {
     restoring: bool,
     found: Vec<usize>,
     permitted: Vec<usize>,
+    #[serde(default)]
     states: Vec<State>,
     parts: Vec<Part>,
     others: Vec<Others>,
@@ -195,33 +199,59 @@ impl Question {
     /// What the statements name, for [`Question::sql`] to read by current_setting(): names below `lockkeeper.`, and expressions of type text
     /// that are safe with any search_path, and mean the client's.
     pub fn ahead(&self) -> Vec<(&'static str, String)> {
-        let found = |selects: &[String], columns: &str| match selects {
-            [] => "'[]'".to_owned(),
-            all => format!(
-                "(WITH path(oid, at) AS (SELECT n.oid, s.at FROM pg_catalog.unnest({SCHEMAS}) WITH ORDINALITY s(name, at) \
-                 JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name) \
-                 SELECT coalesce(pg_catalog.json_agg(r), '[]'::pg_catalog.json)::pg_catalog.text FROM ({}) r({columns}))",
-                all.join(" UNION ALL ")
-            ),
+        let found = |selects: &[String], columns: &str| {
+            let all = selects.join(" UNION ALL ");
+            let path = match all.contains(PATH) {
+                true => format!(
+                    "WITH path(oid, at) AS (SELECT n.oid, s.at FROM pg_catalog.unnest({SCHEMAS}) WITH ORDINALITY s(name, at) \
+                     JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name) "
+                ),
+                false => String::new(),
+            };
+            format!(
+                "({path}SELECT coalesce(pg_catalog.json_agg(r), '[]'::pg_catalog.json)::pg_catalog.text FROM ({all}) r({columns}))"
+            )
         };
-        let pair = "statement, oid";
-        vec![
+        let roots = match self.roots.as_slice() {
+            [] => "'[]'".to_owned(),
+            all => found(all, "statement, class, object, sub, cascades"),
+        };
+        let mut ahead = vec![
             ("depends_schemas", format!("{SCHEMAS}::pg_catalog.text")),
-            (
-                "depends_roots",
-                found(&self.roots, "statement, class, object, sub, cascades"),
-            ),
-            ("depends_touched", found(&self.touched, pair)),
-            ("depends_bare", found(&self.bare, pair)),
-            ("depends_stripped", found(&self.stripped, pair)),
-            ("depends_states", found(&self.states, pair)),
-        ]
+            ("depends_roots", roots),
+        ];
+        let others = [
+            ("depends_touched", &self.touched),
+            ("depends_bare", &self.bare),
+            ("depends_stripped", &self.stripped),
+            ("depends_states", &self.states),
+        ];
+        let asked = others.into_iter().filter(|(_, selects)| !selects.is_empty());
+        ahead.extend(asked.map(|(name, selects)| (name, found(selects, "statement, oid"))));
+        ahead
     }
 
-    /// One row, one column, from which [`Question::decode`] reads; the same text for every statement, with the settings of
-    /// [`Question::ahead`]. It cannot raise an error.
-    pub fn sql() -> &'static str {
-        QUERY.trim_end()
+    /// Which parts of the query there is something to ask for. What is left out is not planned.
+    fn parts(&self) -> Vec<&'static str> {
+        let all = [
+            ("touched", &self.touched),
+            ("bare", &self.bare),
+            ("stripped", &self.stripped),
+            ("states", &self.states),
+        ];
+        let asked = all.into_iter().filter(|(_, selects)| !selects.is_empty());
+        asked.map(|(part, _)| part).collect()
+    }
+
+    /// Which of its texts [`Question::sql`] is, as [`super::facts::Request::variant`].
+    pub fn variant(&self) -> String {
+        let letters: String = self.parts().iter().map(|part| &part[..2]).collect();
+        format!("depends_{letters}")
+    }
+
+    /// One row, one column, from which [`Question::decode`] reads, with the settings of [`Question::ahead`]. It cannot raise an error.
+    pub fn sql(&self) -> String {
+        parts_of(QUERY, &self.parts()).trim_end().to_owned()
     }
 
     pub fn decode(&self, answer: &str) -> Result<Depends, String> {
@@ -627,8 +657,13 @@ fn in_schema(class: u32, catalog: &str, prefix: &str, name: &Name, and: &str) ->
         quote_literal(&name.name)
     );
     let select = match name.schema.as_deref() {
+        // Without a look at the catalogs, which would have to be planned each time.
+        None if class == CLASS && and == "true" => format!(
+            "SELECT x.oid FROM (SELECT pg_catalog.to_regclass({})::pg_catalog.oid) x(oid) WHERE x.oid IS NOT NULL",
+            quote_literal(&format!("\"{}\"", name.name.replace('"', "\"\"")))
+        ),
         None => format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN path p ON p.oid OPERATOR(pg_catalog.=) x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
+            "SELECT x.oid FROM pg_catalog.{catalog} x {PATH} ON p.oid OPERATOR(pg_catalog.=) x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
         ),
         Some("pg_temp") => format!(
             "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {named} AND x.{prefix}namespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1"
@@ -938,7 +973,7 @@ mod tests {
             let statements = statement::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
             let question = Question::of(&statements[0]).unwrap_or_else(|| panic!("{asked}: nothing is asked"));
             let ahead: Vec<String> = question.ahead().into_iter().map(|(_, expression)| expression).collect();
-            let sql = format!("SELECT ({}), ({})", ahead.join("), ("), Question::sql());
+            let sql = format!("SELECT ({}), ({})", ahead.join("), ("), question.sql());
             pg_query::parse(&sql, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{asked}: {e}\n{sql}"));
             let tokens: Vec<(Token, &str)> = pg_query::scan(&sql)
                 .expect("it is scanned")
