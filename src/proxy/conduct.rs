@@ -93,7 +93,10 @@ impl Session {
                 }
                 Err(End::Broken(_)) => record.outcome = "failed".into(),
             }
-            self.record_step(entry, n).await;
+            match outcome {
+                Ok(_) if run.steps.len() == 1 && run.deferral.is_none() => self.record_last_step(entry, n),
+                _ => self.record_step(entry, n).await,
+            }
             match outcome {
                 Ok(Some(done)) => {
                     if let Some(counted) = done.tag.filter(|_| run.steps.len() == 1) {

@@ -274,6 +274,6 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         UNION ALL
         SELECT o.statement, pg_catalog.replace(pg_catalog."right"(c.relname::pg_catalog.text, -3), '_', ' '), NULL
         FROM objects o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.class
-        WHERE NOT o.named AND o.class OPERATOR(pg_catalog.<>) ALL ('{1255,1247,2615,3079,1259,2606,2604,2620,3256,2618,2602,2603,826}'::pg_catalog.oid[])) x
+        WHERE NOT o.named AND o.class OPERATOR(pg_catalog.<>) ALL ('{1255,1247,2615,3079,1259,2606,2604,2620,3256,2618,2602,2603,826}'::pg_catalog.oid[])) x(statement, what, name)
       GROUP BY x.statement, x.what) n), '[]'::pg_catalog.json))::pg_catalog.text, CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' THEN 'SQL_ASCII'
   ELSE 'UTF8' END), 'base64')
