@@ -534,12 +534,6 @@ impl Session {
             }
             expected = Some(rows);
         }
-        if place == Place::Block && self.is_created_here(statement).await? {
-            self.relay.shapes.private = false;
-            self.judged += 1;
-            self.shared.live.ledger().passed();
-            return Ok(Judged::forward());
-        }
         let (request, glance) = of(statement, |statement| {
             (Request::of(statement), glance::request(statement))
         })
@@ -550,6 +544,12 @@ impl Session {
                 && before.sent == self.relay.responses.count()
                 && self.relay.is_same_transaction()
         });
+        if before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
+            self.relay.shapes.private = false;
+            self.judged += 1;
+            self.shared.live.ledger().passed();
+            return Ok(Judged::forward());
+        }
         let mut is_known = before.is_some();
         let is_locked = before.as_ref().is_some_and(|before| before.locked);
         let glanced = match glance {
