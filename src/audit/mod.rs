@@ -454,6 +454,16 @@ impl Audit {
             .await
     }
 
+    /// The same of two, one behind the other: the writer's thread is waited for once.
+    pub async fn write_both(&self, first: &Event, second: &Event, literals: Literals) -> Result<(), String> {
+        if first.is_long() || second.is_long() {
+            let written = self.write(first, literals).await;
+            return self.write(second, literals).await.and(written);
+        }
+        let (first, second) = tokio::join!(biased; self.write(first, literals), self.write(second, literals));
+        first.and(second)
+    }
+
     /// Opens the file by its name again, since logrotate has moved the old one away. Where that fails, the file that is
     /// open stays in use, and the error is logged.
     pub fn reopen(&self) {

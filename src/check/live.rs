@@ -102,7 +102,7 @@ impl Live {
         // Every operator and type in it is written with its schema.
         if let Some(question) = depends::Question::of(statement) {
             self.simple(&path::to_ours(&question.ahead(), path::CATALOG))?;
-            let json = self.value(depends::Question::sql())?.unwrap_or_default();
+            let json = self.value(&question.sql())?.unwrap_or_default();
             self.simple(&path::back(path::CATALOG))?;
             facts.depends = question.decode(&json)?;
         }

@@ -52,10 +52,11 @@ impl Session {
         self.seat.watch(relations.iter().map(|(oid, _)| *oid).collect());
         let traffic = &self.shared.live.traffic;
         let names = found.iter().map(|relation| relation.name.clone()).collect();
+        let partitioned = found.iter().any(|relation| matches!(relation.kind, 'p' | 'I'));
         Watched {
             relations,
             names,
-            is_whole: run.is_whole() && !found.iter().any(|relation| relation.flawed),
+            is_whole: run.is_whole(partitioned) && !found.iter().any(|relation| relation.flawed),
             before: traffic.before(),
             begun: traffic.snapshot(),
         }

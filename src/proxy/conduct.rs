@@ -34,6 +34,16 @@ pub(super) struct Setting<'a> {
     /// The client's statement, and how many characters of its message came before it.
     pub statement: &'a str,
     pub position_shift: usize,
+    /// Its transaction has all locks that a brief step takes.
+    pub is_held: bool,
+}
+
+impl Setting<'_> {
+    /// There is no lock to be tried for again, and so nothing to go back to. It has a lock_timeout all the same: a name may have come to mean
+    /// another table, which somebody has just made in front of it.
+    fn holds_for(&self, step: &Step) -> bool {
+        self.is_held && self.place == Place::Block && step.guard.is_none()
+    }
 }
 
 /// Tries for a lock so far, and what came of them.
@@ -84,7 +94,10 @@ impl Session {
                 }
                 Err(End::Broken(_)) => record.outcome = "failed".into(),
             }
-            self.record_step(entry, n).await;
+            match outcome {
+                Ok(_) if run.steps.len() == 1 && run.deferral.is_none() => self.record_last_step(entry, n),
+                _ => self.record_step(entry, n).await,
+            }
             match outcome {
                 Ok(Some(done)) => {
                     if let Some(counted) = done.tag.filter(|_| run.steps.len() == 1) {
@@ -290,7 +303,7 @@ impl Session {
                 return Err(report.into());
             }
             tries.waited = started.elapsed();
-            if tries.waited >= give_up {
+            if tries.waited >= give_up || setting.holds_for(step) {
                 // In a block the transaction has failed, and no catalog can be asked: those of the try before are told.
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
@@ -346,13 +359,13 @@ impl Session {
         (patience_ms, left): (Option<u64>, Duration),
     ) -> Result<Done, End> {
         let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
-        let timeout = Ask::set_local("lock_timeout", &format!("{timeout_ms}ms"));
+        let timeout = format!("{timeout_ms}ms");
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(|sql| Ask::step(sql));
         let mut asks = Vec::with_capacity(7 + then.len());
         let (closing, savepoint) = match setting.place {
             Place::Alone => (Closing::Sync, false),
-            Place::Block => (Closing::Sync, true),
+            Place::Block => (Closing::Sync, !setting.holds_for(step)),
             Place::Pipeline => (Closing::Flush, false),
         };
         // The client's own value comes back with the end of the transaction, or here where the transaction is the client's.
@@ -360,7 +373,7 @@ impl Session {
         if savepoint {
             asks.push(Ask::as_client(format!("SAVEPOINT {}", self.relay.reserved)));
         }
-        if restore {
+        if restore && patience_ms.is_some() {
             asks.push(Ask::stash("lock_timeout"));
         }
         // LOCK TABLE needs a transaction block.
@@ -375,7 +388,10 @@ impl Session {
                 step.relation
             )));
         }
-        asks.push(timeout);
+        asks.push(match restore && patience_ms.is_none() {
+            true => Ask::stash_and_set("lock_timeout", &timeout),
+            false => Ask::set_local("lock_timeout", &timeout),
+        });
         asks.extend(step.guard.as_deref().map(Ask::guard));
         let at = asks.len();
         asks.push(Ask::step(&step.sql));

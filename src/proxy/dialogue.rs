@@ -162,6 +162,14 @@ impl Ask {
         ))
     }
 
+    /// Both at once.
+    pub fn stash_and_set(name: &str, value: &str) -> Ask {
+        Ask::as_client(format!(
+            "SELECT pg_catalog.set_config('lockkeeper.{name}', pg_catalog.current_setting('{name}'), true), \
+             pg_catalog.set_config('{name}', '{value}', true)"
+        ))
+    }
+
     pub fn restore(name: &str) -> Ask {
         Ask::as_client(format!(
             "SELECT pg_catalog.set_config('{name}', pg_catalog.current_setting('lockkeeper.{name}'), true)"

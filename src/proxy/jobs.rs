@@ -443,6 +443,7 @@ impl Session {
             parameters: &parameters,
             statement: &statement,
             position_shift: 0,
+            is_held: false,
         };
         Ok(self.carry_out(&run, &facts.relations, setting, entry).await?)
     }

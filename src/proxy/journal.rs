@@ -307,13 +307,23 @@ impl Session {
 
     /// One event for a step that has ended, whichever way.
     pub(super) async fn record_step(&mut self, entry: &Entry, n: usize) {
+        let event = Self::step_event(entry, n);
+        self.record(event).await;
+    }
+
+    /// The same of the last step of a plan, whose own end is written in a moment: both are.
+    pub(super) fn record_last_step(&mut self, entry: &Entry, n: usize) {
+        self.last_step = Some(Self::step_event(entry, n));
+    }
+
+    fn step_event(entry: &Entry, n: usize) -> Event {
         let step = &entry.event.steps[n];
         let mut event = entry.moment(Phase::Step, step.clone());
         event.outcome.clone_from(&step.outcome);
         event.duration_ms = step.duration_ms;
         event.lock_tries = step.lock_tries;
         event.lock_wait_ms = step.lock_wait_ms;
-        self.record(event).await;
+        event
     }
 
     /// A step waits for a lock that these hold.
@@ -503,9 +513,15 @@ impl Session {
 
     /// Writes an event of something that has happened already. Where that fails, the client is told.
     pub(super) async fn record(&mut self, event: Event) {
+        let step = self.last_step.take();
+        step.iter().for_each(|step| self.shared.live.ledger().take(step));
         self.shared.live.ledger().take(&event);
         let literals = self.shared.policy().audit_literals;
-        if let Err(error) = self.shared.audit.write(&event, literals).await {
+        let written = match &step {
+            Some(step) => self.shared.audit.write_both(step, &event, literals).await,
+            None => self.shared.audit.write(&event, literals).await,
+        };
+        if let Err(error) = written {
             // Should the client be gone too, the log has it: the audit writer logs its own failures.
             let _ = self.tell_audit_failure(&error).await;
         }

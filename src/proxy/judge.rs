@@ -16,6 +16,7 @@ use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::catalog::Relation;
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::{Facts, Request};
+use crate::plan::glance;
 use crate::plan::jobs;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -104,6 +105,10 @@ struct Ordered {
     entry: Entry,
     dropped: Option<Dropped>,
     is_ddl: bool,
+    /// Its transaction has all locks that it takes.
+    is_held: bool,
+    /// Its transaction will have the table's lock.
+    locks_wholly: bool,
 }
 
 /// What was asked for a slight statement that has locked its relation for the rest of the transaction. The next one about the same waits for
@@ -111,6 +116,8 @@ struct Ordered {
 pub(super) struct Before {
     request: Request,
     facts: Facts,
+    /// The lock is ACCESS EXCLUSIVE.
+    locked: bool,
     /// [`Responses::count`](super::responses::Responses::count)
     sent: u64,
 }
@@ -532,21 +539,46 @@ impl Session {
             }
             expected = Some(rows);
         }
-        let request = of(statement, Request::of).await?;
+        let (request, glance) = of(statement, |statement| {
+            (Request::of(statement), glance::request(statement))
+        })
+        .await?;
         let before = self.before.take().filter(|before| {
             place == Place::Block
                 && before.request == request
                 && before.sent == self.relay.responses.count()
                 && self.relay.is_same_transaction()
         });
-        let is_known = before.is_some();
-        let (request, mut facts) = match before {
-            Some(before) => (Some(before.request), before.facts),
-            None => {
+        if before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
+            self.relay.shapes.private = false;
+            self.judged += 1;
+            self.shared.live.ledger().passed();
+            return Ok(Judged::forward());
+        }
+        let mut is_known = before.is_some();
+        let is_locked = before.as_ref().is_some_and(|before| before.locked);
+        let glanced = match glance {
+            Some(glance) if before.is_none() => self.glance(statement, glance, &policy, place, closing).await?,
+            _ => None,
+        };
+        let (request, mut facts) = match (before, glanced) {
+            (Some(before), _) => (Some(before.request), before.facts),
+            (None, Some(facts)) => {
+                // Nothing waits.
+                is_known = true;
+                (None, facts)
+            }
+            (None, None) => {
                 let keeps = (!request.details && place == Place::Block).then(|| request.clone());
                 (keeps, self.facts(request, closing).await?)
             }
         };
+        let (is_held, locks_wholly, known) = of(statement, move |statement| {
+            let is_held = is_locked && glance::locks_itself(statement, &facts);
+            (is_held, is_locked || glance::locks_wholly(statement), facts)
+        })
+        .await?;
+        facts = known;
         facts.estimated_rows = expected;
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
         (self.relay.shapes.private, facts) = (private, known);
@@ -642,7 +674,53 @@ impl Session {
             entry,
             dropped,
             is_ddl,
+            is_held,
+            locks_wholly,
         })))
+    }
+
+    /// All that it locks for was made by this transaction: nobody waits for it.
+    async fn is_created_here(&mut self, statement: &Arc<Statement>) -> Result<bool, End> {
+        // Where jobs are kept, one of this statement may wait.
+        let may_be = self.relay.shapes.makes_tables()
+            && matches!(statement.kind, Kind::Ddl)
+            && !self.outbox.looks_on()
+            && !self.relay.shapes.have_jobs();
+        if !may_be {
+            return Ok(false);
+        }
+        let Some(sql) = of(statement, glance::created_here).await? else {
+            return Ok(false);
+        };
+        let asked = [Ask::as_client(sql)];
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
+        Ok(answers.first().and_then(Answer::value) == Some("t"))
+    }
+
+    /// What little is enough, if it is.
+    async fn glance(
+        &mut self,
+        statement: &Arc<Statement>,
+        request: Request,
+        policy: &Arc<Policy>,
+        place: Place,
+        closing: Closing,
+    ) -> Result<Option<Facts>, End> {
+        if self.outbox.looks_on() {
+            return Ok(None);
+        }
+        let shared = Arc::clone(policy);
+        let decides = move |facts: Facts| {
+            move |statement: &Statement| glance::decides(statement, &facts, &shared).then_some(facts)
+        };
+        let facts = self.facts(request, closing).await?;
+        let Some(mut facts) = of(statement, decides(facts)).await? else {
+            return Ok(None);
+        };
+        if place != Place::Pipeline && facts.job_access() == jobs::Access::Ready {
+            facts.reserve(self.waiting(None).await?);
+        }
+        Ok(Some(facts).filter(|facts| facts.waiting.is_empty()))
     }
 
     /// What was decided, without the statement's tree.
@@ -663,6 +741,8 @@ impl Session {
             entry,
             dropped,
             is_ddl,
+            is_held,
+            locks_wholly,
         } = ordered;
         match plan {
             Plan::Forward { findings, notices } => {
@@ -715,6 +795,7 @@ impl Session {
                     parameters,
                     statement: text,
                     position_shift,
+                    is_held,
                 };
                 if run.deferral.is_some() {
                     return Ok(self.defer(&run, setting, &facts.role, entry).await?);
@@ -734,6 +815,7 @@ impl Session {
                     self.before = Some(Before {
                         request,
                         facts,
+                        locked: locks_wholly,
                         sent: self.relay.responses.count(),
                     });
                 }
@@ -833,7 +915,19 @@ impl Session {
         Ok(verdict)
     }
 
-    pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Facts, End> {
+    pub(super) async fn facts(&mut self, mut request: Request, closing: Closing) -> Result<Facts, End> {
+        // Few databases have such a table, and whether it can be trusted is a long question.
+        request.jobs &= self.relay.shapes.have_jobs();
+        let facts = self.facts_of(&request, closing).await?;
+        if !facts.jobs_there || request.jobs {
+            return Ok(facts);
+        }
+        self.relay.shapes.saw_jobs();
+        request.jobs = true;
+        self.facts_of(&request, closing).await
+    }
+
+    async fn facts_of(&mut self, request: &Request, closing: Closing) -> Result<Facts, End> {
         let ask = Ask {
             ahead: request.ahead(),
             catalog: Some(request.variant()),
@@ -889,8 +983,8 @@ impl Session {
         };
         let ask = Ask {
             ahead: question.ahead(),
-            catalog: Some("depends".to_owned()),
-            ..Ask::new(depends::Question::sql())
+            catalog: Some(question.variant()),
+            ..Ask::new(question.sql())
         };
         let answer = self.relay.ask_catalog(ask, closing).await;
         let answer = answer.map_err(|end| end.reworded(failed))?;

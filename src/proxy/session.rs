@@ -59,6 +59,8 @@ pub struct Session {
     pub(super) uncommitted: Vec<Uncommitted>,
     /// What is asked about a long statement without its tree.
     pub(super) aside: super::judge::Aside,
+    /// The last step of the plan that has just been carried out.
+    pub(super) last_step: Option<crate::audit::Event>,
     /// How many NOTICEs about findings the client has heard, by rule.
     pub(super) notices: HashMap<String, u32>,
 }

@@ -76,6 +76,8 @@ pub struct Database {
     firing: RwLock<Option<Arc<Fires>>>,
     /// How often a rule may have been made.
     rules: AtomicU64,
+    /// A table `lockkeeper.job` was seen.
+    jobs: AtomicBool,
     hasher: RandomState,
 }
 
@@ -262,12 +264,28 @@ pub struct Shapes {
     changed_here: bool,
     /// A rule may have been made in this transaction.
     makes_rules: bool,
+    /// A table was made in this transaction.
+    makes_tables: bool,
     /// This session asks anew about rules.
     renews_fires: bool,
     scratch: Vec<u8>,
 }
 
 impl Shapes {
+    /// A table was made in this transaction, as far as was heard.
+    pub fn makes_tables(&self) -> bool {
+        self.makes_tables
+    }
+
+    /// In this database a table `lockkeeper.job` was seen, so that it is asked at once whether that can be trusted.
+    pub fn have_jobs(&self) -> bool {
+        self.database.jobs.load(Ordering::Relaxed)
+    }
+
+    pub fn saw_jobs(&self) {
+        self.database.jobs.store(true, Ordering::Relaxed);
+    }
+
     /// `start`: what of the startup packet decides the meaning of names.
     pub fn open(&mut self, database: Arc<Database>, start: &[u8]) {
         self.start = database.hasher.hash_one(start);
@@ -474,7 +492,7 @@ impl Shapes {
         }
         (self.moved, self.changed) = (false, false);
         (self.changed_for_all, self.private) = (false, false);
-        (self.fires_here, self.changed_here) = (None, false);
+        (self.fires_here, self.changed_here, self.makes_tables) = (None, false, false);
         if std::mem::take(&mut self.makes_rules) {
             self.database.rules.fetch_add(1, Ordering::AcqRel);
         }
@@ -523,6 +541,7 @@ impl Shapes {
         let word = tag.split(|byte| matches!(byte, b' ' | 0)).next().unwrap_or_default();
         if CHANGES.contains(&word) || tag.starts_with(b"COMMIT PREPARED") {
             self.schema_changed(matches!(word, b"ANALYZE" | b"VACUUM"));
+            self.makes_tables |= tag.starts_with(b"CREATE TABLE");
             const MAKE_RULES: [&[u8]; 4] = [b"CREATE RULE", b"CREATE EXTENSION", b"DO", b"COMMIT PREPARED"];
             let makes_rules = MAKE_RULES.iter().any(|command| tag.starts_with(command));
             if makes_rules {

@@ -429,6 +429,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         uncommitted: Vec::new(),
         aside: Default::default(),
         notices: Default::default(),
+        last_step: None,
         looked: false,
         outbox: Default::default(),
     };

@@ -43,6 +43,9 @@ pub struct Relation {
     /// Created by the current transaction: nobody else can see it.
     pub created_here: bool,
     pub is_partition: bool,
+    /// It inherits from nothing, is no partition, and nothing inherits from it.
+    #[serde(default)]
+    pub alone: bool,
     /// What it inherits from, or is a partition of.
     #[serde(default)]
     pub parents: Vec<Name>,

@@ -5,6 +5,7 @@
 
 use super::ascii::decoded;
 use super::catalog::Name;
+use super::facts::{kept, parts_of, variant_of};
 use super::splice::quote_literal;
 use super::statement::Statement;
 use super::tree;
@@ -20,6 +21,9 @@ const QUERY: &str = include_str!("depends.sql");
 
 /// The schemas of the client's search_path, in their order, as an expression of type name[].
 const SCHEMAS: &str = "pg_catalog.current_schemas(true)";
+
+/// What is looked for in them.
+const PATH: &str = "JOIN path p";
 
 const CLASS: u32 = 1259;
 const COLUMN_NONE: &str = "0";
@@ -157,6 +161,7 @@ struct Answer {
     restoring: bool,
     found: Vec<usize>,
     permitted: Vec<usize>,
+    #[serde(default)]
     states: Vec<State>,
     parts: Vec<Part>,
     others: Vec<Others>,
@@ -195,33 +200,56 @@ impl Question {
     /// What the statements name, for [`Question::sql`] to read by current_setting(): names below `lockkeeper.`, and expressions of type text
     /// that are safe with any search_path, and mean the client's.
     pub fn ahead(&self) -> Vec<(&'static str, String)> {
-        let found = |selects: &[String], columns: &str| match selects {
-            [] => "'[]'".to_owned(),
-            all => format!(
-                "(WITH path(oid, at) AS (SELECT n.oid, s.at FROM pg_catalog.unnest({SCHEMAS}) WITH ORDINALITY s(name, at) \
-                 JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name) \
-                 SELECT coalesce(pg_catalog.json_agg(r), '[]'::pg_catalog.json)::pg_catalog.text FROM ({}) r({columns}))",
-                all.join(" UNION ALL ")
-            ),
+        let found = |selects: &[String], columns: &str| {
+            let all = selects.join(" UNION ALL ");
+            let path = match all.contains(PATH) {
+                true => format!(
+                    "WITH path(oid, at) AS (SELECT n.oid, s.at FROM pg_catalog.unnest({SCHEMAS}) WITH ORDINALITY s(name, at) \
+                     JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) s.name) "
+                ),
+                false => String::new(),
+            };
+            format!(
+                "({path}SELECT coalesce(pg_catalog.json_agg(r), '[]'::pg_catalog.json)::pg_catalog.text FROM ({all}) r({columns}))"
+            )
         };
-        let pair = "statement, oid";
-        vec![
+        let roots = match self.roots.as_slice() {
+            [] => "'[]'".to_owned(),
+            all => found(all, "statement, class, object, sub, cascades"),
+        };
+        let mut ahead = vec![
             ("depends_schemas", format!("{SCHEMAS}::pg_catalog.text")),
-            (
-                "depends_roots",
-                found(&self.roots, "statement, class, object, sub, cascades"),
-            ),
-            ("depends_touched", found(&self.touched, pair)),
-            ("depends_bare", found(&self.bare, pair)),
-            ("depends_stripped", found(&self.stripped, pair)),
-            ("depends_states", found(&self.states, pair)),
+            ("depends_roots", roots),
+        ];
+        let others = [
+            ("depends_touched", &self.touched),
+            ("depends_bare", &self.bare),
+            ("depends_stripped", &self.stripped),
+            ("depends_states", &self.states),
+        ];
+        let asked = others.into_iter().filter(|(_, selects)| !selects.is_empty());
+        ahead.extend(asked.map(|(name, selects)| (name, found(selects, "statement, oid"))));
+        ahead
+    }
+
+    /// The parts of the query, and whether there is something to ask for. What is left out is not planned.
+    fn parts(&self) -> [(&'static str, bool); 4] {
+        [
+            ("touched", !self.touched.is_empty()),
+            ("bare", !self.bare.is_empty()),
+            ("stripped", !self.stripped.is_empty()),
+            ("states", !self.states.is_empty()),
         ]
     }
 
-    /// One row, one column, from which [`Question::decode`] reads; the same text for every statement, with the settings of
-    /// [`Question::ahead`]. It cannot raise an error.
-    pub fn sql() -> &'static str {
-        QUERY.trim_end()
+    /// Which of its texts [`Question::sql`] is, as [`super::facts::Request::variant`].
+    pub fn variant(&self) -> String {
+        format!("depends_{}", variant_of(&self.parts()))
+    }
+
+    /// One row, one column, from which [`Question::decode`] reads, with the settings of [`Question::ahead`]. It cannot raise an error.
+    pub fn sql(&self) -> String {
+        parts_of(QUERY, &kept(&self.parts())).trim_end().to_owned()
     }
 
     pub fn decode(&self, answer: &str) -> Result<Depends, String> {
@@ -627,8 +655,13 @@ fn in_schema(class: u32, catalog: &str, prefix: &str, name: &Name, and: &str) ->
         quote_literal(&name.name)
     );
     let select = match name.schema.as_deref() {
+        // Without a look at the catalogs, which would have to be planned each time.
+        None if class == CLASS && and == "true" => format!(
+            "SELECT x.oid FROM (SELECT pg_catalog.to_regclass({})::pg_catalog.oid) x(oid) WHERE x.oid IS NOT NULL",
+            quote_literal(&format!("\"{}\"", name.name.replace('"', "\"\"")))
+        ),
         None => format!(
-            "SELECT x.oid FROM pg_catalog.{catalog} x JOIN path p ON p.oid OPERATOR(pg_catalog.=) x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
+            "SELECT x.oid FROM pg_catalog.{catalog} x {PATH} ON p.oid OPERATOR(pg_catalog.=) x.{prefix}namespace WHERE {named} ORDER BY p.at LIMIT 1"
         ),
         Some("pg_temp") => format!(
             "SELECT x.oid FROM pg_catalog.{catalog} x WHERE {named} AND x.{prefix}namespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1"
@@ -931,6 +964,26 @@ mod tests {
         "ALTER DOMAIN s.d DROP DEFAULT",
     ];
 
+    /// By its name a session keeps each of its texts prepared.
+    #[test]
+    fn each_choice_of_parts_has_a_text_and_a_name_of_its_own() {
+        let mut known = std::collections::BTreeMap::new();
+        for choice in 0..16 {
+            let some = |bit: u32| vec![String::new(); (choice >> bit & 1) as usize];
+            let question = Question {
+                touched: some(0),
+                bare: some(1),
+                stripped: some(2),
+                states: some(3),
+                ..Question::default()
+            };
+            let sql = question.sql();
+            pg_query::parse(&sql, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{e}: {sql}"));
+            assert!(question.variant().len() < 20);
+            assert!(known.insert(question.variant(), sql).is_none());
+        }
+    }
+
     /// A stranger's operator or type in the search_path is called by none of it.
     #[test]
     fn only_operators_and_types_of_pg_catalog_are_meant() {
@@ -938,7 +991,7 @@ mod tests {
             let statements = statement::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
             let question = Question::of(&statements[0]).unwrap_or_else(|| panic!("{asked}: nothing is asked"));
             let ahead: Vec<String> = question.ahead().into_iter().map(|(_, expression)| expression).collect();
-            let sql = format!("SELECT ({}), ({})", ahead.join("), ("), Question::sql());
+            let sql = format!("SELECT ({}), ({})", ahead.join("), ("), question.sql());
             pg_query::parse(&sql, pg_query::ParserOptions::DEFAULT).unwrap_or_else(|e| panic!("{asked}: {e}\n{sql}"));
             let tokens: Vec<(Token, &str)> = pg_query::scan(&sql)
                 .expect("it is scanned")

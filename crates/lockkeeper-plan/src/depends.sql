@@ -9,18 +9,26 @@ path(oid, at) AS MATERIALIZED (
 -- What the statements name, as it was found with the client's search_path.
 asked(statement, class, object, sub, cascades) AS MATERIALIZED (
   SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_roots')::pg_catalog.json) AS r(statement pg_catalog.int4, class pg_catalog.oid, object pg_catalog.oid, sub pg_catalog.int4, cascades pg_catalog.bool)),
+-- if touched
 -- Tables that are touched in another way, by way of their type or their tablespace.
 touched(statement, oid) AS (
   SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_touched')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
+-- end
+-- if bare
 -- Domains that lose their default.
 bare(statement, oid) AS (
   SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_bare')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
+-- end
+-- if stripped
 -- Roles of which all rights go.
 stripped(statement, oid) AS (
   SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_stripped')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
+-- end
+-- if states
 -- Tables of which it matters who may see their rows, and how their rows are told apart.
 asked_states(statement, oid) AS (
   SELECT r.* FROM pg_catalog.json_to_recordset(pg_catalog.current_setting('lockkeeper.depends_states')::pg_catalog.json) AS r(statement pg_catalog.int4, oid pg_catalog.oid)),
+-- end
 gone(statement, class, object, sub, cascades, named) AS (
   SELECT a.statement, a.class, a.object, a.sub, a.cascades, true FROM asked a
   UNION
@@ -112,21 +120,29 @@ parts(statement, what, relation, part, named, detail) AS (
     AND NOT EXISTS (SELECT FROM whole t WHERE t.statement OPERATOR(pg_catalog.=) o.statement AND t.oid OPERATOR(pg_catalog.=) r.ev_class)),
 all_parts(statement, what, relation, part, named, detail) AS (
   SELECT p.* FROM parts p
+-- if touched
   UNION ALL
   SELECT t.statement, 'touched', t.oid, NULL, false, NULL FROM touched t
+-- end
+-- if bare
   UNION ALL
   -- Columns that have no default but their domain's, which goes.
   SELECT d.statement, 'default', a.attrelid, a.attname::pg_catalog.text, false, 'n'
   FROM bare d JOIN pg_catalog.pg_attribute a ON a.atttypid OPERATOR(pg_catalog.=) d.oid AND a.attnum OPERATOR(pg_catalog.>) 0
   JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.attrelid AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p}'::pg_catalog."char"[])
   JOIN pg_catalog.pg_type y ON y.oid OPERATOR(pg_catalog.=) d.oid
-  WHERE (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity OPERATOR(pg_catalog.=) ''),
+  WHERE (a.attnotnull OR y.typnotnull) AND NOT a.atthasdef AND a.attidentity OPERATOR(pg_catalog.=) ''
+-- end
+  ),
 relations(oid) AS (SELECT DISTINCT p.relation FROM all_parts p),
 -- What the role owns of all that a statement names, by itself or by way of its table or schema. What the first superuser owns has no
 -- entry. 2615 is pg_namespace.
 permitted(statement) AS (
   SELECT a.statement FROM (SELECT a.statement, a.class, a.object FROM asked a
-    UNION ALL SELECT t.statement, 1259::pg_catalog.oid, t.oid FROM asked_states t) a
+-- if states
+    UNION ALL SELECT t.statement, 1259::pg_catalog.oid, t.oid FROM asked_states t
+-- end
+    ) a
   GROUP BY a.statement
   HAVING pg_catalog.bool_and((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER)
     OR EXISTS (SELECT FROM (
@@ -195,6 +211,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     AND NOT EXISTS (SELECT FROM path p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.oid WHERE n.nspname OPERATOR(pg_catalog.<>) 'pg_catalog' AND NOT pg_catalog.starts_with(n.nspname::pg_catalog.text, 'pg_temp')),
   'permitted', coalesce((SELECT pg_catalog.json_agg(p.statement) FROM permitted p), '[]'::pg_catalog.json),
   'found', coalesce((SELECT pg_catalog.json_agg(DISTINCT a.statement) FROM asked a), '[]'::pg_catalog.json),
+-- if states
   -- 6237 is pg_publication_namespace, since PostgreSQL 15.
   'states', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'statement', a.statement, 'oid', c.oid::pg_catalog.int8, 'schema', (SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.oid OPERATOR(pg_catalog.=) c.relnamespace),
@@ -218,6 +235,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND (CASE WHEN c.relreplident OPERATOR(pg_catalog.=) 'd' THEN i.indisprimary AND i.indisvalid AND i.indimmediate
           WHEN c.relreplident OPERATOR(pg_catalog.=) 'i' THEN i.indisreplident ELSE false END) LIMIT 1)))
     FROM asked_states a JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) a.oid), '[]'::pg_catalog.json),
+-- end
   'parts', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'statement', t.statement, 'what', t.what, 'named', t.named, 'oid', t.relation::pg_catalog.int8, 'schema', t.nspname, 'relation', t.relname,
       'part', t.part, 'detail', t.detail, 'persistence', t.relpersistence, 'bytes', t.bytes::pg_catalog.int8, 'rows', t.tuples,
@@ -228,12 +246,14 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     FROM (
       SELECT x.statement, x.what, pg_catalog.min(x.name) AS name, pg_catalog.count(*) AS total
       FROM (
+-- if stripped
         -- 'a' is a right, 'r' a policy for the role.
         SELECT r.statement, CASE WHEN s.deptype OPERATOR(pg_catalog.=) 'a' THEN 'right' ELSE 'policy' END AS what, NULL::pg_catalog.text AS name
         FROM stripped r JOIN pg_catalog.pg_shdepend s ON s.refclassid OPERATOR(pg_catalog.=) 1260 AND s.refobjid OPERATOR(pg_catalog.=) r.oid
         WHERE s.deptype OPERATOR(pg_catalog.=) ANY ('{a,r}'::pg_catalog."char"[])
           AND (s.dbid OPERATOR(pg_catalog.=) 0 OR s.dbid OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))
         UNION ALL
+-- end
         SELECT o.statement, 'function', f.proname::pg_catalog.text
         FROM objects o JOIN pg_catalog.pg_proc f ON f.oid OPERATOR(pg_catalog.=) o.object
         WHERE o.class OPERATOR(pg_catalog.=) 1255 AND NOT o.named
@@ -254,6 +274,6 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         UNION ALL
         SELECT o.statement, pg_catalog.replace(pg_catalog."right"(c.relname::pg_catalog.text, -3), '_', ' '), NULL
         FROM objects o JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) o.class
-        WHERE NOT o.named AND o.class OPERATOR(pg_catalog.<>) ALL ('{1255,1247,2615,3079,1259,2606,2604,2620,3256,2618,2602,2603,826}'::pg_catalog.oid[])) x
+        WHERE NOT o.named AND o.class OPERATOR(pg_catalog.<>) ALL ('{1255,1247,2615,3079,1259,2606,2604,2620,3256,2618,2602,2603,826}'::pg_catalog.oid[])) x(statement, what, name)
       GROUP BY x.statement, x.what) n), '[]'::pg_catalog.json))::pg_catalog.text, CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' THEN 'SQL_ASCII'
   ELSE 'UTF8' END), 'base64')

@@ -70,9 +70,9 @@ wanted(s, n, oid) AS (
 -- Each by its key, whatever the planner expects of the catalogs: so in all that follows. What was not named is told by its own name.
 found AS MATERIALIZED (
   SELECT coalesce(w.s, CASE WHEN w.n IS NULL THEN ns.nspname END) AS s, coalesce(w.n, c.relname) AS n, c.oid, ns.nspname, c.relnamespace, c.relname,
-         c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner, c.oid IN (SELECT b.oid FROM busy b) AS is_busy
+         c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relhassubclass, c.relowner, c.oid IN (SELECT b.oid FROM busy b) AS is_busy
   FROM wanted w
-  CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relowner
+  CROSS JOIN LATERAL (SELECT c.oid, c.relnamespace, c.relname, c.reltype, c.relkind, c.relpersistence, c.relispartition, c.relhassubclass, c.relowner
     FROM pg_catalog.pg_class c WHERE c.oid = w.oid LIMIT 1) c
   CROSS JOIN LATERAL (SELECT ns.nspname FROM pg_catalog.pg_namespace ns WHERE ns.oid = c.relnamespace LIMIT 1) ns
   WHERE w.n IS NOT NULL OR c.relkind IN ('r', 'p', 'f', 'v', 'm', 't')),
@@ -228,8 +228,13 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'backend_pid', pg_catalog.pg_backend_pid(),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
   'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
+  'event_triggers', EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled <> 'D'),
   'time_zone', pg_catalog.current_setting('TimeZone'),
+-- if jobs
   'jobs', ({jobs}),
+-- end
+  'jobs_there', EXISTS (SELECT FROM pg_catalog.pg_class j WHERE j.relname = 'job'
+    AND j.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = 'lockkeeper')),
   -- Whoever else made it would be trusted by nobody.
   'may_create_jobs', (SELECT (r.rolsuper OR (r.oid = d.datdba AND current_user = session_user))
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles o ON o.oid = n.nspowner
@@ -294,6 +299,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
       AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
     'is_partition', f.relispartition,
+    'alone', NOT f.relispartition AND NOT f.relhassubclass AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = f.oid),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),
     'owner', pg_catalog.pg_get_userbyid(f.relowner),
 -- if rows
@@ -425,7 +431,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
         JOIN pg_catalog.pg_namespace n ON n.oid = k.collnamespace
         WHERE y.oid = a.atttypid AND k.oid = a.attcollation AND a.attcollation <> y.typcollation),
 -- end
--- if names
+-- if schema
       'analyzed', true,
 -- end
 -- if rows

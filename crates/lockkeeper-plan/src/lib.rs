@@ -16,6 +16,7 @@ pub mod facts;
 pub mod faults;
 pub mod finding;
 mod functions;
+pub mod glance;
 pub mod grammar;
 pub mod jobs;
 pub mod lock;

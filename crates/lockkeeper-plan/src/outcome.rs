@@ -35,12 +35,15 @@ pub struct Run {
 }
 
 impl Run {
-    /// It leaves no invalid index and no constraint that is not validated, whether it succeeds or not.
-    pub fn is_whole(&self) -> bool {
+    /// It leaves no invalid index and no constraint that is not validated, whether it succeeds or not. `partitioned`: it is about a
+    /// partitioned table, of which an index can be made alone.
+    pub fn is_whole(&self, partitioned: bool) -> bool {
+        let made = self.tag == "CREATE INDEX" && !partitioned;
         let halves = ["VALID", "ENFORCED", "CONCURRENTLY", "INDEX"];
         let is_whole = |step: &Step| {
             let sql = step.sql.to_ascii_uppercase();
-            matches!(step.mode, Mode::Brief { .. }) && !halves.iter().any(|word| sql.contains(word))
+            let mut held = halves.iter().filter(|word| sql.contains(*word));
+            matches!(step.mode, Mode::Brief { .. }) && held.all(|word| made && *word == "INDEX")
         };
         self.deferral.is_none() && matches!(self.steps.as_slice(), [step] if is_whole(step))
     }

@@ -297,6 +297,7 @@ impl Session {
             parameters: &parameters,
             statement: &job.statement,
             position_shift: 0,
+            is_held: false,
         };
         self.wait_for_job(job.id, setting).await?;
         let outcome = self.run_locked(job.id, setting).await;

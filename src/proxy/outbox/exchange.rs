@@ -144,6 +144,7 @@ impl Session {
                     parameters: &parameters,
                     statement: &dropped.sql,
                     position_shift: 0,
+                    is_held: false,
                 };
                 self.drop_again(&dropped, setting).await?;
                 self.value(&without_removal(id, &job.details.steps)).await?;

@@ -4,10 +4,11 @@ use super::{RULES, find};
 use crate::catalog::{Column, Constraint, Function, Index, Name, Relation, TypeFact};
 use crate::depends::{Depends, Part, State, Taken, What};
 use crate::facts::{Facts, Request};
+use crate::glance;
 use crate::outcome::Plan;
 use crate::plan;
 use crate::policy::Policy;
-use crate::statement::{self, read};
+use crate::statement::{self, Statement, read};
 use crate::step::{Mode, Place};
 use std::sync::Arc;
 
@@ -532,42 +533,160 @@ fn what_is_not_asked_decides_nothing() {
             // Several in one text are each asked about.
             for statement in read(sql.as_bytes(), true).unwrap() {
                 let request = Request::of(&statement);
-                if request.details {
+                if request.details && request.names_may_collide {
                     continue;
                 }
                 compared += 1;
                 for policy in ["standard", "strict", "observe"] {
                     let policy = embedded(policy);
-                    assert!(!request.names_may_collide, "{sql}");
                     let mut asked = facts.clone();
-                    for relation in &mut asked.relations {
-                        *relation = Relation {
-                            parents: Vec::new(),
-                            bound: None,
-                            partition_key: None,
-                            detach_pending: false,
-                            comment: None,
-                            access_method: None,
-                            tablespace: None,
-                            rules: Vec::new(),
-                            columns: Vec::new(),
-                            indexes: Vec::new(),
-                            constraints: Vec::new(),
-                            triggers: Vec::new(),
-                            taken: Arc::default(),
-                            ..relation.clone()
-                        };
-                    }
-                    for place in [Place::Alone, Place::Block, Place::Pipeline] {
-                        let [with, without] =
-                            [&facts, &asked].map(|facts| format!("{:?}", plan(&statement, facts, &policy, place)));
-                        assert_eq!(with, without, "{sql}");
-                    }
+                    asked.relations.iter_mut().for_each(|relation| {
+                        *relation = match request.details {
+                            true => without_names(relation),
+                            false => without_details(relation),
+                        }
+                    });
+                    let alike = planned_alike(&statement, [&facts, &asked], &policy);
+                    assert!(alike.is_ok(), "{alike:?}");
                 }
             }
         }
         assert!(compared > 40, "{compared}");
     }
+}
+
+fn without_names(relation: &Relation) -> Relation {
+    Relation {
+        taken: Arc::default(),
+        ..relation.clone()
+    }
+}
+
+fn without_details(relation: &Relation) -> Relation {
+    Relation {
+        parents: Vec::new(),
+        bound: None,
+        partition_key: None,
+        detach_pending: false,
+        comment: None,
+        access_method: None,
+        tablespace: None,
+        rules: Vec::new(),
+        columns: Vec::new(),
+        indexes: Vec::new(),
+        constraints: Vec::new(),
+        triggers: Vec::new(),
+        ..without_names(relation)
+    }
+}
+
+fn planned_alike(statement: &Statement, facts: [&Facts; 2], policy: &Policy) -> Result<(), String> {
+    for place in [Place::Alone, Place::Block, Place::Pipeline] {
+        let [one, other] = facts.map(|facts| format!("{:?}", plan(statement, facts, policy, place)));
+        if one != other {
+            return Err(format!("{}: {one}\n{other}", statement.sql));
+        }
+    }
+    Ok(())
+}
+
+/// What is enough for a glance is enough: with all that the catalog holds the plan is the same. And where it says that all is made by the
+/// transaction itself, the plan is the statement, without a word.
+#[test]
+fn what_a_glance_decides_the_whole_question_would_too() {
+    let own = [
+        "CREATE INDEX users_name_idx ON users (name)",
+        "CREATE UNIQUE INDEX ON users (lower(name), age)",
+        "CREATE INDEX IF NOT EXISTS users_name_idx ON users (name)",
+        "CREATE INDEX ON totals (n)",
+        "CREATE INDEX ON ONLY parted (a)",
+        "CREATE INDEX ON small (a)",
+        "ALTER TABLE users ADD CHECK (age > 0)",
+        "ALTER TABLE users ADD CONSTRAINT users_proven CHECK (age > 0) NOT VALID",
+        "ALTER TABLE ONLY users ADD CONSTRAINT users_pkey PRIMARY KEY (id)",
+        "ALTER TABLE users ADD CONSTRAINT u UNIQUE (name)",
+        "ALTER TABLE users ADD FOREIGN KEY (age) REFERENCES small (a)",
+        "ALTER TABLE small ADD FOREIGN KEY (a) REFERENCES users",
+        "ALTER TABLE users ADD CONSTRAINT self FOREIGN KEY (age) REFERENCES users NOT VALID",
+        "ALTER TABLE absent ADD CHECK (a > 0)",
+        "ALTER TABLE users OWNER TO somebody",
+        "ALTER TABLE users ALTER name SET DEFAULT 'x'",
+        "ALTER TABLE users ALTER age SET STATISTICS 100",
+        "ALTER TABLE users SET (fillfactor = 90)",
+        "CREATE OR REPLACE VIEW v AS SELECT * FROM users",
+        "CREATE OR REPLACE VIEW absent AS SELECT 1",
+        "DROP TABLE users",
+        "DROP TABLE IF EXISTS users, small, absent CASCADE",
+    ];
+    let examples = super::RULES.iter().flat_map(|rule| rule.bad.iter().chain(rule.good));
+    let read = own
+        .iter()
+        .chain(examples)
+        .flat_map(|sql| read(sql.as_bytes(), true).unwrap());
+    let asks = |s: &Statement| glance::request(s).is_some() || glance::created_here(s).is_some();
+    let statements: Vec<Statement> = read.filter(asks).collect();
+    let policies = ["standard", "strict", "observe"].map(embedded);
+    let (mut glanced, mut here, mut otherwise) = (0, 0, 0);
+    for (version, around) in [130_000, 150_000, 180_000]
+        .into_iter()
+        .flat_map(|v| (0..32).map(move |a| (v, a)))
+    {
+        let facts = varied(version, around);
+        let mut asked = facts.clone();
+        asked.relations = asked.relations.iter().map(without_details).collect();
+        (asked.functions, asked.types) = (Vec::new(), Vec::new());
+        for (statement, policy) in statements.iter().flat_map(|s| policies.iter().map(move |p| (s, p))) {
+            let names = Request::of(statement).relations;
+            let mut named = facts.clone();
+            named.relations.retain(|relation| names.contains(&relation.asked));
+            if glance::request(statement).is_some() {
+                let decides = glance::decides(statement, &named, policy);
+                let alike = planned_alike(statement, [&facts, &asked], policy);
+                assert!(alike.is_ok() || !decides, "{alike:?}");
+                glanced += u32::from(decides);
+                otherwise += u32::from(alike.is_err());
+            }
+            let makes_index = matches!(statement.node, pg_query::NodeEnum::IndexStmt(_));
+            let is_here = |name: &Name| match facts.relation(name) {
+                Some(relation) => relation.created_here && relation.kind == 'r' && relation.alone,
+                None => makes_index,
+            };
+            if glance::created_here(statement).is_some() && !named.relations.is_empty() && names.iter().all(is_here) {
+                here += 1;
+                let plan = plan(statement, &facts, policy, Place::Block);
+                let is_silent =
+                    matches!(&plan, Plan::Forward { findings, notices } if findings.is_empty() && notices.is_empty());
+                assert!(is_silent, "{}: {plan:?}", statement.sql);
+            }
+        }
+    }
+    assert!(
+        glanced > 1_000 && here > 100 && otherwise > 50,
+        "{glanced} {here} {otherwise}"
+    );
+}
+
+/// The made-up database with other sizes and states.
+fn varied(version: u32, around: u32) -> Facts {
+    let is = |bit: u32| around >> bit & 1 == 1;
+    let mut facts = facts(version);
+    for (at, relation) in facts.relations.iter_mut().enumerate() {
+        relation.alone = !matches!(relation.kind, 'p' | 'I') && relation.parents.is_empty();
+        // The first alone, or all.
+        if at > 0 && is(4) {
+            continue;
+        }
+        relation.created_here = is(0);
+        relation.never_filled = is(1);
+        relation.bytes = if is(2) { 200 << 20 } else { 0 };
+        relation.flawed = is(3);
+        for constraint in &mut relation.constraints {
+            constraint.validated = !is(3);
+            constraint.comment = is(3).then(|| "lockkeeper: to be validated".to_owned());
+        }
+        relation.indexes.iter_mut().for_each(|index| index.valid = !is(3));
+    }
+    facts
 }
 
 /// Of what asks nothing, whatever the catalog holds would change nothing.

@@ -1,0 +1,271 @@
+//! What is not asked, because the transaction has made it or holds its lock: where that is so, and where it only looks so. There the
+//! statement is tried for like any other, so that it gives up in time while somebody else uses the table.
+
+use lockkeeper_testkit::raw::{Raw, error_field, rows};
+use lockkeeper_testkit::{Stage, on_both};
+use std::time::{Duration, Instant};
+
+on_both!(
+    what_the_transaction_made_is_sent_as_it_is,
+    what_only_looks_made_by_the_transaction_is_tried_for,
+    what_the_transaction_holds_is_sent_as_it_is,
+    what_only_looks_held_is_tried_for,
+    small_tables_are_glanced_at,
+);
+
+const POLICY: &str = "extends = \"standard\"\n[lock]\ngive_up_in_transaction_s = 1\npause_ms = 10\n";
+
+const GIVE_UP: Duration = Duration::from_secs(1);
+
+/// An application that reads each of these tables and keeps its transaction open.
+const TABLES: &str = "
+    CREATE SCHEMA other;
+    CREATE TABLE t (id int PRIMARY KEY, v int, w int);
+    CREATE TABLE parent (id int PRIMARY KEY, v int);
+    CREATE TABLE child () INHERITS (parent);
+    CREATE TABLE counted (id int, v int);
+    CREATE SEQUENCE counted_s OWNED BY counted.id;
+    CREATE ROLE {role};
+    INSERT INTO t SELECT g, g, g FROM generate_series(1, 10) g;
+    INSERT INTO child SELECT g, g FROM generate_series(1, 10) g;
+    INSERT INTO counted VALUES (1, 1);
+    ANALYZE;";
+
+fn stage(major: u32, name: &str) -> Stage {
+    let mut stage = Stage::with(major, name, POLICY);
+    stage.direct(&TABLES.replace("{role}", &stage.database));
+    stage.mark();
+    stage
+}
+
+fn done(session: &mut Raw, sql: &str) {
+    let answer = session.query(sql);
+    assert_eq!(error_field(&answer, b'M'), None, "{sql}");
+}
+
+/// Between BEGIN and the last statement everything is done; then another session locks, and the last is given up in time.
+#[track_caller]
+fn is_tried_for(stage: &Stage, before: &[&str], lock: &str, last: &str) {
+    let took = gives_up(stage, before, lock, last);
+    assert!(took >= GIVE_UP, "{before:?}, {last}: tried once alone");
+}
+
+#[track_caller]
+fn gives_up(stage: &Stage, before: &[&str], lock: &str, last: &str) -> Duration {
+    let (mut migration, mut application) = (
+        Raw::connect(stage.port, &stage.database),
+        Raw::connect(stage.cluster.port(), &stage.database),
+    );
+    // Should it wait all the same, it does not wait for ever.
+    done(&mut migration, "SET statement_timeout = '5s'");
+    done(&mut migration, "BEGIN");
+    before.iter().for_each(|sql| done(&mut migration, sql));
+    done(&mut application, "BEGIN");
+    lock.split("; ").for_each(|sql| done(&mut application, sql));
+    let begun = Instant::now();
+    let answer = migration.query(last);
+    let took = begun.elapsed();
+    let code = error_field(&answer, b'C');
+    assert_eq!(code.as_deref(), Some("55P03"), "{before:?}, {last}");
+    done(&mut application, "ROLLBACK");
+    done(&mut migration, "ROLLBACK");
+    took
+}
+
+/// What the server received since the mark that only a step of ours sends.
+fn tried(stage: &Stage) -> Vec<String> {
+    let is_ours = |sql: &String| sql.contains("lock_timeout") || sql.contains("SAVEPOINT");
+    stage.received().into_iter().filter(is_ours).collect()
+}
+
+fn what_the_transaction_made_is_sent_as_it_is(major: u32) {
+    let mut stage = stage(major, "made");
+    let mut session = Raw::connect(stage.port, &stage.database);
+    done(&mut session, "BEGIN");
+    done(&mut session, "CREATE TABLE other.t (id int, v int)");
+    done(
+        &mut session,
+        "INSERT INTO other.t SELECT g, g FROM generate_series(1, 10) g",
+    );
+    stage.mark();
+    let own = [
+        "ALTER TABLE ONLY other.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)",
+        "CREATE INDEX ON other.t (v)",
+        "ALTER TABLE other.t ADD CHECK (v > 0)",
+        "ALTER TABLE other.t ADD FOREIGN KEY (v) REFERENCES other.t",
+        "ALTER TABLE other.t ALTER v SET DEFAULT 1",
+        "ALTER TABLE other.t OWNER TO CURRENT_USER",
+    ];
+    own.iter().for_each(|sql| done(&mut session, sql));
+    assert_eq!(tried(&stage), Vec::<String>::new());
+    let received = stage.received();
+    assert!(
+        received.iter().filter(|sql| own.contains(&sql.as_str())).eq(own),
+        "{received:#?}"
+    );
+    // Each of them a short question, and no long one.
+    assert!(
+        !received.iter().any(|sql| sql.contains("WITH RECURSIVE")),
+        "{received:#?}"
+    );
+    done(&mut session, "COMMIT");
+    // Now others see it.
+    done(&mut session, "BEGIN");
+    done(&mut session, "CREATE TABLE other.u (id int)");
+    stage.mark();
+    done(&mut session, "CREATE INDEX ON other.t (v)");
+    assert!(!tried(&stage).is_empty());
+    done(&mut session, "ROLLBACK");
+}
+
+fn what_only_looks_made_by_the_transaction_is_tried_for(major: u32) {
+    let stage = stage(major, "looks_made");
+    let reads = "LOCK TABLE public.t IN ROW EXCLUSIVE MODE";
+    let made = "CREATE TABLE other.t (id int PRIMARY KEY, v int)";
+    // Of the same name in another schema, which the search_path finds first.
+    is_tried_for(&stage, &[made], reads, "CREATE INDEX ON t (v)");
+    is_tried_for(
+        &stage,
+        &[made, "SET LOCAL search_path = public, other"],
+        reads,
+        "ALTER TABLE t ADD CHECK (v > 0) NOT VALID",
+    );
+    // Undone to a savepoint, and made by another session since.
+    let undone = [
+        made,
+        "SAVEPOINT a",
+        "CREATE TABLE other.s (id int, v int)",
+        "ROLLBACK TO a",
+    ];
+    let again = "COMMIT; CREATE TABLE other.s (id int, v int); BEGIN; LOCK TABLE other.s IN ROW EXCLUSIVE MODE";
+    is_tried_for(&stage, &undone, again, "CREATE INDEX ON other.s (v)");
+    // It refers to an older one.
+    is_tried_for(
+        &stage,
+        &[made],
+        reads,
+        "ALTER TABLE other.t ADD FOREIGN KEY (v) REFERENCES public.t",
+    );
+    // Made by this session, and made anew by another.
+    let mut session = Raw::connect(stage.port, &stage.database);
+    done(&mut session, "BEGIN");
+    done(&mut session, "CREATE TABLE other.again (id int, v int)");
+    done(&mut session, "COMMIT");
+    stage.direct(
+        "DROP TABLE other.again; CREATE TABLE other.again (id int, v int); INSERT INTO other.again VALUES (1, 1)",
+    );
+    is_tried_for(
+        &stage,
+        &[made],
+        "LOCK TABLE other.again IN ROW EXCLUSIVE MODE",
+        "CREATE INDEX ON other.again (v)",
+    );
+}
+
+fn what_the_transaction_holds_is_sent_as_it_is(major: u32) {
+    let mut stage = stage(major, "holds");
+    let mut session = Raw::connect(stage.port, &stage.database);
+    done(&mut session, "BEGIN");
+    done(&mut session, "ALTER TABLE t ALTER v SET DEFAULT 1");
+    stage.mark();
+    done(&mut session, "ALTER TABLE t ALTER w SET DEFAULT 2");
+    done(&mut session, "ALTER TABLE t ADD x int");
+    // No part of the transaction that could be undone, and a lock_timeout all the same.
+    let tried = tried(&stage);
+    assert!(!tried.iter().any(|sql| sql.contains("SAVEPOINT")), "{tried:#?}");
+    assert_eq!(tried.len(), 4, "{tried:#?}");
+    let timeout = session.query("SHOW lock_timeout");
+    assert_eq!(rows(&timeout), ["0"]);
+    done(&mut session, "COMMIT");
+    // What fails, fails as the server says it, and the transaction with it.
+    done(&mut session, "BEGIN; ");
+    done(&mut session, "ALTER TABLE t ALTER v SET DEFAULT 3");
+    let answer = session.query("ALTER TABLE t ALTER absent SET DEFAULT 1");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("42703"));
+    let answer = session.query("SELECT 1");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25P02"));
+    done(&mut session, "ROLLBACK");
+}
+
+fn what_only_looks_held_is_tried_for(major: u32) {
+    let stage = stage(major, "looks_held");
+    let reads = |table: &str| format!("LOCK TABLE {table} IN ACCESS SHARE MODE");
+    let sets = "ALTER TABLE t ALTER v SET DEFAULT 1";
+    let last = "ALTER TABLE t ALTER w SET DEFAULT 2";
+    // Its lock has gone with the savepoint.
+    is_tried_for(&stage, &["SAVEPOINT a", sets, "ROLLBACK TO a"], &reads("t"), last);
+    is_tried_for(
+        &stage,
+        &["SAVEPOINT a", sets, "ROLLBACK TO a", "RELEASE a"],
+        &reads("t"),
+        last,
+    );
+    // A lock that lets readers through.
+    is_tried_for(&stage, &["ALTER TABLE t SET (fillfactor = 90)"], &reads("t"), last);
+    is_tried_for(&stage, &["ALTER TABLE t ALTER v SET STATISTICS 10"], &reads("t"), last);
+    // Meanwhile somebody has made another that is found first: the statement fails soon, and does not wait for it.
+    let found_first = "COMMIT; CREATE TABLE other.t (w int); BEGIN; LOCK TABLE other.t IN ACCESS SHARE MODE";
+    gives_up(
+        &stage,
+        &["SET LOCAL search_path = other, public", sets],
+        found_first,
+        last,
+    );
+    stage.direct("DROP TABLE other.t");
+    // The parent's alone.
+    let only = "ALTER TABLE ONLY parent ALTER v SET DEFAULT 1";
+    is_tried_for(
+        &stage,
+        &[only],
+        &reads("child"),
+        "ALTER TABLE parent ALTER v SET DEFAULT 2",
+    );
+    // With the owner goes a sequence.
+    let owner = format!("ALTER TABLE counted OWNER TO {}", stage.database);
+    let counts = "SELECT nextval('counted_s')";
+    is_tried_for(&stage, &["ALTER TABLE counted ALTER v SET DEFAULT 1"], counts, &owner);
+    // A function of an event trigger locks what it likes, this one with the second default.
+    stage.direct(
+        "CREATE FUNCTION looks() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
+           IF (SELECT count(*) FROM pg_attrdef WHERE adrelid = 'public.t'::regclass) > 1 THEN LOCK TABLE counted; END IF; END$$;
+         CREATE EVENT TRIGGER looks ON ddl_command_end EXECUTE FUNCTION looks()",
+    );
+    is_tried_for(&stage, &[sets], &reads("counted"), last);
+    stage.direct("DROP EVENT TRIGGER looks");
+}
+
+fn small_tables_are_glanced_at(major: u32) {
+    let mut stage = stage(major, "glanced");
+    let long = |stage: &Stage| {
+        stage
+            .received()
+            .iter()
+            .filter(|sql| sql.contains("pg_get_indexdef"))
+            .count()
+    };
+    let statements = [
+        "CREATE INDEX ON t (v)",
+        "ALTER TABLE t ADD CHECK (v > 0)",
+        "ALTER TABLE t ADD FOREIGN KEY (v) REFERENCES t",
+        "CREATE OR REPLACE VIEW shown AS SELECT 1 AS one",
+        "CREATE OR REPLACE VIEW shown AS SELECT 2 AS one",
+        "DROP TABLE IF EXISTS absent",
+    ];
+    let mut session = Raw::connect(stage.port, &stage.database);
+    stage.mark();
+    statements.iter().for_each(|sql| done(&mut session, sql));
+    assert_eq!(long(&stage), 0);
+    // Of one that has children, and of one that is large, all is asked.
+    done(&mut session, "ALTER TABLE parent ADD CHECK (v > 0)");
+    assert!(long(&stage) > 0);
+    stage.direct("CREATE TABLE large (v int); INSERT INTO large SELECT generate_series(1, 300000); ANALYZE large");
+    stage.mark();
+    done(&mut session, "CREATE INDEX large_v ON large (v)");
+    let received = stage.received();
+    assert!(
+        received
+            .iter()
+            .any(|sql| sql.contains("CREATE INDEX CONCURRENTLY large_v")),
+        "{received:#?}"
+    );
+}
