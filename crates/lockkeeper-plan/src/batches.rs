@@ -92,6 +92,7 @@ pub struct Batches {
     plain: bool,
     /// Nothing but its own rows is read.
     alone: bool,
+    partitioned: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -354,6 +355,7 @@ impl Batches {
             returning: parts.returning,
             plain: !tree.joins,
             alone: !tree.joins && !tree.has_with && !subselect && !assigns,
+            partitioned: relation.kind == 'p',
         })
     }
 
@@ -423,7 +425,11 @@ impl Batches {
         let mut ctes: Vec<String> = self.ctes.iter().cloned().collect();
         match &self.condition {
             // IS TRUE changes nothing for a condition, but no other index can be chosen for it.
-            Some(condition) if self.plain_condition => conditions.push(format!("({condition}\n) IS TRUE")),
+            Some(condition) if self.plain_condition => {
+                conditions.push(format!("({condition}\n) IS TRUE"));
+                // As it is it tells the planner which partitions hold none of the keys: else each would be looked up in all of them.
+                conditions.extend((self.partitioned && only.is_some()).then(|| format!("({condition}\n)")));
+            }
             Some(condition) => conditions.push(format!("({condition}\n)")),
             None => {}
         }
