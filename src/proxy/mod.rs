@@ -32,6 +32,7 @@ mod pace;
 mod readiness;
 mod relay;
 mod restores;
+mod room;
 mod script;
 mod session;
 mod shapes;
