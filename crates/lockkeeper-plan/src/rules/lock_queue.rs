@@ -168,11 +168,10 @@ pub(crate) fn tables_made(node: &NodeEnum) -> impl Iterator<Item = &CreateStmt> 
         _ => &[],
     };
     let within = elements.iter().filter_map(|element| element.node.as_ref());
-    let made = |node| match node {
-        &NodeEnum::CreateStmt(ref create) => Some(create),
+    std::iter::once(node).chain(within).filter_map(|node| match node {
+        NodeEnum::CreateStmt(create) => Some(create),
         _ => None,
-    };
-    std::iter::once(node).chain(within).filter_map(made)
+    })
 }
 
 /// A new table locks its parents and what it refers to.
