@@ -255,3 +255,36 @@ fn no_statement_takes_all_memory() {
     }
     assert_eq!(stage.number("SELECT count(*) FROM t WHERE v <> 0"), 0);
 }
+
+/// Long messages of which the end does not come have one bound over all sessions; who does not send it makes room for others.
+#[test]
+fn half_sent_messages_have_one_bound() {
+    use std::io::Write;
+    const SESSIONS: u64 = 32;
+    const LENGTH: usize = 15 * MEGABYTE;
+    let _alone = alone();
+    let stage = stage("half_sent");
+    let before = at_most(&stage);
+    let whole = query(&format!("SELECT '{}'", "x".repeat(LENGTH)));
+    let half = &whole[..whole.len() - 1];
+    let sessions: Vec<Raw> = (0..SESSIONS).map(|_| connect(&stage, stage.port)).collect();
+    let sent: u64 = std::thread::scope(|scope| {
+        let send = |session: &Raw| {
+            let mut writer = session.writer();
+            writer.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+            scope.spawn(move || u64::from(writer.write_all(half).is_ok()))
+        };
+        let sending: Vec<_> = sessions.iter().map(send).collect();
+        sending.into_iter().map(|sends| sends.join().unwrap()).sum()
+    });
+    assert!(sent < SESSIONS, "all of it was read");
+    let taken = at_most(&stage) - before;
+    assert!(taken < 340 << 10, "{taken} kB for {SESSIONS} messages");
+    // What is not long passes, and what is long in its turn.
+    let mut other = connect(&stage, stage.port);
+    assert_eq!(rows(&other.query("SELECT 1")), ["1"]);
+    let turn = Instant::now();
+    let answer = other.query(&format!("SELECT length('{}')", "x".repeat(LENGTH)));
+    assert_eq!(rows(&answer), [LENGTH.to_string()], "after {:?}", turn.elapsed());
+    assert!(at_most(&stage) - before < 400 << 10);
+}

@@ -1108,3 +1108,36 @@ fn a_new_schema_s_tables_are_judged_like_others() {
         );
     }
 }
+
+/// Where the planner has no statistics it takes one row in 200 for granted: the rows are counted then, and once for the same text.
+#[test]
+fn what_the_planner_guesses_is_counted() {
+    for major in MAJORS {
+        let mut stage = stage(major, "guessed");
+        for condition in [
+            "a % 2 = 0",
+            "lower(b) = 'x'",
+            "b || '' = 'x'",
+            "id IN (SELECT generate_series(1, (SELECT 4000)))",
+        ] {
+            let sql = format!("BEGIN;\nUPDATE t SET b = 'y' WHERE {condition};\nROLLBACK;\n");
+            refused(&stage, &sql, "more than 1000 rows of t");
+        }
+        stage.mark();
+        let few = "UPDATE t SET b = 'z' WHERE a % 1000 = 0;\n";
+        let counted = |stage: &Stage| {
+            let received = stage.received();
+            received.iter().filter(|sql| sql.contains("lockkeeper_counted")).count()
+        };
+        for _ in 0..3 {
+            assert_eq!(stage.psql(few).ok(), "UPDATE 5\n");
+        }
+        assert_eq!(counted(&stage), 1, "{:#?}", stage.received());
+        // Of these it knows, or far too few are expected.
+        stage.mark();
+        for known in ["a < 100 AND a > 50", "a = 7 AND lower(b) = 'x'"] {
+            stage.psql(&format!("UPDATE t SET b = 'z' WHERE {known};\n")).ok();
+        }
+        assert_eq!(counted(&stage), 0, "{:#?}", stage.received());
+    }
+}

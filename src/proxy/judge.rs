@@ -504,7 +504,7 @@ impl Session {
         closing: Closing,
         begun: Instant,
     ) -> Result<Judged, End> {
-        (self.cascaded, self.cascading) = (None, None);
+        (self.cascaded, self.cascading, self.guessed) = (None, None, None);
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
             self.relay.names_moved();
@@ -587,6 +587,8 @@ impl Session {
                 .await?;
         }
         self.estimate(statement, &mut facts, &policy, place, parameters).await?;
+        self.counts_guessed(statement, &mut facts, &policy, place, (parameters, closing))
+            .await?;
         facts.cascaded = self.cascaded.take();
         if let Some(ground) = self.cascading.take()
             && let Along::Many(many) = self
@@ -1046,10 +1048,25 @@ impl Session {
     ) -> Result<bool, Broken> {
         let rows_max = policy.backfill.rows_max;
         let decides = facts.estimated_rows.is_some_and(|rows| rows > rows_max as f64) && facts.open_job.is_none();
-        // In a pipeline a question that fails would be the end of the transaction.
-        if !decides || place == Place::Pipeline {
+        match decides {
+            true => self.counts_now(statement, facts, policy, place, parameters).await,
+            false => Ok(false),
+        }
+    }
+
+    /// In a pipeline a question that fails would be the end of the transaction.
+    pub(super) async fn counts_now(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<bool, Broken> {
+        if place == Place::Pipeline {
             return Ok(false);
         }
+        let rows_max = policy.backfill.rows_max;
         let max = rows_max.saturating_add(1);
         let counting = match facts.relations.iter().any(|relation| relation.ruled) {
             // Which tables a rule leads to, the server tells by what it locks; each row of these is changed once at most.

@@ -33,6 +33,7 @@ mod planning;
 mod readiness;
 mod relay;
 mod restores;
+mod room;
 mod script;
 mod session;
 mod shapes;

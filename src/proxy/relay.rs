@@ -10,6 +10,7 @@ use super::encoding::Encoding;
 use super::held::{self, Held};
 use super::outbox::NEEDS_MORE;
 use super::responses::{Expect, OnAnswer, Position, Responses};
+use super::room::Room;
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
 use super::wire::{self, HEADER, Report};
@@ -280,6 +281,7 @@ pub struct Relay {
     pub client: Stream,
     pub server: Stream,
     pub up: Buffer,
+    room: Room,
     pub down: Buffer,
     pub responses: Responses,
     /// Transaction status of the last ReadyForQuery; 0 before the first.
@@ -387,6 +389,7 @@ impl Relay {
             client,
             server,
             up: Buffer::new(),
+            room: Room::default(),
             down: Buffer::new(),
             responses: Responses::default(),
             status: 0,
@@ -732,6 +735,10 @@ impl Relay {
                 return Poll::Ready(Ok(Some(event)));
             }
             ready!(self.poll_write_up(cx));
+            if let Poll::Ready(granted) = self.room.poll(cx, self.up.is_missing(), self.up.capacity()) {
+                granted?;
+                continue;
+            }
             if self.server_deaf {
                 return Poll::Pending;
             }
@@ -846,6 +853,13 @@ impl Relay {
         }
     }
 
+    /// The frame at the front of `up` must be here as a whole, if there is room for it.
+    fn want(&mut self, len: usize) {
+        if self.room.grants(len) {
+            self.up.want(len);
+        }
+    }
+
     /// What to do with the frame at the front of `up`.
     fn look(&mut self, tag: u8, len: usize) -> Result<Look, Broken> {
         if self.responses.countable() && !matches!(tag, b'd' | b'c' | b'f' | b'S' | b'H' | b'X') {
@@ -867,7 +881,7 @@ impl Relay {
                     return Ok(self.look_at_large(tag, len));
                 }
                 if here.len() < len {
-                    self.up.want(len);
+                    self.want(len);
                     return Ok(Look::Wait);
                 }
                 Ok(self.look_at_text(tag, len))
@@ -898,7 +912,7 @@ impl Relay {
                     }
                     // However long it is: its parameters are needed.
                     if arrived < len {
-                        self.up.want(len);
+                        self.want(len);
                         return Ok(Look::Wait);
                     }
                     Ok(Look::Stop(Event::Bind(len)))
@@ -1679,7 +1693,7 @@ impl Relay {
                         self.up.discard(len);
                         return Poll::Ready(Ok(Some(frame)));
                     }
-                    self.up.want(len);
+                    self.want(len);
                 }
                 if ready!(self.up.poll_read(&mut self.client, cx)).map_err(Broken::Client)? == 0 {
                     return Poll::Ready(Ok(None));

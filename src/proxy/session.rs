@@ -45,6 +45,8 @@ pub struct Session {
     /// What the statement that is being judged takes with it by foreign keys, where that is much; or by which these are to be counted still.
     pub(super) cascaded: Option<Cascaded>,
     pub(super) cascading: Option<Arc<Ground>>,
+    /// Before the planner was asked about a statement of which it guesses the rows, and which may be remembered.
+    pub(super) guessed: Option<super::shapes::Before>,
     /// Of the statement that is carried out.
     pub(super) limits: super::conduct::Limits,
     /// It has been recognised as a migration tool's.

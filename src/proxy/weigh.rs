@@ -9,7 +9,7 @@ use super::shapes::{STANDING, Verdict};
 use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade;
-use crate::plan::batches::{self, Target, count};
+use crate::plan::batches::{self, Target, count, guess};
 use crate::plan::facts::{Cascaded, Told};
 use crate::plan::facts::{Facts, Request};
 use crate::plan::jobs;
@@ -131,6 +131,11 @@ impl Session {
                 if expected * FAR_BELOW > rows_max {
                     return Ok(false);
                 }
+                if guess::may_be_many(statement, &ground.relation, expected, rows_max) {
+                    let is_learnt = ground.is_plain() && cascade::hops(statement, &ground).is_empty();
+                    self.guessed = is_learnt.then_some(before);
+                    return Ok(false);
+                }
                 expected
             }
         };
@@ -147,6 +152,40 @@ impl Session {
                 .learn_text(text, &parameters.types, before, expected + with_it, rows_max);
         }
         Ok(true)
+    }
+
+    /// What the planner guesses is counted, up to the limit and for a short time; where it turns out to be little, the same text passes for a
+    /// while. What cannot be counted without harm is what the planner says.
+    pub(super) async fn counts_guessed(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        (parameters, closing): (&Parameters, Closing),
+    ) -> Result<(), Broken> {
+        let before = self.guessed.take();
+        let (Some(expected), Some(relation)) = (facts.estimated_rows, facts.target(statement)) else {
+            return Ok(());
+        };
+        let rows_max = policy.backfill.rows_max as f64;
+        let is_plain = !relation.ruled && matches!(relation.kind, 'r' | 'p');
+        if facts.open_job.is_some() || !is_plain || !guess::may_be_many(statement, relation, expected, rows_max) {
+            return Ok(());
+        }
+        if !self.counts_now(statement, facts, policy, place, parameters).await? {
+            return Ok(());
+        }
+        if facts.more_were_counted {
+            facts.estimated_rows = Some(rows_max + 1.0);
+        } else if let (Some(before), Some(rows)) = (before, facts.estimated_rows)
+            && rows * FAR_BELOW <= rows_max
+            && self.is_steady(statement, closing).await?
+        {
+            let (text, types) = (statement.sql.as_bytes(), &parameters.types);
+            self.relay.shapes.learn_text(text, types, before, rows, rows_max);
+        }
+        Ok(())
     }
 
     /// The same of a statement whose parts are no statements of their own, or that stands in a block. What comes first: its rows by the

@@ -9,6 +9,7 @@ pub mod bound;
 pub mod cascade;
 pub mod count;
 pub mod firing;
+pub mod guess;
 mod judge;
 mod key;
 pub mod lasting;

@@ -74,11 +74,10 @@ pub fn tables_made(node: &pg_query::NodeEnum) -> impl Iterator<Item = &CreateStm
         _ => &[],
     };
     let within = elements.iter().filter_map(|element| element.node.as_ref());
-    let made = |node| match node {
-        &pg_query::NodeEnum::CreateStmt(ref create) => Some(create),
+    std::iter::once(node).chain(within).filter_map(|node| match node {
+        pg_query::NodeEnum::CreateStmt(create) => Some(create),
         _ => None,
-    };
-    std::iter::once(node).chain(within).filter_map(made)
+    })
 }
 
 /// Whether the table that is made has a foreign key.

@@ -137,6 +137,11 @@ impl Buffer {
         self.wanted = len;
     }
 
+    /// The rest of the frame at the front is to come.
+    pub fn is_missing(&self) -> bool {
+        self.end - self.forward < self.wanted
+    }
+
     /// What it holds of memory.
     pub fn capacity(&self) -> usize {
         self.bytes.len()

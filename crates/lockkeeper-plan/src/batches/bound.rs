@@ -269,7 +269,7 @@ pub fn plain_sql(names: &[Name]) -> String {
 }
 
 /// Functions whose answer follows from their arguments and the time. Sorted.
-const STEADY: &[&str] = &[
+pub(super) const STEADY: &[&str] = &[
     "abs",
     "age",
     "array_agg",
