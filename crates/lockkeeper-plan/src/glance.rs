@@ -1,6 +1,7 @@
-//! Where it is enough to know of what a statement names how large it is and who sees it: what columns, indexes and constraints a small
-//! table has, or one that nobody else can see, decides nothing about an index or a constraint that it is given; nor, of a table that has
-//! never held a row, about its removal.
+//! Where less than the whole catalog question is enough: what a statement names, how large that is and who sees it.
+//!
+//! What columns, indexes and constraints a small table has, or one that nobody else can see, decides nothing about an index or a
+//! constraint that it is given; nor, of a table that has never held a row, about its removal.
 //!
 //! [`request`] asks so much, [`decides`] tells whether it was enough; else the whole question is asked.
 
