@@ -1119,6 +1119,8 @@ fn what_the_planner_guesses_is_counted() {
             "lower(b) = 'x'",
             "b || '' = 'x'",
             "id IN (SELECT generate_series(1, (SELECT 4000)))",
+            "id = ANY (ARRAY(SELECT id FROM t))",
+            "id IN (SELECT unnest(ARRAY(SELECT id FROM t)))",
         ] {
             let sql = format!("BEGIN;\nUPDATE t SET b = 'y' WHERE {condition};\nROLLBACK;\n");
             refused(&stage, &sql, "more than 1000 rows of t");
@@ -1135,7 +1137,12 @@ fn what_the_planner_guesses_is_counted() {
         assert_eq!(counted(&stage), 1, "{:#?}", stage.received());
         // Of these it knows, or far too few are expected.
         stage.mark();
-        for known in ["a < 100 AND a > 50", "a = 7 AND lower(b) = 'x'"] {
+        for known in [
+            "a < 100 AND a > 50",
+            "a = 7 AND lower(b) = 'x'",
+            "id = ANY (ARRAY(SELECT id FROM t WHERE a > 5 LIMIT 50))",
+            "id IN (SELECT id FROM t WHERE now() IS NOT NULL LIMIT 50)",
+        ] {
             stage.psql(&format!("UPDATE t SET b = 'z' WHERE {known};\n")).ok();
         }
         assert_eq!(counted(&stage), 0, "{:#?}", stage.received());

@@ -384,7 +384,10 @@ impl<'a> Scope<'a> {
                         }
                         _ => None,
                     },
-                    AExprKind::AexprOpAny => Some((self.column(left)?, elements(right)?)),
+                    AExprKind::AexprOpAny => {
+                        let elements = elements(right).or_else(|| self.selected(right));
+                        Some((self.column(left)?, elements?))
+                    }
                     _ => None,
                 }
             }
@@ -402,6 +405,16 @@ impl<'a> Scope<'a> {
                 let column = self.column(link.testexpr.as_deref()?)?;
                 let select = select_of(link.subselect.as_deref()?).filter(|_| plain)?;
                 Some((column, self.uncorrelated(select)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// `ARRAY(SELECT …)`
+    fn selected(&self, array: &'a Node) -> Option<Bound> {
+        match array.node.as_ref()? {
+            NodeEnum::SubLink(link) if link.sub_link_type() == SubLinkType::ArraySublink => {
+                self.uncorrelated(select_of(link.subselect.as_deref()?)?)
             }
             _ => None,
         }

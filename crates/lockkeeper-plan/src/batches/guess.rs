@@ -4,10 +4,14 @@ use super::bound::STEADY;
 use super::judge::{column_of, conjunction};
 use super::text::Tree;
 use crate::catalog::Relation;
+use crate::functions::returns_one;
 use crate::mentions::Mentions;
+use crate::sketch;
 use crate::statement::Statement;
+use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExprKind, Node};
+use serde_json::Value;
 
 /// By its default selectivities (DEFAULT_EQ_SEL, DEFAULT_MATCH_SEL, DEFAULT_RANGE_INEQ_SEL) the planner expects one row in so many.
 const FACTOR: f64 = 200.0;
@@ -17,8 +21,46 @@ const VOLATILE: &[&str] = &["clock_timestamp", "nextval", "random"];
 
 /// The planner expects few rows, and there may be too many all the same, since a part of the condition is only guessed.
 pub fn may_be_many(statement: &Statement, relation: &Relation, expected: f64, rows_max: f64) -> bool {
-    let many = expected * FACTOR > rows_max && expected <= rows_max;
-    many && Tree::of(&statement.node).is_some_and(|tree| is_guessed(&tree, relation))
+    if expected > rows_max {
+        return false;
+    }
+    Tree::of(&statement.node).is_some_and(|tree| {
+        expected * FACTOR > rows_max && is_guessed(&tree, relation)
+            || relation.rows.is_none_or(|rows| rows > rows_max) && is_unbounded(&tree)
+    })
+}
+
+/// It takes as many rows as an array or a function gives, for which the planner has a fixed number, such as ten.
+fn is_unbounded(tree: &Tree) -> bool {
+    let terms = tree.condition.map(conjunction).unwrap_or_default();
+    let from = tree.from().iter().any(gives_set);
+    let is_array = |term: &Node| match term.node.as_ref() {
+        Some(NodeEnum::AExpr(expr)) if expr.kind() == AExprKind::AexprOpAny => expr
+            .rexpr
+            .as_deref()
+            .is_some_and(|array| Mentions::within(array).subselect),
+        _ => false,
+    };
+    from || terms.into_iter().any(|term| is_array(term) || gives_set(term))
+}
+
+/// There is a function in it that stands in the place of a table, or is what a query selects, and may give many rows.
+fn gives_set(node: &Node) -> bool {
+    let mut gives = false;
+    let Some(whole) = sketch::of(node) else { return true };
+    tree::each(&whole, &mut |kind, fields| {
+        let target = &fields["val"]["node"]["FuncCall"];
+        gives |= kind == "RangeFunction" || kind == "ResTarget" && !target.is_null() && !gives_one(target);
+    });
+    gives
+}
+
+fn gives_one(call: &Value) -> bool {
+    match tree::strings(&call["funcname"]).as_slice() {
+        [name] => returns_one(None, name),
+        [schema, name] => returns_one(Some(schema), name),
+        _ => false,
+    }
 }
 
 fn is_guessed(tree: &Tree, relation: &Relation) -> bool {
@@ -77,7 +119,8 @@ mod tests {
         let check = |condition: &str, expect: bool| {
             let statement = statement(&format!("DELETE FROM t WHERE {condition}"));
             assert_eq!(may_be_many(&statement, &table, 60.0, 10_000.0), expect, "{condition}");
-            assert!(!may_be_many(&statement, &table, 40.0, 10_000.0), "far below");
+            let few = may_be_many(&statement, &table, 40.0, 10_000.0);
+            assert_eq!(few, condition.contains("SELECT"), "{condition}: far below");
         };
         for known in [
             "n = 5",
@@ -106,6 +149,24 @@ mod tests {
         ] {
             check(guessed, true);
         }
+        let mut large = table.clone();
+        large.rows = Some(1e6);
+        for (condition, expect) in [
+            ("id = ANY (ARRAY(SELECT n FROM u))", true),
+            ("id IN (SELECT unnest(a) FROM u)", true),
+            ("id IN (SELECT s FROM generate_series(1, 9) s)", true),
+            ("id IN (SELECT own_function(a) FROM u)", true),
+            ("id IN (SELECT n FROM u WHERE at < now())", false),
+            ("id = (SELECT max(n) FROM u)", false),
+            ("id = ANY ('{1,2}')", false),
+            ("id = ANY ($1)", false),
+        ] {
+            let statement = statement(&format!("DELETE FROM t WHERE {condition}"));
+            assert_eq!(may_be_many(&statement, &large, 10.0, 10_000.0), expect, "{condition}");
+        }
+        large.rows = Some(9e3);
+        let few = statement("DELETE FROM t WHERE id = ANY (ARRAY(SELECT n FROM u))");
+        assert!(!may_be_many(&few, &large, 10.0, 10_000.0), "the table has no more");
         let joined = statement("UPDATE t SET n = 1 FROM u WHERE u.id = t.id AND u.x = 5");
         assert!(!may_be_many(&joined, &table, 60.0, 10_000.0));
         let series = statement("UPDATE t SET n = 1 FROM generate_series(1, (SELECT 9)) s WHERE s = t.id");
