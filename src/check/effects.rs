@@ -3,7 +3,8 @@
 
 use super::known::{Known, Table};
 use crate::plan::catalog::{Column, Constraint, Index, Name, Relation};
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::Facts;
+use crate::plan::request::Request;
 use crate::plan::rules::set_not_null::proof;
 use crate::plan::statement::{Statement, tables_created};
 use pg_query::NodeEnum;

@@ -6,10 +6,11 @@ use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade;
 use crate::plan::batches::count;
 use crate::plan::body::unvalued::{self, Unvalued};
+use crate::plan::facts::Facts;
 use crate::plan::facts::{Cascaded, Told};
-use crate::plan::facts::{Facts, Request};
 use crate::plan::mixed::{self, alone};
 use crate::plan::path;
+use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
 
 const COUNT_TIMEOUT: &str = "SET LOCAL statement_timeout = '2s'";

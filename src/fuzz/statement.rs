@@ -1,8 +1,9 @@
 //! SQL text: the gate against the server's own grammar, what is read against the text, splices against what they may change.
 
 use crate::plan::batches::shape::shape;
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::Facts;
 use crate::plan::policy::Policy;
+use crate::plan::request::Request;
 use crate::plan::rules::RULES;
 use crate::plan::splice;
 use crate::plan::statement::{

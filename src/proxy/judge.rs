@@ -15,7 +15,7 @@ use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::catalog::Relation;
 use crate::plan::depends::{self, Depends};
-use crate::plan::facts::{Facts, Request};
+use crate::plan::facts::Facts;
 use crate::plan::glance;
 use crate::plan::jobs;
 use crate::plan::lock::LockMode;
@@ -23,6 +23,7 @@ use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::pooled;
+use crate::plan::request::Request;
 use crate::plan::rules;
 use crate::plan::statement::{
     Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, mentions, misread_name, read,

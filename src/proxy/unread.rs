@@ -6,9 +6,9 @@ use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, or_refused
 use super::relay::{Broken, End};
 use super::session::Session;
 use super::wire::{self, HEADER, Report};
-use crate::plan::facts::Request;
 use crate::plan::mixed;
 use crate::plan::policy::Action;
+use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};
 use crate::plan::{self, Place, Plan};
 use bytes::BytesMut;

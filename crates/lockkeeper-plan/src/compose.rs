@@ -8,7 +8,7 @@ use super::batches::Batches;
 use super::body::{Body, Locks};
 use super::catalog::{Name, Relation};
 use super::depends::{Part as Going, What};
-use super::facts::{Facts, Request};
+use super::facts::Facts;
 use super::finding::{Finding, Rejection};
 use super::jobs::Access;
 use super::lock::LockMode;
@@ -20,6 +20,7 @@ use super::overrides::Overrides;
 use super::policy::Overridden;
 use super::policy::{self, Action, InTransaction, Policy};
 use super::progress::{Group, Progress};
+use super::request::Request;
 use super::rules::{
     self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault,
 };

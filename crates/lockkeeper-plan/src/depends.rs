@@ -5,7 +5,7 @@
 
 use super::ascii::decoded;
 use super::catalog::Name;
-use super::facts::{kept, parts_of, variant_of};
+use super::request::{kept, parts_of, variant_of};
 use super::splice::quote_literal;
 use super::statement::Statement;
 use super::tree;
@@ -242,7 +242,7 @@ impl Question {
         ]
     }
 
-    /// Which of its texts [`Question::sql`] is, as [`super::facts::Request::variant`].
+    /// Which of its texts [`Question::sql`] is, as [`super::request::Request::variant`].
     pub fn variant(&self) -> String {
         format!("depends_{}", variant_of(&self.parts()))
     }

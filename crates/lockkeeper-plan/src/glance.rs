@@ -6,9 +6,10 @@
 //! [`request`] asks so much, [`decides`] tells whether it was enough; else the whole question is asked.
 
 use super::catalog::{Name, Relation};
-use super::facts::{Facts, Request, is_slight};
+use super::facts::Facts;
 use super::overrides;
 use super::policy::Policy;
+use super::request::{Request, is_slight};
 use super::splice::quote_literal;
 use super::statement::{Kind, Statement};
 use pg_query::NodeEnum;

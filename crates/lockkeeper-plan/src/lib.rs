@@ -29,6 +29,7 @@ pub mod path;
 pub mod policy;
 pub mod pooled;
 mod progress;
+pub mod request;
 pub mod rules;
 mod sketch;
 pub mod splice;

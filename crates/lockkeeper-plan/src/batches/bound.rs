@@ -145,7 +145,7 @@ impl Bound {
 }
 
 impl Ground {
-    /// The answer to [`crate::facts::Request::ground_sql`]: None if there is no such relation.
+    /// The answer to [`crate::request::Request::ground_sql`]: None if there is no such relation.
     pub fn decode(answer: Option<&str>) -> Result<Option<Ground>, String> {
         let Some(answer) = answer else { return Ok(None) };
         let grounds: Vec<Ground> = decoded(answer)?;

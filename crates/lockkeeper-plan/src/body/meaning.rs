@@ -3,9 +3,9 @@
 
 use super::{Body, Ran, What};
 use crate::catalog::Name;
-use crate::facts::Request;
 use crate::mentions::Mentions;
 use crate::mixed;
+use crate::request::Request;
 use crate::sketch;
 use crate::splice::one_line;
 use crate::statement::{Calls, Kind, Statement, calls, mentions};

@@ -63,9 +63,10 @@ mod tests;
 
 use super::about;
 use super::catalog::{Name, Relation};
-use super::facts::{Facts, Request};
+use super::facts::Facts;
 use super::lock::LockMode;
 use super::policy::Policy;
+use super::request::Request;
 use super::splice;
 use super::statement::Statement;
 use super::step::{Place, Step};

@@ -3,11 +3,12 @@
 use super::{RULES, find};
 use crate::catalog::{Column, Constraint, Function, Index, Name, Relation, TypeFact};
 use crate::depends::{Depends, Part, State, Taken, What};
-use crate::facts::{Facts, Request};
+use crate::facts::Facts;
 use crate::glance;
 use crate::outcome::Plan;
 use crate::plan;
 use crate::policy::Policy;
+use crate::request::Request;
 use crate::statement::{self, Statement, read};
 use crate::step::{Mode, Place};
 use std::sync::Arc;
