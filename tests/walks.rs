@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\nbatch_target_ms = 0\npause_ms = 0\n";
 const ROWS: i64 = 3200;
 /// So many that planning takes longer than what is not worth it.
-const PARTITIONS: u32 = 120;
+const PARTITIONS: u32 = 200;
 
 /// `t`, with a key whose texts must be written with care, and `changes`, where a trigger notes which row was changed.
 fn stage(major: u32) -> Stage {

@@ -108,8 +108,9 @@ WITH RECURSIVE tree(oid) AS (
     SELECT h.inhrelid, m.event, m.columns, m.cause FROM pg_catalog.pg_inherits h WHERE h.inhparent OPERATOR(pg_catalog.=) m.oid
   ) e(oid, event, columns, cause)
 ), own(name, each, body) AS (
-  -- The triggers of somebody's own that fire for its rows: after each row, or otherwise. (1 is ROW, 2 BEFORE.)
-  SELECT g.tgname, (g.tgtype::int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 1, pg_catalog.lower(p.prosrc)
+  -- The triggers of somebody's own that fire for its rows: after each row, or otherwise. (1 is ROW, 2 BEFORE.) Those of the partitions are
+  -- mostly the same.
+  SELECT DISTINCT g.tgname, (g.tgtype::int4 OPERATOR(pg_catalog.&) 3) OPERATOR(pg_catalog.=) 1, pg_catalog.lower(p.prosrc)
   FROM tree t JOIN pg_catalog.pg_trigger g ON g.tgrelid OPERATOR(pg_catalog.=) t.oid JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) g.tgfoid
   WHERE NOT g.tgisinternal AND p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
     AND CASE g.tgenabled WHEN 'A' THEN true WHEN 'D' THEN false ELSE (g.tgenabled OPERATOR(pg_catalog.=) 'R')
@@ -145,15 +146,18 @@ FROM (SELECT pg_catalog.json_build_object(
   -- As far as the texts of the triggers show it, before the first batch.
   'reads_written', (SELECT pg_catalog.jsonb_build_object('name', o.name, 'place', pg_catalog.concat('the trigger ', g.name)) FROM own g CROSS JOIN others o
     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.lower(o.relname::text), '(\W)', '\\\1', 'g')) n(pattern)
-    WHERE g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(delete\s+from|update|insert\s+into|merge\s+into|truncate(\s+table)?)\s+(only\s+)?',
-      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
+    WHERE CASE WHEN pg_catalog.strpos(g.body, pg_catalog.lower(o.relname::text)) OPERATOR(pg_catalog.>) 0
+      THEN g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(delete\s+from|update|insert\s+into|merge\s+into|truncate(\s+table)?)\s+(only\s+)?',
+      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))') END
     LIMIT 1),
   -- One after each row finds all of them changed; one before sees them go by, in one statement too.
   'sees_itself', (SELECT pg_catalog.jsonb_build_object('name', g.name, 'place', c.relname) FROM own g
     CROSS JOIN tree f JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) f.oid
     CROSS JOIN LATERAL (SELECT pg_catalog.regexp_replace(pg_catalog.lower(c.relname::text), '(\W)', '\\\1', 'g')) n(pattern)
-    WHERE g.each AND g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(from|join|update|into|only|using)\s+',
-      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))')
+    -- A pattern of each partition is compiled only where its name stands.
+    WHERE g.each AND CASE WHEN pg_catalog.strpos(g.body, pg_catalog.lower(c.relname::text)) OPERATOR(pg_catalog.>) 0
+      THEN g.body OPERATOR(pg_catalog.~) pg_catalog.concat('\m(from|join|update|into|only|using)\s+',
+      '(("[^"]+"|\w+)\s*\.\s*)?("', n.pattern, '"|', n.pattern, '(?!\w|\x24))') END
     LIMIT 1),
   -- BEFORE UPDATE, FOR EACH ROW
   'moves_key', (SELECT pg_catalog.jsonb_build_object('name', g.tgname, 'place', k.name) FROM pg_catalog.pg_trigger g
