@@ -470,7 +470,7 @@ impl Play<'_> {
             (_, b'B', _) => {
                 held && bytes[HEADER..].iter().filter(|byte| **byte == 0).count() < 2 || bytes.len() > 32 << 10
             }
-            (_, b'E' | b'C', Some(length)) => held && length > 32 << 10,
+            (_, b'E' | b'C' | b'D', Some(length)) => held && length > 32 << 10,
             _ => false,
         };
         assert!(violates, "{what}: {}", bytes.escape_ascii());
