@@ -373,6 +373,7 @@ impl Play<'_> {
             Event::Bind(length) => (b'B', length),
             Event::Execute(length) => (b'E', length),
             Event::Close(length) => (b'C', length),
+            Event::Describe(length) => (b'D', length),
             Event::TooLarge(tag, length) => (tag, length),
             _ => unreachable!(),
         };
@@ -506,7 +507,7 @@ impl Play<'_> {
         let held = self.relay.looks_at_portals();
         if let Some(frame) = self.next() {
             let (bytes, whole) = self.bytes(frame);
-            let waits = matches!(frame.tag, b'Q' | b'P') || (held && matches!(frame.tag, b'B' | b'E' | b'C'));
+            let waits = matches!(frame.tag, b'Q' | b'P') || (held && matches!(frame.tag, b'B' | b'E' | b'C' | b'D'));
             assert!(waits && !whole, "held for no reason: {}", bytes.escape_ascii());
         }
     }
