@@ -259,6 +259,7 @@ impl Play<'_> {
         // Once nothing more comes in, the peers still make room step by step.
         let mut polls_left = 40;
         let mut stuck = 0;
+        let mut unsettled = false;
         while polls_left > 0 {
             if unread(&self.relay.client) + unread(&self.relay.server) == 0 {
                 polls_left -= 1;
@@ -269,6 +270,7 @@ impl Play<'_> {
             stuck = if polled.is_pending() { stuck + 1 } else { 0 };
             match polled {
                 // A session would wait for ever.
+                Poll::Pending if self.mode == Mode::Settle && stuck > 3 && unsettled => return false,
                 Poll::Pending if self.mode == Mode::Settle && stuck > 3 => self.mode = Mode::Forward,
                 // Both sides have sent what they had, but one is not read.
                 Poll::Pending if stuck > 600 => return true,
@@ -282,10 +284,11 @@ impl Play<'_> {
                     assert!(relay.responses.quiescent() && relay.up.written() && relay.down.written());
                     assert!(relay.status != 0 && self.mode != Mode::Forward);
                     self.mode = Mode::Forward;
+                    unsettled = false;
                 }
                 Poll::Ready(Ok(Event::ClientGone | Event::ServerGone | Event::Stopped) | Err(_)) => return false,
                 // As the session does it.
-                Poll::Ready(Ok(Event::Unsettled)) => self.mode = Mode::Settle,
+                Poll::Ready(Ok(Event::Unsettled)) => (self.mode, unsettled) = (Mode::Settle, true),
                 Poll::Ready(Ok(event)) => {
                     self.check_event(&event);
                     self.answer(&event, &mut cx);
