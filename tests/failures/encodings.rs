@@ -93,7 +93,7 @@ fn names_that_the_client_s_encoding_lacks(major: u32) {
 
 /// In ERRORs and NOTICEs: names of tables, what another session is doing, and words of the proxy's own.
 fn texts_come_in_the_client_s_encoding_or_in_ascii(major: u32) {
-    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\npause_ms = 10\ngive_up_after_s = 2\n[backfill]\nnotice_s = 1\n";
+    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[lock]\npause_ms = 10\ngive_up_after_s = 5\n[backfill]\nnotice_s = 1\n";
     let stage = Stage::with(major, "told", policy);
     stage.direct(
         "CREATE TABLE t (id int PRIMARY KEY, n int);
