@@ -612,6 +612,26 @@ fn a_portal_is_not_fetched_before_it_is_judged() {
             assert_eq!(left.trim(), "1000", "{sql}; {fetch}");
         }
     }
+    // Code reaches the unnamed portal too.
+    let unnamed = "DO $$ DECLARE c refcursor := ''; BEGIN MOVE FORWARD ALL IN c; END $$";
+    for sql in whole {
+        let pipeline = [
+            parse("d", unnamed),
+            bind("x", "d"),
+            parse("t", sql),
+            bind("", "t"),
+            execute("x", 0),
+            sync(),
+        ];
+        let answers = play(&stage, &[query("BEGIN"), pipeline.concat(), query("COMMIT")]);
+        assert_eq!(
+            error_field(&answers[1], b'C').as_deref(),
+            Some("34000"),
+            "{sql}: {answers:?}"
+        );
+        let left = stage.direct("SELECT count(*) FROM users WHERE name <> 'x'");
+        assert_eq!(left.trim(), "1000", "{sql}");
+    }
     // What is let pass is there when it is executed, piece by piece, also if its statement is gone by then.
     let few = "UPDATE users SET name = 'x' WHERE id < 4 RETURNING id";
     let alone = [

@@ -1,6 +1,8 @@
 //! Named portals of what is still to be judged and answers with rows: the server does not have them between Bind and Execute, since FETCH
 //! and MOVE, also within code, would run them by their name.
 //!
+//! So is the unnamed one, which code reaches, before another is executed.
+//!
 //! The server has taken the Bind, so that the client knows its errors; then the portal is closed there, and made again from the same Bind for
 //! a Describe or an Execute.
 

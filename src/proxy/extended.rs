@@ -16,7 +16,7 @@ use crate::plan::mixed;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_return_rows, may_use_prepared, prepared,
+    may_use_prepared, prepared,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -187,16 +187,16 @@ impl Session {
             match self.relay.held.statement(name).cloned() {
                 Some(statement) if looks => {
                     let of = bind.slice_ref(name);
-                    let is_judged = matches!(statement.what, held::Kind::Judge | held::Kind::Unreadable);
-                    let waits = !portal.is_empty() && is_judged && may_return_rows(&statement.text);
                     let bound = held::Portal {
                         of,
                         statement,
                         bind: bind.clone(),
                         away: false,
                     };
+                    // The unnamed one is mostly executed next: see where another is.
+                    let goes = !portal.is_empty() && bound.may_be_fetched();
                     self.relay.held.bind(portal, bound);
-                    if waits {
+                    if goes {
                         self.put_away(portal).await?;
                     }
                 }
@@ -389,8 +389,12 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 .hint("Send its Bind again, right in front of its Execute.");
             return Err(report.into());
         }
+        let runs = !self.relay.responses.skipping() && !self.relay.block_failed();
+        if runs && !name.is_empty() && self.relay.held.unnamed_may_be_fetched() {
+            self.put_away(b"").await?;
+        }
         let held = self.relay.held.portal(&name).cloned();
-        let Some(portal) = held.filter(|_| !self.relay.responses.skipping() && !self.relay.block_failed()) else {
+        let Some(portal) = held.filter(|_| runs) else {
             // Nothing to judge, a failed transaction, or a Bind that failed.
             if self.relay.watch {
                 return self.execute_watched(len).await;

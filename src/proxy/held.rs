@@ -5,7 +5,7 @@
 use super::relay::Reading;
 use super::shapes::Learned;
 use crate::plan::batches::firing::Firing;
-use crate::plan::statement::Calls;
+use crate::plan::statement::{Calls, may_return_rows};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,6 +48,14 @@ pub struct Portal {
     pub bind: Bytes,
     /// The server does not have it, see [`super::away`].
     pub away: bool,
+}
+
+impl Portal {
+    /// It waits to be judged, and could be fetched from by its name meanwhile.
+    pub fn may_be_fetched(&self) -> bool {
+        let waits = matches!(self.statement.what, Kind::Judge | Kind::Unreadable) && !self.away;
+        waits && may_return_rows(&self.statement.text)
+    }
 }
 
 pub struct Held {
@@ -134,6 +142,11 @@ impl Held {
         if let Some(portal) = self.portals.get_mut(name) {
             portal.away = true;
         }
+    }
+
+    /// The unnamed portal, by what is executed under another name.
+    pub fn unnamed_may_be_fetched(&self) -> bool {
+        self.portals.get(&b""[..]).is_some_and(Portal::may_be_fetched)
     }
 
     /// Its statement can be bound again.

@@ -872,7 +872,8 @@ impl Relay {
         let is_held = executes
             .flatten()
             .is_some_and(|portal| self.held.portal(portal).is_some());
-        let looks = (executes.is_some() && self.is_overtaken(is_named)) || is_held;
+        let reaches = is_named && self.held.unnamed_may_be_fetched();
+        let looks = (executes.is_some() && self.is_overtaken(is_named)) || is_held || reaches;
         let here = self.up.unjudged();
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
