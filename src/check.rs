@@ -402,6 +402,7 @@ impl Checker<'_, '_> {
             source,
             start,
             statement,
+            offline: facts.offline,
         };
         // As the proxy, which does not look at it any further.
         let plan = match lock_queue::is_free(statement) {
@@ -415,7 +416,13 @@ impl Checker<'_, '_> {
         if action == "forward"
             && findings.is_empty()
             && self.may_be_large(statement, facts)
-            && let Some((so, found)) = writes::large_write(&at, self.policy, place)
+            && let Some((so, found)) = writes::large_write(
+                &at,
+                self.policy,
+                place,
+                self.known.target(statement, facts).as_ref(),
+                facts,
+            )
         {
             action = so;
             findings.push(found);
@@ -521,6 +528,8 @@ struct Spot<'a> {
     source: &'a Source,
     start: usize,
     statement: &'a Statement,
+    /// No server was asked.
+    offline: bool,
 }
 
 impl Spot<'_> {
@@ -607,22 +616,22 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
                 _ => "rewrite",
             };
             let mut findings = run.findings;
+            let findings_alone = findings.iter().all(|finding| finding.rule == "lock-queue");
             // With a danger beside it, that the rest is brief needs no word.
             if action == "rewrite" && findings.iter().any(|finding| finding.rule != "lock-queue") {
                 findings.retain(|finding| finding.rule != "lock-queue" || finding.overridden.is_some());
             }
-            let step_line = |step: Step| StepLine {
-                label: match step.mode {
-                    Mode::Rows => format!("{}, as if the key were id", step.label),
-                    _ => step.label,
-                },
-                sql: match step.mode {
-                    // One transaction with the step's own statement.
-                    Mode::Brief { then } | Mode::Long { then } => [vec![step.sql], then].concat().join(";\n"),
-                    _ => step.sql,
-                },
-            };
-            let steps = run.steps.into_iter().map(step_line).collect();
+            // The client's own text needs no second look.
+            let own = action != "rewrite";
+            if own {
+                findings.retain(|finding| finding.rule != "lock-queue" || findings_alone);
+            }
+            let steps = run
+                .steps
+                .iter()
+                .filter(|_| !own)
+                .filter_map(|step| step_line(step, at.offline))
+                .collect();
             (action, all(findings), steps)
         }
         Plan::Reject(rejection) => {
@@ -647,6 +656,19 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
             ("reject", findings, Vec::new())
         }
     }
+}
+
+/// As a person would do it. None: it is only about a mark of the proxy's own.
+fn step_line(step: &Step, offline: bool) -> Option<StepLine> {
+    let mut sql = step.by_hand().join(";\n");
+    if offline && matches!(step.mode, Mode::Batches(_)) && sql.starts_with("DO ") {
+        sql.insert_str(0, "-- as if the key were id\n");
+    }
+    let label = match step.mode {
+        Mode::Rows if !sql.starts_with("-- as if") => format!("{}, as if the key were id", step.label),
+        _ => step.label.clone(),
+    };
+    (!sql.is_empty()).then_some(StepLine { label, sql })
 }
 
 /// Only when and how often it is tried is the proxy's: the statement is the client's own.

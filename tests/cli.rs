@@ -329,7 +329,9 @@ fn a_write_that_may_be_large_is_warned_of() {
     );
     let result = check_text("BEGIN; DELETE FROM t; COMMIT", &[]);
     assert!(
-        result.out.contains("touches every row, so it is refused if the table has more than"),
+        result
+            .out
+            .contains("touches every row, so it is refused if the table has more than"),
         "{}",
         result.out
     );

@@ -233,7 +233,7 @@ fn alter_table(known: &mut Known, name: &Name, command: &AlterTableCmd, facts: &
             | A::AtAlterColumnType
     );
     if proves && facts.offline && known.find(name).is_none() {
-        let relation = unknown_relation(name, &known.schema(name));
+        let relation = old_relation(name, &known.schema(name));
         known.add(Table {
             relation,
             complete: false,
@@ -509,15 +509,6 @@ pub fn add_columns(relation: &mut Relation, statement: &Statement) {
                 comment: None,
             });
         }
-    }
-}
-
-/// An old one, of which nothing is known but that it is there and large.
-pub fn unknown_relation(name: &Name, schema: &str) -> Relation {
-    Relation {
-        created_here: false,
-        bytes: u64::MAX,
-        ..new_relation(name, schema, 'r', 'p')
     }
 }
 

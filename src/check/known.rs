@@ -269,7 +269,7 @@ impl Known {
             }
             (None, Some(server)) if held => server,
             (None, None) if held && facts.offline => {
-                let mut relation = effects::unknown_relation(&name, &key.0);
+                let mut relation = effects::old_relation(&name, &key.0);
                 effects::add_columns(&mut relation, statement);
                 relation
             }
@@ -283,6 +283,19 @@ impl Known {
         });
     }
 
+    fn or_old(&self, name: &Name) -> Relation {
+        match self.find(name).filter(|table| table.complete && !table.of_server) {
+            Some(table) => table.relation.clone(),
+            None => effects::old_relation(name, &self.schema(name)),
+        }
+    }
+
+    /// What an UPDATE or DELETE changes; where nothing is known of it, an old table.
+    pub fn target(&self, statement: &Statement, facts: &Facts) -> Option<Relation> {
+        let name = written(statement)?;
+        Some(facts.relation(&name).cloned().unwrap_or_else(|| self.or_old(&name)))
+    }
+
     /// The open transaction holds that lock on it, or a stronger one.
     fn holds(&self, key: &Key, mode: LockMode) -> bool {
         self.held().iter().any(|held| held.table == *key && held.mode >= mode)
@@ -294,11 +307,7 @@ impl Known {
         let Some(name) = written(statement).filter(|_| matches!(statement.kind, Kind::Write)) else {
             return false;
         };
-        let known = self.find(&name).filter(|table| table.complete && !table.of_server);
-        let old = match known {
-            Some(table) => table.relation.clone(),
-            None => effects::old_relation(&name, &self.schema(&name)),
-        };
+        let old = self.or_old(&name);
         !self.is_small(&name) && target(statement, &old, small_bytes) == Target::Unknown
     }
 

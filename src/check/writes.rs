@@ -3,6 +3,9 @@
 use super::Spot;
 use super::report::Found;
 use crate::plan::Place;
+use crate::plan::batches::by_hand::by_hand;
+use crate::plan::catalog::Relation;
+use crate::plan::facts::Facts;
 use crate::plan::policy::{Action, Policy, Subject};
 use crate::plan::rules;
 use pg_query::NodeEnum;
@@ -10,7 +13,13 @@ use pg_query::protobuf::{Node, SelectStmt, WithClause, a_const::Val};
 
 /// The proxy asks the server how many rows it would be. Without a condition it is all of them; else it can only be said what follows
 /// if they are many.
-pub fn large_write(at: &Spot, policy: &Policy, place: Place) -> Option<(&'static str, Found)> {
+pub fn large_write(
+    at: &Spot,
+    policy: &Policy,
+    place: Place,
+    target: Option<&Relation>,
+    facts: &Facts,
+) -> Option<(&'static str, Found)> {
     let rule = rules::find("large-write")?;
     let anybody = Subject {
         database: "",
@@ -31,14 +40,17 @@ pub fn large_write(at: &Spot, policy: &Policy, place: Place) -> Option<(&'static
         true => format!("touches every row, so it is {follows} if the table has more than {rows}"),
         false => format!("is {follows} if the server expects it to touch more than {rows} rows"),
     };
-    let found = Found::new(
-        at.source,
-        at.whole(),
-        rule.name,
-        rule.lock,
-        message,
-        rule.safe.to_string(),
-    );
+    let key = target.and_then(Relation::usable_key).unwrap_or_default();
+    let batches = match key.as_slice() {
+        [(key, type_name)] => by_hand(at.statement, (key, type_name)),
+        _ => None,
+    };
+    let hint = match (batches, key.first()) {
+        (Some(batches), Some((key, _))) if facts.offline => format!("-- as if the key were {key}\n{batches};"),
+        (Some(batches), _) => format!("{batches};"),
+        (None, _) => rule.safe.to_string(),
+    };
+    let found = Found::new(at.source, at.whole(), rule.name, rule.lock, message, hint);
     Some((action, found))
 }
 

@@ -12,7 +12,7 @@ use crate::catalog::{Name, TypeFact};
 use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::step::{Mode, Step};
+use crate::step::{FILL, Mode, Step};
 use crate::tree;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
@@ -378,13 +378,7 @@ fn first(
         None => Mode::Rows,
     };
     let sql = format!("UPDATE {} SET {set} WHERE {empty}", table.sql);
-    all.push(steps::step(
-        "fill in existing rows",
-        sql,
-        mode,
-        LockMode::RowExclusive,
-        table,
-    ));
+    all.push(steps::step(FILL, sql, mode, LockMode::RowExclusive, table));
     if not_null {
         all.extend(set_not_null::sequence(
             subject,

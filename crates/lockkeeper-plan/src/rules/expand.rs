@@ -13,7 +13,7 @@ use crate::batches::Batches;
 use crate::catalog::{Column, Name, Relation};
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::step::{Mode, Step};
+use crate::step::{FILL, Mode, Step};
 use carry::Carried;
 use trigger::Values;
 
@@ -390,7 +390,7 @@ impl Expand<'_> {
             self.relation.column(&self.new).is_none(),
         )?;
         Ok(steps::step(
-            "fill in existing rows",
+            FILL,
             format!("UPDATE {} SET {set} WHERE {missing}", self.table.sql),
             Mode::Batches(Box::new(batches)),
             LockMode::RowExclusive,
