@@ -885,16 +885,30 @@ fn transactions_that_fail_are_told() {
 fn the_batches_by_hand_run() {
     let stage = Stage::without_proxy(cluster(18), "by_hand");
     stage.direct("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 12001) i; ANALYZE");
-    let files = Files::new(&[("a.sql", "-- those\nUPDATE t AS x SET n = n + 1 WHERE n < 5 -- all\n;")]);
+    let policy = ("policy.toml", "[table]\nsmall_bytes = 0\n");
+    let files = Files::new(&[
+        policy,
+        ("a.sql", "-- those\nUPDATE t AS x SET n = n + 1 WHERE n < 5 -- all\n;"),
+    ]);
     for arguments in [
-        &["a.sql", "--format", "json"][..],
-        &["a.sql", "--format", "json", "--dsn", &dsn(&stage)],
+        &["a.sql", "--policy", "policy.toml", "--format", "json"][..],
+        &[
+            "a.sql",
+            "--policy",
+            "policy.toml",
+            "--format",
+            "json",
+            "--dsn",
+            &dsn(&stage),
+        ],
     ] {
         let verdict = &files.check(arguments, "").verdicts()[0];
-        let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let sql = match verdict["steps"][0]["sql"].as_str() {
             Some(step) => step.to_owned(),
-            None => text(&verdict["findings"][0]["hint"]),
+            None => verdict["findings"][0]["hint"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{verdict}"))
+                .to_owned(),
         };
         assert!(sql.contains("DO $batches$"), "{verdict}");
         let before = stage.number("SELECT max(n) FROM t");
