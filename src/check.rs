@@ -4,8 +4,11 @@
 //! themselves exists and is large. It never runs anything. Start at [`run`].
 
 mod conninfo;
+mod design;
 mod effects;
+mod formats;
 mod github;
+mod globs;
 mod held;
 mod history;
 mod inputs;
@@ -16,6 +19,7 @@ mod objects;
 mod report;
 mod sarif;
 mod script;
+mod settings;
 mod text;
 mod tool;
 mod transaction;
@@ -28,7 +32,7 @@ use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy};
-use crate::plan::rules::lock_queue;
+use crate::plan::rules::{self, lock_queue};
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Plan, Step, plan};
 use clap::Args;
@@ -36,7 +40,7 @@ use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-use report::{Format, Found, Remark, Report, Source, StepLine, Verdict};
+use report::{FailOn, Format, Found, Remark, Report, Source, StepLine, Told, Verdict};
 use script::{Piece, Script};
 use std::io::{self, Read, Write};
 use std::ops::Range;
@@ -45,21 +49,20 @@ use tool::{Part, Tool, Transaction};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// observe, standard, strict, or a TOML file
-    #[arg(
-        long,
-        value_name = "NAME|FILE",
-        default_value = "standard",
-        env = "LOCKKEEPER_POLICY"
-    )]
-    pub policy: String,
+    /// observe, standard, strict, or a TOML file [default: standard]
+    #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY")]
+    policy: Option<String>,
+
+    /// Settings of the repository [default: the nearest .lockkeeper.toml, in this directory or above]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// How the findings are written
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     format: Format,
 
-    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004) [default: 18, or the
-    /// server's]
+    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004) [default: the server's, or what
+    /// holds for all of them]
     #[arg(long, value_name = "N", value_parser = server_version, conflicts_with = "dsn")]
     server_version: Option<u32>,
 
@@ -88,9 +91,60 @@ pub struct Arguments {
     #[arg(long, value_name = "LIST")]
     changed: Option<PathBuf>,
 
-    /// SQL files, directories (their *.sql files, in the tool's order, subdirectories too), or - for standard input
-    #[arg(value_name = "FILE", required = true)]
+    /// What ends with exit code 1 [default: rewrite]
+    #[arg(long, value_name = "VERDICT")]
+    fail_on: Option<FailOn>,
+
+    /// Rules that say nothing, several by commas
+    #[arg(long, value_name = "RULE", value_delimiter = ',')]
+    exclude: Vec<String>,
+
+    /// Files that are left out: `legacy/**`, `*_data.sql`
+    #[arg(long, value_name = "PATTERN")]
+    exclude_path: Vec<String>,
+
+    /// The files run straight at a server: a schema change without a lock_timeout is warned of
+    #[arg(long)]
+    direct: bool,
+
+    /// Where the rules' pages are on the web, for SARIF's helpUri: the book's address, such as https://docs.example.com/rules
+    #[arg(long, value_name = "URL")]
+    rules_url: Option<String>,
+
+    /// SQL instead of a file; may be given several times
+    #[arg(short, long = "command", value_name = "SQL")]
+    commands: Vec<String>,
+
+    /// SQL files, directories (their *.sql files, in the tool's order, subdirectories too), patterns such as db/**/*.sql, or - for
+    /// standard input [default: standard input]
+    #[arg(value_name = "FILE")]
     inputs: Vec<PathBuf>,
+}
+
+impl Arguments {
+    /// For a text on standard input, of which only the proxy's rules are told.
+    fn of_text(server_version: Option<u32>) -> Arguments {
+        Arguments {
+            policy: None,
+            config: None,
+            format: Format::Text,
+            server_version,
+            dsn: None,
+            tool: None,
+            transaction: None,
+            down: false,
+            from: None,
+            changed: None,
+            fail_on: None,
+            // A rule's page tells of the proxy.
+            exclude: design::RULES.iter().map(|rule| rule.name.to_owned()).collect(),
+            exclude_path: Vec::new(),
+            direct: false,
+            rules_url: None,
+            commands: Vec::new(),
+            inputs: vec![PathBuf::from("-")],
+        }
+    }
 }
 
 /// Where the results and the remarks go.
@@ -101,13 +155,38 @@ pub struct Streams<'a> {
     pub colour: bool,
 }
 
-/// Where no server says it.
-const VERSION: u32 = 180_000;
+/// Where nobody says it: what is advised for the oldest version works on all of them.
+const OLDEST: u32 = 130_000;
+/// What only this one knows is judged as it does.
+const NEWEST: u32 = 180_000;
+
+/// The arguments with the settings of the repository, and the policy.
+pub fn settle(arguments: Arguments) -> Result<(Arguments, Policy), String> {
+    settings::with_file(arguments)
+}
+
+/// The page of the book about the rules that only `check` has.
+pub fn page_of_own_rules() -> String {
+    design::page()
+}
+
+/// Of all that can be told.
+pub fn rule_names() -> Vec<&'static str> {
+    let own = design::RULES.iter().map(|rule| rule.name);
+    rules::RULES.iter().map(|rule| rule.name).chain(own).collect()
+}
 
 /// The exit code: 0 if everything would be forwarded, 1 if something would be rewritten or rejected, 2 if an input or the
 /// server could not be read; the other inputs are checked all the same. An error is one of `streams.out`.
 pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io::Result<u8> {
-    let mut report = Report::new(arguments.format, streams);
+    let assumed = arguments.server_version.is_none() && arguments.dsn.is_none();
+    let told = Told {
+        format: arguments.format,
+        fail_on: arguments.fail_on.unwrap_or(FailOn::Rewrite),
+        assumed: assumed.then_some("for PostgreSQL 13 to 18, as --server-version was not given"),
+        rules_url: arguments.rules_url.as_deref(),
+    };
+    let mut report = Report::new(told, streams);
     let live = match arguments.dsn.as_deref().map(Live::connect).transpose() {
         Ok(live) => live,
         Err(error) => {
@@ -126,6 +205,8 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         down: arguments.down,
         from: arguments.from.as_deref(),
         changed: arguments.changed.as_deref(),
+        commands: &arguments.commands,
+        exclude_path: &arguments.exclude_path,
     };
     let (groups, remarks) = inputs::collect(&arguments.inputs, &selection, report.stdin());
     for remark in remarks {
@@ -141,6 +222,8 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         live,
         known: Known::new(schema.unwrap_or_else(|| "public".to_string())),
         tool: Tool::Psql,
+        of_file: FileComment::default(),
+        design: design::State::default(),
         report,
     };
     for group in groups {
@@ -151,18 +234,7 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
 
 /// What is said of a text without a server, for people and without the counts at its end.
 pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
-    let arguments = Arguments {
-        policy: String::new(),
-        format: Format::Text,
-        server_version: Some(server_version),
-        dsn: None,
-        tool: None,
-        transaction: None,
-        down: false,
-        from: None,
-        changed: None,
-        inputs: vec![PathBuf::from("-")],
-    };
+    let arguments = Arguments::of_text(Some(server_version));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = Streams {
         stdin: &mut sql.as_bytes(),
@@ -200,6 +272,10 @@ struct Checker<'a, 'b> {
     known: Known,
     /// Whose files these are.
     tool: Tool,
+    /// What the file's own comment leaves out.
+    of_file: FileComment,
+    /// What the end of the file will tell.
+    design: design::State,
     report: Report<'a, 'b>,
 }
 
@@ -284,7 +360,7 @@ impl Checker<'_, '_> {
         while let Some(piece) = script.next_piece() {
             let mut rows_follow = false;
             for statement in read(piece.sql.as_bytes(), true).unwrap_or_default() {
-                let facts = self.known.facts(&statement, self.offline());
+                let facts = self.known.facts(&statement, self.offline(&statement));
                 self.known.ran(&statement, &facts, 0);
                 rows_follow |= copies_from_stdin(&statement);
             }
@@ -296,8 +372,15 @@ impl Checker<'_, '_> {
         self.known.is_in_use();
     }
 
-    fn offline(&self) -> Facts {
-        Facts::offline(self.arguments.server_version.unwrap_or(VERSION))
+    fn offline(&self, statement: &Statement) -> Facts {
+        let version = self.arguments.server_version;
+        Facts::offline(version.unwrap_or_else(|| {
+            if design::is_of_newest(statement) {
+                NEWEST
+            } else {
+                OLDEST
+            }
+        }))
     }
 
     fn file(&mut self, file: File, part: Part) -> io::Result<()> {
@@ -309,6 +392,11 @@ impl Checker<'_, '_> {
                 .remark(Remark::note(&source.name, None, remark.to_string()))?;
         }
         let text = &source.text[part.range.clone()];
+        self.of_file = FileComment::of(&source.text);
+        if self.of_file.is_off {
+            let message = "left out by its own comment (lockkeeper-check: off)".to_string();
+            self.report.remark(Remark::note(&source.name, None, message))?;
+        }
         self.known.start_file(transaction, several(text));
         let mut script = Script::new(text);
         while let Some(piece) = script.next_piece() {
@@ -327,8 +415,29 @@ impl Checker<'_, '_> {
             }
         }
         self.left_open(&source)?;
+        for found in self.design.ended(&self.known) {
+            let text = source.text.get(found.span.clone()).unwrap_or_default();
+            let verdict = Verdict {
+                file: &source.name,
+                line: found.start.line,
+                statement: text,
+                action: "warn",
+                findings: vec![found],
+                steps: Vec::new(),
+            };
+            self.tell_more(&source, verdict)?;
+        }
         self.known.end_file(transaction);
         Ok(())
+    }
+
+    /// Of a statement that was told already: only where there is something left to say.
+    fn tell_more(&mut self, source: &Source, mut verdict: Verdict) -> io::Result<()> {
+        self.leave_out(&mut verdict);
+        match verdict.action {
+            "forward" => Ok(()),
+            _ => self.report.tell_more(source, verdict),
+        }
     }
 
     /// BEGIN without COMMIT: the session's end undoes all of it.
@@ -346,7 +455,7 @@ impl Checker<'_, '_> {
             findings: vec![transaction::left_open(source, start..start + text.len())],
             steps: Vec::new(),
         };
-        self.report.tell_more(source, verdict)
+        self.tell_more(source, verdict)
     }
 
     /// True if rows follow the statement (COPY … FROM stdin).
@@ -366,6 +475,8 @@ impl Checker<'_, '_> {
                     findings: vec![found],
                     steps: Vec::new(),
                 };
+                let mut verdict = verdict;
+                self.leave_out(&mut verdict);
                 self.report.tell(source, verdict)?;
                 return Ok(script::copies_from_stdin(sql));
             }
@@ -388,15 +499,33 @@ impl Checker<'_, '_> {
                     continue;
                 }
             };
-            self.statement(source, statement, start, &facts)?;
-            let line = source.place(start + first_token(&statement.sql)).line;
-            self.known.ran(statement, &facts, line);
+            let (mut verdict, more) = self.statement(source, statement, start, &facts);
+            verdict.findings.extend(more);
+            self.leave_out(&mut verdict);
+            if verdict
+                .findings
+                .iter()
+                .any(|found| found.overridden.as_deref() == Some(""))
+            {
+                let message =
+                    "let through without a reason: say why (reason=\"…\"), for whoever reads it later".to_string();
+                self.report
+                    .remark(Remark::note(&source.name, Some(verdict.line), message))?;
+            }
+            self.report.tell(source, verdict)?;
             rows_follow |= copies_from_stdin(statement);
         }
         Ok(rows_follow)
     }
 
-    fn statement(&mut self, source: &Source, statement: &Statement, start: usize, facts: &Facts) -> io::Result<()> {
+    /// The verdict, and what is known of it once it has run.
+    fn statement<'s>(
+        &mut self,
+        source: &'s Source,
+        statement: &'s Statement,
+        start: usize,
+        facts: &Facts,
+    ) -> (Verdict<'s>, Vec<Found>) {
         let place = self.known.place();
         let at = Spot {
             source,
@@ -434,6 +563,16 @@ impl Checker<'_, '_> {
             findings.retain(|known| known.overridden.is_some());
             findings.insert(0, found);
         }
+        if self.arguments.direct
+            && action == "forward"
+            && facts.lock_timeout_ms == 0
+            && !lock_timeout_by_options()
+            && let Some(found) = findings.iter_mut().find(|found| found.rule == "lock-queue")
+        {
+            action = "warn";
+            found.hint = "SET lock_timeout = '2s';  -- before it in the file, and try again when it fails".to_string();
+        }
+        findings.extend(design::found(&at, &self.known, facts));
         let token = first_token(&statement.sql);
         let verdict = Verdict {
             file: &source.name,
@@ -443,7 +582,40 @@ impl Checker<'_, '_> {
             findings,
             steps,
         };
-        self.report.tell(source, verdict)
+        self.known.ran(statement, facts, verdict.line);
+        let more = self.design.ran(&at, &self.known, facts);
+        (verdict, more)
+    }
+
+    /// What --exclude and the file's own comment do not want to hear of.
+    fn leave_out(&self, verdict: &mut Verdict) {
+        let excluded = |rule: &str| {
+            self.of_file.is_off
+                || self
+                    .arguments
+                    .exclude
+                    .iter()
+                    .chain(&self.of_file.exclude)
+                    .any(|known| known == rule)
+        };
+        let before = verdict.findings.len();
+        verdict.findings.retain(|found| !excluded(&found.rule));
+        let counts = |found: &&Found| found.overridden.is_none() && found.rule != "lock-queue";
+        let says = |found: &&Found| design::find(&found.rule).is_none_or(|own| own.verdict != "warn");
+        let left = verdict.findings.iter().filter(counts);
+        if verdict.findings.len() < before && left.clone().next().is_none() {
+            verdict.action = "forward";
+            verdict.steps.clear();
+        } else if verdict.findings.len() < before && !left.clone().any(|found| says(&found)) {
+            verdict.action = "warn";
+            verdict.steps.clear();
+        } else if verdict.action == "forward" && left.clone().any(|found| !says(&found)) {
+            verdict.action = "warn";
+        }
+        for found in &mut verdict.findings {
+            let own = design::find(&found.rule).map(|own| own.verdict);
+            found.action = own.unwrap_or(verdict.action);
+        }
     }
 
     /// An UPDATE or DELETE of which nobody can say how many rows it touches.
@@ -467,11 +639,11 @@ impl Checker<'_, '_> {
             statement.kind,
             Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
         );
-        let offline = || Facts::offline(self.arguments.server_version.unwrap_or(VERSION));
         let place = self.known.place();
+        let offline = self.offline(statement);
         let base = match &mut self.live {
             Some(live) if judged => live.facts(statement, &self.known.session_sql())?,
-            _ => offline(),
+            _ => offline,
         };
         let mut facts = self.known.facts(statement, base);
         let rows_max = self.policy.backfill.rows_max as f64;
@@ -508,6 +680,39 @@ impl Checker<'_, '_> {
         }
         Ok(facts)
     }
+}
+
+/// What comments at the beginning of a file leave out of it: `-- lockkeeper-check: off`, `-- lockkeeper-check: exclude=rule,rule`.
+#[derive(Default)]
+struct FileComment {
+    is_off: bool,
+    exclude: Vec<String>,
+}
+
+impl FileComment {
+    fn of(text: &str) -> FileComment {
+        let mut of_file = FileComment::default();
+        let comments = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| line.is_empty() || line.starts_with("--"));
+        for comment in comments.filter_map(|line| line.strip_prefix("--")) {
+            let Some(said) = comment.trim().strip_prefix("lockkeeper-check:").map(str::trim) else {
+                continue;
+            };
+            let word = said.split_whitespace().next().unwrap_or_default();
+            match word.strip_prefix("exclude=") {
+                Some(rules) => of_file.exclude.extend(rules.split(',').map(str::to_owned)),
+                None => of_file.is_off |= word == "off",
+            }
+        }
+        of_file
+    }
+}
+
+/// libpq sends these with every connection.
+fn lock_timeout_by_options() -> bool {
+    std::env::var("PGOPTIONS").is_ok_and(|options| options.contains("lock_timeout"))
 }
 
 /// More than one statement, as far as semicolons tell.

@@ -167,6 +167,13 @@ impl Known {
         self.of_tool && self.block.is_some()
     }
 
+    /// The server cuts both names to the same.
+    pub fn cuts_alike(&self, name: &str) -> bool {
+        let cut = |name: &str| name.bytes().take(63).collect::<Vec<u8>>();
+        let other = |known: &Key| known.1.len() >= 63 && known.1 != name && cut(&known.1) == cut(name);
+        self.made.iter().any(other)
+    }
+
     /// A block that the file itself has begun is open: the line of its BEGIN.
     pub fn left_open(&self) -> Option<usize> {
         self.block.as_ref().map(|block| block.begun).filter(|line| *line > 0)
@@ -180,6 +187,14 @@ impl Known {
     pub fn new_enum_value(&self, sql: &str) -> Option<&str> {
         let values = self.block.as_ref()?.enum_values.iter().map(String::as_str);
         values.into_iter().find(|value| sql.contains(&quote_literal(value)))
+    }
+
+    /// The files have made it.
+    pub fn is_new(&self, name: &Name, facts: &Facts) -> bool {
+        let of_files = self.find(name).map(|table| &table.relation);
+        of_files
+            .or_else(|| facts.relation(name))
+            .is_some_and(|relation| relation.created_here || relation.never_filled)
     }
 
     /// The locks that the open transaction holds.
