@@ -4,9 +4,9 @@
 //! How long statements take afterwards is known a minute later: [`follow_up`] writes it as an event of its own.
 
 use super::dialogue::Ask;
-use super::relay::{Broken, End};
+use super::end::{Broken, End};
 use super::session::Session;
-use super::{Shared, Stop};
+use super::shared::{Shared, Stop};
 use crate::audit::after::{After, ShapeTimes, Table};
 use crate::audit::{Event, Phase};
 use crate::live::traffic::Snapshot;

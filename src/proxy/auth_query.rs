@@ -7,12 +7,13 @@
 //! ones do not make the proxy ask again and again.
 
 use super::login::{self, Asked, Ended};
-use super::scram::{Keys, Salting, Verifier};
+use super::settings::AuthQuery;
+use super::shared::{Shared, Stop};
 use super::stream::Stream;
 use super::verifiers::Verifiers;
-use super::wire::{self, Report};
-use super::{AuthQuery, Shared, Stop};
 use bytes::{BufMut, BytesMut};
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::scram::{Keys, Salting, Verifier};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

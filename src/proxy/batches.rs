@@ -5,22 +5,20 @@
 
 use super::conduct::{Done, Setting, Tries, cancelled, is_lock_trouble};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::gentle::Gentle;
 use super::jobs::Begun;
 use super::judge::Parameters;
 use super::pace::{Pace, Took};
 use super::planning::Planning;
-use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::startup::pass_cancel;
-use super::wire::{self, Report};
-use crate::plan::Place;
 use crate::plan::batches::lasting::Lasting;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
-use crate::plan::jobs;
-use crate::plan::outbox;
 use crate::plan::policy::Backfill;
 use crate::plan::splice::quote_ident;
+use crate::plan::{Place, jobs, outbox};
+use lockkeeper_wire::messages::{self as wire, Report};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::io;

@@ -1,10 +1,10 @@
 //! Who holds the lock that a step waits for: asked on the client's own connection between two tries, and where a statement
 //! itself waits, by the control connection.
 
-use super::Shared;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
-use super::relay::{Broken, unless_refused};
+use super::end::{Broken, unless_refused};
 use super::session::Session;
+use super::shared::Shared;
 use crate::audit::{Blocker, query_of_another};
 use crate::live::{Control, Seat};
 use crate::plan::ascii::{decoded, encoded};

@@ -1,14 +1,15 @@
 //! What PREPARE of SQL has prepared, when it is bound over the protocol: both have the same names.
 
 use super::dialogue::{Ask, Hears};
+use super::end::End;
 use super::held;
-use super::relay::{End, depends_on_reading};
+use super::relay::depends_on_reading;
 use super::session::{Session, needs_judging};
-use super::wire::Report;
 use crate::plan::body::prepared_text;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::Statement;
 use bytes::{Bytes, BytesMut};
+use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::collections::HashSet;
 

@@ -3,18 +3,18 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag, or why there is none: an error that the client hears,
 //! or the end of the session itself.
 
-use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
+use super::end::{Broken, End, unless_refused};
 use super::journal::Entry;
 use super::judge::Parameters;
-use super::relay::{Broken, End, unless_refused};
 use super::session::{SHUTTING_DOWN, Session};
-use super::wire::{HEADER, Report};
+use super::shared::Stop;
 use crate::audit::Blocker;
 use crate::plan::path::{self, PRINTED};
 use crate::plan::policy::Policy;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
+use lockkeeper_wire::messages::{HEADER, Report};
 use std::io;
 use std::time::{Duration, Instant};
 

@@ -3,22 +3,22 @@
 
 use super::by_text::types_of;
 use super::dialogue::{Ask, Closing, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::held;
 use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, End, Reading, depends_on_reading, unless_refused};
-use super::responses::OnAnswer;
+use super::relay::{Reading, depends_on_reading};
 use super::session::{Session, characters, needs_judging};
 use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::weigh::Weight;
-use super::wire::{self, Report};
-use crate::plan::Place;
-use crate::plan::mixed;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
     may_use_prepared, prepared,
 };
+use crate::plan::{Place, mixed};
 use bytes::{Bytes, BytesMut};
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::responses::OnAnswer;
 
 impl Session {
     pub(super) async fn on_parse(&mut self, len: usize) -> Result<(), End> {

@@ -6,20 +6,19 @@
 use super::batches::{Course, settings};
 use super::conduct::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
-use super::wire::Report;
 use crate::plan::batches::{Batches, Key};
 use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
-use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::statement::{Statement, read};
 use crate::plan::waiting::Details;
-use crate::plan::{Mode, Place, Run, Step};
+use crate::plan::{Mode, Place, Run, Step, outbox};
+use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
 /// How often a session that waits for another one's job looks again.

@@ -2,10 +2,9 @@
 
 use super::aftermath::{self, FollowUp, Left};
 use super::dialogue::{Ask, Closing, Hears};
+use super::end::{Broken, End, EndedBy};
 use super::judge::closing_at;
-use super::relay::{Broken, End, EndedBy};
 use super::session::Session;
-use super::wire::{Report, bind_parameters, bound_values};
 use crate::audit::after::After;
 use crate::audit::{Blocker, Event, FindingRecord, Phase, StepRecord};
 use crate::plan::facts::Facts;
@@ -13,6 +12,7 @@ use crate::plan::policy::{OnAuditFailure, Policy};
 use crate::plan::statement::Statement;
 use crate::plan::{Finding, Place, Rejection, Run, Step};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{Report, bind_parameters, bound_values};
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 

@@ -3,36 +3,32 @@
 use super::apart::{apart, apart_of};
 use super::conduct::{Limits, Setting};
 use super::dialogue::{Answer, Ask, Closing, Hears};
-use super::encoding::Encoding;
+use super::end::{Broken, End, unless_refused};
 use super::journal::Entry;
-use super::relay::{Broken, End, PreparedWrite, Reading, unless_refused};
+use super::relay::{PreparedWrite, Reading};
 use super::session::Session;
 use super::unread::rows_written_to;
 use super::weigh::{Along, FAR_BELOW};
-use super::wire::Report;
 use crate::plan::batches::firing::{self, Firing};
 use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::catalog::Relation;
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
-use crate::plan::glance;
-use crate::plan::jobs;
 use crate::plan::lock::LockMode;
-use crate::plan::mixed;
 use crate::plan::outbox::{Deferral, exchange};
 use crate::plan::policy::{InTransaction, Policy};
-use crate::plan::pooled;
 use crate::plan::request::Request;
-use crate::plan::rules;
 use crate::plan::statement::{
     Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, mentions, misread_name, read,
 };
 use crate::plan::tool::Tool;
 use crate::plan::trial::{self, Tried};
 use crate::plan::waiting::Dropped;
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run, glance, jobs, mixed, pooled, rules};
 use bytes::Bytes;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,7 +115,7 @@ pub(super) struct Before {
     facts: Facts,
     /// The lock is ACCESS EXCLUSIVE.
     locked: bool,
-    /// [`Responses::count`](super::responses::Responses::count)
+    /// [`Responses::count`](lockkeeper_wire::responses::Responses::count)
     sent: u64,
 }
 

@@ -2,15 +2,16 @@
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
 use super::dialogue::{Ask, Closing, Hears};
+use super::end::{Broken, End};
 use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
 use super::outbox::{self, Ending};
-use super::relay::{Answered, Broken, End};
-use super::responses::{OnAnswer, Position};
+use super::relay::Answered;
 use super::session::{Session, characters};
-use super::wire::{self, HEADER, Report};
 use crate::plan::Place;
 use crate::plan::statement::{Kind, Statement, first_token};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::responses::{OnAnswer, Position};
 use pg_query::NodeEnum;
 
 /// The transaction that the parts run in.

@@ -3,14 +3,13 @@
 //! Start at [`Session::run`]. Everything else a client sends is forwarded by [`super::relay`] without coming here.
 
 use super::dialogue::{Ask, Closing, Hears};
+use super::end::{Broken, End};
 use super::held;
 use super::journal::{Entry, Uncommitted};
 use super::judge::{Parameters, Verdict, parsed};
 use super::outbox::{self, Outbox};
-use super::relay::{Answered, Broken, End, Event, Mode, Relay};
-use super::responses::OnAnswer;
-use super::wire::{self, Report};
-use super::{CancelFlag, Shared, Stop};
+use super::relay::{Answered, Event, Mode, Relay};
+use super::shared::{CancelFlag, Shared, Stop};
 use crate::audit::Who;
 use crate::live::Seated;
 use crate::plan::batches::bound::Ground;
@@ -20,6 +19,8 @@ use crate::plan::statement::{
 };
 use crate::plan::{self, Place};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::responses::OnAnswer;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;

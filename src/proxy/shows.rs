@@ -1,10 +1,10 @@
 //! The console's commands: how they are written, which columns they answer with, and their rows.
 
-use super::Shared;
-use super::wire::Report;
+use super::shared::Shared;
 use crate::live::{Live, Question, SessionNow};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
+use lockkeeper_wire::messages::Report;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 

@@ -4,17 +4,19 @@
 //! [`super::login`] before that. None of its messages is kept.
 
 use super::console;
-use super::encoding::Encoding;
+use super::end::Broken;
 use super::login::{self, Ended, User};
-use super::relay::{Broken, Event, Mode, Relay};
+use super::relay::{Event, Mode, Relay};
 use super::session::Session;
+use super::settings::Console;
+use super::shared::{CancelFlag, Shared, Stop};
 use super::sparing::Sparing;
 use super::stream::Stream;
 use super::tls::Acceptor;
-use super::wire::{self, Report};
-use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::startup::{standing_parameters, startup_parameters, user_name};
 use std::io;
 use std::sync::Arc;

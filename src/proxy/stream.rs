@@ -1,7 +1,7 @@
 //! One byte stream, to a client or to the server: TCP or Unix socket, or TLS over TCP.
 
+use super::settings::{Limits, Upstream};
 use super::tls::Connector;
-use super::{Limits, Upstream};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;

@@ -2,16 +2,15 @@
 //! up to the policy.
 
 use super::dialogue::{Ask, Closing};
+use super::end::{Broken, End};
 use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, or_refused, report_of};
-use super::relay::{Broken, End};
 use super::session::Session;
-use super::wire::{self, HEADER, Report};
-use crate::plan::mixed;
 use crate::plan::policy::Action;
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};
-use crate::plan::{self, Place, Plan};
+use crate::plan::{self, Place, Plan, mixed};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use pg_query::NodeEnum;
 
 /// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a

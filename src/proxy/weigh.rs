@@ -2,23 +2,19 @@
 //! target, then what the planner expects; the whole catalog question is asked only of what may be large.
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::judge::{COUNT_MS_MAX, Parameters, closing_at};
-use super::relay::{Broken, End, unless_refused};
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
-use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
-use crate::plan::batches::cascade;
-use crate::plan::batches::{self, Target, count, guess};
-use crate::plan::facts::Facts;
-use crate::plan::facts::{Cascaded, Told};
-use crate::plan::jobs;
+use crate::plan::batches::{self, Target, cascade, count, guess};
+use crate::plan::facts::{Cascaded, Facts, Told};
 use crate::plan::mixed::alone::{alone, executed, executed_name};
-use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
+use crate::plan::{Place, jobs, outbox};
 use std::sync::Arc;
 
 /// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.

@@ -2,18 +2,17 @@
 
 use super::super::conduct::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
+use super::super::end::{Broken, End, unless_refused};
 use super::super::judge::{Parameters, Verdict};
-use super::super::relay::{Broken, End, unless_refused};
-use super::super::responses::OnAnswer;
 use super::super::session::Session;
-use super::super::wire::{self, Report};
 use super::{Ending, LOOK_AGAIN, Pending};
 use crate::plan::catalog::Relation;
-use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::waiting::Waiting;
-use crate::plan::{Place, Run, jobs};
+use crate::plan::{Place, Run, jobs, outbox};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::responses::OnAnswer;
 use std::time::{Duration, Instant};
 
 impl Session {

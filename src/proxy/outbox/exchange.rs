@@ -2,8 +2,8 @@
 
 use super::super::conduct::{Setting, Tries};
 use super::super::dialogue::{Ask, Closing, Hears};
+use super::super::end::{End, unless_refused};
 use super::super::judge::{Parameters, Verdict};
-use super::super::relay::{End, unless_refused};
 use super::super::session::Session;
 use super::Outbox;
 use crate::plan::lock::LockMode;

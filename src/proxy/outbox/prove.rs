@@ -2,15 +2,14 @@
 
 use super::super::conduct::{Setting, Tries};
 use super::super::dialogue::{Answer, Ask, Closing, Hears};
+use super::super::end::End;
 use super::super::journal::Entry;
-use super::super::relay::End;
 use super::super::session::Session;
-use super::super::wire::Report;
 use crate::plan::Run;
-use crate::plan::outbox::Trial;
 use crate::plan::outbox::prove::{Check, Definition, Index};
-use crate::plan::outbox::{self, New};
+use crate::plan::outbox::{self, New, Trial};
 use crate::plan::policy::Policy;
+use lockkeeper_wire::messages::Report;
 use std::time::Duration;
 
 /// A check while the transaction holds locks that others wait for may take so long; what it would have found is then found by
