@@ -3,16 +3,18 @@
 //! Start at [`Session::batches`]. What is planned is [`crate::plan::batches`]'s; where the work stands is in `lockkeeper.job`
 //! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
 
-use super::conduct::{Done, Setting, Tries, cancelled, is_lock_trouble};
+use super::conduct::{Done, Tries};
+use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::gentle::Gentle;
 use super::jobs::Begun;
-use super::judge::Parameters;
 use super::pace::{Pace, Took};
+use super::parameters::Parameters;
 use super::planning::Planning;
 use super::session::Session;
 use super::startup::pass_cancel;
+use super::time_limits::{cancelled, is_lock_trouble};
 use crate::plan::batches::lasting::Lasting;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
 use crate::plan::policy::Backfill;

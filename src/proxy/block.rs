@@ -2,7 +2,8 @@
 
 use super::dialogue::{Answer, Ask, Closing};
 use super::end::End;
-use super::judge::{Parameters, explain, is_of_the_moment};
+use super::inquire::{explain, is_of_the_moment};
+use super::parameters::Parameters;
 use super::session::Session;
 use crate::plan::body::unvalued::{self, Unvalued};
 use crate::plan::facts::Facts;

@@ -88,7 +88,7 @@ pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Bro
             frame = console.relay.client_frame(FRAME_BYTES_MAX) => frame?,
             () = stopped(&mut stop) => {
                 let mut out = BytesMut::new();
-                Report::fatal("57P01", super::session::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
+                Report::fatal("57P01", super::end::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
                 return console.relay.tell(&out).await;
             }
         };

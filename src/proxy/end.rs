@@ -75,3 +75,5 @@ pub enum EndedBy {
     Commit,
     Rollback,
 }
+
+pub(super) const SHUTTING_DOWN: &str = "terminating connection: lockkeeper is shutting down";

@@ -1,14 +1,16 @@
 //! The extended query protocol: which prepared statements and portals must not be executed without a look, and what
 //! happens when they are.
 
-use super::by_text::types_of;
 use super::dialogue::{Ask, Closing, Hears};
+use super::dispatch::{characters, needs_judging};
 use super::end::{Broken, End, unless_refused};
 use super::held;
-use super::judge::{Parameters, Verdict};
-use super::relay::{Reading, depends_on_reading};
-use super::session::{Session, characters, needs_judging};
+use super::parameters::Parameters;
+use super::prepared_by_text::types_of;
+use super::reading::{Reading, depends_on_reading};
+use super::session::Session;
 use super::unread::{may_be_ddl, may_write, unparsed_report};
+use super::verdict::Verdict;
 use super::weigh::Weight;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{

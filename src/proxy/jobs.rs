@@ -4,11 +4,12 @@
 //! when the session ends, however it ends.
 
 use super::batches::{Course, settings};
-use super::conduct::Setting;
+use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::judge::{Parameters, Verdict};
+use super::parameters::Parameters;
 use super::session::Session;
+use super::verdict::Verdict;
 use crate::plan::batches::{Batches, Key};
 use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
@@ -400,7 +401,7 @@ impl Session {
             match self.value(lends).await? {
                 Some(is_safe) if is_safe == "t" => break,
                 _ if lends == outbox::LENDS_NOTHING => {}
-                _ => return Err(super::outbox::lends(id).into()),
+                _ => return Err(super::outbox::pending::lends(id).into()),
             }
         }
         if self.resume_deferred(id).await? {

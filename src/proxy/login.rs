@@ -5,7 +5,6 @@
 //! protocol's version come to the client as they are. A client hears that it is in only when the server has let it in.
 
 use super::settings::Upstream;
-use super::startup::CANNOT_CONNECT_NOW;
 use super::stream::Stream;
 use super::verifiers::{Found, Source, Verifiers};
 use bytes::BytesMut;
@@ -334,3 +333,6 @@ async fn tell(client: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
     };
     sent.await.map_err(|_| Ended::Silent("the client went away".into()))
 }
+
+/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
+pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";

@@ -15,25 +15,38 @@ mod buffer;
 mod by_text;
 mod conduct;
 mod console;
+mod context;
 mod control;
 mod current;
 mod desk;
 mod dialogue;
+mod dispatch;
 mod end;
+mod entry;
 mod extended;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gentle;
 mod held;
+mod holders;
+mod inquire;
 mod jobs;
 mod journal;
 mod judge;
+mod known;
 mod login;
+mod lookup;
 mod outbox;
 mod pace;
+mod parameters;
+mod pause;
 mod planning;
+mod prepared_by_text;
+mod read;
 mod readiness;
+mod reading;
 mod relay;
+mod reply;
 mod restores;
 mod room;
 mod script;
@@ -46,9 +59,11 @@ mod sparing;
 mod startup;
 mod stream;
 mod surroundings;
+mod time_limits;
 pub(crate) mod tls;
 mod unheard;
 mod unread;
+mod verdict;
 mod verifiers;
 mod weigh;
 
@@ -100,7 +115,7 @@ impl Config {
 }
 
 impl Auth {
-    fn load(&self, asks: mpsc::Sender<auth_query::Ask>) -> Result<Option<Verifiers>, String> {
+    fn load(&self, asks: mpsc::Sender<lookup::Ask>) -> Result<Option<Verifiers>, String> {
         match self {
             Auth::PassThrough => Ok(None),
             Auth::Scram { file, query } => Verifiers::load(file.as_deref(), query.as_ref(), asks).map(Some),
@@ -148,7 +163,7 @@ pub fn serve(
     });
     live.set_policy(&policy.name);
     let (reloads, asked_reloads) = mpsc::channel(1);
-    let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
+    let (asks, asked) = mpsc::channel(lookup::ASKS_MAX);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
@@ -259,7 +274,7 @@ async fn run(
     shared: Arc<Shared>,
     mut asked_reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
-    asked: mpsc::Receiver<auth_query::Ask>,
+    asked: mpsc::Receiver<lookup::Ask>,
 ) -> Result<(), String> {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(signal)

@@ -6,85 +6,32 @@
 
 pub(super) mod after_commit;
 mod exchange;
+pub(super) mod pending;
 mod prove;
 
-use super::conduct::Setting;
+use super::context::Setting;
 use super::dialogue::{Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::journal::Entry;
-use super::judge::Verdict;
+use super::entry::Entry;
 use super::session::Session;
+use super::verdict::Verdict;
 use crate::plan::batches::Batches;
 use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::outbox::behind::{looks_up, uses_rows};
-use crate::plan::outbox::prove::{Check, Index};
 use crate::plan::outbox::{self, Deferral, New};
 use crate::plan::policy::Policy;
-use crate::plan::statement::{Kind, Statement, read};
-use crate::plan::waiting::{Details, Dropped, Waiting};
+use crate::plan::statement::{Statement, read};
+use crate::plan::waiting::{Details, Waiting};
 use crate::plan::{Place, Run};
 use lockkeeper_wire::messages::Report;
+use pending::{Pending, lends};
 use pg_query::NodeEnum;
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How often a session that waits for another one's lock looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How often it looks whether that one waits for it in turn.
 const LOOK_FOR_CIRCLES: Duration = Duration::from_secs(1);
-
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// Written, or taken up, by the transaction that is open.
-    pub pending: Vec<Pending>,
-    /// The session is a migration tool's: what an earlier run has left unfinished is to be done before anything else.
-    pub look: bool,
-    /// Prepared statements and portals that end a transaction, as far as they were met since there is something pending.
-    pub ending_statements: HashMap<Vec<u8>, Vec<u8>>,
-    pub ending_portals: HashMap<Vec<u8>, Vec<u8>>,
-    /// What the transaction's last statements have dropped, behind a savepoint: the next may replace it.
-    pub dropped: Vec<Dropped>,
-    /// Tables whose advisory lock the session holds.
-    tables: Vec<u32>,
-    /// What this session itself has written into rows, where the role could not do all that the session can.
-    own: HashMap<i64, String>,
-}
-
-pub(super) struct Pending {
-    pub id: i64,
-    /// It runs with this role's rights.
-    role: String,
-    relation: u32,
-    /// Schema and name of the table.
-    table: (String, String),
-    /// The statement, to tell several of the same text apart.
-    statement: String,
-    /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
-    checks: Vec<Check>,
-    uniques: Vec<Index>,
-    /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
-    write: bool,
-    /// It removes this, which the transaction has dropped and which is there still.
-    replaces: Option<Dropped>,
-    /// Indexes and constraints that it makes.
-    brings: Vec<String>,
-}
-
-impl Outbox {
-    pub fn is_awake(&self) -> bool {
-        !self.pending.is_empty() || self.look
-    }
-
-    /// Every statement is to be looked at.
-    pub fn looks_on(&self) -> bool {
-        self.is_awake() || !self.dropped.is_empty()
-    }
-
-    /// An UPDATE or DELETE waits.
-    pub fn has_write(&self) -> bool {
-        self.pending.iter().any(|p| p.write)
-    }
-}
 
 impl Session {
     /// The role's unfinished deferred jobs.
@@ -600,13 +547,6 @@ impl Session {
     }
 }
 
-impl Pending {
-    /// Of one that brings something.
-    fn told(&self) -> Option<String> {
-        (!self.brings.is_empty()).then(|| format!("{} (job {})", self.brings.join(", "), self.id))
-    }
-}
-
 /// The statements under each of these readings; None: they cannot be read.
 fn read_as(text: &[u8], readings: &[bool]) -> Vec<Option<Vec<Statement>>> {
     readings.iter().map(|conforming| read(text, *conforming).ok()).collect()
@@ -619,43 +559,4 @@ fn may_name(text: &[u8], name: &str) -> bool {
     [name.as_bytes(), b"u&\""]
         .iter()
         .any(|part| memchr::memmem::find(&text, part).is_some())
-}
-
-/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
-pub(super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];
-
-/// COMMIT or ROLLBACK of a transaction block, and whether it is one that jobs cannot follow.
-pub(super) enum Ending {
-    Commit,
-    Rollback,
-    Chained,
-    Prepared,
-}
-
-pub(super) fn ending(statement: &Statement) -> Option<Ending> {
-    use pg_query::protobuf::TransactionStmtKind as T;
-    match (&statement.kind, &statement.node) {
-        (Kind::Commit { .. }, NodeEnum::TransactionStmt(t)) if t.kind() == T::TransStmtPrepare => {
-            Some(Ending::Prepared)
-        }
-        (Kind::Commit { chain: true }, _) => Some(Ending::Chained),
-        (Kind::Commit { chain: false }, _) => Some(Ending::Commit),
-        (Kind::Rollback { chain: false }, _) => Some(Ending::Rollback),
-        _ => None,
-    }
-}
-
-/// What a role has written is not run in the session of somebody who can do more.
-pub(super) fn lends(id: i64) -> Report {
-    Report::error(
-        "42501",
-        &format!(
-            "lockkeeper: job {id} is of a role with other rights than the one that has logged in here, so that it is not carried out in this session"
-        ),
-    )
-    .detail("lockkeeper: what it would run stands in its row, and RESET ROLE in it would act with the rights of the login.")
-    .hint(&format!(
-        "Log in as the role whose job it is, and CALL lockkeeper.resume({id}). Or see lockkeeper jobs --dsn … show {id}: an UPDATE or DELETE goes on \
-         where it stopped when it is sent again; of a schema change, cancel the job and send its statement again."
-    ))
 }

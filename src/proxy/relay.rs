@@ -7,7 +7,8 @@ use super::buffer::{Buffer, Poured as _};
 use super::by_text::ByText;
 use super::end::{Broken, EndedBy};
 use super::held::{self, Held};
-use super::outbox::NEEDS_MORE;
+use super::outbox::pending::NEEDS_MORE;
+use super::reading::{Reading, depends_on_reading};
 use super::room::Room;
 use super::settings::Limits;
 use super::shapes::{Learned, Shapes};
@@ -128,15 +129,6 @@ enum ChannelBinding {
     Strip,
     /// It works only where proxy and server have the same certificate. `offered`: from now on it can fail.
     Explain { offered: bool },
-}
-
-/// How the server reads a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// standard_conforming_strings: a backslash in a plain string is only a backslash.
-    pub conforming: bool,
-    /// client_encoding
-    pub encoding: String,
 }
 
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
@@ -1674,11 +1666,6 @@ impl Relay {
             }
         }
     }
-}
-
-/// Another reading may find other strings in it, or other characters.
-pub fn depends_on_reading(text: &[u8]) -> bool {
-    text.contains(&b'\\') || !text.is_ascii()
 }
 
 enum Look {

@@ -2,11 +2,15 @@
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
 use super::dialogue::{Ask, Closing, Hears};
+use super::dispatch::characters;
 use super::end::{Broken, End};
-use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
-use super::outbox::{self, Ending};
+use super::judge::not_planned;
+use super::outbox::pending::{Ending, ending};
+use super::parameters::Parameters;
+use super::read::PARSE_INLINE_MAX;
 use super::relay::Answered;
-use super::session::{Session, characters};
+use super::session::Session;
+use super::verdict::Verdict;
 use crate::plan::Place;
 use crate::plan::statement::{Kind, Statement, first_token};
 use bytes::BytesMut;
@@ -175,7 +179,7 @@ impl Session {
                     self.relay.tell(&out).await?;
                     *open = Open::Client;
                 }
-                match outbox::ending(first) {
+                match ending(first) {
                     Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
                         self.end_part(first, ending).await
                     }

@@ -327,7 +327,7 @@ async fn reload(shared: &Shared) -> Result<Reply, Report> {
             "F0000",
             &format!("lockkeeper: {wrong}; what was wrong stays as it was before"),
         )),
-        _ => Err(Report::error("57P01", super::session::SHUTTING_DOWN)),
+        _ => Err(Report::error("57P01", super::end::SHUTTING_DOWN)),
     }
 }
 

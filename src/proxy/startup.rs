@@ -5,7 +5,7 @@
 
 use super::console;
 use super::end::Broken;
-use super::login::{self, Ended, User};
+use super::login::{self, CANNOT_CONNECT_NOW, Ended, User};
 use super::relay::{Event, Mode, Relay};
 use super::session::Session;
 use super::settings::Console;
@@ -32,8 +32,6 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
-pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
 /// Where the server's process and key begin in a cancel request, and how much of that is the process.
 const KEY_AT: usize = 8;
 const PID_BYTES: usize = 4;

@@ -2,7 +2,7 @@
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::judge::Parameters;
+use super::parameters::Parameters;
 use super::session::Session;
 use crate::plan::Place;
 use crate::plan::batches::surroundings::{self, Surroundings};

@@ -3,8 +3,11 @@
 
 use super::dialogue::{Ask, Closing};
 use super::end::{Broken, End};
-use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, or_refused, report_of};
+use super::inquire::{closing_at, is_of_the_moment};
+use super::judge::report_of;
+use super::parameters::Parameters;
 use super::session::Session;
+use super::verdict::{Verdict, or_refused};
 use crate::plan::policy::Action;
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};

@@ -3,7 +3,8 @@
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::judge::{COUNT_MS_MAX, Parameters, closing_at};
+use super::inquire::{COUNT_MS_MAX, closing_at};
+use super::parameters::Parameters;
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
 use crate::plan::batches::bound::{self, Bound, Ground};

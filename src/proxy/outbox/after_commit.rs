@@ -1,11 +1,13 @@
 //! The end of a transaction that has left something to do: the server commits, the jobs run, the client hears of both.
 
-use super::super::conduct::Setting;
+use super::super::context::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::end::{Broken, End, unless_refused};
-use super::super::judge::{Parameters, Verdict};
+use super::super::parameters::Parameters;
 use super::super::session::Session;
-use super::{Ending, LOOK_AGAIN, Pending};
+use super::super::verdict::Verdict;
+use super::LOOK_AGAIN;
+use super::pending::{Ending, Pending};
 use crate::plan::catalog::Relation;
 use crate::plan::policy::Policy;
 use crate::plan::waiting::Waiting;
@@ -44,7 +46,7 @@ impl Session {
             return Ok(());
         };
         if !self.asks_true(outbox::LENDS_NOTHING).await? {
-            let why = super::lends(first).message();
+            let why = super::pending::lends(first).message();
             let why = why.strip_prefix("lockkeeper: ").unwrap_or(&why);
             self.relay
                 .notice(&format!("an earlier migration is not finished: {why}"))
@@ -575,7 +577,7 @@ impl Session {
         {
             let statements = self.read(&text).await.unwrap_or_default();
             let ending = match statements.as_slice() {
-                [statement] => super::ending(statement),
+                [statement] => super::pending::ending(statement),
                 _ => None,
             };
             if let Some(Ending::Commit) = ending {
@@ -706,7 +708,7 @@ fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Rep
     let message = report.message();
     let cause = message.strip_prefix("lockkeeper: ").unwrap_or(&message);
     let statement = job.statement.split_whitespace().collect::<Vec<_>>().join(" ");
-    if message == super::lends(id).message() {
+    if message == super::pending::lends(id).message() {
         report.set(
             b'M',
             &format!("lockkeeper: {which} job {id} ({statement}) waits: {cause}"),
