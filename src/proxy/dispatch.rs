@@ -4,18 +4,14 @@
 
 use super::dialogue::Closing;
 use super::end::{Broken, End, SHUTTING_DOWN};
-use super::held;
 use super::outbox::pending::ending;
 use super::parameters::Parameters;
-use super::read::parsed;
 use super::relay::{Event, Mode};
 use super::session::Session;
 use super::shared::Stop;
 use super::verdict::Verdict;
 use crate::plan::Place;
-use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions, prepared,
-};
+use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions};
 use bytes::BytesMut;
 use lockkeeper_wire::messages::{self as wire, Report};
 use std::future::{Future, poll_fn};
@@ -272,77 +268,6 @@ impl Session {
         }
         self.relay.names_moved();
         self.relay.pass_frame(len);
-        Ok(())
-    }
-
-    /// Every statement comes by here while something waits for COMMIT, and the one that shows a migration tool.
-    pub(super) async fn look_around(&mut self, text: &[u8]) -> Result<(), End> {
-        if self.relay.tool.is_some() && !self.looked {
-            (self.looked, self.outbox.look) = (true, true);
-        }
-        self.at_ease().await?;
-        self.relay.watch = self.outbox.looks_on();
-        self.needs_what_waits(text).await
-    }
-
-    /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
-    pub(super) async fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
-        if self.forwards_unread() {
-            return None;
-        }
-        let mut unjudged = None;
-        for statement in statements {
-            let Some(Prepared::Executes(name)) = prepared(statement) else {
-                continue;
-            };
-            let Some(held) = self.relay.held.statement(name.as_bytes()) else {
-                continue;
-            };
-            if matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) {
-                continue;
-            }
-            let conforming = held.reading.as_ref().is_none_or(|reading| reading.conforming);
-            // Of these the rows are counted.
-            let is_write = |s: &Statement| matches!(s.kind, Kind::Write | Kind::MixedWrite);
-            let read = parsed(&held.text, conforming).await;
-            if !read.is_ok_and(|statements| statements.iter().all(is_write)) {
-                unjudged = Some(String::from_utf8_lossy(&held.text).into_owned());
-                break;
-            }
-        }
-        let sql = unjudged?;
-        let report = Report::error(
-            "0A000",
-            "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",
-        );
-        Some(
-            report
-                .detail(&sql)
-                .hint("Send the statement itself, or execute it over the protocol."),
-        )
-    }
-
-    /// The name of a prepared statement may have a new meaning after DEALLOCATE: it is forgotten once the server has done so.
-    pub(super) async fn forget_when_done(&mut self, statement: &Statement) -> Result<(), Broken> {
-        let forgets = match prepared(statement) {
-            None | Some(Prepared::Executes(_)) => return Ok(()),
-            Some(forgets) => forgets,
-        };
-        if !self.relay.settle().await?.failed {
-            match forgets {
-                Prepared::Forgets(name) => {
-                    self.relay.held.forget_statement(name.as_bytes());
-                    self.relay.prepared_writes.remove(name);
-                }
-                // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
-                _ => {
-                    self.relay.held.forget_statements();
-                    self.relay.prepared_writes.clear();
-                    self.relay.prepared_others = false;
-                    self.relay.by_text.forget();
-                }
-            }
-        }
         Ok(())
     }
 

@@ -208,14 +208,6 @@ impl Session {
         Ok(())
     }
 
-    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
-    pub(super) fn closing_of_question(&self) -> Closing {
-        match self.relay.may_sync() {
-            true => Closing::Sync,
-            false => Closing::Flush,
-        }
-    }
-
     /// An INSERT that was prepared before there was a rule (CREATE RULE) by which it changes other rows is held from now on.
     async fn look_at_insert(&mut self, name: &[u8], len: usize) -> Result<(), End> {
         if !self
@@ -265,23 +257,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             quiet: None,
         };
         self.hold_prepared(name, statement, len).await
-    }
-
-    /// A statement that the server has under that name already.
-    pub(super) async fn hold_prepared(
-        &mut self,
-        name: &[u8],
-        statement: held::Statement,
-        len: usize,
-    ) -> Result<(), End> {
-        if !self.relay.held.fits(statement.size()) {
-            return match self.forwards_unread() {
-                true => Ok(self.lets_go(&statement.text).await?),
-                false => self.refuse_to_hold(len),
-            };
-        }
-        self.relay.held.prepare(name, statement);
-        Ok(())
     }
 
     /// A Bind that is too large to be held, as that of a large value: if its statement pins a key, no parameter can make it
@@ -346,7 +321,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
     }
 
     /// It is more than the session holds, and goes on unjudged.
-    async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
+    pub(super) async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
         let why = "it is more than --held-bytes-max lets a session hold";
         if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
             self.record(entry.forwarded_unseen()).await;
@@ -354,7 +329,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         Ok(())
     }
 
-    fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
+    pub(super) fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
         let max = self.relay.held.bytes_max();
         let report = Report::error(
             "54000",

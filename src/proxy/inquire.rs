@@ -2,20 +2,16 @@
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::judge::identity;
 use super::parameters::Parameters;
 use super::session::Session;
-use super::unread::rows_written_to;
-use super::weigh::FAR_BELOW;
-use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
-use crate::plan::statement::{Kind, Statement, mentions};
+use crate::plan::statement::{Statement, mentions};
 use crate::plan::trial::{self, Tried};
-use crate::plan::{Place, jobs, mixed};
+use crate::plan::{Place, batches, mixed};
 use lockkeeper_wire::messages::Report;
 
 impl Session {
@@ -101,41 +97,6 @@ impl Session {
             .detail(&error)
             .into()
         })
-    }
-
-    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. A refusal is about this moment
-    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
-    pub(super) async fn estimate(
-        &mut self,
-        statement: &Statement,
-        facts: &mut Facts,
-        policy: &Policy,
-        place: Place,
-        parameters: &Parameters,
-    ) -> Result<(), End> {
-        if !matches!(statement.kind, Kind::Write) {
-            return Ok(());
-        }
-        let Some(relation) = facts.target(statement).cloned() else {
-            return Ok(());
-        };
-        match batches::target(statement, &relation, policy.small_bytes) {
-            // That a key pins it was not believed before.
-            _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
-            kind => {
-                if facts.job_access() == jobs::Access::Ready {
-                    let closing = closing_at(place);
-                    let identity = identity(statement, &relation, parameters);
-                    facts.open_job = self.open_job(&identity, closing).await?;
-                }
-                if kind == Target::Small {
-                    return Ok(());
-                }
-            }
-        }
-        let json = self.explained(statement, place, parameters).await?;
-        facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
-        Ok(())
     }
 
     /// What the planner expects would decide a refusal: the rows are counted instead, up to the limit and for a short time. True:
@@ -359,4 +320,22 @@ pub(super) fn is_of_the_moment(report: &Report) -> bool {
     ["40", "53", "55", "57", "58", "XX"]
         .iter()
         .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
+pub(super) const FAR_BELOW: f64 = 10.0;
+
+/// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
+/// text that it makes is one that only it need read.
+pub(super) fn rows_written_to(max: u64) -> String {
+    format!(
+        "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
+'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
+::pg_catalog.text, '<n>([0-9]+)</n>')::pg_catalog.int8)::pg_catalog.int8
+FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'
+AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,m}}'::pg_catalog.\"char\"[])
+AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+    )
 }

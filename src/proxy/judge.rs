@@ -14,16 +14,15 @@ use super::time_limits::Limits;
 use super::verdict::{Verdict, or_refused};
 use super::weigh::Along;
 use crate::plan::bounds::Bounds;
-use crate::plan::catalog::Relation;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::{Deferral, exchange};
+use crate::plan::outbox::exchange;
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::tool::Tool;
 use crate::plan::waiting::Dropped;
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, Run, depends, glance, jobs, pooled, rules};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, depends, glance, jobs, pooled, rules};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::sync::Arc;
@@ -70,42 +69,6 @@ fn let_go(statement: Arc<Statement>) {
 }
 
 impl Session {
-    /// Judges one statement and, where that is the verdict, carries its plan out.
-    ///
-    /// Where another session made the same change meanwhile, the plan's own steps find its names taken or gone: then the
-    /// statement is looked at once more, as the catalog is now.
-    /// It takes the statement, whose tree is gone before anything of it runs: what runs may take any time.
-    pub(super) async fn verdict(
-        &mut self,
-        statement: Statement,
-        place: Place,
-        parameters: &Parameters,
-        closing: Closing,
-        position_shift: usize,
-    ) -> Result<Verdict, Broken> {
-        match self.exchange_in_one(&statement, place, parameters).await {
-            Ok(None) => {}
-            Ok(Some(verdict)) => return Ok(verdict),
-            Err(end) => return or_refused(Err(end)),
-        }
-        let may_race = place == Place::Alone && matches!(statement.kind, Kind::Ddl);
-        let text = may_race.then(|| statement.sql.clone());
-        let first = self
-            .verdict_now(statement, place, parameters, closing, position_shift)
-            .await?;
-        let raced = matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report));
-        let Some(text) = text.filter(|_| raced) else {
-            return Ok(first);
-        };
-        match self.read_again(&text).await {
-            Some(statement) => {
-                self.verdict_now(statement, place, parameters, closing, position_shift)
-                    .await
-            }
-            None => Ok(first),
-        }
-    }
-
     /// A question that may take long is asked without the tree of a long text, and the text read again when the answer is there.
     pub(super) async fn verdict_now(
         &mut self,
@@ -513,85 +476,6 @@ impl Session {
         let is_large = facts.estimated_rows.is_some_and(|rows| rows > backfill.rows_max as f64);
         may && matches!(statement.kind, Kind::Write) && (is_large || facts.open_job.is_some())
     }
-
-    /// In the client's encoding the server would take this text of ours for another one.
-    pub(super) fn is_lost(&self, text: &str) -> bool {
-        match self.relay.reported.client_encoding.as_str() {
-            "UTF8" | "UNICODE" => false,
-            "SQL_ASCII" => text.contains(char::REPLACEMENT_CHARACTER),
-            _ => !text.is_ascii(),
-        }
-    }
-
-    /// Names from the catalog that the client did not write would be others in its encoding.
-    fn uncarried(&self, run: &Run) -> Option<Rejection> {
-        if self.relay.is_behind_pooler()
-            && let Some(rejection) = pooled::uncarried(run)
-        {
-            return Some(rejection);
-        }
-        let deferred = match &run.deferral {
-            Some(Deferral::New(new)) => new.later.as_slice(),
-            _ => &[],
-        };
-        let encoding = self.relay.reported.client_encoding.as_str();
-        let step = run.steps.iter().chain(deferred).find(|step| self.is_lost(&step.sql))?;
-        Some(Rejection {
-            // feature_not_supported
-            sqlstate: "0A000".to_owned(),
-            message: format!(
-                "carrying this out safely takes names that cannot be sent in client_encoding {encoding}; SET client_encoding = 'UTF8' and send it again"
-            ),
-            detail: format!("The step: {}", step.sql),
-            hint: String::new(),
-            findings: run.findings.clone(),
-        })
-    }
-
-    /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
-    pub(super) async fn carry_out(
-        &mut self,
-        run: &Run,
-        relations: &[Relation],
-        setting: Setting<'_>,
-        mut entry: Entry,
-    ) -> Result<Verdict, Broken> {
-        self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
-        let watched = self.begin_watching(relations, run);
-        let conducted = match self.conduct(run, setting, &mut entry).await {
-            Ok(tag) => Ok(tag),
-            Err(End::Refused(report)) => Err(report),
-            Err(End::Broken(broken)) => {
-                self.seat.plan_ends();
-                self.record(entry.disconnected(&broken)).await;
-                return Err(broken);
-            }
-        };
-        // Of batches and steps only the whole has a tag.
-        match &conducted {
-            Ok(tag) => self.relay.shapes.heard(tag.as_bytes()),
-            Err(_) => self.relay.shapes.much_has_changed(),
-        }
-        // Should the session end right here, the statement was carried out all the same.
-        let after = self.end_watching(watched, setting.place).await;
-        self.seat.plan_ends();
-        let (follow_up, broken) = match after {
-            Ok((after, follow_up)) => {
-                entry.after(after);
-                (Some(follow_up), None)
-            }
-            Err(broken) => (None, Some(broken)),
-        };
-        let (event, verdict) = match conducted {
-            Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
-            Err(report) => (entry.failed(&report), Verdict::Refused(report)),
-        };
-        self.record_end(event, follow_up).await;
-        if let Some(broken) = broken {
-            return Err(broken);
-        }
-        Ok(verdict)
-    }
 }
 
 impl Session {
@@ -658,26 +542,6 @@ fn is_private(statement: &Statement, facts: &Facts) -> bool {
                 .count();
             temporary > 0 && temporary + made >= names.len()
         }
-        _ => false,
-    }
-}
-
-pub(super) fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters) -> String {
-    let seen_by = relation.row_security.as_ref().map(|seen| seen.settings.clone());
-    jobs::identity(
-        &statement.sql,
-        relation.oid,
-        &parameters.types,
-        &parameters.values,
-        &seen_by.unwrap_or_default(),
-    )
-}
-
-/// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).
-fn names_changed(report: &Report) -> bool {
-    match report.get(b'C') {
-        Some(b"42P07" | b"42710" | b"42701" | b"42704" | b"42703") => true,
-        Some(b"23505") => report.get(b's') == Some(b"pg_catalog"),
         _ => false,
     }
 }

@@ -1,14 +1,15 @@
 //! Statements that SQL has prepared, bound over the protocol: they are judged as if they had been parsed there.
 
-use super::dialogue::{Ask, Hears};
+use super::dialogue::{Ask, Closing, Hears};
 use super::dispatch::needs_judging;
-use super::end::End;
+use super::end::{Broken, End};
 use super::held;
+use super::read::parsed;
 use super::reading::depends_on_reading;
 use super::session::Session;
 use crate::plan::body::prepared_text;
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::Statement;
+use crate::plan::statement::{Kind, Prepared, Statement, prepared};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
@@ -84,6 +85,92 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         // Of several it is not known which it was.
         let text = prepared_text(prepare)?.to_owned();
         named.next().is_none().then_some(text)
+    }
+
+    /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
+    pub(super) async fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
+        if self.forwards_unread() {
+            return None;
+        }
+        let mut unjudged = None;
+        for statement in statements {
+            let Some(Prepared::Executes(name)) = prepared(statement) else {
+                continue;
+            };
+            let Some(held) = self.relay.held.statement(name.as_bytes()) else {
+                continue;
+            };
+            if matches!(held.what, held::Kind::Rewritten | held::Kind::Forgets) {
+                continue;
+            }
+            let conforming = held.reading.as_ref().is_none_or(|reading| reading.conforming);
+            // Of these the rows are counted.
+            let is_write = |s: &Statement| matches!(s.kind, Kind::Write | Kind::MixedWrite);
+            let read = parsed(&held.text, conforming).await;
+            if !read.is_ok_and(|statements| statements.iter().all(is_write)) {
+                unjudged = Some(String::from_utf8_lossy(&held.text).into_owned());
+                break;
+            }
+        }
+        let sql = unjudged?;
+        let report = Report::error(
+            "0A000",
+            "lockkeeper: EXECUTE of a schema change that was prepared over the protocol is not judged, so it is refused",
+        );
+        Some(
+            report
+                .detail(&sql)
+                .hint("Send the statement itself, or execute it over the protocol."),
+        )
+    }
+
+    /// The name of a prepared statement may have a new meaning after DEALLOCATE: it is forgotten once the server has done so.
+    pub(super) async fn forget_when_done(&mut self, statement: &Statement) -> Result<(), Broken> {
+        let forgets = match prepared(statement) {
+            None | Some(Prepared::Executes(_)) => return Ok(()),
+            Some(forgets) => forgets,
+        };
+        if !self.relay.settle().await?.failed {
+            match forgets {
+                Prepared::Forgets(name) => {
+                    self.relay.held.forget_statement(name.as_bytes());
+                    self.relay.prepared_writes.remove(name);
+                }
+                // The unnamed one and those of the transaction's portals go too, or are replaced before they are used.
+                _ => {
+                    self.relay.held.forget_statements();
+                    self.relay.prepared_writes.clear();
+                    self.relay.prepared_others = false;
+                    self.relay.by_text.forget();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
+    pub(super) fn closing_of_question(&self) -> Closing {
+        match self.relay.may_sync() {
+            true => Closing::Sync,
+            false => Closing::Flush,
+        }
+    }
+
+    /// A statement that the server has under that name already.
+    pub(super) async fn hold_prepared(
+        &mut self,
+        name: &[u8],
+        statement: held::Statement,
+        len: usize,
+    ) -> Result<(), End> {
+        if !self.relay.held.fits(statement.size()) {
+            return match self.forwards_unread() {
+                true => Ok(self.lets_go(&statement.text).await?),
+                false => self.refuse_to_hold(len),
+            };
+        }
+        self.relay.held.prepare(name, statement);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use super::reading::Reading;
 use super::relay::PreparedWrite;
 use super::session::Session;
 use crate::plan::batches::firing::{self, Firing};
+use crate::plan::policy::Action;
 use crate::plan::request::Request;
 use crate::plan::statement::{
     Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, misread_name, read,
@@ -225,6 +226,11 @@ impl Session {
     pub(super) async fn read_again(&mut self, text: &str) -> Option<Statement> {
         let mut statements = self.read(text.as_bytes()).await.ok()?;
         (statements.len() == 1).then(|| statements.remove(0))
+    }
+
+    /// The policy lets go on what cannot be judged.
+    pub(super) fn forwards_unread(&self) -> bool {
+        matches!(self.shared.policy().unparsed, Action::Allow | Action::Warn)
     }
 }
 

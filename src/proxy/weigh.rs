@@ -3,12 +3,13 @@
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::inquire::{COUNT_MS_MAX, closing_at};
+use super::inquire::{COUNT_MS_MAX, FAR_BELOW, closing_at};
 use super::parameters::Parameters;
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::{self, Target, cascade, count, guess};
+use crate::plan::catalog::Relation;
 use crate::plan::facts::{Cascaded, Facts, Told};
 use crate::plan::mixed::alone::{alone, executed, executed_name};
 use crate::plan::policy::Policy;
@@ -18,8 +19,6 @@ use crate::plan::statement::{Kind, Statement};
 use crate::plan::{Place, jobs, outbox};
 use std::sync::Arc;
 
-/// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
-pub(super) const FAR_BELOW: f64 = 10.0;
 /// A bound must leave room for what is written while it is remembered.
 const ROOM: f64 = 2.0;
 /// OIDs below are of the server's own types.
@@ -472,4 +471,50 @@ impl Session {
         }
         Ok(true)
     }
+
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. A refusal is about this moment
+    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
+    pub(super) async fn estimate(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<(), End> {
+        if !matches!(statement.kind, Kind::Write) {
+            return Ok(());
+        }
+        let Some(relation) = facts.target(statement).cloned() else {
+            return Ok(());
+        };
+        match batches::target(statement, &relation, policy.small_bytes) {
+            // That a key pins it was not believed before.
+            _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
+            kind => {
+                if facts.job_access() == jobs::Access::Ready {
+                    let closing = closing_at(place);
+                    let identity = identity(statement, &relation, parameters);
+                    facts.open_job = self.open_job(&identity, closing).await?;
+                }
+                if kind == Target::Small {
+                    return Ok(());
+                }
+            }
+        }
+        let json = self.explained(statement, place, parameters).await?;
+        facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
+        Ok(())
+    }
+}
+
+pub(super) fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters) -> String {
+    let seen_by = relation.row_security.as_ref().map(|seen| seen.settings.clone());
+    jobs::identity(
+        &statement.sql,
+        relation.oid,
+        &parameters.types,
+        &parameters.values,
+        &seen_by.unwrap_or_default(),
+    )
 }
