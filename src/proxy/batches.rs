@@ -5,7 +5,7 @@
 
 use super::conduct::{Done, Tries};
 use super::context::Setting;
-use super::course::Course;
+use super::course::{Course, Limits, settings};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::gentle::Gentle;
@@ -16,7 +16,7 @@ use super::session::Session;
 use super::startup::pass_cancel;
 use super::time_limits::{cancelled, is_lock_trouble};
 use crate::plan::batches::lasting::Lasting;
-use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
 use crate::plan::splice::quote_ident;
 use crate::plan::{Place, jobs, outbox};
 use lockkeeper_wire::messages::{self as wire, Report};
@@ -41,13 +41,6 @@ const LOOKS_MAX: usize = 100;
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
      AND l.transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)";
-
-/// How long a batch may wait for a row, and how long it may take.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    lock_timeout: Duration,
-    statement_timeout: Duration,
-}
 
 /// What came of one try.
 enum Tried {
@@ -683,32 +676,6 @@ fn planning_of(answers: &[Answer], at: usize) -> Duration {
         .checked_sub(1)
         .and_then(|before| Some((answers.get(at)?, answers.get(before)?)));
     both.map_or(Duration::ZERO, |(answer, before)| answer.planning(before))
-}
-
-/// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
-pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
-    let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
-        // The batch itself runs with `on`, see there.
-        "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),
-        name => (name, value.clone()),
-    });
-    let own = batches
-        .settings()
-        .iter()
-        .map(|(name, value)| (*name, value.to_string()));
-    let silence = Some(silence::SETTING).filter(|_| batches.silent && limits.is_some());
-    let silence = silence.map(|(name, value)| (name, value.to_string()));
-    let ms = |time: Duration| format!("{}ms", time.as_millis().max(1));
-    let last = match limits {
-        // A statement's time begins with the next one.
-        Some(limits) => vec![
-            ("lock_timeout", ms(limits.lock_timeout)),
-            ("statement_timeout", ms(limits.statement_timeout)),
-        ],
-        None => vec![("extra_float_digits", "1".into())],
-    };
-    let all: Vec<(&str, String)> = kept.chain(own).chain(silence).chain(last).collect();
-    Ask::set_local_all(&all)
 }
 
 /// The server has undone the batch, since batches do not do what one statement does.

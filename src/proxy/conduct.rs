@@ -118,8 +118,8 @@ impl Session {
                 ),
             );
         }
-        if super::outbox::pending::NEEDS_MORE.contains(&report.sqlstate().as_str())
-            && let Some(text) = self.explanation()
+        if super::relay::NEEDS_MORE.contains(&report.sqlstate().as_str())
+            && let Some(text) = self.outbox.explanation()
         {
             report.append(b'D', &text);
         }

@@ -1,8 +1,9 @@
 //! How far the batches of an UPDATE or DELETE have come.
 
+use super::dialogue::Ask;
 use super::pace::Pace;
 use super::planning::Planning;
-use crate::plan::batches::{Batches, Key};
+use crate::plan::batches::{Batches, Key, silence};
 use crate::plan::policy::Backfill;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -109,4 +110,37 @@ impl Course {
         }
         text
     }
+}
+
+/// How long a batch may wait for a row, and how long it may take.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) lock_timeout: Duration,
+    pub(super) statement_timeout: Duration,
+}
+
+/// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
+pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
+    let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
+        // The batch itself runs with `on`, see there.
+        "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),
+        name => (name, value.clone()),
+    });
+    let own = batches
+        .settings()
+        .iter()
+        .map(|(name, value)| (*name, value.to_string()));
+    let silence = Some(silence::SETTING).filter(|_| batches.silent && limits.is_some());
+    let silence = silence.map(|(name, value)| (name, value.to_string()));
+    let ms = |time: Duration| format!("{}ms", time.as_millis().max(1));
+    let last = match limits {
+        // A statement's time begins with the next one.
+        Some(limits) => vec![
+            ("lock_timeout", ms(limits.lock_timeout)),
+            ("statement_timeout", ms(limits.statement_timeout)),
+        ],
+        None => vec![("extra_float_digits", "1".into())],
+    };
+    let all: Vec<(&str, String)> = kept.chain(own).chain(silence).chain(last).collect();
+    Ask::set_local_all(&all)
 }

@@ -1,7 +1,7 @@
 //! What the audit log will say of one statement, as it comes together.
 
-use super::aftermath::FollowUp;
 use super::end::Broken;
+use super::follow_up::FollowUp;
 use crate::audit::after::After;
 use crate::audit::{Event, FindingRecord, Phase, StepRecord};
 use crate::plan::{Finding, Rejection, Run, Step};

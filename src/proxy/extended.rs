@@ -320,27 +320,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         self.refuse_to_hold(len)
     }
 
-    /// It is more than the session holds, and goes on unjudged.
-    pub(super) async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
-        let why = "it is more than --held-bytes-max lets a session hold";
-        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
-            self.record(entry.forwarded_unseen()).await;
-        }
-        Ok(())
-    }
-
-    pub(super) fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
-        let max = self.relay.held.bytes_max();
-        let report = Report::error(
-            "54000",
-            &format!(
-                "lockkeeper: with this message of {len} bytes, what the session has prepared and bound to be judged when it is executed is over the limit of {max} bytes, so it is refused"
-            ),
-        )
-        .hint("Close prepared statements that are not needed any more, send large values by statements that name a key, or raise --held-bytes-max.");
-        Err(report.into())
-    }
-
     pub(super) async fn on_close(&mut self, len: usize) -> Result<(), Broken> {
         let frame = self.relay.up.unjudged()[..len].to_vec();
         self.relay.settle().await?;

@@ -3,9 +3,8 @@
 //! The SQL is [`crate::plan::jobs`]'s. A job is begun or taken over under an advisory lock of that run, which the server lets go
 //! when the session ends, however it ends.
 
-use super::batches::settings;
 use super::context::Setting;
-use super::course::Course;
+use super::course::{Course, settings};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::session::Session;

@@ -1,9 +1,10 @@
 //! What the session tells the audit log about one judged statement, from the plan to the result.
 
-use super::aftermath::{self, FollowUp, Left};
+use super::aftermath::Left;
 use super::dialogue::{Ask, Closing, Hears};
 use super::end::{Broken, End, EndedBy};
 use super::entry::{Entry, Settled, Uncommitted, fail, moment_of};
+use super::follow_up::{self, FollowUp};
 use super::inquire::closing_at;
 use super::session::Session;
 use crate::audit::{Blocker, Event, FindingRecord, Phase};
@@ -139,7 +140,7 @@ impl Session {
         }
         if event.transaction.is_none() {
             if let Some(follow_up) = follow_up {
-                aftermath::follow_up(&self.shared, event.clone(), follow_up);
+                follow_up::follow_up(&self.shared, event.clone(), follow_up);
             }
             self.record(event).await;
             return;
@@ -249,7 +250,7 @@ impl Session {
         match how {
             Settled::Committed => {
                 if let Some(follow_up) = follow_up {
-                    aftermath::follow_up(&self.shared, event.clone(), follow_up);
+                    follow_up::follow_up(&self.shared, event.clone(), follow_up);
                 }
             }
             Settled::RolledBack(why) => {

@@ -8,7 +8,7 @@ use super::entry::Entry;
 use super::inquire::is_of_the_moment;
 use super::known::Before;
 use super::parameters::Parameters;
-use super::read::{PARSE_INLINE_MAX, of};
+use super::read::{PARSE_INLINE_MAX, PLAN_INLINE_MAX, of};
 use super::session::Session;
 use super::time_limits::Limits;
 use super::verdict::{Verdict, or_refused};
@@ -29,9 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Instant;
-
-/// The same of its plan, for which the text is parsed several times and trees are compared.
-pub(super) const PLAN_INLINE_MAX: usize = 2 << 10;
 
 /// What judging a statement comes to.
 enum Judged {

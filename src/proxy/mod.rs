@@ -15,6 +15,7 @@ mod buffer;
 mod by_text;
 mod carry;
 mod conduct;
+mod connect;
 mod console;
 mod context;
 mod control;
@@ -26,6 +27,7 @@ mod dispatch;
 mod end;
 mod entry;
 mod extended;
+mod follow_up;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gentle;

@@ -93,7 +93,7 @@ impl Session {
             replaces: new.replaces.clone(),
             brings: new.brings.clone(),
         });
-        self.relay.explains = self.explanation();
+        self.relay.explains = self.outbox.explanation();
         self.relay.watch = true;
         self.drop_others_again(new, setting).await?;
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
@@ -190,16 +190,5 @@ impl Session {
         self.outbox.pending.push(pending);
         self.relay.watch = true;
         Ok(())
-    }
-
-    /// An error of the server's that may come from what is not there yet says so.
-    pub(super) fn explanation(&self) -> Option<String> {
-        let jobs: Vec<String> = self.outbox.pending.iter().filter_map(Pending::told).collect();
-        (!jobs.is_empty()).then(|| {
-            format!(
-                "lockkeeper: what this transaction has left for later is there only after COMMIT, which the statement may need: {}.",
-                jobs.join("; ")
-            )
-        })
     }
 }

@@ -7,9 +7,10 @@ use super::held;
 use super::read::parsed;
 use super::reading::depends_on_reading;
 use super::session::Session;
+use super::verdict::Verdict;
 use crate::plan::body::prepared_text;
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{Kind, Prepared, Statement, prepared};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, prepared};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
@@ -171,6 +172,27 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         }
         self.relay.held.prepare(name, statement);
         Ok(())
+    }
+
+    /// It is more than the session holds, and goes on unjudged.
+    pub(super) async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
+        let why = "it is more than --held-bytes-max lets a session hold";
+        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
+            self.record(entry.forwarded_unseen()).await;
+        }
+        Ok(())
+    }
+
+    pub(super) fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
+        let max = self.relay.held.bytes_max();
+        let report = Report::error(
+            "54000",
+            &format!(
+                "lockkeeper: with this message of {len} bytes, what the session has prepared and bound to be judged when it is executed is over the limit of {max} bytes, so it is refused"
+            ),
+        )
+        .hint("Close prepared statements that are not needed any more, send large values by statements that name a key, or raise --held-bytes-max.");
+        Err(report.into())
     }
 }
 

@@ -3,7 +3,6 @@
 use super::apart::{apart, apart_of};
 use super::dialogue::{Ask, Closing, Hears};
 use super::end::{Broken, End};
-use super::judge::PLAN_INLINE_MAX;
 use super::reading::Reading;
 use super::relay::PreparedWrite;
 use super::session::Session;
@@ -262,3 +261,6 @@ pub(super) async fn of<T: Send + 'static>(
     let done = apart_of(statement, work).await;
     done.ok_or_else(|| Broken::Protocol("the statement could not be judged".into()))
 }
+
+/// The same of its plan, for which the text is parsed several times and trees are compared.
+pub(super) const PLAN_INLINE_MAX: usize = 2 << 10;

@@ -7,7 +7,6 @@ use super::buffer::{Buffer, Poured as _};
 use super::by_text::ByText;
 use super::end::{Broken, EndedBy};
 use super::held::{self, Held};
-use super::outbox::pending::NEEDS_MORE;
 use super::reading::{Reading, depends_on_reading};
 use super::room::Room;
 use super::settings::Limits;
@@ -1703,3 +1702,6 @@ fn tell_fault(version: &str) {
         TOLD.call_once(|| tracing::warn!(version, "{}. {}", fault.what, fault.remedy));
     }
 }
+
+/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
+pub(super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];

@@ -1,5 +1,6 @@
 //! What all sessions share.
 
+use super::connect::connect;
 use super::current::Current;
 use super::restores::Restores;
 use super::settings::{Console, Limits, Upstream};
@@ -55,7 +56,7 @@ impl Shared {
 
     /// A connection to the server, encrypted as the settings say.
     pub(super) async fn connect(&self) -> Result<Stream, String> {
-        Stream::connect(&self.upstream, self.connector.as_ref(), &self.limits).await
+        connect(&self.upstream, self.connector.as_ref(), &self.limits).await
     }
 }
 

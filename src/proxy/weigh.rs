@@ -15,8 +15,8 @@ use crate::plan::mixed::alone::{alone, executed, executed_name};
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{Kind, Statement};
-use crate::plan::{Place, jobs, outbox};
+use crate::plan::statement::{Kind, Statement, mentions};
+use crate::plan::{Place, jobs, mixed, outbox};
 use std::sync::Arc;
 
 /// A bound must leave room for what is written while it is remembered.
@@ -505,6 +505,42 @@ impl Session {
         let json = self.explained(statement, place, parameters).await?;
         facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
         Ok(())
+    }
+
+    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, the
+    /// same text is not asked about again for a while.
+    pub(super) async fn rows_changed(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+    ) -> Result<f64, End> {
+        self.take_stand(closing).await?;
+        let (text, types) = (statement.sql.as_bytes(), &parameters.types);
+        if self.relay.shapes.passes_text(text, types) {
+            return Ok(0.0);
+        }
+        let before = self.relay.shapes.before();
+        let json = self.explained(statement, place, parameters).await?;
+        let Some(rows) = json.as_deref().and_then(mixed::changed_rows) else {
+            return Ok(0.0);
+        };
+        let rows_max = policy.backfill.rows_max as f64;
+        let mut cascades = false;
+        if rows <= rows_max {
+            let along = self
+                .taken_along_by_parts(statement, (Some(rows), true), policy, place, parameters, closing)
+                .await?;
+            (cascades, self.cascaded) = (along.cascades, along.many);
+        }
+        // Another session may have prepared something else under that name.
+        let executes = mentions(statement.sql.as_bytes(), "execute");
+        if rows * FAR_BELOW < rows_max && !executes && !cascades && self.is_steady(statement, closing).await? {
+            self.relay.shapes.learn_text(text, types, before, rows, rows_max);
+        }
+        Ok(rows)
     }
 }
 

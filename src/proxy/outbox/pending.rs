@@ -58,6 +58,17 @@ impl Outbox {
     pub fn has_write(&self) -> bool {
         self.pending.iter().any(|p| p.write)
     }
+
+    /// An error of the server's that may come from what is not there yet says so.
+    pub(in super::super) fn explanation(&self) -> Option<String> {
+        let jobs: Vec<String> = self.pending.iter().filter_map(Pending::told).collect();
+        (!jobs.is_empty()).then(|| {
+            format!(
+                "lockkeeper: what this transaction has left for later is there only after COMMIT, which the statement may need: {}.",
+                jobs.join("; ")
+            )
+        })
+    }
 }
 
 impl Pending {
@@ -66,9 +77,6 @@ impl Pending {
         (!self.brings.is_empty()).then(|| format!("{} (job {})", self.brings.join(", "), self.id))
     }
 }
-
-/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
-pub(in super::super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];
 
 /// COMMIT or ROLLBACK of a transaction block, and whether it is one that jobs cannot follow.
 pub(in super::super) enum Ending {
