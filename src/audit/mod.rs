@@ -330,7 +330,7 @@ impl Audit {
         Audit { writer: None }
     }
 
-    /// Returns once the line is written (with [`Fsync::Each`], on the disk), or after five seconds. After an error the next
+    /// Returns once the line is written (with [`Fsync::Each`](sink::Fsync::Each), on the disk), or after five seconds. After an error the next
     /// write tries again from the opening of the file on, so the log recovers by itself when there is room again; a line
     /// then says how many events are missing. A caller that stops waiting does not take its line back.
     pub async fn write(&self, event: &Event, literals: Literals) -> Result<(), String> {
