@@ -15,12 +15,15 @@ use super::stream::Stream;
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
-    may_use_prepared, mentions, prepares_insert,
+use crate::plan::calls::Calls;
+use crate::plan::gate::{
+    Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
+    prepares_insert,
 };
+use crate::plan::makes::makes_relations;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::tool::Tool;
+use crate::plan::words::mentions;
 use lockkeeper_wire::encoding::Encoding;
 use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};
