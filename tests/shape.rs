@@ -25,6 +25,7 @@ const PURE: &[(&str, &[&str])] = &[
             "ring",
             "serde",
             "serde_json",
+            "sqlparser",
             "strsim",
             "toml",
         ],

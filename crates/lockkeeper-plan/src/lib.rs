@@ -38,6 +38,7 @@ pub mod step;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
+pub mod uses;
 pub mod waiting;
 
 use facts::Facts;
