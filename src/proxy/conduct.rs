@@ -5,6 +5,7 @@
 
 use super::Stop;
 use super::blockers::{self, Waits, held_by, merge};
+use super::clearing::Clearing;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::journal::Entry;
 use super::judge::Parameters;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 /// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
 const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// A cancel request that was heard comes to the server within this time.
-const CANCEL_TIME: Duration = Duration::from_millis(100);
+pub(super) const CANCEL_TIME: Duration = Duration::from_millis(100);
 /// To remove what a cancelled step has left.
 const CLEANUP_TRIES: u32 = 3;
 
@@ -56,6 +57,10 @@ pub(super) struct Tries {
     blockers: Vec<Blocker>,
     /// Changed and committed, by batches.
     pub rows: Option<u64>,
+    /// lock_timeout of the longest.
+    timeout_longest_ms: u64,
+    /// What was done so that one could succeed, for the error.
+    doing: String,
 }
 
 impl Session {
@@ -273,7 +278,7 @@ impl Session {
     ) -> Result<Done, End> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
-        let mut told = Instant::now();
+        let mut clearing = Clearing::new();
         let mut patience_ms = None;
         let mut patient = true;
         let give_up_ms = match setting.place {
@@ -293,7 +298,10 @@ impl Session {
                 Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
                 None => Duration::MAX,
             };
-            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await {
+            let timeout_ms = clearing.chances.next_timeout_ms(Instant::now(), lock);
+            tries.timeout_longest_ms = clearing.chances.timeout_longest_ms;
+            let times = (timeout_ms, patience_ms, left);
+            let report = match self.try_brief(step, then, setting, times).await {
                 Err(End::Refused(report)) => report,
                 done => return done,
             };
@@ -308,31 +316,42 @@ impl Session {
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
                 }
+                tries.doing = clearing.doing();
                 return Err(gave_up(step, report, tries, setting, own).into());
             }
             if setting.place == Place::Block {
                 self.back_to_savepoint().await?;
-                if let Some(report) = self.stands_in_the_way(step, tries, setting).await? {
-                    return Err(report.into());
-                }
             }
-            let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
-            // At once too, so that whoever held it briefly is known as well.
-            if due || tries.count == 1 {
-                self.look_for_blockers(step, tries, (entry, n)).await?;
-            }
-            if due {
-                told = Instant::now();
-                self.relay.notice(&waiting(step, tries, started)).await?;
-            }
-            let pause = Duration::from_millis(lock.pause_ms).min(give_up.saturating_sub(started.elapsed()));
-            self.pause(pause, setting.place).await?;
+            let until = started + give_up;
+            let told = (&mut *tries, &mut clearing);
+            self.clear_the_way(step, setting, told, (entry, n), until).await?;
             patient &= !impatient;
             patience_ms = match patient {
                 true => self.autovacuum_patience_ms(&step.relation).await?,
                 false => None,
             };
         }
+    }
+
+    /// The client and the audit log hear of what is waited for, not more often than the policy says.
+    pub(super) async fn tell_waiting(
+        &mut self,
+        (step, setting): (&Step, Setting<'_>),
+        (tries, clearing): (&mut Tries, &mut Clearing),
+        blockers: Vec<Blocker>,
+        (entry, n): (&Entry, usize),
+    ) -> Result<(), Broken> {
+        let due = clearing.told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
+        // At once too, so that whoever held it briefly is known as well.
+        if due || tries.count == 1 && tries.blockers.is_empty() {
+            self.note_blockers(blockers, tries, (entry, n)).await;
+        }
+        if due {
+            clearing.told = Instant::now();
+            let text = waiting(step, tries, clearing);
+            self.relay.notice(&text).await?;
+        }
+        Ok(())
     }
 
     /// Autovacuum gives way only to one who has waited for deadlock_timeout (manual section 25.1.6), which no short try
@@ -356,9 +375,9 @@ impl Session {
         step: &Step,
         then: &[String],
         setting: Setting<'_>,
-        (patience_ms, left): (Option<u64>, Duration),
+        (timeout_ms, patience_ms, left): (u64, Option<u64>, Duration),
     ) -> Result<Done, End> {
-        let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
+        let timeout_ms = left.as_millis().min(u128::from(timeout_ms));
         let timeout = format!("{timeout_ms}ms");
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(|sql| Ask::step(sql));
@@ -416,7 +435,7 @@ impl Session {
         })
     }
 
-    async fn back_to_savepoint(&mut self) -> Result<(), End> {
+    pub(super) async fn back_to_savepoint(&mut self) -> Result<(), End> {
         let point = &self.relay.reserved;
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
@@ -433,7 +452,13 @@ impl Session {
         tries: &mut Tries,
         (entry, n): (&Entry, usize),
     ) -> Result<(), Broken> {
-        let now = self.blockers(&step.relation, step.lock).await?;
+        let seen = self.holders(&step.relation, step.lock).await?;
+        let now = seen.into_iter().map(|seen| seen.blocker).collect();
+        self.note_blockers(now, tries, (entry, n)).await;
+        Ok(())
+    }
+
+    async fn note_blockers(&mut self, now: Vec<Blocker>, tries: &mut Tries, (entry, n): (&Entry, usize)) {
         let same = now.len() == tries.blockers.len()
             && now
                 .iter()
@@ -447,7 +472,6 @@ impl Session {
         if !same {
             self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
         }
-        Ok(())
     }
 
     // --- long and concurrent --------------------------------------------------------------------------------------
@@ -718,7 +742,7 @@ impl Session {
         }
     }
 
-    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Result<(), End> {
+    pub(super) async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Result<(), End> {
         let mut asks = Vec::with_capacity(4);
         if place != Place::Alone {
             asks.push(Ask::stash("statement_timeout"));
@@ -761,7 +785,7 @@ impl Session {
 
     /// Between two tries nobody sees this transaction wait, so that the server's deadlock detector is blind: whether those that it waits
     /// for wait for it in turn is asked here. Others who wait for its locks are not kept for long either.
-    async fn stands_in_the_way(
+    pub(super) async fn stands_in_the_way(
         &mut self,
         step: &Step,
         tries: &Tries,
@@ -857,15 +881,16 @@ pub(super) fn cancelled() -> Report {
     Report::error("57014", "canceling statement due to user request")
 }
 
-fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {
+fn waiting(step: &Step, tries: &Tries, clearing: &Clearing) -> String {
     let held = held_by(&tries.blockers);
     format!(
-        "{}: waiting for {} on {}, try {}, {:.0} s{held}",
+        "{}: waiting for {} on {}, try {}, {:.0} s{held}{}",
         step.label,
         step.lock.name(),
         step.relation,
         tries.count,
-        started.elapsed().as_secs_f64()
+        tries.waited.as_secs_f64(),
+        clearing.doing(),
     )
 }
 
@@ -880,14 +905,19 @@ fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>,
         Some(own) => format!("the session's lock_timeout of {} ms", own.as_millis()),
         None => format!("{:.0} s", tries.waited.as_secs_f64()),
     };
+    let timeout_ms = setting.policy.lock.timeout_ms;
+    let of = match tries.timeout_longest_ms {
+        longest if longest > timeout_ms => format!("tries of {timeout_ms} to {longest} ms"),
+        _ => format!("tries of {timeout_ms} ms"),
+    };
     report.set(
         b'M',
         &format!(
-            "lockkeeper: could not get {} on {} in {} tries of {} ms within {within}{held}; {nothing}",
+            "lockkeeper: could not get {} on {} in {} {of} within {within}{held}{}; {nothing}",
             step.lock.name(),
             step.relation,
             tries.count,
-            setting.policy.lock.timeout_ms,
+            tries.doing,
         ),
     );
     let raise = match (own, setting.place) {
