@@ -3,17 +3,21 @@
 //!
 //! Start at [`Session::clear_the_way`].
 
-use super::blockers::{self, Seen};
+use super::blockers::{held_by, merge};
 use super::chances::{Chances, Doing, Holder, end_within};
-use super::conduct::{Setting, Tries};
+use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
-use super::journal::Entry;
-use super::relay::{Broken, End, unless_refused};
+use super::end::{Broken, End, unless_refused};
+use super::entry::Entry;
+use super::holders::{self, Seen};
 use super::session::Session;
+use super::tries::{Tries, gave_up, waiting};
+use crate::audit::Blocker;
 use crate::plan::ascii::{decoded, encoded};
 use crate::plan::policy::LockCancel;
 use crate::plan::{Place, Step};
 use crate::usage::holds::Opened;
+use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
 /// So many windows in vain, and the next opens only after a pause that is twice as long as the one before.
@@ -166,6 +170,112 @@ impl Session {
         Some(traffic.usual(shape)?.quarter.as_secs_f64())
     }
 
+    /// Who holds the lock now. The audit log hears of it when it is somebody else than before.
+    pub(super) async fn look_for_blockers(
+        &mut self,
+        step: &Step,
+        tries: &mut Tries,
+        (entry, n): (&Entry, usize),
+    ) -> Result<(), Broken> {
+        let seen = self.holders(&step.relation, step.lock).await?;
+        let now = seen.into_iter().map(|seen| seen.blocker).collect();
+        self.note_blockers(now, tries, (entry, n)).await;
+        Ok(())
+    }
+
+    async fn note_blockers(&mut self, now: Vec<Blocker>, tries: &mut Tries, (entry, n): (&Entry, usize)) {
+        let same = now.len() == tries.blockers.len()
+            && now
+                .iter()
+                .zip(&tries.blockers)
+                .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
+        merge(&mut tries.seen, &now);
+        let told = held_by(&now);
+        self.seat
+            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
+        tries.blockers = now;
+        if !same {
+            self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
+        }
+    }
+
+    /// The client and the audit log hear of what is waited for, not more often than the policy says.
+    async fn tell_waiting(
+        &mut self,
+        (step, setting): (&Step, Setting<'_>),
+        (tries, clearing): (&mut Tries, &mut Clearing),
+        blockers: Vec<Blocker>,
+        (entry, n): (&Entry, usize),
+    ) -> Result<(), Broken> {
+        let due = clearing.told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
+        // At once too, so that whoever held it briefly is known as well.
+        if due || tries.count == 1 && tries.blockers.is_empty() {
+            self.note_blockers(blockers, tries, (entry, n)).await;
+        }
+        if due {
+            clearing.told = Instant::now();
+            let text = waiting(step, tries, &clearing.doing());
+            self.relay.notice(&text).await?;
+        }
+        Ok(())
+    }
+
+    /// Between two tries nobody sees this transaction wait, so that the server's deadlock detector is blind: whether those that it waits
+    /// for wait for it in turn is asked here. Others who wait for its locks are not kept for long either.
+    async fn stands_in_the_way(
+        &mut self,
+        step: &Step,
+        tries: &Tries,
+        setting: Setting<'_>,
+    ) -> Result<Option<Report>, Broken> {
+        let asked = [Ask::about(holders::circle(step.lock), &step.relation)];
+        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
+        let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
+        let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
+            return Ok(None);
+        };
+        let (wants, waits_for) = match wants.as_deref() {
+            Some(table) => (table, format!("{table}, which this transaction holds")),
+            None => ("what it waits for", "the end of this transaction".to_string()),
+        };
+        let needs = needs.as_deref().unwrap_or(&step.relation);
+        if in_circle.as_deref() == Some("t") {
+            let report = Report::error(
+                "40P01",
+                &format!(
+                    "lockkeeper: deadlock detected: {waiter} holds a lock on {needs} that this statement needs, and waits for {waits_for}; \
+                     this one gives way"
+                ),
+            );
+            let order = format!(
+                "Take the locks in the order in which the application does, {needs} before {wants}: put the statements about {needs} first, or \
+                 each table's change into a transaction of its own. ROLLBACK, then try again."
+            );
+            return Ok(Some(report.hint(&order)));
+        }
+        let patience = patience_ms.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or(1_000);
+        if tries.waited < Duration::from_millis(patience) {
+            return Ok(None);
+        }
+        let report = Report::error("55P03", "");
+        let mut report = gave_up(step, report, tries, setting, None);
+        report.append(
+            b'D',
+            &format!("lockkeeper: {waiter} waits for {waits_for}, and is not kept waiting for longer."),
+        );
+        Ok(Some(report))
+    }
+
+    pub(super) async fn back_to_savepoint(&mut self) -> Result<(), End> {
+        let point = &self.relay.reserved;
+        let back = [
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
+        ];
+        self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
+        Ok(())
+    }
+
     // --- holding others back ----------------------------------------------------------------------------------------------
 
     async fn hold_others(
@@ -262,7 +372,7 @@ impl Session {
                  WHERE a.pid = {pid} AND a.state = '{}' AND a.state_change <= pg_catalog.clock_timestamp() - '{} s'::pg_catalog.interval",
                 how.state, how.after_s
             );
-            let told = blockers::held_by(std::slice::from_ref(blocker));
+            let told = held_by(std::slice::from_ref(blocker));
             let who = told.strip_prefix("; held by ").unwrap_or(&told);
             match self.ask_apart(Ask::new(sql), setting.place).await {
                 Ok(answer) if answer.value() == Some("t") => {

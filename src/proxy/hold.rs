@@ -4,27 +4,19 @@
 //! for it. Its bytes stay where they are, and all that comes behind them. It goes on as if it had come later: when the window
 //! closes, when its client goes away, when the proxy is being stopped. Start at [`Relay::is_held_back`].
 
-use super::Stop;
-use super::conduct::{CANCEL_TIME, cancelled};
+use super::conduct::CANCEL_TIME;
 use super::dialogue::{Ask, Closing, Hears};
-use super::relay::{Broken, Event, Relay, unless_refused};
+use super::end::{Broken, unless_refused};
+use super::relay::{Event, Relay};
 use super::session::Session;
-use super::wire::{self, HEADER, Report};
+use super::shared::Stop;
+use super::time_limits::cancelled;
 use crate::plan::Place;
 use crate::usage::holds::{Held, Window};
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// What is known of it on the way from the relay to the session.
-#[derive(Default)]
-pub struct Holding {
-    /// The database, as windows name it. Empty: nothing is ever held.
-    pub database: String,
-    window: Option<(Arc<Window>, u64)>,
-    /// The statement at the front has been held: it goes on.
-    pub let_go: bool,
-}
 
 impl Relay {
     /// The frame at the front of `up`, of `len` bytes, begins a statement that is to be held. Only asked while a window is open.
