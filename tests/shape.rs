@@ -26,6 +26,7 @@ const PURE: &[(&str, &[&str])] = &[
             "ring",
             "serde",
             "serde_json",
+            "sqlparser",
             "strsim",
             "toml",
         ],

@@ -60,6 +60,7 @@ impl Session {
                     self.extended_ends(len, done).await?;
                 }
                 Event::Sync(len) => self.on_sync(len).await?,
+                Event::Held(len) => self.on_held(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
                 Event::Unsettled => drop(self.relay.settle().await?),
                 Event::TooLarge(b'B', len) => {

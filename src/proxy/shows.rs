@@ -474,6 +474,11 @@ fn policy(shared: &Shared) -> Vec<Vec<Value>> {
             (lock.give_up_in_transaction_ms / 1_000).to_string(),
         ),
         ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
+        ("lock.stall_budget_ms", lock.stall_budget_ms.to_string()),
+        ("lock.escalate_after_s", (lock.escalate_after_ms / 1_000).to_string()),
+        ("lock.timeout_max_ms", lock.timeout_max_ms.to_string()),
+        ("lock.hold_ms", lock.hold_ms.to_string()),
+        ("lock.cancel", format!("{} blocks", lock.cancels.len())),
         ("table.small_bytes", policy.small_bytes.to_string()),
         ("backfill.rows_max", policy.backfill.rows_max.to_string()),
         ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),
@@ -503,6 +508,9 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
         rows.push(row("findings", format!("{rule}, {action}"), *count as f64));
     }
     rows.push(row("lock_tries", String::new(), ledger.lock_tries as f64));
+    let holds = &live.holds;
+    rows.push(row("held_statements", String::new(), holds.statements() as f64));
+    rows.push(row("held_s", String::new(), holds.time().as_secs_f64()));
     rows.push(row("batches", String::new(), ledger.batches as f64));
     rows.push(row("batch_rows", String::new(), ledger.rows as f64));
     for (kind, count) in &ledger.upstream_errors {

@@ -43,6 +43,7 @@ mod subject;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
+pub mod uses;
 pub mod waiting;
 pub mod words;
 
