@@ -77,21 +77,24 @@ impl Session {
         let asked = [Ask::about(question(wanted), relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
         let answer = answers.and_then(|answers| answers.into_iter().next());
-        let mut blockers: Vec<Blocker> = answer
-            .as_ref()
-            .and_then(Answer::value)
-            .and_then(|blockers| decoded(blockers).ok())
-            .unwrap_or_default();
-        let literals = self.shared.policy().audit_literals;
-        for blocker in &mut blockers {
-            blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
-            blocker.lock = mode_name(&blocker.lock);
-        }
-        Ok(blockers)
+        Ok(answered(answer.as_ref(), self.shared.policy().audit_literals))
     }
 }
 
-fn question(wanted: LockMode) -> String {
+/// Of [`question`].
+pub(super) fn answered(answer: Option<&Answer>, literals: Literals) -> Vec<Blocker> {
+    let mut blockers: Vec<Blocker> = answer
+        .and_then(Answer::value)
+        .and_then(|blockers| decoded(blockers).ok())
+        .unwrap_or_default();
+    for blocker in &mut blockers {
+        blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
+        blocker.lock = mode_name(&blocker.lock);
+    }
+    blockers
+}
+
+pub(super) fn question(wanted: LockMode) -> String {
     let modes: Vec<String> = wanted
         .conflicts()
         .iter()
@@ -197,7 +200,7 @@ pub(super) fn held_by(blockers: &[Blocker]) -> String {
     }
 }
 
-fn phrase(blockers: &[Blocker]) -> String {
+pub(super) fn phrase(blockers: &[Blocker]) -> String {
     let told: Vec<String> = blockers.iter().map(one).collect();
     told.join(" and ")
 }

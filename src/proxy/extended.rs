@@ -45,6 +45,13 @@ impl Session {
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
         }
+        if self.relay.dry {
+            self.ask_reading(parse.text).await?;
+            let statements = self.read(parse.text).await;
+            if self.parse_dry(len, &frame, &statements).await? {
+                return Ok(());
+            }
+        }
         self.ask_firing(parse.text, self.closing_of_question()).await?;
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
         if gate(parse.text) != Gate::Read && !uses_prepared && !fires {
@@ -145,7 +152,7 @@ impl Session {
             }
             Verdict::Refused(report) => Err(report.into()),
             // No PostgreSQL accepts it: its own syntax error is the answer.
-            Verdict::Forward(_) | Verdict::Done(_) => self.parse_as(len, parse.name, None).await,
+            Verdict::Forward(_) | Verdict::Done(_) | Verdict::Dry(_) => self.parse_as(len, parse.name, None).await,
         }
     }
 
@@ -177,6 +184,9 @@ impl Session {
         {
             self.look_at_insert(name, len).await?;
             self.look_at_prepared(name, len).await?;
+        }
+        if let Some((portal, name)) = wire::bind_names(&bind) {
+            self.bind_dry(portal, name).await?;
         }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
@@ -389,6 +399,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 .hint("Send its Bind again, right in front of its Execute.");
             return Err(report.into());
         }
+        self.execute_looked(&name).await?;
         let runs = !self.relay.responses.skipping() && !self.relay.block_failed();
         if runs && !name.is_empty() && self.relay.held.unnamed_may_be_fetched() {
             self.put_away(b"").await?;
@@ -435,6 +446,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 }
             }
             held::Kind::Judge => self.execute_judged(len, portal).await,
+            held::Kind::Dry => self.execute_dry(len, portal).await,
             held::Kind::Forgets => {
                 self.relay.pass_frame(len);
                 match self.read(&portal.statement.text).await.as_deref() {
@@ -561,7 +573,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 Ok(())
             }
             Verdict::Refused(report) => Err(report.into()),
-            Verdict::Instead(..) => {
+            Verdict::Instead(..) | Verdict::Dry(_) => {
                 Err(Report::error("0A000", "lockkeeper: the statement was rewritten too late").into())
             }
         }

@@ -15,6 +15,7 @@ use crate::plan::batches::{self, Target};
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::catalog::Relation;
 use crate::plan::depends::{self, Depends};
+use crate::plan::dry;
 use crate::plan::facts::Facts;
 use crate::plan::glance;
 use crate::plan::jobs;
@@ -81,6 +82,8 @@ pub(super) enum Verdict {
     Done(String),
     /// Other text goes on and the server's answer with it (UPDATE … LIMIT).
     Instead(String, Entry),
+    /// The rows of its plan, as JSON.
+    Dry(String),
     Refused(Report),
 }
 
@@ -110,6 +113,8 @@ struct Ordered {
     is_held: bool,
     /// Its transaction will have the table's lock.
     locks_wholly: bool,
+    /// What is answered in its place.
+    dry: Option<Vec<dry::Row>>,
 }
 
 /// What was asked for a slight statement that has locked its relation for the rest of the transaction. The next one about the same waits for
@@ -402,6 +407,17 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        if self.relay.dry {
+            match self.runs_dry(&statement, closing).await {
+                Ok(is_dry) => self.is_dry = is_dry,
+                Err(end) => return or_refused(Err(end)),
+            }
+            if self.is_dry {
+                return self
+                    .verdict_now(statement, place, parameters, closing, position_shift)
+                    .await;
+            }
+        }
         match self.exchange_in_one(&statement, place, parameters).await {
             Ok(None) => {}
             Ok(Some(verdict)) => return Ok(verdict),
@@ -450,6 +466,9 @@ impl Session {
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         if let Kind::Resume(job) = statement.kind {
+            if self.is_dry {
+                return Ok(Verdict::Dry(super::dry::resumes(job)));
+            }
             let policy = self.shared.policy();
             return or_refused(self.resume_job(job, &statement, place, &policy).await);
         }
@@ -511,13 +530,18 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
-        if matches!(statement.kind, Kind::Ddl) && !self.outbox.looks_on() && rules::lock_queue::is_free(statement) {
+        let is_dry = self.is_dry;
+        if !is_dry
+            && matches!(statement.kind, Kind::Ddl)
+            && !self.outbox.looks_on()
+            && rules::lock_queue::is_free(statement)
+        {
             self.relay.shapes.private = is_private(statement, &Facts::default());
             self.judged += 1;
             self.shared.live.ledger().passed();
             return Ok(Judged::forward());
         }
-        if matches!(statement.kind, Kind::Write) {
+        if !is_dry && matches!(statement.kind, Kind::Write) {
             let light = self.is_light(statement, &policy, place, parameters, closing).await;
             if let Err(End::Broken(broken)) = light {
                 return Err(broken.into());
@@ -535,7 +559,7 @@ impl Session {
             }
             self.relay.shapes.judged();
             let rows = rows?;
-            if rows <= policy.backfill.rows_max as f64 && self.cascaded.is_none() {
+            if !is_dry && rows <= policy.backfill.rows_max as f64 && self.cascaded.is_none() {
                 return Ok(Judged::forward());
             }
             expected = Some(rows);
@@ -550,7 +574,7 @@ impl Session {
                 && before.sent == self.relay.responses.count()
                 && self.relay.is_same_transaction()
         });
-        if before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
+        if !is_dry && before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
             self.relay.shapes.private = false;
             self.judged += 1;
             self.shared.live.ledger().passed();
@@ -559,7 +583,9 @@ impl Session {
         let mut is_known = before.is_some();
         let is_locked = before.as_ref().is_some_and(|before| before.locked);
         let glanced = match glance {
-            Some(glance) if before.is_none() => self.glance(statement, glance, &policy, place, closing).await?,
+            Some(glance) if before.is_none() && !is_dry => {
+                self.glance(statement, glance, &policy, place, closing).await?
+            }
             _ => None,
         };
         let (request, mut facts) = match (before, glanced) {
@@ -581,6 +607,10 @@ impl Session {
         .await?;
         facts = known;
         facts.estimated_rows = expected;
+        if !self.is_dry && facts.dry_run.as_deref().is_some_and(dry::is_on) {
+            // It was set by a role's or database's setting, or within code.
+            (self.is_dry, self.relay.dry) = (true, true);
+        }
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
         (self.relay.shapes.private, facts) = (private, known);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
@@ -662,13 +692,20 @@ impl Session {
         let entry = self.entry(statement, &facts, &parameters.values).since(begun);
         let dropped = match &plan {
             Plan::Run(_) => exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block),
-            Plan::Reject(rejection) if rejection.ends_session() => {
+            Plan::Reject(rejection) if rejection.ends_session() && !self.is_dry => {
                 self.shared.restores.was_refused(&self.who, statement);
                 None
             }
             _ => None,
         };
         let is_ddl = matches!(statement.kind, Kind::Ddl);
+        if self.is_dry
+            && let Plan::Run(run) = &plan
+            && let Some(rejection) = self.uncarried(run)
+        {
+            plan = Plan::Reject(rejection);
+        }
+        let dry = self.is_dry.then(|| dry::rows(&plan, statement, &facts, place));
         Ok(Judged::Ordered(Box::new(Ordered {
             plan,
             facts,
@@ -679,6 +716,7 @@ impl Session {
             is_ddl,
             is_held,
             locks_wholly,
+            dry,
         })))
     }
 
@@ -746,7 +784,11 @@ impl Session {
             is_ddl,
             is_held,
             locks_wholly,
+            dry,
         } = ordered;
+        if let Some(rows) = dry {
+            return self.carry_dry(&rows, &plan, entry, closing).await;
+        }
         match plan {
             Plan::Forward { findings, notices } => {
                 self.tell_findings(&notices).await?;
@@ -911,6 +953,7 @@ impl Session {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
             Err(report) => (entry.failed(&report), Verdict::Refused(report)),
         };
+        self.shared.rates.learn_plan(run, relations, &event.steps);
         self.record_end(event, follow_up).await;
         if let Some(broken) = broken {
             return Err(broken);

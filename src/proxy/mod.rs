@@ -18,6 +18,7 @@ mod console;
 mod control;
 mod desk;
 mod dialogue;
+mod dry;
 mod extended;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
@@ -310,6 +311,8 @@ pub(crate) struct Shared {
     following: AtomicUsize,
     /// Sessions so far.
     sessions: AtomicU64,
+    /// How fast the server has carried plans out.
+    rates: dry::rates::Rates,
     /// Some connection has ended.
     ended: Notify,
     stop: watch::Sender<Stop>,
@@ -435,6 +438,7 @@ pub fn serve(
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
+        rates: Default::default(),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
@@ -494,6 +498,7 @@ impl InProcess {
             unheard: Arc::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
+            rates: Default::default(),
             ended: Notify::new(),
             stop: watch::Sender::new(Stop::No),
         })))

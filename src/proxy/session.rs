@@ -63,6 +63,9 @@ pub struct Session {
     pub(super) aside: super::judge::Aside,
     /// The last step of the plan that has just been carried out.
     pub(super) last_step: Option<crate::audit::Event>,
+    /// What it knows of its prepared statements in a dry run; and whether the statement that is being judged is for one.
+    pub(super) dry: super::dry::Looked,
+    pub(super) is_dry: bool,
     /// How many NOTICEs about findings the client has heard, by rule.
     pub(super) notices: HashMap<String, u32>,
 }
@@ -213,6 +216,7 @@ impl Session {
             self.look_around(&text).await?;
         }
         let statements = self.read(&text).await;
+        self.may_run_dry(&statements, self.closing_of_question()).await?;
         if self.outbox.is_awake() && self.relay.place() == Place::Block {
             let ending = match statements.as_deref() {
                 Ok([statement]) => outbox::ending(statement).map(|ending| (statement.sql.clone(), ending)),
@@ -308,6 +312,7 @@ impl Session {
         may_insert(text)
             && gate(text) != Gate::Read
             && !self.relay.watch
+            && !self.relay.dry
             && !self.outbox.is_awake()
             && !may_use_prepared(text)
             && !self.relay.shapes.may_fire(text)
@@ -410,6 +415,7 @@ impl Session {
                 self.relay.replace_frame(len, &frame, OnAnswer::Rewritten);
                 self.observe(entry).await?;
             }
+            Verdict::Dry(rows) => self.answer_dry(len, &rows).await?,
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
                 let ended = match self.relay.place() {

@@ -411,6 +411,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     {
         shared.cancels.insert(key.clone(), Arc::clone(&cancel));
     }
+    relay.dry = !relay.replication && crate::plan::dry::may_concern(&packet);
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     let mut session = Session {
         relay,
@@ -433,6 +434,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         last_step: None,
         looked: false,
         outbox: Default::default(),
+        dry: Default::default(),
+        is_dry: false,
     };
     let heard = shared.unheard.over(&session.relay.server);
     let ran = match shared.restores.refuses(&session.who, &packet) {

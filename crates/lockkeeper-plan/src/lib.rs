@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod catalog;
 pub mod compose;
 pub mod depends;
+pub mod dry;
 pub mod facts;
 pub mod faults;
 pub mod finding;
