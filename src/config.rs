@@ -13,7 +13,7 @@ pub mod watching;
 use crate::audit::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Config, Limits};
+use crate::proxy::settings::{Config, Limits};
 use address::Address;
 use auth::{auth, auth_query};
 use options::{LogFormat, Options};
@@ -263,7 +263,7 @@ fn log_level(level: Option<String>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::Upstream;
+    use crate::proxy::settings::Upstream;
     use clap::{CommandFactory, Parser};
 
     #[test]

@@ -5,7 +5,8 @@
 
 use crate::plan::jobs::{self, JobSql};
 use crate::plan::policy::Policy;
-use crate::proxy::{InProcess, Upstream, UpstreamTls, Verify};
+use crate::proxy::InProcess;
+use crate::proxy::settings::{Upstream, UpstreamTls, Verify};
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use std::io::{self, Write};

@@ -2,7 +2,7 @@
 
 use super::options::AuthMode;
 use super::timeout;
-use crate::proxy::{Auth, AuthQuery, Secret};
+use crate::proxy::settings::{Auth, AuthQuery, Secret};
 use std::path::PathBuf;
 use std::time::Duration;
 

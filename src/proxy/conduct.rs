@@ -3,48 +3,24 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag, or why there is none: an error that the client hears,
 //! or the end of the session itself.
 
-use super::Stop;
-use super::blockers::{self, Waits, held_by, merge};
+use super::blockers::{Waits, held_by, merge};
+use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
-use super::journal::Entry;
-use super::judge::Parameters;
-use super::relay::{Broken, End, unless_refused};
-use super::session::{SHUTTING_DOWN, Session};
-use super::wire::{HEADER, Report};
+use super::end::{Broken, End, unless_refused};
+use super::entry::Entry;
+use super::holders;
+use super::session::Session;
+use super::time_limits::{Limits, is_lock_trouble};
 use crate::audit::Blocker;
 use crate::plan::path::{self, PRINTED};
-use crate::plan::policy::Policy;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
-use std::io;
+use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
-/// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
-const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// A cancel request that was heard comes to the server within this time.
-const CANCEL_TIME: Duration = Duration::from_millis(100);
+pub(super) const CANCEL_TIME: Duration = Duration::from_millis(100);
 /// To remove what a cancelled step has left.
 const CLEANUP_TRIES: u32 = 3;
-
-/// What is the same for all steps of a plan.
-#[derive(Clone, Copy)]
-pub(super) struct Setting<'a> {
-    pub policy: &'a Policy,
-    pub place: Place,
-    pub parameters: &'a Parameters,
-    /// The client's statement, and how many characters of its message came before it.
-    pub statement: &'a str,
-    pub position_shift: usize,
-    /// Its transaction has all locks that a brief step takes.
-    pub is_held: bool,
-}
-
-impl Setting<'_> {
-    /// There is no lock to be tried for again, and so nothing to go back to. It has a lock_timeout all the same: a name may have come to mean
-    /// another table, which somebody has just made in front of it.
-    fn holds_for(&self, step: &Step) -> bool {
-        self.is_held && self.place == Place::Block && step.guard.is_none()
-    }
-}
 
 /// Tries for a lock so far, and what came of them.
 #[derive(Default)]
@@ -142,8 +118,8 @@ impl Session {
                 ),
             );
         }
-        if super::outbox::NEEDS_MORE.contains(&report.sqlstate().as_str())
-            && let Some(text) = self.explanation()
+        if super::relay::NEEDS_MORE.contains(&report.sqlstate().as_str())
+            && let Some(text) = self.outbox.explanation()
         {
             report.append(b'D', &text);
         }
@@ -651,90 +627,6 @@ impl Session {
 
     // --- waiting --------------------------------------------------------------------------------------------------
 
-    /// Waits on the server, so that whatever ends a statement there ends the wait: pg_cancel_backend, pg_terminate_backend, a cancel
-    /// request that came by another process. An idle server process would ignore the first. A client that went away ends the
-    /// session.
-    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Result<(), End> {
-        let until = Instant::now() + pause;
-        loop {
-            if self.cancel.take() {
-                // The request itself is still on its way to the server: it is met here, not by the client's next statement.
-                self.sleep_on_server(CANCEL_TIME, place).await?;
-                return Err(cancelled().into());
-            }
-            if *self.shared.stop.subscribe().borrow() == Stop::Now {
-                return Err(Report::error("57P01", SHUTTING_DOWN).into());
-            }
-            if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
-            }
-            if let Some(report) = self.limits.exceeded() {
-                return Err(report.into());
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let left = left.min(SLEEP_MAX).min(self.limits.left());
-            let slept = self.sleep_on_server(left, place).await;
-            if let Err(End::Refused(_)) = slept {
-                self.cancel.clear();
-            }
-            slept?;
-        }
-    }
-
-    /// The same without a statement, whose snapshot every concurrent build would wait for up to the end of the client's transaction. A
-    /// cancel request is heard, pg_cancel_backend is not.
-    pub(super) async fn pause_without_snapshot(&mut self, pause: Duration) -> Result<(), End> {
-        let until = tokio::time::Instant::now() + pause;
-        let mut stop = self.shared.stop.subscribe();
-        loop {
-            if self.cancel.take() {
-                return Err(cancelled().into());
-            }
-            if *stop.borrow_and_update() == Stop::Now {
-                return Err(Report::error("57P01", SHUTTING_DOWN).into());
-            }
-            if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
-            }
-            let frame = tokio::select! {
-                () = tokio::time::sleep_until(until) => return Ok(()),
-                () = self.cancel.wake.notified() => continue,
-                _ = stop.changed() => continue,
-                frame = self.relay.receive() => frame?,
-            };
-            match frame.first() {
-                Some(b'S') => self.relay.takes_report(&frame[HEADER..]),
-                Some(b'E') => {
-                    // Between statements this is the server ending the session.
-                    self.relay.tell(&frame).await?;
-                    return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
-                }
-                _ => {}
-            }
-            self.relay.tell(&frame).await?;
-        }
-    }
-
-    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Result<(), End> {
-        let mut asks = Vec::with_capacity(4);
-        if place != Place::Alone {
-            asks.push(Ask::stash("statement_timeout"));
-        }
-        asks.push(Ask::set_local("statement_timeout", "0"));
-        asks.push(Ask::as_client(format!(
-            "SELECT pg_catalog.pg_sleep({})",
-            time.as_secs_f64()
-        )));
-        if place != Place::Alone {
-            asks.push(Ask::restore("statement_timeout"));
-        }
-        self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
-        Ok(())
-    }
-
     // --- what the client itself allows --------------------------------------------------------------------------------
 
     /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
@@ -767,7 +659,7 @@ impl Session {
         tries: &Tries,
         setting: Setting<'_>,
     ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::about(blockers::circle(step.lock), &step.relation)];
+        let asked = [Ask::about(holders::circle(step.lock), &step.relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
         let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
         let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
@@ -806,55 +698,10 @@ impl Session {
     }
 }
 
-/// How long the client lets a statement take.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    /// For a lock.
-    lock: Option<Duration>,
-    /// For the whole.
-    until: Option<Instant>,
-}
-
-impl Limits {
-    pub fn without_end(&mut self) {
-        self.until = None;
-    }
-
-    /// As the server says it.
-    pub fn exceeded(&self) -> Option<Report> {
-        self.until
-            .is_some_and(|until| Instant::now() >= until)
-            .then(|| Report::error("57014", "canceling statement due to statement timeout"))
-    }
-
-    fn left(&self) -> Duration {
-        self.until
-            .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
-    }
-
-    /// For statement_timeout, where 0 is no end.
-    fn left_ms(&self) -> u128 {
-        self.until.map_or(0, |_| self.left().as_millis().max(1))
-    }
-
-    fn lock_ms(&self) -> u128 {
-        self.lock.map_or(0, |lock| lock.as_millis())
-    }
-}
-
 /// What a step gave.
 pub(super) struct Done {
     /// The server's command tag, or a batch run's with its true total.
     pub tag: Option<String>,
-}
-
-/// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.
-pub(super) fn is_lock_trouble(report: &Report) -> bool {
-    matches!(report.get(b'C'), Some(b"55P03" | b"40P01" | b"40001"))
-}
-
-pub(super) fn cancelled() -> Report {
-    Report::error("57014", "canceling statement due to user request")
 }
 
 fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {

@@ -5,12 +5,13 @@
 //! server), before [`converse`] begins; the server connection is then given back. What the commands answer is in
 //! [`super::shows`].
 
-use super::encoding::Encoding;
-use super::relay::{Broken, Relay};
+use super::end::Broken;
+use super::relay::Relay;
+use super::shared::{Shared, Stop};
 use super::shows::{self, Command, Reply, Value};
-use super::wire::{self, HEADER, Report};
-use super::{Shared, Stop};
 use bytes::{BufMut, BytesMut};
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -87,7 +88,7 @@ pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Bro
             frame = console.relay.client_frame(FRAME_BYTES_MAX) => frame?,
             () = stopped(&mut stop) => {
                 let mut out = BytesMut::new();
-                Report::fatal("57P01", super::session::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
+                Report::fatal("57P01", super::end::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
                 return console.relay.tell(&out).await;
             }
         };

@@ -6,15 +6,15 @@
 
 pub mod rates;
 
-use super::blockers;
 use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::dispatch::{characters, needs_judging};
+use super::end::{Broken, End, unless_refused};
+use super::entry::Entry;
 use super::held;
-use super::journal::Entry;
-use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, End, unless_refused};
-use super::responses::OnAnswer;
-use super::session::{Session, characters, needs_judging};
-use super::wire::{self, Report};
+use super::parameters::Parameters;
+use super::session::Session;
+use super::verdict::Verdict;
+use super::{blockers, holders};
 use crate::audit::Event;
 use crate::plan::dry::{self, Does, Row};
 use crate::plan::lock::LockMode;
@@ -22,6 +22,8 @@ use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement, Unreadable, is_transactional};
 use crate::plan::{Place, Plan};
 use bytes::{Bytes, BytesMut};
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::responses::OnAnswer;
 use serde_json::json;
 use std::collections::HashSet;
 
@@ -192,9 +194,9 @@ impl Session {
         if row.lock < LockMode::ShareUpdateExclusive || row.relation.is_empty() {
             return Ok(None);
         }
-        let asked = [Ask::about(blockers::question(row.lock), &row.relation)];
+        let asked = [Ask::about(holders::question(row.lock), &row.relation)];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        let blockers = blockers::answered(answers.first(), self.shared.policy().audit_literals);
+        let blockers = holders::answered(answers.first(), self.shared.policy().audit_literals);
         Ok((!blockers.is_empty()).then(|| blockers::phrase(&blockers)))
     }
 
@@ -282,7 +284,10 @@ impl Session {
             return Ok(None);
         };
         let told = answers.get(1).and_then(Answer::value).map(str::to_owned);
-        Ok(Some(merged_types(&own, &super::by_text::types_of(told.as_deref()))))
+        Ok(Some(merged_types(
+            &own,
+            &super::prepared_by_text::types_of(told.as_deref()),
+        )))
     }
 
     /// A Bind in a session that has named the setting.

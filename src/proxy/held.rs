@@ -2,7 +2,7 @@
 //!
 //! What a client has prepared lives as long as its session, so that all of it together has a bound. Pure.
 
-use super::relay::Reading;
+use super::reading::Reading;
 use super::shapes::Learned;
 use crate::plan::batches::firing::Firing;
 use crate::plan::statement::{Calls, may_return_rows};

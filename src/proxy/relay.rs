@@ -3,17 +3,15 @@
 //! [`Relay::poll`] forwards until a client's frame needs the session's attention. It knows what the server still owes
 //! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
 
-use super::Limits;
 use super::buffer::{Buffer, Poured as _};
 use super::by_text::ByText;
-use super::encoding::Encoding;
+use super::end::{Broken, EndedBy};
 use super::held::{self, Held};
-use super::outbox::NEEDS_MORE;
-use super::responses::{Expect, OnAnswer, Position, Responses};
+use super::reading::{Reading, depends_on_reading};
 use super::room::Room;
+use super::settings::Limits;
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
-use super::wire::{self, HEADER, Report};
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
@@ -24,6 +22,9 @@ use crate::plan::statement::{
     may_use_prepared, mentions, prepares_insert,
 };
 use crate::plan::tool::Tool;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};
 use pg_query::NodeEnum;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -59,72 +60,6 @@ const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the l
     client sees the proxy's. Connect with channel_binding=disable, give the proxy the server's certificate and key \
     (--tls-cert, --tls-key), or run it with --auth scram.";
 
-/// Why a session cannot go on.
-#[derive(Debug)]
-pub enum Broken {
-    Client(io::Error),
-    Server(io::Error),
-    /// The client sent what no client may send.
-    Protocol(String),
-    /// The session was refused as a whole, for this reason.
-    Refused(Box<Report>),
-    /// Nothing is broken: what the session wants to know of a long statement is asked when its tree is gone. Caught by
-    /// [`Session::verdict_now`](super::session::Session::verdict_now).
-    Aside,
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Broken::Client(error) => write!(f, "connection to the client: {error}"),
-            Broken::Server(error) => write!(f, "connection to the server: {error}"),
-            Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
-            Broken::Refused(report) => write!(f, "refused: {}", report.message()),
-            Broken::Aside => write!(f, "a question was left for later"),
-        }
-    }
-}
-
-/// Why something was not done to its end.
-#[derive(Debug)]
-pub enum End {
-    /// The client hears this, and the session goes on.
-    Refused(Report),
-    /// The session is over.
-    Broken(Broken),
-}
-
-impl End {
-    /// What the client hears, in other words.
-    pub fn reworded(self, reword: impl FnOnce(Report) -> Report) -> End {
-        match self {
-            End::Refused(report) => End::Refused(reword(report)),
-            End::Broken(broken) => End::Broken(broken),
-        }
-    }
-}
-
-impl From<Report> for End {
-    fn from(report: Report) -> End {
-        End::Refused(report)
-    }
-}
-
-impl From<Broken> for End {
-    fn from(broken: Broken) -> End {
-        End::Broken(broken)
-    }
-}
-
-/// Of what may be refused without harm. None: it was.
-pub fn unless_refused<T>(outcome: Result<T, End>) -> Result<Option<T>, Broken> {
-    match outcome {
-        Ok(done) => Ok(Some(done)),
-        Err(End::Refused(_)) => Ok(None),
-        Err(End::Broken(broken)) => Err(broken),
-    }
-}
-
 /// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -153,13 +88,6 @@ pub enum Event {
     Stopped,
     ClientGone,
     ServerGone,
-}
-
-/// The command that a transaction has ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    Commit,
-    Rollback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,15 +129,6 @@ enum ChannelBinding {
     Strip,
     /// It works only where proxy and server have the same certificate. `offered`: from now on it can fail.
     Explain { offered: bool },
-}
-
-/// How the server reads a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// standard_conforming_strings: a backslash in a plain string is only a backslash.
-    pub conforming: bool,
-    /// client_encoding
-    pub encoding: String,
 }
 
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
@@ -1765,11 +1684,6 @@ impl Relay {
     }
 }
 
-/// Another reading may find other strings in it, or other characters.
-pub fn depends_on_reading(text: &[u8]) -> bool {
-    text.contains(&b'\\') || !text.is_ascii()
-}
-
 enum Look {
     Pass,
     Wait,
@@ -1805,3 +1719,6 @@ fn tell_fault(version: &str) {
         TOLD.call_once(|| tracing::warn!(version, "{}. {}", fault.what, fault.remedy));
     }
 }
+
+/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
+pub(super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];

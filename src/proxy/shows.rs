@@ -1,10 +1,10 @@
 //! The console's commands: how they are written, which columns they answer with, and their rows.
 
-use super::Shared;
-use super::wire::Report;
+use super::shared::Shared;
 use crate::live::{Live, Question, SessionNow};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
+use lockkeeper_wire::messages::Report;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
@@ -327,7 +327,7 @@ async fn reload(shared: &Shared) -> Result<Reply, Report> {
             "F0000",
             &format!("lockkeeper: {wrong}; what was wrong stays as it was before"),
         )),
-        _ => Err(Report::error("57P01", super::session::SHUTTING_DOWN)),
+        _ => Err(Report::error("57P01", super::end::SHUTTING_DOWN)),
     }
 }
 

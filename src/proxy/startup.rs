@@ -4,17 +4,19 @@
 //! [`super::login`] before that. None of its messages is kept.
 
 use super::console;
-use super::encoding::Encoding;
-use super::login::{self, Ended, User};
-use super::relay::{Broken, Event, Mode, Relay};
+use super::end::Broken;
+use super::login::{self, CANNOT_CONNECT_NOW, Ended, User};
+use super::relay::{Event, Mode, Relay};
 use super::session::Session;
+use super::settings::Console;
+use super::shared::{CancelFlag, Shared, Stop};
 use super::sparing::Sparing;
 use super::stream::Stream;
 use super::tls::Acceptor;
-use super::wire::{self, Report};
-use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::startup::{standing_parameters, startup_parameters, user_name};
 use std::io;
 use std::sync::Arc;
@@ -30,8 +32,6 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
-pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
 /// Where the server's process and key begin in a cancel request, and how much of that is the process.
 const KEY_AT: usize = 8;
 const PID_BYTES: usize = 4;
