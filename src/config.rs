@@ -7,10 +7,11 @@ mod address;
 mod auth;
 mod file;
 pub mod options;
+mod timeout;
 mod tls;
 pub mod watching;
 
-use crate::audit::{Fsync, Sink};
+use crate::audit::sink::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
 use crate::proxy::settings::{Config, Limits};
@@ -20,6 +21,7 @@ use options::{LogFormat, Options};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
+use timeout::timeout;
 use tls::{client_tls, upstream_tls};
 use watching::{Admin, admin, console, control};
 
@@ -28,8 +30,6 @@ pub const POLICIES: [&str; 3] = ["observe", "standard", "strict"];
 const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
 const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
-/// A day: nobody waits longer for a connection or a shutdown on purpose.
-const TIMEOUT_S_MAX: u64 = 86_400;
 const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
 const PIPELINE_LEAST: u64 = 10_000;
@@ -232,17 +232,6 @@ fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) 
         Some(value) => Err(format!(
             "{name}: {value} is out of range; it goes from {least} to {most}"
         )),
-    }
-}
-
-fn timeout(name: &str, seconds: Option<u64>, least: u64, default: Duration) -> Result<Duration, String> {
-    match seconds {
-        None => Ok(default),
-        Some(seconds) if (least..=TIMEOUT_S_MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        Some(seconds) => {
-            let range = format!("it goes from {least} to {TIMEOUT_S_MAX} seconds");
-            Err(format!("{name}: {seconds} is out of range; {range}"))
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who authenticates clients, and where the verifiers for that come from.
 
 use super::options::AuthMode;
-use super::timeout;
+use super::timeout::timeout;
 use crate::proxy::settings::{Auth, AuthQuery, Secret};
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What a plan left and what others noticed of it: asked of the catalog at its end, counted from what passed through, and
 //! looked up by the control connection. Start at [`Session::begin_watching`].
 //!
-//! How long statements take afterwards is known a minute later: [`follow_up`] writes it as an event of its own.
+//! How long statements take afterwards is known a minute later, by [`super::follow_up`].
 
 use super::dialogue::Ask;
 use super::end::{Broken, End};

@@ -1,10 +1,5 @@
 //! `--auth-user`: asks the server itself for the verifiers of users that are not in the auth file, as PgBouncer's
-//! auth_query does. All logins share one connection, which a task of its own keeps ([`answer`]), and a cache
-//! ([`Lookup::find`]).
-//!
-//! What tells that an answer is out of date is the server itself: it shows every client the salt of its verifier, which
-//! changes with the password, and something fixed where there is no verifier. So a new password works at once, and wrong
-//! ones do not make the proxy ask again and again.
+//! auth_query does. All logins share one connection, which a task of its own keeps ([`answer`]), and a cache ([`super::lookup`]).
 
 use super::login::{self, Asked, Ended};
 use super::lookup::{Ask, Failed};

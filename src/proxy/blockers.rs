@@ -1,5 +1,5 @@
-//! Who holds the lock that a step waits for: asked on the client's own connection between two tries, and where a statement
-//! itself waits, by the control connection.
+//! Who holds the lock that a step waits for, in words. Who it is, [`super::holders`] asks between two tries and, where a statement itself waits,
+//! the control connection.
 
 use super::shared::Shared;
 use crate::audit::{Blocker, query_of_another};

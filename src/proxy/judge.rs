@@ -1,4 +1,6 @@
 //! From a statement to a verdict: facts are asked on the client's own server connection, the plan is made, and carried out.
+//!
+//! Start at [`Session::verdict_now`].
 
 use super::apart::apart_of;
 use super::context::Setting;

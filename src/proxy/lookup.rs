@@ -1,4 +1,8 @@
 //! What logins hold of the server's answers about its users' verifiers, and how they ask for more.
+//!
+//! What tells that an answer is out of date is the server itself: it shows every client the salt of its verifier, which
+//! changes with the password, and something fixed where there is no verifier. So a new password works at once, and wrong
+//! ones do not make the proxy ask again and again.
 
 use super::settings::AuthQuery;
 use lockkeeper_wire::messages::Report;

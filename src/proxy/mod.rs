@@ -74,7 +74,8 @@ mod verdict;
 mod verifiers;
 mod weigh;
 
-use crate::audit::{Audit, Fsync, Sink};
+use crate::audit::Audit;
+use crate::audit::sink::{Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::grammar::{STACK_BYTES, this_thread_is_deep};

@@ -1,8 +1,8 @@
 //! What the session leaves for after the client's COMMIT: written and proven in the client's own transaction, carried out on the
 //! same connection between the server's COMMIT and the client's hearing of it.
 //!
-//! Start at [`Session::defer`] for the one and at [`after_commit`](super::outbox::after_commit) for the other. The rows of
-//! `lockkeeper.job` are the truth; what is remembered here only tells when to look at them.
+//! Start at [`Session::defer`] for the one and at [`after_commit`] for the other. The rows of `lockkeeper.job` are the truth; what is
+//! remembered in [`pending`] only tells when to look at them.
 
 pub(super) mod after_commit;
 mod exchange;

@@ -1,6 +1,6 @@
-//! One client and its server connection: takes the frames that need attention, has them judged, and answers.
+//! One client and its server connection: what its methods know.
 //!
-//! Start at [`Session::run`]. Everything else a client sends is forwarded by [`super::relay`] without coming here.
+//! The methods stand in many files, each of which calls only those below it: [`super::dispatch`] is the top.
 
 use super::entry::Uncommitted;
 use super::outbox::pending::Outbox;

@@ -1,6 +1,6 @@
 //! What the proxy is told when it starts: where it listens, where the server is, who authenticates, and every limit.
 
-use crate::audit::Sink;
+use crate::audit::sink::Sink;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,7 +13,7 @@ use lockkeeper_wire::responses::OnAnswer;
 
 impl Session {
     /// COMMIT, in place of the client's: its tag, once what it has left to do is done.
-    pub(in super::super) async fn commit(&mut self, sql: &str) -> Result<String, End> {
+    pub async fn commit(&mut self, sql: &str) -> Result<String, End> {
         let commit = [Ask::as_client(sql)];
         let committed = match self.before_commit().await {
             Ok(()) => self.relay.ask(&commit, Closing::Sync, Hears::Notices).await,
@@ -46,7 +46,7 @@ impl Session {
     }
 
     /// The server has committed.
-    pub(in super::super) async fn committed(&mut self) -> Result<(), End> {
+    pub async fn committed(&mut self) -> Result<(), End> {
         self.settle_uncommitted().await?;
         self.outbox.dropped.clear();
         let pending = std::mem::take(&mut self.outbox.pending);
@@ -60,7 +60,7 @@ impl Session {
     }
 
     /// Nothing of it is there any more.
-    pub(in super::super) async fn rolled_back(&mut self) -> Result<(), Broken> {
+    pub async fn rolled_back(&mut self) -> Result<(), Broken> {
         self.settle_uncommitted().await?;
         self.outbox.pending.clear();
         self.relay.explains = None;
@@ -74,7 +74,7 @@ impl Session {
 
     /// While the transaction can still fail: the rows that it has written itself since a unique index was left for later, and the
     /// locks that keep others from beginning the same before the jobs are done.
-    pub(in super::super) async fn before_commit(&mut self) -> Result<(), End> {
+    pub async fn before_commit(&mut self) -> Result<(), End> {
         let policy = self.shared.policy();
         let pending = std::mem::take(&mut self.outbox.pending);
         let outcome = self.look_at_pending(&pending, &policy).await;
@@ -117,7 +117,7 @@ impl Session {
     // --- the shapes of COMMIT ---------------------------------------------------------------------------------------
 
     /// A simple query that ends the transaction, of `len` bytes at the front of `up`.
-    pub(in super::super) async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), End> {
+    pub async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), End> {
         if let Some(report) = self.refuses(&ending) {
             return Err(report.into());
         }
@@ -132,7 +132,7 @@ impl Session {
         Ok(self.relay.tell(&out).await?)
     }
 
-    pub(in super::super) async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Result<String, End> {
+    pub async fn end_transaction(&mut self, sql: &str, ending: Ending) -> Result<String, End> {
         if matches!(ending, Ending::Rollback) {
             let answers = self
                 .relay
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// What cannot be followed by jobs, if there are any.
-    pub(in super::super) fn refuses(&self, ending: &Ending) -> Option<Report> {
+    pub fn refuses(&self, ending: &Ending) -> Option<Report> {
         if self.outbox.pending.is_empty() {
             return None;
         }
@@ -164,7 +164,7 @@ impl Session {
     }
 
     /// Execute of a portal that is not known to need a look, while something waits for COMMIT: the tag of its answer tells.
-    pub(in super::super) async fn execute_watched(&mut self, len: usize) -> Result<(), End> {
+    pub async fn execute_watched(&mut self, len: usize) -> Result<(), End> {
         let portal = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
@@ -212,7 +212,7 @@ impl Session {
     }
 
     /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
-    pub(in super::super) async fn binds_pending_write(&mut self, name: &[u8]) -> Result<(), End> {
+    pub async fn binds_pending_write(&mut self, name: &[u8]) -> Result<(), End> {
         let exchanges = !name.is_empty() && self.outbox.may_exchange();
         if !(self.outbox.has_write() || exchanges)
             || self.relay.place() != Place::Block
@@ -250,7 +250,7 @@ impl Session {
     }
 
     /// The text of a named statement that was prepared before there was a reason to look, if it ends a transaction.
-    pub(in super::super) async fn ending_text(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
+    pub async fn ending_text(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
         if let Some(text) = self.outbox.ending_statements.get(name) {
             return Ok(Some(text.clone()).filter(|text| !text.is_empty()));
         }

@@ -26,7 +26,7 @@ impl Session {
     }
 
     /// Before a removal that the next statement may make up for.
-    pub(in super::super) async fn before_drop(&mut self) -> Result<(), End> {
+    pub async fn before_drop(&mut self) -> Result<(), End> {
         if !self.outbox.dropped.is_empty() {
             return Ok(());
         }
@@ -35,7 +35,7 @@ impl Session {
         Ok(())
     }
 
-    pub(in super::super) fn after_drop(&mut self, dropped: Dropped, done: bool) {
+    pub fn after_drop(&mut self, dropped: Dropped, done: bool) {
         match done {
             true => self.outbox.dropped.push(dropped),
             false => self.outbox.dropped.clear(),
@@ -44,7 +44,7 @@ impl Session {
     }
 
     /// The new one is proven with the old one gone; then that comes back. What else was dropped stays to be dropped again.
-    pub(in super::super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let point = self.drop_point();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// Behind the job's row, so that what is taken back next does not take that.
-    pub(in super::super) async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let others = std::mem::take(&mut self.outbox.dropped);
         if new.replaces.is_none() {
             // They are dropped, and too much has happened since to take that back.
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Any other statement ends the chance of an exchange; and one that could see that the old one is there still has it dropped first.
-    pub(in super::super) async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
+    pub async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
         if !self.outbox.may_exchange() {
             return Ok(());
         }

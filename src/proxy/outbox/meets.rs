@@ -11,7 +11,7 @@ use pg_query::NodeEnum;
 
 impl Session {
     /// A statement that would run against what is not there yet.
-    pub(in super::super) async fn needs_what_waits(&mut self, text: &[u8]) -> Result<(), End> {
+    pub async fn needs_what_waits(&mut self, text: &[u8]) -> Result<(), End> {
         self.meets_exchange(text).await?;
         let readings = [self.relay.reading().conforming];
         self.meets_pending_write(text, &readings).await?;
@@ -24,7 +24,7 @@ impl Session {
 
     /// What would read or write the rows of a table that an UPDATE or DELETE has still to change. `readings`: values of
     /// standard_conforming_strings that the server may read the text under.
-    pub(in super::super) async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
+    pub async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
         if !self.outbox.has_write() || self.relay.place() != Place::Block {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
-    pub(in super::super) fn conflicts_with_pending(&self, text: &[u8], readings: &[bool]) -> Option<Report> {
+    pub fn conflicts_with_pending(&self, text: &[u8], readings: &[bool]) -> Option<Report> {
         let uniques = self.outbox.pending.iter().any(|p| !p.uniques.is_empty());
         let lower = text.to_ascii_lowercase();
         if !uniques || memchr::memmem::find(&lower, b"conflict").is_none() {
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// A question to the catalog for an index or constraint that is not there yet, by its name.
-    pub(in super::super) async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
+    pub async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
         let brings = |p: &Pending| p.brings.iter().any(|name| may_name(text, name));
         if self.relay.place() != Place::Block || !self.outbox.pending.iter().any(brings) {
             return Ok(());
@@ -139,7 +139,7 @@ impl Session {
         Err(Report::error("55000", &message).hint(&self.outside_hint()).into())
     }
 
-    pub(in super::super) fn outside_hint(&self) -> String {
+    pub fn outside_hint(&self) -> String {
         match self.relay.tool {
             Some(tool) => format!(
                 "Put the index into a migration of its own, before this one. {}.",
@@ -150,7 +150,7 @@ impl Session {
     }
 
     /// Every statement comes by here while something waits for COMMIT, and the one that shows a migration tool.
-    pub(in super::super) async fn look_around(&mut self, text: &[u8]) -> Result<(), End> {
+    pub async fn look_around(&mut self, text: &[u8]) -> Result<(), End> {
         if self.relay.tool.is_some() && !self.looked {
             (self.looked, self.outbox.look) = (true, true);
         }
@@ -161,12 +161,12 @@ impl Session {
 }
 
 /// The statements under each of these readings; None: they cannot be read.
-pub(in super::super) fn read_as(text: &[u8], readings: &[bool]) -> Vec<Option<Vec<Statement>>> {
+pub fn read_as(text: &[u8], readings: &[bool]) -> Vec<Option<Vec<Statement>>> {
     readings.iter().map(|conforming| read(text, *conforming).ok()).collect()
 }
 
 /// A text that cannot be read may use whatever it has the name of, also in escapes.
-pub(in super::super) fn may_name(text: &[u8], name: &str) -> bool {
+pub fn may_name(text: &[u8], name: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let name = name.to_ascii_lowercase();
     [name.as_bytes(), b"u&\""]

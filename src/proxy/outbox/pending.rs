@@ -8,7 +8,7 @@ use pg_query::NodeEnum;
 use std::collections::HashMap;
 
 #[derive(Default)]
-pub(in super::super) struct Outbox {
+pub struct Outbox {
     /// Written, or taken up, by the transaction that is open.
     pub pending: Vec<Pending>,
     /// The session is a migration tool's: what an earlier run has left unfinished is to be done before anything else.
@@ -19,29 +19,29 @@ pub(in super::super) struct Outbox {
     /// What the transaction's last statements have dropped, behind a savepoint: the next may replace it.
     pub dropped: Vec<Dropped>,
     /// Tables whose advisory lock the session holds.
-    pub(in super::super) tables: Vec<u32>,
+    pub tables: Vec<u32>,
     /// What this session itself has written into rows, where the role could not do all that the session can.
-    pub(in super::super) own: HashMap<i64, String>,
+    pub own: HashMap<i64, String>,
 }
 
-pub(in super::super) struct Pending {
+pub struct Pending {
     pub id: i64,
     /// It runs with this role's rights.
-    pub(in super::super) role: String,
-    pub(in super::super) relation: u32,
+    pub role: String,
+    pub relation: u32,
     /// Schema and name of the table.
-    pub(in super::super) table: (String, String),
+    pub table: (String, String),
     /// The statement, to tell several of the same text apart.
-    pub(in super::super) statement: String,
+    pub statement: String,
     /// Unique indexes to come: read again at COMMIT if the transaction has written to the table.
-    pub(in super::super) checks: Vec<Check>,
-    pub(in super::super) uniques: Vec<Index>,
+    pub checks: Vec<Check>,
+    pub uniques: Vec<Index>,
     /// It is an UPDATE or DELETE: the rows of its table are not yet what the transaction has made of them.
-    pub(in super::super) write: bool,
+    pub write: bool,
     /// It removes this, which the transaction has dropped and which is there still.
-    pub(in super::super) replaces: Option<Dropped>,
+    pub replaces: Option<Dropped>,
     /// Indexes and constraints that it makes.
-    pub(in super::super) brings: Vec<String>,
+    pub brings: Vec<String>,
 }
 
 impl Outbox {
@@ -60,7 +60,7 @@ impl Outbox {
     }
 
     /// An error of the server's that may come from what is not there yet says so.
-    pub(in super::super) fn explanation(&self) -> Option<String> {
+    pub fn explanation(&self) -> Option<String> {
         let jobs: Vec<String> = self.pending.iter().filter_map(Pending::told).collect();
         (!jobs.is_empty()).then(|| {
             format!(
@@ -73,20 +73,20 @@ impl Outbox {
 
 impl Pending {
     /// Of one that brings something.
-    pub(in super::super) fn told(&self) -> Option<String> {
+    pub fn told(&self) -> Option<String> {
         (!self.brings.is_empty()).then(|| format!("{} (job {})", self.brings.join(", "), self.id))
     }
 }
 
 /// COMMIT or ROLLBACK of a transaction block, and whether it is one that jobs cannot follow.
-pub(in super::super) enum Ending {
+pub enum Ending {
     Commit,
     Rollback,
     Chained,
     Prepared,
 }
 
-pub(in super::super) fn ending(statement: &Statement) -> Option<Ending> {
+pub fn ending(statement: &Statement) -> Option<Ending> {
     use pg_query::protobuf::TransactionStmtKind as T;
     match (&statement.kind, &statement.node) {
         (Kind::Commit { .. }, NodeEnum::TransactionStmt(t)) if t.kind() == T::TransStmtPrepare => {
@@ -100,7 +100,7 @@ pub(in super::super) fn ending(statement: &Statement) -> Option<Ending> {
 }
 
 /// What a role has written is not run in the session of somebody who can do more.
-pub(in super::super) fn lends(id: i64) -> Report {
+pub fn lends(id: i64) -> Report {
     Report::error(
         "42501",
         &format!(

@@ -20,7 +20,7 @@ const CHECK_UNDER_LOCK_MS: u64 = 1_000;
 impl Session {
     /// First the proofs, then the steps: a long read comes before the locks. Columns that the statement adds can only be looked at
     /// afterwards. The unique indexes to come are given back.
-    pub(in super::super) async fn carry_out_proven(
+    pub async fn carry_out_proven(
         &mut self,
         run: &Run,
         new: &New,
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// The error, if a row violates what is to come.
-    pub(in super::super) async fn check_rows(
+    pub async fn check_rows(
         &mut self,
         check: &Check,
         table: (&str, &str),

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 impl Session {
     /// The role's unfinished deferred jobs.
-    pub(in super::super) async fn waiting(&mut self, ids: Option<&[i64]>) -> Result<Vec<Waiting>, End> {
+    pub async fn waiting(&mut self, ids: Option<&[i64]>) -> Result<Vec<Waiting>, End> {
         let ask = Ask {
             catalog: ids.is_none().then(|| "jobs_waiting".to_owned()),
             ..outbox::waiting(ids).into()
@@ -33,12 +33,7 @@ impl Session {
     }
 
     /// Its ID.
-    pub(in super::super) async fn insert_job(
-        &mut self,
-        access: &Access,
-        sql: JobSql,
-        policy: &Policy,
-    ) -> Result<i64, End> {
+    pub async fn insert_job(&mut self, access: &Access, sql: JobSql, policy: &Policy) -> Result<i64, End> {
         let could_not_create = |report: Report| {
             let why = match report.sqlstate().as_str() {
                 "55P03" => {
@@ -68,7 +63,7 @@ impl Session {
     }
 
     /// A row that was just written, which nobody else can see yet.
-    pub(in super::super) async fn keeps(&mut self, id: i64) -> Result<i64, End> {
+    pub async fn keeps(&mut self, id: i64) -> Result<i64, End> {
         if self.asks_true(outbox::LENDS_NOTHING).await? {
             return Ok(id);
         }
@@ -78,7 +73,7 @@ impl Session {
     }
 
     /// Whether what is in the row can run in this session without lending its rights to whoever wrote it.
-    pub(in super::super) async fn lends_nothing(&mut self, job: &Waiting) -> Result<(), End> {
+    pub async fn lends_nothing(&mut self, job: &Waiting) -> Result<(), End> {
         if self.outbox.own.get(&job.id).is_some_and(|own| *own == job.content()) {
             return Ok(());
         }
@@ -89,7 +84,7 @@ impl Session {
     }
 
     /// As the server says it of the statement itself.
-    pub(in super::super) async fn refuse_read_only(&mut self, tag: &str) -> Result<(), End> {
+    pub async fn refuse_read_only(&mut self, tag: &str) -> Result<(), End> {
         let read_only = "SELECT pg_catalog.current_setting('transaction_read_only') = 'on'";
         match self.asks_true(read_only).await? {
             false => Ok(()),
@@ -97,7 +92,7 @@ impl Session {
         }
     }
 
-    pub(in super::super) async fn withdraw(&mut self, ids: &[i64]) -> Result<(), End> {
+    pub async fn withdraw(&mut self, ids: &[i64]) -> Result<(), End> {
         self.value(&outbox::withdraw(ids)).await?;
         let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
         self.relay
@@ -110,7 +105,7 @@ impl Session {
     }
 
     /// Nobody else defers anything on the table until this transaction has ended and its jobs are done.
-    pub(in super::super) async fn take_table_in_transaction(
+    pub async fn take_table_in_transaction(
         &mut self,
         (relation, name): &(u32, String),
         policy: &Policy,
@@ -126,7 +121,7 @@ impl Session {
 
     /// By looking again and again: whoever waited within a statement would have a snapshot, for whose end every concurrent build
     /// waits. So the server does not see the wait, and that nobody waits in a circle has to be seen to here.
-    pub(in super::super) async fn wait_for_table(
+    pub async fn wait_for_table(
         &mut self,
         sql: &str,
         relation: u32,
@@ -178,7 +173,7 @@ impl Session {
     }
 
     /// In the client's transaction: if that is rolled back, the table is gone again.
-    pub(in super::super) async fn create_job_table_within(&mut self, policy: &Policy) -> Result<(), End> {
+    pub async fn create_job_table_within(&mut self, policy: &Policy) -> Result<(), End> {
         let before = self.value("SELECT pg_catalog.current_setting('lock_timeout')").await?;
         let before = before.unwrap_or_default();
         let limit = format!("{}ms", policy.lock.give_up_in_transaction_ms);
@@ -205,12 +200,12 @@ impl Session {
         Ok(())
     }
 
-    pub(in super::super) async fn asks_true(&mut self, sql: impl Into<Ask>) -> Result<bool, End> {
+    pub async fn asks_true(&mut self, sql: impl Into<Ask>) -> Result<bool, End> {
         Ok(self.value(sql).await?.as_deref() == Some("t"))
     }
 
     /// ROLLBACK TO may have taken the job away, and the table in which it was.
-    pub(in super::super) async fn still_waits(&mut self, id: i64) -> Result<bool, End> {
+    pub async fn still_waits(&mut self, id: i64) -> Result<bool, End> {
         if !self.asks_true(&outbox::is_usable()).await? {
             return Ok(false);
         }
@@ -218,7 +213,7 @@ impl Session {
         Ok(jobs.iter().any(|job| job.there))
     }
 
-    pub(in super::super) async fn let_go_tables(&mut self) -> Result<(), Broken> {
+    pub async fn let_go_tables(&mut self) -> Result<(), Broken> {
         let tables = std::mem::take(&mut self.outbox.tables);
         let asks: Vec<Ask> = tables
             .iter()

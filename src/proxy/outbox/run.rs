@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 impl Session {
     /// `CALL lockkeeper.resume(7)`: the job's own statement with its own parameters, as if it had been sent again.
-    pub(in super::super) async fn resume_job(
+    pub async fn resume_job(
         &mut self,
         id: i64,
         call: &Statement,
@@ -47,7 +47,7 @@ impl Session {
 
     /// Outside a transaction what was remembered is either done with or was missed; and a migration tool begins where its last
     /// run has stopped.
-    pub(in super::super) async fn at_ease(&mut self) -> Result<(), End> {
+    pub async fn at_ease(&mut self) -> Result<(), End> {
         if self.relay.place() != Place::Alone || self.relay.status != b'I' || self.relay.may_be_chained() {
             return Ok(());
         }
@@ -63,7 +63,7 @@ impl Session {
         Ok(())
     }
 
-    pub(in super::super) async fn go_on_with_unfinished(&mut self) -> Result<(), End> {
+    pub async fn go_on_with_unfinished(&mut self) -> Result<(), End> {
         if !self.asks_true(&outbox::is_usable()).await? {
             return Ok(());
         }
@@ -90,7 +90,7 @@ impl Session {
     }
 
     /// Those of the jobs that are there, each as the role that wrote it. `committed`: by the client's COMMIT, which it is told of.
-    pub(in super::super) async fn run_jobs(&mut self, pending: Vec<Pending>, committed: bool) -> Result<(), End> {
+    pub async fn run_jobs(&mut self, pending: Vec<Pending>, committed: bool) -> Result<(), End> {
         let mut roles: Vec<String> = Vec::new();
         for p in &pending {
             if !roles.contains(&p.role) {
@@ -112,7 +112,7 @@ impl Session {
         outcome
     }
 
-    pub(in super::super) async fn run_as(&mut self, role: &str, ids: &[i64], told: Told) -> Result<(), End> {
+    pub async fn run_as(&mut self, role: &str, ids: &[i64], told: Told) -> Result<(), End> {
         let asked = [Ask::new("SELECT current_user, pg_catalog.current_setting('role')")];
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
         let answers = answers.map_err(|end| end.reworded(all_wait))?;
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    pub(in super::super) async fn run_ids(&mut self, ids: &[i64], told: Told) -> Result<(), End> {
+    pub async fn run_ids(&mut self, ids: &[i64], told: Told) -> Result<(), End> {
         let usable = self.asks_true(&outbox::is_usable()).await;
         if !usable.map_err(|end| end.reworded(all_wait))? {
             return Ok(());
@@ -149,7 +149,7 @@ impl Session {
     }
 
     /// In order, up to the first that fails.
-    pub(in super::super) async fn run_all(&mut self, jobs: &[Waiting], told: Told) -> Result<(), End> {
+    pub async fn run_all(&mut self, jobs: &[Waiting], told: Told) -> Result<(), End> {
         let policy = self.shared.policy();
         for (n, job) in jobs.iter().enumerate() {
             let done = self.run_one(job, &policy).await;
@@ -158,7 +158,7 @@ impl Session {
         Ok(())
     }
 
-    pub(in super::super) async fn run_all_and_let_go(&mut self, jobs: &[Waiting]) -> Result<(), End> {
+    pub async fn run_all_and_let_go(&mut self, jobs: &[Waiting]) -> Result<(), End> {
         let outcome = self.run_all(jobs, unfinished).await;
         if let Err(End::Broken(_)) = outcome {
             return outcome;
@@ -168,7 +168,7 @@ impl Session {
     }
 
     /// `CALL lockkeeper.resume(7)`: first what came before it on the same table and is not done. False: it is no such job.
-    pub(in super::super) async fn resume_deferred(&mut self, id: i64) -> Result<bool, End> {
+    pub async fn resume_deferred(&mut self, id: i64) -> Result<bool, End> {
         if !self.asks_true(&outbox::is_usable()).await? {
             return Ok(false);
         }
@@ -185,7 +185,7 @@ impl Session {
         Ok(true)
     }
 
-    pub(in super::super) async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Result<(), End> {
+    pub async fn run_one(&mut self, job: &Waiting, policy: &Policy) -> Result<(), End> {
         if self.is_lost(&job.statement) || self.is_lost(&serde_json::to_string(&job.details).unwrap_or_default()) {
             return Err(self.encoding_lacks_names_of(job.id).into());
         }
@@ -224,7 +224,7 @@ impl Session {
     }
 
     /// The job's lock is held: nobody else moves its row.
-    pub(in super::super) async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
         let Some(job) = self.waiting(Some(&[id])).await?.pop() else {
             // Another session has finished it, or somebody has given it up.
             return Ok(());
@@ -279,13 +279,13 @@ impl Session {
         }
     }
 
-    pub(in super::super) async fn job_failed(&mut self, id: i64, report: Report) -> Result<(), End> {
+    pub async fn job_failed(&mut self, id: i64, report: Report) -> Result<(), End> {
         // Should this fail too, the job counts as interrupted.
         unless_refused(self.value(&jobs::stop(id, "failed", &report.message())).await)?;
         Err(report.into())
     }
 
-    pub(in super::super) async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
         let call = format!("CALL lockkeeper.resume({})", job.id);
         let statements = self.read(call.as_bytes()).await.unwrap_or_default();
         let Some(call) = statements.first() else {
@@ -302,7 +302,7 @@ impl Session {
         }
     }
 
-    pub(in super::super) async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
         let steps = &job.details.steps;
         let relation = [Relation {
             oid: job.relation,
@@ -360,12 +360,7 @@ impl Session {
 
     /// A concurrent step waits for transactions that have used the table, without end. One that is idle, perhaps the tool's own second
     /// connection, which waits for this very COMMIT, is named instead.
-    pub(in super::super) async fn wait_for_idle_holders(
-        &mut self,
-        job: &Waiting,
-        removes: bool,
-        policy: &Policy,
-    ) -> Result<(), End> {
+    pub async fn wait_for_idle_holders(&mut self, job: &Waiting, removes: bool, policy: &Policy) -> Result<(), End> {
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
@@ -399,7 +394,7 @@ impl Session {
     }
 
     /// The settings that the statement was written under; what puts the session's own back.
-    pub(in super::super) async fn apply_settings(&mut self, job: &Waiting) -> Result<Vec<Ask>, End> {
+    pub async fn apply_settings(&mut self, job: &Waiting) -> Result<Vec<Ask>, End> {
         let json = serde_json::to_string(&job.settings).unwrap_or_default();
         let sql = format!(
             "SELECT k.key, k.value, {setting}, s.source = 'session' FROM pg_catalog.jsonb_each_text({}::jsonb) k \
@@ -438,20 +433,20 @@ impl Session {
 pub(super) type Told = fn(&Waiting, Report, usize) -> Report;
 
 /// Not one of them could be begun.
-pub(in super::super) fn all_wait(report: Report) -> Report {
+pub fn all_wait(report: Report) -> Report {
     report.hint(
         "lockkeeper: the transaction IS committed; what was left for after it waits: lockkeeper jobs --dsn … list",
     )
 }
 
-pub(in super::super) fn set_role(role: &str) -> String {
+pub fn set_role(role: &str) -> String {
     format!(
         "SELECT pg_catalog.set_config('role', {}, false)",
         crate::plan::splice::quote_literal(role)
     )
 }
 
-pub(in super::super) fn counted(jobs: usize) -> String {
+pub fn counted(jobs: usize) -> String {
     match jobs {
         1 => "1 job".to_string(),
         n => format!("{n} jobs"),
@@ -459,15 +454,15 @@ pub(in super::super) fn counted(jobs: usize) -> String {
 }
 
 /// The client must not take it for a failure of its transaction, nor try that again.
-pub(in super::super) fn after_the_commit(job: &Waiting, report: Report, behind: usize) -> Report {
+pub fn after_the_commit(job: &Waiting, report: Report, behind: usize) -> Report {
     failure(job, report, behind, "the transaction IS committed; after it")
 }
 
-pub(in super::super) fn unfinished(job: &Waiting, report: Report, behind: usize) -> Report {
+pub fn unfinished(job: &Waiting, report: Report, behind: usize) -> Report {
     failure(job, report, behind, "of an earlier transaction, which is committed,")
 }
 
-pub(in super::super) fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Report {
+pub fn failure(job: &Waiting, mut report: Report, behind: usize, which: &str) -> Report {
     let id = job.id;
     let message = report.message();
     let cause = message.strip_prefix("lockkeeper: ").unwrap_or(&message);
