@@ -10,8 +10,8 @@ use super::relay::{Event, Mode};
 use super::session::Session;
 use super::shared::Stop;
 use super::verdict::Verdict;
-use crate::plan::Place;
 use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions};
+use crate::plan::{Place, version};
 use bytes::BytesMut;
 use lockkeeper_wire::messages::{self as wire, Report};
 use std::future::{Future, poll_fn};
@@ -150,6 +150,9 @@ impl Session {
         if self.relay.responses.skipping() {
             self.relay.pass_frame(len);
             return Ok(());
+        }
+        if version::asks_version(&text) {
+            self.tells_version(self.closing_of_question()).await?;
         }
         self.ask_reading(&text).await?;
         self.ask_firing(&text, Closing::Sync).await?;

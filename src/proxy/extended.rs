@@ -17,7 +17,7 @@ use crate::plan::statement::{
     Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
     may_use_prepared, prepared,
 };
-use crate::plan::{Place, mixed};
+use crate::plan::{Place, mixed, version};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::responses::OnAnswer;
@@ -35,6 +35,9 @@ impl Session {
             return Ok(());
         }
         self.relay.parses(parse.name);
+        if version::asks_version(parse.text) {
+            self.tells_version(self.closing_of_question()).await?;
+        }
         let uses_prepared =
             self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
@@ -50,7 +53,10 @@ impl Session {
         if self.relay.dry {
             self.ask_reading(parse.text).await?;
             let statements = self.read(parse.text).await;
-            if self.parse_dry(len, &frame, &statements).await? {
+            if self
+                .parse_dry(len, &frame, &statements, self.closing_of_question())
+                .await?
+            {
                 return Ok(());
             }
         }
@@ -188,7 +194,7 @@ impl Session {
             self.look_at_prepared(name, len).await?;
         }
         if let Some((portal, name)) = wire::bind_names(&bind) {
-            self.bind_dry(portal, name).await?;
+            self.bind_dry(portal, name, self.closing_of_question()).await?;
         }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
@@ -355,7 +361,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 .hint("Send its Bind again, right in front of its Execute.");
             return Err(report.into());
         }
-        self.execute_looked(&name).await?;
+        self.execute_looked(&name, self.closing_of_question()).await?;
         let runs = !self.relay.responses.skipping() && !self.relay.block_failed();
         if runs && !name.is_empty() && self.relay.held.unnamed_may_be_fetched() {
             self.put_away(b"").await?;

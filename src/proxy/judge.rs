@@ -90,7 +90,7 @@ impl Session {
         self.cancel.clear();
         if let Kind::Resume(job) = statement.kind {
             if self.is_dry {
-                return Ok(Verdict::Dry(super::dry::resumes(job)));
+                return Ok(Verdict::Dry(super::dry::rows::resumes(job)));
             }
             let policy = self.shared.policy();
             return or_refused(self.resume_job(job, &statement, place, &policy).await);

@@ -257,6 +257,13 @@ impl InProcess {
         })))
     }
 
+    /// A connection straight to the upstream, for what this proxy would not understand: another one's console.
+    pub async fn straight(
+        &self,
+    ) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, String> {
+        self.0.connect().await
+    }
+
     /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.
     pub fn connect(&self) -> io::Result<tokio::net::UnixStream> {
         let (client, served) = tokio::net::UnixStream::pair()?;

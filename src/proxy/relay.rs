@@ -15,13 +15,13 @@ use super::stream::Stream;
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::dry;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::statement::{
     Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
     may_use_prepared, mentions, prepares_insert,
 };
 use crate::plan::tool::Tool;
+use crate::plan::{dry, version};
 use lockkeeper_wire::encoding::Encoding;
 use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};
@@ -1155,7 +1155,8 @@ impl Relay {
             }
         }
         self.dry |= !self.replication && dry::may_concern(text);
-        if self.watches() {
+        let asks_version = !self.replication && version::asks_version(text);
+        if self.watches() || asks_version {
             let (calls, name) = (self.calls_of(text), name.map(<[u8]>::to_vec));
             if unnamed {
                 self.unnamed.replaced(false);

@@ -245,7 +245,7 @@ impl Session {
                 Ok(next)
             }
             Verdict::Dry(rows) => {
-                let sql = super::dry::select_of(&rows);
+                let sql = super::dry::rows::select_of(&rows);
                 Ok(self.forward_part(sql.as_bytes(), Position::Hidden, run).await?.0)
             }
             Verdict::Done(tag) => {

@@ -11,7 +11,7 @@ use super::outbox::Deferral;
 use super::outcome::{Plan, Run};
 use super::overrides;
 use super::request::Request;
-use super::statement::{Calls, Statement, mentions};
+use super::statement::{Calls, Kind, Statement, mentions};
 use super::step::{Mode, Place, Step};
 use pg_query::NodeEnum;
 use pg_query::protobuf::TransactionStmtKind;
@@ -38,6 +38,14 @@ pub fn is_on(value: &str) -> bool {
     !matches!(
         value.as_str(),
         "" | "off" | "false" | "no" | "0" | "f" | "n" | "default"
+    )
+}
+
+/// It answers with a plan.
+pub fn is_judged(statement: &Statement) -> bool {
+    !matches!(
+        statement.kind,
+        Kind::Harmless | Kind::Begin { .. } | Kind::Commit { .. } | Kind::Rollback { .. }
     )
 }
 

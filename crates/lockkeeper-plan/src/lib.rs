@@ -39,6 +39,7 @@ pub mod step;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
+pub mod version;
 pub mod waiting;
 
 use facts::Facts;

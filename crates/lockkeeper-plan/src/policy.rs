@@ -5,6 +5,7 @@
 //! that it extends.
 
 mod file;
+mod shown;
 mod source;
 
 use file::EMBEDDED;
