@@ -143,18 +143,6 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
                 "statement::kind",
                 "statement::limited",
             ],
-            // A policy and its file.
-            &["policy", "policy::file", "policy::source"],
-            // A column that is added may bring every constraint, and the steps of the whole are the column's.
-            &[
-                "rules::column",
-                "rules::partitions",
-                "rules::set_not_null",
-                "rules::unique_constraint",
-                "rules::validating_check",
-                "rules::validating_foreign_key",
-            ],
-            &["rules::expand", "rules::expand::carry"],
         ],
     ),
     (

@@ -485,7 +485,7 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
         application_name: "",
         tables: &[],
     };
-    let row = |rule: &crate::plan::rules::Rule| {
+    let row = |rule: &crate::plan::rules::rule::Rule| {
         vec![
             string(rule.name),
             string(policy.decision(rule.name, &anybody).0.name()),

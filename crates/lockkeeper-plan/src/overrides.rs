@@ -6,9 +6,9 @@
 //! Whether an override counts at all is the policy's, see [`super::compose`].
 
 use super::policy::Overridden;
-use super::rules::{RULES, Rule, find};
-use super::statement::Statement;
-use super::statement::leading_comments;
+use super::rules::{RULES, find};
+use super::statement::{Statement, leading_comments};
+use crate::rules::rule::Rule;
 
 const MARK: &str = "lockkeeper:";
 

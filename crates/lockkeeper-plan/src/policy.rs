@@ -5,12 +5,11 @@
 //! that it extends.
 
 mod file;
+mod read;
 mod shown;
 mod source;
 
-use file::EMBEDDED;
 use serde::Deserialize;
-use source::Source;
 use std::collections::BTreeMap;
 
 /// From the mildest to the strictest.
@@ -160,21 +159,6 @@ pub struct Overridden {
 }
 
 impl Policy {
-    /// Reads a policy file. `name` is its path, for messages and the audit log. The error names the file, the line and, for an
-    /// unknown key, value or rule, the nearest one that exists.
-    pub fn parse(text: &str, name: &str, rule_names: &[&str]) -> Result<Policy, String> {
-        let file = Source { text, name }.read(Some(rule_names))?;
-        file.policy(name)
-            .ok_or_else(|| format!("{name}: the built-in policy `standard` is incomplete"))
-    }
-
-    /// `observe`, `standard` or `strict`; None for any other name.
-    pub fn embedded(name: &str, rule_names: &[&str]) -> Option<Policy> {
-        let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
-        // An error would be a mistake in a file that is compiled in; the tests read all three.
-        Policy::parse(text, name, rule_names).ok()
-    }
-
     /// The action for a finding of `rule`: for each table the first `[[override]]` that matches and names the rule, else
     /// `[rules]`, else `[defaults]`; of several tables' the strictest. With it, which block has eased the action to one that
     /// leaves the statement as it is.
@@ -290,6 +274,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::file::EMBEDDED;
     use super::*;
 
     pub(super) const RULES: [&str; 46] = [

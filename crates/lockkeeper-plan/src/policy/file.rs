@@ -1,6 +1,5 @@
 //! The tables of a policy file as they are written, and what completes them.
 
-use super::source::Source;
 use super::{Action, Backfill, InTransaction, Literals, Lock, OnAuditFailure, OverrideTable, Policy, Rules};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -171,10 +170,4 @@ impl File {
             },
         })
     }
-}
-
-/// The text of an embedded policy, completed by those that it extends.
-pub(super) fn embedded(name: &str) -> Option<Result<File, String>> {
-    let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
-    Some(Source { text, name }.read(None))
 }

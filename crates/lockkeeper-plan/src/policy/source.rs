@@ -1,7 +1,7 @@
 //! Reads a policy file's text, and says where in it something is wrong and what was meant.
 
 use super::Action;
-use super::file::{EMBEDDED, File, STANDARD, embedded};
+use super::file::{EMBEDDED, File, STANDARD};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use toml::de::{DeTable, DeValue};
@@ -251,6 +251,12 @@ fn suggest(word: &str, known: &[&str]) -> String {
             known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
         ),
     }
+}
+
+/// The text of an embedded policy, completed by those that it extends.
+pub(super) fn embedded(name: &str) -> Option<Result<File, String>> {
+    let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
+    Some(Source { text, name }.read(None))
 }
 
 #[cfg(test)]
