@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{check, jobs, review};
+use crate::{check, jobs, plans, review};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -112,6 +112,16 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 
 Exit code: 0 done, 1 not done (the error says why).";
 
+const PLANS_HELP: &str = "\
+A paused plan holds no lock; its client waits. What runs within a client's transaction cannot be
+paused, since that would keep its locks, but cancelled. The ID is that of the audit log.
+
+Examples:
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' list
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' cancel k3x9abcd-5.2
+
+Exit code: 0 done, 1 not done (the error says why).";
+
 const DEMO_HELP: &str = "\
 It starts its own servers on free ports of this machine and leaves nothing behind. With the default
 2 million rows it takes some minutes; --rows 100000 is enough to see what happens.
@@ -155,6 +165,9 @@ pub enum Command {
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
+    #[command(after_help = PLANS_HELP)]
+    Plans(plans::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),

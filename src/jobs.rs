@@ -403,7 +403,7 @@ impl Session {
 }
 
 /// The server's words: message, DETAIL and HINT.
-fn explain(error: &tokio_postgres::Error) -> String {
+pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
     let Some(report) = error.as_db_error() else {
         return error.to_string();
     };
@@ -418,7 +418,7 @@ fn explain(error: &tokio_postgres::Error) -> String {
 }
 
 /// What the DSN says, in the proxy's terms.
-fn target(server: &Server) -> Result<(Config, Upstream, Option<UpstreamTls>), String> {
+pub(crate) fn target(server: &Server) -> Result<(Config, Upstream, Option<UpstreamTls>), String> {
     let mut config: Config = server.dsn.parse().map_err(|error| format!("--dsn: {error}"))?;
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if config.get_user().is_none() {

@@ -29,6 +29,7 @@ pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;
+pub mod plans;
 pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;

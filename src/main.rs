@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
+        Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
         Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
         Command::Rules { name: None, .. } => print(&rules_page::list()),

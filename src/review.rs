@@ -337,7 +337,11 @@ impl Wanted {
         rules.push("unparsed");
         Ok(Filter {
             id: None,
-            action: one_of("action", &self.action, &["forward", "warn", "rewrite", "reject"])?,
+            action: one_of(
+                "action",
+                &self.action,
+                &["forward", "warn", "rewrite", "reject", "dry_run"],
+            )?,
             rule: one_of("rule", &self.rule, &rules)?,
             user: self.user.clone(),
             application_name: self.app.clone(),

@@ -4,6 +4,8 @@
 //! asks. Everything else here is touched once per judged statement or step. Start at [`Live`].
 
 pub mod ledger;
+pub mod reins;
+mod steer;
 pub mod traffic;
 
 use crate::audit::after::Waits;
@@ -197,6 +199,7 @@ pub struct Seat {
     plan: Mutex<Option<PlanNow>>,
     watch: Mutex<Option<Watch>>,
     held: Mutex<Held>,
+    pub reins: reins::Reins,
 }
 
 /// Whom the session's server process was seen waiting for while a step's statement ran.
@@ -294,6 +297,8 @@ pub struct PlanNow {
     pub done: Option<f64>,
     /// Seconds that the step's batches will still take at their pace so far.
     pub left_s: Option<f64>,
+    /// Who has paused it.
+    pub paused_by: Option<String>,
 }
 
 /// A session as it is shown.
@@ -359,6 +364,7 @@ impl Seat {
             phase: None,
             done: None,
             left_s: None,
+            paused_by: None,
         });
     }
 
@@ -531,6 +537,7 @@ impl Live {
             plan: Mutex::new(None),
             watch: Mutex::new(None),
             held: Mutex::default(),
+            reins: reins::Reins::default(),
         });
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.seats.insert(who.session, Arc::clone(&seat));

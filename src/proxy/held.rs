@@ -35,6 +35,8 @@ pub enum Kind {
     Unreadable,
     /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
     Rewritten,
+    /// Parsed in a dry run: the server has a query for the rows of its plan.
+    Dry,
     /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
     Forgets,
 }

@@ -26,6 +26,7 @@ mod current;
 mod desk;
 mod dialogue;
 mod dispatch;
+mod dry;
 mod end;
 mod entry;
 mod extended;
@@ -195,6 +196,7 @@ pub fn serve(
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
+        rates: Default::default(),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
@@ -254,9 +256,17 @@ impl InProcess {
             unheard: Arc::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
+            rates: Default::default(),
             ended: Notify::new(),
             stop: watch::Sender::new(Stop::No),
         })))
+    }
+
+    /// A connection straight to the upstream, for what this proxy would not understand: another one's console.
+    pub async fn straight(
+        &self,
+    ) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, String> {
+        self.0.connect().await
     }
 
     /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.

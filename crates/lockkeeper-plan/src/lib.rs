@@ -13,6 +13,7 @@ pub mod calls;
 pub mod catalog;
 pub mod compose;
 pub mod depends;
+pub mod dry;
 pub mod facts;
 pub mod faults;
 pub mod finding;
@@ -44,6 +45,7 @@ pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
 pub mod uses;
+pub mod version;
 pub mod waiting;
 pub mod words;
 
