@@ -156,6 +156,8 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
                 "check::report",
                 "check::sarif",
                 "check::text",
+                "check::transaction",
+                "check::writes",
             ],
             &["check::effects", "check::known"],
             &["review", "review::list", "review::show", "review::stats"],

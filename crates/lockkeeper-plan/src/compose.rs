@@ -628,7 +628,11 @@ impl<'a> Composer<'a> {
         let tables: Vec<(Name, bool)> = named.chain(taken).collect();
         let (first, _) = tables.first()?;
         let all = tables.iter().all(|(_, unused)| *unused);
-        (all && !self.whole.facts.offline).then(|| crate::subject::sql_name(first))
+        // Without a server only the files tell of tables, and of those that they have made.
+        let facts = self.whole.facts;
+        let is_known = |name: &Name| facts.relation(name).is_some();
+        (all && (!facts.offline || self.request.relations.iter().all(is_known)))
+            .then(|| crate::subject::sql_name(first))
     }
 
     /// What the policy says, unless an override that counts lets it through.
