@@ -158,7 +158,13 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
                 "check::text",
             ],
             &["check::effects", "check::known"],
-            &["review", "review::list", "review::show", "review::stats"],
+            &[
+                "review",
+                "review::deployments",
+                "review::list",
+                "review::show",
+                "review::stats",
+            ],
         ],
     ),
 ];
