@@ -24,6 +24,7 @@ pub mod check;
 pub mod command_line;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod jobs;

@@ -160,7 +160,13 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
                 "check::writes",
             ],
             &["check::effects", "check::known"],
-            &["review", "review::list", "review::show", "review::stats"],
+            &[
+                "review",
+                "review::deployments",
+                "review::list",
+                "review::show",
+                "review::stats",
+            ],
         ],
     ),
 ];

@@ -101,6 +101,9 @@ fn wanted(query: &str) -> Result<(Filter, usize), String> {
             "table" => filter.table = text,
             "outcome" => filter.outcome = text,
             "text" => filter.text = text,
+            "overridden" => filter.overridden = value == "1",
+            "rolled_back" => filter.rolled_back = value == "1",
+            "waited" => filter.waited = value == "1",
             "since" => filter.since = Some(when("since", &value)?),
             "until" => filter.until = Some(when("until", &value)?),
             "longer_than" => {
