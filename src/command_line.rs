@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{check, jobs, review};
+use crate::{check, doctor, jobs, plans, review};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -117,6 +117,26 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 
 Exit code: 0 done, 1 not done (the error says why).";
 
+const DOCTOR_HELP: &str = "\
+Connect as the role that migrations use: it sees what that role can do. It looks at the server's
+version and its known faults, at poolers and standbys in between, the table of jobs and who owns it,
+the rights that trials need, publications, what earlier changes have left, and old transactions.
+
+Example:
+  lockkeeper doctor --dsn 'host=db.internal dbname=shop user=migrator'
+
+Exit code: 0 nothing is lacking, 1 something is, or the server cannot be reached.";
+
+const PLANS_HELP: &str = "\
+A paused plan holds no lock; its client waits. What runs within a client's transaction cannot be
+paused, since that would keep its locks, but cancelled. The ID is that of the audit log.
+
+Examples:
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' list
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' cancel k3x9abcd-5.2
+
+Exit code: 0 done, 1 not done (the error says why).";
+
 const DEMO_HELP: &str = "\
 It starts its own servers on free ports of this machine and leaves nothing behind. With the default
 2 million rows it takes some minutes; --rows 100000 is enough to see what happens.
@@ -157,9 +177,15 @@ pub enum Command {
     /// Create the table lockkeeper.job, where batches keep their progress and transactions leave what is long
     #[command(after_help = INIT_HELP)]
     Init(jobs::Server),
+    /// Say what works for a role on a server, what does not, and the SQL that a DBA runs once for it; nothing is changed
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(doctor::Arguments),
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
+    #[command(after_help = PLANS_HELP)]
+    Plans(plans::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -183,6 +209,9 @@ pub struct Serve {
     /// Read options from this TOML file
     #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
+    /// Look whether the configuration, policy, files and server are as they should be, say so, and end: 0 all is well, 1 or 2 not
+    #[arg(long)]
+    pub check: bool,
     #[command(flatten)]
     pub options: Options,
 }

@@ -7,19 +7,21 @@ mod address;
 mod auth;
 mod file;
 pub mod options;
+mod timeout;
 mod tls;
 pub mod watching;
 
-use crate::audit::{Fsync, Sink};
+use crate::audit::sink::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
-use crate::proxy::{Config, Limits};
+use crate::proxy::settings::{Config, Limits};
 use address::Address;
 use auth::{auth, auth_query};
 use options::{LogFormat, Options};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
+use timeout::timeout;
 use tls::{client_tls, upstream_tls};
 use watching::{Admin, admin, console, control};
 
@@ -28,8 +30,6 @@ pub const POLICIES: [&str; 3] = ["observe", "standard", "strict"];
 const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
 const LISTEN_PORT: u16 = 6432;
 const UPSTREAM_PORT: u16 = 5432;
-/// A day: nobody waits longer for a connection or a shutdown on purpose.
-const TIMEOUT_S_MAX: u64 = 86_400;
 const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
 const PIPELINE_LEAST: u64 = 10_000;
@@ -235,17 +235,6 @@ fn count(name: &str, value: Option<u64>, least: u64, most: u64, default: usize) 
     }
 }
 
-fn timeout(name: &str, seconds: Option<u64>, least: u64, default: Duration) -> Result<Duration, String> {
-    match seconds {
-        None => Ok(default),
-        Some(seconds) if (least..=TIMEOUT_S_MAX).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        Some(seconds) => {
-            let range = format!("it goes from {least} to {TIMEOUT_S_MAX} seconds");
-            Err(format!("{name}: {seconds} is out of range; {range}"))
-        }
-    }
-}
-
 fn log_level(level: Option<String>) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let level = level.unwrap_or_else(|| "info".into());
@@ -263,7 +252,7 @@ fn log_level(level: Option<String>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::Upstream;
+    use crate::proxy::settings::Upstream;
     use clap::{CommandFactory, Parser};
 
     #[test]

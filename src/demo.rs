@@ -17,7 +17,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, SimpleQueryMessage};
-use waits::{Target, Watch};
+use waits::{Target, Watch, told};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1200);
 const PROXY_START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -463,13 +463,6 @@ async fn effects(dsn: &str) -> Result<Vec<String>, String> {
         .iter()
         .map(|row| row.get(0))
         .collect())
-}
-
-/// The server's message, which tokio-postgres's Display leaves out.
-fn told(error: &tokio_postgres::Error) -> String {
-    error
-        .as_db_error()
-        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }
 
 fn print(text: &str) -> Result<(), String> {

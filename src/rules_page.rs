@@ -4,7 +4,8 @@ use crate::check;
 use crate::config::{POLICIES, did_you_mean, rule_names};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::{Policy, Subject};
-use crate::plan::rules::{RULES, Rule, find};
+use crate::plan::rules::rule::Rule;
+use crate::plan::rules::{RULES, find};
 use std::fmt::Write;
 
 /// The table stands between these two lines, so that it can be put into a page of somebody's own.

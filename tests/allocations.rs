@@ -2,7 +2,8 @@
 //! of a real PostgreSQL.
 
 use lockkeeper::config::load_policy;
-use lockkeeper::proxy::{self, Auth, Config, Limits, Upstream};
+use lockkeeper::proxy;
+use lockkeeper::proxy::settings::{Auth, Config, Limits, Upstream};
 use lockkeeper_testkit::raw::{Raw, c, command_tags, frame};
 use lockkeeper_testkit::{Stage, cluster};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -6,8 +6,9 @@
 //! last hash, which the next file's first line names, stays its last. Start at [`Log::append`].
 
 use super::chain::{self, Hash, Link};
+use super::log_event::{LogEvent, What};
+use super::sink::{Fsync, Sink};
 use super::time::{parse, timestamp};
-use super::{Fsync, LogEvent, Sink, What};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

@@ -10,8 +10,10 @@ pub mod brief;
 pub mod chain;
 mod file;
 pub mod filter;
+mod log_event;
 pub mod read;
 mod redact;
+pub mod sink;
 pub mod time;
 pub mod verify;
 mod writer;
@@ -20,34 +22,10 @@ use crate::plan::Finding;
 use crate::plan::policy::{Action, Literals};
 use redact::Mask;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use sink::Sink;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 use writer::Handle;
-
-/// Where and how the log is written.
-#[derive(Clone, Debug)]
-pub struct Sink {
-    pub path: PathBuf,
-    pub fsync: Fsync,
-    /// A file that has reached this size is moved away before the next line.
-    pub rotate_bytes: Option<u64>,
-    /// The same of a file whose first line is so old.
-    pub rotate_after: Option<Duration>,
-}
-
-/// When lines are brought to the disk, where a power cut cannot take them back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Fsync {
-    /// When the system does so by itself.
-    None,
-    /// Within a second.
-    #[default]
-    Interval,
-    /// Before the statement goes on.
-    Each,
-}
 
 /// Which moment of a statement's life the event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -334,85 +312,6 @@ pub fn query_of_another(sql: &str, literals: Literals) -> String {
     Mask::of("", &[], literals).sql(sql)
 }
 
-/// What happened to the log itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum What {
-    /// A process began to write.
-    Opened,
-    /// The lines before these are in another file, whose last one is named.
-    Continues,
-    /// What stands before this line is torn.
-    Repaired,
-    /// Lines that had been there are gone.
-    Cut,
-    /// Events could not be written.
-    Lost,
-    /// A process ended in order. Where the last line is another, it still runs, was killed, or the end was cut away.
-    Closed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum LogTag {
-    Log,
-}
-
-/// A line about the log itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LogEvent {
-    #[serde(with = "time")]
-    pub time: SystemTime,
-    event: LogTag,
-    pub what: What,
-    /// In words.
-    pub message: String,
-    /// The process that wrote it, and its version.
-    pub pid: u32,
-    pub program: String,
-    /// Where the lines before are, and the last of them.
-    pub file: Option<String>,
-    pub last_seq: Option<u64>,
-    pub last_hash: Option<String>,
-    pub lost: Option<u64>,
-    /// Of what is torn; its hash lets `verify` tell it from what was put there later.
-    pub bytes: Option<u64>,
-    pub sha256: Option<String>,
-}
-
-impl LogEvent {
-    fn new(what: What, message: String) -> LogEvent {
-        LogEvent {
-            time: SystemTime::now(),
-            event: LogTag::Log,
-            what,
-            message,
-            pid: std::process::id(),
-            program: concat!("lockkeeper ", env!("CARGO_PKG_VERSION")).into(),
-            file: None,
-            last_seq: None,
-            last_hash: None,
-            lost: None,
-            bytes: None,
-            sha256: None,
-        }
-    }
-
-    fn after(mut self, before: Option<(String, chain::Link)>) -> LogEvent {
-        if let Some((file, link)) = before {
-            self.file = Some(file).filter(|file| !file.is_empty());
-            self.last_seq = Some(link.seq);
-            self.last_hash = Some(chain::hex(&link.hash));
-        }
-        self
-    }
-
-    fn object(&self) -> Vec<u8> {
-        // Strings and numbers only: there is nothing that could fail.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-}
-
 /// The log, shared by all sessions; cloning is cheap. With [`Audit::off`] every write succeeds and goes nowhere.
 #[derive(Clone)]
 pub struct Audit {
@@ -431,7 +330,7 @@ impl Audit {
         Audit { writer: None }
     }
 
-    /// Returns once the line is written (with [`Fsync::Each`], on the disk), or after five seconds. After an error the next
+    /// Returns once the line is written (with [`Fsync::Each`](sink::Fsync::Each), on the disk), or after five seconds. After an error the next
     /// write tries again from the opening of the file on, so the log recovers by itself when there is room again; a line
     /// then says how many events are missing. A caller that stops waiting does not take its line back.
     pub async fn write(&self, event: &Event, literals: Literals) -> Result<(), String> {

@@ -1,9 +1,12 @@
+use super::log_event::{LogEvent, What};
 use super::read::{Follow, blocks, events, in_order, story};
+use super::sink::Fsync;
 use super::verify::{Expect, Fault, Verified, verify};
 use super::*;
 use crate::plan::lock::LockMode;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 fn event(statement: &str) -> Event {
     Event {

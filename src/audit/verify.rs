@@ -6,8 +6,8 @@
 
 use super::chain::{self, Hash, Link};
 use super::filter::{LineKind, kind_and_id};
+use super::log_event::{LogEvent, What};
 use super::read::{Block, blocks, in_parallel};
-use super::{LogEvent, What};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 

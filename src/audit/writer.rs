@@ -1,8 +1,10 @@
 //! The thread that owns the audit file. Lines that arrive together go out in one write(2), and each sender hears whether
 //! its own line is whole in the file.
 
+use super::chain;
 use super::file::Log;
-use super::{LogEvent, Sink, What, chain};
+use super::log_event::{LogEvent, What};
+use super::sink::Sink;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};

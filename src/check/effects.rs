@@ -5,8 +5,8 @@ use super::known::{Known, Table};
 use super::objects::type_name;
 use crate::plan::catalog::{Column, Constraint, Index, Name, Relation};
 use crate::plan::facts::Facts;
+use crate::plan::remedies::not_null::proof;
 use crate::plan::request::Request;
-use crate::plan::rules::set_not_null::proof;
 use crate::plan::statement::{Statement, tables_created};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{

@@ -4,14 +4,12 @@
 
 use super::conninfo::{Conninfo, Server, Surroundings};
 use crate::plan::batches::firing::{self, Firing};
-use crate::plan::depends;
 use crate::plan::facts::Facts;
-use crate::plan::mixed;
-use crate::plan::path;
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
+use crate::plan::{depends, mixed, path};
+use crate::proxy::settings::{UpstreamTls, Verify};
 use crate::proxy::tls::{client_config, server_end_point};
-use crate::proxy::{UpstreamTls, Verify};
 use pg_query::NodeEnum;
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;

@@ -3,7 +3,8 @@
 use super::design;
 use super::github::instead;
 use super::report::{Remark, Verdict};
-use crate::plan::rules::{RULES, Rule};
+use crate::plan::rules::RULES;
+use crate::plan::rules::rule::Rule;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 

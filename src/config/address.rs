@@ -1,6 +1,6 @@
 //! `HOST:PORT` and socket directories, as people write them.
 
-use crate::proxy::Upstream;
+use crate::proxy::settings::Upstream;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 

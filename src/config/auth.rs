@@ -1,8 +1,8 @@
 //! Who authenticates clients, and where the verifiers for that come from.
 
 use super::options::AuthMode;
-use super::timeout;
-use crate::proxy::{Auth, AuthQuery, Secret};
+use super::timeout::timeout;
+use crate::proxy::settings::{Auth, AuthQuery, Secret};
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Every setting of `serve`, as a flag, a variable and a key of the file; what is said of it here is its help.
 
-use crate::audit::Fsync;
+use crate::audit::sink::Fsync;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Deserializer};
 use std::path::PathBuf;

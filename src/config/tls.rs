@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::options::{ClientTlsMode, UpstreamTlsMode};
-use crate::proxy::{ClientTls, UpstreamTls, Verify};
+use crate::proxy::settings::{ClientTls, UpstreamTls, Verify};
 use std::path::PathBuf;
 
 pub(super) fn client_tls(

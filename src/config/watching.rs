@@ -1,7 +1,7 @@
 //! How people see what happens: the admin address, the console, and the control connection.
 
 use super::address::Address;
-use crate::proxy::{Console, Control};
+use crate::proxy::settings::{Console, Control};
 use std::path::PathBuf;
 
 const ADMIN_PORT: u16 = 6433;

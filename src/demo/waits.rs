@@ -35,10 +35,10 @@ impl Watch {
     pub fn start(dsn: &str) -> Watch {
         let waits = Arc::new(Mutex::new(HashMap::new()));
         let failure = Arc::new(Mutex::new(None));
-        let (dsn, seen, told) = (format!("{dsn} application_name=watch"), waits.clone(), failure.clone());
+        let (dsn, seen, said) = (format!("{dsn} application_name=watch"), waits.clone(), failure.clone());
         let task = tokio::spawn(async move {
             if let Err(e) = watch(&dsn, &seen).await {
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(super::told(&e));
+                *said.lock().unwrap_or_else(PoisonError::into_inner) = Some(told(&e));
             }
         });
         Watch { waits, failure, task }
@@ -98,4 +98,11 @@ async fn watch(dsn: &str, waits: &Mutex<HashMap<(i32, i64), Wait>>) -> Result<()
             wait.length = wait.length.max(length);
         }
     }
+}
+
+/// The server's message, which tokio-postgres's Display leaves out.
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
+    error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }

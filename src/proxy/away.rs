@@ -6,11 +6,11 @@
 //! The server has taken the Bind, so that the client knows its errors; then the portal is closed there, and made again from the same Bind for
 //! a Describe or an Execute.
 
+use super::end::{Broken, End};
 use super::held;
-use super::relay::{Broken, End};
 use super::session::Session;
-use super::wire;
 use bytes::BytesMut;
+use lockkeeper_wire::messages as wire;
 
 impl Session {
     /// Behind the Bind, which the server has taken.

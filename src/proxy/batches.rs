@@ -3,24 +3,24 @@
 //! Start at [`Session::batches`]. What is planned is [`crate::plan::batches`]'s; where the work stands is in `lockkeeper.job`
 //! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
 
-use super::conduct::{Done, Setting, Tries, cancelled, is_lock_trouble};
+use super::conduct::Done;
+use super::context::Setting;
+use super::course::{Course, Limits, settings};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::gentle::Gentle;
 use super::jobs::Begun;
-use super::judge::Parameters;
-use super::pace::{Pace, Took};
-use super::planning::Planning;
-use super::relay::{Broken, End, unless_refused};
+use super::pace::Took;
+use super::parameters::Parameters;
 use super::session::Session;
 use super::startup::pass_cancel;
-use super::wire::{self, Report};
-use crate::plan::Place;
+use super::time_limits::{cancelled, is_lock_trouble};
+use super::tries::Tries;
 use crate::plan::batches::lasting::Lasting;
-use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, silence, watch};
-use crate::plan::jobs;
-use crate::plan::outbox;
-use crate::plan::policy::Backfill;
+use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
 use crate::plan::splice::quote_ident;
+use crate::plan::{Place, jobs, outbox};
+use lockkeeper_wire::messages::{self as wire, Report};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -42,117 +42,6 @@ const LOOKS_MAX: usize = 100;
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
      AND l.transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)";
-
-/// Where the work stands.
-pub(super) struct Course {
-    /// None: nothing is kept, since the statement may be repeated.
-    pub job: Option<i64>,
-    /// Changed so far, by earlier runs too.
-    pub rows: u64,
-    pub batches: u64,
-    /// Keys that were passed, changed or not.
-    pub keys: u64,
-    pub last: Option<Key>,
-    /// The greatest key at the start: rows beyond it were inserted later.
-    pub upper: Key,
-    /// The keys that are left, where they were looked for first.
-    listed: Option<VecDeque<Key>>,
-    /// How many keys there are to pass, as far as is known.
-    keys_all: Option<f64>,
-    /// Settings that the job began with and this session has not.
-    pub settings: Vec<(String, String)>,
-    /// Rows and keys of earlier runs.
-    pub earlier: (u64, u64),
-    pub pace: Pace,
-    /// Of the question where a batch ends, and of the batch.
-    ends: Planning,
-    changes: Planning,
-    /// The client's own statement_timeout; zero: none.
-    statement_timeout: Duration,
-    /// The role may ask who waits.
-    sees_waiters: bool,
-    started: Instant,
-    /// The client of a simple query has heard what columns RETURNING has.
-    described: bool,
-    /// The batch that is at work, for messages.
-    end: Option<Key>,
-    /// The server has told that batches do not do what one statement does, and has undone the last.
-    unfit: bool,
-}
-
-impl Course {
-    pub fn new(job: Option<i64>, upper: Key, policy: &Backfill) -> Course {
-        Course {
-            job,
-            rows: 0,
-            batches: 0,
-            keys: 0,
-            last: None,
-            upper,
-            listed: None,
-            keys_all: None,
-            settings: Vec::new(),
-            earlier: (0, 0),
-            pace: Pace::new(policy),
-            ends: Planning::default(),
-            changes: Planning::default(),
-            statement_timeout: Duration::ZERO,
-            sees_waiters: false,
-            started: Instant::now(),
-            described: false,
-            end: None,
-            unfit: false,
-        }
-    }
-
-    fn rate(&self) -> f64 {
-        (self.rows - self.earlier.0) as f64 / self.started.elapsed().as_secs_f64().max(0.001)
-    }
-
-    fn all(&self, batches: &Batches) -> Option<f64> {
-        self.keys_all.or(batches.keys_estimated)
-    }
-
-    /// From 0 to 1, by keys that were passed.
-    fn done(&self, batches: &Batches) -> Option<f64> {
-        let all = self.all(batches).filter(|all| *all > 0.0)?;
-        Some((self.keys as f64 / all).min(1.0))
-    }
-
-    fn left_s(&self, batches: &Batches) -> Option<f64> {
-        let all = self.all(batches).filter(|all| *all > self.keys as f64)?;
-        self.pace.left_s(Instant::now(), self.keys, all - self.keys as f64)
-    }
-
-    fn done_text(&self, batches: &Batches) -> String {
-        let Batches { verb, relation, .. } = batches;
-        let job = self.job.map(|id| format!(" (job {id})")).unwrap_or_default();
-        format!(
-            "{verb} {relation}: {} rows in {} batches, {:.0} rows/s{job}",
-            self.rows,
-            self.batches,
-            self.rate()
-        )
-    }
-
-    fn progress_text(&self, batches: &Batches) -> String {
-        let mut text = self.done_text(batches);
-        if let (Some(done), Some(all)) = (self.done(batches), self.all(batches)) {
-            text.push_str(&format!(", about {:.0} % of {all:.0}", 100.0 * done));
-        }
-        if let Some(left_s) = self.left_s(batches) {
-            text.push_str(&format!(", about {left_s:.0} s left"));
-        }
-        text
-    }
-}
-
-/// How long a batch may wait for a row, and how long it may take.
-#[derive(Clone, Copy)]
-pub(super) struct Limits {
-    lock_timeout: Duration,
-    statement_timeout: Duration,
-}
 
 /// What came of one try.
 enum Tried {
@@ -759,23 +648,6 @@ impl Session {
         }
         (answers, stopped)
     }
-
-    /// A key goes back to the server in the next batch's text. In another encoding than the one it is read in here it would be
-    /// another key, and rows would be left out.
-    pub(super) fn garbled(&self, key: &[String], batches: &Batches) -> Option<Report> {
-        let encoding = self.relay.reported.client_encoding.as_str();
-        let is_whole = |text: &String| match encoding {
-            "UTF8" | "UNICODE" | "SQL_ASCII" => !text.contains(char::REPLACEMENT_CHARACTER),
-            _ => text.is_ascii(),
-        };
-        (!key.iter().all(is_whole)).then(|| {
-            let message = format!(
-                "lockkeeper: a key of {} has characters that cannot be carried over from batch to batch in client_encoding {encoding}; set it to UTF8",
-                batches.relation
-            );
-            Report::error("0A000", &message).hint("SET client_encoding = 'UTF8', and send the statement again.")
-        })
-    }
 }
 
 /// The batch as a statement that the server keeps, if it has such a form.
@@ -805,32 +677,6 @@ fn planning_of(answers: &[Answer], at: usize) -> Duration {
         .checked_sub(1)
         .and_then(|before| Some((answers.get(at)?, answers.get(before)?)));
     both.map_or(Duration::ZERO, |(answer, before)| answer.planning(before))
-}
-
-/// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
-pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
-    let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
-        // The batch itself runs with `on`, see there.
-        "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),
-        name => (name, value.clone()),
-    });
-    let own = batches
-        .settings()
-        .iter()
-        .map(|(name, value)| (*name, value.to_string()));
-    let silence = Some(silence::SETTING).filter(|_| batches.silent && limits.is_some());
-    let silence = silence.map(|(name, value)| (name, value.to_string()));
-    let ms = |time: Duration| format!("{}ms", time.as_millis().max(1));
-    let last = match limits {
-        // A statement's time begins with the next one.
-        Some(limits) => vec![
-            ("lock_timeout", ms(limits.lock_timeout)),
-            ("statement_timeout", ms(limits.statement_timeout)),
-        ],
-        None => vec![("extra_float_digits", "1".into())],
-    };
-    let all: Vec<(&str, String)> = kept.chain(own).chain(silence).chain(last).collect();
-    Ask::set_local_all(&all)
 }
 
 /// The server has undone the batch, since batches do not do what one statement does.

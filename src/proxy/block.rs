@@ -1,15 +1,15 @@
 //! What the statements of a DO block would change: each is asked about before the block runs, whether its values are known by then or not.
 
 use super::dialogue::{Answer, Ask, Closing};
-use super::judge::{Parameters, explain, is_of_the_moment};
-use super::relay::End;
+use super::end::End;
+use super::inquire::{explain, is_of_the_moment};
+use super::parameters::Parameters;
 use super::session::Session;
-use crate::plan::Place;
 use crate::plan::body::unvalued::{self, Unvalued};
 use crate::plan::facts::Facts;
-use crate::plan::mixed;
 use crate::plan::policy::Policy;
 use crate::plan::statement::{Kind, Statement};
+use crate::plan::{Place, mixed};
 
 fn is_write(statement: &Statement) -> bool {
     matches!(statement.kind, Kind::Write | Kind::MixedWrite)

@@ -3,60 +3,24 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag, or why there is none: an error that the client hears,
 //! or the end of the session itself.
 
-use super::Stop;
-use super::blockers::{self, Waits, held_by, merge};
+use super::blockers::{Waits, merge};
+use super::clearing::Clearing;
+use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
-use super::journal::Entry;
-use super::judge::Parameters;
-use super::relay::{Broken, End, unless_refused};
-use super::session::{SHUTTING_DOWN, Session};
-use super::wire::{HEADER, Report};
-use crate::audit::Blocker;
+use super::end::{Broken, End, unless_refused};
+use super::entry::Entry;
+use super::session::Session;
+use super::time_limits::{Limits, is_lock_trouble};
+use super::tries::{Tries, gave_up};
 use crate::plan::path::{self, PRINTED};
-use crate::plan::policy::Policy;
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
-use std::io;
+use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
-/// A sleep of the server's is so long at most: a client that went away and the end of the proxy are noticed after it.
-const SLEEP_MAX: Duration = Duration::from_millis(200);
 /// A cancel request that was heard comes to the server within this time.
-const CANCEL_TIME: Duration = Duration::from_millis(100);
+pub(super) const CANCEL_TIME: Duration = Duration::from_millis(100);
 /// To remove what a cancelled step has left.
 const CLEANUP_TRIES: u32 = 3;
-
-/// What is the same for all steps of a plan.
-#[derive(Clone, Copy)]
-pub(super) struct Setting<'a> {
-    pub policy: &'a Policy,
-    pub place: Place,
-    pub parameters: &'a Parameters,
-    /// The client's statement, and how many characters of its message came before it.
-    pub statement: &'a str,
-    pub position_shift: usize,
-    /// Its transaction has all locks that a brief step takes.
-    pub is_held: bool,
-}
-
-impl Setting<'_> {
-    /// There is no lock to be tried for again, and so nothing to go back to. It has a lock_timeout all the same: a name may have come to mean
-    /// another table, which somebody has just made in front of it.
-    fn holds_for(&self, step: &Step) -> bool {
-        self.is_held && self.place == Place::Block && step.guard.is_none()
-    }
-}
-
-/// Tries for a lock so far, and what came of them.
-#[derive(Default)]
-pub(super) struct Tries {
-    pub count: u32,
-    pub waited: Duration,
-    /// Who was seen holding the lock, so far and the last time.
-    seen: Vec<Blocker>,
-    blockers: Vec<Blocker>,
-    /// Changed and committed, by batches.
-    pub rows: Option<u64>,
-}
 
 impl Session {
     /// All steps in order, up to the first that fails.
@@ -66,7 +30,10 @@ impl Session {
             let started = Instant::now();
             let mut tries = Tries::default();
             self.seat.step_begins(n, step.lock.name(), &step.relation);
-            let outcome = self.step(step, setting, &mut tries, (entry, n)).await;
+            let outcome = match self.waits_while_paused(setting.place).await {
+                Ok(()) => self.step(step, setting, &mut tries, (entry, n)).await,
+                Err(end) => Err(end),
+            };
             let waits = self.waits();
             let record = entry.step(n);
             // A brief step asks itself, between its tries.
@@ -142,8 +109,8 @@ impl Session {
                 ),
             );
         }
-        if super::outbox::NEEDS_MORE.contains(&report.sqlstate().as_str())
-            && let Some(text) = self.explanation()
+        if super::relay::NEEDS_MORE.contains(&report.sqlstate().as_str())
+            && let Some(text) = self.outbox.explanation()
         {
             report.append(b'D', &text);
         }
@@ -273,7 +240,7 @@ impl Session {
     ) -> Result<Done, End> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
-        let mut told = Instant::now();
+        let mut clearing = Clearing::new();
         let mut patience_ms = None;
         let mut patient = true;
         let give_up_ms = match setting.place {
@@ -293,7 +260,10 @@ impl Session {
                 Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
                 None => Duration::MAX,
             };
-            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await {
+            let timeout_ms = clearing.chances.next_timeout_ms(Instant::now(), lock);
+            tries.timeout_longest_ms = clearing.chances.timeout_longest_ms;
+            let times = (timeout_ms, patience_ms, left);
+            let report = match self.try_brief(step, then, setting, times).await {
                 Err(End::Refused(report)) => report,
                 done => return done,
             };
@@ -308,25 +278,15 @@ impl Session {
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
                 }
+                tries.doing = clearing.doing();
                 return Err(gave_up(step, report, tries, setting, own).into());
             }
             if setting.place == Place::Block {
                 self.back_to_savepoint().await?;
-                if let Some(report) = self.stands_in_the_way(step, tries, setting).await? {
-                    return Err(report.into());
-                }
             }
-            let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
-            // At once too, so that whoever held it briefly is known as well.
-            if due || tries.count == 1 {
-                self.look_for_blockers(step, tries, (entry, n)).await?;
-            }
-            if due {
-                told = Instant::now();
-                self.relay.notice(&waiting(step, tries, started)).await?;
-            }
-            let pause = Duration::from_millis(lock.pause_ms).min(give_up.saturating_sub(started.elapsed()));
-            self.pause(pause, setting.place).await?;
+            let until = started + give_up;
+            let told = (&mut *tries, &mut clearing);
+            self.clear_the_way(step, setting, told, (entry, n), until).await?;
             patient &= !impatient;
             patience_ms = match patient {
                 true => self.autovacuum_patience_ms(&step.relation).await?,
@@ -356,9 +316,9 @@ impl Session {
         step: &Step,
         then: &[String],
         setting: Setting<'_>,
-        (patience_ms, left): (Option<u64>, Duration),
+        (timeout_ms, patience_ms, left): (u64, Option<u64>, Duration),
     ) -> Result<Done, End> {
-        let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
+        let timeout_ms = left.as_millis().min(u128::from(timeout_ms));
         let timeout = format!("{timeout_ms}ms");
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(|sql| Ask::step(sql));
@@ -414,40 +374,6 @@ impl Session {
         Ok(Done {
             tag: Some(answers?.swap_remove(at).tag),
         })
-    }
-
-    async fn back_to_savepoint(&mut self) -> Result<(), End> {
-        let point = &self.relay.reserved;
-        let back = [
-            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
-        ];
-        self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
-        Ok(())
-    }
-
-    /// Who holds the lock now. The audit log hears of it when it is somebody else than before.
-    async fn look_for_blockers(
-        &mut self,
-        step: &Step,
-        tries: &mut Tries,
-        (entry, n): (&Entry, usize),
-    ) -> Result<(), Broken> {
-        let now = self.blockers(&step.relation, step.lock).await?;
-        let same = now.len() == tries.blockers.len()
-            && now
-                .iter()
-                .zip(&tries.blockers)
-                .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
-        merge(&mut tries.seen, &now);
-        let told = held_by(&now);
-        self.seat
-            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
-        tries.blockers = now;
-        if !same {
-            self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
-        }
-        Ok(())
     }
 
     // --- long and concurrent --------------------------------------------------------------------------------------
@@ -649,92 +575,6 @@ impl Session {
         }
     }
 
-    // --- waiting --------------------------------------------------------------------------------------------------
-
-    /// Waits on the server, so that whatever ends a statement there ends the wait: pg_cancel_backend, pg_terminate_backend, a cancel
-    /// request that came by another process. An idle server process would ignore the first. A client that went away ends the
-    /// session.
-    pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Result<(), End> {
-        let until = Instant::now() + pause;
-        loop {
-            if self.cancel.take() {
-                // The request itself is still on its way to the server: it is met here, not by the client's next statement.
-                self.sleep_on_server(CANCEL_TIME, place).await?;
-                return Err(cancelled().into());
-            }
-            if *self.shared.stop.subscribe().borrow() == Stop::Now {
-                return Err(Report::error("57P01", SHUTTING_DOWN).into());
-            }
-            if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
-            }
-            if let Some(report) = self.limits.exceeded() {
-                return Err(report.into());
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(());
-            }
-            let left = left.min(SLEEP_MAX).min(self.limits.left());
-            let slept = self.sleep_on_server(left, place).await;
-            if let Err(End::Refused(_)) = slept {
-                self.cancel.clear();
-            }
-            slept?;
-        }
-    }
-
-    /// The same without a statement, whose snapshot every concurrent build would wait for up to the end of the client's transaction. A
-    /// cancel request is heard, pg_cancel_backend is not.
-    pub(super) async fn pause_without_snapshot(&mut self, pause: Duration) -> Result<(), End> {
-        let until = tokio::time::Instant::now() + pause;
-        let mut stop = self.shared.stop.subscribe();
-        loop {
-            if self.cancel.take() {
-                return Err(cancelled().into());
-            }
-            if *stop.borrow_and_update() == Stop::Now {
-                return Err(Report::error("57P01", SHUTTING_DOWN).into());
-            }
-            if self.relay.client_gone() {
-                return Err(Broken::Client(io::ErrorKind::UnexpectedEof.into()).into());
-            }
-            let frame = tokio::select! {
-                () = tokio::time::sleep_until(until) => return Ok(()),
-                () = self.cancel.wake.notified() => continue,
-                _ = stop.changed() => continue,
-                frame = self.relay.receive() => frame?,
-            };
-            match frame.first() {
-                Some(b'S') => self.relay.takes_report(&frame[HEADER..]),
-                Some(b'E') => {
-                    // Between statements this is the server ending the session.
-                    self.relay.tell(&frame).await?;
-                    return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
-                }
-                _ => {}
-            }
-            self.relay.tell(&frame).await?;
-        }
-    }
-
-    async fn sleep_on_server(&mut self, time: Duration, place: Place) -> Result<(), End> {
-        let mut asks = Vec::with_capacity(4);
-        if place != Place::Alone {
-            asks.push(Ask::stash("statement_timeout"));
-        }
-        asks.push(Ask::set_local("statement_timeout", "0"));
-        asks.push(Ask::as_client(format!(
-            "SELECT pg_catalog.pg_sleep({})",
-            time.as_secs_f64()
-        )));
-        if place != Place::Alone {
-            asks.push(Ask::restore("statement_timeout"));
-        }
-        self.relay.ask(&asks, Closing::Sync, Hears::Notices).await?;
-        Ok(())
-    }
-
     // --- what the client itself allows --------------------------------------------------------------------------------
 
     /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
@@ -756,151 +596,10 @@ impl Session {
         }
         Ok(())
     }
-
-    // --- circles --------------------------------------------------------------------------------------------------------
-
-    /// Between two tries nobody sees this transaction wait, so that the server's deadlock detector is blind: whether those that it waits
-    /// for wait for it in turn is asked here. Others who wait for its locks are not kept for long either.
-    async fn stands_in_the_way(
-        &mut self,
-        step: &Step,
-        tries: &Tries,
-        setting: Setting<'_>,
-    ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::about(blockers::circle(step.lock), &step.relation)];
-        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
-        let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
-        let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
-            return Ok(None);
-        };
-        let (wants, waits_for) = match wants.as_deref() {
-            Some(table) => (table, format!("{table}, which this transaction holds")),
-            None => ("what it waits for", "the end of this transaction".to_string()),
-        };
-        let needs = needs.as_deref().unwrap_or(&step.relation);
-        if in_circle.as_deref() == Some("t") {
-            let report = Report::error(
-                "40P01",
-                &format!(
-                    "lockkeeper: deadlock detected: {waiter} holds a lock on {needs} that this statement needs, and waits for {waits_for}; \
-                     this one gives way"
-                ),
-            );
-            let order = format!(
-                "Take the locks in the order in which the application does, {needs} before {wants}: put the statements about {needs} first, or \
-                 each table's change into a transaction of its own. ROLLBACK, then try again."
-            );
-            return Ok(Some(report.hint(&order)));
-        }
-        let patience = patience_ms.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or(1_000);
-        if tries.waited < Duration::from_millis(patience) {
-            return Ok(None);
-        }
-        let report = Report::error("55P03", "");
-        let mut report = gave_up(step, report, tries, setting, None);
-        report.append(
-            b'D',
-            &format!("lockkeeper: {waiter} waits for {waits_for}, and is not kept waiting for longer."),
-        );
-        Ok(Some(report))
-    }
-}
-
-/// How long the client lets a statement take.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    /// For a lock.
-    lock: Option<Duration>,
-    /// For the whole.
-    until: Option<Instant>,
-}
-
-impl Limits {
-    pub fn without_end(&mut self) {
-        self.until = None;
-    }
-
-    /// As the server says it.
-    pub fn exceeded(&self) -> Option<Report> {
-        self.until
-            .is_some_and(|until| Instant::now() >= until)
-            .then(|| Report::error("57014", "canceling statement due to statement timeout"))
-    }
-
-    fn left(&self) -> Duration {
-        self.until
-            .map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
-    }
-
-    /// For statement_timeout, where 0 is no end.
-    fn left_ms(&self) -> u128 {
-        self.until.map_or(0, |_| self.left().as_millis().max(1))
-    }
-
-    fn lock_ms(&self) -> u128 {
-        self.lock.map_or(0, |lock| lock.as_millis())
-    }
 }
 
 /// What a step gave.
 pub(super) struct Done {
     /// The server's command tag, or a batch run's with its true total.
     pub tag: Option<String>,
-}
-
-/// lock_not_available, deadlock_detected, serialization_failure: it may work in a moment.
-pub(super) fn is_lock_trouble(report: &Report) -> bool {
-    matches!(report.get(b'C'), Some(b"55P03" | b"40P01" | b"40001"))
-}
-
-pub(super) fn cancelled() -> Report {
-    Report::error("57014", "canceling statement due to user request")
-}
-
-fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {
-    let held = held_by(&tries.blockers);
-    format!(
-        "{}: waiting for {} on {}, try {}, {:.0} s{held}",
-        step.label,
-        step.lock.name(),
-        step.relation,
-        tries.count,
-        started.elapsed().as_secs_f64()
-    )
-}
-
-/// `own`: it was the client's lock_timeout that ended the tries.
-fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>, own: Option<Duration>) -> Report {
-    let held = held_by(&tries.blockers);
-    let nothing = match setting.place {
-        Place::Alone => "nothing was changed, try again when it is free",
-        _ => "the transaction has failed, try it again when it is free",
-    };
-    let within = match own {
-        Some(own) => format!("the session's lock_timeout of {} ms", own.as_millis()),
-        None => format!("{:.0} s", tries.waited.as_secs_f64()),
-    };
-    report.set(
-        b'M',
-        &format!(
-            "lockkeeper: could not get {} on {} in {} tries of {} ms within {within}{held}; {nothing}",
-            step.lock.name(),
-            step.relation,
-            tries.count,
-            setting.policy.lock.timeout_ms,
-        ),
-    );
-    let raise = match (own, setting.place) {
-        (Some(_), _) => "raise the session's lock_timeout",
-        (None, Place::Alone) => "raise give_up_after_s under [lock] in the policy",
-        (None, Place::Block) => "raise give_up_in_transaction_s under [lock] in the policy",
-        (None, Place::Pipeline) => {
-            "send the statement behind a BEGIN or alone, where more than one try is made, or raise timeout_ms under [lock] in the policy"
-        }
-    };
-    report.append(
-        b'H',
-        &format!("End the transaction that holds the lock (pg_terminate_backend), or {raise}."),
-    );
-    report
 }

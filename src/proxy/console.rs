@@ -5,12 +5,13 @@
 //! server), before [`converse`] begins; the server connection is then given back. What the commands answer is in
 //! [`super::shows`].
 
-use super::encoding::Encoding;
-use super::relay::{Broken, Relay};
+use super::end::Broken;
+use super::relay::Relay;
+use super::shared::{Shared, Stop};
 use super::shows::{self, Command, Reply, Value};
-use super::wire::{self, HEADER, Report};
-use super::{Shared, Stop};
 use bytes::{BufMut, BytesMut};
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -61,6 +62,8 @@ struct Portal {
 struct Console<'a> {
     relay: &'a mut Relay,
     shared: &'a Shared,
+    /// Whose it is.
+    user: &'a str,
     out: BytesMut,
     statements: HashMap<Vec<u8>, Prepared>,
     portals: HashMap<Vec<u8>, Portal>,
@@ -71,10 +74,11 @@ struct Console<'a> {
 }
 
 /// Until the client leaves. It is authenticated, and may use the console.
-pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Broken> {
+pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>, user: &str) -> Result<(), Broken> {
     let mut console = Console {
         relay,
         shared,
+        user,
         out: BytesMut::new(),
         statements: HashMap::new(),
         portals: HashMap::new(),
@@ -87,7 +91,7 @@ pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Bro
             frame = console.relay.client_frame(FRAME_BYTES_MAX) => frame?,
             () = stopped(&mut stop) => {
                 let mut out = BytesMut::new();
-                Report::fatal("57P01", super::session::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
+                Report::fatal("57P01", super::end::SHUTTING_DOWN).put_error(&mut out, Encoding::Utf8);
                 return console.relay.tell(&out).await;
             }
         };
@@ -194,7 +198,7 @@ impl Console<'_> {
             Command::Discard => self.statements.clear(),
             _ => {}
         }
-        shows::run(command, self.shared).await
+        shows::run(command, self.shared, self.user).await
     }
 
     fn parse(&mut self, frame: &[u8]) -> Result<(), Report> {

@@ -3,12 +3,11 @@
 //! While a plan runs it looks at pg_locks every few milliseconds for those who wait; otherwise it only answers questions
 //! of the console and the review page. Without it nothing fails: what it would tell is then unknown. Start at [`run`].
 
-use super::Shared;
 use super::blockers::{merge, shortened};
 use super::desk::{self, told};
+use super::shared::Shared;
 use crate::audit::Blocker;
-use crate::live::traffic;
-use crate::live::{Blocked, Control, Question, Waiter};
+use crate::live::{Blocked, Control, Question, Waiter, traffic};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;

@@ -1,8 +1,9 @@
 //! What the review page and the console ask about jobs: the list, and pause, resume and cancel, with the control
 //! connection's role. Row-level security decides which jobs that role sees.
 
+use super::shared::Shared;
+use super::startup;
 use super::stream::Stream;
-use super::{Shared, startup};
 use crate::audit::query_of_another;
 use crate::live::Steer;
 use crate::plan::jobs;

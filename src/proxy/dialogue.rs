@@ -4,15 +4,15 @@
 //! implicit transaction and destroy its unnamed statement (measured). Errors of the server are values here.
 
 use super::blockers::Waits;
-use super::encoding::Encoding;
-use super::relay::{Broken, End, Relay, unless_refused};
-use super::responses::{OnAnswer, Responses};
-use super::wire::{self, HEADER, Report};
-use crate::plan::Place;
+use super::end::{Broken, End, unless_refused};
+use super::relay::Relay;
 use crate::plan::jobs::{self, JobSql};
-use crate::plan::path;
 use crate::plan::splice::quote_literal;
+use crate::plan::{Place, path};
 use bytes::{Bytes, BytesMut};
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::responses::{OnAnswer, Responses};
 use std::io;
 use std::time::{Duration, Instant};
 

@@ -1,24 +1,24 @@
 //! The extended query protocol: which prepared statements and portals must not be executed without a look, and what
 //! happens when they are.
 
-use super::by_text::types_of;
 use super::dialogue::{Ask, Closing, Hears};
+use super::dispatch::{characters, needs_judging};
+use super::end::{Broken, End, unless_refused};
 use super::held;
-use super::judge::{Parameters, Verdict};
-use super::relay::{Broken, End, Reading, depends_on_reading, unless_refused};
-use super::responses::OnAnswer;
-use super::session::{Session, characters, needs_judging};
+use super::parameters::Parameters;
+use super::prepared_by_text::types_of;
+use super::reading::{Reading, depends_on_reading};
+use super::session::Session;
 use super::unread::{may_be_ddl, may_write, unparsed_report};
+use super::verdict::Verdict;
 use super::weigh::Weight;
-use super::wire::{self, Report};
-use crate::plan::Place;
-use crate::plan::mixed;
+use crate::plan::gate::{Gate, gate, may_execute_prepared, may_insert, may_use_prepared};
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_use_prepared, prepared,
-};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, is_transactional, prepared};
+use crate::plan::{Place, mixed, version};
 use bytes::{Bytes, BytesMut};
+use lockkeeper_wire::messages::{self as wire, Report};
+use lockkeeper_wire::responses::OnAnswer;
 
 impl Session {
     pub(super) async fn on_parse(&mut self, len: usize) -> Result<(), End> {
@@ -33,6 +33,9 @@ impl Session {
             return Ok(());
         }
         self.relay.parses(parse.name);
+        if version::asks_version(parse.text) {
+            self.tells_version(self.closing_of_question()).await?;
+        }
         let uses_prepared =
             self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
@@ -44,6 +47,16 @@ impl Session {
                 Vec::new()
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
+        }
+        if self.relay.dry {
+            self.ask_reading(parse.text).await?;
+            let statements = self.read(parse.text).await;
+            if self
+                .parse_dry(len, &frame, &statements, self.closing_of_question())
+                .await?
+            {
+                return Ok(());
+            }
         }
         self.ask_firing(parse.text, self.closing_of_question()).await?;
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
@@ -145,7 +158,7 @@ impl Session {
             }
             Verdict::Refused(report) => Err(report.into()),
             // No PostgreSQL accepts it: its own syntax error is the answer.
-            Verdict::Forward(_) | Verdict::Done(_) => self.parse_as(len, parse.name, None).await,
+            Verdict::Forward(_) | Verdict::Done(_) | Verdict::Dry(_) => self.parse_as(len, parse.name, None).await,
         }
     }
 
@@ -178,6 +191,9 @@ impl Session {
             self.look_at_insert(name, len).await?;
             self.look_at_prepared(name, len).await?;
         }
+        if let Some((portal, name)) = wire::bind_names(&bind) {
+            self.bind_dry(portal, name, self.closing_of_question()).await?;
+        }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
         if let Some((portal, name)) = wire::bind_names(&bind)
@@ -204,14 +220,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
-    pub(super) fn closing_of_question(&self) -> Closing {
-        match self.relay.may_sync() {
-            true => Closing::Sync,
-            false => Closing::Flush,
-        }
     }
 
     /// An INSERT that was prepared before there was a rule (CREATE RULE) by which it changes other rows is held from now on.
@@ -263,23 +271,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             quiet: None,
         };
         self.hold_prepared(name, statement, len).await
-    }
-
-    /// A statement that the server has under that name already.
-    pub(super) async fn hold_prepared(
-        &mut self,
-        name: &[u8],
-        statement: held::Statement,
-        len: usize,
-    ) -> Result<(), End> {
-        if !self.relay.held.fits(statement.size()) {
-            return match self.forwards_unread() {
-                true => Ok(self.lets_go(&statement.text).await?),
-                false => self.refuse_to_hold(len),
-            };
-        }
-        self.relay.held.prepare(name, statement);
-        Ok(())
     }
 
     /// A Bind that is too large to be held, as that of a large value: if its statement pins a key, no parameter can make it
@@ -343,27 +334,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         self.refuse_to_hold(len)
     }
 
-    /// It is more than the session holds, and goes on unjudged.
-    async fn lets_go(&mut self, text: &[u8]) -> Result<(), Broken> {
-        let why = "it is more than --held-bytes-max lets a session hold";
-        if let Verdict::Forward(Some(entry)) = self.unparsed(text, &Unreadable::Syntax(why.to_owned())).await? {
-            self.record(entry.forwarded_unseen()).await;
-        }
-        Ok(())
-    }
-
-    fn refuse_to_hold(&self, len: usize) -> Result<(), End> {
-        let max = self.relay.held.bytes_max();
-        let report = Report::error(
-            "54000",
-            &format!(
-                "lockkeeper: with this message of {len} bytes, what the session has prepared and bound to be judged when it is executed is over the limit of {max} bytes, so it is refused"
-            ),
-        )
-        .hint("Close prepared statements that are not needed any more, send large values by statements that name a key, or raise --held-bytes-max.");
-        Err(report.into())
-    }
-
     pub(super) async fn on_close(&mut self, len: usize) -> Result<(), Broken> {
         let frame = self.relay.up.unjudged()[..len].to_vec();
         self.relay.settle().await?;
@@ -389,6 +359,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 .hint("Send its Bind again, right in front of its Execute.");
             return Err(report.into());
         }
+        self.execute_looked(&name, self.closing_of_question()).await?;
         let runs = !self.relay.responses.skipping() && !self.relay.block_failed();
         if runs && !name.is_empty() && self.relay.held.unnamed_may_be_fetched() {
             self.put_away(b"").await?;
@@ -435,6 +406,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 }
             }
             held::Kind::Judge => self.execute_judged(len, portal).await,
+            held::Kind::Dry => self.execute_dry(len, portal).await,
             held::Kind::Forgets => {
                 self.relay.pass_frame(len);
                 match self.read(&portal.statement.text).await.as_deref() {
@@ -561,7 +533,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 Ok(())
             }
             Verdict::Refused(report) => Err(report.into()),
-            Verdict::Instead(..) => {
+            Verdict::Instead(..) | Verdict::Dry(_) => {
                 Err(Report::error("0A000", "lockkeeper: the statement was rewritten too late").into())
             }
         }

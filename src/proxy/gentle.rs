@@ -1,7 +1,7 @@
 //! When batches wait: for replicas, for the checkpointer, for others who wait for locks, and for a file that stops them all.
 
 use super::dialogue::{Ask, Closing, Hears};
-use super::relay::{Broken, End};
+use super::end::{Broken, End};
 use super::session::Session;
 use crate::plan::Place;
 use crate::plan::policy::Backfill;

@@ -1,226 +1,21 @@
 //! What the session tells the audit log about one judged statement, from the plan to the result.
 
-use super::aftermath::{self, FollowUp, Left};
+use super::aftermath::Left;
 use super::dialogue::{Ask, Closing, Hears};
-use super::judge::closing_at;
-use super::relay::{Broken, End, EndedBy};
+use super::end::{Broken, End, EndedBy};
+use super::entry::{Entry, Settled, Uncommitted, fail, moment_of};
+use super::follow_up::{self, FollowUp};
+use super::inquire::closing_at;
 use super::session::Session;
-use super::wire::{Report, bind_parameters, bound_values};
-use crate::audit::after::After;
-use crate::audit::{Blocker, Event, FindingRecord, Phase, StepRecord};
+use crate::audit::{Blocker, Event, FindingRecord, Phase};
+use crate::plan::Place;
 use crate::plan::facts::Facts;
 use crate::plan::policy::{OnAuditFailure, Policy};
 use crate::plan::statement::Statement;
-use crate::plan::{Finding, Place, Rejection, Run, Step};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{Report, bind_parameters, bound_values};
 use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
-
-/// The event of one statement as it grows.
-pub struct Entry {
-    event: Event,
-    started: Instant,
-}
-
-impl Entry {
-    /// What was asked before its plan was made is a part of what the client waits for.
-    pub fn since(mut self, begun: Instant) -> Entry {
-        self.started = begun;
-        self
-    }
-
-    pub fn forwarded(mut self, findings: &[Finding], warned: bool) -> Entry {
-        self.event.findings = findings.iter().map(FindingRecord::from).collect();
-        self.event.action = if warned { "warn" } else { "forward" }.into();
-        self
-    }
-
-    pub fn rejected(mut self, rejection: &Rejection) -> Event {
-        self.event.findings = rejection.findings.iter().map(FindingRecord::from).collect();
-        self.event.action = "reject".into();
-        self.event.outcome = "rejected".into();
-        self.event.sqlstate = Some(rejection.sqlstate.clone());
-        self.event.error = Some(rejection.message.clone());
-        self.event.detail = said(&rejection.detail);
-        self.event.hint = said(&rejection.hint);
-        self.finish()
-    }
-
-    /// The error of a statement that was refused without a plan.
-    pub fn refused(self, report: &Report) -> Event {
-        let mut event = self.failed(report);
-        event.outcome = "rejected".into();
-        event
-    }
-
-    pub fn planned(mut self, run: &Run) -> Entry {
-        self.event.findings = run.findings.iter().map(FindingRecord::from).collect();
-        self.event.action = "rewrite".into();
-        self.event.why.clone_from(&run.why);
-        self.event.rollback_plan = run.rollback_plan();
-        self.event.contract = run.contract().map(str::to_owned);
-        self.event.steps = run.steps.iter().map(|step| step_record(step, "not run")).collect();
-        self
-    }
-
-    /// As far as it is known.
-    pub fn event(&self) -> &Event {
-        &self.event
-    }
-
-    pub fn after(&mut self, after: After) {
-        self.event.after = Some(after);
-    }
-
-    /// How a step went; `n` counts from 0.
-    pub fn step(&mut self, n: usize) -> &mut StepRecord {
-        &mut self.event.steps[n]
-    }
-
-    /// An event about one of its steps. What the first line has told of the whole plan is not told again with each of them: of many
-    /// partitions that would be as much again for every one.
-    fn moment(&self, phase: Phase, step: StepRecord) -> Event {
-        moment_of(&self.event, phase, vec![step])
-    }
-
-    pub fn done(mut self, tag: &str) -> Event {
-        self.event.outcome = "done".into();
-        self.event.rows = rows_of_tag(tag);
-        self.finish()
-    }
-
-    pub fn failed(mut self, report: &Report) -> Event {
-        fail(&mut self.event, report);
-        self.finish()
-    }
-
-    /// The session ended before the statement did.
-    pub fn disconnected(mut self, broken: &Broken) -> Event {
-        disconnect(&mut self.event, broken);
-        self.finish()
-    }
-
-    /// It goes on, and its answer is not looked at.
-    pub fn forwarded_unseen(mut self) -> Event {
-        self.event.outcome = "warned".into();
-        self.finish()
-    }
-
-    /// The server's answer to a statement that was forwarded.
-    pub fn answered(mut self, tag: Option<&str>, error: Option<&Report>) -> Event {
-        if let Some(error) = error {
-            return self.failed(error);
-        }
-        if let [step] = self.event.steps.as_mut_slice() {
-            step.outcome = "done".into();
-            step.rows = tag.and_then(rows_of_tag);
-            step.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
-        }
-        let warned = self.event.action == "warn";
-        let mut event = self.done(tag.unwrap_or_default());
-        if warned {
-            event.outcome = "warned".into();
-        }
-        event
-    }
-
-    fn finish(mut self) -> Event {
-        self.event.time = SystemTime::now();
-        self.event.duration_ms = self.started.elapsed().as_secs_f64() * 1e3;
-        self.event.lock_tries = self.event.steps.iter().map(|step| step.lock_tries).sum();
-        self.event.lock_wait_ms = self
-            .event
-            .steps
-            .iter()
-            .map(|step| step.lock_wait_ms)
-            .fold(0.0, |all, one| all + one);
-        if self.event.rows.is_none() {
-            // What was committed before it was stopped.
-            self.event.rows = self
-                .event
-                .steps
-                .iter()
-                .filter_map(|step| step.rows)
-                .reduce(|a, b| a + b);
-        }
-        self.event
-    }
-}
-
-/// A statement that has run in a transaction which is open.
-pub(super) struct Uncommitted {
-    /// What the log has of it once the transaction is committed.
-    event: Event,
-    follow_up: Option<FollowUp>,
-}
-
-/// An event about one moment of a statement, with no more than tells whose it is.
-fn moment_of(whole: &Event, phase: Phase, steps: Vec<StepRecord>) -> Event {
-    Event {
-        id: whole.id.clone(),
-        session: whole.session,
-        backend_pid: whole.backend_pid,
-        user: whole.user.clone(),
-        database: whole.database.clone(),
-        application_name: whole.application_name.clone(),
-        client: whole.client.clone(),
-        policy: whole.policy.clone(),
-        statement: whole.statement.clone(),
-        action: whole.action.clone(),
-        steps,
-        ..Event::empty(phase)
-    }
-}
-
-/// How a transaction, or a part of it, has ended.
-enum Settled<'a> {
-    Committed,
-    RolledBack(&'a str),
-    /// By an error at its COMMIT.
-    Failed(&'a Report),
-    Prepared,
-    Unknown,
-}
-
-impl Uncommitted {
-    fn transaction(&self) -> Option<&str> {
-        self.event.transaction.as_deref()
-    }
-}
-
-fn fail(event: &mut Event, report: &Report) {
-    let sqlstate = report.sqlstate();
-    event.outcome = if sqlstate == "57014" { "cancelled" } else { "failed" }.into();
-    event.sqlstate = Some(sqlstate);
-    event.error = Some(report.message());
-    event.detail = said(&report.text(b'D'));
-    event.hint = said(&report.text(b'H'));
-}
-
-fn disconnect(event: &mut Event, broken: &Broken) {
-    event.outcome = "disconnected".into();
-    event.error = Some(broken.to_string());
-}
-
-pub fn step_record(step: &Step, outcome: &str) -> StepRecord {
-    StepRecord {
-        label: step.label.clone(),
-        sql: step.sql.clone(),
-        lock: step.lock.name().into(),
-        relation: step.relation.clone(),
-        outcome: outcome.into(),
-        ..StepRecord::default()
-    }
-}
-
-fn said(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// The count in `UPDATE 5`, `SELECT 5`, `INSERT 0 5`.
-fn rows_of_tag(tag: &str) -> Option<u64> {
-    tag.rsplit_once(' ')?.1.parse().ok()
-}
 
 impl Session {
     pub(super) fn entry(&self, statement: &Statement, facts: &Facts, parameters: &[u8]) -> Entry {
@@ -338,6 +133,16 @@ impl Session {
         self.record(event).await;
     }
 
+    /// The policy has let a step end what was in its way.
+    pub(super) async fn record_ended(&mut self, entry: &Entry, n: usize, done: &str, blocker: &Blocker) {
+        let mut step = entry.event.steps[n].clone();
+        step.outcome = String::new();
+        step.blockers = vec![blocker.clone()];
+        step.error = Some(format!("{done} by [[lock.cancel]]"));
+        let event = entry.moment(Phase::Waiting, step);
+        self.record(event).await;
+    }
+
     /// Writes the end of a statement. What it did in a transaction that is open may still be undone: its outcome is open until then.
     pub(super) async fn record_end(&mut self, mut event: Event, follow_up: Option<FollowUp>) {
         if matches!(event.outcome.as_str(), "done" | "warned") && self.relay.place() != Place::Alone {
@@ -345,7 +150,7 @@ impl Session {
         }
         if event.transaction.is_none() {
             if let Some(follow_up) = follow_up {
-                aftermath::follow_up(&self.shared, event.clone(), follow_up);
+                follow_up::follow_up(&self.shared, event.clone(), follow_up);
             }
             self.record(event).await;
             return;
@@ -455,7 +260,7 @@ impl Session {
         match how {
             Settled::Committed => {
                 if let Some(follow_up) = follow_up {
-                    aftermath::follow_up(&self.shared, event.clone(), follow_up);
+                    follow_up::follow_up(&self.shared, event.clone(), follow_up);
                 }
             }
             Settled::RolledBack(why) => {
@@ -535,17 +340,5 @@ impl Session {
         )
         .put_notice(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_are_read_from_tags() {
-        assert_eq!(rows_of_tag("UPDATE 12"), Some(12));
-        assert_eq!(rows_of_tag("INSERT 0 3"), Some(3));
-        assert_eq!(rows_of_tag("ALTER TABLE"), None);
     }
 }

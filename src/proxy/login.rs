@@ -1,17 +1,18 @@
 //! `--auth scram`: ends SCRAM with the client from a verifier, and logs in to the server with the keys that the client's
-//! proof gives away. Start at [`log_in`]; what the messages say is in [`super::scram`].
+//! proof gives away. Start at [`log_in`]; what the messages say is in [`lockkeeper_wire::scram`].
 //!
 //! The server is asked first, so that its own refusals (pg_hba.conf, too many connections) and its answer about the
 //! protocol's version come to the client as they are. A client hears that it is in only when the server has let it in.
 
-use super::Upstream;
-use super::encoding::Encoding;
-use super::scram::{self, AwaitFirst, AwaitVerifier, Challenged, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
-use super::startup::CANNOT_CONNECT_NOW;
+use super::settings::Upstream;
 use super::stream::Stream;
 use super::verifiers::{Found, Source, Verifiers};
-use super::wire::{self, HEADER, Report};
 use bytes::BytesMut;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::scram::{
+    self, AwaitFirst, AwaitVerifier, Challenged, Keys, Login, SCRAM_SHA_256, SCRAM_SHA_256_PLUS,
+};
 use std::fmt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -332,3 +333,6 @@ async fn tell(client: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
     };
     sent.await.map_err(|_| Ended::Silent("the client went away".into()))
 }
+
+/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
+pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";

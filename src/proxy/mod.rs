@@ -13,61 +13,93 @@ mod block;
 mod blockers;
 mod buffer;
 mod by_text;
+mod carry;
+mod chances;
+mod clearing;
 mod conduct;
+mod connect;
 mod console;
+mod context;
 mod control;
+mod course;
+mod current;
 mod desk;
 mod dialogue;
+mod dispatch;
+mod dry;
+mod end;
+mod entry;
 mod extended;
+mod follow_up;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gentle;
 mod held;
+mod hold;
+mod holders;
+mod holding;
+mod inquire;
 mod jobs;
 mod journal;
 mod judge;
+mod known;
 mod login;
+mod lookup;
 mod outbox;
 mod pace;
+mod parameters;
+mod pause;
 mod planning;
+mod prepared_by_text;
+mod read;
 mod readiness;
+mod reading;
 mod relay;
+mod reply;
 mod restores;
+mod resume;
 mod room;
 mod script;
 mod session;
+pub mod settings;
 mod shapes;
+mod shared;
 mod shows;
 mod sparing;
 mod startup;
 mod stream;
 mod surroundings;
+mod time_limits;
 pub(crate) mod tls;
+mod tries;
+mod twice;
 mod unheard;
 mod unread;
+mod verdict;
 mod verifiers;
 mod weigh;
 
-pub use lockkeeper_wire::{encoding, messages as wire};
-
-use crate::audit::{Audit, Fsync, Sink};
+use crate::audit::Audit;
+use crate::audit::sink::{Fsync, Sink};
 use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::grammar::{STACK_BYTES, this_thread_is_deep};
 use crate::plan::policy::Policy;
+use current::Current;
 use dashmap::DashMap;
-use lockkeeper_wire::{responses, scram};
 use restores::Restores;
+use settings::{Auth, Config, Control, Limits, Upstream, UpstreamTls};
+use shared::{Shared, Stop};
 use sparing::Sparing;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use stream::Stream;
 use tls::{Acceptor, Connector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -80,65 +112,6 @@ const BACKLOG: u32 = 1024;
 /// With `reuse_port`: how long connections that came just before SIGTERM are served as ever.
 const HAND_OVER_TIME: Duration = Duration::from_millis(500);
 
-/// Where the server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Upstream {
-    Tcp {
-        host: String,
-        port: u16,
-    },
-    /// The socket's own path: `/run/postgresql/.s.PGSQL.5432`.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Upstream::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Upstream::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Upstream::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// `HOST:PORT`, or a directory for a Unix socket `.s.PGSQL.PORT` (`/run/lockkeeper:6432`).
-    pub listen: Vec<String>,
-    /// Another process may listen at the same TCP addresses.
-    pub reuse_port: bool,
-    pub upstream: Upstream,
-    pub audit: Option<Sink>,
-    /// None: clients that ask for TLS hear that there is none.
-    pub client_tls: Option<ClientTls>,
-    /// None: the server is reached without TLS. Never used over a Unix socket.
-    pub upstream_tls: Option<UpstreamTls>,
-    pub auth: Auth,
-    pub console: Option<Console>,
-    pub control: Option<Control>,
-    pub limits: Limits,
-}
-
-/// A database that is not the server's: SHOW and RELOAD for people with psql.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Console {
-    pub database: String,
-    /// Who may.
-    pub users: Vec<String>,
-    /// Where the server authenticates them.
-    pub auth_database: String,
-}
-
-/// User, password and database of a connection of the proxy's own to the server.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Control(pub tokio_postgres::Config);
-
-impl fmt::Debug for Control {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Control({:?})", self.0.get_user())
-    }
-}
-
 impl Config {
     /// Reads the files that TLS and authentication need and says what is wrong with them.
     pub fn check_files(&self) -> Result<(), String> {
@@ -148,6 +121,29 @@ impl Config {
         Ok(())
     }
 
+    /// Whether a server answers there, over TLS where that is wanted: what it is.
+    pub fn reach(&self) -> Result<String, String> {
+        let connector = self.connector()?;
+        runtime()?.block_on(async {
+            let mut stream = connect::connect(&self.upstream, connector.as_ref(), &self.limits).await?;
+            if connector.is_some() {
+                return Ok("it answers, over TLS".to_owned());
+            }
+            // Whether it takes TLS: a question that only a PostgreSQL server answers with one of two letters.
+            const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+            let asked = async {
+                stream.write_all(&SSL_REQUEST).await?;
+                stream.read_u8().await
+            };
+            match tokio::time::timeout(self.limits.connect_timeout, asked).await {
+                Ok(Ok(b'S' | b'N')) => Ok("it answers".to_owned()),
+                Ok(Ok(_)) => Err(format!("{}: what answers there is no PostgreSQL server", self.upstream)),
+                Ok(Err(error)) => Err(format!("{}: {error}", self.upstream)),
+                Err(_) => Err(format!("{}: no answer in time", self.upstream)),
+            }
+        })
+    }
+
     fn connector(&self) -> Result<Option<Connector>, String> {
         let binds = matches!(self.auth, Auth::Scram { .. });
         let tls = self.upstream_tls.as_ref();
@@ -155,223 +151,12 @@ impl Config {
     }
 }
 
-/// Who authenticates clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Auth {
-    /// The server: the messages are relayed.
-    #[default]
-    PassThrough,
-    /// The proxy, with SCRAM verifiers of the file, else of the query; what the client proves then logs in to the server.
-    Scram {
-        file: Option<PathBuf>,
-        query: Option<AuthQuery>,
-    },
-}
-
-/// How to ask the server for the verifiers of its users.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthQuery {
-    /// Who asks.
-    pub user: String,
-    /// With the name as $1; it gives name and verifier.
-    pub sql: String,
-    pub database: String,
-    /// How long an answer is used, if nothing speaks against it.
-    pub cache_time: Duration,
-    /// Of `user`. None: it stands in the file, or the server needs none.
-    pub password: Option<Secret>,
-}
-
-/// A password, which is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: String) -> Secret {
-        Secret(text)
-    }
-
-    fn text(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
 impl Auth {
-    fn load(&self, asks: mpsc::Sender<auth_query::Ask>) -> Result<Option<Verifiers>, String> {
+    fn load(&self, asks: mpsc::Sender<lookup::Ask>) -> Result<Option<Verifiers>, String> {
         match self {
             Auth::PassThrough => Ok(None),
             Auth::Scram { file, query } => Verifiers::load(file.as_deref(), query.as_ref(), asks).map(Some),
         }
-    }
-}
-
-/// TLS for clients; the files are PEM.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientTls {
-    /// A session over TCP must use it.
-    pub required: bool,
-    /// The server's certificate, then those up to, not necessarily with, the root.
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    /// Clients must show a certificate that one of these has signed.
-    pub client_ca: Option<PathBuf>,
-}
-
-/// TLS to the server, which must offer it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamTls {
-    pub verify: Verify,
-    /// The host name or IP address to ask for and, with [`Verify::Full`], to find in the certificate.
-    pub name: String,
-}
-
-/// How much the server's certificate must prove, as libpq's sslmode has it; with the PEM file of those that may sign it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verify {
-    Nothing,
-    Ca(PathBuf),
-    Full(PathBuf),
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub connections_max: usize,
-    /// A Query or Parse that is held to be judged, in bytes.
-    pub statement_bytes_max: usize,
-    /// What a session has prepared and bound to be judged when it is executed, in bytes.
-    pub held_bytes_max: usize,
-    /// Messages of a client that the server has not answered yet.
-    pub pipeline_max: usize,
-    pub startup_timeout: Duration,
-    pub authentication_timeout: Duration,
-    pub connect_timeout: Duration,
-    /// How long a cancel request may take to be passed on.
-    pub cancel_timeout: Duration,
-    /// After so long a silence a TCP peer is asked whether it is still there.
-    pub keepalive: Duration,
-    /// What was sent to the server may be unacknowledged for so long.
-    pub unacknowledged: Duration,
-    /// How long SIGTERM waits for sessions in the middle of something.
-    pub drain_timeout: Duration,
-    /// Worker threads, each with a runtime of its own; 0 = one per processor.
-    pub threads: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            connections_max: 10_000,
-            statement_bytes_max: 16 << 20,
-            held_bytes_max: 64 << 20,
-            pipeline_max: 100_000,
-            startup_timeout: Duration::from_secs(15),
-            authentication_timeout: Duration::from_secs(60),
-            connect_timeout: Duration::from_secs(15),
-            cancel_timeout: Duration::from_secs(10),
-            keepalive: Duration::from_secs(60),
-            unacknowledged: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(60),
-            threads: 0,
-        }
-    }
-}
-
-/// What all sessions share.
-pub(crate) struct Shared {
-    upstream: Upstream,
-    limits: Limits,
-    audit: Audit,
-    live: Arc<Live>,
-    /// This process among all that write the same audit log, now and later: part of a statement's id there.
-    instance: String,
-    policy: Current<Policy>,
-    /// What is remembered of the statements of applications.
-    book: shapes::Book,
-    console: Option<Console>,
-    /// The console asks for a reload and waits for what came of it.
-    reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
-    acceptor: Option<Acceptor>,
-    connector: Option<Connector>,
-    /// None: the server authenticates clients.
-    verifiers: Option<Verifiers>,
-    /// By the server's process ID and cancel key, as a CancelRequest carries them.
-    cancels: DashMap<Vec<u8>, Arc<CancelFlag>>,
-    restores: Restores,
-    unheard: Arc<unheard::Watch>,
-    /// Connections that are open now.
-    connections: AtomicUsize,
-    /// Events that will be written a little after their plans.
-    following: AtomicUsize,
-    /// Sessions so far.
-    sessions: AtomicU64,
-    /// Some connection has ended.
-    ended: Notify,
-    stop: watch::Sender<Stop>,
-}
-
-impl Shared {
-    fn policy(&self) -> Arc<Policy> {
-        self.policy.get()
-    }
-
-    /// A connection to the server, encrypted as the settings say.
-    async fn connect(&self) -> Result<Stream, String> {
-        Stream::connect(&self.upstream, self.connector.as_ref(), &self.limits).await
-    }
-}
-
-/// What a reload replaces while sessions use it.
-struct Current<T>(RwLock<Arc<T>>);
-
-impl<T> Current<T> {
-    fn new(value: T) -> Current<T> {
-        Current(RwLock::new(Arc::new(value)))
-    }
-
-    fn get(&self) -> Arc<T> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set(&self, value: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
-    }
-}
-
-/// How far the proxy is on its way down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stop {
-    No,
-    /// Sessions end when their transaction or plan has.
-    Draining,
-    /// drain_timeout is over: a plan ends where it is.
-    Now,
-}
-
-/// A cancel request came for a session whose plan may be between two statements.
-#[derive(Default)]
-struct CancelFlag {
-    raised: AtomicBool,
-    wake: Notify,
-}
-
-impl CancelFlag {
-    fn raise(&self) {
-        self.raised.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
-    }
-
-    fn take(&self) -> bool {
-        self.raised.swap(false, Ordering::Relaxed)
-    }
-
-    fn clear(&self) {
-        self.raised.store(false, Ordering::Relaxed);
     }
 }
 
@@ -415,7 +200,7 @@ pub fn serve(
     });
     live.set_policy(&policy.name);
     let (reloads, asked_reloads) = mpsc::channel(1);
-    let (asks, asked) = mpsc::channel(auth_query::ASKS_MAX);
+    let (asks, asked) = mpsc::channel(lookup::ASKS_MAX);
     let shared = Arc::new(Shared {
         upstream: config.upstream.clone(),
         limits: config.limits.clone(),
@@ -435,6 +220,7 @@ pub fn serve(
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
+        rates: Default::default(),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
@@ -494,9 +280,22 @@ impl InProcess {
             unheard: Arc::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
+            rates: Default::default(),
             ended: Notify::new(),
             stop: watch::Sender::new(Stop::No),
         })))
+    }
+
+    /// A connection straight to the upstream, for what this proxy would not understand: another one's console.
+    pub async fn straight(
+        &self,
+    ) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, String> {
+        self.0.connect().await
+    }
+
+    /// The process that the server has named to the newest session, as cancel requests name it.
+    pub fn process(&self) -> Option<i32> {
+        self.0.live.sessions().last().map(|session| session.backend_pid)
     }
 
     /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.
@@ -526,7 +325,7 @@ async fn run(
     shared: Arc<Shared>,
     mut asked_reloads: mpsc::Receiver<oneshot::Sender<Result<(), String>>>,
     load_policy: Box<dyn Fn() -> Result<Policy, String> + Send>,
-    asked: mpsc::Receiver<auth_query::Ask>,
+    asked: mpsc::Receiver<lookup::Ask>,
 ) -> Result<(), String> {
     let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
         .map(signal)

@@ -3,26 +3,32 @@
 //! [`Relay::poll`] forwards until a client's frame needs the session's attention. It knows what the server still owes
 //! and the transaction state; it never decides about a statement beyond the gate's look at its bytes.
 
-use super::Limits;
 use super::buffer::{Buffer, Poured as _};
 use super::by_text::ByText;
-use super::encoding::Encoding;
+use super::end::{Broken, EndedBy};
 use super::held::{self, Held};
-use super::outbox::NEEDS_MORE;
-use super::responses::{Expect, OnAnswer, Position, Responses};
+use super::holding::Holding;
+use super::reading::{Reading, depends_on_reading};
 use super::room::Room;
+use super::settings::Limits;
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
-use super::wire::{self, HEADER, Report};
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
-    may_use_prepared, mentions, prepares_insert,
+use crate::plan::calls::Calls;
+use crate::plan::gate::{
+    Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
+    prepares_insert,
 };
+use crate::plan::makes::makes_relations;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::tool::Tool;
+use crate::plan::words::mentions;
+use crate::plan::{dry, version};
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};
 use pg_query::NodeEnum;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -58,72 +64,6 @@ const CHANNEL_BINDING_HINT: &str = "lockkeeper: SCRAM channel binding ties the l
     client sees the proxy's. Connect with channel_binding=disable, give the proxy the server's certificate and key \
     (--tls-cert, --tls-key), or run it with --auth scram.";
 
-/// Why a session cannot go on.
-#[derive(Debug)]
-pub enum Broken {
-    Client(io::Error),
-    Server(io::Error),
-    /// The client sent what no client may send.
-    Protocol(String),
-    /// The session was refused as a whole, for this reason.
-    Refused(Box<Report>),
-    /// Nothing is broken: what the session wants to know of a long statement is asked when its tree is gone. Caught by
-    /// [`Session::verdict_now`](super::session::Session::verdict_now).
-    Aside,
-}
-
-impl std::fmt::Display for Broken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Broken::Client(error) => write!(f, "connection to the client: {error}"),
-            Broken::Server(error) => write!(f, "connection to the server: {error}"),
-            Broken::Protocol(what) => write!(f, "protocol violation: {what}"),
-            Broken::Refused(report) => write!(f, "refused: {}", report.message()),
-            Broken::Aside => write!(f, "a question was left for later"),
-        }
-    }
-}
-
-/// Why something was not done to its end.
-#[derive(Debug)]
-pub enum End {
-    /// The client hears this, and the session goes on.
-    Refused(Report),
-    /// The session is over.
-    Broken(Broken),
-}
-
-impl End {
-    /// What the client hears, in other words.
-    pub fn reworded(self, reword: impl FnOnce(Report) -> Report) -> End {
-        match self {
-            End::Refused(report) => End::Refused(reword(report)),
-            End::Broken(broken) => End::Broken(broken),
-        }
-    }
-}
-
-impl From<Report> for End {
-    fn from(report: Report) -> End {
-        End::Refused(report)
-    }
-}
-
-impl From<Broken> for End {
-    fn from(broken: Broken) -> End {
-        End::Broken(broken)
-    }
-}
-
-/// Of what may be refused without harm. None: it was.
-pub fn unless_refused<T>(outcome: Result<T, End>) -> Result<Option<T>, Broken> {
-    match outcome {
-        Ok(done) => Ok(Some(done)),
-        Err(End::Refused(_)) => Ok(None),
-        Err(End::Broken(broken)) => Err(broken),
-    }
-}
-
 /// A frame of the client's, whole at the front of `up` unless said otherwise, or an end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
@@ -140,6 +80,8 @@ pub enum Event {
     Uncounted,
     /// What the server makes of the messages before it decides what the next one replaces.
     Unsettled,
+    /// A statement begins that is held for a moment, for the sake of a step that waits for its table.
+    Held(usize),
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
@@ -152,13 +94,6 @@ pub enum Event {
     Stopped,
     ClientGone,
     ServerGone,
-}
-
-/// The command that a transaction has ended with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndedBy {
-    Commit,
-    Rollback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,15 +135,6 @@ enum ChannelBinding {
     Strip,
     /// It works only where proxy and server have the same certificate. `offered`: from now on it can fail.
     Explain { offered: bool },
-}
-
-/// How the server reads a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reading {
-    /// standard_conforming_strings: a backslash in a plain string is only a backslash.
-    pub conforming: bool,
-    /// client_encoding
-    pub encoding: String,
 }
 
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
@@ -329,6 +255,10 @@ pub struct Relay {
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
     pub watch: bool,
+    /// The session has named `lockkeeper.dry_run`: so is every statement from then on.
+    pub dry: bool,
+    /// What that was found to be, as long as nothing that could change it has gone on.
+    pub dry_known: Option<bool>,
     /// The migration tool that the session is, as its first statements have shown.
     pub tool: Option<Tool>,
     /// How many more statements are looked at for that.
@@ -355,6 +285,8 @@ pub struct Relay {
     pub flow: Arc<Flow>,
     live: Arc<Live>,
     probe: Probe,
+    /// Of a statement that may be held back.
+    pub holding: Holding,
     /// Query and Execute messages that went on.
     pub executed: u64,
     statement_bytes_max: usize,
@@ -385,6 +317,7 @@ impl Relay {
             (false, true) => ChannelBinding::Strip,
             (true, true) => ChannelBinding::Explain { offered: false },
         };
+        let flow = Arc::<Flow>::default();
         Relay {
             client,
             server,
@@ -423,6 +356,8 @@ impl Relay {
             ends_unnamed: false,
             hears_notices: true,
             watch: false,
+            dry: false,
+            dry_known: None,
             tool: None,
             tool_looks: TOOL_LOOKS,
             stopping: false,
@@ -435,9 +370,10 @@ impl Relay {
             has_savepoint: false,
             explains: None,
             answered: Answered::default(),
-            flow: Arc::default(),
+            probe: Probe::new(Arc::clone(&flow.runs)),
+            holding: Holding::default(),
+            flow,
             live,
-            probe: Probe::default(),
             executed: 0,
             statement_bytes_max: limits.statement_bytes_max,
             pipeline_max: limits.pipeline_max,
@@ -627,6 +563,9 @@ impl Relay {
     pub fn pass_frame_for(&mut self, len: usize, on_answer: OnAnswer) {
         if let Some(&tag) = self.up.unjudged().first() {
             self.responses.sent_for(tag, on_answer);
+            if matches!(tag, b'Q' | b'E' | b'S' | b'F') {
+                self.dry_known = None;
+            }
             if matches!(tag, b'Q' | b'E') {
                 self.executed += 1;
                 self.probe.executes();
@@ -639,6 +578,7 @@ impl Relay {
     pub fn replace_frame(&mut self, len: usize, frame: &[u8], on_answer: OnAnswer) {
         self.responses.sent_for(frame[0], on_answer);
         self.executed += 1;
+        self.dry_known = None;
         self.up.replace(len, frame);
     }
 
@@ -837,7 +777,16 @@ impl Relay {
                 }
                 self.discard_to_sync = false;
             }
-            match self.look(tag, len)? {
+            if mode == Mode::Forward
+                && matches!(tag, b'Q' | b'P' | b'B')
+                && self.live.holds.is_open()
+                && let Some(event) = self.is_held_back(tag, len)
+            {
+                return Ok(Some(event));
+            }
+            let look = self.look(tag, len)?;
+            self.holding.let_go &= matches!(look, Look::Wait);
+            match look {
                 Look::Pass => {
                     if tag == b'B' {
                         self.time_bind();
@@ -890,7 +839,7 @@ impl Relay {
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
                     let calls = self.held.calls(statement);
-                    let held = self.watch || self.held.portal(portal).is_some();
+                    let held = self.watches() || self.held.portal(portal).is_some();
                     let arrived = here.len();
                     let mut name = std::mem::take(&mut self.name);
                     name.clear();
@@ -931,7 +880,7 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if self.watch || looks => Ok(Look::Stop(Event::Execute(len))),
+            b'E' if self.watches() || looks => Ok(Look::Stop(Event::Execute(len))),
             b'F' => {
                 // Any function, by its OID.
                 self.shapes.called();
@@ -945,9 +894,14 @@ impl Relay {
         }
     }
 
+    /// Every statement is looked at.
+    fn watches(&self) -> bool {
+        self.watch || self.dry
+    }
+
     /// Bind, Execute and Close are read too: what they name may need a look.
     pub fn looks_at_portals(&self) -> bool {
-        self.watch
+        self.watches()
             || !self.held.is_empty()
             || self.unnamed.learned.is_some()
             || !self.unnamed.former.is_empty()
@@ -1132,7 +1086,7 @@ impl Relay {
             || self.reading().encoding.starts_with("LATIN")
             || self.reading().encoding.starts_with("WIN")
             || self.reading().encoding.starts_with("EUC_");
-        if !plain || self.unreported && self.asked.is_none() || self.watch || self.replication {
+        if !plain || self.unreported && self.asked.is_none() || self.watches() || self.replication {
             return refused;
         }
         let here = self.up.unjudged();
@@ -1185,6 +1139,14 @@ impl Relay {
         }
     }
 
+    pub fn shape_of_prepared(&self, statement: &[u8]) -> u64 {
+        self.probe.of_prepared(&self.live.traffic, statement)
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.live
+    }
+
     fn closes_held(&self, frame: &[u8]) -> bool {
         match wire::close_target(frame) {
             Some((b'S', name)) => self.held.statement(name).is_some(),
@@ -1219,7 +1181,9 @@ impl Relay {
                 (self.tool, self.tool_looks, self.watch) = (Some(tool), 0, true);
             }
         }
-        if self.watch {
+        self.dry |= !self.replication && dry::may_concern(text);
+        let asks_version = !self.replication && version::asks_version(text);
+        if self.watches() || asks_version {
             let (calls, name) = (self.calls_of(text), name.map(<[u8]>::to_vec));
             if unnamed {
                 self.unnamed.replaced(false);
@@ -1748,11 +1712,6 @@ impl Relay {
     }
 }
 
-/// Another reading may find other strings in it, or other characters.
-pub fn depends_on_reading(text: &[u8]) -> bool {
-    text.contains(&b'\\') || !text.is_ascii()
-}
-
 enum Look {
     Pass,
     Wait,
@@ -1788,3 +1747,6 @@ fn tell_fault(version: &str) {
         TOLD.call_once(|| tracing::warn!(version, "{}. {}", fault.what, fault.remedy));
     }
 }
+
+/// By these a statement needs what is not there: it is neither grouped by a key, nor refers to one, nor names it.
+pub(super) const NEEDS_MORE: [&str; 6] = ["42803", "42830", "42P10", "42P01", "42704", "42703"];

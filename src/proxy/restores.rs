@@ -1,9 +1,9 @@
 //! Restores that were refused at their first statement. pg_restore goes on after an error, with connections of its own for the rows
 //! (--jobs) or for the database that it makes anew (--create): these are refused too, for a while.
 
-use super::wire::Report;
 use crate::audit::Who;
 use crate::plan::statement::Statement;
+use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

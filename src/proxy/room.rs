@@ -3,8 +3,8 @@
 //! A share is taken for the whole message before more of it is read, and given back when the message has gone on. Who has taken one and does
 //! not send the rest keeps it only as long as nobody else needs it.
 
-use super::relay::Broken;
-use super::wire::Report;
+use super::end::Broken;
+use lockkeeper_wire::messages::Report;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -2,15 +2,20 @@
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
 use super::dialogue::{Ask, Closing, Hears};
-use super::judge::{PARSE_INLINE_MAX, Parameters, Verdict, not_planned};
-use super::outbox::{self, Ending};
-use super::relay::{Answered, Broken, End};
-use super::responses::{OnAnswer, Position};
-use super::session::{Session, characters};
-use super::wire::{self, HEADER, Report};
+use super::dispatch::characters;
+use super::end::{Broken, End};
+use super::judge::not_planned;
+use super::outbox::pending::{Ending, ending};
+use super::parameters::Parameters;
+use super::read::PARSE_INLINE_MAX;
+use super::relay::Answered;
+use super::session::Session;
+use super::verdict::Verdict;
 use crate::plan::Place;
 use crate::plan::statement::{Kind, Statement, first_token};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
+use lockkeeper_wire::responses::{OnAnswer, Position};
 use pg_query::NodeEnum;
 
 /// The transaction that the parts run in.
@@ -174,7 +179,7 @@ impl Session {
                     self.relay.tell(&out).await?;
                     *open = Open::Client;
                 }
-                match outbox::ending(first) {
+                match ending(first) {
                     Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
                         self.end_part(first, ending).await
                     }
@@ -239,6 +244,10 @@ impl Session {
                 self.observed(entry, &answered).await;
                 Ok(next)
             }
+            Verdict::Dry(rows) => {
+                let sql = super::dry::rows::select_of(&rows);
+                Ok(self.forward_part(sql.as_bytes(), Position::Hidden, run).await?.0)
+            }
             Verdict::Done(tag) => {
                 if run.keeps_tag {
                     run.kept_tag = Some(tag);
@@ -288,6 +297,7 @@ impl Session {
             .responses
             .sent_for(b'Q', OnAnswer::Part { position, keeps_tag });
         self.relay.executed += 1;
+        self.relay.dry_known = None;
         self.relay.send(&frame).await;
         let answered = self.relay.settle().await?;
         if answered.is_kept {

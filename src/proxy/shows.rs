@@ -1,17 +1,19 @@
 //! The console's commands: how they are written, which columns they answer with, and their rows.
 
-use super::Shared;
-use super::wire::Report;
-use crate::live::{Live, Question, SessionNow};
+use super::shared::Shared;
+use crate::live::{Live, Question, SessionNow, Steer};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
+use lockkeeper_wire::messages::Report;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Show(Show),
     Reload,
+    /// PAUSE, RESUME or CANCEL PLAN, by its ID.
+    Steer(Steer, String),
     Begin,
     Commit,
     Rollback,
@@ -148,6 +150,7 @@ const SHOWS: [Shown; 9] = [
             float("percent"),
             integer("left_s"),
             text("blocked_by"),
+            text("paused_by"),
             text("statement"),
         ],
     },
@@ -192,7 +195,7 @@ const SHOWS: [Shown; 9] = [
     Shown {
         show: Show::Policy,
         name: "POLICY",
-        help: "the limits of the policy in force",
+        help: "the policy in force: every key, rule and override",
         columns: &[text("key"), text("value")],
     },
     Shown {
@@ -231,6 +234,15 @@ impl Command {
                 None => Err(unknown(sql)),
             },
             ["RELOAD"] => Ok(Command::Reload),
+            [what @ ("PAUSE" | "RESUME" | "CANCEL"), "PLAN", _] => {
+                let what = match *what {
+                    "PAUSE" => Steer::Pause,
+                    "RESUME" => Steer::Resume,
+                    _ => Steer::Cancel,
+                };
+                let id = sql.split_whitespace().nth(2).unwrap_or_default();
+                Ok(Command::Steer(what, id.trim_matches([';', '\'', '"']).to_owned()))
+            }
             ["BEGIN" | "START", ..] => Ok(Command::Begin),
             ["COMMIT" | "END", ..] => Ok(Command::Commit),
             ["ROLLBACK" | "ABORT", ..] => Ok(Command::Rollback),
@@ -247,7 +259,7 @@ fn unknown(sql: &str) -> Report {
     Report::error(
         "42601",
         &format!(
-            "lockkeeper: the console does not know this command: {sql}; it has SHOW {} and RELOAD",
+            "lockkeeper: the console does not know this command: {sql}; it has SHOW {}, RELOAD, and PAUSE, RESUME and CANCEL PLAN",
             names.join("|")
         ),
     )
@@ -282,17 +294,40 @@ pub fn split(text: &str) -> Vec<String> {
 
 /// None for a command without rows.
 pub fn columns(command: Command) -> &'static [Column] {
-    let Command::Show(show) = command else { return &[] };
+    let show = match command {
+        Command::Show(show) => show,
+        Command::Steer(..) => {
+            return &[Column {
+                name: "done",
+                kind: Kind::Text,
+            }];
+        }
+        _ => return &[],
+    };
     SHOWS
         .iter()
         .find(|shown| shown.show == show)
         .map_or(&[], |shown| shown.columns)
 }
 
-pub async fn run(command: Command, shared: &Shared) -> Result<Reply, Report> {
+pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply, Report> {
     let show = match command {
         Command::Show(show) => show,
         Command::Reload => return reload(shared).await,
+        Command::Steer(what, ref id) => {
+            let by = format!("{user}, at the console");
+            let done = shared.live.steer_plan(id, what, &by);
+            let done = done.map_err(|why| Report::error("42704", &format!("lockkeeper: {why}")))?;
+            return Ok(Reply {
+                columns: columns(command),
+                rows: vec![vec![string(done)]],
+                tag: match what {
+                    Steer::Pause => "PAUSE".into(),
+                    Steer::Resume => "RESUME".into(),
+                    Steer::Cancel => "CANCEL".into(),
+                },
+            });
+        }
         Command::Begin => return Ok(Reply::tag("BEGIN")),
         Command::Commit => return Ok(Reply::tag("COMMIT")),
         Command::Rollback => return Ok(Reply::tag("ROLLBACK")),
@@ -327,7 +362,7 @@ async fn reload(shared: &Shared) -> Result<Reply, Report> {
             "F0000",
             &format!("lockkeeper: {wrong}; what was wrong stays as it was before"),
         )),
-        _ => Err(Report::error("57P01", super::session::SHUTTING_DOWN)),
+        _ => Err(Report::error("57P01", super::end::SHUTTING_DOWN)),
     }
 }
 
@@ -380,6 +415,7 @@ fn plan(session: &SessionNow) -> Option<Vec<Value>> {
         maybe(plan.done, |done| Value::Float(100.0 * done)),
         maybe(plan.left_s, |left| number(left as i64)),
         maybe(plan.blocked_by.as_deref(), string),
+        maybe(plan.paused_by.as_deref(), string),
         string(one_line(&plan.statement)),
     ])
 }
@@ -449,7 +485,7 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
         application_name: "",
         tables: &[],
     };
-    let row = |rule: &crate::plan::rules::Rule| {
+    let row = |rule: &crate::plan::rules::rule::Rule| {
         vec![
             string(rule.name),
             string(policy.decision(rule.name, &anybody).0.name()),
@@ -461,25 +497,8 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
 }
 
 fn policy(shared: &Shared) -> Vec<Vec<Value>> {
-    let policy = shared.policy();
-    let lock = &policy.lock;
-    let pairs = [
-        ("name", policy.name.clone()),
-        ("defaults.unparsed", policy.unparsed.name().to_owned()),
-        ("lock.timeout_ms", lock.timeout_ms.to_string()),
-        ("lock.pause_ms", lock.pause_ms.to_string()),
-        ("lock.give_up_after_s", (lock.give_up_after_ms / 1_000).to_string()),
-        (
-            "lock.give_up_in_transaction_s",
-            (lock.give_up_in_transaction_ms / 1_000).to_string(),
-        ),
-        ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
-        ("table.small_bytes", policy.small_bytes.to_string()),
-        ("backfill.rows_max", policy.backfill.rows_max.to_string()),
-        ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),
-        ("backfill.pause_ms", policy.backfill.pause_ms.to_string()),
-    ];
-    pairs
+    let shown = shared.policy().shown();
+    shown
         .into_iter()
         .map(|(key, value)| vec![string(key), string(value)])
         .collect()
@@ -503,6 +522,9 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
         rows.push(row("findings", format!("{rule}, {action}"), *count as f64));
     }
     rows.push(row("lock_tries", String::new(), ledger.lock_tries as f64));
+    let holds = &live.holds;
+    rows.push(row("held_statements", String::new(), holds.statements() as f64));
+    rows.push(row("held_s", String::new(), holds.time().as_secs_f64()));
     rows.push(row("batches", String::new(), ledger.batches as f64));
     rows.push(row("batch_rows", String::new(), ledger.rows as f64));
     for (kind, count) in &ledger.upstream_errors {
@@ -519,7 +541,16 @@ fn help() -> Vec<Vec<Value>> {
         string("RELOAD"),
         string("reads the policy, TLS files and verifiers again and opens the audit log again, as SIGHUP does"),
     ];
-    shows.chain([reload]).collect()
+    let steer = [
+        (
+            "PAUSE PLAN id",
+            "holds a plan after the batch, try or step that it is at; its client waits",
+        ),
+        ("RESUME PLAN id", "lets it go on"),
+        ("CANCEL PLAN id", "ends it, as its client's own cancel request would"),
+    ];
+    let steer = steer.map(|(command, what)| vec![string(command), string(what)]);
+    shows.chain([reload]).chain(steer).collect()
 }
 
 #[cfg(test)]
@@ -538,6 +569,9 @@ mod tests {
         check("SELECT 1", None);
         check("SHOW transaction_isolation", None);
         check("RELOAD now", None);
+        let cancel = Command::Steer(Steer::Cancel, "abc-1.2".into());
+        check("cancel plan 'abc-1.2';", Some(cancel));
+        check("CANCEL PLAN", None);
     }
 
     #[test]
@@ -548,7 +582,7 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help_and_has_columns() {
-        assert_eq!(help().len(), SHOWS.len() + 1);
+        assert_eq!(help().len(), SHOWS.len() + 4);
         for shown in &SHOWS {
             assert!(!columns(Command::Show(shown.show)).is_empty(), "{}", shown.name);
         }

@@ -4,17 +4,19 @@
 //! [`super::login`] before that. None of its messages is kept.
 
 use super::console;
-use super::encoding::Encoding;
-use super::login::{self, Ended, User};
-use super::relay::{Broken, Event, Mode, Relay};
+use super::end::Broken;
+use super::login::{self, CANNOT_CONNECT_NOW, Ended, User};
+use super::relay::{Event, Mode, Relay};
 use super::session::Session;
+use super::settings::Console;
+use super::shared::{CancelFlag, Shared, Stop};
 use super::sparing::Sparing;
 use super::stream::Stream;
 use super::tls::Acceptor;
-use super::wire::{self, Report};
-use super::{CancelFlag, Console, Shared, Stop};
 use crate::audit::Who;
 use bytes::BytesMut;
+use lockkeeper_wire::encoding::Encoding;
+use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::startup::{standing_parameters, startup_parameters, user_name};
 use std::io;
 use std::sync::Arc;
@@ -30,8 +32,6 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// As the server has it (MAX_STARTUP_PACKET_LENGTH).
 const STARTUP_BYTES_MAX: usize = 10_000;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-/// By this a client goes on to the next server of its list, and pg_isready says that there is none; by the codes of class 08 neither.
-pub(super) const CANNOT_CONNECT_NOW: &str = "57P03";
 /// Where the server's process and key begin in a cancel request, and how much of that is the process.
 const KEY_AT: usize = 8;
 const PID_BYTES: usize = 4;
@@ -253,6 +253,18 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
     stream.flush().await
 }
 
+/// The plan of this seat ends as by a cancel request of its client's.
+fn hand_over(seat: &crate::live::Seat, shared: &Arc<Shared>, flag: &Arc<CancelFlag>, key: &[u8]) {
+    let (shared, flag) = (Arc::clone(shared), Arc::clone(flag));
+    let packet = wire::cancel_request(key);
+    let runtime = tokio::runtime::Handle::current();
+    seat.reins.stops_by(move || {
+        flag.raise();
+        let (shared, packet) = (Arc::clone(&shared), packet.clone());
+        runtime.spawn(async move { pass_cancel(&packet, &shared).await });
+    });
+}
+
 /// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
 /// it by its flag, since a cancel that reaches an idle backend is lost.
 async fn cancel(packet: &[u8], shared: &Shared) {
@@ -411,7 +423,10 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     {
         shared.cancels.insert(key.clone(), Arc::clone(&cancel));
     }
+    relay.holding.database.clone_from(&who.database);
+    relay.dry = !relay.replication && crate::plan::dry::may_concern(&packet);
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
+    hand_over(&seat, &shared, &cancel, &key);
     let mut session = Session {
         relay,
         seat,
@@ -433,6 +448,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         last_step: None,
         looked: false,
         outbox: Default::default(),
+        dry: Default::default(),
+        is_dry: false,
     };
     let heard = shared.unheard.over(&session.relay.server);
     let ran = match shared.restores.refuses(&session.who, &packet) {
@@ -484,7 +501,7 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
     relay.send(&terminate).await;
     relay.server.close().await;
     let ended = if console.users.iter().any(|known| known.as_bytes() == user) {
-        console::converse(&mut relay, shared).await
+        console::converse(&mut relay, shared, &String::from_utf8_lossy(user)).await
     } else {
         let mut out = BytesMut::new();
         Report::fatal(

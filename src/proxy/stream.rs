@@ -1,7 +1,6 @@
 //! One byte stream, to a client or to the server: TCP or Unix socket, or TLS over TCP.
 
-use super::tls::Connector;
-use super::{Limits, Upstream};
+use super::settings::Limits;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -23,32 +22,6 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Connects to the server, with TLS where there is a `connector`; the error names the server and says why.
-    pub async fn connect(
-        upstream: &Upstream,
-        connector: Option<&Connector>,
-        limits: &Limits,
-    ) -> Result<Stream, String> {
-        let connect = async {
-            let stream = match upstream {
-                Upstream::Tcp { host, port } => TcpStream::connect((host.as_str(), *port))
-                    .await
-                    .and_then(|stream| Stream::tcp(stream, limits)),
-                Upstream::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
-            };
-            match (stream.map_err(|error| error.to_string())?, connector) {
-                (Stream::Tcp(stream), Some(connector)) => Ok(Stream::Tls(Box::new(connector.connect(stream).await?))),
-                (stream, _) => Ok::<_, String>(stream),
-            }
-        };
-        let within = limits.connect_timeout;
-        match tokio::time::timeout(within, connect).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!("could not connect to {upstream}: {error}")),
-            Err(_) => Err(format!("could not connect to {upstream} within {} s", within.as_secs())),
-        }
-    }
-
     /// Sets what every TCP connection here has: no delay, and keepalive so that a dead peer is noticed after a silence and a minute.
     pub fn tcp(stream: TcpStream, limits: &Limits) -> io::Result<Stream> {
         stream.set_nodelay(true)?;

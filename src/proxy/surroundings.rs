@@ -1,8 +1,8 @@
 //! Asks the server what an UPDATE or DELETE would call and check beyond its text, before it is done in batches.
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
-use super::judge::Parameters;
-use super::relay::{Broken, End, unless_refused};
+use super::end::{Broken, End, unless_refused};
+use super::parameters::Parameters;
 use super::session::Session;
 use crate::plan::Place;
 use crate::plan::batches::surroundings::{self, Surroundings};
@@ -47,7 +47,7 @@ impl Session {
         };
         match Surroundings::decode(answer.value().unwrap_or_default()) {
             Ok(found) => Ok(Some(found)),
-            Err(error) => Err(super::wire::Report::error(
+            Err(error) => Err(lockkeeper_wire::messages::Report::error(
                 "XX000",
                 "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
             )

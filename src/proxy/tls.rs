@@ -3,8 +3,9 @@
 //! Plain bytes are never taken for encrypted ones: what a peer sent before its handshake stays in the socket and fails
 //! the handshake there. Start at [`Acceptor`] (clients) and [`Connector`] (the server).
 
+use super::current::Current;
+use super::settings::{ClientTls, UpstreamTls, Verify};
 use super::stream::Stream;
-use super::{ClientTls, Current, UpstreamTls, Verify};
 use ::ring::digest::{SHA256, SHA384, SHA512, digest};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor, verify_server_name};

@@ -2,32 +2,20 @@
 //! up to the policy.
 
 use super::dialogue::{Ask, Closing};
-use super::judge::{Parameters, Verdict, closing_at, is_of_the_moment, or_refused, report_of};
-use super::relay::{Broken, End};
+use super::end::{Broken, End};
+use super::inquire::{closing_at, is_of_the_moment, rows_written_to};
+use super::judge::report_of;
+use super::parameters::Parameters;
 use super::session::Session;
-use super::wire::{self, HEADER, Report};
-use crate::plan::mixed;
+use super::verdict::{Verdict, or_refused};
 use crate::plan::policy::Action;
 use crate::plan::request::Request;
-use crate::plan::statement::{Kind, Statement, Unreadable, mentions, read};
-use crate::plan::{self, Place, Plan};
+use crate::plan::statement::{Kind, Statement, Unreadable, read};
+use crate::plan::words::mentions;
+use crate::plan::{self, Place, Plan, mixed};
 use bytes::BytesMut;
+use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use pg_query::NodeEnum;
-
-/// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
-/// text that it makes is one that only it need read.
-pub(super) fn rows_written_to(max: u64) -> String {
-    format!(
-        "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
-'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
-::pg_catalog.text, '<n>([0-9]+)</n>')::pg_catalog.int8)::pg_catalog.int8
-FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
-WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'
-AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,m}}'::pg_catalog.\"char\"[])
-AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
-WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
-    )
-}
 
 impl Session {
     /// A text that the judge cannot read: the server, asked to parse it, says what is wrong in its own words.
@@ -216,11 +204,6 @@ impl Session {
                 Ok(Verdict::Refused(report))
             }
         }
-    }
-
-    /// The policy lets go on what cannot be judged.
-    pub(super) fn forwards_unread(&self) -> bool {
-        matches!(self.shared.policy().unparsed, Action::Allow | Action::Warn)
     }
 
     /// A text that is too long to be held goes on as it comes.

@@ -2,10 +2,11 @@
 //! `"user" "SCRAM-SHA-256$…"` a line, and whoever is not in it by [`super::auth_query`]. Start at [`Verifiers::find`].
 //! An error never shows what stands where a password could.
 
-use super::auth_query::{Ask, Lookup};
-use super::scram::{self, Salting, Verifier, hmac_sha_256};
-use super::wire::Report;
-use super::{AuthQuery, Current, Secret};
+use super::current::Current;
+use super::lookup::{Ask, Lookup};
+use super::settings::{AuthQuery, Secret};
+use lockkeeper_wire::messages::Report;
+use lockkeeper_wire::scram::{self, Salting, Verifier, hmac_sha_256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::sync::mpsc;

@@ -2,27 +2,24 @@
 //! target, then what the planner expects; the whole catalog question is asked only of what may be large.
 
 use super::dialogue::{Answer, Ask, Closing, Hears};
-use super::judge::{COUNT_MS_MAX, Parameters, closing_at};
-use super::relay::{Broken, End, unless_refused};
+use super::end::{Broken, End, unless_refused};
+use super::inquire::{COUNT_MS_MAX, FAR_BELOW, closing_at};
+use super::parameters::Parameters;
 use super::session::Session;
 use super::shapes::{STANDING, Verdict};
-use crate::plan::Place;
 use crate::plan::batches::bound::{self, Bound, Ground};
-use crate::plan::batches::cascade;
-use crate::plan::batches::{self, Target, count, guess};
-use crate::plan::facts::Facts;
-use crate::plan::facts::{Cascaded, Told};
-use crate::plan::jobs;
+use crate::plan::batches::{self, Target, cascade, count, guess};
+use crate::plan::catalog::Relation;
+use crate::plan::facts::{Cascaded, Facts, Told};
 use crate::plan::mixed::alone::{alone, executed, executed_name};
-use crate::plan::outbox;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
+use crate::plan::words::mentions;
+use crate::plan::{Place, jobs, mixed, outbox};
 use std::sync::Arc;
 
-/// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
-pub(super) const FAR_BELOW: f64 = 10.0;
 /// A bound must leave room for what is written while it is remembered.
 const ROOM: f64 = 2.0;
 /// OIDs below are of the server's own types.
@@ -475,4 +472,86 @@ impl Session {
         }
         Ok(true)
     }
+
+    /// What the planner expects an UPDATE or DELETE to touch, unless a unique key pins it. A refusal is about this moment
+    /// (a cancel request, a timeout, a deadlock), so that the statement must not go on in the belief that it is small.
+    pub(super) async fn estimate(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<(), End> {
+        if !matches!(statement.kind, Kind::Write) {
+            return Ok(());
+        }
+        let Some(relation) = facts.target(statement).cloned() else {
+            return Ok(());
+        };
+        match batches::target(statement, &relation, policy.small_bytes) {
+            // That a key pins it was not believed before.
+            _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
+            kind => {
+                if facts.job_access() == jobs::Access::Ready {
+                    let closing = closing_at(place);
+                    let identity = identity(statement, &relation, parameters);
+                    facts.open_job = self.open_job(&identity, closing).await?;
+                }
+                if kind == Target::Small {
+                    return Ok(());
+                }
+            }
+        }
+        let json = self.explained(statement, place, parameters).await?;
+        facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
+        Ok(())
+    }
+
+    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, the
+    /// same text is not asked about again for a while.
+    pub(super) async fn rows_changed(
+        &mut self,
+        statement: &Statement,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+        closing: Closing,
+    ) -> Result<f64, End> {
+        self.take_stand(closing).await?;
+        let (text, types) = (statement.sql.as_bytes(), &parameters.types);
+        if self.relay.shapes.passes_text(text, types) {
+            return Ok(0.0);
+        }
+        let before = self.relay.shapes.before();
+        let json = self.explained(statement, place, parameters).await?;
+        let Some(rows) = json.as_deref().and_then(mixed::changed_rows) else {
+            return Ok(0.0);
+        };
+        let rows_max = policy.backfill.rows_max as f64;
+        let mut cascades = false;
+        if rows <= rows_max {
+            let along = self
+                .taken_along_by_parts(statement, (Some(rows), true), policy, place, parameters, closing)
+                .await?;
+            (cascades, self.cascaded) = (along.cascades, along.many);
+        }
+        // Another session may have prepared something else under that name.
+        let executes = mentions(statement.sql.as_bytes(), "execute");
+        if rows * FAR_BELOW < rows_max && !executes && !cascades && self.is_steady(statement, closing).await? {
+            self.relay.shapes.learn_text(text, types, before, rows, rows_max);
+        }
+        Ok(rows)
+    }
+}
+
+pub(super) fn identity(statement: &Statement, relation: &Relation, parameters: &Parameters) -> String {
+    let seen_by = relation.row_security.as_ref().map(|seen| seen.settings.clone());
+    jobs::identity(
+        &statement.sql,
+        relation.oid,
+        &parameters.types,
+        &parameters.values,
+        &seen_by.unwrap_or_default(),
+    )
 }

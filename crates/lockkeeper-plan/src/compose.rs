@@ -3,7 +3,6 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
-use super::about;
 use super::batches::Batches;
 use super::body::{Body, Locks};
 use super::catalog::{Name, Relation};
@@ -12,23 +11,20 @@ use super::facts::Facts;
 use super::finding::{Finding, Rejection};
 use super::jobs::Access;
 use super::lock::LockMode;
-use super::outbox::Trial;
 use super::outbox::behind::{self, Met};
-use super::outbox::{self, Deferral, New};
+use super::outbox::{self, Deferral, New, Trial};
 use super::outcome::{Plan, Run};
 use super::overrides::Overrides;
-use super::policy::Overridden;
-use super::policy::{self, Action, InTransaction, Policy};
+use super::policy::{self, Action, InTransaction, Overridden, Policy};
 use super::progress::{Group, Progress};
 use super::request::Request;
-use super::rules::{
-    self, Found, Remedy, Rule, Subject, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault,
-};
-use super::splice;
-use super::statement::{self, AlterText, Kind, Statement};
+use super::rules::{self, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
+use super::statement::{self, Kind, Statement};
 use super::step::{Mode, Place, Step};
-use super::tool;
-use super::tree;
+use super::{about, splice, tool, tree};
+use crate::rules::rule::{Found, Remedy, Rule};
+use crate::statement::alter::AlterText;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::cell::OnceCell;
@@ -256,7 +252,7 @@ fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
 /// The actions of an ALTER TABLE, text and tree beside each other.
 fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
     let commands: Vec<&AlterTableCmd> = statement.actions().collect();
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     (text.actions.len() == commands.len()).then_some((text, commands))
 }
 
@@ -348,7 +344,7 @@ impl<'a> Composer<'a> {
         let (tables, shown) = (
             about::tables(whole.statement, &request.relations, whole.facts),
             locked(whole.statement, &request, whole.facts)
-                .map(rules::sql_name)
+                .map(crate::subject::sql_name)
                 .unwrap_or_default(),
         );
         Composer {
@@ -417,7 +413,7 @@ impl<'a> Composer<'a> {
         let (statement, facts) = (self.whole.statement, self.whole.facts);
         self.head = text.head.clone();
         if let ([command], [action]) = (commands, text.actions.as_slice()) {
-            let action = Some(rules::Action {
+            let action = Some(crate::subject::Action {
                 head: &text.head,
                 text: action,
                 command,
@@ -442,7 +438,7 @@ impl<'a> Composer<'a> {
             if self.progress.as_ref().is_some_and(|p| p.is_done(i)) {
                 continue;
             }
-            let action = Some(rules::Action {
+            let action = Some(crate::subject::Action {
                 head: &text.head,
                 text: &text.actions[i],
                 command: commands[i],
@@ -463,7 +459,7 @@ impl<'a> Composer<'a> {
                     let all = steps.iter().chain(&self.later[deferred..]);
                     all.filter_map(|step| given_name(&step.sql)).collect()
                 }
-                _ => rules::name_to_be(&later, asked.as_ref(), commands[i])
+                _ => crate::remedies::names::name_to_be(&later, asked.as_ref(), commands[i])
                     .into_iter()
                     .collect::<Vec<_>>(),
             };
@@ -635,7 +631,8 @@ impl<'a> Composer<'a> {
         // Without a server only the files tell of tables, and of those that they have made.
         let facts = self.whole.facts;
         let is_known = |name: &Name| facts.relation(name).is_some();
-        (all && (!facts.offline || self.request.relations.iter().all(is_known))).then(|| rules::sql_name(first))
+        (all && (!facts.offline || self.request.relations.iter().all(is_known)))
+            .then(|| crate::subject::sql_name(first))
     }
 
     /// What the policy says, unless an override that counts lets it through.
@@ -807,7 +804,9 @@ impl<'a> Composer<'a> {
     /// What is locked is the index's table.
     fn drop_step(&self) -> Step {
         let index = self.relation();
-        let table = index.and_then(|index| index.table.as_ref()).map(rules::sql_name);
+        let table = index
+            .and_then(|index| index.table.as_ref())
+            .map(crate::subject::sql_name);
         let plain = match &self.whole.statement.node {
             NodeEnum::DropStmt(drop) => nonconcurrent_drop_index::without_concurrently(drop),
             _ => None,

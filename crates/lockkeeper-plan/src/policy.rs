@@ -5,11 +5,11 @@
 //! that it extends.
 
 mod file;
+mod read;
+mod shown;
 mod source;
 
-use file::EMBEDDED;
 use serde::Deserialize;
-use source::Source;
 use std::collections::BTreeMap;
 
 /// From the mildest to the strictest.
@@ -87,6 +87,36 @@ pub struct Lock {
     pub give_up_in_transaction_ms: u64,
     /// How often a failed concurrent build is tried.
     pub concurrent_tries: u32,
+    /// lock_timeout of one try may grow up to this.
+    pub stall_budget_ms: u64,
+    /// After so long it may grow beyond; 0 = never.
+    pub escalate_after_ms: u64,
+    /// But not beyond this.
+    pub timeout_max_ms: u64,
+    /// How long statements that take long are held while a step waits for their table; 0 = never.
+    pub hold_ms: u64,
+    /// Sessions in the way that may be ended.
+    pub cancels: Vec<LockCancel>,
+}
+
+/// `[[lock.cancel]]`: whose statements or sessions a step may end that waits for their locks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockCancel {
+    pub application: Option<String>,
+    pub role: Option<String>,
+    /// A transaction in which nothing has happened for so long is ended with its session.
+    pub idle_in_transaction_s: Option<u64>,
+    /// A statement that has run for so long is cancelled.
+    pub active_s: Option<u64>,
+}
+
+impl LockCancel {
+    /// Whether it speaks of sessions of that application and role.
+    pub fn is_about(&self, application: &str, role: &str) -> bool {
+        let fits = |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|p| glob(p, value));
+        fits(&self.application, application) && fits(&self.role, role)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -159,21 +189,6 @@ pub struct Overridden {
 }
 
 impl Policy {
-    /// Reads a policy file. `name` is its path, for messages and the audit log. The error names the file, the line and, for an
-    /// unknown key, value or rule, the nearest one that exists.
-    pub fn parse(text: &str, name: &str, rule_names: &[&str]) -> Result<Policy, String> {
-        let file = Source { text, name }.read(Some(rule_names))?;
-        file.policy(name)
-            .ok_or_else(|| format!("{name}: the built-in policy `standard` is incomplete"))
-    }
-
-    /// `observe`, `standard` or `strict`; None for any other name.
-    pub fn embedded(name: &str, rule_names: &[&str]) -> Option<Policy> {
-        let (name, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
-        // An error would be a mistake in a file that is compiled in; the tests read all three.
-        Policy::parse(text, name, rule_names).ok()
-    }
-
     /// The action for a finding of `rule`: for each table the first `[[override]]` that matches and names the rule, else
     /// `[rules]`, else `[defaults]`; of several tables' the strictest. With it, which block has eased the action to one that
     /// leaves the statement as it is.
@@ -289,6 +304,7 @@ fn glob(pattern: &str, value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::file::EMBEDDED;
     use super::*;
 
     pub(super) const RULES: [&str; 46] = [

@@ -2,7 +2,6 @@
 
 use super::catalog::Relation;
 use super::lock::LockMode;
-use super::rules;
 use super::splice::quote_literal;
 use super::statement::Statement;
 use super::step::{Cleanup, Mode, Step};
@@ -33,13 +32,13 @@ impl Progress {
 
     pub fn of(relation: &Relation, statement: &Statement) -> Progress {
         let mut progress = Progress {
-            table: rules::sql_name(&relation.asked),
+            table: crate::subject::sql_name(&relation.asked),
             oid: relation.oid,
             partitioned: relation.kind == 'p',
             begun: false,
             done: Vec::new(),
             is_done: HashSet::new(),
-            hash: rules::steps::hash(&statement.sql),
+            hash: crate::remedies::steps::hash(&statement.sql),
         };
         let comment = relation.constraint(Progress::NAME).and_then(|c| c.comment.as_deref());
         if let Some(comment) = comment {
@@ -66,7 +65,7 @@ impl Progress {
 
     fn mark(&self, done: &[usize]) -> String {
         let listed: String = done.iter().map(|n| format!(" {n}")).collect();
-        rules::steps::marked(&format!("done:{listed}"), &self.hash)
+        crate::remedies::steps::marked(&format!("done:{listed}"), &self.hash)
     }
 
     fn note(&self, done: &[usize]) -> String {

@@ -1,16 +1,17 @@
 //! A relay between two streams that are cut anywhere, against a plain reader of the whole streams: every frame is seen once,
 //! whole and in order, what needs a look never passes without, all else passes as it is, and no more is held than may be.
 
-use super::super::Limits;
 use super::super::buffer::Poured as _;
+use super::super::end::Broken;
 use super::super::held;
-use super::super::relay::{Broken, Event, Mode, Relay};
-use super::super::responses::OnAnswer;
+use super::super::relay::{Event, Mode, Relay};
+use super::super::settings::Limits;
 use super::super::stream::Stream;
-use super::super::wire::{self, HEADER};
 use super::memory::Memory;
 use crate::fuzz::Input;
-use crate::plan::statement::{Gate, gate, may_use_prepared};
+use crate::plan::gate::{Gate, gate, may_use_prepared};
+use lockkeeper_wire::messages::{self as wire, HEADER};
+use lockkeeper_wire::responses::OnAnswer;
 use std::task::{Context, Poll, Waker};
 
 const STATEMENT_BYTES_MAX: usize = 100_000;

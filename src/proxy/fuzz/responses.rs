@@ -1,8 +1,8 @@
 //! [`Responses`] beside a model of the server's main loop (tcop/postgres.c, commands/copyfromparse.c), which knows what it
 //! owes. The fuzzer chooses what the client sends, what the server makes of it, and when each side hears of the other.
 
-use super::super::responses::Responses;
 use crate::fuzz::Input;
+use lockkeeper_wire::responses::Responses;
 use std::collections::VecDeque;
 
 const MESSAGES: &[u8] = b"PBDDCEEEQQFSSSSHdcf";

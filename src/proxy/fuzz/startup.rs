@@ -2,9 +2,9 @@
 
 use super::super::startup::{First, read_first_packet};
 use super::super::stream::Stream;
-use super::super::wire::{self, HEADER};
 use super::memory::Memory;
 use crate::fuzz::Input;
+use lockkeeper_wire::messages::{self as wire, HEADER};
 use lockkeeper_wire::startup::{Parameters, startup_parameters, user_name};
 use std::task::{Context, Poll, Waker};
 

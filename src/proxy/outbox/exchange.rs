@@ -1,17 +1,15 @@
 //! What a transaction drops and makes anew right behind: the removal is taken back, and done by the job that builds the new one.
 
-use super::super::conduct::{Setting, Tries};
+use super::super::context::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
-use super::super::judge::{Parameters, Verdict};
-use super::super::relay::{End, unless_refused};
+use super::super::end::End;
+use super::super::parameters::Parameters;
 use super::super::session::Session;
-use super::Outbox;
+use super::super::tries::Tries;
+use super::pending::Outbox;
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::exchange::{is_blind, may_belong, parts, without_removal};
+use crate::plan::outbox::exchange::{is_blind, may_belong, without_removal};
 use crate::plan::outbox::{self, New};
-use crate::plan::policy::InTransaction;
-use crate::plan::request::Request;
-use crate::plan::statement::Statement;
 use crate::plan::waiting::Dropped;
 use crate::plan::{Mode, Place, Step};
 
@@ -28,7 +26,7 @@ impl Session {
     }
 
     /// Before a removal that the next statement may make up for.
-    pub(in super::super) async fn before_drop(&mut self) -> Result<(), End> {
+    pub async fn before_drop(&mut self) -> Result<(), End> {
         if !self.outbox.dropped.is_empty() {
             return Ok(());
         }
@@ -37,7 +35,7 @@ impl Session {
         Ok(())
     }
 
-    pub(in super::super) fn after_drop(&mut self, dropped: Dropped, done: bool) {
+    pub fn after_drop(&mut self, dropped: Dropped, done: bool) {
         match done {
             true => self.outbox.dropped.push(dropped),
             false => self.outbox.dropped.clear(),
@@ -46,7 +44,7 @@ impl Session {
     }
 
     /// The new one is proven with the old one gone; then that comes back. What else was dropped stays to be dropped again.
-    pub(super) async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let point = self.drop_point();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
@@ -67,7 +65,7 @@ impl Session {
     }
 
     /// Behind the job's row, so that what is taken back next does not take that.
-    pub(super) async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
         let others = std::mem::take(&mut self.outbox.dropped);
         if new.replaces.is_none() {
             // They are dropped, and too much has happened since to take that back.
@@ -107,7 +105,7 @@ impl Session {
     }
 
     /// Any other statement ends the chance of an exchange; and one that could see that the old one is there still has it dropped first.
-    pub(in super::super) async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
+    pub async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
         if !self.outbox.may_exchange() {
             return Ok(());
         }
@@ -154,67 +152,5 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// One ALTER TABLE that drops a key and makes another: as the two statements that it stands for, in one transaction.
-    pub(in super::super) async fn exchange_in_one(
-        &mut self,
-        statement: &Statement,
-        place: Place,
-        parameters: &Parameters,
-    ) -> Result<Option<Verdict>, End> {
-        let policy = self.shared.policy();
-        if place == Place::Pipeline || policy.in_transaction != InTransaction::Defer {
-            return Ok(None);
-        }
-        let Some(parts) = parts(statement) else {
-            return Ok(None);
-        };
-        let facts = self.facts(Request::of(statement), Closing::Sync).await?;
-        let first = self.read(parts[0].as_bytes()).await.unwrap_or_default();
-        let drops = first
-            .first()
-            .and_then(|first| crate::plan::outbox::exchange::dropped(first, &facts, &policy));
-        let ready = !matches!(facts.job_access(), crate::plan::jobs::Access::None(_));
-        if drops.is_none() || !ready {
-            return Ok(None);
-        }
-        if place == Place::Alone {
-            let begin = [Ask::as_client("BEGIN")];
-            self.relay.ask(&begin, Closing::Sync, Hears::Nothing).await?;
-        }
-        let mut verdict = Verdict::Done("ALTER TABLE".to_string());
-        for part in &parts {
-            let mut statements = self.read(part.as_bytes()).await.unwrap_or_default();
-            if statements.is_empty() {
-                continue;
-            }
-            let statement = statements.remove(0);
-            verdict = Box::pin(self.verdict_now(statement, Place::Block, parameters, Closing::Sync, 0)).await?;
-            if let Verdict::Forward(_) = &verdict {
-                // Small, or let through: it runs as it is.
-                let asked = [Ask::as_client(part)];
-                verdict = match self.relay.ask(&asked, Closing::Sync, Hears::Notices).await {
-                    Ok(_) => Verdict::Done("ALTER TABLE".to_string()),
-                    Err(End::Refused(report)) => Verdict::Refused(report),
-                    Err(broken) => return Err(broken),
-                };
-            }
-            if let Verdict::Refused(report) = &mut verdict {
-                report.remove(b'P');
-                break;
-            }
-        }
-        if place == Place::Block {
-            return Ok(Some(verdict));
-        }
-        if let Verdict::Refused(_) = &verdict {
-            let back = [Ask::as_client("ROLLBACK")];
-            unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
-            self.rolled_back().await?;
-            return Ok(Some(verdict));
-        }
-        self.commit("COMMIT").await?;
-        Ok(Some(verdict))
     }
 }

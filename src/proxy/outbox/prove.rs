@@ -1,16 +1,16 @@
 //! Carries out the proofs of [`crate::plan::outbox::prove`] and the brief steps, in the client's transaction.
 
-use super::super::conduct::{Setting, Tries};
+use super::super::context::Setting;
 use super::super::dialogue::{Answer, Ask, Closing, Hears};
-use super::super::journal::Entry;
-use super::super::relay::End;
+use super::super::end::End;
+use super::super::entry::Entry;
 use super::super::session::Session;
-use super::super::wire::Report;
+use super::super::tries::Tries;
 use crate::plan::Run;
-use crate::plan::outbox::Trial;
 use crate::plan::outbox::prove::{Check, Definition, Index};
-use crate::plan::outbox::{self, New};
+use crate::plan::outbox::{self, New, Trial};
 use crate::plan::policy::Policy;
+use lockkeeper_wire::messages::Report;
 use std::time::Duration;
 
 /// A check while the transaction holds locks that others wait for may take so long; what it would have found is then found by
@@ -20,7 +20,7 @@ const CHECK_UNDER_LOCK_MS: u64 = 1_000;
 impl Session {
     /// First the proofs, then the steps: a long read comes before the locks. Columns that the statement adds can only be looked at
     /// afterwards. The unique indexes to come are given back.
-    pub(super) async fn carry_out_proven(
+    pub async fn carry_out_proven(
         &mut self,
         run: &Run,
         new: &New,
@@ -170,7 +170,7 @@ impl Session {
     }
 
     /// The error, if a row violates what is to come.
-    pub(super) async fn check_rows(
+    pub async fn check_rows(
         &mut self,
         check: &Check,
         table: (&str, &str),

@@ -3,9 +3,10 @@
 
 use crate::catalog::{Name, Relation};
 use crate::finding::Rejection;
-use crate::rules::{self, Subject, nonconcurrent_drop_index};
+use crate::rules::{self, nonconcurrent_drop_index};
 use crate::statement::{Kind, Statement};
 use crate::step::Place;
+use crate::subject::Subject;
 use crate::tree;
 use crate::waiting::{Stored, Waiting};
 use pg_query::NodeEnum;

@@ -10,7 +10,8 @@ use crate::catalog::{Name, Relation};
 use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::policy::{InTransaction, Policy};
-use crate::rules::{nonconcurrent_drop_index, steps};
+use crate::remedies::steps;
+use crate::rules::nonconcurrent_drop_index;
 use crate::splice::{self, one_statement, quote_ident};
 use crate::statement::{self, Kind, Statement, read};
 use crate::step::{Mode, Step};
@@ -91,7 +92,7 @@ pub fn parts(statement: &Statement) -> Option<[String; 2]> {
     if !replaces {
         return None;
     }
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     match text.actions.as_slice() {
         [drop, add] => Some([format!("{} {drop}", text.head), format!("{} {add}", text.head)]),
         _ => None,

@@ -2,9 +2,9 @@
 //! what would violate it, so that it fails now, in the server's words, while the client can still roll back.
 
 use super::{New, Trial};
-use crate::rules::Subject;
 use crate::splice::{in_pg_temp, one_statement, quote_ident, quote_literal};
 use crate::step::{Mode, Step};
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Token};
 use serde::Deserialize;

@@ -3,15 +3,17 @@
 //! What the rows must be, and whether the server takes a CHECK for the proof, [`Bounds`] tells. Where the server was not asked (the
 //! linter) or could not try (a role without TEMPORARY), it is written out here for the plain cases.
 
-use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
+use super::rule::{Found, Rule};
 use crate::bounds::{self, Bounds, Proof, Question};
 use crate::catalog::Relation;
 use crate::facts::Facts;
 use crate::lock::LockMode;
 use crate::policy::Policy;
+use crate::remedies::{names, partitions, steps};
 use crate::splice::{self, qualified, quote_ident, quote_literal};
 use crate::statement::Statement;
 use crate::step::{Place, Step};
+use crate::subject::{Subject, Table, name_of};
 use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;

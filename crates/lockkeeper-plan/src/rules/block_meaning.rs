@@ -1,7 +1,8 @@
 //! A DO block whose statements may do something else than they are judged by.
 
-use super::{Found, Rule, Subject};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

@@ -1,9 +1,11 @@
 //! REFRESH MATERIALIZED VIEW without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, name_of, steps};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::steps;
 use crate::splice;
 use crate::step::{Place, Step};
+use crate::subject::{Subject, name_of};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {
@@ -62,7 +64,7 @@ fn check(subject: &Subject) -> Option<Found> {
     );
     let otherwise = format!(
         "CREATE UNIQUE INDEX CONCURRENTLY {i} ON {v} ({c});  -- once; the columns that tell its rows apart\nREFRESH MATERIALIZED VIEW CONCURRENTLY {v};",
-        i = splice::quote_ident(&super::names::object(&view.bare(), "key", "")),
+        i = splice::quote_ident(&crate::remedies::names::object(&view.bare(), "key", "")),
         c = view
             .known
             .and_then(|r| r.columns.first())

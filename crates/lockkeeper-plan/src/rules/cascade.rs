@@ -1,9 +1,10 @@
 //! CASCADE: what goes and is no data.
 
+use super::rule::{Found, Rule};
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject};
 use crate::depends::{Others, Part, What};
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::DropBehavior;
 

@@ -1,15 +1,17 @@
 //! ALTER COLUMN … TYPE.
 
-use super::expand::{self, Change};
-use super::{Found, Rule, Subject, Table, column, names, rename_column, taken};
+use super::rule::{Found, Rule};
+use super::{rename_column, taken};
 use crate::catalog::Name;
 use crate::depends::Part;
 use crate::grammar::parse;
 use crate::lock::LockMode;
-use crate::splice;
+use crate::remedies::replace_column::expand::Change;
+use crate::remedies::{add_column, names, replace_column};
 use crate::step::Step;
-use crate::tree;
+use crate::subject::{Subject, Table};
 use crate::trial::Effect;
+use crate::{splice, tree};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef, DropBehavior, Node, Token, TypeName};
 
@@ -55,7 +57,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let type_sql = written.as_ref().map_or("…", |w| w.type_sql.as_str());
     let using = written.as_ref().and_then(|w| w.using.as_deref());
     let advice = rename_column::steps(&table, name, &new, type_sql, using);
-    Some(expand::found(
+    Some(replace_column::found(
         RULE.name,
         message,
         "add a column of the new type, keep both in step, deploy, then drop the old one",
@@ -116,7 +118,7 @@ fn steps(
         type_sql: &written.type_sql,
         using: written.using.as_deref(),
     };
-    expand::sequence(subject, table, name, change)
+    replace_column::sequence(subject, table, name, change)
 }
 
 /// As the client wrote it.
@@ -127,9 +129,9 @@ struct Written {
     using: Option<String>,
 }
 
-fn written(action: &super::Action) -> Option<Written> {
+fn written(action: &crate::subject::Action) -> Option<Written> {
     let text = format!("{} {}", action.head, action.text);
-    let command = column::parse_action(&text)?;
+    let command = crate::remedies::steps::parse_action(&text)?;
     let NodeEnum::ColumnDef(again) = command.def?.node? else {
         return None;
     };
@@ -141,11 +143,11 @@ fn written(action: &super::Action) -> Option<Written> {
     let at = |n: usize| tokens.get(n).and_then(|t| usize::try_from(t.start).ok());
     let type_end = using.map_or(Some(rest.len()), at)?;
     let expression = match using {
-        Some(using) => Some(column::tidy(rest.get(at(using + 1)?..)?)?),
+        Some(using) => Some(add_column::tidy(rest.get(at(using + 1)?..)?)?),
         None => None,
     };
     Some(Written {
-        type_sql: column::tidy(rest.get(..type_end)?)?,
+        type_sql: add_column::tidy(rest.get(..type_end)?)?,
         using: expression,
     })
 }

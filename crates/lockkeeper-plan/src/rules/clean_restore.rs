@@ -1,7 +1,8 @@
 //! A dump that is restored with --clean over what is there.
 
-use super::{Found, Rule, Subject};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
 

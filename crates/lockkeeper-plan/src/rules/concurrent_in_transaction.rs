@@ -1,9 +1,10 @@
 //! CREATE INDEX CONCURRENTLY and its kin inside a transaction block or a pipeline.
 
-use super::{Found, Remedy, Rule, Subject};
+use super::rule::{Found, Remedy, Rule};
 use crate::lock::LockMode;
 use crate::policy::InTransaction;
 use crate::step::Place;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
 

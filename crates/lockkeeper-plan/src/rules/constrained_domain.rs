@@ -1,8 +1,10 @@
 //! ADD COLUMN of a domain that has constraints.
 
-use super::{Found, Rule, Subject, column, names};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::{add_column, names};
 use crate::splice::{quote_ident, quote_literal};
+use crate::subject::Subject;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
 use pg_query::protobuf::a_const::Val;
@@ -25,18 +27,18 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(subject: &Subject) -> Option<Found> {
     let (_, added) = subject.added_column()?;
-    let domain = column::domain(subject, added)?;
+    let domain = add_column::domain(subject, added)?;
     if !domain.constrained || subject.effect() == Some(Effect::Instant) {
         return None;
     }
     let table = subject.large(&subject.altered()?)?;
-    if column::skipped(subject, &table) {
+    if add_column::skipped(subject, &table) {
         return None;
     }
     let (t, c) = (&table.sql, quote_ident(&added.colname));
     let message = format!(
         "a column of the constrained domain {} rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
-        super::sql_name(&domain.asked),
+        crate::subject::sql_name(&domain.asked),
         table.described()
     );
     let mut hint = format!(

@@ -1,9 +1,10 @@
 //! ALTER DOMAIN … ADD CHECK, SET NOT NULL and VALIDATE CONSTRAINT.
 
-use super::{Found, Rule, Subject, sql_name};
+use super::rule::{Found, Rule};
 use crate::catalog::{Name, TypeFact};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::{Subject, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterDomainStmt;
 

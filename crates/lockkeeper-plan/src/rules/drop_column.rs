@@ -1,11 +1,13 @@
 //! ALTER TABLE … DROP COLUMN.
 
+use super::rule::{Found, Rule};
 use super::taken::{self, UNUSED, Worst};
-use super::{Action, Found, Rule, Subject};
 use crate::catalog::Column;
 use crate::depends::{Part, What};
 use crate::lock::LockMode;
+use crate::remedies::replace_column::{BECOMING, REPLACED};
 use crate::splice::quote_ident;
+use crate::subject::{Action, Subject};
 use pg_query::protobuf::{AlterTableType, DropBehavior};
 
 pub(super) const RULE: Rule = Rule {
@@ -25,10 +27,6 @@ pub(super) const RULE: Rule = Rule {
     ],
     check,
 };
-
-/// What the comments on columns that a plan has made, or has put aside, begin with: nobody else uses these.
-pub(super) const BECOMING: &str = "becomes another column";
-pub(super) const REPLACED: &str = "was replaced by another column";
 
 fn is_ours(column: &Column) -> bool {
     let text = column

@@ -1,9 +1,10 @@
 //! DROP DATABASE.
 
+use super::rule::{Found, Rule};
 use super::taken::UNUSED;
-use super::{Found, Rule, Subject};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

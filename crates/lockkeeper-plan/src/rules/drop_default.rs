@@ -1,11 +1,12 @@
 //! A NOT NULL column that loses its default.
 
 use super::required_column::is_required;
+use super::rule::{Found, Rule};
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject};
 use crate::depends::What;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::Subject;
 use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ColumnDef};

@@ -1,11 +1,13 @@
 //! Dropping a primary key, a unique constraint or a unique index.
 
 use super::nonconcurrent_drop_index::dropped;
-use super::{Found, Rule, Subject, Table, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::catalog::Index;
 use crate::depends::{Part, State, What};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::{Subject, Table};
 use crate::tree;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
@@ -103,7 +105,7 @@ fn by_index(subject: &Subject) -> Vec<String> {
         let (relation, index) = relations.find_map(|r| Some((r, r.indexes.iter().find(is_it)?)))?;
         let table = Table {
             known: Some(relation),
-            sql: super::sql_name(of),
+            sql: crate::subject::sql_name(of),
             small: false,
         };
         if relation.invisible_to_others() || taken::is_empty(&table) {

@@ -1,8 +1,10 @@
 //! DROP ROLE of a role by which somebody logs in or has rights.
 
-use super::{Found, Rule, Subject, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::Subject;
 use pg_query::{Node, NodeEnum};
 
 pub(super) const RULE: Rule = Rule {

@@ -1,9 +1,11 @@
 //! DROP TABLE.
 
+use super::nonconcurrent_drop_index::dropped;
+use super::rule::{Found, Rule};
 use super::taken::{self, UNUSED, Worst};
-use super::{Found, Rule, Subject, nonconcurrent_drop_index::dropped, sql_name};
 use crate::depends::{Part, What};
 use crate::lock::LockMode;
+use crate::subject::{Subject, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
 

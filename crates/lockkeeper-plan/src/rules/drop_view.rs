@@ -1,10 +1,11 @@
 //! DROP VIEW, DROP MATERIALIZED VIEW, and what takes a view with it.
 
 use super::nonconcurrent_drop_index::dropped;
+use super::rule::{Found, Rule};
 use super::taken::{self, Worst};
-use super::{Found, Rule, Subject};
 use crate::depends::What;
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
 

@@ -1,7 +1,8 @@
 //! EXECUTE of text that is put together by the program, in a DO block.
 
-use super::{Found, Rule, Subject};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

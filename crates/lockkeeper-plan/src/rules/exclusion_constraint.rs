@@ -1,7 +1,8 @@
 //! ADD CONSTRAINT … EXCLUDE.
 
-use super::{Found, Rule, Subject};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::subject::Subject;
 use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
@@ -29,7 +30,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let hint = format!(
         "PostgreSQL cannot add an exclusion constraint concurrently. CREATE TABLE {new} (LIKE {t} INCLUDING ALL); add the constraint to \
          it while it is empty, copy the rows in batches behind a trigger, and swap the names by an override of rename-table; or choose a quiet hour and override.",
-        new = crate::splice::quote_ident(&super::names::object(&table.bare(), "new", "")),
+        new = crate::splice::quote_ident(&crate::remedies::names::object(&table.bare(), "new", "")),
         t = table.sql
     );
     Some(Found::advice(

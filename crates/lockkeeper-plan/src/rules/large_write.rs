@@ -1,13 +1,15 @@
 //! An UPDATE or DELETE of many rows at once.
 
-use super::{Found, Remedy, Rule, Subject, Table, name_of, sql_name, steps};
+use super::rule::{Found, Remedy, Rule};
 use crate::batches::{self, Batches};
 use crate::catalog::{Name, Relation};
 use crate::facts::Told;
 use crate::lock::LockMode;
 use crate::mixed;
+use crate::remedies::steps;
 use crate::statement::Kind;
 use crate::step::{Mode, Place};
+use crate::subject::{Subject, Table, name_of, sql_name};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

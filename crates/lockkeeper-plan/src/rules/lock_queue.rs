@@ -1,10 +1,10 @@
 //! Any schema change that waits in the lock queue of a table.
 
-use super::{Found, Remedy, Rule, Subject};
+use super::rule::{Found, Remedy, Rule};
 use crate::lock::LockMode;
-use crate::overrides;
 use crate::statement::Statement;
-use crate::tree;
+use crate::subject::Subject;
+use crate::{overrides, tree};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CreateStmt, ObjectType};
 

@@ -1,7 +1,9 @@
 //! ALTER TABLE … NO INHERIT.
 
-use super::{Found, Rule, Subject, name_of, sql_name, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::lock::LockMode;
+use crate::subject::{Subject, name_of, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
 

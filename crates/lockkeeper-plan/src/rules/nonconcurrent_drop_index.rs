@@ -1,12 +1,14 @@
 //! DROP INDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, Table, sql_name, steps, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::catalog::Name;
 use crate::depends::{Part, What};
 use crate::lock::LockMode;
-use crate::splice;
+use crate::remedies::steps;
 use crate::step::Step;
-use crate::tree;
+use crate::subject::{Subject, Table, sql_name};
+use crate::{splice, tree};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DropBehavior, DropStmt, ObjectType};
 

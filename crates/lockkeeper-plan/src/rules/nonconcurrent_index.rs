@@ -1,11 +1,13 @@
 //! CREATE INDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, Table, name_of, names, partitions, steps};
+use super::rule::{Found, Rule};
 use crate::catalog::Relation;
 use crate::lock::LockMode;
 use crate::outcome::Run;
+use crate::remedies::{names, partitions, steps};
 use crate::splice;
 use crate::step::{Place, Step};
+use crate::subject::{Subject, Table, name_of};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{IndexStmt, Node};
 

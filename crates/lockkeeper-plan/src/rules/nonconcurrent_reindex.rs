@@ -1,10 +1,12 @@
 //! REINDEX without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, name_of, names, steps};
+use super::rule::{Found, Rule};
 use crate::catalog::Relation;
 use crate::lock::LockMode;
+use crate::remedies::{names, steps};
 use crate::splice;
 use crate::step::Step;
+use crate::subject::{Subject, name_of};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ReindexObjectType, ReindexStmt};
 
@@ -29,7 +31,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 pub(super) fn is_concurrent(reindex: &ReindexStmt) -> bool {
-    super::tree::flag(&reindex.params, "concurrently")
+    crate::tree::flag(&reindex.params, "concurrently")
 }
 
 fn check(subject: &Subject) -> Option<Found> {
@@ -52,7 +54,7 @@ fn check(subject: &Subject) -> Option<Found> {
             ));
         }
         None => {
-            let all = super::Table {
+            let all = crate::subject::Table {
                 known: None,
                 sql: format!("everything in {}", reindex.name),
                 small: false,
@@ -93,7 +95,7 @@ fn check(subject: &Subject) -> Option<Found> {
                 let hint = format!(
                     "PostgreSQL cannot rebuild the index of an exclusion constraint concurrently. To remove its bloat: VACUUM {}; else choose a \
                      quiet hour and override.",
-                    table.map_or(object.sql.clone(), |t| super::sql_name(&t.qualified()))
+                    table.map_or(object.sql.clone(), |t| crate::subject::sql_name(&t.qualified()))
                 );
                 return Some(Found::advice(
                     message,
@@ -123,7 +125,7 @@ fn excludes(table: &Relation, index: &Relation) -> bool {
 }
 
 /// Removal of the `_ccnew` indexes of an earlier failed REINDEX CONCURRENTLY, each skipped when it is not there (any more).
-fn leftovers(object: &super::Table, index: bool) -> Vec<Step> {
+fn leftovers(object: &crate::subject::Table, index: bool) -> Vec<Step> {
     let Some(relation) = object.known else {
         return Vec::new();
     };

@@ -1,10 +1,12 @@
 //! DETACH PARTITION without CONCURRENTLY.
 
-use super::{Found, Rule, Subject, name_of, names, sql_name, steps};
+use super::rule::{Found, Rule};
 use crate::catalog::Relation;
 use crate::lock::LockMode;
+use crate::remedies::{names, steps};
 use crate::splice::{quote_ident, quote_literal};
 use crate::step::Step;
+use crate::subject::{Subject, name_of, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::AlterTableType;
 
@@ -92,7 +94,7 @@ fn check(subject: &Subject) -> Option<Found> {
 /// The concurrent form leaves the partition's bounds behind as a CHECK constraint, which the plain one does not.
 fn without_copy(child: &Relation, parent: &Relation, partition: &str) -> Option<Step> {
     let name = names::bounds_check(child, parent.partition_key.as_deref()?)?;
-    let table = super::Table {
+    let table = crate::subject::Table {
         known: Some(child),
         sql: partition.to_string(),
         small: false,

@@ -1,10 +1,9 @@
 //! REFRESH MATERIALIZED VIEW … WITH NO DATA.
 
-use super::{
-    Found, Rule, Subject, name_of,
-    taken::{self, UNUSED},
-};
+use super::rule::{Found, Rule};
+use super::taken::{self, UNUSED};
 use crate::lock::LockMode;
+use crate::subject::{Subject, name_of};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

@@ -1,10 +1,13 @@
 //! ALTER TABLE … RENAME COLUMN.
 
-use super::expand::{self, Change};
-use super::{Found, Rule, Subject, Table, name_of, names, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::depends::Part;
 use crate::lock::LockMode;
+use crate::remedies::replace_column::expand::Change;
+use crate::remedies::{names, replace_column};
 use crate::splice::quote_ident;
+use crate::subject::{Subject, Table, name_of};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{DropBehavior, ObjectType};
 
@@ -43,15 +46,15 @@ fn check(subject: &Subject) -> Option<Found> {
     if table.known.is_some_and(|r| r.column(&rename.subname).is_none()) {
         return None;
     }
-    if expand::name_is_taken(&table, &rename.subname, &rename.newname) {
+    if replace_column::name_is_taken(&table, &rename.subname, &rename.newname) {
         return None;
     }
     let message = format!(
         "renaming column {} of {} breaks every application that still uses the old name",
         rename.subname, table.sql
     );
-    let steps = expand::sequence(subject, &table, &rename.subname, Change::Rename(&rename.newname));
-    Some(expand::found(
+    let steps = replace_column::sequence(subject, &table, &rename.subname, Change::Rename(&rename.newname));
+    Some(replace_column::found(
         RULE.name,
         message,
         "add the new column, keep both in step, deploy, then drop the old one",
@@ -88,7 +91,7 @@ fn expand_contract(table: &Table, old: &str, new: &str) -> String {
 /// Also for a changed type, whose values may be those of an expression.
 pub(super) fn steps(table: &Table, old: &str, new: &str, type_name: &str, using: Option<&str>) -> String {
     let function = quote_ident(&names::object(&table.bare(), &format!("{old}_{new}"), "sync"));
-    let body = match using.and_then(|using| expand::forwards(table.known?, using, old, new)) {
+    let body = match using.and_then(|using| replace_column::forwards(table.known?, using, old, new)) {
         Some(body) => body,
         None => both_ways(&quote_ident(old), &quote_ident(new)),
     };

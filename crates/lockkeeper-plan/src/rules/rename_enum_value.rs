@@ -1,9 +1,10 @@
 //! ALTER TYPE … RENAME VALUE.
 
-use super::{Found, Rule, Subject, sql_name};
+use super::rule::{Found, Rule};
 use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_literal;
+use crate::subject::{Subject, sql_name};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

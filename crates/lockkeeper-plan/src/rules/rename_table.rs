@@ -1,8 +1,9 @@
 //! ALTER TABLE … RENAME TO and SET SCHEMA, ALTER SCHEMA … RENAME TO.
 
-use super::{Found, Rule, Subject, name_of};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident};
+use crate::subject::{Subject, name_of};
 use pg_query::NodeEnum;
 use pg_query::protobuf::ObjectType;
 

@@ -1,8 +1,9 @@
 //! ALTER TYPE, ALTER DOMAIN … RENAME TO and SET SCHEMA.
 
-use super::{Found, Rule, Subject};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
 use crate::splice::{qualified, quote_ident};
+use crate::subject::Subject;
 use crate::tree;
 use pg_query::protobuf::ObjectType;
 use pg_query::{Node, NodeEnum};

@@ -1,9 +1,11 @@
 //! What is published without a replica identity: its UPDATE and DELETE fail.
 
-use super::{Found, Rule, Subject, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::depends::{self, State};
 use crate::lock::LockMode;
 use crate::splice::qualified;
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterPublicationAction, AlterTableType};
 

@@ -1,8 +1,11 @@
 //! ADD COLUMN … NOT NULL without a default.
 
-use super::{Found, Rule, Subject, column, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::lock::LockMode;
+use crate::remedies::add_column;
 use crate::splice::quote_ident;
+use crate::subject::Subject;
 use crate::tree;
 use pg_query::protobuf::{ColumnDef, ConstrType, TypeName};
 
@@ -52,13 +55,13 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 pub(super) fn is_required(added: &ColumnDef) -> bool {
-    let is = |kind| column::constraint(added, kind).is_some();
+    let is = |kind| add_column::constraint(added, kind).is_some();
     is(ConstrType::ConstrNotnull) || is(ConstrType::ConstrPrimary)
 }
 
 fn has_default(added: &ColumnDef) -> bool {
-    let is = |kind| column::constraint(added, kind).is_some();
-    let null = column::constraint(added, ConstrType::ConstrDefault)
+    let is = |kind| add_column::constraint(added, kind).is_some();
+    let null = add_column::constraint(added, ConstrType::ConstrDefault)
         .and_then(|c| c.raw_expr.as_deref())
         .is_some_and(tree::is_null);
     (is(ConstrType::ConstrDefault) && !null)

@@ -1,8 +1,11 @@
 //! CLUSTER, VACUUM FULL and the ALTER TABLE actions that write the table anew.
 
-use super::{Found, Rule, Subject, Table, name_of, taken, tree::flag};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::depends::Part;
 use crate::lock::LockMode;
+use crate::subject::{Subject, Table, name_of};
+use crate::tree::flag;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 

@@ -1,10 +1,12 @@
 //! Row-level security that lets more rows be seen than before, or fewer.
 
 use super::nonconcurrent_drop_index::dropped as listed;
-use super::{Found, Rule, Subject, Table, name_of, row_security, taken};
+use super::rule::{Found, Rule};
+use super::{row_security, taken};
 use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::{Subject, Table, name_of};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
 

@@ -1,10 +1,12 @@
 //! Row-level security that hides every row.
 
 use super::nonconcurrent_drop_index::dropped as listed;
-use super::{Found, Rule, Subject, Table, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::catalog::Name;
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::{Subject, Table};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
 

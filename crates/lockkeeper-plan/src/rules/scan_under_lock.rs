@@ -1,9 +1,12 @@
 //! VALIDATE CONSTRAINT that scans under a stronger lock than its own, and ALTER CONSTRAINT … ENFORCED, which has no weaker one.
 
-use super::{Found, Rule, Subject, Table, concurrent_in_transaction, steps};
+use super::concurrent_in_transaction;
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::steps;
 use crate::splice::quote_ident;
 use crate::step::Place;
+use crate::subject::{Subject, Table};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 

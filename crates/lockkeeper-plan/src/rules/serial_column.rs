@@ -1,7 +1,9 @@
 //! ADD COLUMN serial, or GENERATED … AS IDENTITY.
 
-use super::{Found, Rule, Subject, column};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::add_column;
+use crate::subject::Subject;
 use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
@@ -24,12 +26,12 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(subject: &Subject) -> Option<Found> {
     let (_, added) = subject.added_column()?;
-    if column::serial(added).is_none() && column::constraint(added, ConstrType::ConstrIdentity).is_none() {
+    if add_column::serial(added).is_none() && add_column::constraint(added, ConstrType::ConstrIdentity).is_none() {
         return None;
     }
     let asked = subject.altered()?;
     let table = subject.large(&asked)?;
-    if column::skipped(subject, &table) {
+    if add_column::skipped(subject, &table) {
         return None;
     }
     let message = format!(
@@ -38,7 +40,7 @@ fn check(subject: &Subject) -> Option<Found> {
     );
     let otherwise = "CREATE SEQUENCE s; ALTER TABLE t ADD COLUMN c bigint, ALTER COLUMN c SET DEFAULT nextval('s'); \
                      ALTER SEQUENCE s OWNED BY t.c; then fill existing rows a few thousand at a time, and set NOT NULL last.";
-    let steps = column::sequence(subject, &table, &asked);
+    let steps = add_column::sequence(subject, &table, &asked);
     Some(Found::steps(
         message,
         "add the column first, then fill it in batches",

@@ -1,10 +1,12 @@
 //! Indexes built concurrently by a server whose concurrent builds are known to be faulty.
 
-use super::{Found, Rule, Subject, nonconcurrent_reindex};
+use super::nonconcurrent_reindex;
+use super::rule::{Found, Rule};
 use crate::facts::Facts;
 use crate::faults::{self, Fault};
 use crate::lock::LockMode;
 use crate::step::{Mode, Step};
+use crate::subject::Subject;
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {

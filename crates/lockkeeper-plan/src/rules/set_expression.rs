@@ -1,8 +1,10 @@
 //! ALTER COLUMN … SET EXPRESSION of a stored generated column.
 
-use super::{Found, Rule, Subject, rename_column};
+use super::rename_column;
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
+use crate::subject::Subject;
 use pg_query::protobuf::AlterTableType;
 
 pub(super) const RULE: Rule = Rule {
@@ -26,7 +28,7 @@ fn check(subject: &Subject) -> Option<Found> {
     if table.known.is_some() && known.is_none_or(|c| c.generated != "s") {
         return None;
     }
-    let new = super::names::object(name, "new", "");
+    let new = crate::remedies::names::object(name, "new", "");
     let message = format!(
         "SET EXPRESSION of the stored column {} rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
         quote_ident(name),

@@ -1,7 +1,9 @@
 //! ADD COLUMN … GENERATED ALWAYS AS (…) STORED.
 
-use super::{Found, Rule, Subject, column};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::add_column;
+use crate::subject::Subject;
 use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
@@ -18,12 +20,12 @@ pub(super) const RULE: Rule = Rule {
 
 fn check(subject: &Subject) -> Option<Found> {
     let (_, added) = subject.added_column()?;
-    let generated = column::constraint(added, ConstrType::ConstrGenerated)?;
+    let generated = add_column::constraint(added, ConstrType::ConstrGenerated)?;
     if generated.generated_kind == "v" {
         return None;
     }
     let table = subject.large(&subject.altered()?)?;
-    if column::skipped(subject, &table) {
+    if add_column::skipped(subject, &table) {
         return None;
     }
     let mut hint = super::rename_column::filled_by_trigger(&table, &added.colname, "…");

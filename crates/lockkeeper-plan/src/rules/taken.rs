@@ -1,9 +1,9 @@
 //! What goes with what a statement names, for the rules that judge it as if it were named, and how it is told.
 
-use super::{Subject, Table, sql_name};
 use crate::depends::{Part, Question, Taken, What};
 use crate::splice::{one_line, qualified, quote_ident};
 use crate::statement::first_token;
+use crate::subject::{Subject, Table, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, DropBehavior, ObjectType};
 

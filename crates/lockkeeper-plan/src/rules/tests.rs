@@ -4,13 +4,12 @@ use super::{RULES, find};
 use crate::catalog::{Column, Constraint, Function, Index, Name, Relation, TypeFact};
 use crate::depends::{Depends, Part, State, Taken, What};
 use crate::facts::Facts;
-use crate::glance;
 use crate::outcome::Plan;
-use crate::plan;
 use crate::policy::Policy;
 use crate::request::Request;
 use crate::statement::{self, Statement, read};
 use crate::step::{Mode, Place};
+use crate::{glance, plan};
 use std::sync::Arc;
 
 fn name(text: &str) -> Name {
@@ -56,7 +55,7 @@ fn relation(oid: u32, text: &str, kind: char, bytes: u64) -> Relation {
         kind,
         bytes,
         rows: Some(bytes as f64 / 100.0),
-        ..super::unknown(&name(text))
+        ..crate::subject::unknown(&name(text))
     }
 }
 
@@ -389,7 +388,7 @@ fn a_split_statement_goes_on_behind_the_actions_that_are_noted() {
             columns: Vec::new(),
             definition: "CHECK (true) NO INHERIT NOT VALID".to_string(),
             references: None,
-            comment: Some(super::steps::mark(done, sql)),
+            comment: Some(crate::remedies::steps::mark(done, sql)),
         });
         rendered(&planned(sql, &facts, Place::Alone))
     };
@@ -469,12 +468,15 @@ fn an_override_needs_a_reason_and_a_known_rule() {
 fn long_names_are_cut_as_the_server_does() {
     let long = "a".repeat(40);
     assert_eq!(
-        super::names::object(&long, &long, "not_null"),
+        crate::remedies::names::object(&long, &long, "not_null"),
         format!("{}_{}_not_null", &long[..27], &long[..26])
     );
-    assert_eq!(super::names::object("t", "c", "idx"), "t_c_idx");
-    assert_eq!(super::names::object("t", "", "pkey"), "t_pkey");
-    assert_eq!(super::names::object(&"é".repeat(40), "", "pkey").len(), 5 + 58);
+    assert_eq!(crate::remedies::names::object("t", "c", "idx"), "t_c_idx");
+    assert_eq!(crate::remedies::names::object("t", "", "pkey"), "t_pkey");
+    assert_eq!(
+        crate::remedies::names::object(&"é".repeat(40), "", "pkey").len(),
+        5 + 58
+    );
 }
 
 /// What a statement's request leaves out of the catalog decides nothing about it.

@@ -1,12 +1,13 @@
 //! What to have tried of an ALTER TABLE on an empty copy, and where the rules look the answer up.
 
-use super::{Action, Subject, Table, column, set_not_null};
 use crate::catalog::Relation;
 use crate::facts::Facts;
 use crate::policy::Policy;
+use crate::remedies::{add_column, not_null};
 use crate::splice::quote_ident;
 use crate::statement::{self, Statement};
 use crate::step::Place;
+use crate::subject::{Action, Subject, Table};
 use crate::tree;
 use crate::trial::{Added, Asked, Effect, Question};
 use pg_query::NodeEnum;
@@ -31,7 +32,7 @@ pub fn question(statement: &Statement, facts: &Facts, policy: &Policy) -> Option
     };
     let table = whole.large(&whole.altered()?)?;
     let relation = table.known.filter(|r| matches!(r.kind, 'r' | 'p'))?;
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     let commands: Vec<_> = whole.actions().collect();
     if commands.len() != text.actions.len() {
         return None;
@@ -72,7 +73,7 @@ fn asked(subject: &Subject, table: &Table, relation: &Relation) -> Option<Asked>
         AlterTableType::AtAlterColumnType => relation.column(&action.command.name).map(|_| as_it_is()),
         AlterTableType::AtAddColumn => {
             let (_, added) = subject.added_column()?;
-            if column::skipped(subject, table)
+            if add_column::skipped(subject, table)
                 || relation.column(&added.colname).is_some()
                 || !is_in_doubt(subject, added)
             {
@@ -81,7 +82,7 @@ fn asked(subject: &Subject, table: &Table, relation: &Relation) -> Option<Asked>
             column_asked(&action)
         }
         _ => {
-            let (_, name, _) = set_not_null::wanted(subject)?;
+            let (_, name, _) = not_null::wanted(subject)?;
             let known = relation.column(&name)?;
             // Without any CHECK it scans.
             let with_children = std::iter::once(relation).chain(subject.facts.descendants(relation));
@@ -98,8 +99,8 @@ fn asked(subject: &Subject, table: &Table, relation: &Relation) -> Option<Asked>
 fn is_in_doubt(subject: &Subject, added: &ColumnDef) -> bool {
     if [ConstrType::ConstrIdentity, ConstrType::ConstrGenerated]
         .into_iter()
-        .any(|kind| column::constraint(added, kind).is_some())
-        || column::serial(added).is_some()
+        .any(|kind| add_column::constraint(added, kind).is_some())
+        || add_column::serial(added).is_some()
     {
         return false;
     }
@@ -107,7 +108,7 @@ fn is_in_doubt(subject: &Subject, added: &ColumnDef) -> bool {
         .type_name
         .as_ref()
         .is_some_and(|t| is_plain_type(subject, &tree::names(&t.names)));
-    let default = column::constraint(added, ConstrType::ConstrDefault).map(|c| c.raw_expr.as_deref());
+    let default = add_column::constraint(added, ConstrType::ConstrDefault).map(|c| c.raw_expr.as_deref());
     match default {
         None => !plain_type,
         Some(expression) => !(plain_type && expression.is_some_and(is_literal)),
@@ -161,7 +162,7 @@ fn is_literal(node: &Node) -> bool {
 
 /// The column and its default, without constraints that would look at other tables.
 fn column_asked(action: &Action) -> Option<Asked> {
-    let taken = column::taken_apart(action)?;
+    let taken = add_column::taken_apart(action)?;
     let default = taken.default.as_deref().unwrap_or_default();
     Some(Asked {
         text: action.text.to_string(),

@@ -1,11 +1,13 @@
 //! TRUNCATE.
 
-use super::{Found, Rule, Subject, name_of, sql_name, taken};
+use super::rule::{Found, Rule};
+use super::taken;
 use crate::batches;
 use crate::catalog::Relation;
 use crate::depends::Part;
 use crate::facts::Facts;
 use crate::lock::LockMode;
+use crate::subject::{Subject, name_of, sql_name};
 use pg_query::NodeEnum;
 use pg_query::protobuf::DropBehavior;
 
@@ -32,7 +34,7 @@ fn check(subject: &Subject) -> Option<Found> {
     let tables: Vec<_> = ranges.filter_map(|name| subject.table(&name)).collect();
     tables.first()?;
     // As pg_restore -j and pgbench -i do before they fill it: nothing can be lost.
-    let empty = |table: &super::Table| table.known.is_some_and(|r| r.kind == 'r' && r.bytes == 0);
+    let empty = |table: &crate::subject::Table| table.known.is_some_and(|r| r.kind == 'r' && r.bytes == 0);
     if truncate.behavior() != DropBehavior::DropCascade && tables.iter().all(empty) {
         return None;
     }
@@ -61,7 +63,7 @@ fn check(subject: &Subject) -> Option<Found> {
 }
 
 /// What removes the same rows, a line for each table. What refers to others comes first.
-fn instead(tables: &[super::Table], referencing: &[&Part], facts: &Facts, rows_max: u64) -> String {
+fn instead(tables: &[crate::subject::Table], referencing: &[&Part], facts: &Facts, rows_max: u64) -> String {
     let parts = referencing.iter().map(|part| sql_name(&part.name()));
     let mut lines: Vec<String> = parts.map(|name| format!("DELETE FROM {name};")).collect();
     for table in tables.iter().rev() {

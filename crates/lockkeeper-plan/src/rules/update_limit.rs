@@ -1,10 +1,12 @@
 //! UPDATE … LIMIT and DELETE … LIMIT, which people write and PostgreSQL does not have.
 
-use super::{Found, Remedy, Rule, Subject, name_of, steps};
+use super::rule::{Found, Remedy, Rule};
 use crate::batches;
 use crate::lock::LockMode;
+use crate::remedies::steps;
 use crate::statement::Kind;
 use crate::step::Mode;
+use crate::subject::{Subject, name_of};
 use pg_query::NodeEnum;
 
 pub(super) const RULE: Rule = Rule {
@@ -32,12 +34,12 @@ fn check(subject: &Subject) -> Option<Found> {
         _ => return None,
     };
     let asked = name_of(range);
-    let unknown = super::unknown(&asked);
+    let unknown = crate::subject::unknown(&asked);
     // Without the relation (offline, or it does not exist) it is still only the text that changes.
     let relation = subject.facts.relation(&asked).unwrap_or(&unknown);
-    let table = super::Table {
+    let table = crate::subject::Table {
         known: subject.facts.relation(&asked),
-        sql: super::sql_name(&asked),
+        sql: crate::subject::sql_name(&asked),
         small: false,
     };
     let steps = batches::limited::limited(subject.statement, relation).map(|sql| {

@@ -1,11 +1,11 @@
 //! ADD CONSTRAINT … CHECK that scans the table.
 
-use super::{Action, Found, Rule, Subject, Table, column, names, steps};
-use crate::catalog::Name;
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
-use crate::splice::{self, quote_ident};
-use crate::step::Step;
-use pg_query::protobuf::{ConstrType, Constraint};
+use crate::remedies::add_column;
+use crate::remedies::check::{sequence, validates};
+use crate::subject::Subject;
+use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
     name: "validating-check",
@@ -29,8 +29,8 @@ pub(super) const RULE: Rule = Rule {
 fn check(subject: &Subject) -> Option<Found> {
     let asked = subject.altered()?;
     let table = subject.large(&asked)?;
-    let steps = if column::has(subject, ConstrType::ConstrCheck) {
-        column::sequence(subject, &table, &asked)
+    let steps = if add_column::has(subject, ConstrType::ConstrCheck) {
+        add_column::sequence(subject, &table, &asked)
     } else {
         let (action, constraint) = subject.added_constraint()?;
         if constraint.contype() != ConstrType::ConstrCheck
@@ -52,70 +52,4 @@ fn check(subject: &Subject) -> Option<Found> {
         steps,
         otherwise,
     ))
-}
-
-/// NOT VALID and NOT ENFORCED constraints are added without a look at the rows.
-pub(super) fn validates(constraint: &Constraint) -> bool {
-    !constraint.skip_validation && constraint.is_enforced
-}
-
-pub(super) fn sequence(
-    table: &Table,
-    asked: &Name,
-    action: &Action,
-    constraint: &Constraint,
-) -> Result<Vec<Step>, String> {
-    let name = if constraint.conname.is_empty() {
-        names::check(&table.named(asked), constraint)
-            .ok_or("the constraint has no name, and PostgreSQL's choice is not known: name it")?
-    } else {
-        constraint.conname.clone()
-    };
-    not_valid_then_validate(table, action, constraint, &name, LockMode::AccessExclusive)
-}
-
-/// Also for foreign keys.
-pub(super) fn not_valid_then_validate(
-    table: &Table,
-    action: &Action,
-    constraint: &Constraint,
-    name: &str,
-    lock: LockMode,
-) -> Result<Vec<Step>, String> {
-    let unproven = "NOT VALID could not be added to this text with certainty";
-    let text = format!("{} {}", action.head, action.text);
-    let named = if constraint.conname.is_empty() {
-        splice::constraint_name(&text, name).ok_or(unproven)?
-    } else {
-        text
-    };
-    let sql = splice::not_valid(&named).ok_or(unproven)?;
-    let mark = steps::mark("to be validated", &sql);
-    let quoted = quote_ident(name);
-    let told = format!(
-        "removed the constraint {name}, which existing rows of {} violate",
-        table.sql
-    );
-    Ok(vec![
-        Step {
-            done_when: steps::constraint_marked(table, name, &mark, ""),
-            rollback: Some(format!("ALTER TABLE {} DROP CONSTRAINT {quoted}", table.sql)),
-            ..steps::brief_then(
-                "add constraint, not validated",
-                sql,
-                vec![steps::comment_on_constraint(name, table, Some(&mark))],
-                lock,
-                table,
-            )
-        },
-        Step {
-            cleanup: steps::drop_half_made(table, name, &mark, told),
-            ..steps::long(
-                "validate constraint",
-                format!("{} VALIDATE CONSTRAINT {quoted}", action.head),
-                vec![steps::comment_on_constraint(name, table, None)],
-                table,
-            )
-        },
-    ])
 }

@@ -1,12 +1,14 @@
 //! ADD CONSTRAINT … FOREIGN KEY that checks existing rows.
 
-use super::validating_check::{not_valid_then_validate, validates};
-use super::{Action, Found, Rule, Subject, Table, column, name_of, names, partitions, sql_name};
+use super::rule::{Found, Rule};
 use crate::catalog::Name;
 use crate::lock::LockMode;
-use crate::step::{Place, Step};
-use crate::tree;
-use pg_query::protobuf::{ConstrType, Constraint};
+use crate::remedies::check::validates;
+use crate::remedies::foreign_key::{name, sequence};
+use crate::remedies::{add_column, partitions};
+use crate::step::Place;
+use crate::subject::{Subject, Table, name_of, sql_name};
+use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
     name: "validating-foreign-key",
@@ -32,26 +34,27 @@ fn check(subject: &Subject) -> Option<Found> {
     let asked = subject.altered()?;
     let table = subject.large(&asked).or_else(|| filled_here(subject, &asked))?;
     let mut referenced = None;
-    let steps = if column::has(subject, ConstrType::ConstrForeign) && column::has(subject, ConstrType::ConstrDefault) {
-        column::sequence(subject, &table, &asked)
-    } else {
-        let (action, constraint) = subject.added_constraint()?;
-        if constraint.contype() != ConstrType::ConstrForeign
-            || !validates(constraint)
-            || subject.name_is_taken(&table, constraint)
-        {
-            return None;
-        }
-        referenced = constraint.pktable.as_ref().map(|r| sql_name(&name_of(r)));
-        match table.known.filter(|r| r.kind == 'p' && subject.version() < 18) {
-            Some(_) if subject.only() => Err("ONLY on a partitioned table is left to you".to_string()),
-            Some(parent) => {
-                let name = name(&table, &asked, constraint);
-                partitions::foreign_key(subject, parent, &action, constraint, &name)
+    let steps =
+        if add_column::has(subject, ConstrType::ConstrForeign) && add_column::has(subject, ConstrType::ConstrDefault) {
+            add_column::sequence(subject, &table, &asked)
+        } else {
+            let (action, constraint) = subject.added_constraint()?;
+            if constraint.contype() != ConstrType::ConstrForeign
+                || !validates(constraint)
+                || subject.name_is_taken(&table, constraint)
+            {
+                return None;
             }
-            None => sequence(&table, &asked, &action, constraint),
-        }
-    };
+            referenced = constraint.pktable.as_ref().map(|r| sql_name(&name_of(r)));
+            match table.known.filter(|r| r.kind == 'p' && subject.version() < 18) {
+                Some(_) if subject.only() => Err("ONLY on a partitioned table is left to you".to_string()),
+                Some(parent) => {
+                    let name = name(&table, &asked, constraint);
+                    partitions::foreign_key(subject, parent, &action, constraint, &name)
+                }
+                None => sequence(&table, &asked, &action, constraint),
+            }
+        };
     let message = format!(
         "ADD FOREIGN KEY checks every row of {} and blocks writes to it and to {} meanwhile",
         table.described(),
@@ -83,21 +86,4 @@ fn filled_here<'a>(subject: &Subject<'a>, asked: &Name) -> Option<Table<'a>> {
         sql: sql_name(asked),
         small: false,
     })
-}
-
-pub(super) fn sequence(
-    table: &Table,
-    asked: &Name,
-    action: &Action,
-    constraint: &Constraint,
-) -> Result<Vec<Step>, String> {
-    let name = name(table, asked, constraint);
-    not_valid_then_validate(table, action, constraint, &name, LockMode::ShareRowExclusive)
-}
-
-fn name(table: &Table, asked: &Name, constraint: &Constraint) -> String {
-    match constraint.conname.as_str() {
-        "" => names::foreign_key(&table.named(asked), &tree::names(&constraint.fk_attrs)),
-        given => given.to_string(),
-    }
 }

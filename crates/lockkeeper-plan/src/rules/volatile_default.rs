@@ -1,7 +1,9 @@
 //! ADD COLUMN with a default that differs from row to row.
 
-use super::{Found, Rule, Subject, column, sql_name};
+use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::add_column;
+use crate::subject::{Subject, sql_name};
 use pg_query::protobuf::ConstrType;
 
 pub(super) const RULE: Rule = Rule {
@@ -27,16 +29,16 @@ fn check(subject: &Subject) -> Option<Found> {
     let (_, added) = subject.added_column()?;
     let asked = subject.altered()?;
     let table = subject.large(&asked)?;
-    let has = |kind| column::constraint(added, kind).is_some();
+    let has = |kind| add_column::constraint(added, kind).is_some();
     // Those are other rules' matter.
-    if column::serial(added).is_some() || has(ConstrType::ConstrIdentity) || has(ConstrType::ConstrGenerated) {
+    if add_column::serial(added).is_some() || has(ConstrType::ConstrIdentity) || has(ConstrType::ConstrGenerated) {
         return None;
     }
-    let domain = column::domain(subject, added);
-    if domain.is_some_and(|domain| domain.constrained) || column::skipped(subject, &table) {
+    let domain = add_column::domain(subject, added);
+    if domain.is_some_and(|domain| domain.constrained) || add_column::skipped(subject, &table) {
         return None;
     }
-    if !column::differs_by_row(subject, added) {
+    if !add_column::differs_by_row(subject, added) {
         return None;
     }
     let default = match domain.filter(|_| !has(ConstrType::ConstrDefault)) {
@@ -56,7 +58,7 @@ fn check(subject: &Subject) -> Option<Found> {
         t = table.sql,
         c = crate::splice::quote_ident(&added.colname)
     );
-    let steps = column::sequence(subject, &table, &asked);
+    let steps = add_column::sequence(subject, &table, &asked);
     Some(Found::steps(
         message,
         "add the column first, then fill it in batches",

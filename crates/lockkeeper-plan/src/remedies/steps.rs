@@ -3,12 +3,15 @@
 //! What is unfinished carries a comment in the catalog, written in the same transaction, with a hash of the action's text: so
 //! the same statement sent again continues, and anybody else's object of that name gets the server's own error.
 
-use super::Table;
 use crate::facts::Facts;
+use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::path::PRINTED;
 use crate::splice::{quote_ident, quote_literal};
 use crate::step::{Cleanup, Mode, Step};
+use crate::subject::Table;
+use pg_query::NodeEnum;
+use pg_query::protobuf::{AlterTableCmd, ColumnDef};
 
 pub(crate) fn brief(label: &str, sql: String, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then: Vec::new() }, lock, table)
@@ -25,17 +28,17 @@ pub(crate) fn table_of(relation: &crate::catalog::Relation) -> Table<'_> {
 
 /// A statement that names every table with its schema, and holds no text of the client's but what the server has printed of it. The server
 /// prints with a search_path of `pg_catalog, pg_temp`, and names no schema that it leaves out then: so it is read with the same.
-pub(super) fn printed(sql: String) -> String {
+pub(crate) fn printed(sql: String) -> String {
     format!("{PRINTED}{sql}")
 }
 
 /// With further statements in the same transaction.
-pub(super) fn brief_then(label: &str, sql: String, then: Vec<String>, lock: LockMode, table: &Table) -> Step {
+pub(crate) fn brief_then(label: &str, sql: String, then: Vec<String>, lock: LockMode, table: &Table) -> Step {
     step(label, sql, Mode::Brief { then }, lock, table)
 }
 
 /// The step with the rights of the table's owner, whose code it would run: PostgreSQL's own form of the statement does it so too.
-pub(super) fn as_owner(step: Step, facts: &Facts, owner: &str) -> Step {
+pub(crate) fn as_owner(step: Step, facts: &Facts, owner: &str) -> Step {
     if owner == facts.role || owner.is_empty() {
         return step;
     }
@@ -53,15 +56,15 @@ pub(super) fn as_owner(step: Step, facts: &Facts, owner: &str) -> Step {
     step
 }
 
-pub(super) fn long(label: &str, sql: String, then: Vec<String>, table: &Table) -> Step {
+pub(crate) fn long(label: &str, sql: String, then: Vec<String>, table: &Table) -> Step {
     step(label, sql, Mode::Long { then }, LockMode::ShareUpdateExclusive, table)
 }
 
-pub(super) fn concurrent(label: &str, sql: String, table: &Table) -> Step {
+pub(crate) fn concurrent(label: &str, sql: String, table: &Table) -> Step {
     step(label, sql, Mode::Concurrent, LockMode::ShareUpdateExclusive, table)
 }
 
-pub(super) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: &Table) -> Step {
+pub(crate) fn step(label: &str, sql: String, mode: Mode, lock: LockMode, table: &Table) -> Step {
     Step {
         label: label.to_string(),
         sql,
@@ -94,18 +97,18 @@ pub(crate) fn hash(text: &str) -> String {
     format!("{hash:016x}")
 }
 
-pub(super) fn comment_on_constraint(name: &str, table: &Table, comment: Option<&str>) -> String {
+pub(crate) fn comment_on_constraint(name: &str, table: &Table, comment: Option<&str>) -> String {
     let text = comment.map_or("NULL".to_string(), quote_literal);
     format!("COMMENT ON CONSTRAINT {} ON {} IS {text}", quote_ident(name), table.sql)
 }
 
-pub(super) fn comment_on_column(column: &str, table: &Table, comment: Option<&str>) -> String {
+pub(crate) fn comment_on_column(column: &str, table: &Table, comment: Option<&str>) -> String {
     let text = comment.map_or("NULL".to_string(), quote_literal);
     format!("COMMENT ON COLUMN {}.{} IS {text}", table.sql, quote_ident(column))
 }
 
 /// True if the constraint is there, carries this comment, and `and` holds.
-pub(super) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str) -> Option<String> {
+pub(crate) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str) -> Option<String> {
     let relation = table.known?;
     Some(format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint c WHERE c.conrelid = {}::pg_catalog.oid AND c.conname = {} \
@@ -117,7 +120,7 @@ pub(super) fn constraint_marked(table: &Table, name: &str, mark: &str, and: &str
 }
 
 /// As the server prints a name in definitions: without quotes also for an unreserved key word, such as `name`.
-pub(super) fn as_printed(name: &str) -> String {
+pub(crate) fn as_printed(name: &str) -> String {
     let first = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let plain = first
         && name
@@ -133,7 +136,7 @@ pub(super) fn as_printed(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<String> {
+pub(crate) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<String> {
     let relation = table.known?;
     Some(format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = {}::pg_catalog.oid AND a.attname = {} \
@@ -145,7 +148,7 @@ pub(super) fn column_marked(table: &Table, column: &str, mark: &str) -> Option<S
 }
 
 /// Removes a half-made constraint of ours once the step has failed for good.
-pub(super) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
+pub(crate) fn drop_half_made(table: &Table, name: &str, mark: &str, told: String) -> Option<Cleanup> {
     Some(Cleanup {
         when: constraint_marked(table, name, mark, "")?,
         sql: format!(
@@ -186,11 +189,33 @@ pub(crate) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
 }
 
 /// What a person would type to do the same.
-pub(super) fn as_script(steps: &[Step]) -> String {
+pub(crate) fn as_script(steps: &[Step]) -> String {
     let mut script = String::new();
     for statement in steps.iter().flat_map(Step::by_hand) {
         script.push_str(&statement);
         script.push_str(";\n");
     }
     script.trim_end().to_string()
+}
+
+/// The one action of an ALTER TABLE.
+pub(crate) fn parse_action(sql: &str) -> Option<AlterTableCmd> {
+    let mut parsed = parse(sql).ok()?.stmts;
+    if parsed.len() != 1 {
+        return None;
+    }
+    match parsed.pop()?.stmt?.node? {
+        NodeEnum::AlterTableStmt(mut alter) if alter.cmds.len() == 1 => match alter.cmds.pop()?.node? {
+            NodeEnum::AlterTableCmd(command) => Some(*command),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+pub(crate) fn added(command: &AlterTableCmd) -> Option<&ColumnDef> {
+    match command.def.as_ref()?.node.as_ref()? {
+        NodeEnum::ColumnDef(column) => Some(column),
+        _ => None,
+    }
 }

@@ -6,49 +6,29 @@
 //! far it has come is told by a comment on the trigger. What cannot be carried over exactly is refused with the reason.
 
 mod carry;
+pub(crate) mod expand;
 mod trigger;
 
-use super::{Found, Remedy, Subject, Table, names, set_not_null, steps};
 use crate::batches::Batches;
 use crate::catalog::{Column, Name, Relation};
 use crate::lock::LockMode;
+use crate::remedies::{names, not_null, steps};
+use crate::rules::rule::{Found, Remedy};
 use crate::splice::{qualified, quote_ident, quote_literal};
 use crate::step::{FILL, Mode, Step};
+use crate::subject::{Subject, Table};
 use carry::Carried;
+use expand::{Change, Expand};
 use trigger::Values;
 
+/// What the comments on columns that a plan has made, or has put aside, begin with: nobody else uses these.
+pub(crate) const BECOMING: &str = "becomes another column";
+pub(crate) const REPLACED: &str = "was replaced by another column";
 /// Behind all other triggers, so that what they change is seen.
 const LAST: &str = "zzz_lockkeeper";
 
-pub(super) enum Change<'a> {
-    Type {
-        /// The type and its COLLATE as the client wrote them.
-        type_sql: &'a str,
-        using: Option<&'a str>,
-    },
-    /// The new name.
-    Rename(&'a str),
-}
-
-/// One column that is to be replaced by another.
-struct Expand<'a> {
-    subject: &'a Subject<'a>,
-    table: &'a Table<'a>,
-    relation: &'a Relation,
-    column: &'a Column,
-    change: Change<'a>,
-    /// What is added. A changed type takes over its predecessor's name in the end.
-    new: String,
-    /// The type of `new`, with COLLATE.
-    type_sql: String,
-    /// The trigger's name, and its function's.
-    helper: String,
-    /// What tells this statement's marks from others'.
-    text: String,
-}
-
 /// Err: why it cannot be carried out.
-pub(super) fn sequence(subject: &Subject, table: &Table, column: &str, change: Change) -> Result<Vec<Step>, String> {
+pub(crate) fn sequence(subject: &Subject, table: &Table, column: &str, change: Change) -> Result<Vec<Step>, String> {
     let relation = table.known.ok_or("nothing is known of the table")?;
     let column = relation.column(column).ok_or("nothing is known of the column")?;
     let helper = helper(relation, &column.name);
@@ -98,10 +78,6 @@ pub(super) fn sequence(subject: &Subject, table: &Table, column: &str, change: C
 }
 
 impl Expand<'_> {
-    fn renames(&self) -> bool {
-        matches!(self.change, Change::Rename(_))
-    }
-
     /// The columns that others must leave alone until the contract, as a mark names them.
     fn columns(&self) -> String {
         match &self.change {
@@ -123,12 +99,12 @@ impl Expand<'_> {
 
     /// On the new column, until it is whole.
     fn becoming(&self) -> String {
-        steps::mark(super::drop_column::BECOMING, &self.text)
+        steps::mark(BECOMING, &self.text)
     }
 
     /// On the old column of a changed type.
     fn replaced(&self) -> String {
-        steps::mark(super::drop_column::REPLACED, &self.text)
+        steps::mark(REPLACED, &self.text)
     }
 
     fn new_name(&self, begun: bool) -> Result<String, String> {
@@ -157,16 +133,11 @@ impl Expand<'_> {
             .unwrap_or_default()
     }
 
-    /// What an old name becomes while both exist.
-    fn with(name: &str, label: &str) -> String {
-        names::object(name, label, "")
-    }
-
     fn function(&self) -> String {
         qualified(&self.relation.schema, &self.helper)
     }
 
-    pub(super) fn qualified(&self) -> String {
+    pub(crate) fn qualified(&self) -> String {
         qualified(&self.relation.schema, &self.relation.name)
     }
 
@@ -276,10 +247,10 @@ impl Expand<'_> {
         let carried = Carried::of(self)?;
         let mut all = vec![self.add(), self.backfill()?, self.verify()];
         all.extend(carried.steps(self)?);
-        let new_is_not_null = set_not_null::is_not_null(self.table, &self.new);
+        let new_is_not_null = not_null::is_not_null(self.table, &self.new);
         if self.column.not_null && !new_is_not_null {
             let asked = Name::clone(&self.relation.asked);
-            all.extend(set_not_null::sequence(
+            all.extend(not_null::sequence(
                 self.subject,
                 self.table,
                 &asked,
@@ -590,7 +561,7 @@ impl Expand<'_> {
 }
 
 /// What a trigger of one's own does to give the new column its values; None: the expression reads more than its row.
-pub(super) fn forwards(relation: &Relation, using: &str, old: &str, new: &str) -> Option<String> {
+pub(crate) fn forwards(relation: &Relation, using: &str, old: &str, new: &str) -> Option<String> {
     match trigger::wrong_using(using, relation) {
         Some(_) => None,
         None => Some(trigger::forwards(&Values::of(using, relation), old, new)),
@@ -598,7 +569,7 @@ pub(super) fn forwards(relation: &Relation, using: &str, old: &str, new: &str) -
 }
 
 /// Another column has the name that a rename gives: the server says so at once.
-pub(super) fn name_is_taken(table: &Table, column: &str, new: &str) -> bool {
+pub(crate) fn name_is_taken(table: &Table, column: &str, new: &str) -> bool {
     table.known.is_some_and(|relation| {
         let helper = helper(relation, column);
         relation.column(new).is_some() && !relation.triggers.iter().any(|t| t.name == helper)
@@ -610,7 +581,7 @@ fn helper(relation: &Relation, column: &str) -> String {
 }
 
 /// The advice for those who do it by hand; the steps for a policy that has them done.
-pub(super) fn found(
+pub(crate) fn found(
     rule: &str,
     message: String,
     short: &str,

@@ -2,18 +2,19 @@
 //!
 //! Their definitions are the server's own text with the column's name changed at the scanner's places, proven by parsing it again.
 
-use super::Expand;
+use super::super::check::{not_valid_then_validate, validates};
+use super::expand::Expand;
 use crate::catalog::{Constraint, Index};
 use crate::lock::LockMode;
-use crate::rules::validating_check::{not_valid_then_validate, validates};
-use crate::rules::{Action, column, names, steps};
+use crate::remedies::{names, steps};
 use crate::splice::{self, one_statement, qualified, quote_ident, quote_literal, significant_tokens};
 use crate::step::Step;
+use crate::subject::Action;
 use pg_query::NodeEnum;
 use pg_query::protobuf::Token;
 use serde_json::Value;
 
-pub(super) struct Carried<'a> {
+pub(crate) struct Carried<'a> {
     indexes: Vec<&'a Index>,
     /// CHECK and FOREIGN KEY.
     constraints: Vec<&'a Constraint>,
@@ -24,7 +25,7 @@ pub(super) struct Carried<'a> {
 }
 
 impl<'a> Carried<'a> {
-    pub(super) fn of(expand: &Expand<'a>) -> Result<Carried<'a>, String> {
+    pub(crate) fn of(expand: &Expand<'a>) -> Result<Carried<'a>, String> {
         let (relation, name) = (expand.relation, &expand.column.name);
         let of_kind = |kinds: &'static str| {
             relation
@@ -65,7 +66,7 @@ impl<'a> Carried<'a> {
     }
 
     /// The indexes concurrently, the constraints NOT VALID and then validated.
-    pub(super) fn steps(&self, expand: &Expand) -> Result<Vec<Step>, String> {
+    pub(crate) fn steps(&self, expand: &Expand) -> Result<Vec<Step>, String> {
         let mut all = Vec::new();
         for index in &self.indexes {
             all.push(self.build(expand, index)?);
@@ -136,7 +137,7 @@ impl<'a> Carried<'a> {
     }
 
     /// Within the swap: the old ones step aside, the new ones take their names.
-    pub(super) fn change_hands(&self, expand: &Expand) -> Vec<String> {
+    pub(crate) fn change_hands(&self, expand: &Expand) -> Vec<String> {
         let (t, schema) = (&expand.table.sql, &expand.relation.schema);
         let mut all = Vec::new();
         for index in &self.indexes {
@@ -161,7 +162,7 @@ impl<'a> Carried<'a> {
     }
 
     /// Within the swap: what is the old column's alone.
-    pub(super) fn drop_old(&self, expand: &Expand) -> Vec<String> {
+    pub(crate) fn drop_old(&self, expand: &Expand) -> Vec<String> {
         let drop_constraint = |name: &str| {
             format!(
                 "ALTER TABLE {} DROP CONSTRAINT {}",
@@ -183,7 +184,7 @@ impl<'a> Carried<'a> {
     }
 
     /// For the contract of a rename: the names that the constraints and indexes would have had.
-    pub(super) fn names_back(&self, expand: &Expand) -> Vec<String> {
+    pub(crate) fn names_back(&self, expand: &Expand) -> Vec<String> {
         let t = &expand.table.sql;
         let mut all = Vec::new();
         for index in &self.indexes {
@@ -208,7 +209,7 @@ impl<'a> Carried<'a> {
 
     /// One statement that gives the column, its indexes and its constraints what no definition holds: comments, rights,
     /// the statistics target. `pair` tells the former and the present name.
-    pub(super) fn dress(
+    pub(crate) fn dress(
         &self,
         expand: &Expand,
         from: &str,
@@ -343,7 +344,7 @@ fn constrain(expand: &Expand, constraint: &Constraint) -> Result<Vec<Step>, Stri
     let text = format!("{head} ADD CONSTRAINT {} {}", quote_ident(&name), constraint.definition);
     let unproven = || format!("the constraint {} could not be changed with certainty", constraint.name);
     let sql = renamed(&text, &expand.column.name, &expand.new).ok_or_else(unproven)?;
-    let command = column::parse_action(&sql).ok_or_else(unproven)?;
+    let command = steps::parse_action(&sql).ok_or_else(unproven)?;
     let Some(NodeEnum::Constraint(parsed)) = command.def.as_ref().and_then(|def| def.node.as_ref()) else {
         return Err(unproven());
     };

@@ -1,20 +1,20 @@
 //! What has no concurrent form on a partitioned table, done on its partitions one by one: indexes, unique constraints and, before
 //! PostgreSQL 18, foreign keys. The parent comes last (or first, as an index of no rows), and only joins what is there.
 
-use super::{Action, Subject, Table, names, set_not_null, steps, unique_constraint, validating_check};
 use crate::catalog::{Index, Name, Relation};
 use crate::lock::LockMode;
-use crate::sketch;
+use crate::remedies::{by_index, check, names, not_null, steps};
 use crate::splice::{self, qualified, quote_ident, quote_literal};
 use crate::step::Step;
-use crate::tree;
+use crate::subject::{Action, Subject, Table};
+use crate::{sketch, tree};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ConstrType, Constraint, IndexStmt, Node};
 
 /// More would be a plan that nobody can read, and its facts too.
 const PARTITIONS_MAX: usize = 10_000;
 
-pub(super) fn table_of(relation: &Relation) -> Table<'_> {
+pub(crate) fn table_of(relation: &Relation) -> Table<'_> {
     Table {
         known: Some(relation),
         sql: qualified(&relation.schema, &relation.name),
@@ -23,7 +23,7 @@ pub(super) fn table_of(relation: &Relation) -> Table<'_> {
 }
 
 /// False where the server refuses a unique key, since the partition key is not a part of it.
-pub(super) fn key_fits(subject: &Subject, table: &Relation, keys: &[String]) -> bool {
+pub(crate) fn key_fits(subject: &Subject, table: &Relation, keys: &[String]) -> bool {
     let all = std::iter::once(table).chain(subject.facts.descendants(table));
     all.filter(|r| r.kind == 'p').all(|r| {
         let columns = r.partition_key.as_deref().and_then(names::key_columns);
@@ -53,22 +53,22 @@ fn within_limit(partitions: usize) -> Result<(), String> {
 }
 
 /// In parts and by hand, as the server takes it: it knows no CONCURRENTLY for the parent.
-pub(super) const INDEX_BY_HAND: &str = "CREATE INDEX name ON ONLY the partitioned table (…), which builds nothing; CREATE INDEX CONCURRENTLY on \
+pub(crate) const INDEX_BY_HAND: &str = "CREATE INDEX name ON ONLY the partitioned table (…), which builds nothing; CREATE INDEX CONCURRENTLY on \
     each partition, outside a transaction block; then for each of these ALTER INDEX name ATTACH PARTITION its_index. With the last one \
     the index is valid.";
 /// Nor USING INDEX.
-pub(super) const UNIQUE_BY_HAND: &str = "ALTER TABLE ONLY the partitioned table ADD CONSTRAINT name …, which builds nothing (for a PRIMARY KEY its \
+pub(crate) const UNIQUE_BY_HAND: &str = "ALTER TABLE ONLY the partitioned table ADD CONSTRAINT name …, which builds nothing (for a PRIMARY KEY its \
     columns are made NOT NULL before); for each partition CREATE UNIQUE INDEX CONCURRENTLY its_index ON it (…), outside a transaction \
     block, ALTER TABLE it ADD CONSTRAINT its_index … USING INDEX its_index, and ALTER INDEX name ATTACH PARTITION its_index. With the last one \
     the constraint is valid.";
 /// Nor, before 18, NOT VALID.
-pub(super) const FOREIGN_KEY_BY_HAND: &str = "ALTER TABLE partition ADD CONSTRAINT name FOREIGN KEY … NOT VALID for each partition, and, in a transaction \
+pub(crate) const FOREIGN_KEY_BY_HAND: &str = "ALTER TABLE partition ADD CONSTRAINT name FOREIGN KEY … NOT VALID for each partition, and, in a transaction \
     of its own, ALTER TABLE partition VALIDATE CONSTRAINT name; then this statement again, which takes theirs and looks at no row.";
 
 // --- indexes ----------------------------------------------------------------------------------------------------------
 
 /// The parent's index without its partitions first, marked; then an index of each partition, attached as soon as it is there.
-pub(super) fn index(
+pub(crate) fn index(
     subject: &Subject,
     table: &Relation,
     statement: &IndexStmt,
@@ -219,7 +219,7 @@ fn names_a_table(statement: &IndexStmt) -> bool {
 }
 
 /// An index of the partition that the server would attach instead of building another: CompareIndexInfo of its sources.
-pub(super) fn fitting<'a>(child: &'a Relation, wanted: &IndexStmt) -> Result<Option<&'a Index>, String> {
+pub(crate) fn fitting<'a>(child: &'a Relation, wanted: &IndexStmt) -> Result<Option<&'a Index>, String> {
     let mut doubt = None;
     for index in child.indexes.iter().filter(|i| i.parent.is_none()) {
         let Some(NodeEnum::IndexStmt(there)) = splice::one_statement(&index.definition) else {
@@ -294,7 +294,7 @@ fn keys(elements: &[Node]) -> Vec<(String, Vec<String>, Vec<String>)> {
 // --- unique constraints -----------------------------------------------------------------------------------------------
 
 /// Each partition gets the constraint by way of a concurrent index; the parent's finds them all there.
-pub(super) fn unique(
+pub(crate) fn unique(
     subject: &Subject,
     table: &Relation,
     asked: &Name,
@@ -310,8 +310,8 @@ pub(super) fn unique(
     let whole = table_of(table);
     let mut all = Vec::new();
     if primary {
-        for key in keys.iter().filter(|key| !set_not_null::is_not_null(&whole, key)) {
-            all.extend(set_not_null::sequence(subject, &whole, asked, action.head, key, None));
+        for key in keys.iter().filter(|key| !not_null::is_not_null(&whole, key)) {
+            all.extend(not_null::sequence(subject, &whole, asked, action.head, key, None));
         }
     }
     for leaf in subject.facts.descendants(table).into_iter().filter(|r| r.kind == 'r') {
@@ -322,7 +322,7 @@ pub(super) fn unique(
         }
         let own = table_of(leaf);
         let own_name = names::unique(leaf, &all_columns, primary);
-        all.extend(unique_constraint::by_index(
+        all.extend(by_index::by_index(
             &own,
             &format!("ALTER TABLE {}", own.sql),
             constraint,
@@ -355,11 +355,11 @@ fn named(text: &str, constraint: &Constraint, name: &str) -> Result<String, Stri
 
 /// A foreign key that is there says the same as one that is asked for.
 fn same_key(subject: &Subject, there: &crate::catalog::Constraint, wanted: &Constraint) -> bool {
-    let parsed = super::column::parse_action(&format!("ALTER TABLE t ADD {}", there.definition));
+    let parsed = super::steps::parse_action(&format!("ALTER TABLE t ADD {}", there.definition));
     let Some(NodeEnum::Constraint(own)) = parsed.and_then(|command| command.def?.node) else {
         return false;
     };
-    let Some(asked) = wanted.pktable.as_ref().map(super::name_of) else {
+    let Some(asked) = wanted.pktable.as_ref().map(crate::subject::name_of) else {
         return false;
     };
     let Some(referenced) = subject.facts.relation(&asked) else {
@@ -390,7 +390,7 @@ fn same_key(subject: &Subject, there: &crate::catalog::Constraint, wanted: &Cons
 // --- foreign keys, before PostgreSQL 18 ---------------------------------------------------------------------------------
 
 /// NOT VALID and VALIDATE on each partition; the parent's constraint finds them all valid.
-pub(super) fn foreign_key(
+pub(crate) fn foreign_key(
     subject: &Subject,
     table: &Relation,
     action: &Action,
@@ -432,7 +432,7 @@ pub(super) fn foreign_key(
     for leaf in leaves.iter().filter(|leaf| !there(leaf, &name)) {
         let own = table_of(leaf);
         let head = format!("ALTER TABLE {}", own.sql);
-        let command = super::column::parse_action(&format!("{head} {added}")).ok_or(UNPROVEN)?;
+        let command = super::steps::parse_action(&format!("{head} {added}")).ok_or(UNPROVEN)?;
         let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|d| d.node.as_ref()) else {
             return Err(UNPROVEN.to_string());
         };
@@ -441,7 +441,7 @@ pub(super) fn foreign_key(
             text: added,
             command: &command,
         };
-        all.extend(validating_check::not_valid_then_validate(
+        all.extend(check::not_valid_then_validate(
             &own,
             &action,
             constraint,

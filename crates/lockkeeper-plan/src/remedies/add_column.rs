@@ -4,28 +4,27 @@
 //! parsing what is put together again. While a column is unfinished it carries a comment, so that the same statement sent again
 //! continues.
 
-use super::{
-    Action, Subject, Table, names, set_not_null, steps, unique_constraint, validating_check, validating_foreign_key,
-};
 use crate::batches::Batches;
 use crate::catalog::{Name, TypeFact};
-use crate::grammar::parse;
 use crate::lock::LockMode;
+use crate::remedies::steps::{self, added, parse_action};
+use crate::remedies::{check, foreign_key, names, not_null, unique};
 use crate::splice::{qualified, quote_ident, quote_literal};
 use crate::step::{FILL, Mode, Step};
+use crate::subject::{Action, Subject, Table};
 use crate::tree;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableCmd, ColumnDef, ConstrType, Constraint, Node};
+use pg_query::protobuf::{ColumnDef, ConstrType, Constraint, Node};
 
 /// Whether the action adds a column with an inline constraint of this type.
-pub(super) fn has(subject: &Subject, wanted: ConstrType) -> bool {
+pub(crate) fn has(subject: &Subject, wanted: ConstrType) -> bool {
     subject
         .added_column()
         .is_some_and(|(_, column)| constraint(column, wanted).is_some())
 }
 
-pub(super) fn constraint(column: &ColumnDef, wanted: ConstrType) -> Option<&Constraint> {
+pub(crate) fn constraint(column: &ColumnDef, wanted: ConstrType) -> Option<&Constraint> {
     constraints(column).find(|c| c.contype() == wanted)
 }
 
@@ -37,7 +36,7 @@ fn constraints(column: &ColumnDef) -> impl Iterator<Item = &Constraint> {
 }
 
 /// IF NOT EXISTS over a column that is there and finished: the server skips it.
-pub(super) fn skipped(subject: &Subject, table: &Table) -> bool {
+pub(crate) fn skipped(subject: &Subject, table: &Table) -> bool {
     let Some((action, column)) = subject.added_column() else {
         return false;
     };
@@ -47,7 +46,7 @@ pub(super) fn skipped(subject: &Subject, table: &Table) -> bool {
 }
 
 /// smallserial, serial, bigserial: the type of the column itself.
-pub(super) fn serial(column: &ColumnDef) -> Option<&'static str> {
+pub(crate) fn serial(column: &ColumnDef) -> Option<&'static str> {
     let type_name = column.type_name.as_ref()?;
     if !type_name.array_bounds.is_empty() || type_name.setof {
         return None;
@@ -87,7 +86,7 @@ fn is_volatile(subject: &Subject, expression: &Node) -> bool {
 }
 
 /// Whether PostgreSQL has to work out the new column's value for each row.
-pub(super) fn differs_by_row(subject: &Subject, added: &ColumnDef) -> bool {
+pub(crate) fn differs_by_row(subject: &Subject, added: &ColumnDef) -> bool {
     if let Some(effect) = subject.effect() {
         return effect == Effect::Rewrites;
     }
@@ -99,7 +98,7 @@ pub(super) fn differs_by_row(subject: &Subject, added: &ColumnDef) -> bool {
 }
 
 /// The domain that the column is of; an array of one is stored as it is.
-pub(super) fn domain<'a>(subject: &Subject<'a>, added: &ColumnDef) -> Option<&'a TypeFact> {
+pub(crate) fn domain<'a>(subject: &Subject<'a>, added: &ColumnDef) -> Option<&'a TypeFact> {
     let type_name = added.type_name.as_ref().filter(|t| t.array_bounds.is_empty())?;
     let mut parts = tree::names(&type_name.names);
     let asked = Name {
@@ -179,7 +178,7 @@ struct Pieces<'a> {
 }
 
 /// The whole way to the same column: every flagged part of it becomes steps of its own.
-pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result<Vec<Step>, String> {
+pub(crate) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result<Vec<Step>, String> {
     let unproven = "the column's definition could not be taken apart with certainty";
     let (action, _) = subject.added_column().ok_or(unproven)?;
     // Locations count from the start of what is parsed: the action alone, behind its head.
@@ -213,14 +212,14 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
             command: &command,
         };
         all.extend(match piece.kind {
-            ConstrType::ConstrCheck if validating_check::validates(constraint) => {
-                validating_check::sequence(table, asked, &added, constraint)?
+            ConstrType::ConstrCheck if check::validates(constraint) => {
+                check::sequence(table, asked, &added, constraint)?
             }
-            ConstrType::ConstrForeign if validating_check::validates(constraint) => {
-                validating_foreign_key::sequence(table, asked, &added, constraint)?
+            ConstrType::ConstrForeign if check::validates(constraint) => {
+                foreign_key::sequence(table, asked, &added, constraint)?
             }
             ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
-                unique_constraint::sequence(subject, table, asked, &added, constraint)?
+                unique::sequence(subject, table, asked, &added, constraint)?
             }
             _ => vec![steps::brief(
                 "add constraint",
@@ -235,7 +234,7 @@ pub(super) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
 }
 
 /// A column and its default, as the client wrote them.
-pub(super) struct TakenApart {
+pub(crate) struct TakenApart {
     pub column: String,
     /// `ADD COLUMN c type COLLATE …`
     pub base: String,
@@ -244,7 +243,7 @@ pub(super) struct TakenApart {
 }
 
 /// None: not with certainty.
-pub(super) fn taken_apart(action: &Action) -> Option<TakenApart> {
+pub(crate) fn taken_apart(action: &Action) -> Option<TakenApart> {
     let text = format!("{} {}", action.head, action.text);
     let parsed = parse_action(&text)?;
     let column = added(&parsed)?;
@@ -380,7 +379,7 @@ fn first(
     let sql = format!("UPDATE {} SET {set} WHERE {empty}", table.sql);
     all.push(steps::step(FILL, sql, mode, LockMode::RowExclusive, table));
     if not_null {
-        all.extend(set_not_null::sequence(
+        all.extend(not_null::sequence(
             subject,
             table,
             asked,
@@ -670,33 +669,11 @@ fn is_comment(token: i32) -> bool {
 }
 
 /// From the first to the last token that is no comment: a trailing `-- …` must not swallow what is put behind it.
-pub(super) fn tidy(text: &str) -> Option<String> {
+pub(crate) fn tidy(text: &str) -> Option<String> {
     let tokens = pg_query::scan(text).ok()?.tokens;
     let mut words = tokens.iter().filter(|t| !is_comment(t.token));
     let first = words.next()?;
     let last = words.next_back().unwrap_or(first);
     text.get(usize::try_from(first.start).ok()?..usize::try_from(last.end).ok()?)
         .map(str::to_string)
-}
-
-/// The one action of an ALTER TABLE.
-pub(super) fn parse_action(sql: &str) -> Option<AlterTableCmd> {
-    let mut parsed = parse(sql).ok()?.stmts;
-    if parsed.len() != 1 {
-        return None;
-    }
-    match parsed.pop()?.stmt?.node? {
-        NodeEnum::AlterTableStmt(mut alter) if alter.cmds.len() == 1 => match alter.cmds.pop()?.node? {
-            NodeEnum::AlterTableCmd(command) => Some(*command),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn added(command: &AlterTableCmd) -> Option<&ColumnDef> {
-    match command.def.as_ref()?.node.as_ref()? {
-        NodeEnum::ColumnDef(column) => Some(column),
-        _ => None,
-    }
 }

@@ -2,15 +2,19 @@
 //! same schema as the statement would have: makeObjectName, ChooseRelationName, ChooseConstraintName and
 //! ChooseIndexColumnNames of the server's sources.
 
-use crate::catalog::{Index, Relation};
+use crate::catalog::{Index, Name, Relation};
+use crate::facts::Facts;
+use crate::tree;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{Constraint, IndexElem, IndexStmt, MinMaxOp, Node, SqlValueFunctionOp};
+use pg_query::protobuf::{
+    AlterTableCmd, ConstrType, Constraint, IndexElem, IndexStmt, MinMaxOp, Node, SqlValueFunctionOp,
+};
 
 /// NAMEDATALEN - 1.
-pub(super) const NAME_BYTES_MAX: usize = 63;
+pub(crate) const NAME_BYTES_MAX: usize = 63;
 
 /// The name of an unnamed CREATE INDEX; None if a key is an expression whose name the server would derive in a way not known here.
-pub(super) fn index(statement: &IndexStmt, relation: &Relation) -> Option<String> {
+pub(crate) fn index(statement: &IndexStmt, relation: &Relation) -> Option<String> {
     let elements = statement.index_params.iter().chain(&statement.index_including_params);
     let mut columns: Vec<String> = Vec::new();
     for element in elements {
@@ -24,7 +28,7 @@ pub(super) fn index(statement: &IndexStmt, relation: &Relation) -> Option<String
 }
 
 /// `t_a_b_key`, `t_pkey`.
-pub(super) fn unique(relation: &Relation, columns: &[String], primary: bool) -> String {
+pub(crate) fn unique(relation: &Relation, columns: &[String], primary: bool) -> String {
     if primary {
         choose_relation(relation, "", "pkey", true)
     } else {
@@ -33,7 +37,7 @@ pub(super) fn unique(relation: &Relation, columns: &[String], primary: bool) -> 
 }
 
 /// `t_a_check`, or `t_check` when the expression does not mention exactly one column.
-pub(super) fn check(relation: &Relation, constraint: &Constraint) -> Option<String> {
+pub(crate) fn check(relation: &Relation, constraint: &Constraint) -> Option<String> {
     let expression = crate::sketch::of(constraint.raw_expr.as_ref()?)?;
     let mut columns: Vec<String> = Vec::new();
     let mut whole_row = false;
@@ -56,16 +60,16 @@ pub(super) fn check(relation: &Relation, constraint: &Constraint) -> Option<Stri
     Some(choose_constraint(relation, column, "check"))
 }
 
-pub(super) fn foreign_key(relation: &Relation, columns: &[String]) -> String {
+pub(crate) fn foreign_key(relation: &Relation, columns: &[String]) -> String {
     choose_constraint(relation, &addition(columns), "fkey")
 }
 
-pub(super) fn not_null(relation: &Relation, column: &str) -> String {
+pub(crate) fn not_null(relation: &Relation, column: &str) -> String {
     choose_constraint(relation, column, "not_null")
 }
 
 /// The CHECK that DETACH PARTITION … CONCURRENTLY leaves on the partition; None if the key is not made of plain columns.
-pub(super) fn bounds_check(child: &Relation, partition_key: &str) -> Option<String> {
+pub(crate) fn bounds_check(child: &Relation, partition_key: &str) -> Option<String> {
     let columns = key_columns(partition_key)?;
     let column = match columns.as_slice() {
         [one] => one.as_str(),
@@ -79,7 +83,7 @@ pub(super) fn bounds_check(child: &Relation, partition_key: &str) -> Option<Stri
 }
 
 /// The columns of `RANGE (a, "B")`; None if one is an expression.
-pub(super) fn key_columns(partition_key: &str) -> Option<Vec<String>> {
+pub(crate) fn key_columns(partition_key: &str) -> Option<Vec<String>> {
     let (_, list) = partition_key.split_once('(')?;
     let list = list.strip_suffix(')')?;
     let NodeEnum::IndexStmt(index) = crate::splice::one_statement(&format!("CREATE INDEX ON t ({list})"))? else {
@@ -92,12 +96,12 @@ pub(super) fn key_columns(partition_key: &str) -> Option<Vec<String>> {
     index.index_params.iter().map(column).collect()
 }
 
-pub(super) fn sequence(relation: &Relation, column: &str) -> String {
+pub(crate) fn sequence(relation: &Relation, column: &str) -> String {
     choose_relation(relation, column, "seq", false)
 }
 
 /// `name1_name2_label` in at most 63 bytes: the longer of the two names gives way, the label never.
-pub(super) fn object(name1: &str, name2: &str, label: &str) -> String {
+pub(crate) fn object(name1: &str, name2: &str, label: &str) -> String {
     let overhead = usize::from(!name2.is_empty()) + if label.is_empty() { 0 } else { label.len() + 1 };
     let available = NAME_BYTES_MAX.saturating_sub(overhead);
     let (mut bytes1, mut bytes2) = (name1.len(), name2.len());
@@ -261,4 +265,18 @@ fn last_string(nodes: &[Node]) -> Option<String> {
         Some(NodeEnum::String(s)) => Some(s.sval.clone()),
         _ => None,
     })
+}
+
+/// The name that the server will give to the unnamed constraint that this action adds.
+pub(crate) fn name_to_be(facts: &Facts, table: Option<&Name>, command: &AlterTableCmd) -> Option<String> {
+    let relation = facts.relation(table?)?;
+    let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|d| d.node.as_ref()) else {
+        return None;
+    };
+    match constraint.contype() {
+        _ if !constraint.conname.is_empty() => Some(constraint.conname.clone()),
+        ConstrType::ConstrCheck => check(relation, constraint),
+        ConstrType::ConstrForeign => Some(foreign_key(relation, &tree::names(&constraint.fk_attrs))),
+        _ => None,
+    }
 }

@@ -7,7 +7,7 @@ use crate::mentions::Mentions;
 use crate::splice::{one_statement, quote_ident, quote_literal};
 
 /// Where the new column's values come from.
-pub(super) enum Values {
+pub(crate) enum Values {
     /// The old column's, by assignment.
     Same,
     /// `USING`, over columns of the row: the name in the expression, and the field of NEW.
@@ -19,7 +19,7 @@ pub(super) enum Values {
 }
 
 impl Values {
-    pub(super) fn of(using: &str, relation: &Relation) -> Values {
+    pub(crate) fn of(using: &str, relation: &Relation) -> Values {
         let mut reads: Vec<(String, String)> = Vec::new();
         let mentions = one_statement(&format!("SELECT ({using}\n)")).map(|node| Mentions::of(&node));
         for name in mentions
@@ -39,7 +39,7 @@ impl Values {
     }
 
     /// Once the column that is read is called otherwise.
-    pub(super) fn renamed(mut self, from: &str, to: &str) -> Values {
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Values {
         if let Values::Expression { reads, .. } = &mut self {
             for (_, field) in reads.iter_mut().filter(|(_, field)| field == from) {
                 *field = to.to_string();
@@ -72,7 +72,7 @@ impl Values {
 }
 
 /// What such an expression must not be, to be evaluated for one row at a time.
-pub(super) fn wrong_using(using: &str, relation: &Relation) -> Option<String> {
+pub(crate) fn wrong_using(using: &str, relation: &Relation) -> Option<String> {
     let Some(node) = one_statement(&format!("SELECT ({using}\n)")) else {
         return Some("could not be read".to_string());
     };
@@ -94,7 +94,7 @@ pub(super) fn wrong_using(using: &str, relation: &Relation) -> Option<String> {
 }
 
 /// From the old column to the new one, whoever writes.
-pub(super) fn forwards(values: &Values, old: &str, new: &str) -> String {
+pub(crate) fn forwards(values: &Values, old: &str, new: &str) -> String {
     format!(
         "#variable_conflict use_column\nBEGIN\n  {}\n  RETURN NEW;\nEND",
         values.assign(old, new)
@@ -102,7 +102,7 @@ pub(super) fn forwards(values: &Values, old: &str, new: &str) -> String {
 }
 
 /// Whichever was written decides; of both the new one.
-pub(super) fn both_ways(old: &str, new: &str) -> String {
+pub(crate) fn both_ways(old: &str, new: &str) -> String {
     let (old, new) = (quote_ident(old), quote_ident(new));
     format!(
         "BEGIN\n  \
@@ -117,7 +117,7 @@ pub(super) fn both_ways(old: &str, new: &str) -> String {
 
 /// After the swap: whoever writes the old column, though nobody knows it by its name, has left out the list of columns. What he
 /// meant is done, or he is told.
-pub(super) fn afterwards(values: &Values, kept: &str, column: &str, table: &str) -> String {
+pub(crate) fn afterwards(values: &Values, kept: &str, column: &str, table: &str) -> String {
     let (kept_sql, column_sql) = (quote_ident(kept), quote_ident(column));
     let message =
         format!("column {kept} of {table} is what is left of {column} before its type was changed, and contradicts it");
@@ -152,11 +152,11 @@ const PATH: &str = "SELECT pg_catalog.set_config('search_path', coalesce((SELECT
      FROM pg_catalog.unnest(pg_catalog.current_schemas(false)) WITH ORDINALITY s(name, at) WHERE s.name OPERATOR(pg_catalog.!~) '^pg_temp'), 'pg_catalog') OPERATOR(pg_catalog.||) ', pg_temp', true)";
 
 /// The statements that make it.
-pub(super) fn create(function: &str, body: &str, converts: bool) -> Vec<String> {
+pub(crate) fn create(function: &str, body: &str, converts: bool) -> Vec<String> {
     define("CREATE FUNCTION", function, body, converts)
 }
 
-pub(super) fn replace(function: &str, body: &str) -> Vec<String> {
+pub(crate) fn replace(function: &str, body: &str) -> Vec<String> {
     define("CREATE OR REPLACE FUNCTION", function, body, true)
 }
 

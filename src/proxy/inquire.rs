@@ -1,0 +1,305 @@
+//! What the server is asked about a statement, harmlessly to the client's transaction.
+
+use super::dialogue::{Answer, Ask, Closing, Hears};
+use super::end::{Broken, End, unless_refused};
+use super::parameters::Parameters;
+use super::session::Session;
+use crate::plan::bounds::{self, Bounds, Question};
+use crate::plan::depends::{self, Depends};
+use crate::plan::facts::Facts;
+use crate::plan::policy::Policy;
+use crate::plan::request::Request;
+use crate::plan::statement::Statement;
+use crate::plan::trial::{self, Tried};
+use crate::plan::{Place, batches};
+use lockkeeper_wire::messages::Report;
+
+impl Session {
+    pub(super) async fn facts(&mut self, mut request: Request, closing: Closing) -> Result<Facts, End> {
+        // Few databases have such a table, and whether it can be trusted is a long question.
+        request.jobs &= self.relay.shapes.have_jobs();
+        let facts = self.facts_of(&request, closing).await?;
+        if !facts.jobs_there || request.jobs {
+            return Ok(facts);
+        }
+        self.relay.shapes.saw_jobs();
+        request.jobs = true;
+        self.facts_of(&request, closing).await
+    }
+
+    pub(super) async fn facts_of(&mut self, request: &Request, closing: Closing) -> Result<Facts, End> {
+        let ask = Ask {
+            ahead: request.ahead(),
+            catalog: Some(request.variant()),
+            ..Ask::new(request.sql())
+        };
+        let session = self.who.session;
+        let failed = |report: Report| {
+            tracing::error!(session, error = report.message(), "the facts query failed");
+            report.hint(
+                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+            )
+        };
+        let answer = self.relay.ask_catalog(ask, closing).await;
+        let answer = answer.map_err(|end| end.reworded(failed))?;
+        match Facts::decode(answer.value().unwrap_or_default()) {
+            Ok(mut facts) => {
+                self.relay.works_with(facts.backend_pid);
+                facts.pooled = self.relay.is_behind_pooler();
+                // It may be another client's.
+                facts.override_lost = facts.pooled && facts.override_.take().is_some();
+                let level = facts.client_min_messages.as_str();
+                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+                self.who.application_name.clone_from(&facts.application_name);
+                self.seat.is_known_as(&facts.application_name);
+                Ok(facts)
+            }
+            Err(error) => {
+                tracing::error!(
+                    session = self.who.session,
+                    error,
+                    "the facts query answered what cannot be read"
+                );
+                Err(Report::error(
+                    "XX000",
+                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+                )
+                .detail(&error)
+                .into())
+            }
+        }
+    }
+
+    /// What goes with the statement.
+    pub(super) async fn depends(&mut self, question: &depends::Question, closing: Closing) -> Result<Depends, End> {
+        // Every operator and type in it is written with its schema.
+        let session = self.who.session;
+        let failed = |report: Report| {
+            let error = report.message();
+            tracing::error!(session, error, "the question about dependent objects failed");
+            report.hint(
+                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
+            )
+        };
+        let ask = Ask {
+            ahead: question.ahead(),
+            catalog: Some(question.variant()),
+            ..Ask::new(question.sql())
+        };
+        let answer = self.relay.ask_catalog(ask, closing).await;
+        let answer = answer.map_err(|end| end.reworded(failed))?;
+        question.decode(answer.value().unwrap_or_default()).map_err(|error| {
+            tracing::error!(session, error, "the answer about dependent objects cannot be read");
+            Report::error(
+                "XX000",
+                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+            )
+            .detail(&error)
+            .into()
+        })
+    }
+
+    /// What the planner expects would decide a refusal: the rows are counted instead, up to the limit and for a short time. True:
+    /// the facts say now how many there are, or that there are more.
+    pub(super) async fn counts(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<bool, Broken> {
+        let rows_max = policy.backfill.rows_max;
+        let decides = facts.estimated_rows.is_some_and(|rows| rows > rows_max as f64) && facts.open_job.is_none();
+        match decides {
+            true => self.counts_now(statement, facts, policy, place, parameters).await,
+            false => Ok(false),
+        }
+    }
+
+    /// In a pipeline a question that fails would be the end of the transaction.
+    pub(super) async fn counts_now(
+        &mut self,
+        statement: &Statement,
+        facts: &mut Facts,
+        policy: &Policy,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<bool, Broken> {
+        if place == Place::Pipeline {
+            return Ok(false);
+        }
+        let rows_max = policy.backfill.rows_max;
+        let max = rows_max.saturating_add(1);
+        let counting = match facts.relations.iter().any(|relation| relation.ruled) {
+            // Which tables a rule leads to, the server tells by what it locks; each row of these is changed once at most.
+            true => statement.explainable().map(|sql| {
+                let explain = parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}"));
+                vec![explain, Ask::new(rows_written_to(max))]
+            }),
+            false => facts
+                .target(statement)
+                .and_then(|relation| batches::count::sql(statement, relation, facts, rows_max))
+                .map(|sql| vec![parameters.ask(sql)]),
+        };
+        let Some(counting) = counting else {
+            return Ok(false);
+        };
+        let limit_ms = match facts.statement_timeout_ms {
+            0 => COUNT_MS_MAX,
+            own => own.min(COUNT_MS_MAX),
+        };
+        let limit = Ask::set_local("statement_timeout", &limit_ms.to_string());
+        let asks = [vec![limit], counting].concat();
+        let answers = match self.ask_all_harmlessly(asks, place).await {
+            Ok(answers) => answers,
+            Err(End::Broken(broken)) => return Err(broken),
+            Err(End::Refused(report)) => {
+                tracing::debug!(
+                    session = self.who.session,
+                    error = report.message(),
+                    "the rows could not be counted"
+                );
+                return Ok(false);
+            }
+        };
+        let rows = answers
+            .last()
+            .and_then(Answer::value)
+            .and_then(|rows| rows.parse::<u64>().ok());
+        let Some(rows) = rows else { return Ok(false) };
+        facts.more_were_counted = rows > rows_max;
+        if rows <= rows_max {
+            facts.estimated_rows = Some(rows as f64);
+        }
+        Ok(true)
+    }
+
+    /// What is asked now is asked without the statement's tree.
+    pub(super) fn is_aside(&self) -> bool {
+        self.aside.is_on
+    }
+
+    /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
+    pub(super) async fn explained(
+        &mut self,
+        statement: &Statement,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<Option<String>, End> {
+        let Some(explain) = explain(statement, parameters) else {
+            return Ok(None);
+        };
+        match self.ask_harmlessly(explain, place).await {
+            Ok(answer) => Ok(answer.value().map(str::to_owned)),
+            Err(End::Refused(mut report)) if place == Place::Pipeline || is_of_the_moment(&report) => {
+                report.remove(b'P');
+                Err(report.into())
+            }
+            Err(End::Refused(_)) => Ok(None),
+            Err(broken) => Err(broken),
+        }
+    }
+
+    /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.
+    pub(super) async fn bounds(&mut self, question: Question, place: Place) -> Result<Bounds, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(bounds::ANSWER)];
+        match self.ask_all_harmlessly(asks, place).await {
+            Ok(answers) => Ok(question.decode(answers.last().and_then(Answer::value))),
+            Err(End::Refused(report)) => Ok(question.failed(&report.message())),
+            Err(End::Broken(broken)) => Err(broken),
+        }
+    }
+
+    /// What the actions of an ALTER TABLE would do.
+    pub(super) async fn tried(&mut self, question: trial::Question, place: Place) -> Result<Option<Tried>, Broken> {
+        let asks = vec![Ask::new(question.sql()), Ask::new(trial::ANSWER)];
+        let tried = match self.ask_all_harmlessly(asks, place).await {
+            Ok(answers) => question.decode(answers.last().and_then(Answer::value)),
+            Err(End::Refused(report)) => Err(report.message()),
+            Err(End::Broken(broken)) => return Err(broken),
+        };
+        if let Err(why) = &tried {
+            tracing::debug!(
+                session = self.who.session,
+                why,
+                "a statement could not be tried on an empty copy"
+            );
+        }
+        Ok(tried.ok())
+    }
+
+    /// A question that may fail, without harm to the client's transaction; in a pipeline, where no savepoint can be set, its
+    /// failure is the transaction's.
+    pub(super) async fn ask_harmlessly(&mut self, ask: Ask, place: Place) -> Result<Answer, End> {
+        let mut answers = self.ask_all_harmlessly(vec![ask], place).await?;
+        Ok(answers.pop().unwrap_or_default())
+    }
+
+    /// Several, in one transaction.
+    pub(super) async fn ask_all_harmlessly(&mut self, asks: Vec<Ask>, place: Place) -> Result<Vec<Answer>, End> {
+        if self.aside.is_on {
+            let Some(answer) = self.aside.answer(&asks) else {
+                self.aside.wanted = vec![asks];
+                return Err(Broken::Aside.into());
+            };
+            return answer.map_err(End::from);
+        }
+        if place != Place::Block {
+            return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
+        }
+        let point = self.relay.reserved.clone();
+        let back = [
+            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
+            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
+        ];
+        let count = asks.len();
+        let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
+        let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
+        if let Err(End::Refused(_)) = answers {
+            unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
+        }
+        Ok(answers?.into_iter().skip(1).take(count).collect())
+    }
+}
+
+/// For so long the rows of a statement are counted, before it is refused for what the planner expects.
+pub(super) const COUNT_MS_MAX: u64 = 2_000;
+
+pub(super) fn explain(statement: &Statement, parameters: &Parameters) -> Option<Ask> {
+    let sql = statement.explainable()?;
+    Some(parameters.ask(format!("EXPLAIN (FORMAT JSON) {sql}")))
+}
+
+pub(super) fn closing_at(place: Place) -> Closing {
+    match place {
+        Place::Pipeline => Closing::Flush,
+        _ => Closing::Sync,
+    }
+}
+
+/// Sent again later, the same question may be answered: transaction rollback, resources, object not in prerequisite state,
+/// operator intervention, and failures of the system.
+pub(super) fn is_of_the_moment(report: &Report) -> bool {
+    ["40", "53", "55", "57", "58", "XX"]
+        .iter()
+        .any(|class| report.sqlstate().starts_with(class))
+}
+
+/// What is expected to touch so many times less than `rows_max` is let pass, and remembered for a while.
+pub(super) const FAR_BELOW: f64 = 10.0;
+
+/// The rows of the tables that this transaction writes to, up to a number of them each. Their names are known to the server alone: a
+/// text that it makes is one that only it need read.
+pub(super) fn rows_written_to(max: u64) -> String {
+    format!(
+        "SELECT pg_catalog.sum(pg_catalog.substring(pg_catalog.query_to_xml(pg_catalog.format(
+'SELECT pg_catalog.count(*) AS n FROM (SELECT FROM %s LIMIT {max}) AS t', l.relation::pg_catalog.regclass), false, true, '')
+::pg_catalog.text, '<n>([0-9]+)</n>')::pg_catalog.int8)::pg_catalog.int8
+FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.mode OPERATOR(pg_catalog.=) 'RowExclusiveLock'
+AND c.relkind OPERATOR(pg_catalog.=) ANY ('{{r,p,m}}'::pg_catalog.\"char\"[])
+AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d
+WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())"
+    )
+}
