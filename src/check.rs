@@ -3,6 +3,7 @@
 //! The same planner as the proxy's. Without a server its facts are pessimistic: a table that the files did not create
 //! themselves exists and is large. It never runs anything. Start at [`run`].
 
+mod arguments;
 mod conninfo;
 mod design;
 mod effects;
@@ -20,6 +21,7 @@ mod report;
 mod sarif;
 mod script;
 mod settings;
+mod spot;
 mod text;
 mod tool;
 mod transaction;
@@ -32,128 +34,20 @@ use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy};
-use crate::plan::rules::{self, lock_queue};
+use crate::plan::rules::lock_queue;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Plan, Step, plan};
-use clap::Args;
+pub use arguments::Arguments;
 use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-use report::{FailOn, Format, Found, Remark, Report, Source, StepLine, Told, Verdict};
+pub use report::Streams;
+use report::{FailOn, Found, Remark, Report, Source, StepLine, Told, Verdict};
 use script::{Piece, Script};
-use std::io::{self, Read, Write};
-use std::ops::Range;
-use std::path::PathBuf;
-use tool::{Part, Tool, Transaction};
-
-#[derive(Args)]
-pub struct Arguments {
-    /// observe, standard, strict, or a TOML file [default: standard]
-    #[arg(long, value_name = "NAME|FILE", env = "LOCKKEEPER_POLICY")]
-    policy: Option<String>,
-
-    /// Settings of the repository [default: the nearest .lockkeeper.toml, in this directory or above]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
-    /// How the findings are written
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-
-    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004) [default: the server's, or what
-    /// holds for all of them]
-    #[arg(long, value_name = "N", value_parser = server_version, conflicts_with = "dsn")]
-    server_version: Option<u32>,
-
-    /// Ask this server how large the tables are and what they look like; nothing is changed. A connection string of libpq:
-    /// "host=db dbname=shop sslmode=verify-full" or postgres://…; PG* variables, .pgpass and services count
-    #[arg(long, value_name = "CONNINFO", env = "LOCKKEEPER_DSN", hide_env_values = true)]
-    dsn: Option<String>,
-
-    /// The migration tool that runs the files [default: told by their names and the marks in them, else psql]
-    #[arg(long, value_name = "TOOL")]
-    tool: Option<Tool>,
-
-    /// What is one transaction [default: as the tool does it]
-    #[arg(long, value_name = "WHAT")]
-    transaction: Option<Transaction>,
-
-    /// Check the way back: down files and down parts, the newest first
-    #[arg(long)]
-    down: bool,
-
-    /// The first file that has not run yet, by its name or the beginning of it (0042): what those before it create is in use
-    #[arg(long, value_name = "FILE")]
-    from: Option<String>,
-
-    /// Check only the files that this list names, one a line, as `git diff --name-only main` prints it; - for standard input
-    #[arg(long, value_name = "LIST")]
-    changed: Option<PathBuf>,
-
-    /// What ends with exit code 1 [default: rewrite]
-    #[arg(long, value_name = "VERDICT")]
-    fail_on: Option<FailOn>,
-
-    /// Rules that say nothing, several by commas
-    #[arg(long, value_name = "RULE", value_delimiter = ',')]
-    exclude: Vec<String>,
-
-    /// Files that are left out: `legacy/**`, `*_data.sql`
-    #[arg(long, value_name = "PATTERN")]
-    exclude_path: Vec<String>,
-
-    /// The files run straight at a server: a schema change without a lock_timeout is warned of
-    #[arg(long)]
-    direct: bool,
-
-    /// Where the rules' pages are on the web, for SARIF's helpUri: the book's address, such as https://docs.example.com/rules
-    #[arg(long, value_name = "URL")]
-    rules_url: Option<String>,
-
-    /// SQL instead of a file; may be given several times
-    #[arg(short, long = "command", value_name = "SQL")]
-    commands: Vec<String>,
-
-    /// SQL files, directories (their *.sql files, in the tool's order, subdirectories too), patterns such as db/**/*.sql, or - for
-    /// standard input [default: standard input]
-    #[arg(value_name = "FILE")]
-    inputs: Vec<PathBuf>,
-}
-
-impl Arguments {
-    /// For a text on standard input, of which only the proxy's rules are told.
-    fn of_text(server_version: Option<u32>) -> Arguments {
-        Arguments {
-            policy: None,
-            config: None,
-            format: Format::Text,
-            server_version,
-            dsn: None,
-            tool: None,
-            transaction: None,
-            down: false,
-            from: None,
-            changed: None,
-            fail_on: None,
-            // A rule's page tells of the proxy.
-            exclude: design::RULES.iter().map(|rule| rule.name.to_owned()).collect(),
-            exclude_path: Vec::new(),
-            direct: false,
-            rules_url: None,
-            commands: Vec::new(),
-            inputs: vec![PathBuf::from("-")],
-        }
-    }
-}
-
-/// Where the results and the remarks go.
-pub struct Streams<'a> {
-    pub stdin: &'a mut dyn Read,
-    pub out: &'a mut dyn Write,
-    pub err: &'a mut dyn Write,
-    pub colour: bool,
-}
+use spot::Spot;
+use std::io;
+use tool::{Part, Tool};
 
 /// Where nobody says it: what is advised for the oldest version works on all of them.
 const OLDEST: u32 = 130_000;
@@ -168,12 +62,6 @@ pub fn settle(arguments: Arguments) -> Result<(Arguments, Policy), String> {
 /// The page of the book about the rules that only `check` has.
 pub fn page_of_own_rules() -> String {
     design::page()
-}
-
-/// Of all that can be told.
-pub fn rule_names() -> Vec<&'static str> {
-    let own = design::RULES.iter().map(|rule| rule.name);
-    rules::RULES.iter().map(|rule| rule.name).chain(own).collect()
 }
 
 /// The exit code: 0 if everything would be forwarded, 1 if something would be rewritten or rejected, 2 if an input or the
@@ -247,22 +135,6 @@ pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
     let text = String::from_utf8_lossy(&out);
     let counts = text.trim_end().rfind('\n').unwrap_or(0);
     text[..counts].trim_end().to_owned()
-}
-
-/// `18` and `180004` alike become 180000 and 180004.
-fn server_version(text: &str) -> Result<u32, String> {
-    let number = text.parse::<u32>().ok();
-    let version = number.map(|number| {
-        if number < 1_000 {
-            number.saturating_mul(10_000)
-        } else {
-            number
-        }
-    });
-    match version {
-        Some(version) if (130_000..190_000).contains(&version) => Ok(version),
-        _ => Err("it is a number from 13 to 18, or a server_version_num such as 150004".into()),
-    }
 }
 
 struct Checker<'a, 'b> {
@@ -614,7 +486,10 @@ impl Checker<'_, '_> {
         }
         for found in &mut verdict.findings {
             let own = design::find(&found.rule).map(|own| own.verdict);
-            found.action = own.unwrap_or(verdict.action);
+            found.action = match found.overridden {
+                Some(_) => "forward",
+                None => own.unwrap_or(verdict.action),
+            };
         }
     }
 
@@ -726,36 +601,6 @@ fn several(text: &str) -> bool {
         }
     }
     false
-}
-
-/// A statement, and where it starts in its file.
-struct Spot<'a> {
-    source: &'a Source,
-    start: usize,
-    statement: &'a Statement,
-    /// No server was asked.
-    offline: bool,
-}
-
-impl Spot<'_> {
-    /// The statement without the comments before it.
-    fn whole(&self) -> Range<usize> {
-        let sql = &self.statement.sql;
-        self.start + first_token(sql)..self.start + sql.trim_end().len()
-    }
-
-    fn found(&self, finding: Finding) -> Found {
-        let span = self.start + finding.span.start..self.start + finding.span.end;
-        let Finding {
-            rule,
-            lock,
-            message,
-            hint,
-            overridden,
-            ..
-        } = finding;
-        Found::new(self.source, span, rule, lock, message, hint).overridden(overridden.as_ref())
-    }
 }
 
 fn copies_from_stdin(statement: &Statement) -> bool {

@@ -6,11 +6,12 @@ mod columns;
 mod later;
 mod others;
 
-use super::Spot;
 use super::known::Known;
 use super::report::Found;
+use super::spot::Spot;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
+use crate::plan::rules;
 use crate::plan::statement::Statement;
 pub use later::State;
 use pg_query::NodeEnum;
@@ -61,6 +62,12 @@ pub static RULES: &[Own] = &[
     others::VOLATILE_CHECK,
     others::DEFINER,
 ];
+
+/// Of all that can be told.
+pub fn rule_names() -> Vec<&'static str> {
+    let own = RULES.iter().map(|rule| rule.name);
+    rules::RULES.iter().map(|rule| rule.name).chain(own).collect()
+}
 
 pub fn find(name: &str) -> Option<&'static Own> {
     RULES.iter().find(|rule| rule.name == name)
@@ -142,8 +149,10 @@ pub fn page() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::*;
+    use super::super::report::Format;
+    use super::super::{Arguments, Streams, run};
     use super::*;
+    use std::path::PathBuf;
 
     /// What a text is told of.
     fn told(sql: &str) -> String {

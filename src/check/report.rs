@@ -1,7 +1,7 @@
 //! What is told of the statements, in the format that was asked for. Start at [`Report::tell`].
 
 use super::formats::{self, CodeQuality, Markdown};
-use super::{Streams, github, sarif, text};
+use super::{github, sarif, text};
 use crate::plan::Overridden;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -41,6 +41,14 @@ pub struct Told<'a> {
     /// What was assumed of the server, if nobody says which it is.
     pub assumed: Option<&'static str>,
     pub rules_url: Option<&'a str>,
+}
+
+/// Where the results and the remarks go.
+pub struct Streams<'a> {
+    pub stdin: &'a mut dyn io::Read,
+    pub out: &'a mut dyn io::Write,
+    pub err: &'a mut dyn io::Write,
+    pub colour: bool,
 }
 
 /// A text that is checked, and where its lines start.

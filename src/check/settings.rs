@@ -1,6 +1,7 @@
 //! `.lockkeeper.toml`: what a repository says once for everybody who runs `check` in it. The command line says otherwise.
 
-use super::Arguments;
+use super::arguments::{Arguments, server_version};
+use super::design::rule_names;
 use super::report::FailOn;
 use super::tool::{Tool, Transaction};
 use crate::config::{did_you_mean, load_policy};
@@ -40,7 +41,7 @@ pub fn with_file(arguments: Arguments) -> Result<(Arguments, Policy), String> {
         }
         None => arguments,
     };
-    let names = super::rule_names();
+    let names = rule_names();
     if let Some(unknown) = arguments.exclude.iter().find(|rule| !names.contains(&rule.as_str())) {
         return Err(format!(
             "--exclude: there is no rule `{unknown}`{}",
@@ -65,9 +66,7 @@ fn joined(arguments: Arguments, file: File, path: &Path) -> Result<Arguments, St
     };
     let asks_server = arguments.dsn.is_some();
     let version = file.server_version.filter(|_| !asks_server);
-    let version = version
-        .map(|version| super::server_version(&version.to_string()))
-        .transpose();
+    let version = version.map(|version| server_version(&version.to_string())).transpose();
     Ok(Arguments {
         policy: arguments.policy.or(file.policy.map(beside)),
         server_version: arguments

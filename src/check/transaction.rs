@@ -1,9 +1,9 @@
 //! What a file's transactions make of its statements: those that the server is certain to refuse, and those that are safe alone
 //! but run while the transaction holds a lock that others wait for.
 
-use super::Spot;
 use super::known::Known;
 use super::report::{Found, Source};
+use super::spot::Spot;
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;

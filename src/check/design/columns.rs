@@ -1,9 +1,9 @@
 //! Types of columns that are regretted, and NOT NULL that goes.
 
 use super::{Own, told};
-use crate::check::Spot;
 use crate::check::known::Known;
 use crate::check::report::Found;
+use crate::check::spot::Spot;
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use pg_query::NodeEnum;

@@ -1,9 +1,9 @@
 //! What only the end of a file tells: a key or an index that is made later in it.
 
 use super::{Own, told};
-use crate::check::Spot;
 use crate::check::known::Known;
 use crate::check::report::Found;
+use crate::check::spot::Spot;
 use crate::plan::catalog::{Name, Relation};
 use crate::plan::facts::Facts;
 use crate::plan::request::Request;

@@ -1,9 +1,9 @@
 //! Names that are cut, triggers and constraints that do not work, and functions that run with another's rights.
 
 use super::{Own, told};
-use crate::check::Spot;
 use crate::check::known::Known;
 use crate::check::report::Found;
+use crate::check::spot::Spot;
 use crate::plan::catalog::Name;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, CreateFunctionStmt, Node};
