@@ -479,6 +479,7 @@ fn policy(shared: &Shared) -> Vec<Vec<Value>> {
         ("lock.timeout_max_ms", lock.timeout_max_ms.to_string()),
         ("lock.hold_ms", lock.hold_ms.to_string()),
         ("lock.cancel", format!("{} blocks", lock.cancels.len())),
+        ("drop.quiet_for_s", policy.quiet_for_s.to_string()),
         ("table.small_bytes", policy.small_bytes.to_string()),
         ("backfill.rows_max", policy.backfill.rows_max.to_string()),
         ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),

@@ -8,6 +8,7 @@
 pub mod holds;
 pub mod record;
 pub mod store;
+pub mod words;
 
 use crate::live::shape::shape_text;
 use crate::plan::grammar::{STACK_BYTES, this_thread_is_deep};
@@ -139,7 +140,8 @@ fn unread() -> Shape {
     }
 }
 
-fn seconds() -> u32 {
+/// Since 1970.
+pub fn seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
 }
@@ -175,11 +177,12 @@ impl Usage {
         if self.shared.executed(noted.key, executes) || self.shared.claim(noted, who, executes) {
             return noted;
         }
-        if self.read(shape, text) {
-            self.shared.know(shape, text);
-            if self.shared.claim(noted, who, executes) {
-                return noted;
-            }
+        // Known before it is read: it may be read at once.
+        if self.shared.know(shape, text) && !self.read(shape, text) {
+            self.shared.lock().shapes.remove(&shape);
+        }
+        if self.shared.claim(noted, who, executes) {
+            return noted;
         }
         self.shared.counts.unplaced.fetch_add(1, Ordering::Relaxed);
         noted
@@ -244,6 +247,7 @@ impl Usage {
     pub fn ask<T>(&self, ask: impl FnOnce(&Record) -> T) -> T {
         let mut state = self.shared.lock();
         self.shared.fold(&mut state);
+        state.record.watched(seconds());
         ask(&state.record)
     }
 
@@ -332,7 +336,8 @@ impl Watched {
         true
     }
 
-    fn know(&self, shape: u64, text: &[u8]) {
+    /// False: it was known.
+    fn know(&self, shape: u64, text: &[u8]) -> bool {
         let statement = shape_text(text)
             .chars()
             .take(STATEMENT_CHARACTERS_MAX)
@@ -343,11 +348,13 @@ impl Watched {
             let used: std::collections::HashSet<u64> = keys.values().map(|key| key.shape).collect();
             shapes.retain(|shape, _| *shape == 0 || used.contains(shape));
         }
+        let is_new = !state.shapes.contains_key(&shape);
         state.shapes.entry(shape).or_insert_with(|| Shape {
             uses: None,
             is_read: false,
             statement: statement.into(),
         });
+        is_new
     }
 
     /// All that was executed since the last time goes into the record.
