@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{check, jobs, review};
+use crate::{check, doctor, jobs, plans, review, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -15,6 +15,13 @@ Examples:
                                           what happened last night
   lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
+
+const USAGE_HELP: &str = "\
+It reads what a proxy with --state-dir has kept, at most five seconds ago. The console has the same
+without it: SHOW USAGE users.name. Only what came through the proxy is known.
+
+Example:
+  lockkeeper usage --state-dir /var/lib/lockkeeper users.name";
 
 const SERVE_HELP: &str = "\
 Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
@@ -57,8 +64,9 @@ Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 const CHECK_HELP: &str = "\
 A table that the files themselves create is new and may be changed freely, also by a later file;
 with IF NOT EXISTS it may be an old one. What they prove (NOT VALID, then VALIDATE) is proven for
-what follows. Every other table is taken to exist and to be large, unless --dsn lets a server tell.
-It is asked in a read-only transaction, and nothing is changed.
+what follows, and the locks of a transaction are kept. Every other table is taken to exist and to be
+large, unless --dsn lets a server tell. It is asked in transactions that are rolled back, and nothing
+is changed. Files that have run by the tool's own table on that server are left out.
 
 A directory is run as its tool would run it: in the order of its versions, each file in one
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
@@ -112,6 +120,26 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 
 Exit code: 0 done, 1 not done (the error says why).";
 
+const DOCTOR_HELP: &str = "\
+Connect as the role that migrations use: it sees what that role can do. It looks at the server's
+version and its known faults, at poolers and standbys in between, the table of jobs and who owns it,
+the rights that trials need, publications, what earlier changes have left, and old transactions.
+
+Example:
+  lockkeeper doctor --dsn 'host=db.internal dbname=shop user=migrator'
+
+Exit code: 0 nothing is lacking, 1 something is, or the server cannot be reached.";
+
+const PLANS_HELP: &str = "\
+A paused plan holds no lock; its client waits. What runs within a client's transaction cannot be
+paused, since that would keep its locks, but cancelled. The ID is that of the audit log.
+
+Examples:
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' list
+  lockkeeper plans --dsn 'host=127.0.0.1 port=6432 user=dba' cancel k3x9abcd-5.2
+
+Exit code: 0 done, 1 not done (the error says why).";
+
 const DEMO_HELP: &str = "\
 It starts its own servers on free ports of this machine and leaves nothing behind. With the default
 2 million rows it takes some minutes; --rows 100000 is enough to see what happens.
@@ -152,9 +180,18 @@ pub enum Command {
     /// Create the table lockkeeper.job, where batches keep their progress and transactions leave what is long
     #[command(after_help = INIT_HELP)]
     Init(jobs::Server),
+    /// Say what works for a role on a server, what does not, and the SQL that a DBA runs once for it; nothing is changed
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(doctor::Arguments),
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
+    #[command(after_help = PLANS_HELP)]
+    Plans(plans::Arguments),
+    /// Say who used a table or a column, and when
+    #[command(after_help = USAGE_HELP)]
+    Usage(usage::show::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),
@@ -178,6 +215,9 @@ pub struct Serve {
     /// Read options from this TOML file
     #[arg(long, value_name = "FILE", env = "LOCKKEEPER_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
+    /// Look whether the configuration, policy, files and server are as they should be, say so, and end: 0 all is well, 1 or 2 not
+    #[arg(long)]
+    pub check: bool,
     #[command(flatten)]
     pub options: Options,
 }

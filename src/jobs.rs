@@ -203,7 +203,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     })
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, String> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -211,7 +211,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
 }
 
 /// For what is not judged: our own statements.
-fn quiet_policy() -> Result<Policy, String> {
+pub(crate) fn quiet_policy() -> Result<Policy, String> {
     Policy::parse("[defaults]\nrule = \"allow\"\n", "jobs", &[])
 }
 
@@ -226,13 +226,13 @@ fn tell(out: &mut dyn Write, text: &str) -> Result<(), String> {
 }
 
 /// A connection through a proxy of our own.
-struct Session {
+pub(crate) struct Session {
     client: Client,
-    proxy: InProcess,
+    pub(crate) proxy: InProcess,
 }
 
 impl Session {
-    async fn open(server: &Server, policy: Policy, audit: Option<&Path>) -> Result<Session, String> {
+    pub(crate) async fn open(server: &Server, policy: Policy, audit: Option<&Path>) -> Result<Session, String> {
         let (mut config, upstream, tls) = target(server)?;
         let proxy = InProcess::new(upstream, tls.as_ref(), policy, audit)?;
         // Encryption is between the proxy and the server.
@@ -257,7 +257,7 @@ impl Session {
     }
 
     /// The first column of all rows.
-    async fn rows(&self, sql: &str) -> Result<Vec<String>, String> {
+    pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<String>, String> {
         let messages = self.client.simple_query(sql).await.map_err(|error| explain(&error))?;
         let first = |message: SimpleQueryMessage| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
@@ -403,7 +403,7 @@ impl Session {
 }
 
 /// The server's words: message, DETAIL and HINT.
-fn explain(error: &tokio_postgres::Error) -> String {
+pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
     let Some(report) = error.as_db_error() else {
         return error.to_string();
     };
@@ -418,7 +418,7 @@ fn explain(error: &tokio_postgres::Error) -> String {
 }
 
 /// What the DSN says, in the proxy's terms.
-fn target(server: &Server) -> Result<(Config, Upstream, Option<UpstreamTls>), String> {
+pub(crate) fn target(server: &Server) -> Result<(Config, Upstream, Option<UpstreamTls>), String> {
     let mut config: Config = server.dsn.parse().map_err(|error| format!("--dsn: {error}"))?;
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     if config.get_user().is_none() {

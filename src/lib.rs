@@ -24,11 +24,13 @@ pub mod check;
 pub mod command_line;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;
+pub mod plans;
 pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;

@@ -20,6 +20,13 @@ fn main() -> ExitCode {
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
+        Command::Doctor(arguments) => match lockkeeper::doctor::run(&arguments, &mut std::io::stdout()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(1),
+            Err(error) => fail(1, &error),
+        },
+        Command::Usage(arguments) => ended(lockkeeper::usage::show::run(&arguments, &mut std::io::stdout())),
+        Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
         Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
         Command::Rules { name: None, .. } => print(&rules_page::list()),
@@ -113,19 +120,42 @@ fn review_audit(arguments: review::Arguments) -> ExitCode {
     }
 }
 
+/// Each thing that `serve` would need, up to the first that is wrong.
+fn check_serve(settings: &Settings) -> ExitCode {
+    let say = |what: &str| print(&format!("ok  {what}\n"));
+    say("configuration");
+    say(&format!("policy {}", settings.policy));
+    say("certificates, keys and verifiers");
+    if let Some(sink) = &settings.proxy.audit {
+        let opened = std::fs::OpenOptions::new().append(true).create(true).open(&sink.path);
+        match opened {
+            Ok(_) => say(&format!("audit log {}", sink.path.display())),
+            Err(error) => return fail(1, &format!("audit: {}: {error}", sink.path.display())),
+        };
+    }
+    match settings.proxy.reach() {
+        Ok(version) => say(&format!("server {}: {version}", settings.proxy.upstream)),
+        Err(error) => fail(1, &error),
+    }
+}
+
 fn serve(arguments: Serve) -> ExitCode {
+    let check = arguments.check;
     let settings = match settings(arguments) {
         Ok(settings) => settings,
         Err(error) => return fail(2, &error),
     };
-    let policy = settings.policy;
     // Read now, so that a mistake ends the program as a wrong setting does; the proxy reads it again on SIGHUP.
-    if let Err(error) = load_policy(&policy) {
+    if let Err(error) = load_policy(&settings.policy) {
         return fail(2, &error);
     }
     if let Err(error) = settings.proxy.check_files() {
         return fail(2, &error);
     }
+    if check {
+        return check_serve(&settings);
+    }
+    let policy = settings.policy;
     let live = Arc::new(Live::default());
     let log = settings.proxy.audit.iter().map(|sink| sink.path.clone()).collect();
     let admin = match settings
@@ -140,8 +170,21 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Some((listener, site)) = admin {
         start_admin(listener, site);
     }
+    if let Some(directory) = settings.state_dir
+        && let Err(error) = live.usage.keep_in(directory)
+    {
+        return fail(2, &format!("state-dir: {error}"));
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
+    let served = lockkeeper::proxy::serve(
+        settings.proxy,
+        Arc::clone(&live),
+        Box::new(move || load_policy(&policy)),
+    );
+    if let Err(error) = live.usage.store() {
+        tracing::error!(error, "what was used cannot be kept");
+    }
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

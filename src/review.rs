@@ -1,6 +1,7 @@
 //! `lockkeeper audit`: what happened, from the audit log: as a table, statement by statement, in numbers; and whether the
 //! log is whole. It only reads. Start at [`run`].
 
+mod deployments;
 mod list;
 mod show;
 mod stats;
@@ -18,19 +19,30 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 const LIST_HELP: &str = "\
-Times are UTC. --since and --until take 2h, 1d12h, 2026-03-01, \"2026-03-01 12:30\" or
-2026-03-01T12:30:00+01:00. A statement whose end is not in the log (it still runs, or the process
+Times are UTC. --since and --until take 2h or -2h, 02:13 (the last such moment), \"yesterday
+02:13\", 2026-03-01, \"2026-03-01 12:30\" or 2026-03-01T12:30:00+01:00. What was going on then is
+listed: it began before --until and ended after --since. A statement whose end is not in the log (it still runs, or the process
 was killed) comes last, with the outcome `unfinished`; or `continued` where the same statement, sent
 again or resumed as a job, was done afterwards.
 
 Examples:
   lockkeeper audit list --since 12h /var/log/lockkeeper/audit.jsonl
+  lockkeeper audit list --since 02:05 --until 02:20 audit.jsonl      what went on at 02:13?
   lockkeeper audit list --action reject --table users audit.jsonl*
   lockkeeper audit list --outcome failed --longer-than 5s --format csv audit.jsonl
   lockkeeper audit list --follow audit.jsonl            over rotation, until Ctrl-C
   zcat audit.jsonl.*.gz | lockkeeper audit list \"drop column\" -
 
 Next: `lockkeeper audit show ID FILE` tells a statement's whole story.";
+
+const DEPLOYMENTS_HELP: &str = "\
+Statements of one session belong together, and those of sessions of the same user, application,
+database and host that follow each other within a minute, as migration tools open them. The outcome
+is the worst of all. Filters choose among statements, so that a group has only those that match.
+
+Examples:
+  lockkeeper audit deployments --since yesterday audit.jsonl
+  lockkeeper audit deployments --since 02:05 --until 02:20 audit.jsonl";
 
 const VERIFY_HELP: &str = "\
 Each line holds the hash of the one before and its own, so a line that was changed, removed, moved
@@ -53,6 +65,9 @@ enum Command {
     /// One line per statement: when, who, what, what was done about it, how it ended
     #[command(after_help = LIST_HELP)]
     List(List),
+    /// What was deployed: the statements of one program's run together, with the worst of their outcomes
+    #[command(after_help = DEPLOYMENTS_HELP)]
+    Deployments(Deployments),
     /// One statement's whole story: what was asked, what was found and why, what was run, how it ended, the way back
     Show(Show),
     /// Look whether lines were changed, removed or put in
@@ -153,6 +168,18 @@ struct Verify {
 }
 
 #[derive(Args)]
+struct Deployments {
+    /// Audit logs, in any order, also gzip's; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// text, or json: one object a deployment and line
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: ShowFormat,
+}
+
+#[derive(Args)]
 struct Stats {
     /// Audit logs, in any order, also gzip's; - is standard input
     #[arg(value_name = "FILE", required = true)]
@@ -171,7 +198,7 @@ struct Stats {
 #[derive(Args)]
 #[command(next_help_heading = "Which statements")]
 struct Wanted {
-    /// forward, warn, rewrite or reject
+    /// forward, warn, rewrite, reject or dry_run
     #[arg(long)]
     action: Option<String>,
     /// A rule that found something, by its name in `lockkeeper rules`
@@ -187,15 +214,24 @@ struct Wanted {
     /// A table or another relation, with or without its schema
     #[arg(long)]
     table: Option<String>,
-    /// done, failed, rejected, cancelled, warned, disconnected, unfinished or continued
+    /// done, failed, rejected, cancelled, warned, rolled back, prepared, disconnected, dry run, unfinished or continued
     #[arg(long)]
     outcome: Option<String>,
-    /// From then on: 2h (ago), 2026-03-01, …
+    /// What went on from then on: 2h (ago), 02:13, "yesterday 02:13", 2026-03-01, …
     #[arg(long, value_name = "WHEN")]
     since: Option<String>,
-    /// Before then
+    /// What had begun before then
     #[arg(long, value_name = "WHEN")]
     until: Option<String>,
+    /// Only what somebody let through, with a reason
+    #[arg(long)]
+    overridden: bool,
+    /// Only what was undone with its transaction
+    #[arg(long)]
+    rolled_back: bool,
+    /// Only what waited for a lock, or had others wait behind it
+    #[arg(long)]
+    waited: bool,
     /// 500ms, 5s, 2m
     #[arg(long, value_name = "TIME")]
     longer_than: Option<String>,
@@ -239,6 +275,11 @@ pub fn run(arguments: Arguments, streams: &mut Streams) -> Result<(), Failure> {
             show::run(&show.id, &files, show.format == ShowFormat::Json, streams)
         }
         Command::Serve(serve) => serve.run(streams),
+        Command::Deployments(arguments) => {
+            let files = read::in_order(&arguments.files).map_err(wrong)?;
+            let json = arguments.format == ShowFormat::Json;
+            deployments::run(&files, arguments.wanted.filter()?, json, streams)
+        }
         Command::Verify(arguments) => run_verify(arguments, streams),
         Command::Stats(stats) => {
             let files = read::in_order(&stats.files).map_err(wrong)?;
@@ -337,13 +378,20 @@ impl Wanted {
         rules.push("unparsed");
         Ok(Filter {
             id: None,
-            action: one_of("action", &self.action, &["forward", "warn", "rewrite", "reject"])?,
+            action: one_of(
+                "action",
+                &self.action,
+                &["forward", "warn", "rewrite", "reject", "dry_run"],
+            )?,
             rule: one_of("rule", &self.rule, &rules)?,
             user: self.user.clone(),
             application_name: self.app.clone(),
             database: self.database.clone(),
             table: self.table.clone(),
             outcome: one_of("outcome", &self.outcome, &OUTCOMES)?,
+            overridden: self.overridden,
+            rolled_back: self.rolled_back,
+            waited: self.waited,
             since: when("since", &self.since)?,
             until: when("until", &self.until)?,
             longer_than,
@@ -354,12 +402,15 @@ impl Wanted {
 
 /// What `list` says of a statement whose end is not in the log.
 const UNFINISHED: &str = "unfinished";
-const OUTCOMES: [&str; 8] = [
+const OUTCOMES: [&str; 11] = [
     "done",
     "failed",
     "rejected",
     "cancelled",
     "warned",
+    "rolled back",
+    "prepared",
+    "dry run",
     "disconnected",
     UNFINISHED,
     CONTINUED,

@@ -994,10 +994,10 @@ fn what_cannot_be_reviewed_is_told() {
     );
     check(&["list", "--outcome", "don"], &file, 2, "did you mean `done`?");
     check(
-        &["list", "--since", "yesterday"],
+        &["list", "--since", "some day"],
         &file,
         2,
-        "--since: `yesterday` is no time",
+        "--since: `some day` is no time",
     );
     check(
         &["list", "--longer-than", "5"],

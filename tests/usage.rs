@@ -1,7 +1,7 @@
 //! What is still used is not dropped: the error names who used it. What nobody has used for long goes.
 
 use lockkeeper_testkit::raw::{Raw, bind, bind_with, command_tags, error_field, execute, frame, parse, startup, sync};
-use lockkeeper_testkit::{Stage, cluster, until};
+use lockkeeper_testkit::{Stage, cluster, program, until};
 
 const TABLES: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, \"Mixed\" text); INSERT INTO users VALUES (1, 'a', 'b');
      CREATE TABLE orders (user_id int, total int); INSERT INTO orders VALUES (1, 1); CREATE SCHEMA other; CREATE TABLE other.users (id int, name text);
@@ -227,4 +227,51 @@ fn nothing_is_let_go_on_where_the_policy_says_never() {
         !error_field(&answer, b'D').unwrap_or_default().contains("has watched"),
         "{answer:?}"
     );
+}
+
+/// What was known before a restart is known behind it, to people too.
+#[test]
+fn a_restart_keeps_the_memory() {
+    let state = tempfile::tempdir().expect("a directory");
+    let directory = state.path().to_str().expect("a name");
+    let arguments = ["--console-users", "postgres", "--state-dir", directory];
+    let mut stage = Stage::on(cluster(18), "kept", LONG, &arguments);
+    stage.direct(TABLES);
+    let asked = |name: &str| {
+        let mut command = std::process::Command::new(program());
+        command.args(["usage", "--state-dir", directory, name]);
+        lockkeeper_testkit::run(command, "").ok()
+    };
+    let mut web = connect(&stage, "web");
+    web.query("UPDATE users SET name = 'secret' WHERE id = 1");
+    until("it is kept", || asked("users.name").contains("users.name: "));
+    let told = asked("users.name");
+    assert!(
+        told.contains("by web (role postgres), once: UPDATE users SET name = ?"),
+        "{told}"
+    );
+    assert!(told.contains("(written ") && !told.contains("secret"), "{told}");
+    assert!(asked("users.id").contains("users.id: ") && asked("orders").contains("orders was not used"));
+    let console = || stage_shows(&stage, "SHOW USAGE users.name");
+    assert!(console().contains("|users|name|web|postgres|1|"), "{}", console());
+    drop(web);
+    stage.kill_proxy();
+    stage.start_proxy(&arguments);
+    let mut migration = connect(&stage, "migration");
+    let detail = refused(&mut migration, DROP);
+    assert!(
+        detail.contains("users.name was used") && detail.contains("by web"),
+        "{detail}"
+    );
+    assert!(stage_shows(&stage, "SHOW USAGE").contains("|users|name|web|"));
+    // What is no memory is not taken for one.
+    std::fs::write(state.path().join("usage.json"), "{").expect("it is written");
+    let mut command = std::process::Command::new(program());
+    command.args(["usage", "--state-dir", directory]);
+    let ran = lockkeeper_testkit::run(command, "");
+    assert!(ran.status != 0 && ran.stderr.contains("usage.json"), "{ran:?}");
+}
+
+fn stage_shows(stage: &Stage, sql: &str) -> String {
+    stage.psql_args(&["-d", "lockkeeper", "-At"], sql).ok()
 }

@@ -101,6 +101,9 @@ fn wanted(query: &str) -> Result<(Filter, usize), String> {
             "table" => filter.table = text,
             "outcome" => filter.outcome = text,
             "text" => filter.text = text,
+            "overridden" => filter.overridden = value == "1",
+            "rolled_back" => filter.rolled_back = value == "1",
+            "waited" => filter.waited = value == "1",
             "since" => filter.since = Some(when("since", &value)?),
             "until" => filter.until = Some(when("until", &value)?),
             "longer_than" => {
@@ -136,6 +139,25 @@ fn decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// `/api/plans/ID/cancel` and so on.
+pub fn steer_plan(site: &Site, path: &str) -> Answer {
+    let mut parts = path.trim_start_matches("/api/plans/").split('/');
+    let id = parts.next().unwrap_or_default();
+    let what = match (parts.next(), parts.next()) {
+        (Some("pause"), None) => Steer::Pause,
+        (Some("resume"), None) => Steer::Resume,
+        (Some("cancel"), None) => Steer::Cancel,
+        _ => return error(StatusCode::NOT_FOUND, "a plan can be paused, resumed and cancelled"),
+    };
+    let Some(live) = &site.live else {
+        return error(StatusCode::NOT_FOUND, "only a log is looked at here");
+    };
+    match live.steer_plan(id, what, "somebody at the review page") {
+        Ok(message) => json(StatusCode::OK, &json!({ "message": message })),
+        Err(why) => error(StatusCode::CONFLICT, &why),
+    }
 }
 
 /// `/api/jobs/ID/pause` and so on.

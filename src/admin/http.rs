@@ -181,12 +181,13 @@ impl Site {
             },
             ("GET", "/api/live") => api::live(self).await,
             ("GET", "/api/statements") => api::statements(self, query).await,
-            ("POST", path) if path.starts_with("/api/jobs/") => {
+            ("POST", path) if path.starts_with("/api/jobs/") || path.starts_with("/api/plans/") => {
                 // Nothing is read from it, but a long body is not waited for.
                 if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
                     return error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long");
                 }
                 match Limited::new(body, BODY_BYTES_MAX).collect().await {
+                    Ok(_) if path.starts_with("/api/plans/") => api::steer_plan(self, path),
                     Ok(_) => api::steer_job(self, path).await,
                     Err(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long"),
                 }

@@ -2,7 +2,7 @@
 //! reading JSON is what costs. Start at [`Filter`]; [`Selector::select`] takes a line.
 
 use super::brief::Brief;
-use super::time::{TIMESTAMP_BYTES, timestamp};
+use super::time::{TIMESTAMP_BYTES, before, timestamp};
 use super::{Event, Phase};
 use memchr::memmem::{Finder, find};
 use std::time::{Duration, SystemTime};
@@ -21,10 +21,16 @@ pub struct Filter {
     /// `users` or `public.users`.
     pub table: Option<String>,
     pub outcome: Option<String>,
-    /// From then on.
+    /// What was going on from then on: it ended then or later.
     pub since: Option<SystemTime>,
-    /// Before then.
+    /// And before then: it began earlier.
     pub until: Option<SystemTime>,
+    /// A rule was let off.
+    pub overridden: bool,
+    /// It was undone with its transaction.
+    pub rolled_back: bool,
+    /// It waited for a lock, or others waited behind it.
+    pub waited: bool,
     pub longer_than: Option<Duration>,
     /// In the statement, the steps, the messages, the reasons and the names.
     pub text: Option<String>,
@@ -123,6 +129,12 @@ impl Selector {
         ] {
             needles.extend(value.as_ref().map(|value| pair(key, value)));
         }
+        if filter.overridden {
+            needles.push(Finder::new("\"overridden\":\"").into_owned());
+        }
+        if filter.rolled_back {
+            needles.push(pair("outcome", "rolled back"));
+        }
         for text in filter.table.iter().chain(&filter.id) {
             let name = serde_json::Value::from(text.rsplit('.').next().unwrap_or(text)).to_string();
             needles.push(Finder::new(name.trim_matches('"')).into_owned());
@@ -151,7 +163,7 @@ impl Selector {
         if !self.may_match(line) {
             return Ok(None);
         }
-        if self.filter.table.is_some() || self.text.is_some() {
+        if self.filter.table.is_some() || self.text.is_some() || self.filter.overridden || self.filter.waited {
             let event: Event = serde_json::from_slice(line)?;
             if !self.matches(&event) {
                 return Ok(None);
@@ -166,7 +178,11 @@ impl Selector {
         if self.since.is_some() || self.until.is_some() {
             let Some(time) = time_of(line) else { return false };
             let early = self.since.as_ref().is_some_and(|since| time < since.as_bytes());
-            let late = self.until.as_ref().is_some_and(|until| time >= until.as_bytes());
+            // It may have begun before.
+            let late = self
+                .until
+                .as_ref()
+                .is_some_and(|until| time >= until.as_bytes() && began(line, time) >= Some(until.clone()));
             if early || late {
                 return false;
             }
@@ -181,6 +197,8 @@ impl Selector {
     pub fn matches(&self, event: &Event) -> bool {
         let filter = &self.filter;
         self.fits(&Brief::from(event))
+            && (!filter.overridden || event.findings.iter().any(|found| found.overridden.is_some()))
+            && (!filter.waited || has_waited(event))
             && filter.table.as_ref().is_none_or(|table| names_table(event, table))
             && self.text.as_ref().is_none_or(|text| says(event, text))
     }
@@ -196,7 +214,11 @@ impl Selector {
             && is(&filter.outcome, &event.outcome)
             && filter.id.as_ref().is_none_or(|id| has_id(&event.id, id))
             && self.since.as_ref().is_none_or(|since| *event.time >= **since)
-            && self.until.as_ref().is_none_or(|until| *event.time < **until)
+            && self
+                .until
+                .as_ref()
+                .is_none_or(|until| before(&event.time, event.duration_ms).is_none_or(|began| began < *until))
+            && (!filter.rolled_back || event.outcome == "rolled back")
             && filter
                 .longer_than
                 .is_none_or(|least| event.duration_ms > least.as_secs_f64() * 1e3)
@@ -205,6 +227,20 @@ impl Selector {
                 .as_ref()
                 .is_none_or(|rule| event.findings.iter().any(|found| found.rule == *rule))
     }
+}
+
+fn has_waited(event: &Event) -> bool {
+    let behind = event.after.as_ref().and_then(|after| after.waits.as_ref());
+    event.lock_wait_ms > 0.0 || behind.is_some_and(|waits| waits.behind_plan > 0)
+}
+
+/// When the statement of a line began that has this time: its own duration is the last of the line's, behind those of its steps.
+fn began(line: &[u8], time: &[u8]) -> Option<String> {
+    const KEY: &[u8] = b"\"duration_ms\":";
+    let at = memchr::memmem::rfind(line, KEY)? + KEY.len();
+    let number = line[at..].split(|byte| matches!(byte, b',' | b'}')).next()?;
+    let duration_ms: f64 = std::str::from_utf8(number).ok()?.parse().ok()?;
+    before(std::str::from_utf8(time).ok()?, duration_ms)
 }
 
 /// Whether the text may be in the line, in whatever case. Other letters than ASCII's have cases of their own, and what JSON

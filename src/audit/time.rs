@@ -44,18 +44,52 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemT
     point(&text).ok_or_else(|| D::Error::custom(format!("`{text}` is no time")))
 }
 
-/// A time as people write it: how long before `now` (`90s`, `1h30m`, `2d`, `1w`), or a date with or without a time of day,
-/// which is UTC unless it ends with an offset.
+/// A time as people write it: how long before `now` (`90s`, `-2h`, `1h30m`, `2d`), a time of day (the last such moment), `yesterday 02:13`, or
+/// a date with or without a time of day. It is UTC unless it ends with an offset.
 pub fn parse(text: &str, now: SystemTime) -> Result<SystemTime, String> {
     let text = text.trim();
-    if let Some(ago) = duration(text) {
+    if let Some(point) = of_day(text, now) {
+        return Ok(point);
+    }
+    if let Some(ago) = duration(text.strip_prefix('-').unwrap_or(text)) {
         return now
             .checked_sub(ago)
             .ok_or_else(|| format!("`{text}` is before any calendar"));
     }
     point(text).ok_or_else(|| {
-        format!("`{text}` is no time; write 2h, 1d12h, 2026-03-01, \"2026-03-01 12:30\" or 2026-03-01T12:30:00+01:00")
+        format!("`{text}` is no time; write 2h, 02:13, \"yesterday 02:13\", 2026-03-01, \"2026-03-01 12:30\" or 2026-03-01T12:30:00+01:00")
     })
+}
+
+/// `02:13`, `yesterday`, `yesterday 02:13`, `today 02:13:30+02:00`, `now`. A time of day alone is the last such moment: at 01:00 it is
+/// yesterday's.
+fn of_day(text: &str, now: SystemTime) -> Option<SystemTime> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (word, clock) = match text.split_once([' ', 'T']) {
+        Some((word, clock)) => (word, clock.trim_start()),
+        None if text.contains(':') => ("", text),
+        None if text.is_empty() => return None,
+        None => (text, "00:00"),
+    };
+    let on_day_of = |day: SystemTime| {
+        let date = timestamp(day);
+        point(&format!("{}T{clock}", date.get(..10)?))
+    };
+    match word.to_ascii_lowercase().as_str() {
+        "now" => Some(now),
+        "today" => on_day_of(now),
+        "yesterday" => on_day_of(now.checked_sub(DAY)?),
+        "" => on_day_of(now)
+            .filter(|point| *point <= now)
+            .or_else(|| on_day_of(now.checked_sub(DAY)?)),
+        _ => None,
+    }
+}
+
+/// When something began that ended then, as the log writes times.
+pub fn before(end: &str, duration_ms: f64) -> Option<String> {
+    let took = Duration::try_from_secs_f64(duration_ms.max(0.0) / 1e3).ok()?;
+    Some(timestamp(point(end)?.checked_sub(took)?))
 }
 
 /// `1h30m`, `250ms`, `2d`.
@@ -157,6 +191,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_of_day_are_the_last_such_moments() {
+        let at = |text: &str| point(text).expect("a time");
+        let now = at("2026-03-01T01:00:00Z");
+        for (text, expect) in [
+            ("02:13", "2026-02-28T02:13:00Z"),
+            ("00:30", "2026-03-01T00:30:00Z"),
+            ("02:13+02:00", "2026-03-01T02:13:00+02:00"),
+            ("yesterday", "2026-02-28T00:00:00Z"),
+            ("yesterday 02:13", "2026-02-28T02:13:00Z"),
+            ("Yesterday 23:59:30", "2026-02-28T23:59:30Z"),
+            ("today 00:10", "2026-03-01T00:10:00Z"),
+            ("-2h", "2026-02-28T23:00:00Z"),
+            ("2h", "2026-02-28T23:00:00Z"),
+            ("now", "2026-03-01T01:00:00Z"),
+            ("2026-03-01 00:30", "2026-03-01T00:30:00Z"),
+        ] {
+            assert_eq!(parse(text, now), Ok(at(expect)), "{text}");
+        }
+        for text in ["25:00", "yesterday at noon", "tomorrow", "", "-", "12"] {
+            assert!(parse(text, now).is_err(), "{text}");
+        }
+        assert_eq!(
+            before("2026-03-01T00:00:01.500000Z", 2_000.0).as_deref(),
+            Some("2026-02-28T23:59:59.500000Z")
+        );
+    }
+
+    #[test]
     fn timestamps_are_civil_dates_and_are_read_back() {
         let check = |seconds: i64, micros: u32, expect: &str| {
             let part = Duration::from_micros(u64::from(micros));
@@ -205,7 +267,7 @@ mod tests {
             "2026-03-01 12:60",
             "2026-03-01 12:30:00:00",
             "2026-03-01x",
-            "-1h",
+            "--1h",
             "99999999999999999999d",
         ] {
             let error = parse(wrong, now).expect_err(wrong);

@@ -4,7 +4,9 @@
 //! asks. Everything else here is touched once per judged statement or step. Start at [`Live`].
 
 pub mod ledger;
+pub mod reins;
 pub mod shape;
+mod steer;
 pub mod traffic;
 
 use crate::audit::after::Waits;
@@ -202,6 +204,7 @@ pub struct Seat {
     plan: Mutex<Option<PlanNow>>,
     watch: Mutex<Option<Watch>>,
     held: Mutex<Held>,
+    pub reins: reins::Reins,
 }
 
 /// Whom the session's server process was seen waiting for while a step's statement ran.
@@ -299,6 +302,8 @@ pub struct PlanNow {
     pub done: Option<f64>,
     /// Seconds that the step's batches will still take at their pace so far.
     pub left_s: Option<f64>,
+    /// Who has paused it.
+    pub paused_by: Option<String>,
 }
 
 /// A session as it is shown.
@@ -364,6 +369,7 @@ impl Seat {
             phase: None,
             done: None,
             left_s: None,
+            paused_by: None,
         });
     }
 
@@ -536,6 +542,7 @@ impl Live {
             plan: Mutex::new(None),
             watch: Mutex::new(None),
             held: Mutex::default(),
+            reins: reins::Reins::default(),
         });
         self.sessions.fetch_add(1, Ordering::Relaxed);
         self.seats.insert(who.session, Arc::clone(&seat));

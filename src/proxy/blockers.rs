@@ -104,7 +104,7 @@ pub(super) fn held_by(blockers: &[Blocker]) -> String {
     }
 }
 
-fn phrase(blockers: &[Blocker]) -> String {
+pub(super) fn phrase(blockers: &[Blocker]) -> String {
     let told: Vec<String> = blockers.iter().map(one).collect();
     told.join(" and ")
 }

@@ -7,7 +7,8 @@ use super::session::Session;
 use super::verdict::Verdict;
 use crate::plan::catalog::Relation;
 use crate::plan::outbox::Deferral;
-use crate::plan::{Rejection, Run, pooled};
+use crate::plan::{Place, Rejection, Run, pooled};
+use lockkeeper_wire::messages::Report;
 
 impl Session {
     /// In the client's encoding the server would take this text of ours for another one.
@@ -44,6 +45,14 @@ impl Session {
         })
     }
 
+    /// An error of a plan that somebody else has cancelled says so.
+    pub(super) fn by_whom(&self, report: Report) -> Report {
+        match self.seat.reins.cancelled_by() {
+            Some(by) if report.sqlstate() == "57014" => report.detail(&format!("The plan was cancelled by {by}.")),
+            _ => report,
+        }
+    }
+
     /// The steps, and what is told of them: to whoever looks while they run, and to the audit log at their end.
     pub(super) async fn carry_out(
         &mut self,
@@ -52,11 +61,12 @@ impl Session {
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
+        self.seat.reins.begin(setting.place != Place::Alone);
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations, run);
         let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(tag) => Ok(tag),
-            Err(End::Refused(report)) => Err(report),
+            Err(End::Refused(report)) => Err(self.by_whom(report)),
             Err(End::Broken(broken)) => {
                 self.seat.plan_ends();
                 self.record(entry.disconnected(&broken)).await;
@@ -82,6 +92,7 @@ impl Session {
             Ok(tag) => (entry.done(&tag), Verdict::Done(tag)),
             Err(report) => (entry.failed(&report), Verdict::Refused(report)),
         };
+        self.shared.rates.learn_plan(run, relations, &event.steps);
         self.record_end(event, follow_up).await;
         if let Some(broken) = broken {
             return Err(broken);

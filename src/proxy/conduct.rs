@@ -30,7 +30,10 @@ impl Session {
             let started = Instant::now();
             let mut tries = Tries::default();
             self.seat.step_begins(n, step.lock.name(), &step.relation);
-            let outcome = self.step(step, setting, &mut tries, (entry, n)).await;
+            let outcome = match self.waits_while_paused(setting.place).await {
+                Ok(()) => self.step(step, setting, &mut tries, (entry, n)).await,
+                Err(end) => Err(end),
+            };
             let waits = self.waits();
             let record = entry.step(n);
             // A brief step asks itself, between its tries.

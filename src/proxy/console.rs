@@ -62,6 +62,8 @@ struct Portal {
 struct Console<'a> {
     relay: &'a mut Relay,
     shared: &'a Shared,
+    /// Whose it is.
+    user: &'a str,
     out: BytesMut,
     statements: HashMap<Vec<u8>, Prepared>,
     portals: HashMap<Vec<u8>, Portal>,
@@ -72,10 +74,11 @@ struct Console<'a> {
 }
 
 /// Until the client leaves. It is authenticated, and may use the console.
-pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>) -> Result<(), Broken> {
+pub async fn converse(relay: &mut Relay, shared: &Arc<Shared>, user: &str) -> Result<(), Broken> {
     let mut console = Console {
         relay,
         shared,
+        user,
         out: BytesMut::new(),
         statements: HashMap::new(),
         portals: HashMap::new(),
@@ -195,7 +198,7 @@ impl Console<'_> {
             Command::Discard => self.statements.clear(),
             _ => {}
         }
-        shows::run(command, self.shared).await
+        shows::run(command, self.shared, self.user).await
     }
 
     fn parse(&mut self, frame: &[u8]) -> Result<(), Report> {

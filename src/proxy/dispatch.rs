@@ -10,8 +10,10 @@ use super::relay::{Event, Mode};
 use super::session::Session;
 use super::shared::Stop;
 use super::verdict::Verdict;
-use crate::plan::Place;
-use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions};
+use crate::plan::gate::{Gate, gate, may_insert, may_use_prepared};
+use crate::plan::statement::{Kind, Statement, Unreadable};
+use crate::plan::words::mentions;
+use crate::plan::{Place, version};
 use bytes::BytesMut;
 use lockkeeper_wire::messages::{self as wire, Report};
 use std::future::{Future, poll_fn};
@@ -152,6 +154,9 @@ impl Session {
             self.relay.pass_frame(len);
             return Ok(());
         }
+        if version::asks_version(&text) {
+            self.tells_version(self.closing_of_question()).await?;
+        }
         self.ask_reading(&text).await?;
         self.ask_firing(&text, Closing::Sync).await?;
         if self.is_plain_insert(&text) {
@@ -162,6 +167,7 @@ impl Session {
             self.look_around(&text).await?;
         }
         let statements = self.read(&text).await;
+        self.may_run_dry(&statements, self.closing_of_question()).await?;
         if self.outbox.is_awake() && self.relay.place() == Place::Block {
             let ending = match statements.as_deref() {
                 Ok([statement]) => ending(statement).map(|ending| (statement.sql.clone(), ending)),
@@ -257,6 +263,7 @@ impl Session {
         may_insert(text)
             && gate(text) != Gate::Read
             && !self.relay.watch
+            && !self.relay.dry
             && !self.outbox.is_awake()
             && !may_use_prepared(text)
             && !self.relay.shapes.may_fire(text)

@@ -12,12 +12,10 @@ use super::session::Session;
 use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::verdict::Verdict;
 use super::weigh::Weight;
+use crate::plan::gate::{Gate, gate, may_execute_prepared, may_insert, may_use_prepared};
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_use_prepared, prepared,
-};
-use crate::plan::{Place, mixed};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, is_transactional, prepared};
+use crate::plan::{Place, mixed, version};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::responses::OnAnswer;
@@ -35,6 +33,9 @@ impl Session {
             return Ok(());
         }
         self.relay.parses(parse.name);
+        if version::asks_version(parse.text) {
+            self.tells_version(self.closing_of_question()).await?;
+        }
         let uses_prepared =
             self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
@@ -46,6 +47,16 @@ impl Session {
                 Vec::new()
             };
             self.outbox.ending_statements.insert(parse.name.to_vec(), text);
+        }
+        if self.relay.dry {
+            self.ask_reading(parse.text).await?;
+            let statements = self.read(parse.text).await;
+            if self
+                .parse_dry(len, &frame, &statements, self.closing_of_question())
+                .await?
+            {
+                return Ok(());
+            }
         }
         self.ask_firing(parse.text, self.closing_of_question()).await?;
         let fires = may_insert(parse.text) && self.relay.shapes.may_fire(parse.text);
@@ -147,7 +158,7 @@ impl Session {
             }
             Verdict::Refused(report) => Err(report.into()),
             // No PostgreSQL accepts it: its own syntax error is the answer.
-            Verdict::Forward(_) | Verdict::Done(_) => self.parse_as(len, parse.name, None).await,
+            Verdict::Forward(_) | Verdict::Done(_) | Verdict::Dry(_) => self.parse_as(len, parse.name, None).await,
         }
     }
 
@@ -179,6 +190,9 @@ impl Session {
         {
             self.look_at_insert(name, len).await?;
             self.look_at_prepared(name, len).await?;
+        }
+        if let Some((portal, name)) = wire::bind_names(&bind) {
+            self.bind_dry(portal, name, self.closing_of_question()).await?;
         }
         self.relay.pass_frame(len);
         self.relay.settle().await?;
@@ -345,6 +359,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 .hint("Send its Bind again, right in front of its Execute.");
             return Err(report.into());
         }
+        self.execute_looked(&name, self.closing_of_question()).await?;
         let runs = !self.relay.responses.skipping() && !self.relay.block_failed();
         if runs && !name.is_empty() && self.relay.held.unnamed_may_be_fetched() {
             self.put_away(b"").await?;
@@ -391,6 +406,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 }
             }
             held::Kind::Judge => self.execute_judged(len, portal).await,
+            held::Kind::Dry => self.execute_dry(len, portal).await,
             held::Kind::Forgets => {
                 self.relay.pass_frame(len);
                 match self.read(&portal.statement.text).await.as_deref() {
@@ -517,7 +533,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 Ok(())
             }
             Verdict::Refused(report) => Err(report.into()),
-            Verdict::Instead(..) => {
+            Verdict::Instead(..) | Verdict::Dry(_) => {
                 Err(Report::error("0A000", "lockkeeper: the statement was rewritten too late").into())
             }
         }

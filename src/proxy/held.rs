@@ -5,7 +5,8 @@
 use super::reading::Reading;
 use super::shapes::Learned;
 use crate::plan::batches::firing::Firing;
-use crate::plan::statement::{Calls, may_return_rows};
+use crate::plan::calls::Calls;
+use crate::plan::gate::may_return_rows;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +35,8 @@ pub enum Kind {
     Unreadable,
     /// `UPDATE … LIMIT`: rewritten at Parse, to be audited when it is executed.
     Rewritten,
+    /// Parsed in a dry run: the server has a query for the rows of its plan.
+    Dry,
     /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
     Forgets,
 }

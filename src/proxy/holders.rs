@@ -7,6 +7,7 @@ use super::session::Session;
 use crate::audit::Blocker;
 use crate::plan::ascii::{decoded, encoded};
 use crate::plan::lock::LockMode;
+use crate::plan::policy::Literals;
 use crate::plan::splice::quote_literal;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -25,19 +26,22 @@ impl Session {
         let asked = [Ask::about(question(wanted), relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
         let answer = answers.and_then(|answers| answers.into_iter().next());
-        let mut seen: Vec<Seen> = answer
-            .as_ref()
-            .and_then(Answer::value)
-            .and_then(|seen| decoded(seen).ok())
-            .unwrap_or_default();
-        let literals = self.shared.policy().audit_literals;
-        for Seen { blocker, text, .. } in &mut seen {
-            *text = blocker.query.take();
-            blocker.query = text.as_deref().and_then(|query| shortened(query, literals));
-            blocker.lock = mode_name(&blocker.lock);
-        }
-        Ok(seen)
+        Ok(answered(answer.as_ref(), self.shared.policy().audit_literals))
     }
+}
+
+/// Of [`question`].
+pub(super) fn answered(answer: Option<&Answer>, literals: Literals) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = answer
+        .and_then(Answer::value)
+        .and_then(|seen| decoded(seen).ok())
+        .unwrap_or_default();
+    for Seen { blocker, text, .. } in &mut seen {
+        *text = blocker.query.take();
+        blocker.query = text.as_deref().and_then(|query| shortened(query, literals));
+        blocker.lock = mode_name(&blocker.lock);
+    }
+    seen
 }
 
 /// Somebody who holds a lock, and what is known of what it does.

@@ -24,7 +24,7 @@ use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::tool::Tool;
 use crate::plan::waiting::Dropped;
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, depends, glance, jobs, pooled, rules};
+use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, depends, dry, glance, jobs, pooled, rules};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::sync::Arc;
@@ -58,6 +58,8 @@ struct Ordered {
     is_held: bool,
     /// Its transaction will have the table's lock.
     locks_wholly: bool,
+    /// What is answered in its place.
+    dry: Option<Vec<dry::Row>>,
 }
 
 /// A large tree takes a while to be taken apart.
@@ -87,6 +89,9 @@ impl Session {
         // What comes from here on is meant for this statement.
         self.cancel.clear();
         if let Kind::Resume(job) = statement.kind {
+            if self.is_dry {
+                return Ok(Verdict::Dry(super::dry::rows::resumes(job)));
+            }
             let policy = self.shared.policy();
             return or_refused(self.resume_job(job, &statement, place, &policy).await);
         }
@@ -148,13 +153,18 @@ impl Session {
             self.relay.names_moved();
         }
         let policy = self.shared.policy();
-        if matches!(statement.kind, Kind::Ddl) && !self.outbox.looks_on() && rules::lock_queue::is_free(statement) {
+        let is_dry = self.is_dry;
+        if !is_dry
+            && matches!(statement.kind, Kind::Ddl)
+            && !self.outbox.looks_on()
+            && rules::lock_queue::is_free(statement)
+        {
             self.relay.shapes.private = is_private(statement, &Facts::default());
             self.judged += 1;
             self.shared.live.ledger().passed();
             return Ok(Judged::forward());
         }
-        if matches!(statement.kind, Kind::Write) {
+        if !is_dry && matches!(statement.kind, Kind::Write) {
             let light = self.is_light(statement, &policy, place, parameters, closing).await;
             if let Err(End::Broken(broken)) = light {
                 return Err(broken.into());
@@ -172,7 +182,7 @@ impl Session {
             }
             self.relay.shapes.judged();
             let rows = rows?;
-            if rows <= policy.backfill.rows_max as f64 && self.cascaded.is_none() {
+            if !is_dry && rows <= policy.backfill.rows_max as f64 && self.cascaded.is_none() {
                 return Ok(Judged::forward());
             }
             expected = Some(rows);
@@ -187,7 +197,7 @@ impl Session {
                 && before.sent == self.relay.responses.count()
                 && self.relay.is_same_transaction()
         });
-        if before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
+        if !is_dry && before.is_none() && place == Place::Block && self.is_created_here(statement).await? {
             self.relay.shapes.private = false;
             self.judged += 1;
             self.shared.live.ledger().passed();
@@ -196,7 +206,9 @@ impl Session {
         let mut is_known = before.is_some();
         let is_locked = before.as_ref().is_some_and(|before| before.locked);
         let glanced = match glance {
-            Some(glance) if before.is_none() => self.glance(statement, glance, &policy, place, closing).await?,
+            Some(glance) if before.is_none() && !is_dry => {
+                self.glance(statement, glance, &policy, place, closing).await?
+            }
             _ => None,
         };
         let (request, mut facts) = match (before, glanced) {
@@ -218,6 +230,10 @@ impl Session {
         .await?;
         facts = known;
         facts.estimated_rows = expected;
+        if !self.is_dry && facts.dry_run.as_deref().is_some_and(dry::is_on) {
+            // It was set by a role's or database's setting, or within code.
+            (self.is_dry, self.relay.dry) = (true, true);
+        }
         let (private, known) = of(statement, |statement| (is_private(statement, &facts), facts)).await?;
         (self.relay.shapes.private, facts) = (private, known);
         if matches!(statement.node, NodeEnum::DoStmt(_)) {
@@ -306,13 +322,20 @@ impl Session {
         let entry = self.entry(statement, &facts, &parameters.values).since(begun);
         let dropped = match &plan {
             Plan::Run(_) => exchange::dropped(statement, &facts, &policy).filter(|_| place == Place::Block),
-            Plan::Reject(rejection) if rejection.ends_session() => {
+            Plan::Reject(rejection) if rejection.ends_session() && !self.is_dry => {
                 self.shared.restores.was_refused(&self.who, statement);
                 None
             }
             _ => None,
         };
         let is_ddl = matches!(statement.kind, Kind::Ddl);
+        if self.is_dry
+            && let Plan::Run(run) = &plan
+            && let Some(rejection) = self.uncarried(run)
+        {
+            plan = Plan::Reject(rejection);
+        }
+        let dry = self.is_dry.then(|| dry::rows(&plan, statement, &facts, place));
         Ok(Judged::Ordered(Box::new(Ordered {
             plan,
             facts,
@@ -323,6 +346,7 @@ impl Session {
             is_ddl,
             is_held,
             locks_wholly,
+            dry,
         })))
     }
 
@@ -390,7 +414,11 @@ impl Session {
             is_ddl,
             is_held,
             locks_wholly,
+            dry,
         } = ordered;
+        if let Some(rows) = dry {
+            return self.carry_dry(&rows, &plan, entry, closing).await;
+        }
         match plan {
             Plan::Forward { findings, notices } => {
                 self.tell_findings(&notices).await?;

@@ -26,6 +26,7 @@ mod current;
 mod desk;
 mod dialogue;
 mod dispatch;
+mod dry;
 mod end;
 mod entry;
 mod extended;
@@ -99,6 +100,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use stream::Stream;
 use tls::{Acceptor, Connector};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -118,6 +120,29 @@ impl Config {
         self.connector()?;
         self.auth.load(mpsc::channel(1).0)?;
         Ok(())
+    }
+
+    /// Whether a server answers there, over TLS where that is wanted: what it is.
+    pub fn reach(&self) -> Result<String, String> {
+        let connector = self.connector()?;
+        runtime()?.block_on(async {
+            let mut stream = connect::connect(&self.upstream, connector.as_ref(), &self.limits).await?;
+            if connector.is_some() {
+                return Ok("it answers, over TLS".to_owned());
+            }
+            // Whether it takes TLS: a question that only a PostgreSQL server answers with one of two letters.
+            const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+            let asked = async {
+                stream.write_all(&SSL_REQUEST).await?;
+                stream.read_u8().await
+            };
+            match tokio::time::timeout(self.limits.connect_timeout, asked).await {
+                Ok(Ok(b'S' | b'N')) => Ok("it answers".to_owned()),
+                Ok(Ok(_)) => Err(format!("{}: what answers there is no PostgreSQL server", self.upstream)),
+                Ok(Err(error)) => Err(format!("{}: {error}", self.upstream)),
+                Err(_) => Err(format!("{}: no answer in time", self.upstream)),
+            }
+        })
     }
 
     fn connector(&self) -> Result<Option<Connector>, String> {
@@ -196,6 +221,7 @@ pub fn serve(
         connections: AtomicUsize::new(0),
         following: AtomicUsize::new(0),
         sessions: AtomicU64::new(0),
+        rates: Default::default(),
         ended: Notify::new(),
         stop: watch::Sender::new(Stop::No),
     });
@@ -255,9 +281,22 @@ impl InProcess {
             unheard: Arc::default(),
             connections: AtomicUsize::new(0),
             sessions: AtomicU64::new(0),
+            rates: Default::default(),
             ended: Notify::new(),
             stop: watch::Sender::new(Stop::No),
         })))
+    }
+
+    /// A connection straight to the upstream, for what this proxy would not understand: another one's console.
+    pub async fn straight(
+        &self,
+    ) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, String> {
+        self.0.connect().await
+    }
+
+    /// The process that the server has named to the newest session, as cancel requests name it.
+    pub fn process(&self) -> Option<i32> {
+        self.0.live.sessions().last().map(|session| session.backend_pid)
     }
 
     /// The client's end of a new connection. Needs a tokio runtime, which serves the other end.

@@ -17,6 +17,7 @@ impl Session {
     /// session.
     pub(super) async fn pause(&mut self, pause: Duration, place: Place) -> Result<(), End> {
         let until = Instant::now() + pause;
+        let mut told = false;
         loop {
             if self.cancel.take() {
                 // The request itself is still on its way to the server: it is met here, not by the client's next statement.
@@ -34,7 +35,10 @@ impl Session {
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(());
+                match self.is_kept_waiting(place, &mut told).await? {
+                    true => continue,
+                    false => return Ok(()),
+                }
             }
             let left = left.min(SLEEP_MAX).min(self.limits.left());
             let slept = self.sleep_on_server(left, place).await;
@@ -42,6 +46,43 @@ impl Session {
                 self.cancel.clear();
             }
             slept?;
+        }
+    }
+
+    /// Between two steps, tries or batches: true, and a moment has passed, while somebody has paused the plan. It waits on the server,
+    /// where a cancel reaches it, and holds no lock.
+    pub(super) async fn is_kept_waiting(&mut self, place: Place, told: &mut bool) -> Result<bool, End> {
+        if place != Place::Alone {
+            return Ok(false);
+        }
+        let Some(by) = self.seat.reins.paused_by() else {
+            if std::mem::take(told) {
+                self.seat.change(|plan| plan.paused_by = None);
+                self.relay.notice("the plan goes on").await?;
+            }
+            return Ok(false);
+        };
+        if !std::mem::replace(told, true) {
+            self.seat.change(|plan| plan.paused_by = Some(by.clone()));
+            self.relay
+                .notice(&format!(
+                    "the plan is paused by {by}; it goes on when it is resumed, and a cancel ends it"
+                ))
+                .await?;
+        }
+        let slept = self.sleep_on_server(SLEEP_MAX, place).await;
+        if let Err(End::Refused(_)) = slept {
+            self.cancel.clear();
+        }
+        slept?;
+        Ok(true)
+    }
+
+    /// Before a step.
+    pub(super) async fn waits_while_paused(&mut self, place: Place) -> Result<(), End> {
+        match place == Place::Alone && self.seat.reins.paused_by().is_some() {
+            true => self.pause(std::time::Duration::ZERO, place).await,
+            false => Ok(()),
         }
     }
 

@@ -16,12 +16,16 @@ use super::stream::Stream;
 use crate::live::traffic::{Probe, Shaped};
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
-    may_use_prepared, mentions, prepares_insert,
+use crate::plan::calls::Calls;
+use crate::plan::gate::{
+    Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
+    prepares_insert,
 };
+use crate::plan::makes::makes_relations;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::tool::Tool;
+use crate::plan::words::mentions;
+use crate::plan::{dry, version};
 use lockkeeper_wire::encoding::Encoding;
 use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};
@@ -251,6 +255,10 @@ pub struct Relay {
     pub hears_notices: bool,
     /// Something waits for the end of the client's transaction, so that every statement is looked at.
     pub watch: bool,
+    /// The session has named `lockkeeper.dry_run`: so is every statement from then on.
+    pub dry: bool,
+    /// What that was found to be, as long as nothing that could change it has gone on.
+    pub dry_known: Option<bool>,
     /// The migration tool that the session is, as its first statements have shown.
     pub tool: Option<Tool>,
     /// How many more statements are looked at for that.
@@ -348,6 +356,8 @@ impl Relay {
             ends_unnamed: false,
             hears_notices: true,
             watch: false,
+            dry: false,
+            dry_known: None,
             tool: None,
             tool_looks: TOOL_LOOKS,
             stopping: false,
@@ -554,6 +564,9 @@ impl Relay {
     pub fn pass_frame_for(&mut self, len: usize, on_answer: OnAnswer) {
         if let Some(&tag) = self.up.unjudged().first() {
             self.responses.sent_for(tag, on_answer);
+            if matches!(tag, b'Q' | b'E' | b'S' | b'F') {
+                self.dry_known = None;
+            }
             if matches!(tag, b'Q' | b'E') {
                 self.executed += 1;
                 self.probe.executes();
@@ -566,6 +579,7 @@ impl Relay {
     pub fn replace_frame(&mut self, len: usize, frame: &[u8], on_answer: OnAnswer) {
         self.responses.sent_for(frame[0], on_answer);
         self.executed += 1;
+        self.dry_known = None;
         self.up.replace(len, frame);
     }
 
@@ -845,7 +859,7 @@ impl Relay {
             b'B' if held => match wire::bind_names(here) {
                 Some((portal, statement)) => {
                     let calls = self.held.calls(statement);
-                    let held = self.watch || self.held.portal(portal).is_some();
+                    let held = self.watches() || self.held.portal(portal).is_some();
                     let arrived = here.len();
                     let mut name = std::mem::take(&mut self.name);
                     name.clear();
@@ -886,7 +900,7 @@ impl Relay {
                 }
                 Ok(Look::Wait)
             }
-            b'E' if self.watch || looks => Ok(Look::Stop(Event::Execute(len))),
+            b'E' if self.watches() || looks => Ok(Look::Stop(Event::Execute(len))),
             b'F' => {
                 // Any function, by its OID.
                 self.shapes.called();
@@ -900,9 +914,14 @@ impl Relay {
         }
     }
 
+    /// Every statement is looked at.
+    fn watches(&self) -> bool {
+        self.watch || self.dry
+    }
+
     /// Bind, Execute and Close are read too: what they name may need a look.
     pub fn looks_at_portals(&self) -> bool {
-        self.watch
+        self.watches()
             || !self.held.is_empty()
             || self.unnamed.learned.is_some()
             || !self.unnamed.former.is_empty()
@@ -1087,7 +1106,7 @@ impl Relay {
             || self.reading().encoding.starts_with("LATIN")
             || self.reading().encoding.starts_with("WIN")
             || self.reading().encoding.starts_with("EUC_");
-        if !plain || self.unreported && self.asked.is_none() || self.watch || self.replication {
+        if !plain || self.unreported && self.asked.is_none() || self.watches() || self.replication {
             return refused;
         }
         let here = self.up.unjudged();
@@ -1187,7 +1206,9 @@ impl Relay {
                 (self.tool, self.tool_looks, self.watch) = (Some(tool), 0, true);
             }
         }
-        if self.watch {
+        self.dry |= !self.replication && dry::may_concern(text);
+        let asks_version = !self.replication && version::asks_version(text);
+        if self.watches() || asks_version {
             let (calls, name) = (self.calls_of(text), name.map(<[u8]>::to_vec));
             if unnamed {
                 self.unnamed.replaced(false);

@@ -28,6 +28,7 @@ impl Session {
                 self.relay.replace_frame(len, &frame, OnAnswer::Rewritten);
                 self.observe(entry).await?;
             }
+            Verdict::Dry(rows) => self.answer_dry(len, &rows).await?,
             Verdict::Done(tag) => {
                 self.relay.drop_frame(len);
                 let ended = match self.relay.place() {

@@ -244,6 +244,10 @@ impl Session {
                 self.observed(entry, &answered).await;
                 Ok(next)
             }
+            Verdict::Dry(rows) => {
+                let sql = super::dry::rows::select_of(&rows);
+                Ok(self.forward_part(sql.as_bytes(), Position::Hidden, run).await?.0)
+            }
             Verdict::Done(tag) => {
                 if run.keeps_tag {
                     run.kept_tag = Some(tag);
@@ -293,6 +297,7 @@ impl Session {
             .responses
             .sent_for(b'Q', OnAnswer::Part { position, keeps_tag });
         self.relay.executed += 1;
+        self.relay.dry_known = None;
         self.relay.send(&frame).await;
         let answered = self.relay.settle().await?;
         if answered.is_kept {

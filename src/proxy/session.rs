@@ -47,6 +47,9 @@ pub struct Session {
     pub(super) aside: super::known::Aside,
     /// The last step of the plan that has just been carried out.
     pub(super) last_step: Option<crate::audit::Event>,
+    /// What it knows of its prepared statements in a dry run; and whether the statement that is being judged is for one.
+    pub(super) dry: super::dry::looked::Looked,
+    pub(super) is_dry: bool,
     /// How many NOTICEs about findings the client has heard, by rule.
     pub(super) notices: HashMap<String, u32>,
 }

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(super) following: AtomicUsize,
     /// Sessions so far.
     pub(super) sessions: AtomicU64,
+    /// How fast the server has carried plans out.
+    pub(super) rates: super::dry::rates::Rates,
     /// Some connection has ended.
     pub(super) ended: Notify,
     pub(super) stop: watch::Sender<Stop>,

@@ -1,17 +1,21 @@
 //! The console's commands: how they are written, which columns they answer with, and their rows.
 
 use super::shared::Shared;
-use crate::live::{Live, Question, SessionNow};
+use crate::live::{Live, Question, SessionNow, Steer};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
 use lockkeeper_wire::messages::Report;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Show(Show),
+    /// SHOW USAGE of a table or column.
+    Usage(String),
     Reload,
+    /// PAUSE, RESUME or CANCEL PLAN, by its ID.
+    Steer(Steer, String),
     Begin,
     Commit,
     Rollback,
@@ -29,6 +33,7 @@ pub enum Show {
     Rules,
     Policy,
     Stats,
+    Usage,
     Version,
     Help,
 }
@@ -110,7 +115,7 @@ const fn float(name: &'static str) -> Column {
     }
 }
 
-const SHOWS: [Shown; 9] = [
+const SHOWS: [Shown; 10] = [
     Shown {
         show: Show::Sessions,
         name: "SESSIONS",
@@ -148,6 +153,7 @@ const SHOWS: [Shown; 9] = [
             float("percent"),
             integer("left_s"),
             text("blocked_by"),
+            text("paused_by"),
             text("statement"),
         ],
     },
@@ -192,7 +198,7 @@ const SHOWS: [Shown; 9] = [
     Shown {
         show: Show::Policy,
         name: "POLICY",
-        help: "the limits of the policy in force",
+        help: "the policy in force: every key, rule and override",
         columns: &[text("key"), text("value")],
     },
     Shown {
@@ -200,6 +206,22 @@ const SHOWS: [Shown; 9] = [
         name: "STATS",
         help: "counts since the start",
         columns: &[text("what"), text("which"), float("value")],
+    },
+    Shown {
+        show: Show::Usage,
+        name: "USAGE",
+        help: "who used which table and column; SHOW USAGE users.name: of one alone",
+        columns: &[
+            text("database"),
+            text("relation"),
+            text("column"),
+            text("application_name"),
+            text("user"),
+            integer("times"),
+            integer("last_s"),
+            integer("written_s"),
+            text("statement"),
+        ],
     },
     Shown {
         show: Show::Version,
@@ -230,7 +252,20 @@ impl Command {
                 Some(shown) => Ok(Command::Show(shown.show)),
                 None => Err(unknown(sql)),
             },
+            ["SHOW", "USAGE", _] => {
+                let name = sql.split_whitespace().nth(2).unwrap_or_default();
+                Ok(Command::Usage(name.trim_matches([';', '\'', '"']).to_owned()))
+            }
             ["RELOAD"] => Ok(Command::Reload),
+            [what @ ("PAUSE" | "RESUME" | "CANCEL"), "PLAN", _] => {
+                let what = match *what {
+                    "PAUSE" => Steer::Pause,
+                    "RESUME" => Steer::Resume,
+                    _ => Steer::Cancel,
+                };
+                let id = sql.split_whitespace().nth(2).unwrap_or_default();
+                Ok(Command::Steer(what, id.trim_matches([';', '\'', '"']).to_owned()))
+            }
             ["BEGIN" | "START", ..] => Ok(Command::Begin),
             ["COMMIT" | "END", ..] => Ok(Command::Commit),
             ["ROLLBACK" | "ABORT", ..] => Ok(Command::Rollback),
@@ -247,7 +282,7 @@ fn unknown(sql: &str) -> Report {
     Report::error(
         "42601",
         &format!(
-            "lockkeeper: the console does not know this command: {sql}; it has SHOW {} and RELOAD",
+            "lockkeeper: the console does not know this command: {sql}; it has SHOW {}, RELOAD, and PAUSE, RESUME and CANCEL PLAN",
             names.join("|")
         ),
     )
@@ -282,17 +317,48 @@ pub fn split(text: &str) -> Vec<String> {
 
 /// None for a command without rows.
 pub fn columns(command: Command) -> &'static [Column] {
-    let Command::Show(show) = command else { return &[] };
+    let show = match command {
+        Command::Show(show) => show,
+        Command::Usage(_) => Show::Usage,
+        Command::Steer(..) => {
+            return &[Column {
+                name: "done",
+                kind: Kind::Text,
+            }];
+        }
+        _ => return &[],
+    };
     SHOWS
         .iter()
         .find(|shown| shown.show == show)
         .map_or(&[], |shown| shown.columns)
 }
 
-pub async fn run(command: Command, shared: &Shared) -> Result<Reply, Report> {
+pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply, Report> {
     let show = match command {
         Command::Show(show) => show,
+        Command::Usage(ref name) => {
+            return Ok(Reply {
+                rows: usage(&shared.live, Some(name)),
+                columns: columns(command),
+                tag: "SHOW".into(),
+            });
+        }
         Command::Reload => return reload(shared).await,
+        Command::Steer(what, ref id) => {
+            let by = format!("{user}, at the console");
+            let done = shared.live.steer_plan(id, what, &by);
+            let done = done.map_err(|why| Report::error("42704", &format!("lockkeeper: {why}")))?;
+            return Ok(Reply {
+                columns: columns(command),
+                rows: vec![vec![string(done)]],
+                tag: match what {
+                    Steer::Pause => "PAUSE".into(),
+                    Steer::Resume => "RESUME".into(),
+                    Steer::Cancel => "CANCEL".into(),
+                },
+            });
+        }
         Command::Begin => return Ok(Reply::tag("BEGIN")),
         Command::Commit => return Ok(Reply::tag("COMMIT")),
         Command::Rollback => return Ok(Reply::tag("ROLLBACK")),
@@ -308,6 +374,7 @@ pub async fn run(command: Command, shared: &Shared) -> Result<Reply, Report> {
         Show::Rules => rules(shared),
         Show::Policy => policy(shared),
         Show::Stats => stats(live),
+        Show::Usage => usage(live, None),
         Show::Version => vec![vec![string(concat!("lockkeeper ", env!("CARGO_PKG_VERSION")))]],
         Show::Help => help(),
     };
@@ -380,6 +447,7 @@ fn plan(session: &SessionNow) -> Option<Vec<Value>> {
         maybe(plan.done, |done| Value::Float(100.0 * done)),
         maybe(plan.left_s, |left| number(left as i64)),
         maybe(plan.blocked_by.as_deref(), string),
+        maybe(plan.paused_by.as_deref(), string),
         string(one_line(&plan.statement)),
     ])
 }
@@ -461,31 +529,8 @@ fn rules(shared: &Shared) -> Vec<Vec<Value>> {
 }
 
 fn policy(shared: &Shared) -> Vec<Vec<Value>> {
-    let policy = shared.policy();
-    let lock = &policy.lock;
-    let pairs = [
-        ("name", policy.name.clone()),
-        ("defaults.unparsed", policy.unparsed.name().to_owned()),
-        ("lock.timeout_ms", lock.timeout_ms.to_string()),
-        ("lock.pause_ms", lock.pause_ms.to_string()),
-        ("lock.give_up_after_s", (lock.give_up_after_ms / 1_000).to_string()),
-        (
-            "lock.give_up_in_transaction_s",
-            (lock.give_up_in_transaction_ms / 1_000).to_string(),
-        ),
-        ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
-        ("lock.stall_budget_ms", lock.stall_budget_ms.to_string()),
-        ("lock.escalate_after_s", (lock.escalate_after_ms / 1_000).to_string()),
-        ("lock.timeout_max_ms", lock.timeout_max_ms.to_string()),
-        ("lock.hold_ms", lock.hold_ms.to_string()),
-        ("lock.cancel", format!("{} blocks", lock.cancels.len())),
-        ("drop.quiet_for_s", policy.quiet_for_s.to_string()),
-        ("table.small_bytes", policy.small_bytes.to_string()),
-        ("backfill.rows_max", policy.backfill.rows_max.to_string()),
-        ("backfill.batch_rows", policy.backfill.batch_rows.to_string()),
-        ("backfill.pause_ms", policy.backfill.pause_ms.to_string()),
-    ];
-    pairs
+    let shown = shared.policy().shown();
+    shown
         .into_iter()
         .map(|(key, value)| vec![string(key), string(value)])
         .collect()
@@ -520,6 +565,31 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
     rows
 }
 
+/// How many seconds ago is told.
+fn usage(live: &Live, name: Option<&str>) -> Vec<Vec<Value>> {
+    let now = crate::usage::seconds();
+    let ago = |at: u32| Value::Integer(i64::from(now.saturating_sub(at)));
+    let rows = live.usage.ask(|record| record.find(name));
+    let row = |row: crate::usage::record::Row| {
+        let relation = match &row.schema {
+            Some(schema) => format!("{schema}.{}", row.relation),
+            None => row.relation,
+        };
+        vec![
+            string(row.used.who.database),
+            string(relation),
+            string(row.column),
+            string(row.used.who.application),
+            string(row.used.who.role),
+            Value::Integer(row.used.count as i64),
+            ago(row.used.last),
+            row.used.written.map_or(Value::Null, ago),
+            string(row.used.statement.to_string()),
+        ]
+    };
+    rows.into_iter().map(row).collect()
+}
+
 fn help() -> Vec<Vec<Value>> {
     let shows = SHOWS
         .iter()
@@ -528,7 +598,16 @@ fn help() -> Vec<Vec<Value>> {
         string("RELOAD"),
         string("reads the policy, TLS files and verifiers again and opens the audit log again, as SIGHUP does"),
     ];
-    shows.chain([reload]).collect()
+    let steer = [
+        (
+            "PAUSE PLAN id",
+            "holds a plan after the batch, try or step that it is at; its client waits",
+        ),
+        ("RESUME PLAN id", "lets it go on"),
+        ("CANCEL PLAN id", "ends it, as its client's own cancel request would"),
+    ];
+    let steer = steer.map(|(command, what)| vec![string(command), string(what)]);
+    shows.chain([reload]).chain(steer).collect()
 }
 
 #[cfg(test)]
@@ -547,6 +626,9 @@ mod tests {
         check("SELECT 1", None);
         check("SHOW transaction_isolation", None);
         check("RELOAD now", None);
+        let cancel = Command::Steer(Steer::Cancel, "abc-1.2".into());
+        check("cancel plan 'abc-1.2';", Some(cancel));
+        check("CANCEL PLAN", None);
     }
 
     #[test]
@@ -557,7 +639,7 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help_and_has_columns() {
-        assert_eq!(help().len(), SHOWS.len() + 1);
+        assert_eq!(help().len(), SHOWS.len() + 4);
         for shown in &SHOWS {
             assert!(!columns(Command::Show(shown.show)).is_empty(), "{}", shown.name);
         }

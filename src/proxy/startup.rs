@@ -253,6 +253,18 @@ async fn send(stream: &mut Stream, bytes: &[u8]) -> io::Result<()> {
     stream.flush().await
 }
 
+/// The plan of this seat ends as by a cancel request of its client's.
+fn hand_over(seat: &crate::live::Seat, shared: &Arc<Shared>, flag: &Arc<CancelFlag>, key: &[u8]) {
+    let (shared, flag) = (Arc::clone(shared), Arc::clone(flag));
+    let packet = wire::cancel_request(key);
+    let runtime = tokio::runtime::Handle::current();
+    seat.reins.stops_by(move || {
+        flag.raise();
+        let (shared, packet) = (Arc::clone(&shared), packet.clone());
+        runtime.spawn(async move { pass_cancel(&packet, &shared).await });
+    });
+}
+
 /// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
 /// it by its flag, since a cancel that reaches an idle backend is lost.
 async fn cancel(packet: &[u8], shared: &Shared) {
@@ -413,7 +425,9 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     }
     relay.holding.database.clone_from(&who.database);
     relay.holding.role.clone_from(&who.user);
+    relay.dry = !relay.replication && crate::plan::dry::may_concern(&packet);
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
+    hand_over(&seat, &shared, &cancel, &key);
     let mut session = Session {
         relay,
         seat,
@@ -435,6 +449,8 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         last_step: None,
         looked: false,
         outbox: Default::default(),
+        dry: Default::default(),
+        is_dry: false,
     };
     let heard = shared.unheard.over(&session.relay.server);
     let ran = match shared.restores.refuses(&session.who, &packet) {
@@ -486,7 +502,7 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
     relay.send(&terminate).await;
     relay.server.close().await;
     let ended = if console.users.iter().any(|known| known.as_bytes() == user) {
-        console::converse(&mut relay, shared).await
+        console::converse(&mut relay, shared, &String::from_utf8_lossy(user)).await
     } else {
         let mut out = BytesMut::new();
         Report::fatal(

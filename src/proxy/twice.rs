@@ -27,6 +27,17 @@ impl Session {
         closing: Closing,
         position_shift: usize,
     ) -> Result<Verdict, Broken> {
+        if self.relay.dry {
+            match self.runs_dry(&statement, closing).await {
+                Ok(is_dry) => self.is_dry = is_dry,
+                Err(end) => return or_refused(Err(end)),
+            }
+            if self.is_dry {
+                return self
+                    .verdict_now(statement, place, parameters, closing, position_shift)
+                    .await;
+            }
+        }
         match self.exchange_in_one(&statement, place, parameters).await {
             Ok(None) => {}
             Ok(Some(verdict)) => return Ok(verdict),

@@ -12,6 +12,8 @@ pub(super) enum Verdict {
     Done(String),
     /// Other text goes on and the server's answer with it (UPDATE … LIMIT).
     Instead(String, Entry),
+    /// The rows of its plan, as JSON.
+    Dry(String),
     Refused(Report),
 }
 

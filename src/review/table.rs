@@ -1,6 +1,8 @@
 //! One line per statement: a table that fits the terminal, CSV, and texts that cannot do anything to a terminal.
 
+use crate::audit::Phase;
 use crate::audit::brief::{Brief, Text};
+use crate::audit::time::before;
 use std::borrow::Cow;
 
 /// Without a terminal, the columns that a wide one would show, and whole statements.
@@ -16,12 +18,18 @@ struct Column {
     value: for<'a> fn(&'a Brief) -> Cow<'a, str>,
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 12] = [
     Column {
-        head: "TIME (UTC)",
+        head: "BEGAN (UTC)",
         width: 19,
         from: 0,
-        value: when,
+        value: began,
+    },
+    Column {
+        head: "ENDED",
+        width: 8,
+        from: 100,
+        value: ended,
     },
     Column {
         head: "ID",
@@ -146,12 +154,12 @@ impl Table {
 }
 
 pub const CSV_HEAD: &str = "time,id,user,application_name,database,client,relations,action,rules,outcome,sqlstate,\
-                            duration_ms,lock_tries,lock_wait_ms,rows,statement,error\n";
+                            duration_ms,lock_tries,lock_wait_ms,rows,statement,error,began\n";
 
 /// Appends the row.
 pub fn csv(event: &Brief, out: &mut Vec<u8>) {
     let optional = |value: &'_ Option<Text>| value.as_ref().map(|text| text.to_string()).unwrap_or_default();
-    let fields: [Cow<str>; 17] = [
+    let fields: [Cow<str>; 18] = [
         (&*event.time).into(),
         (&*event.id).into(),
         (&*event.user).into(),
@@ -169,6 +177,7 @@ pub fn csv(event: &Brief, out: &mut Vec<u8>) {
         event.rows.map(|rows| rows.to_string()).unwrap_or_default().into(),
         (&*event.statement).into(),
         optional(&event.error).into(),
+        before(&event.time, event.duration_ms).unwrap_or_default().into(),
     ];
     for field in &fields {
         csv_field(field, out);
@@ -207,9 +216,18 @@ fn joined<'a>(names: &'a [Text]) -> Cow<'a, str> {
     }
 }
 
-fn when<'a>(event: &'a Brief) -> Cow<'a, str> {
-    let text = event.time.get(..19).unwrap_or(&event.time);
-    text.replacen('T', " ", 1).into()
+fn began<'a>(event: &'a Brief) -> Cow<'a, str> {
+    let began = before(&event.time, event.duration_ms);
+    let text = began.as_deref().unwrap_or(&event.time);
+    text.get(..19).unwrap_or(text).replacen('T', " ", 1).into()
+}
+
+/// The time of day; what has not ended has none.
+fn ended<'a>(event: &'a Brief) -> Cow<'a, str> {
+    match event.phase {
+        Phase::Statement => event.time.get(11..19).unwrap_or_default().into(),
+        _ => Cow::Borrowed(""),
+    }
 }
 
 fn rules<'a>(event: &'a Brief) -> Cow<'a, str> {
@@ -221,11 +239,13 @@ fn rules<'a>(event: &'a Brief) -> Cow<'a, str> {
 
 /// `12 ms`, `1.2 s`, `3m 05s`, `2h 04m`.
 pub fn span(ms: f64) -> String {
+    // Rounded first: there is no 60.0 s, and nothing below nothing.
+    let ms = ms.max(0.0);
     let seconds = ms / 1e3;
-    match seconds as u64 {
-        _ if ms < 10.0 => format!("{ms:.1} ms"),
-        0 => format!("{ms:.0} ms"),
-        1..=59 => format!("{seconds:.1} s"),
+    match seconds.round() as u64 {
+        _ if ms < 9.95 => format!("{ms:.1} ms"),
+        _ if ms < 999.5 => format!("{ms:.0} ms"),
+        _ if seconds < 59.95 => format!("{seconds:.1} s"),
         whole if whole < 3_600 => format!("{}m {:02}s", whole / 60, whole % 60),
         whole => format!("{}h {:02}m", whole / 3_600, whole / 60 % 60),
     }

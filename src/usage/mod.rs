@@ -7,6 +7,7 @@
 
 pub mod holds;
 pub mod record;
+pub mod show;
 pub mod store;
 pub mod words;
 

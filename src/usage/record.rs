@@ -72,11 +72,15 @@ pub struct Used {
     pub how: Option<How>,
 }
 
-/// A column, as far as it was used.
+/// One use, and of what.
 #[derive(Clone, Debug)]
-pub struct ColumnUse {
+pub struct Row {
+    /// None: named without one.
+    pub schema: Option<String>,
+    pub relation: String,
+    /// Empty: the relation itself. `*`: the whole row.
     pub column: String,
-    pub used: Vec<Used>,
+    pub used: Used,
 }
 
 impl Record {
@@ -231,42 +235,42 @@ impl Record {
         all
     }
 
-    /// Each column of these relations that was used by its name, in the order of names; `*` for the whole row.
-    pub fn columns(&self, database: &str, relations: &[(String, String)]) -> Vec<ColumnUse> {
-        let mut all: BTreeMap<&str, Vec<Used>> = BTreeMap::new();
-        for table in self.named(database, relations) {
-            for (column, seen) in table.columns.iter().filter(|(column, _)| !column.is_empty()) {
-                let how = if column == "*" { How::Whole } else { How::ByName };
-                all.entry(column)
-                    .or_default()
-                    .extend(seen.iter().map(|(who, seen)| used(who, seen, Some(how))));
+    /// Of a table or column as a person names it: `users`, `users.name`, `public.users`, `public.users.name`. None: all.
+    pub fn find(&self, name: Option<&str>) -> Vec<Row> {
+        let words: Option<Vec<&str>> = name.map(|name| name.split('.').collect());
+        let mut rows = Vec::new();
+        for table in &self.tables {
+            for (column, seen) in &table.columns {
+                let is_asked = words.as_ref().is_none_or(|words| table.is_named(column, words));
+                // The table itself is told where it alone is asked for.
+                let is_told = column.is_empty() == words.as_ref().is_some_and(|words| table.is_named("", words));
+                if is_asked && is_told {
+                    let how = Some(if column == "*" { How::Whole } else { How::ByName }).filter(|_| !column.is_empty());
+                    rows.extend(seen.iter().map(|(who, seen)| Row {
+                        schema: table.schema.clone(),
+                        relation: table.name.clone(),
+                        column: column.clone(),
+                        used: used(who, seen, how),
+                    }));
+                }
             }
         }
-        let column = |(column, mut used): (&str, Vec<Used>)| {
-            used.sort_by_key(|used| std::cmp::Reverse(used.last));
-            ColumnUse {
-                column: column.to_owned(),
-                used,
-            }
-        };
-        all.into_iter().map(column).collect()
+        rows.sort_by(|a, b| {
+            let place = |row: &Row| {
+                (
+                    row.relation.clone(),
+                    row.column.clone(),
+                    std::cmp::Reverse(row.used.last),
+                )
+            };
+            place(a).cmp(&place(b))
+        });
+        rows
     }
 
-    /// Every relation that was used in this database, as `schema.name` or `name`, with its last use.
-    pub fn relations(&self, database: &str) -> Vec<(Option<String>, String, Vec<Used>)> {
-        let tables = self.tables.iter().filter(|table| table.database == database);
-        let of = |table: &Table| {
-            let mut all: Vec<Used> = table
-                .columns
-                .get("")
-                .into_iter()
-                .flatten()
-                .map(|(who, seen)| used(who, seen, None))
-                .collect();
-            all.sort_by_key(|used| std::cmp::Reverse(used.last));
-            (table.schema.clone(), table.name.clone(), all)
-        };
-        tables.map(of).collect()
+    /// Statements that could not be read, by who sent them.
+    pub fn unread_of_all(&self) -> impl Iterator<Item = Used> {
+        self.unread.iter().map(|(who, seen)| used(who, seen, None))
     }
 
     /// Statements that could not be read: who sent them, how often, and the last time.
@@ -274,11 +278,31 @@ impl Record {
         let of_it = self.unread.iter().filter(|(who, _)| who.database == database);
         of_it.map(|(who, seen)| used(who, seen, None)).collect()
     }
+}
 
-    /// Databases that were watched.
-    pub fn databases(&self) -> Vec<String> {
-        let all: std::collections::BTreeSet<&String> = self.tables.iter().map(|table| &table.database).collect();
-        all.into_iter().cloned().collect()
+impl Table {
+    fn is_named(&self, column: &str, words: &[&str]) -> bool {
+        let schema = |word: &str| self.schema.as_ref().is_none_or(|schema| schema == word);
+        let is_column = |word: &str| column == word || column == "*";
+        match words {
+            [table] => self.name == *table && column.is_empty(),
+            [schema_name, table] if self.name == *table && schema(schema_name) && column.is_empty() => true,
+            [table, word] => self.name == *table && !column.is_empty() && is_column(word),
+            [schema_name, table, word] => {
+                self.name == *table && schema(schema_name) && !column.is_empty() && is_column(word)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Row {
+    /// `schema.relation.column`, as far as it is known.
+    pub fn name(&self) -> String {
+        let schema = self.schema.iter().map(String::as_str);
+        let column = Some(self.column.as_str()).filter(|column| !column.is_empty());
+        let words: Vec<&str> = schema.chain([self.relation.as_str()]).chain(column).collect();
+        words.join(".")
     }
 }
 
@@ -363,12 +387,15 @@ mod tests {
         );
         assert!(record.uses("elsewhere", &users, Some("name")).is_empty());
         assert_eq!(record.uses("shop", &users, None).len(), 3);
-        let columns: Vec<String> = record
-            .columns("shop", &users)
-            .into_iter()
-            .map(|column| column.column)
-            .collect();
-        assert_eq!(columns, ["*", "id", "name"]);
+        let names = |asked: Option<&str>| {
+            let mut names: Vec<String> = record.find(asked).iter().map(Row::name).collect();
+            names.dedup();
+            names
+        };
+        assert_eq!(names(None), ["users.*", "users.id", "users.name", "other.users.name"]);
+        assert_eq!(names(Some("users")), ["users", "other.users"]);
+        assert_eq!(names(Some("users.name")), ["users.*", "users.name", "other.users.name"]);
+        assert_eq!(names(Some("public.users.id")), ["users.*", "users.id"]);
     }
 
     #[test]

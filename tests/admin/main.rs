@@ -6,6 +6,7 @@ mod console;
 mod exposition;
 mod http;
 mod jobs;
+mod plans;
 mod watching;
 
 use lockkeeper_cluster::{Cluster, free_port};

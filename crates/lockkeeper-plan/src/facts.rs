@@ -45,6 +45,9 @@ pub struct Facts {
     /// `current_setting('lockkeeper.override', true)`, empty as null.
     #[serde(rename = "override")]
     pub override_: Option<String>,
+    /// The same of `lockkeeper.dry_run`.
+    #[serde(default)]
+    pub dry_run: Option<String>,
     /// The process of the server that has answered.
     #[serde(default)]
     pub backend_pid: i32,

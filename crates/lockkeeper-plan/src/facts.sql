@@ -227,6 +227,7 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
   'application_name', pg_catalog.current_setting('application_name'),
   'backend_pid', pg_catalog.pg_backend_pid(),
   'override', nullif(pg_catalog.current_setting('lockkeeper.override', true), ''),
+  'dry_run', nullif(pg_catalog.current_setting('lockkeeper.dry_run', true), ''),
   'may_prepare', pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int4 > 0,
   'event_triggers', EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled <> 'D'),
   'time_zone', pg_catalog.current_setting('TimeZone'),

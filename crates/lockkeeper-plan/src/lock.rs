@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Ordered from the weakest to the strongest. `None` is for statements that lock no table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LockMode {
+    #[default]
     None,
     AccessShare,
     RowShare,

@@ -31,7 +31,12 @@ impl<'a> Overrides<'a> {
     pub fn of(statement: &'a Statement, setting: Option<&'a str>) -> Overrides<'a> {
         let mut overrides = Overrides::default();
         for comment in leading_comments(&statement.sql) {
-            match directive(comment).map(Given::read_comment) {
+            // A comment that only asks for a dry run gives no override.
+            let given = directive(comment)
+                .map(split_dry_run)
+                .filter(|(dry, rest)| !dry || !rest.is_empty())
+                .map(|(_, rest)| rest);
+            match given.map(Given::read_comment) {
                 Some(Ok(given)) => overrides.given.push(given),
                 Some(Err(wrong)) => overrides.wrong_comment = Some(wrong),
                 None => {}
@@ -148,6 +153,25 @@ pub fn speaks_to_us(sql: &str) -> bool {
     leading_comments(sql)
         .into_iter()
         .any(|comment| directive(comment).is_some())
+}
+
+/// `/* lockkeeper: dry_run */` is in front of it.
+pub fn asks_for_dry_run(sql: &str) -> bool {
+    let comments = leading_comments(sql);
+    comments
+        .into_iter()
+        .filter_map(directive)
+        .any(|text| split_dry_run(text).0)
+}
+
+/// The word `dry_run` at the beginning, and what is behind it.
+fn split_dry_run(text: &str) -> (bool, &str) {
+    let text = text.trim();
+    let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    match word.eq_ignore_ascii_case("dry_run") {
+        true => (true, rest.trim()),
+        false => (false, text),
+    }
 }
 
 /// What stands behind `lockkeeper:` at the very beginning of a comment.

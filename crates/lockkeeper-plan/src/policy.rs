@@ -6,6 +6,7 @@
 
 mod file;
 mod read;
+mod shown;
 mod source;
 
 use serde::Deserialize;

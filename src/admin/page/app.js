@@ -25,14 +25,17 @@ function el(tag, attributes, ...children) {
 
 const plural = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || one + "s"}`;
 
+// Rounded before it is divided, so that there is never a "60 s", and nothing below nothing.
 function duration(ms) {
   if (ms === null || ms === undefined) return "unknown";
-  if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
-  const s = ms / 1000;
-  if (s < 60) return `${s.toFixed(1)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
-  return `${Math.floor(s / 3600)} h ${Math.round((s % 3600) / 60)} min`;
+  ms = Math.max(0, ms);
+  if (ms < 0.995) return `${ms.toFixed(2)} ms`;
+  if (ms < 999.5) return `${ms.toFixed(ms < 9.95 ? 1 : 0)} ms`;
+  if (ms < 59950) return `${(ms / 1000).toFixed(1)} s`;
+  const s = Math.round(ms / 1000);
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  const min = Math.round(s / 60);
+  return `${Math.floor(min / 60)} h ${min % 60} min`;
 }
 
 function bytes(n) {
@@ -350,7 +353,27 @@ function plan(session) {
     el("p", { class: "line" }, facts.join(" · ")),
     el("progress", { max: 1, value: done === null || done === undefined ? null : done, "aria-label": `progress of ${short(p.statement, 60)}` }),
     el("p", { class: "line quiet" }, done === null || done === undefined ? "how far it is cannot be told" : `${Math.round(done * 100)} %`, ` · ${[session.user, session.application_name, session.database].filter(Boolean).join(" · ")} · server process ${session.backend_pid} · running for ${ago(p.since)}`),
-    p.blocked_by ? el("p", { class: "line note" }, `waits for ${p.blocked_by}`) : null);
+    p.blocked_by ? el("p", { class: "line note" }, `waits for ${p.blocked_by}`) : null,
+    p.paused_by ? el("p", { class: "line note" }, `paused by ${p.paused_by}`) : null,
+    el("p", { class: "buttons" },
+      p.paused_by ? steerButton(`api/plans/${p.id}/resume`, "Resume", "plan") : steerButton(`api/plans/${p.id}/pause`, "Pause", "plan"),
+      steerButton(`api/plans/${p.id}/cancel`, "Cancel", "plan", `Cancel the plan?\n\n${short(p.statement, 200)}\n\nWhat its step has done so far may be lost; what is committed stays.`)));
+}
+
+// `sure`: asked before.
+function steerButton(path, name, what, sure) {
+  const button = el("button", { type: "button", disabled: !state.live.can_steer, title: state.live.can_steer ? null : `start lockkeeper with --admin-token-file to steer a ${what} here`, onclick: async () => {
+    if (!token()) return $("token").showModal();
+    if (sure && !confirm(sure)) return;
+    button.disabled = true;
+    try {
+      const answer = await ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+      state.told = null;
+      $("count").textContent = answer.message;
+    } catch (error) { state.told = error.message; }
+    refresh();
+  } }, name);
+  return button;
 }
 
 function lockTree(rows) {
@@ -372,16 +395,7 @@ function lockTree(rows) {
 }
 
 function jobsTable(jobs) {
-  const steer = (job, what, name) => el("button", { type: "button", disabled: !state.live.can_steer, title: state.live.can_steer ? null : "start lockkeeper with --admin-token-file to steer jobs here", onclick: async (e) => {
-    if (!token()) return $("token").showModal();
-    e.target.disabled = true;
-    try {
-      const answer = await ask(`api/jobs/${job.id}/${what}`, { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
-      state.told = null;
-      $("count").textContent = answer.message;
-    } catch (error) { state.told = error.message; }
-    refresh();
-  } }, name);
+  const steer = (job, what, name) => steerButton(`api/jobs/${job.id}/${what}`, name, "job");
   const row = (job) => {
     const done = job.percent === null ? null : job.percent / 100;
     return el("article", { class: "card" },
@@ -399,7 +413,8 @@ function now() {
   $("live").hidden = !live.live;
   if (!live.live) return;
   const plans = live.sessions.filter((session) => session.plan);
-  $("plans").replaceChildren(el("h3", {}, "Plans"), ...(plans.length ? plans.map(plan) : [el("p", { class: "quiet" }, "No plan is running.")]));
+  // A button that is about to be pressed stays where it is.
+  if (!(document.activeElement && $("plans").contains(document.activeElement))) $("plans").replaceChildren(el("h3", {}, "Plans"), ...(plans.length ? plans.map(plan) : [el("p", { class: "quiet" }, "No plan is running.")]));
   const part = (title, answer, empty, content) => [el("h3", {}, title), ...(!answer.known ? [el("p", { class: "quiet" }, answer.why)] : answer.rows.length ? [content(answer.rows)].flat() : [el("p", { class: "quiet" }, empty)])];
   $("locks").replaceChildren(...part("Locks: who waits for whom", live.locks, "Nobody waits for a lock.", lockTree));
   const focused = document.activeElement && $("jobs").contains(document.activeElement);

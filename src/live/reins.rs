@@ -1,0 +1,56 @@
+//! A plan stopped, paused and resumed by others than its client: from the page, the console and the command line.
+//!
+//! Whoever steers only leaves word here; the session that carries the plan out reads it between two tries, batches or steps. To cancel is
+//! the exception: the server is told to end what runs, as by the client's own cancel request.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+#[derive(Default)]
+pub struct Reins {
+    /// Ends what the session does at this moment.
+    pub(super) stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    word: Mutex<Word>,
+}
+
+/// Who has asked for what, of the plan that runs now.
+#[derive(Debug, Default)]
+pub(super) struct Word {
+    pub paused_by: Option<String>,
+    pub cancelled_by: Option<String>,
+    /// It runs within the client's transaction, whose locks would be held for as long as it is paused.
+    pub in_transaction: bool,
+}
+
+impl std::fmt::Debug for Reins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reins")
+            .field("word", &self.word)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Reins {
+    pub(super) fn word(&self) -> MutexGuard<'_, Word> {
+        self.word.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Once for a session.
+    pub fn stops_by(&self, stop: impl Fn() + Send + Sync + 'static) {
+        let _ = self.stop.set(Box::new(stop));
+    }
+
+    pub fn begin(&self, in_transaction: bool) {
+        *self.word() = Word {
+            in_transaction,
+            ..Word::default()
+        };
+    }
+
+    pub fn paused_by(&self) -> Option<String> {
+        self.word().paused_by.clone()
+    }
+
+    pub fn cancelled_by(&self) -> Option<String> {
+        self.word().cancelled_by.clone()
+    }
+}

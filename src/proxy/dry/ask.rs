@@ -1,0 +1,89 @@
+//! Whether a dry run is on, and whether a statement that is not judged may run in it.
+
+use super::rows::{behind_pooler, not_run, unread};
+use crate::plan::dry::{self, Does};
+use crate::plan::splice::quote_literal;
+use crate::plan::statement::{Statement, Unreadable};
+use crate::proxy::dialogue::{Answer, Ask, Closing, Hears};
+use crate::proxy::end::End;
+use crate::proxy::session::Session;
+
+impl Session {
+    /// `SHOW lockkeeper.version`: the server has no such setting before it is told.
+    pub(in crate::proxy) async fn tells_version(&mut self, closing: Closing) -> Result<(), End> {
+        if self.relay.responses.skipping() || self.relay.block_failed() {
+            return Ok(());
+        }
+        let sql = concat!(
+            "SELECT pg_catalog.set_config('lockkeeper.version', '",
+            env!("CARGO_PKG_VERSION"),
+            "', false)"
+        );
+        self.relay.ask(&[sql.into()], closing, Hears::Nothing).await.map(drop)
+    }
+
+    /// Whether a dry run is on, as the server says. In a transaction that has failed nothing runs anyway.
+    pub(in crate::proxy) async fn dry_run_is_on(&mut self, closing: Closing) -> Result<bool, End> {
+        if !self.relay.dry || self.relay.replication || self.relay.responses.skipping() || self.relay.block_failed() {
+            return Ok(false);
+        }
+        if let Some(known) = self.relay.dry_known {
+            return Ok(known);
+        }
+        let ask = Ask::new(format!(
+            "SELECT pg_catalog.current_setting({}, true)",
+            quote_literal(dry::SETTING)
+        ));
+        let answers = self.relay.ask(&[ask], closing, Hears::Nothing).await?;
+        let on = dry::is_on(answers.first().and_then(Answer::value).unwrap_or_default());
+        self.relay.dry_known = Some(on);
+        Ok(on)
+    }
+
+    /// Before a judged statement is judged.
+    pub(in crate::proxy) async fn runs_dry(&mut self, statement: &Statement, closing: Closing) -> Result<bool, End> {
+        Ok(dry::by_comment(statement) || self.dry_run_is_on(closing).await?)
+    }
+
+    /// Refuses a simple query that would change something in a dry run, before any of it runs.
+    pub(in crate::proxy) async fn may_run_dry(
+        &mut self,
+        statements: &Result<Vec<Statement>, Unreadable>,
+        closing: Closing,
+    ) -> Result<(), End> {
+        let failed = self.relay.responses.skipping() || self.relay.block_failed();
+        if !self.relay.dry || self.relay.replication || failed {
+            return Ok(());
+        }
+        let mut on = self.dry_run_is_on(closing).await?;
+        let statements = match statements {
+            Ok(statements) => statements,
+            Err(_) if on => return Err(unread().into()),
+            Err(_) => return Ok(()),
+        };
+        for statement in statements {
+            let sets = dry::sets(statement);
+            if sets == Some(true) && self.relay.is_behind_pooler() {
+                return Err(behind_pooler().into());
+            }
+            on = sets.unwrap_or(on);
+            let is_dry = on || dry::by_comment(statement);
+            if is_dry && !dry::is_judged(statement) && !self.changes_nothing(statement, closing).await? {
+                return Err(not_run(statement).into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn changes_nothing(&mut self, statement: &Statement, closing: Closing) -> Result<bool, End> {
+        match dry::does(statement) {
+            Does::Nothing => Ok(true),
+            Does::Changes => Ok(false),
+            Does::Calls(functions) => {
+                let asked = [Ask::new(dry::are_harmless(&functions))];
+                let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
+                Ok(answers.first().and_then(Answer::value) == Some("t"))
+            }
+        }
+    }
+}

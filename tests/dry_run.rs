@@ -1,0 +1,490 @@
+//! `SET lockkeeper.dry_run = on`: what a statement would do is told as rows, and nothing is done; on both servers, in both protocols, alone
+//! and within a transaction.
+
+use lockkeeper_testkit::raw::{
+    Message, Raw, bind, bind_with, command_tags, describe, error_field, execute, parse, rows, sync, tags,
+};
+use lockkeeper_testkit::{Stage, on_both, runs};
+
+on_both!(
+    a_plan_is_told_and_nothing_is_done,
+    what_would_change_something_is_refused,
+    a_transaction_stays_usable,
+    a_comment_asks_for_one_statement,
+    several_statements_of_a_message,
+    a_prepared_statement_is_described_as_rows,
+    what_was_prepared_before_is_prepared_again,
+    parameters_are_planned_with,
+    a_driver_reads_the_rows,
+    the_startup_packet_and_the_role_turn_it_on,
+    who_holds_the_lock_is_told,
+    a_measured_step_tells_the_time_of_the_next,
+);
+
+const POLICY: &str =
+    "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 1000\nbatch_rows = 500\npause_ms = 1\n";
+const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t SELECT i, i, 'x' FROM generate_series(1, 20000) i;
+    CREATE TABLE u (id int PRIMARY KEY, t_id int); CREATE SEQUENCE s;
+    CREATE TABLE x (id int PRIMARY KEY, t_id int); INSERT INTO x SELECT i, i FROM generate_series(1, 5000) i; ANALYZE t, u, x;
+    CREATE FUNCTION reads(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
+    CREATE FUNCTION writes(int) RETURNS int LANGUAGE sql AS 'INSERT INTO u VALUES ($1, 1) RETURNING id';";
+
+fn stage(major: u32, policy: &str) -> Stage {
+    let stage = Stage::with(major, "dry_run", &format!("{POLICY}{policy}"));
+    stage.direct(TABLE);
+    stage
+}
+
+/// All that a dry run must leave as it is.
+fn all_of(stage: &Stage) -> String {
+    let rows = stage.direct(
+        "SELECT sum(a), count(*), (SELECT count(*) FROM u), (SELECT last_value FROM s), (SELECT count(*) FROM pg_class), to_regclass('lockkeeper.job') FROM t",
+    );
+    format!("{}{rows}", stage.schema())
+}
+
+/// A session's answers, unaligned and without headings.
+fn told(stage: &Stage, script: &str) -> String {
+    stage
+        .psql_args(&["-v", "ON_ERROR_STOP=1", "-XqAt", "-F", "|"], script)
+        .ok()
+}
+
+/// All values of all rows; a null is empty.
+fn cells(messages: &[Message]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (_, body) in messages.iter().filter(|(tag, _)| *tag == b'D') {
+        let mut rest = &body[2..];
+        while let Some((len, after)) = rest.split_first_chunk::<4>() {
+            let len = usize::try_from(i32::from_be_bytes(*len)).unwrap_or(0);
+            found.push(String::from_utf8_lossy(&after[..len]).into_owned());
+            rest = &after[len..];
+        }
+    }
+    found
+}
+
+fn events(stage: &Stage) -> Vec<(String, String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    stage
+        .audit_lines()
+        .iter()
+        .map(|line| (text(&line["event"]), text(&line["action"]), text(&line["outcome"])))
+        .collect()
+}
+
+fn a_plan_is_told_and_nothing_is_done(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let out = told(
+        &stage,
+        "SET lockkeeper.dry_run = on;
+         ALTER TABLE x ADD CONSTRAINT fk FOREIGN KEY (t_id) REFERENCES t;
+         CREATE INDEX i ON t (a);
+         UPDATE t SET a = a + 1;
+         UPDATE t SET a = 5 WHERE id = 7;
+         DELETE FROM t WHERE id < 100;
+         DROP TABLE x;
+         CREATE TABLE v (id int);
+         ALTER TABLE missing ADD COLUMN x int;",
+    );
+    for part in [
+        "1 of 2|",
+        "NOT VALID",
+        "VALIDATE CONSTRAINT",
+        "CREATE INDEX CONCURRENTLY",
+        "|SHARE UPDATE EXCLUSIVE on ",
+        "other schema changes",
+        "UPDATE t SET a = a + 1|ROW EXCLUSIVE",
+        "|20000|",
+        "1 of 1|runs as it is|UPDATE t SET a = 5 WHERE id = 7",
+        "refused|it would be refused|DROP TABLE x|",
+        "1 of 1|runs as it is|CREATE TABLE v (id int)",
+        "there is no missing here",
+        "DROP INDEX",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert_eq!(all_of(&stage), before);
+    let events = events(&stage);
+    assert_eq!(events.len(), 8, "{events:?}");
+    let dry = ("statement".to_string(), "dry_run".to_string(), "dry run".to_string());
+    assert!(events.iter().all(|event| *event == dry), "{events:?}");
+    // And is done once it is off.
+    told(
+        &stage,
+        "SET lockkeeper.dry_run = on; RESET lockkeeper.dry_run; CREATE INDEX i ON t (a);",
+    );
+    assert!(
+        stage
+            .direct("SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass")
+            .contains('t')
+    );
+}
+
+fn what_would_change_something_is_refused(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    for sql in [
+        "INSERT INTO u VALUES (1, 1)",
+        "INSERT INTO u SELECT 1, 2",
+        "WITH a AS (INSERT INTO u VALUES (1, 1) RETURNING *) SELECT * FROM a",
+        "COPY u FROM STDIN",
+        "SELECT nextval('s')",
+        "SELECT setval('s', 100)",
+        "SELECT writes(7)",
+        "SELECT * INTO w FROM u",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DO $$ BEGIN PERFORM writes(9); END $$",
+        "CALL nothing()",
+        "GRANT SELECT ON t TO PUBLIC",
+        "EXPLAIN ANALYZE INSERT INTO u VALUES (1, 1)",
+        "NOTIFY a",
+        "CREATE TABLE w AS SELECT 1",
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("SET lockkeeper.dry_run = on");
+        let answer = raw.query(sql);
+        assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"), "{sql}");
+        // The session goes on.
+        assert_eq!(rows(&raw.query("SELECT 1")), ["1"], "{sql}");
+        let answer = [parse("", sql), bind("", ""), execute("", 0), sync()].concat();
+        if !sql.contains("; ") {
+            raw.send(&answer);
+            assert_eq!(
+                error_field(&raw.until_ready(), b'C').as_deref(),
+                Some("25006"),
+                "{sql}, extended"
+            );
+        }
+    }
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    for sql in [
+        "SELECT count(*), max(a), now(), random() > 2, current_setting('lockkeeper.dry_run') FROM t",
+        "SELECT reads(1)",
+        "SHOW lockkeeper.dry_run",
+        "EXPLAIN SELECT * FROM t",
+        "EXPLAIN ANALYZE SELECT reads(1) FROM t LIMIT 1",
+        "COPY u TO STDOUT",
+        "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t; FETCH 2 FROM c; ROLLBACK",
+        "SELECT pg_get_constraintdef(oid), pg_relation_size(conrelid) FROM pg_constraint",
+        "SET search_path = public",
+        "",
+    ] {
+        let answer = raw.query(sql);
+        assert_eq!(error_field(&answer, b'M'), None, "{sql}");
+    }
+    assert_eq!(all_of(&stage), before);
+}
+
+fn a_transaction_stays_usable(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let out = told(
+        &stage,
+        "BEGIN; SET LOCAL lockkeeper.dry_run = on;
+         ALTER TABLE t ALTER COLUMN a SET NOT NULL;
+         CREATE INDEX i ON t (a);
+         UPDATE t SET a = 0;
+         SAVEPOINT p; RESET lockkeeper.dry_run; INSERT INTO u VALUES (1, 1); ROLLBACK TO p;
+         SELECT 'still', count(*) FROM u;
+         CREATE INDEX j ON t (b);
+         COMMIT;
+         INSERT INTO u VALUES (5, 5);",
+    );
+    assert!(out.contains("still|0"), "{out}");
+    assert!(out.contains("after COMMIT, as a job"), "{out}");
+    assert!(out.matches("CREATE INDEX").count() >= 2, "{out}");
+    stage.direct("DELETE FROM u");
+    assert_eq!(all_of(&stage), before);
+    // What is refused fails the transaction, as any error does.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for sql in [
+        "BEGIN",
+        "SET LOCAL lockkeeper.dry_run = on",
+        "ALTER TABLE t ADD COLUMN c int",
+    ] {
+        assert_eq!(error_field(&raw.query(sql), b'M'), None);
+    }
+    let failed = raw.query("INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&failed, b'C').as_deref(), Some("25006"));
+    assert_eq!(lockkeeper_testkit::raw::status(&failed), Some('E'));
+    raw.query("ROLLBACK");
+    // Its end is the setting's.
+    assert_eq!(command_tags(&raw.query("INSERT INTO u VALUES (1, 1)")), ["INSERT 0 1"]);
+}
+
+fn a_comment_asks_for_one_statement(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let out = told(
+        &stage,
+        "/* lockkeeper: dry_run */ CREATE INDEX i ON t (a);
+         /* lockkeeper: dry_run */ UPDATE t SET a = 0;
+         /* lockkeeper: dry_run allow=drop-table reason=\"ticket 7\" */ DROP TABLE x;",
+    );
+    assert!(
+        out.contains("CREATE INDEX CONCURRENTLY") && out.contains("|20000|"),
+        "{out}"
+    );
+    assert!(out.contains("DROP TABLE x|ACCESS EXCLUSIVE"), "{out}");
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    // psql leaves such a comment out.
+    assert!(!rows(&raw.query("-- lockkeeper: dry_run\nUPDATE t SET a = 0")).is_empty());
+    let refused = raw.query("/* lockkeeper: dry_run */ INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&refused, b'C').as_deref(), Some("25006"));
+    assert_eq!(all_of(&stage), before);
+    // The next one is not meant.
+    assert_eq!(command_tags(&raw.query("INSERT INTO u VALUES (1, 1)")), ["INSERT 0 1"]);
+    raw.send(
+        &[
+            parse("s", "/* lockkeeper: dry_run */ UPDATE t SET a = 0"),
+            bind("", "s"),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    let answer = raw.until_ready();
+    assert!(
+        tags(&answer).contains('T') && rows(&answer).len() == 1,
+        "{}",
+        tags(&answer)
+    );
+    assert_eq!(stage.number("SELECT count(*) FROM t WHERE a = 0"), 0);
+}
+
+fn several_statements_of_a_message(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let answer = raw.query("SET lockkeeper.dry_run = on; CREATE INDEX i ON t (a); UPDATE t SET a = 1; SELECT 2");
+    assert_eq!(error_field(&answer, b'M'), None);
+    assert_eq!(command_tags(&answer).len(), 4);
+    // Nothing of a message runs of which a part would change something.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    let answer = raw.query("SELECT 1; SET lockkeeper.dry_run = on; INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"));
+    assert_eq!(
+        rows(&raw.query("SELECT current_setting('lockkeeper.dry_run', true)")),
+        ["NULL"]
+    );
+    let answer = raw.query("SELECT set_config('lockkeeper.dry_run', 'on', false); INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"));
+    assert_eq!(all_of(&stage), before);
+}
+
+fn a_prepared_statement_is_described_as_rows(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    for sql in [
+        "CREATE INDEX i ON t (a)",
+        "ALTER TABLE t ALTER COLUMN a SET NOT NULL",
+        "UPDATE t SET a = 1",
+    ] {
+        raw.send(
+            &[
+                parse("", sql),
+                describe(b'S', ""),
+                bind("", ""),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        let answer = raw.until_ready();
+        let seen = tags(&answer);
+        assert!(
+            seen.replace('N', "").starts_with("1tT2TD") && !seen.contains('E'),
+            "{sql}: {seen}"
+        );
+        let described = answer.iter().find(|message| message.0 == b'T').unwrap();
+        assert!(String::from_utf8_lossy(&described.1).contains("held_by"), "{sql}");
+        assert!(!rows(&answer).is_empty(), "{sql}");
+    }
+    // A few rows at a time, in a transaction.
+    raw.query("BEGIN");
+    raw.send(
+        &[
+            parse("s", "ALTER TABLE t ALTER COLUMN a SET NOT NULL"),
+            bind("p", "s"),
+            execute("p", 1),
+            execute("p", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    let answer = raw.until_ready();
+    assert_eq!(
+        tags(&answer).replace('N', ""),
+        format!("12Ds{}CZ", "D".repeat(rows(&answer).len() - 1))
+    );
+    raw.query("COMMIT");
+    assert_eq!(all_of(&stage), before);
+}
+
+fn what_was_prepared_before_is_prepared_again(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(
+        &[
+            parse("w", "UPDATE t SET a = a"),
+            parse("i", "INSERT INTO u VALUES (1, 1)"),
+            parse("r", "SELECT 1"),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready();
+    raw.query("SET lockkeeper.dry_run = on");
+    for name in ["w", "i", "r"] {
+        raw.send(&[bind("", name), execute("", 0), sync()].concat());
+        assert_eq!(
+            error_field(&raw.until_ready(), b'C').as_deref(),
+            Some("0A000"),
+            "{name}"
+        );
+    }
+    raw.send(&[parse("d", "CREATE INDEX i ON t (a)"), sync()].concat());
+    raw.until_ready();
+    raw.query("RESET lockkeeper.dry_run");
+    raw.send(&[bind("", "d"), execute("", 0), sync()].concat());
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("0A000"));
+    assert_eq!(all_of(&stage), before);
+    raw.send(&[bind("", "i"), execute("", 0), sync()].concat());
+    assert_eq!(command_tags(&raw.until_ready()), ["INSERT 0 1"]);
+    // Bound before and executed after, within a group.
+    raw.send(
+        &[
+            parse("set", "SET lockkeeper.dry_run = on"),
+            parse("i2", "INSERT INTO u VALUES (2, 1)"),
+            bind("p", "i2"),
+            bind("", "set"),
+            execute("", 0),
+            execute("p", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("0A000"));
+    assert_eq!(stage.number("SELECT count(*) FROM u"), 1);
+}
+
+fn parameters_are_planned_with(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    let sql = "UPDATE t SET b = $1 WHERE id < $2";
+    for (id, expect) in [("30000", "20000"), ("2", "runs as it is")] {
+        raw.send(
+            &[
+                parse("", sql),
+                bind_with("", "", &["x", id]),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        let answer = raw.until_ready();
+        assert_eq!(error_field(&answer, b'M'), None, "{id}");
+        let told = cells(&answer).join("|");
+        assert!(told.contains(expect), "{id}: {told}");
+    }
+    assert_eq!(all_of(&stage), before);
+}
+
+fn a_driver_reads_the_rows(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    runs(async {
+        let connection = stage.connect().await;
+        connection
+            .client
+            .batch_execute("SET lockkeeper.dry_run = on")
+            .await
+            .unwrap();
+        let rows = connection
+            .client
+            .query("DELETE FROM t WHERE id < $1", &[&15_000_i32])
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 1);
+        let (step, expected): (&str, i64) = (rows[0].get("step"), rows[0].get("rows"));
+        assert_eq!(step, "1 of 1");
+        assert!((14_000..16_000).contains(&expected), "{expected}");
+        let rows = connection.client.query("CREATE INDEX ix ON t (a)", &[]).await.unwrap();
+        assert!(rows[0].get::<_, &str>("sql").contains("CONCURRENTLY"));
+        let refused = connection.client.execute("INSERT INTO u VALUES (1, 1)", &[]).await;
+        assert_eq!(refused.unwrap_err().code().unwrap().code(), "25006");
+        connection
+            .client
+            .batch_execute("RESET lockkeeper.dry_run")
+            .await
+            .unwrap();
+    });
+    assert_eq!(all_of(&stage), before);
+}
+
+fn the_startup_packet_and_the_role_turn_it_on(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let options = [
+        ("user", "postgres"),
+        ("database", stage.database.as_str()),
+        ("options", "-c lockkeeper.dry_run=on"),
+    ];
+    let mut raw = Raw::open(stage.port);
+    raw.start(&lockkeeper_testkit::raw::startup(&options));
+    let refused = raw.query("INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&refused, b'C').as_deref(), Some("25006"));
+    assert!(!rows(&raw.query("UPDATE t SET a = 0")).is_empty());
+    // A setting of the database is seen by the first statement that is judged with the catalog's help.
+    stage.direct(&format!(
+        "ALTER DATABASE {} SET lockkeeper.dry_run = on",
+        stage.database
+    ));
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    assert!(!rows(&raw.query("CREATE INDEX i ON t (a)")).is_empty());
+    let refused = raw.query("INSERT INTO u VALUES (1, 1)");
+    assert_eq!(error_field(&refused, b'C').as_deref(), Some("25006"));
+    stage.direct(&format!("ALTER DATABASE {} RESET lockkeeper.dry_run", stage.database));
+    assert_eq!(all_of(&stage), before);
+}
+
+fn who_holds_the_lock_is_told(major: u32) {
+    let stage = stage(major, "");
+    runs(async {
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("SET application_name = 'nightly'; BEGIN; SELECT count(*) FROM t")
+            .await
+            .unwrap();
+        let out = told(&stage, "SET lockkeeper.dry_run = on; ALTER TABLE t ADD COLUMN c int;");
+        assert!(out.contains("idle in transaction") && out.contains("nightly"), "{out}");
+        assert!(out.contains("ACCESS EXCLUSIVE on"), "{out}");
+    });
+}
+
+fn a_measured_step_tells_the_time_of_the_next(major: u32) {
+    let stage = stage(major, "");
+    stage.direct(
+        "ALTER TABLE t ADD COLUMN filler text; UPDATE t SET filler = repeat('x', 400); VACUUM FULL t; ANALYZE t",
+    );
+    let out = told(&stage, "SET lockkeeper.dry_run = on; CREATE INDEX i ON t (a);");
+    assert!(out.contains("not known: two readings of a table of "), "{out}");
+    told(&stage, "CREATE INDEX i ON t (a); UPDATE t SET b = 'y';");
+    let out = told(
+        &stage,
+        "SET lockkeeper.dry_run = on; CREATE INDEX j ON t (a); UPDATE t SET b = 'z';",
+    );
+    assert_eq!(out.matches("as measured on this server").count(), 2, "{out}");
+}
