@@ -259,6 +259,7 @@ impl Record {
             let place = |row: &Row| {
                 (
                     row.relation.clone(),
+                    row.schema.clone(),
                     row.column.clone(),
                     std::cmp::Reverse(row.used.last),
                 )
