@@ -29,6 +29,7 @@ mod end;
 mod entry;
 mod extended;
 mod follow_up;
+pub mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gentle;
@@ -205,6 +206,7 @@ pub fn serve(
         policy: Current::new(policy),
         book: Default::default(),
         console: config.console.clone(),
+        trusted: config.trusted.clone(),
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
@@ -263,6 +265,7 @@ impl InProcess {
             live: Arc::default(),
             instance: instance()?,
             console: None,
+            trusted: Default::default(),
             reloads: mpsc::channel(1).0,
             policy: Current::new(policy),
             book: Default::default(),
