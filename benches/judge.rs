@@ -3,9 +3,10 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lockkeeper::plan::batches::shape::shape;
 use lockkeeper::plan::facts::Facts;
+use lockkeeper::plan::gate::gate;
 use lockkeeper::plan::policy::Policy;
 use lockkeeper::plan::rules::RULES;
-use lockkeeper::plan::statement::{gate, read};
+use lockkeeper::plan::statement::read;
 use lockkeeper::plan::{Place, plan};
 use lockkeeper_wire::messages as wire;
 use std::hint::black_box;

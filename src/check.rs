@@ -6,24 +6,31 @@
 mod conninfo;
 mod effects;
 mod github;
+mod held;
+mod history;
 mod inputs;
+mod journal;
 mod known;
 mod live;
+mod objects;
 mod report;
 mod sarif;
 mod script;
 mod text;
 mod tool;
+mod transaction;
+mod trials;
 mod within;
+mod writes;
 
 use crate::plan::batches::{Target, explained_rows, target};
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
-use crate::plan::policy::{Action, Policy, Subject};
-use crate::plan::rules;
+use crate::plan::policy::{Action, Policy};
+use crate::plan::rules::lock_queue;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
-use crate::plan::{Finding, Mode, Place, Plan, Step, plan};
+use crate::plan::{Finding, Mode, Plan, Step, plan};
 use clap::Args;
 use inputs::{File, Group, Selection};
 use known::Known;
@@ -202,7 +209,7 @@ impl Checker<'_, '_> {
             tool,
             guessed,
             place,
-            files,
+            mut files,
         } = group;
         self.tool = tool;
         if guessed {
@@ -219,12 +226,17 @@ impl Checker<'_, '_> {
             );
             self.report.remark(Remark::note(&place, None, message))?;
         }
+        if all_pending && !self.arguments.down {
+            self.leave_out_what_has_run(&mut files, &place)?;
+        }
         let mut other_direction = 0;
         for file in files {
             let part = tool.part(&file.text, self.arguments.down, &file.conf);
             other_direction += usize::from(part.other_direction);
             if file.pending {
                 self.file(file, part)?;
+            } else if self.live.is_none() {
+                self.read_only(&file, &part);
             }
         }
         self.known.end_group();
@@ -238,6 +250,54 @@ impl Checker<'_, '_> {
             self.report.remark(Remark::note(&place, None, message))?;
         }
         Ok(())
+    }
+
+    /// By the tool's own table on the server.
+    fn leave_out_what_has_run(&mut self, files: &mut [File], place: &str) -> io::Result<()> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let history = match live.history(self.tool) {
+            Ok(Some(history)) => history,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.report.remark(Remark::error(error)),
+        };
+        for file in files.iter_mut() {
+            file.pending = !history.has(&file.path);
+        }
+        let ran = files.iter().filter(|file| !file.pending).count();
+        if ran == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "{ran} of {} files have run by {} and are left out; --from FILE or --changed LIST says otherwise",
+            files.len(),
+            history.table
+        );
+        self.report.remark(Remark::note(place, None, message))
+    }
+
+    /// One that has run already: what it says of tables and types is so, and what it has made is in use. A server knows better.
+    fn read_only(&mut self, file: &File, part: &Part) {
+        let transaction = self.arguments.transaction.unwrap_or(part.transaction);
+        let text = &file.text[part.range.clone()];
+        self.known.start_file(transaction, several(text));
+        let mut script = Script::new(text);
+        while let Some(piece) = script.next_piece() {
+            let mut rows_follow = false;
+            for statement in read(piece.sql.as_bytes(), true).unwrap_or_default() {
+                let facts = self.known.facts(&statement, self.offline());
+                self.known.ran(&statement, &facts, 0);
+                rows_follow |= copies_from_stdin(&statement);
+            }
+            if rows_follow {
+                script.skip_copy_data();
+            }
+        }
+        self.known.end_file(transaction);
+        self.known.is_in_use();
+    }
+
+    fn offline(&self) -> Facts {
+        Facts::offline(self.arguments.server_version.unwrap_or(VERSION))
     }
 
     fn file(&mut self, file: File, part: Part) -> io::Result<()> {
@@ -266,8 +326,27 @@ impl Checker<'_, '_> {
                 script.skip_copy_data();
             }
         }
+        self.left_open(&source)?;
         self.known.end_file(transaction);
         Ok(())
+    }
+
+    /// BEGIN without COMMIT: the session's end undoes all of it.
+    fn left_open(&mut self, source: &Source) -> io::Result<()> {
+        let Some(begun) = self.known.left_open() else {
+            return Ok(());
+        };
+        let start = source.start_of(begun);
+        let text = source.line(begun);
+        let verdict = Verdict {
+            file: &source.name,
+            line: begun,
+            statement: text,
+            action: "reject",
+            findings: vec![transaction::left_open(source, start..start + text.len())],
+            steps: Vec::new(),
+        };
+        self.report.tell_more(source, verdict)
     }
 
     /// True if rows follow the statement (COPY … FROM stdin).
@@ -310,7 +389,8 @@ impl Checker<'_, '_> {
                 }
             };
             self.statement(source, statement, start, &facts)?;
-            self.known.ran(statement, &facts);
+            let line = source.place(start + first_token(&statement.sql)).line;
+            self.known.ran(statement, &facts, line);
             rows_follow |= copies_from_stdin(statement);
         }
         Ok(rows_follow)
@@ -322,15 +402,37 @@ impl Checker<'_, '_> {
             source,
             start,
             statement,
+            offline: facts.offline,
         };
-        let (mut action, mut findings, steps) = judged(&at, plan(statement, facts, self.policy, place), self.tool);
+        // As the proxy, which does not look at it any further.
+        let plan = match lock_queue::is_free(statement) {
+            true => Plan::Forward {
+                findings: Vec::new(),
+                notices: Vec::new(),
+            },
+            false => plan(statement, facts, self.policy, place),
+        };
+        let (mut action, mut findings, steps) = judged(&at, plan, self.tool);
         if action == "forward"
             && findings.is_empty()
             && self.may_be_large(statement, facts)
-            && let Some(found) = large_write(&at, self.policy, place)
+            && let Some((so, found)) = writes::large_write(
+                &at,
+                self.policy,
+                place,
+                self.known.target(statement, facts).as_ref(),
+                facts,
+            )
         {
-            action = "warn";
+            action = so;
             findings.push(found);
+        }
+        if let Some(found) = transaction::fails(&at, &self.known, facts) {
+            (action, findings) = ("reject", vec![found]);
+        } else if let Some(found) = transaction::under_locks(&at, &self.known, facts).filter(|_| action == "forward") {
+            action = "warn";
+            findings.retain(|known| known.overridden.is_some());
+            findings.insert(0, found);
         }
         let token = first_token(&statement.sql);
         let verdict = Verdict {
@@ -347,6 +449,10 @@ impl Checker<'_, '_> {
     /// An UPDATE or DELETE of which nobody can say how many rows it touches.
     fn may_be_large(&self, statement: &Statement, facts: &Facts) -> bool {
         let small_bytes = self.policy.small_bytes;
+        let rows_max = self.policy.backfill.rows_max;
+        if writes::is_bounded(&statement.node, rows_max) {
+            return false;
+        }
         if facts.offline {
             return self.known.may_be_large(statement, small_bytes);
         }
@@ -362,8 +468,9 @@ impl Checker<'_, '_> {
             Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
         );
         let offline = || Facts::offline(self.arguments.server_version.unwrap_or(VERSION));
+        let place = self.known.place();
         let base = match &mut self.live {
-            Some(live) if judged => live.facts(statement, self.known.search_path())?,
+            Some(live) if judged => live.facts(statement, &self.known.session_sql())?,
             _ => offline(),
         };
         let mut facts = self.known.facts(statement, base);
@@ -392,6 +499,13 @@ impl Checker<'_, '_> {
         {
             facts.cascaded = live.cascaded(statement, &facts, facts.estimated_rows, rows_max)?;
         }
+        if let Some(live) = &mut self.live
+            && judged
+            // The copy would be of the table as it is, not as the files have left it.
+            && !held::locks(statement).iter().any(|(name, _)| self.known.find(name).is_some())
+        {
+            live.try_out(statement, &mut facts, self.policy, place)?;
+        }
         Ok(facts)
     }
 }
@@ -414,6 +528,8 @@ struct Spot<'a> {
     source: &'a Source,
     start: usize,
     statement: &'a Statement,
+    /// No server was asked.
+    offline: bool,
 }
 
 impl Spot<'_> {
@@ -435,33 +551,6 @@ impl Spot<'_> {
         } = finding;
         Found::new(self.source, span, rule, lock, message, hint).overridden(overridden.as_ref())
     }
-}
-
-/// The proxy asks the server how many rows it would be; here it can only be said what follows if they are many.
-fn large_write(at: &Spot, policy: &Policy, place: Place) -> Option<Found> {
-    let rule = rules::find("large-write")?;
-    let anybody = Subject {
-        database: "",
-        role: "",
-        application_name: "",
-        tables: &[],
-    };
-    let rows = policy.backfill.rows_max;
-    let follows = match (policy.decision(rule.name, &anybody).0, place) {
-        (Action::Allow, _) => return None,
-        (Action::Warn, _) => "warned of",
-        (Action::Rewrite, Place::Alone) => "run in batches",
-        _ => "refused",
-    };
-    let message = format!("is {follows} if the server expects it to touch more than {rows} rows");
-    Some(Found::new(
-        at.source,
-        at.whole(),
-        rule.name,
-        rule.lock,
-        message,
-        rule.safe.to_string(),
-    ))
 }
 
 fn copies_from_stdin(statement: &Statement) -> bool {
@@ -527,22 +616,22 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
                 _ => "rewrite",
             };
             let mut findings = run.findings;
+            let findings_alone = findings.iter().all(|finding| finding.rule == "lock-queue");
             // With a danger beside it, that the rest is brief needs no word.
             if action == "rewrite" && findings.iter().any(|finding| finding.rule != "lock-queue") {
                 findings.retain(|finding| finding.rule != "lock-queue" || finding.overridden.is_some());
             }
-            let step_line = |step: Step| StepLine {
-                label: match step.mode {
-                    Mode::Rows => format!("{}, as if the key were id", step.label),
-                    _ => step.label,
-                },
-                sql: match step.mode {
-                    // One transaction with the step's own statement.
-                    Mode::Brief { then } | Mode::Long { then } => [vec![step.sql], then].concat().join(";\n"),
-                    _ => step.sql,
-                },
-            };
-            let steps = run.steps.into_iter().map(step_line).collect();
+            // The client's own text needs no second look.
+            let own = action != "rewrite";
+            if own {
+                findings.retain(|finding| finding.rule != "lock-queue" || findings_alone);
+            }
+            let steps = run
+                .steps
+                .iter()
+                .filter(|_| !own)
+                .filter_map(|step| step_line(step, at.offline))
+                .collect();
             (action, all(findings), steps)
         }
         Plan::Reject(rejection) => {
@@ -567,6 +656,19 @@ fn judged(at: &Spot, plan: Plan, tool: Tool) -> (&'static str, Vec<Found>, Vec<S
             ("reject", findings, Vec::new())
         }
     }
+}
+
+/// As a person would do it. None: it is only about a mark of the proxy's own.
+fn step_line(step: &Step, offline: bool) -> Option<StepLine> {
+    let mut sql = step.by_hand().join(";\n");
+    if offline && matches!(step.mode, Mode::Batches(_)) && sql.starts_with("DO ") {
+        sql.insert_str(0, "-- as if the key were id\n");
+    }
+    let label = match step.mode {
+        Mode::Rows if !sql.starts_with("-- as if") => format!("{}, as if the key were id", step.label),
+        _ => step.label.clone(),
+    };
+    (!sql.is_empty()).then_some(StepLine { label, sql })
 }
 
 /// Only when and how often it is tried is the proxy's: the statement is the client's own.

@@ -57,8 +57,9 @@ Next: point a client at it:  psql -h 127.0.0.1 -p 6432 -U you mydb";
 const CHECK_HELP: &str = "\
 A table that the files themselves create is new and may be changed freely, also by a later file;
 with IF NOT EXISTS it may be an old one. What they prove (NOT VALID, then VALIDATE) is proven for
-what follows. Every other table is taken to exist and to be large, unless --dsn lets a server tell.
-It is asked in a read-only transaction, and nothing is changed.
+what follows, and the locks of a transaction are kept. Every other table is taken to exist and to be
+large, unless --dsn lets a server tell. It is asked in transactions that are rolled back, and nothing
+is changed. Files that have run by the tool's own table on that server are left out.
 
 A directory is run as its tool would run it: in the order of its versions, each file in one
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,

@@ -35,3 +35,4 @@ pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;
 pub mod rules_page;
+pub mod usage;

@@ -39,7 +39,7 @@ const fn metric(name: &'static str, kind: Kind, labels: &'static str, help: &'st
 }
 
 /// In the order of the output. What is not known has no line: without a control connection nothing is said of stalls.
-pub const METRICS: [Metric; 30] = [
+pub const METRICS: [Metric; 33] = [
     metric(
         "lockkeeper_build_info",
         Kind::Gauge,
@@ -141,6 +141,24 @@ pub const METRICS: [Metric; 30] = [
         Kind::Histogram,
         "",
         "Other sessions seen waiting behind a running plan, and how long at least (needs the control connection).",
+    ),
+    metric(
+        "lockkeeper_held_statements_total",
+        Kind::Counter,
+        "",
+        "Statements that were held back while a schema change waited for their table.",
+    ),
+    metric(
+        "lockkeeper_held_seconds_total",
+        Kind::Counter,
+        "",
+        "How long those were held, all together.",
+    ),
+    metric(
+        "lockkeeper_shapes_read_total",
+        Kind::Counter,
+        "readers",
+        "Shapes of statements that were read for what they touch: by either, by none, or by both with a difference.",
     ),
     metric(
         "lockkeeper_batches_total",
@@ -281,6 +299,14 @@ fn judged(live: &Live, page: &mut Page) {
         page.begin("lockkeeper_stall_seconds");
         page.histogram("lockkeeper_stall_seconds", &[], &ledger.stalls, &WAIT_BOUNDS);
         page.one("lockkeeper_control_up", &[], u64::from(control == Control::Up));
+    }
+    let held = &live.holds;
+    page.one("lockkeeper_held_statements_total", &[], held.statements());
+    page.begin("lockkeeper_held_seconds_total");
+    page.sample("lockkeeper_held_seconds_total", &[], held.time().as_secs_f64());
+    page.begin("lockkeeper_shapes_read_total");
+    for (readers, count) in live.traffic.usage.counted() {
+        page.sample("lockkeeper_shapes_read_total", &[("readers", readers)], count as f64);
     }
     page.one("lockkeeper_batches_total", &[], ledger.batches);
     page.one("lockkeeper_batch_rows_total", &[], ledger.rows);

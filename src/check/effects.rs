@@ -2,6 +2,7 @@
 //! here stays as it was: rather too little is taken for new, or for proven.
 
 use super::known::{Known, Table};
+use super::objects::type_name;
 use crate::plan::catalog::{Column, Constraint, Index, Name, Relation};
 use crate::plan::facts::Facts;
 use crate::plan::remedies::not_null::proof;
@@ -9,8 +10,8 @@ use crate::plan::request::Request;
 use crate::plan::statement::{Statement, tables_created};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AlterTableCmd, AlterTableType, ConstrType, Constraint as Added, DropStmt, IndexStmt, Node, NullTestType,
-    ObjectType, RenameStmt,
+    AlterTableCmd, AlterTableType, ColumnDef, ConstrType, Constraint as Added, DropStmt, IndexStmt, Node, NullTestType,
+    ObjectType, RenameStmt, SelectStmt,
 };
 
 pub fn apply(known: &mut Known, statement: &Statement, facts: &Facts) {
@@ -37,8 +38,44 @@ pub fn apply(known: &mut Known, statement: &Statement, facts: &Facts) {
                 known.add(moved(table, Some(&alter.newschema), None));
             }
         }
+        NodeEnum::InsertStmt(insert) => {
+            let many = insert.select_stmt.as_ref().and_then(|select| select.node.as_ref());
+            let few = match many {
+                Some(NodeEnum::SelectStmt(select)) => is_values(select),
+                _ => true,
+            };
+            if let Some(name) = insert.relation.as_ref().map(Name::of) {
+                filled(known, &name, few);
+            }
+        }
+        NodeEnum::CopyStmt(copy) if copy.is_from => {
+            if let Some(name) = copy.relation.as_ref().map(Name::of) {
+                filled(known, &name, false);
+            }
+        }
         _ => created(known, statement, facts),
     }
+}
+
+/// VALUES, and not the rows of a query.
+fn is_values(select: &SelectStmt) -> bool {
+    !select.values_lists.is_empty() || (select.from_clause.is_empty() && select.larg.is_none())
+}
+
+/// Rows come into a table that the files have made.
+fn filled(known: &mut Known, name: &Name, few: bool) {
+    if let Some(table) = known.find_mut(name).filter(|table| !table.of_server) {
+        table.relation.never_filled = false;
+        if !few {
+            table.relation.bytes = u64::MAX;
+        }
+    }
+}
+
+/// Others see it, and nobody has put a row into it yet, if it is a table.
+pub fn is_committed(relation: &mut Relation) {
+    relation.created_here = false;
+    relation.never_filled = relation.bytes == 0 && relation.kind == 'r';
 }
 
 fn created(known: &mut Known, statement: &Statement, facts: &Facts) {
@@ -48,16 +85,120 @@ fn created(known: &mut Known, statement: &Statement, facts: &Facts) {
         names.extend(view.view.as_ref().map(Name::of).filter(|_| !view.replace));
     }
     for name in names {
-        // With IF NOT EXISTS it may be an old and large one; a server knows.
-        if may_exist_already(&statement.node) && (facts.offline || facts.relation(&name).is_some()) {
+        // With IF NOT EXISTS it may be an old and large one; a server knows. What is there already is in use, whichever file makes it.
+        if facts.relation(&name).is_some() || facts.offline && may_exist_already(&statement.node) {
             continue;
         }
-        let relation = new_relation(&name, &known.schema(&name), kind, persistence);
+        let mut relation = new_relation(&name, &known.schema(&name), kind, persistence);
+        if let NodeEnum::CreateStmt(create) = &statement.node {
+            with_elements(&mut relation, create);
+        }
+        if has_rows(&statement.node) {
+            relation.bytes = u64::MAX;
+        }
         known.add(Table {
             relation,
-            complete: true,
+            complete: is_listed(&statement.node),
+            of_server: false,
         });
     }
+}
+
+/// CREATE TABLE … AS, which does not say how many.
+fn has_rows(node: &NodeEnum) -> bool {
+    match node {
+        NodeEnum::CreateTableAsStmt(create) => {
+            create.into.as_ref().is_some_and(|into| !into.skip_data) && !is_of_values(create.query.as_deref())
+        }
+        NodeEnum::SelectStmt(_) => true,
+        _ => false,
+    }
+}
+
+fn is_of_values(query: Option<&Node>) -> bool {
+    match query.and_then(|query| query.node.as_ref()) {
+        Some(NodeEnum::SelectStmt(select)) => is_values(select),
+        _ => false,
+    }
+}
+
+/// All columns stand in the statement.
+fn is_listed(node: &NodeEnum) -> bool {
+    match node {
+        NodeEnum::CreateStmt(create) => {
+            let like = |element: &Node| matches!(element.node, Some(NodeEnum::TableLikeClause(_)));
+            create.inh_relations.is_empty() && create.of_typename.is_none() && !create.table_elts.iter().any(like)
+        }
+        _ => false,
+    }
+}
+
+fn with_elements(relation: &mut Relation, create: &pg_query::protobuf::CreateStmt) {
+    for element in &create.table_elts {
+        match &element.node {
+            Some(NodeEnum::ColumnDef(column)) => add_column(relation, column),
+            Some(NodeEnum::Constraint(added)) => {
+                relation.constraints.extend(constraint(added));
+                key(relation, added, &strings(&added.keys));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn add_column(relation: &mut Relation, added: &ColumnDef) {
+    let not_null = added.constraints.iter().any(is_not_null);
+    relation.columns.push(Column {
+        type_name: added.type_name.as_ref().and_then(type_name).unwrap_or_default(),
+        ..unknown_column(&added.colname, not_null)
+    });
+    for node in &added.constraints {
+        if let Some(NodeEnum::Constraint(of_column)) = &node.node {
+            key(relation, of_column, std::slice::from_ref(&added.colname));
+            if let Some(mut constraint) = constraint(of_column) {
+                constraint.columns = vec![added.colname.clone()];
+                if constraint.name.is_empty() {
+                    constraint.name = match constraint.kind {
+                        'f' => format!("{}_{}_fkey", relation.name, added.colname),
+                        'n' => format!("{}_{}_not_null", relation.name, added.colname),
+                        _ => format!("{}_{}_check", relation.name, added.colname),
+                    };
+                }
+                relation.constraints.push(constraint);
+            }
+        }
+    }
+}
+
+/// The index of a PRIMARY KEY or UNIQUE constraint.
+fn key(relation: &mut Relation, added: &Added, columns: &[String]) {
+    let primary = added.contype() == ConstrType::ConstrPrimary;
+    if !primary && added.contype() != ConstrType::ConstrUnique || !added.indexname.is_empty() {
+        return;
+    }
+    for name in columns.iter().filter(|_| primary) {
+        set_not_null(relation, true, name, true);
+    }
+    let name = match (added.conname.is_empty(), primary) {
+        (false, _) => added.conname.clone(),
+        (true, true) => format!("{}_pkey", relation.name),
+        (true, false) => format!("{}_{}_key", relation.name, columns.join("_")),
+    };
+    relation.indexes.push(Index {
+        schema: relation.schema.clone(),
+        name: name.clone(),
+        valid: true,
+        ready: true,
+        unique: true,
+        primary,
+        immediate: !added.deferrable,
+        method: "btree".to_string(),
+        mentions: columns.to_vec(),
+        columns: columns.iter().cloned().map(Some).collect(),
+        constraint: Some(name),
+        bytes: relation.bytes,
+        ..Index::default()
+    });
 }
 
 /// The relation as it is known so far: by the files, or by the server.
@@ -68,6 +209,7 @@ fn known_or_found<'a>(known: &'a mut Known, name: &Name, facts: &Facts) -> Optio
         known.add(Table {
             relation: relation.clone(),
             complete: true,
+            of_server: true,
         });
         // A name that the server finds by its search_path.
         let full = Name {
@@ -83,27 +225,29 @@ fn alter_table(known: &mut Known, name: &Name, command: &AlterTableCmd, facts: &
     use AlterTableType as A;
     let proves = matches!(
         command.subtype(),
-        A::AtSetNotNull | A::AtDropNotNull | A::AtAddConstraint | A::AtValidateConstraint
+        A::AtSetNotNull
+            | A::AtDropNotNull
+            | A::AtAddConstraint
+            | A::AtValidateConstraint
+            | A::AtAddColumn
+            | A::AtAlterColumnType
     );
     if proves && facts.offline && known.find(name).is_none() {
-        let mut relation = new_relation(name, &known.schema(name), 'r', 'p');
-        (relation.created_here, relation.bytes) = (false, u64::MAX);
+        let relation = old_relation(name, &known.schema(name));
         known.add(Table {
             relation,
             complete: false,
+            of_server: false,
         });
     }
-    let Some(Table { relation, complete }) = known_or_found(known, name, facts) else {
+    let Some(Table { relation, complete, .. }) = known_or_found(known, name, facts) else {
         return;
     };
     let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
     let column = command.name.as_str();
     match (command.subtype(), definition) {
-        (A::AtAddColumn, Some(NodeEnum::ColumnDef(added)))
-            if *complete && relation.column(&added.colname).is_none() =>
-        {
-            let not_null = added.constraints.iter().any(is_not_null);
-            relation.columns.push(unknown_column(&added.colname, not_null));
+        (A::AtAddColumn, Some(NodeEnum::ColumnDef(added))) if relation.column(&added.colname).is_none() => {
+            add_column(relation, added);
         }
         (A::AtDropColumn, _) => {
             relation.columns.retain(|known| known.name != column);
@@ -116,13 +260,20 @@ fn alter_table(known: &mut Known, name: &Name, command: &AlterTableCmd, facts: &
         }
         (A::AtSetNotNull, _) => set_not_null(relation, *complete, column, true),
         (A::AtDropNotNull, _) => set_not_null(relation, *complete, column, false),
-        (A::AtAlterColumnType, _) => {
-            if let Some(known) = relation.columns.iter_mut().find(|known| known.name == column) {
-                known.type_name = String::new();
+        (A::AtAlterColumnType, Some(NodeEnum::ColumnDef(given))) => {
+            let new = given.type_name.as_ref().and_then(type_name).unwrap_or_default();
+            match relation.columns.iter_mut().find(|known| known.name == column) {
+                Some(known) => (known.type_name, known.base_type) = (new, None),
+                None if !*complete => relation.columns.push(Column {
+                    type_name: new,
+                    ..unknown_column(column, false)
+                }),
+                None => {}
             }
         }
         (A::AtAddConstraint, Some(NodeEnum::Constraint(added))) => {
             relation.constraints.extend(constraint(added));
+            key(relation, added, &strings(&added.keys));
             if added.contype() == ConstrType::ConstrNotnull && !added.skip_validation {
                 for column in strings(&added.keys) {
                     set_not_null(relation, *complete, &column, true);
@@ -247,6 +398,7 @@ fn create_index(known: &mut Known, index: &IndexStmt, facts: &Facts) {
     known.add(Table {
         relation: of_index,
         complete: true,
+        of_server: false,
     });
 }
 
@@ -342,6 +494,20 @@ pub fn add_columns(relation: &mut Relation, statement: &Statement) {
     for name in names.into_iter().filter(|name| !name.is_empty()) {
         if relation.column(&name).is_none() {
             relation.columns.push(unknown_column(&name, false));
+        }
+    }
+    let validated = |command: &&AlterTableCmd| command.subtype() == AlterTableType::AtValidateConstraint;
+    for command in statement.actions().filter(validated) {
+        if relation.constraint(&command.name).is_none() {
+            relation.constraints.push(Constraint {
+                name: command.name.clone(),
+                kind: 'c',
+                validated: false,
+                columns: Vec::new(),
+                definition: String::new(),
+                references: None,
+                comment: None,
+            });
         }
     }
 }

@@ -36,7 +36,7 @@ pub struct File {
     pub conf: String,
     /// False: it has run already, so what it creates is in use.
     pub pending: bool,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// The files of all arguments, and what there is to say about those that are left out or cannot be read.

@@ -2,35 +2,72 @@
 //! they changed on others, the override and the search_path that they set, and whether a transaction is open.
 
 use super::effects;
+use super::held::{self, Held};
+use super::journal::Journal;
+use super::objects::Objects;
 use super::tool::Transaction;
 use crate::plan::Place;
 use crate::plan::batches::{Target, target};
 use crate::plan::catalog::{Name, Relation};
 use crate::plan::facts::Facts;
+use crate::plan::lock::LockMode;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val};
+use std::collections::BTreeMap;
+
+/// Schema and name.
+pub type Key = (String, String);
 
 pub struct Known {
     /// Where a name without a schema is taken to be.
     default_schema: String,
-    session: State,
-    /// What a ROLLBACK goes back to; Some while a transaction block is open.
-    before_block: Option<State>,
+    tables: Journal<Key, Entry>,
+    pub objects: Objects,
+    settings: Settings,
+    block: Option<Block>,
     /// What COMMIT leaves of the override and the search_path: SET LOCAL ends with the transaction.
     lasting: Settings,
     /// One message of several statements: outside a block there is always an implicit transaction.
     implicit: bool,
+    /// The file's whole session is one transaction of its tool's.
+    of_tool: bool,
+    /// What the file has made so far.
+    made: Vec<Key>,
 }
 
-#[derive(Clone, Default)]
-struct State {
-    tables: Vec<Table>,
-    /// Schema and name of what was dropped or renamed.
-    gone: Vec<(String, String)>,
+/// A transaction that is open.
+#[derive(Default)]
+struct Block {
+    /// The settings before it.
     settings: Settings,
+    /// Table locks, in the order in which they were taken.
+    held: Vec<Held>,
+    /// Tables that it has made.
+    made: Vec<Key>,
+    savepoints: Vec<Savepoint>,
+    /// The line of the file's own BEGIN; 0 if it is not the file's.
+    begun: usize,
+    /// Of types that are older than it.
+    enum_values: Vec<String>,
+}
+
+struct Savepoint {
+    name: String,
+    tables: usize,
+    objects: (usize, usize),
+    held: usize,
+    made: usize,
+}
+
+/// What the files say of a name.
+#[derive(Clone)]
+enum Entry {
+    There(Box<Table>),
+    /// Dropped or renamed: also what a server still knows by this name.
+    Gone,
 }
 
 #[derive(Clone, Default)]
@@ -38,7 +75,15 @@ struct Settings {
     override_: Option<String>,
     /// As it stands behind `SET search_path =`, and its first schema.
     search_path: Option<(String, String)>,
+    /// Milliseconds; None where the files have not set it.
+    lock_timeout_ms: Option<u64>,
+    statement_timeout_ms: Option<u64>,
+    /// Of [`OF_SESSION`], as they stand behind `SET … =`.
+    others: BTreeMap<&'static str, String>,
 }
+
+/// What the server reads texts and types by.
+const OF_SESSION: [&str; 4] = ["timezone", "datestyle", "intervalstyle", "default_tablespace"];
 
 /// A relation that the files have created or changed.
 #[derive(Clone)]
@@ -46,21 +91,28 @@ pub struct Table {
     pub relation: Relation,
     /// All its columns are listed. Else it is an old one that no server was asked about.
     pub complete: bool,
+    /// It is on the server, which tells the rest of it.
+    pub of_server: bool,
 }
 
 impl Known {
     pub fn new(default_schema: String) -> Known {
         Known {
             default_schema,
-            session: State::default(),
-            before_block: None,
+            tables: Journal::default(),
+            objects: Objects::default(),
+            settings: Settings::default(),
+            block: None,
             lasting: Settings::default(),
             implicit: false,
+            of_tool: false,
+            made: Vec::new(),
         }
     }
 
     /// A file begins. `several`: it holds more than one statement.
     pub fn start_file(&mut self, transaction: Transaction, several: bool) {
+        self.made.clear();
         match transaction {
             Transaction::Statement => {}
             Transaction::Message => {
@@ -69,7 +121,10 @@ impl Known {
                     self.begin();
                 }
             }
-            Transaction::File | Transaction::All => self.begin(),
+            Transaction::File | Transaction::All => {
+                self.of_tool = true;
+                self.begin();
+            }
         }
     }
 
@@ -81,70 +136,169 @@ impl Known {
             Transaction::Statement => self.rollback(),
             Transaction::Message | Transaction::File => self.commit(),
         }
-        self.session.settings = Settings::default();
+        self.of_tool = false;
+        self.settings = Settings::default();
     }
 
     pub fn end_group(&mut self) {
         self.commit();
-        self.session.settings = Settings::default();
+        self.of_tool = false;
+        self.settings = Settings::default();
+    }
+
+    /// What the file has made is in use: it has rows by now, and others see it.
+    pub fn is_in_use(&mut self) {
+        for key in std::mem::take(&mut self.made) {
+            if let Some(Entry::There(table)) = self.tables.get_mut(&key)
+                && matches!(table.relation.kind, 'r' | 'p' | 'm' | 'i' | 'I')
+            {
+                let relation = &mut table.relation;
+                (relation.created_here, relation.never_filled, relation.bytes) = (false, false, u64::MAX);
+                relation.rows = None;
+                for index in &mut relation.indexes {
+                    index.bytes = u64::MAX;
+                }
+            }
+        }
+    }
+
+    /// The open transaction is the tool's own, not one that the file has begun.
+    pub fn is_of_tool(&self) -> bool {
+        self.of_tool && self.block.is_some()
+    }
+
+    /// A block that the file itself has begun is open: the line of its BEGIN.
+    pub fn left_open(&self) -> Option<usize> {
+        self.block.as_ref().map(|block| block.begun).filter(|line| *line > 0)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// A value that ALTER TYPE … ADD VALUE has put into an enum in this transaction, by a text that a statement has.
+    pub fn new_enum_value(&self, sql: &str) -> Option<&str> {
+        let values = self.block.as_ref()?.enum_values.iter().map(String::as_str);
+        values.into_iter().find(|value| sql.contains(&quote_literal(value)))
+    }
+
+    /// The locks that the open transaction holds.
+    pub fn held(&self) -> &[Held] {
+        self.block.as_ref().map_or(&[], |block| &block.held)
     }
 
     pub fn place(&self) -> Place {
-        match self.before_block {
+        match self.block {
             Some(_) => Place::Block,
             None => Place::Alone,
         }
     }
 
-    pub fn search_path(&self) -> Option<&str> {
-        self.session
-            .settings
-            .search_path
-            .as_ref()
-            .map(|(path, _)| path.as_str())
+    /// As SET LOCAL, what the files have set that the server reads their statements by.
+    pub fn session_sql(&self) -> String {
+        let path = self.settings.search_path.as_ref().map_or("DEFAULT", |(path, _)| path);
+        let mut sql = format!("SET LOCAL search_path = {path}");
+        for name in OF_SESSION {
+            let value = self.settings.others.get(name).map_or("DEFAULT", String::as_str);
+            sql.push_str(&format!("; SET LOCAL {name} = {value}"));
+        }
+        sql
     }
 
     /// `base` is what the server says, or the offline facts.
     pub fn facts(&self, statement: &Statement, base: Facts) -> Facts {
         let mut facts = base;
-        if self.session.settings.override_.is_some() {
-            facts.override_.clone_from(&self.session.settings.override_);
+        if self.settings.override_.is_some() {
+            facts.override_.clone_from(&self.settings.override_);
         }
-        let mut asked = Request::of(statement).relations;
+        if let Some(ms) = self.settings.lock_timeout_ms {
+            facts.lock_timeout_ms = ms;
+        }
+        if let Some(ms) = self.settings.statement_timeout_ms {
+            facts.statement_timeout_ms = ms;
+        }
+        let request = Request::of(statement);
+        let mut asked = request.relations;
         let tables_of_indexes = asked.iter().filter_map(|name| self.find(name)?.relation.table.clone());
         asked.extend(tables_of_indexes.collect::<Vec<_>>());
         for name in asked {
-            let on_server = facts.relation(&name).map(|relation| relation.schema.clone());
-            let schema = on_server.unwrap_or_else(|| self.schema(&name));
-            let found = self
-                .session
-                .tables
-                .iter()
-                .rev()
-                .find(|table| table.is(&schema, &name.name));
-            if found.is_some() || self.session.gone.contains(&(schema, name.name.clone())) {
-                facts.relations.retain(|relation| relation.asked != name);
-            }
-            if let Some(table) = found {
-                let mut relation = table.relation.clone();
-                if !table.complete {
-                    effects::add_columns(&mut relation, statement);
-                }
-                relation.asked = name;
-                facts.relations.push(relation);
-            }
+            self.relation(&mut facts, name, statement);
         }
+        self.objects.facts(&mut facts, (&request.functions, &request.types));
         // Its form depends on the key, and with none it would be refused.
         let limited = match &statement.kind {
             Kind::LimitedWrite(_) if facts.offline => written(statement)
                 .filter(|name| facts.relation(name).is_none_or(|relation| relation.indexes.is_empty())),
             _ => None,
         };
-        if let Some(name) = limited.filter(|name| !self.is_new(name)) {
+        if let Some(name) = limited.filter(|name| !self.is_small(name)) {
             facts.relations.retain(|relation| relation.asked != name);
             facts.relations.push(effects::old_relation(&name, &self.schema(&name)));
         }
         facts
+    }
+
+    /// As the files have left it.
+    fn relation(&self, facts: &mut Facts, name: Name, statement: &Statement) {
+        let on_server = facts.relation(&name).cloned();
+        let schema = on_server.as_ref().map(|relation| relation.schema.clone());
+        let key = (schema.unwrap_or_else(|| self.schema(&name)), name.name.clone());
+        let held = self.holds(&key, LockMode::Share);
+        let relation = match (self.tables.get(&key), on_server) {
+            (Some(Entry::Gone), _) => {
+                facts.relations.retain(|relation| relation.asked != name);
+                return;
+            }
+            (Some(Entry::There(table)), on_server) => {
+                let now = &table.relation;
+                let mut relation = match on_server {
+                    Some(server) if table.of_server => Relation {
+                        columns: now.columns.clone(),
+                        indexes: now.indexes.clone(),
+                        constraints: now.constraints.clone(),
+                        bytes: server.bytes.max(now.bytes),
+                        never_filled: server.never_filled && now.never_filled,
+                        ..server
+                    },
+                    _ => now.clone(),
+                };
+                if !table.complete {
+                    effects::add_columns(&mut relation, statement);
+                }
+                relation
+            }
+            (None, Some(server)) if held => server,
+            (None, None) if held && facts.offline => {
+                let mut relation = effects::old_relation(&name, &key.0);
+                effects::add_columns(&mut relation, statement);
+                relation
+            }
+            (None, _) => return,
+        };
+        facts.relations.retain(|relation| relation.asked != name);
+        facts.relations.push(Relation {
+            asked: name,
+            held,
+            ..relation
+        });
+    }
+
+    fn or_old(&self, name: &Name) -> Relation {
+        match self.find(name).filter(|table| table.complete && !table.of_server) {
+            Some(table) => table.relation.clone(),
+            None => effects::old_relation(name, &self.schema(name)),
+        }
+    }
+
+    /// What an UPDATE or DELETE changes; where nothing is known of it, an old table.
+    pub fn target(&self, statement: &Statement, facts: &Facts) -> Option<Relation> {
+        let name = written(statement)?;
+        Some(facts.relation(&name).cloned().unwrap_or_else(|| self.or_old(&name)))
+    }
+
+    /// The open transaction holds that lock on it, or a stronger one.
+    fn holds(&self, key: &Key, mode: LockMode) -> bool {
+        self.held().iter().any(|held| held.table == *key && held.mode >= mode)
     }
 
     /// An UPDATE or DELETE of an old table that is not pinned to single rows. How many it touches only a server can
@@ -153,14 +307,21 @@ impl Known {
         let Some(name) = written(statement).filter(|_| matches!(statement.kind, Kind::Write)) else {
             return false;
         };
-        let old = effects::old_relation(&name, &self.schema(&name));
-        !self.is_new(&name) && target(statement, &old, small_bytes) == Target::Unknown
+        let old = self.or_old(&name);
+        !self.is_small(&name) && target(statement, &old, small_bytes) == Target::Unknown
     }
 
     /// The statement has run; `facts` are those that it was judged by.
-    pub fn ran(&mut self, statement: &Statement, facts: &Facts) {
+    pub fn ran(&mut self, statement: &Statement, facts: &Facts, line: usize) {
         match &statement.kind {
-            Kind::Begin { .. } => self.begin(),
+            Kind::Begin { .. } => {
+                self.begin();
+                if let Some(block) = &mut self.block
+                    && !self.of_tool
+                {
+                    block.begun = line;
+                }
+            }
             Kind::Commit { chain } => {
                 self.commit();
                 self.chain(*chain);
@@ -169,26 +330,44 @@ impl Known {
                 self.rollback();
                 self.chain(*chain);
             }
-            _ => self.remember(statement, facts),
+            _ => {
+                self.take_locks(statement, facts, line);
+                self.remember(statement, facts);
+            }
         }
     }
 
     fn begin(&mut self) {
-        if self.before_block.is_none() {
-            self.before_block = Some(self.session.clone());
-            self.lasting = self.session.settings.clone();
+        if self.block.is_none() {
+            self.tables.begin();
+            self.objects.begin();
+            self.lasting = self.settings.clone();
+            self.block = Some(Block {
+                settings: self.settings.clone(),
+                ..Block::default()
+            });
         }
     }
 
     fn commit(&mut self) {
-        if self.before_block.take().is_some() {
-            self.session.settings = std::mem::take(&mut self.lasting);
+        self.of_tool = false;
+        let Some(block) = self.block.take() else { return };
+        self.settings = std::mem::take(&mut self.lasting);
+        self.tables.commit();
+        self.objects.commit();
+        for key in block.made {
+            if let Some(Entry::There(table)) = self.tables.get_mut(&key) {
+                effects::is_committed(&mut table.relation);
+            }
         }
     }
 
     fn rollback(&mut self) {
-        if let Some(before) = self.before_block.take() {
-            self.session = before;
+        self.of_tool = false;
+        if let Some(block) = self.block.take() {
+            self.tables.rollback();
+            self.objects.rollback();
+            self.settings = block.settings;
         }
     }
 
@@ -198,68 +377,148 @@ impl Known {
         }
     }
 
-    fn remember(&mut self, statement: &Statement, facts: &Facts) {
-        match &statement.node {
-            NodeEnum::TransactionStmt(transaction)
-                if transaction.kind == TransactionStmtKind::TransStmtRollbackTo as i32 =>
-            {
-                // Savepoints are not followed: rather too little is taken for new, or for proven.
-                if let Some(before) = self.before_block.clone() {
-                    self.session.tables = before.tables;
-                    self.session.gone = before.gone;
+    fn take_locks(&mut self, statement: &Statement, facts: &Facts, line: usize) {
+        if self.block.is_none() {
+            return;
+        }
+        let mut taken = Vec::new();
+        for (name, mode) in held::locks(statement) {
+            let relation = facts.relation(&name);
+            if mode == LockMode::None || relation.is_some_and(Relation::invisible_to_others) {
+                continue;
+            }
+            // Of an index its table's readers and writers wait.
+            let named = relation.and_then(|index| index.table.as_ref()).unwrap_or(&name);
+            let schema = relation.map(|relation| relation.schema.clone());
+            let key = match relation {
+                Some(index) if index.table.is_some() => (self.schema(named), named.name.clone()),
+                _ => (schema.unwrap_or_else(|| self.schema(&name)), name.name.clone()),
+            };
+            // What does not exist is not locked.
+            if relation.is_some() || facts.offline {
+                taken.push(Held { table: key, mode, line });
+            }
+        }
+        if let Some(block) = &mut self.block {
+            for held in taken {
+                let known = block
+                    .held
+                    .iter()
+                    .any(|known| known.table == held.table && known.mode >= held.mode);
+                if !known {
+                    block.held.push(held);
                 }
             }
-            NodeEnum::VariableSetStmt(set) => self.set(set),
-            NodeEnum::DiscardStmt(_) => self.session.settings = Settings::default(),
-            _ => effects::apply(self, statement, facts),
         }
     }
 
-    fn is_new(&self, name: &Name) -> bool {
-        self.find(name).is_some_and(|table| table.relation.created_here)
+    fn remember(&mut self, statement: &Statement, facts: &Facts) {
+        match &statement.node {
+            NodeEnum::TransactionStmt(transaction) => {
+                let name = &transaction.savepoint_name;
+                match TransactionStmtKind::try_from(transaction.kind) {
+                    Ok(TransactionStmtKind::TransStmtSavepoint) => self.savepoint(name),
+                    Ok(TransactionStmtKind::TransStmtRollbackTo) => self.back_to(name),
+                    _ => {}
+                }
+            }
+            NodeEnum::AlterEnumStmt(alter) if alter.old_val.is_empty() => {
+                let is_new = self.objects.made_here(&alter.type_name);
+                if let Some(block) = self.block.as_mut().filter(|_| !is_new) {
+                    block.enum_values.push(alter.new_val.clone());
+                }
+            }
+            NodeEnum::VariableSetStmt(set) => self.set(set),
+            NodeEnum::DiscardStmt(_) => self.settings = Settings::default(),
+            _ => {
+                let default = self.schema(&Name::default());
+                self.objects.apply(statement, facts, &default);
+                effects::apply(self, statement, facts);
+            }
+        }
+    }
+
+    fn savepoint(&mut self, name: &str) {
+        let (tables, objects) = (self.tables.mark(), self.objects.mark());
+        if let Some(block) = &mut self.block {
+            block.savepoints.push(Savepoint {
+                name: name.to_owned(),
+                tables,
+                objects,
+                held: block.held.len(),
+                made: block.made.len(),
+            });
+        }
+    }
+
+    fn back_to(&mut self, name: &str) {
+        let Some(block) = &mut self.block else { return };
+        let Some(at) = block.savepoints.iter().rposition(|point| point.name == name) else {
+            return;
+        };
+        block.savepoints.truncate(at + 1);
+        let point = &block.savepoints[at];
+        block.held.truncate(point.held);
+        block.made.truncate(point.made);
+        self.tables.back_to(point.tables);
+        self.objects.back_to(point.objects);
+    }
+
+    /// One that the files have made, and into which they have put no more than a few rows.
+    fn is_small(&self, name: &Name) -> bool {
+        self.find(name)
+            .is_some_and(|table| table.relation.bytes != u64::MAX && !table.of_server)
     }
 
     pub fn schema(&self, name: &Name) -> String {
-        let of_path = self.session.settings.search_path.as_ref().map(|(_, first)| first);
+        let of_path = self.settings.search_path.as_ref().map(|(_, first)| first);
         name.schema.as_ref().or(of_path).unwrap_or(&self.default_schema).clone()
     }
 
+    fn key(&self, name: &Name) -> Key {
+        (self.schema(name), name.name.clone())
+    }
+
     pub fn find(&self, name: &Name) -> Option<&Table> {
-        let schema = self.schema(name);
-        self.session
-            .tables
-            .iter()
-            .rev()
-            .find(|table| table.is(&schema, &name.name))
+        match self.tables.get(&self.key(name))? {
+            Entry::There(table) => Some(table),
+            Entry::Gone => None,
+        }
     }
 
     pub fn find_mut(&mut self, name: &Name) -> Option<&mut Table> {
-        let schema = self.schema(name);
-        self.session
-            .tables
-            .iter_mut()
-            .rev()
-            .find(|table| table.is(&schema, &name.name))
+        let key = self.key(name);
+        match self.tables.get_mut(&key)? {
+            Entry::There(table) => Some(table),
+            Entry::Gone => None,
+        }
     }
 
-    pub fn add(&mut self, table: Table) {
-        let relation = &table.relation;
-        let place = (relation.schema.clone(), relation.name.clone());
-        self.session.gone.retain(|gone| *gone != place);
-        self.session.tables.retain(|known| !known.is(&place.0, &place.1));
-        self.session.tables.push(table);
+    pub fn add(&mut self, mut table: Table) {
+        let relation = &mut table.relation;
+        let key = (relation.schema.clone(), relation.name.clone());
+        if relation.created_here {
+            self.made.push(key.clone());
+            match &mut self.block {
+                Some(block) => block.made.push(key.clone()),
+                None => effects::is_committed(relation),
+            }
+        }
+        self.tables.insert(key, Entry::There(Box::new(table)));
     }
 
-    /// Dropped or renamed: also what a server still knows by this name.
     pub fn remove(&mut self, schema: String, name: String) -> Option<Table> {
-        let at = self.session.tables.iter().rposition(|table| table.is(&schema, &name));
-        let table = at.map(|at| self.session.tables.remove(at));
-        self.session.gone.push((schema, name));
+        let key = (schema, name);
+        let table = match self.tables.get(&key) {
+            Some(Entry::There(table)) => Some(Table::clone(table)),
+            _ => None,
+        };
+        self.tables.insert(key, Entry::Gone);
         table
     }
 
     fn set(&mut self, set: &VariableSetStmt) {
-        if set.is_local && self.before_block.is_none() {
+        if set.is_local && self.block.is_none() {
             return;
         }
         let kind = VariableSetKind::try_from(set.kind).unwrap_or(VariableSetKind::Undefined);
@@ -273,18 +532,52 @@ impl Known {
             }
             (VariableSetKind::VarSetValue, "search_path") => settings.search_path = search_path(&strings(set)),
             (VariableSetKind::VarSetDefault | VariableSetKind::VarReset, "search_path") => settings.search_path = None,
+            (VariableSetKind::VarSetValue, "lock_timeout") => settings.lock_timeout_ms = milliseconds(set),
+            (VariableSetKind::VarSetValue, "statement_timeout") => settings.statement_timeout_ms = milliseconds(set),
+            (VariableSetKind::VarSetValue, name) if OF_SESSION.contains(&name) => {
+                let value: Vec<String> = strings(set).iter().map(|value| quote_literal(value)).collect();
+                if let Some(name) = OF_SESSION
+                    .iter()
+                    .find(|known| **known == name)
+                    .filter(|_| !value.is_empty())
+                {
+                    settings.others.insert(name, value.join(", "));
+                }
+            }
+            (VariableSetKind::VarSetDefault | VariableSetKind::VarReset, name) if OF_SESSION.contains(&name) => {
+                settings.others.remove(name);
+            }
+            (_, "lock_timeout") => settings.lock_timeout_ms = None,
+            (_, "statement_timeout") => settings.statement_timeout_ms = None,
             _ => {}
         };
         if !set.is_local {
             change(&mut self.lasting);
         }
-        change(&mut self.session.settings);
+        change(&mut self.settings);
     }
 }
 
-impl Table {
-    fn is(&self, schema: &str, name: &str) -> bool {
-        self.relation.schema == schema && self.relation.name == name
+/// `SET lock_timeout = 500`, `= '2s'`.
+fn milliseconds(set: &VariableSetStmt) -> Option<u64> {
+    let NodeEnum::AConst(constant) = set.args.first()?.node.as_ref()? else {
+        return None;
+    };
+    match constant.val.as_ref()? {
+        Val::Ival(number) => u64::try_from(number.ival).ok(),
+        Val::Sval(text) => {
+            let text = text.sval.trim();
+            let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+            let unit = match text[end..].trim() {
+                "" | "ms" => 1,
+                "s" => 1_000,
+                "min" => 60_000,
+                "h" => 3_600_000,
+                _ => return None,
+            };
+            text[..end].parse::<u64>().ok()?.checked_mul(unit)
+        }
+        _ => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! Facts from a live server, for `check --dsn`: the proxy's own catalog query and EXPLAIN, in a transaction that is read only
-//! and is rolled back. No row of a table is read but to count what goes with a write ([`super::within`]), and no lock is waited for longer
+//! and is rolled back (but for [`super::trials`]). No row of a table is read but to count what goes with a write ([`super::within`]), and no lock is waited for longer
 //! than a moment.
 
 use super::conninfo::{Conninfo, Server, Surroundings};
@@ -33,6 +33,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; \
      SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off; SET LOCAL idle_in_transaction_session_timeout = 0";
 
+/// For what makes an empty copy, which is a temporary table.
+const BEGIN_APART: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
+     SET LOCAL lock_timeout = '2s'; SET LOCAL statement_timeout = '60s'; SET LOCAL jit = off";
+
 /// Why there is no answer.
 pub(super) enum Failed {
     InTime,
@@ -43,7 +47,8 @@ pub struct Live {
     runtime: Runtime,
     client: Client,
     pub schema: String,
-    search_path: Option<String>,
+    /// What the files have set, as it was sent; empty where nothing was.
+    session: String,
     firing: Option<Firing>,
 }
 
@@ -69,7 +74,7 @@ impl Live {
                         runtime,
                         client,
                         schema: String::new(),
-                        search_path: None,
+                        session: String::new(),
                         firing: None,
                     };
                     live.simple(BEGIN)?;
@@ -82,18 +87,16 @@ impl Live {
         Err(errors.join("; "))
     }
 
-    /// What the catalog says now. `search_path` is what the files have set.
-    pub fn facts(&mut self, statement: &Statement, search_path: Option<&str>) -> Result<Facts, String> {
-        if self.search_path.as_deref() != search_path {
-            let sql = match search_path {
-                Some(path) => format!("SET LOCAL search_path = {path}"),
-                None => "SET LOCAL search_path = DEFAULT".to_string(),
-            };
-            self.simple(&sql)?;
-            self.search_path = search_path.map(str::to_string);
+    /// What the catalog says now, to a session in which `session` was sent.
+    pub fn facts(&mut self, statement: &Statement, session: &str) -> Result<Facts, String> {
+        if self.session != session {
+            self.simple(session)?;
+            session.clone_into(&mut self.session);
         }
         // Only what the path decides is found with it: operators and types of ours are pg_catalog's, whoever has made others.
-        let request = Request::of(statement);
+        let mut request = Request::of(statement);
+        // A later statement may be judged by it.
+        request.details = true;
         self.simple(&path::to_ours(&request.ahead(), path::CATALOG))?;
         let json = self.value(&request.sql())?.unwrap_or_default();
         self.simple(&path::back(path::CATALOG))?;
@@ -169,10 +172,27 @@ impl Live {
         })
     }
 
+    /// The answer to a query behind what is sent ahead, in a transaction that may make temporary tables and is rolled back; or what the
+    /// server says instead.
+    pub(super) fn apart(&mut self, ahead: &[String], sql: &str) -> Result<Result<Option<String>, String>, String> {
+        self.simple("ROLLBACK")?;
+        let session = std::mem::take(&mut self.session);
+        let asked = self.simple(BEGIN_APART).and_then(|()| {
+            self.simple(&session)?;
+            for first in ahead {
+                self.simple(first)?;
+            }
+            self.value(sql)
+        });
+        self.simple("ROLLBACK")?;
+        self.simple(BEGIN)?;
+        Ok(asked)
+    }
+
     /// With the search_path as it is.
     pub(super) fn facts_as_before(&mut self, statement: &Statement) -> Result<Facts, String> {
-        let search_path = self.search_path.clone();
-        self.facts(statement, search_path.as_deref())
+        let session = self.session.clone();
+        self.facts(statement, &session)
     }
 
     fn simple(&mut self, sql: &str) -> Result<(), String> {

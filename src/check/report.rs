@@ -174,7 +174,7 @@ impl Counts {
             rejected,
             ..
         } = self;
-        let forwarded = self.statements - warned - rewritten - rejected;
+        let forwarded = self.statements.saturating_sub(warned + rewritten + rejected);
         let mut summary = format!(
             "{} in {}: {forwarded} forwarded, {warned} warned of, {rewritten} rewritten, {rejected} rejected",
             many(self.statements, "statement"),
@@ -206,6 +206,11 @@ impl<'a, 'b> Report<'a, 'b> {
 
     pub fn tell(&mut self, source: &Source, verdict: Verdict) -> io::Result<()> {
         self.counts.statements += 1;
+        self.tell_more(source, verdict)
+    }
+
+    /// Of a statement that was counted already.
+    pub fn tell_more(&mut self, source: &Source, verdict: Verdict) -> io::Result<()> {
         match verdict.action {
             "warn" => self.counts.warned += 1,
             "rewrite" => self.counts.rewritten += 1,

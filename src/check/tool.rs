@@ -260,7 +260,7 @@ fn file_name(path: &Path) -> &str {
 }
 
 /// The digits in front of `_`, `.` or `-`.
-fn number(name: &str) -> Option<u128> {
+pub fn number(name: &str) -> Option<u128> {
     let end = name.find(|c: char| !c.is_ascii_digit())?;
     name[end..]
         .starts_with(['_', '.', '-'])

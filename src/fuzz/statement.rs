@@ -2,15 +2,13 @@
 
 use crate::plan::batches::shape::shape;
 use crate::plan::facts::Facts;
+use crate::plan::gate::{Gate, gate, may_move_names, may_use_prepared};
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::rules::RULES;
-use crate::plan::splice;
-use crate::plan::statement::{
-    Gate, Kind, Statement, Unreadable, alter_actions, gate, may_move_names, may_use_prepared, prepared, read,
-    tables_created,
-};
-use crate::plan::{Mode, Place, Plan, Step, plan};
+use crate::plan::statement::alter::alter_actions;
+use crate::plan::statement::{Kind, Statement, Unreadable, prepared, read, tables_created};
+use crate::plan::{Mode, Place, Plan, Step, plan, splice};
 use pg_query::protobuf::{ScanToken, Token};
 use std::mem::discriminant;
 use std::sync::LazyLock;

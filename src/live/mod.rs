@@ -11,6 +11,7 @@ pub mod traffic;
 use crate::audit::after::Waits;
 use crate::audit::{Audit, Blocker, Event, Who};
 use crate::plan::policy::Literals;
+use crate::usage::holds::Holds;
 use dashmap::DashMap;
 use ledger::Ledger;
 use serde::{Serialize, Serializer};
@@ -20,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{Notify, mpsc, oneshot};
-use traffic::Traffic;
+use traffic::{Runs, Traffic};
 
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
@@ -39,6 +40,8 @@ pub struct Live {
     /// Judged statements; locked once per statement or step.
     ledger: Mutex<Ledger>,
     pub traffic: Traffic,
+    /// Statements that wait in the proxy while a step waits for their table.
+    pub holds: Arc<Holds>,
     sessions: AtomicU64,
     reloaded: AtomicBool,
     /// A [`Control`].
@@ -86,6 +89,7 @@ impl Default for Live {
             ended: Mutex::default(),
             ledger: Mutex::default(),
             traffic: Traffic::default(),
+            holds: Arc::default(),
             sessions: AtomicU64::new(0),
             reloaded: AtomicBool::new(true),
             control: AtomicU8::new(Control::None as u8),
@@ -102,6 +106,8 @@ pub enum State {
     Idle,
     /// The server works on something, or the client has not taken its answer.
     Active,
+    /// Its statement is held, since a schema change waits for a table that it would keep busy.
+    Held,
     #[serde(rename = "idle in transaction")]
     Transaction,
     /// A plan's steps are carried out.
@@ -109,12 +115,13 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 4] = [State::Idle, State::Active, State::Transaction, State::Plan];
+    pub const ALL: [State; 5] = [State::Idle, State::Active, State::Held, State::Transaction, State::Plan];
 
     pub fn name(self) -> &'static str {
         match self {
             State::Idle => "idle",
             State::Active => "active",
+            State::Held => "held",
             State::Transaction => "idle in transaction",
             State::Plan => "in plan",
         }
@@ -124,6 +131,7 @@ impl State {
         match code {
             0 => State::Idle,
             1 => State::Active,
+            3 => State::Held,
             _ => State::Transaction,
         }
     }
@@ -136,6 +144,8 @@ pub struct Flow {
     from_client: AtomicU64,
     from_server: AtomicU64,
     state: AtomicU8,
+    /// The timed statement on its way.
+    pub runs: Arc<Runs>,
 }
 
 /// The numbers of a [`Flow`]: statements, and bytes read on both sides.
@@ -157,6 +167,11 @@ impl Flow {
             (true, true) => 2,
         };
         self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Until something moves again.
+    pub fn is_held(&self) {
+        self.state.store(3, Ordering::Relaxed);
     }
 
     pub fn flowed(&self) -> Flowed {
@@ -573,6 +588,16 @@ impl Live {
         let _ = self.desk.set(desk);
         self.set_control(Control::Down);
         questions
+    }
+
+    /// Shapes that sessions of that database have been running for longer than this.
+    pub fn running_longer(&self, database: &str, than: Duration) -> Vec<u64> {
+        let of_it = self.seats.iter().filter(|seat| lock(&seat.who).database == database);
+        let running = of_it.filter_map(|seat| seat.flow.runs.now());
+        running
+            .filter(|(_, time)| *time > than)
+            .map(|(shape, _)| shape)
+            .collect()
     }
 
     /// The seat of the session with that server process.

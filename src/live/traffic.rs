@@ -6,11 +6,12 @@
 //! moments is the difference of two [`Snapshot`]s.
 
 use crate::audit::after::Times;
+use crate::usage::Usage;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 const SHAPES_MAX: usize = 256;
@@ -42,12 +43,23 @@ pub struct Traffic {
     /// Timed statements whose shape found no slot.
     unplaced: AtomicU64,
     hasher: RandomState,
+    /// What the shapes touch.
+    pub usage: Usage,
 }
 
 struct Slot {
     /// 0: free.
     shape: AtomicU64,
     counts: [AtomicU32; BUCKETS],
+}
+
+/// How long statements usually take, at least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usual {
+    /// Three of four take as long.
+    pub quarter: Duration,
+    /// Two of four.
+    pub half: Duration,
 }
 
 /// All counts at one moment.
@@ -69,6 +81,7 @@ impl Default for Traffic {
             kept: Mutex::default(),
             unplaced: AtomicU64::new(0),
             hasher: RandomState::new(),
+            usage: Usage::default(),
         }
     }
 }
@@ -87,12 +100,20 @@ impl Traffic {
             let shape = self.hasher.hash_one(scratch.as_slice()).max(1);
             match self.slot(shape) {
                 Some(_) => shape,
-                None if self.claim(shape, scratch) => shape,
+                None if self.claim(shape, scratch, text) => shape,
                 None => {
                     self.unplaced.fetch_add(1, Ordering::Relaxed);
                     0
                 }
             }
+        })
+    }
+
+    /// The shape of a text that need not have been seen before.
+    pub fn shape_if_known(&self, text: &[u8]) -> Option<u64> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let shape = normalise(text, scratch).then(|| self.hasher.hash_one(scratch.as_slice()).max(1))?;
+            self.slot(shape).map(|_| shape)
         })
     }
 
@@ -106,7 +127,7 @@ impl Traffic {
         (0..PROBES).map(move |n| &self.slots[first.wrapping_add(n) % SHAPES_MAX])
     }
 
-    fn claim(&self, shape: u64, text: &[u8]) -> bool {
+    fn claim(&self, shape: u64, normal: &[u8], text: &[u8]) -> bool {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if self.slot(shape).is_some() {
             return true;
@@ -114,7 +135,10 @@ impl Traffic {
         let Some(free) = self.near(shape).find(|slot| slot.shape.load(Ordering::Relaxed) == 0) else {
             return false;
         };
-        texts.insert(shape, String::from_utf8_lossy(text).into());
+        if !self.usage.is_new(shape, text) {
+            return false;
+        }
+        texts.insert(shape, String::from_utf8_lossy(normal).into());
         free.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         free.shape.store(shape, Ordering::Relaxed);
         true
@@ -124,6 +148,26 @@ impl Traffic {
         if let Some(slot) = self.slot(shape) {
             slot.counts[bucket(took)].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How long statements of a shape usually take, at least: all but the fastest quarter, and half of them. None: none was timed.
+    pub fn usual(&self, shape: u64) -> Option<Usual> {
+        let slot = self.slot(shape)?;
+        let counts: [u32; BUCKETS] = std::array::from_fn(|n| slot.counts[n].load(Ordering::Relaxed));
+        let timed: u64 = counts.iter().map(|n| u64::from(*n)).sum();
+        let at = |part: f64| {
+            let mut seen = 0;
+            let rank = (timed as f64 * part).floor() as u64;
+            let n = counts.iter().position(|count| {
+                seen += u64::from(*count);
+                seen > rank
+            });
+            Duration::from_secs_f64(lower_bound_ms(n.unwrap_or_default()) / 1e3)
+        };
+        (timed > 0).then(|| Usual {
+            quarter: at(0.25),
+            half: at(0.5),
+        })
     }
 
     pub fn snapshot(&self) -> Snapshot {
@@ -151,6 +195,7 @@ impl Traffic {
                 if shape != 0 && now.shapes.get(&shape) == old.shapes.get(&shape) {
                     slot.shape.store(0, Ordering::Relaxed);
                     texts.remove(&shape);
+                    self.usage.forget(shape);
                 }
             }
         }
@@ -227,9 +272,48 @@ fn upper_bound_ms(bucket: usize) -> f64 {
     octave * (1.0 + (bucket % 4 + 1) as f64 / 4.0) / 1e3
 }
 
+fn lower_bound_ms(bucket: usize) -> f64 {
+    let octave = (1_u64 << (FIRST_OCTAVE as usize + bucket / 4)) as f64;
+    octave * (1.0 + (bucket % 4) as f64 / 4.0) / 1e3
+}
+
+/// The timed statement that a session runs, for others to see.
+#[derive(Debug, Default)]
+pub struct Runs {
+    /// 0: none.
+    shape: AtomicU64,
+    /// Microseconds since the process began to count.
+    since: AtomicU64,
+}
+
+impl Runs {
+    /// Its shape, and for how long.
+    pub fn now(&self) -> Option<(u64, Duration)> {
+        let shape = self.shape.load(Ordering::Relaxed);
+        let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
+        (shape != 0).then(|| (shape, began().elapsed().saturating_sub(since)))
+    }
+
+    fn begins(&self, shape: u64, now: Instant) {
+        let since = now.saturating_duration_since(began());
+        self.since.store(since.as_micros() as u64, Ordering::Relaxed);
+        self.shape.store(shape, Ordering::Relaxed);
+    }
+
+    fn ends(&self) {
+        self.shape.store(0, Ordering::Relaxed);
+    }
+}
+
+fn began() -> Instant {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    *BEGAN.get_or_init(Instant::now)
+}
+
 /// Which of a session's statements are timed. One at a time, from a quiescent session to the next.
 #[derive(Default)]
 pub struct Probe {
+    runs: Arc<Runs>,
     running: Option<Running>,
     /// Of the unnamed statement; 0: unknown.
     unnamed: u64,
@@ -247,6 +331,13 @@ struct Running {
 }
 
 impl Probe {
+    pub fn new(runs: Arc<Runs>) -> Probe {
+        Probe {
+            runs,
+            ..Probe::default()
+        }
+    }
+
     /// A simple query is about to go to a server that owes nothing.
     pub fn query(&mut self, traffic: &Traffic, text: &[u8]) {
         if self.is_due() {
@@ -308,6 +399,7 @@ impl Probe {
         if self.window.is_none_or(|window| now - window >= WINDOW) {
             (self.window, self.always) = (Some(now), ALWAYS);
         }
+        self.runs.begins(shape, now);
         self.running = Some(Running {
             shape,
             started: now,
@@ -319,18 +411,22 @@ impl Probe {
     pub fn executes(&mut self) {
         match &mut self.running {
             Some(running) if !running.executed => running.executed = true,
-            running => *running = None,
+            _ => self.give_up(),
         }
     }
 
     /// It takes another way, or failed.
     pub fn give_up(&mut self) {
-        self.running = None;
+        if self.running.take().is_some() {
+            self.runs.ends();
+        }
     }
 
     /// The server owes nothing any more.
     pub fn done(&mut self, traffic: &Traffic) {
-        if let Some(running) = self.running.take().filter(|running| running.executed) {
+        let Some(running) = self.running.take() else { return };
+        self.runs.ends();
+        if running.executed {
             traffic.record(running.shape, running.started.elapsed());
         }
     }
@@ -480,6 +576,21 @@ mod tests {
             (1.0..1.3).contains(&times.p50_ms) && (50.0..60.0).contains(&times.p99_ms),
             "{times:?}"
         );
+    }
+
+    #[test]
+    fn the_usual_time_is_told_too_short_rather_than_too_long() {
+        let traffic = Traffic::default();
+        let shape = traffic.shape(b"SELECT 1");
+        assert_eq!(traffic.usual(shape), None);
+        for ms in [1, 1, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000] {
+            traffic.record(shape, Duration::from_millis(ms));
+        }
+        let usual = traffic.usual(shape).expect("timed");
+        let is_near = |took: Duration| (1_500..=2_000).contains(&(took.as_millis() as u64));
+        assert!(is_near(usual.quarter) && is_near(usual.half), "{usual:?}");
+        assert_eq!(traffic.shape_if_known(b"SELECT 2"), Some(shape));
+        assert_eq!(traffic.shape_if_known(b"SELECT a"), None);
     }
 
     #[test]

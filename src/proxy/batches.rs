@@ -3,7 +3,7 @@
 //! Start at [`Session::batches`]. What is planned is [`crate::plan::batches`]'s; where the work stands is in `lockkeeper.job`
 //! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
 
-use super::conduct::{Done, Tries};
+use super::conduct::Done;
 use super::context::Setting;
 use super::course::{Course, Limits, settings};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
@@ -15,6 +15,7 @@ use super::parameters::Parameters;
 use super::session::Session;
 use super::startup::pass_cancel;
 use super::time_limits::{cancelled, is_lock_trouble};
+use super::tries::Tries;
 use crate::plan::batches::lasting::Lasting;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
 use crate::plan::splice::quote_ident;

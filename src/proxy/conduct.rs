@@ -3,15 +3,15 @@
 //! Start at [`Session::conduct`]. The outcome is a command tag, or why there is none: an error that the client hears,
 //! or the end of the session itself.
 
-use super::blockers::{Waits, held_by, merge};
+use super::blockers::{Waits, merge};
+use super::clearing::Clearing;
 use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::end::{Broken, End, unless_refused};
 use super::entry::Entry;
-use super::holders;
 use super::session::Session;
 use super::time_limits::{Limits, is_lock_trouble};
-use crate::audit::Blocker;
+use super::tries::{Tries, gave_up};
 use crate::plan::path::{self, PRINTED};
 use crate::plan::{Cleanup, Mode, Place, Run, Step};
 use lockkeeper_wire::messages::Report;
@@ -21,18 +21,6 @@ use std::time::{Duration, Instant};
 pub(super) const CANCEL_TIME: Duration = Duration::from_millis(100);
 /// To remove what a cancelled step has left.
 const CLEANUP_TRIES: u32 = 3;
-
-/// Tries for a lock so far, and what came of them.
-#[derive(Default)]
-pub(super) struct Tries {
-    pub count: u32,
-    pub waited: Duration,
-    /// Who was seen holding the lock, so far and the last time.
-    seen: Vec<Blocker>,
-    blockers: Vec<Blocker>,
-    /// Changed and committed, by batches.
-    pub rows: Option<u64>,
-}
 
 impl Session {
     /// All steps in order, up to the first that fails.
@@ -252,7 +240,7 @@ impl Session {
     ) -> Result<Done, End> {
         let lock = &setting.policy.lock;
         let started = Instant::now();
-        let mut told = Instant::now();
+        let mut clearing = Clearing::new();
         let mut patience_ms = None;
         let mut patient = true;
         let give_up_ms = match setting.place {
@@ -272,7 +260,10 @@ impl Session {
                 Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
                 None => Duration::MAX,
             };
-            let report = match self.try_brief(step, then, setting, (patience_ms, left)).await {
+            let timeout_ms = clearing.chances.next_timeout_ms(Instant::now(), lock);
+            tries.timeout_longest_ms = clearing.chances.timeout_longest_ms;
+            let times = (timeout_ms, patience_ms, left);
+            let report = match self.try_brief(step, then, setting, times).await {
                 Err(End::Refused(report)) => report,
                 done => return done,
             };
@@ -287,25 +278,15 @@ impl Session {
                 if setting.place == Place::Alone {
                     self.look_for_blockers(step, tries, (entry, n)).await?;
                 }
+                tries.doing = clearing.doing();
                 return Err(gave_up(step, report, tries, setting, own).into());
             }
             if setting.place == Place::Block {
                 self.back_to_savepoint().await?;
-                if let Some(report) = self.stands_in_the_way(step, tries, setting).await? {
-                    return Err(report.into());
-                }
             }
-            let due = told.elapsed() >= Duration::from_millis(setting.policy.backfill.notice_ms);
-            // At once too, so that whoever held it briefly is known as well.
-            if due || tries.count == 1 {
-                self.look_for_blockers(step, tries, (entry, n)).await?;
-            }
-            if due {
-                told = Instant::now();
-                self.relay.notice(&waiting(step, tries, started)).await?;
-            }
-            let pause = Duration::from_millis(lock.pause_ms).min(give_up.saturating_sub(started.elapsed()));
-            self.pause(pause, setting.place).await?;
+            let until = started + give_up;
+            let told = (&mut *tries, &mut clearing);
+            self.clear_the_way(step, setting, told, (entry, n), until).await?;
             patient &= !impatient;
             patience_ms = match patient {
                 true => self.autovacuum_patience_ms(&step.relation).await?,
@@ -335,9 +316,9 @@ impl Session {
         step: &Step,
         then: &[String],
         setting: Setting<'_>,
-        (patience_ms, left): (Option<u64>, Duration),
+        (timeout_ms, patience_ms, left): (u64, Option<u64>, Duration),
     ) -> Result<Done, End> {
-        let timeout_ms = left.as_millis().min(u128::from(setting.policy.lock.timeout_ms));
+        let timeout_ms = left.as_millis().min(u128::from(timeout_ms));
         let timeout = format!("{timeout_ms}ms");
         let patience_ms = patience_ms.filter(|patience| u128::from(*patience) < left.as_millis());
         let then = then.iter().map(|sql| Ask::step(sql));
@@ -393,40 +374,6 @@ impl Session {
         Ok(Done {
             tag: Some(answers?.swap_remove(at).tag),
         })
-    }
-
-    async fn back_to_savepoint(&mut self) -> Result<(), End> {
-        let point = &self.relay.reserved;
-        let back = [
-            Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
-            Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
-        ];
-        self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
-        Ok(())
-    }
-
-    /// Who holds the lock now. The audit log hears of it when it is somebody else than before.
-    async fn look_for_blockers(
-        &mut self,
-        step: &Step,
-        tries: &mut Tries,
-        (entry, n): (&Entry, usize),
-    ) -> Result<(), Broken> {
-        let now = self.blockers(&step.relation, step.lock).await?;
-        let same = now.len() == tries.blockers.len()
-            && now
-                .iter()
-                .zip(&tries.blockers)
-                .all(|(now, before)| now.pid == before.pid && now.prepared == before.prepared);
-        merge(&mut tries.seen, &now);
-        let told = held_by(&now);
-        self.seat
-            .change(|plan| plan.blocked_by = told.strip_prefix("; held by ").map(str::to_owned));
-        tries.blockers = now;
-        if !same {
-            self.record_waiting(entry, n, tries.waited, &tries.blockers).await;
-        }
-        Ok(())
     }
 
     // --- long and concurrent --------------------------------------------------------------------------------------
@@ -628,8 +575,6 @@ impl Session {
         }
     }
 
-    // --- waiting --------------------------------------------------------------------------------------------------
-
     // --- what the client itself allows --------------------------------------------------------------------------------
 
     /// The lock_timeout and statement_timeout that the client has set, or its role or database for it: they bound the whole of what is
@@ -651,106 +596,10 @@ impl Session {
         }
         Ok(())
     }
-
-    // --- circles --------------------------------------------------------------------------------------------------------
-
-    /// Between two tries nobody sees this transaction wait, so that the server's deadlock detector is blind: whether those that it waits
-    /// for wait for it in turn is asked here. Others who wait for its locks are not kept for long either.
-    async fn stands_in_the_way(
-        &mut self,
-        step: &Step,
-        tries: &Tries,
-        setting: Setting<'_>,
-    ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::about(holders::circle(step.lock), &step.relation)];
-        let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
-        let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
-        let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
-            return Ok(None);
-        };
-        let (wants, waits_for) = match wants.as_deref() {
-            Some(table) => (table, format!("{table}, which this transaction holds")),
-            None => ("what it waits for", "the end of this transaction".to_string()),
-        };
-        let needs = needs.as_deref().unwrap_or(&step.relation);
-        if in_circle.as_deref() == Some("t") {
-            let report = Report::error(
-                "40P01",
-                &format!(
-                    "lockkeeper: deadlock detected: {waiter} holds a lock on {needs} that this statement needs, and waits for {waits_for}; \
-                     this one gives way"
-                ),
-            );
-            let order = format!(
-                "Take the locks in the order in which the application does, {needs} before {wants}: put the statements about {needs} first, or \
-                 each table's change into a transaction of its own. ROLLBACK, then try again."
-            );
-            return Ok(Some(report.hint(&order)));
-        }
-        let patience = patience_ms.as_deref().and_then(|ms| ms.parse().ok()).unwrap_or(1_000);
-        if tries.waited < Duration::from_millis(patience) {
-            return Ok(None);
-        }
-        let report = Report::error("55P03", "");
-        let mut report = gave_up(step, report, tries, setting, None);
-        report.append(
-            b'D',
-            &format!("lockkeeper: {waiter} waits for {waits_for}, and is not kept waiting for longer."),
-        );
-        Ok(Some(report))
-    }
 }
 
 /// What a step gave.
 pub(super) struct Done {
     /// The server's command tag, or a batch run's with its true total.
     pub tag: Option<String>,
-}
-
-fn waiting(step: &Step, tries: &Tries, started: Instant) -> String {
-    let held = held_by(&tries.blockers);
-    format!(
-        "{}: waiting for {} on {}, try {}, {:.0} s{held}",
-        step.label,
-        step.lock.name(),
-        step.relation,
-        tries.count,
-        started.elapsed().as_secs_f64()
-    )
-}
-
-/// `own`: it was the client's lock_timeout that ended the tries.
-fn gave_up(step: &Step, mut report: Report, tries: &Tries, setting: Setting<'_>, own: Option<Duration>) -> Report {
-    let held = held_by(&tries.blockers);
-    let nothing = match setting.place {
-        Place::Alone => "nothing was changed, try again when it is free",
-        _ => "the transaction has failed, try it again when it is free",
-    };
-    let within = match own {
-        Some(own) => format!("the session's lock_timeout of {} ms", own.as_millis()),
-        None => format!("{:.0} s", tries.waited.as_secs_f64()),
-    };
-    report.set(
-        b'M',
-        &format!(
-            "lockkeeper: could not get {} on {} in {} tries of {} ms within {within}{held}; {nothing}",
-            step.lock.name(),
-            step.relation,
-            tries.count,
-            setting.policy.lock.timeout_ms,
-        ),
-    );
-    let raise = match (own, setting.place) {
-        (Some(_), _) => "raise the session's lock_timeout",
-        (None, Place::Alone) => "raise give_up_after_s under [lock] in the policy",
-        (None, Place::Block) => "raise give_up_in_transaction_s under [lock] in the policy",
-        (None, Place::Pipeline) => {
-            "send the statement behind a BEGIN or alone, where more than one try is made, or raise timeout_ms under [lock] in the policy"
-        }
-    };
-    report.append(
-        b'H',
-        &format!("End the transaction that holds the lock (pg_terminate_backend), or {raise}."),
-    );
-    report
 }

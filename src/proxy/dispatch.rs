@@ -10,7 +10,9 @@ use super::relay::{Event, Mode};
 use super::session::Session;
 use super::shared::Stop;
 use super::verdict::Verdict;
-use crate::plan::statement::{Gate, Kind, Statement, Unreadable, gate, may_insert, may_use_prepared, mentions};
+use crate::plan::gate::{Gate, gate, may_insert, may_use_prepared};
+use crate::plan::statement::{Kind, Statement, Unreadable};
+use crate::plan::words::mentions;
 use crate::plan::{Place, version};
 use bytes::BytesMut;
 use lockkeeper_wire::messages::{self as wire, Report};
@@ -58,6 +60,7 @@ impl Session {
                     self.extended_ends(len, done).await?;
                 }
                 Event::Sync(len) => self.on_sync(len).await?,
+                Event::Held(len) => self.on_held(len).await?,
                 Event::Uncounted => self.relay.count_answers().await?,
                 Event::Unsettled => drop(self.relay.settle().await?),
                 Event::TooLarge(b'B', len) => {

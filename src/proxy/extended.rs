@@ -12,11 +12,9 @@ use super::session::Session;
 use super::unread::{may_be_ddl, may_write, unparsed_report};
 use super::verdict::Verdict;
 use super::weigh::Weight;
+use crate::plan::gate::{Gate, gate, may_execute_prepared, may_insert, may_use_prepared};
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{
-    Gate, Kind, Prepared, Statement, Unreadable, gate, is_transactional, may_execute_prepared, may_insert,
-    may_use_prepared, prepared,
-};
+use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, is_transactional, prepared};
 use crate::plan::{Place, mixed, version};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::{self as wire, Report};

@@ -5,7 +5,8 @@
 use super::reading::Reading;
 use super::shapes::Learned;
 use crate::plan::batches::firing::Firing;
-use crate::plan::statement::{Calls, may_return_rows};
+use crate::plan::calls::Calls;
+use crate::plan::gate::may_return_rows;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;

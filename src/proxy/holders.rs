@@ -9,6 +9,7 @@ use crate::plan::ascii::{decoded, encoded};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Literals;
 use crate::plan::splice::quote_literal;
+use serde::Deserialize;
 use std::sync::Arc;
 
 impl Session {
@@ -21,7 +22,7 @@ impl Session {
 
     /// Those that hold a lock on the relation, or on one that inherits from it, which conflicts with that mode; the oldest
     /// transaction first. What the role may not see is left out. A failure of the question means that nobody is named.
-    pub(super) async fn blockers(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Blocker>, Broken> {
+    pub(super) async fn holders(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Seen>, Broken> {
         let asked = [Ask::about(question(wanted), relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
         let answer = answers.and_then(|answers| answers.into_iter().next());
@@ -30,16 +31,30 @@ impl Session {
 }
 
 /// Of [`question`].
-pub(super) fn answered(answer: Option<&Answer>, literals: Literals) -> Vec<Blocker> {
-    let mut blockers: Vec<Blocker> = answer
+pub(super) fn answered(answer: Option<&Answer>, literals: Literals) -> Vec<Seen> {
+    let mut seen: Vec<Seen> = answer
         .and_then(Answer::value)
-        .and_then(|blockers| decoded(blockers).ok())
+        .and_then(|seen| decoded(seen).ok())
         .unwrap_or_default();
-    for blocker in &mut blockers {
-        blocker.query = blocker.query.as_deref().and_then(|query| shortened(query, literals));
+    for Seen { blocker, text, .. } in &mut seen {
+        *text = blocker.query.take();
+        blocker.query = text.as_deref().and_then(|query| shortened(query, literals));
         blocker.lock = mode_name(&blocker.lock);
     }
-    blockers
+    seen
+}
+
+/// Somebody who holds a lock, and what is known of what it does.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Seen {
+    #[serde(flatten)]
+    pub blocker: Blocker,
+    /// For how long it has been in its state, or has run its statement.
+    #[serde(default)]
+    pub state_s: Option<f64>,
+    /// Its statement as it stands in pg_stat_activity.
+    #[serde(skip)]
+    pub text: Option<String>,
 }
 
 pub(super) fn question(wanted: LockMode) -> String {
@@ -55,7 +70,8 @@ pub(super) fn question(wanted: LockMode) -> String {
          SELECT pg_catalog.jsonb_build_object('pid', a.pid, 'prepared', p.gid, 'user', COALESCE(a.usename, p.owner), \
          'application_name', a.application_name, 'client', a.client_addr::text, 'state', CASE WHEN p.gid IS NOT NULL THEN 'prepared' \
          WHEN a.backend_type <> 'client backend' THEN a.backend_type ELSE a.state END, \
-         'age_s', pg_catalog.round(t.age::numeric, 1), 'lock', l.mode, 'query', NULLIF(a.query, '<insufficient privilege>')) AS blocker, t.age \
+         'age_s', pg_catalog.round(t.age::numeric, 1), 'state_s', EXTRACT(epoch FROM pg_catalog.clock_timestamp() \
+         - CASE WHEN a.state = 'active' THEN a.query_start ELSE a.state_change END), 'lock', l.mode, 'query', NULLIF(a.query, '<insufficient privilege>')) AS blocker, t.age \
          FROM (SELECT l.pid, l.virtualtransaction, (pg_catalog.array_agg(l.mode ORDER BY pg_catalog.array_position(\
          ARRAY['AccessShareLock','RowShareLock','RowExclusiveLock','ShareUpdateExclusiveLock','ShareLock','ShareRowExclusiveLock',\
          'ExclusiveLock','AccessExclusiveLock'], l.mode) DESC))[1] AS mode FROM pg_catalog.pg_locks l \

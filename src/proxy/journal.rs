@@ -133,6 +133,16 @@ impl Session {
         self.record(event).await;
     }
 
+    /// The policy has let a step end what was in its way.
+    pub(super) async fn record_ended(&mut self, entry: &Entry, n: usize, done: &str, blocker: &Blocker) {
+        let mut step = entry.event.steps[n].clone();
+        step.outcome = String::new();
+        step.blockers = vec![blocker.clone()];
+        step.error = Some(format!("{done} by [[lock.cancel]]"));
+        let event = entry.moment(Phase::Waiting, step);
+        self.record(event).await;
+    }
+
     /// Writes the end of a statement. What it did in a transaction that is open may still be undone: its outcome is open until then.
     pub(super) async fn record_end(&mut self, mut event: Event, follow_up: Option<FollowUp>) {
         if matches!(event.outcome.as_str(), "done" | "warned") && self.relay.place() != Place::Alone {

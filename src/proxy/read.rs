@@ -7,11 +7,10 @@ use super::reading::Reading;
 use super::relay::PreparedWrite;
 use super::session::Session;
 use crate::plan::batches::firing::{self, Firing};
+use crate::plan::gate::{holds_several, is_single, may_insert, may_use_prepared};
 use crate::plan::policy::Action;
 use crate::plan::request::Request;
-use crate::plan::statement::{
-    Kind, Statement, Unreadable, holds_several, is_single, may_insert, may_use_prepared, misread_name, read,
-};
+use crate::plan::statement::{Kind, Statement, Unreadable, misread_name, read};
 use crate::plan::{Place, mixed};
 use lockkeeper_wire::encoding::Encoding;
 use pg_query::NodeEnum;

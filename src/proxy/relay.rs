@@ -7,6 +7,7 @@ use super::buffer::{Buffer, Poured as _};
 use super::by_text::ByText;
 use super::end::{Broken, EndedBy};
 use super::held::{self, Held};
+use super::holding::Holding;
 use super::reading::{Reading, depends_on_reading};
 use super::room::Room;
 use super::settings::Limits;
@@ -15,12 +16,15 @@ use super::stream::Stream;
 use crate::live::traffic::Probe;
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
-use crate::plan::statement::stream::Stream as Followed;
-use crate::plan::statement::{
-    Calls, Gate, calls_before, gate, holds_several, makes_relations, may_execute_prepared, may_insert, may_move_names,
-    may_use_prepared, mentions, prepares_insert,
+use crate::plan::calls::Calls;
+use crate::plan::gate::{
+    Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
+    prepares_insert,
 };
+use crate::plan::makes::makes_relations;
+use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::tool::Tool;
+use crate::plan::words::mentions;
 use crate::plan::{dry, version};
 use lockkeeper_wire::encoding::Encoding;
 use lockkeeper_wire::messages::{self as wire, HEADER, Report};
@@ -76,6 +80,8 @@ pub enum Event {
     Uncounted,
     /// What the server makes of the messages before it decides what the next one replaces.
     Unsettled,
+    /// A statement begins that is held for a moment, for the sake of a step that waits for its table.
+    Held(usize),
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
@@ -279,6 +285,8 @@ pub struct Relay {
     pub flow: Arc<Flow>,
     live: Arc<Live>,
     probe: Probe,
+    /// Of a statement that may be held back.
+    pub holding: Holding,
     /// Query and Execute messages that went on.
     pub executed: u64,
     statement_bytes_max: usize,
@@ -309,6 +317,7 @@ impl Relay {
             (false, true) => ChannelBinding::Strip,
             (true, true) => ChannelBinding::Explain { offered: false },
         };
+        let flow = Arc::<Flow>::default();
         Relay {
             client,
             server,
@@ -361,9 +370,10 @@ impl Relay {
             has_savepoint: false,
             explains: None,
             answered: Answered::default(),
-            flow: Arc::default(),
+            probe: Probe::new(Arc::clone(&flow.runs)),
+            holding: Holding::default(),
+            flow,
             live,
-            probe: Probe::default(),
             executed: 0,
             statement_bytes_max: limits.statement_bytes_max,
             pipeline_max: limits.pipeline_max,
@@ -767,7 +777,16 @@ impl Relay {
                 }
                 self.discard_to_sync = false;
             }
-            match self.look(tag, len)? {
+            if mode == Mode::Forward
+                && matches!(tag, b'Q' | b'P' | b'B')
+                && self.live.holds.is_open()
+                && let Some(event) = self.is_held_back(tag, len)
+            {
+                return Ok(Some(event));
+            }
+            let look = self.look(tag, len)?;
+            self.holding.let_go &= matches!(look, Look::Wait);
+            match look {
                 Look::Pass => {
                     if tag == b'B' {
                         self.time_bind();
@@ -1118,6 +1137,14 @@ impl Relay {
             let shape = self.probe.of_prepared(&self.live.traffic, statement);
             self.probe.start(shape);
         }
+    }
+
+    pub fn shape_of_prepared(&self, statement: &[u8]) -> u64 {
+        self.probe.of_prepared(&self.live.traffic, statement)
+    }
+
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     fn closes_held(&self, frame: &[u8]) -> bool {

@@ -522,6 +522,9 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
         rows.push(row("findings", format!("{rule}, {action}"), *count as f64));
     }
     rows.push(row("lock_tries", String::new(), ledger.lock_tries as f64));
+    let holds = &live.holds;
+    rows.push(row("held_statements", String::new(), holds.statements() as f64));
+    rows.push(row("held_s", String::new(), holds.time().as_secs_f64()));
     rows.push(row("batches", String::new(), ledger.batches as f64));
     rows.push(row("batch_rows", String::new(), ledger.rows as f64));
     for (kind, count) in &ledger.upstream_errors {

@@ -15,7 +15,8 @@ use crate::plan::mixed::alone::{alone, executed, executed_name};
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
-use crate::plan::statement::{Kind, Statement, mentions};
+use crate::plan::statement::{Kind, Statement};
+use crate::plan::words::mentions;
 use crate::plan::{Place, jobs, mixed, outbox};
 use std::sync::Arc;
 

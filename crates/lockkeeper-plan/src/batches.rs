@@ -6,6 +6,7 @@
 //! other form, for `UPDATE … LIMIT n`. [`place`] is the way through a table that has no key.
 
 pub mod bound;
+pub mod by_hand;
 pub mod cascade;
 pub mod count;
 pub mod firing;

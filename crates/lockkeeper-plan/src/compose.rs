@@ -19,10 +19,11 @@ use super::policy::{self, Action, InTransaction, Overridden, Policy};
 use super::progress::{Group, Progress};
 use super::request::Request;
 use super::rules::{self, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
-use super::statement::{self, AlterText, Kind, Statement};
+use super::statement::{self, Kind, Statement};
 use super::step::{Mode, Place, Step};
 use super::{about, splice, tool, tree};
 use crate::rules::rule::{Found, Remedy, Rule};
+use crate::statement::alter::AlterText;
 use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
@@ -251,7 +252,7 @@ fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
 /// The actions of an ALTER TABLE, text and tree beside each other.
 fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
     let commands: Vec<&AlterTableCmd> = statement.actions().collect();
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     (text.actions.len() == commands.len()).then_some((text, commands))
 }
 
@@ -627,7 +628,11 @@ impl<'a> Composer<'a> {
         let tables: Vec<(Name, bool)> = named.chain(taken).collect();
         let (first, _) = tables.first()?;
         let all = tables.iter().all(|(_, unused)| *unused);
-        (all && !self.whole.facts.offline).then(|| crate::subject::sql_name(first))
+        // Without a server only the files tell of tables, and of those that they have made.
+        let facts = self.whole.facts;
+        let is_known = |name: &Name| facts.relation(name).is_some();
+        (all && (!facts.offline || self.request.relations.iter().all(is_known)))
+            .then(|| crate::subject::sql_name(first))
     }
 
     /// What the policy says, unless an override that counts lets it through.

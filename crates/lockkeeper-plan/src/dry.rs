@@ -3,16 +3,19 @@
 //! It is asked for by `SET lockkeeper.dry_run = on`, which the server keeps as it does every setting, or for one statement by a comment in
 //! front of it, `/* lockkeeper: dry_run */`. Judged statements answer with [`rows`]; of the others only what changes nothing runs.
 
+use super::calls::Calls;
 use super::catalog::Name;
 use super::facts::Facts;
 use super::lock::LockMode;
+use super::makes::makes_relations;
 use super::mentions::Mentions;
 use super::outbox::Deferral;
 use super::outcome::{Plan, Run};
 use super::overrides;
 use super::request::Request;
-use super::statement::{Calls, Kind, Statement, mentions};
+use super::statement::{Kind, Statement};
 use super::step::{Mode, Place, Step};
+use super::words::mentions;
 use pg_query::NodeEnum;
 use pg_query::protobuf::TransactionStmtKind;
 use pg_query::protobuf::VariableSetKind;
@@ -147,7 +150,7 @@ fn query(statement: &Statement) -> Does {
 }
 
 fn makes(statement: &Statement) -> bool {
-    super::statement::makes_relations(statement.sql.as_bytes(), true) >= Calls::MakesTemporary
+    makes_relations(statement.sql.as_bytes(), true) >= Calls::MakesTemporary
 }
 
 /// A boolean: none of these functions can change anything. PostgreSQL lets no function that is not volatile write; and of the server's own the

@@ -243,7 +243,8 @@ fn given(plan: &Value) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::{Gate, Kind, gate, read};
+    use crate::gate::{Gate, gate};
+    use crate::statement::{Kind, read};
 
     #[test]
     fn what_is_changed() {

@@ -87,6 +87,36 @@ pub struct Lock {
     pub give_up_in_transaction_ms: u64,
     /// How often a failed concurrent build is tried.
     pub concurrent_tries: u32,
+    /// lock_timeout of one try may grow up to this.
+    pub stall_budget_ms: u64,
+    /// After so long it may grow beyond; 0 = never.
+    pub escalate_after_ms: u64,
+    /// But not beyond this.
+    pub timeout_max_ms: u64,
+    /// How long statements that take long are held while a step waits for their table; 0 = never.
+    pub hold_ms: u64,
+    /// Sessions in the way that may be ended.
+    pub cancels: Vec<LockCancel>,
+}
+
+/// `[[lock.cancel]]`: whose statements or sessions a step may end that waits for their locks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockCancel {
+    pub application: Option<String>,
+    pub role: Option<String>,
+    /// A transaction in which nothing has happened for so long is ended with its session.
+    pub idle_in_transaction_s: Option<u64>,
+    /// A statement that has run for so long is cancelled.
+    pub active_s: Option<u64>,
+}
+
+impl LockCancel {
+    /// Whether it speaks of sessions of that application and role.
+    pub fn is_about(&self, application: &str, role: &str) -> bool {
+        let fits = |pattern: &Option<String>, value: &str| pattern.as_ref().is_none_or(|p| glob(p, value));
+        fits(&self.application, application) && fits(&self.role, role)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -1,10 +1,10 @@
-//! Reading SQL text: the gate, the split into statements, their kinds. The grammar is the server's own (libpg_query).
+//! Reading SQL text: the split into statements, their kinds. The grammar is the server's own (libpg_query).
 //!
-//! Start at [`gate`], which looks at bytes only, and at [`read`], which parses. The client's text is kept and never
+//! Start at [`read`], which parses what the [`gate`](crate::gate) does not let pass. The client's text is kept and never
 //! printed back from the tree; rewrites are byte edits made by [`super::splice`].
 
 mod actions;
-mod calls;
+pub mod alter;
 mod cost;
 mod kind;
 mod limited;
@@ -16,7 +16,8 @@ use super::catalog::Name;
 use super::grammar::{self, Unparsed};
 use super::mixed;
 use super::splice::{depth_change, one_statement, significant_tokens, tree_text};
-pub use calls::{Calls, calls};
+use crate::gate::{Gate, changes_within, first_word, replaces_within};
+use crate::words::{block_comment_end, has_word, is_space, line_end, skip_space};
 pub use cost::words_of;
 use cost::{Cost, scanner_cost};
 use kind::kind_of;
@@ -24,83 +25,6 @@ use limited::limited_write;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, ScanToken, SelectStmt, Token};
 use std::sync::{Arc, OnceLock};
-
-/// What the bytes alone say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gate {
-    /// One statement of a kind that is never touched (SELECT, INSERT, COPY …), or an empty one.
-    Forward,
-    /// BEGIN / START TRANSACTION, COMMIT / END / ROLLBACK / ABORT …: forwarded too, but a pipeline has to know of them.
-    Begin,
-    End,
-    /// Only [`read`] can tell.
-    Read,
-}
-
-/// Well under a microsecond for ordinary statements, never allocates, works on any bytes: in every client encoding that
-/// PostgreSQL knows, the bytes that matter here (quotes, `;`, `-`, `/`, `*`, `$`) stand only for themselves. A backslash may be
-/// half of a character, and is therefore taken as a reason to read.
-pub fn gate(text: &[u8]) -> Gate {
-    let Some(start) = skip_space_and_semicolons(text, 0) else {
-        return Gate::Read;
-    };
-    if start == text.len() {
-        return Gate::Forward;
-    }
-    let first = first_word(&text[start..]);
-    if first == Gate::Read {
-        return Gate::Read;
-    }
-    let Some(semicolon) = memchr::memchr(b';', &text[start..]) else {
-        return first;
-    };
-    // Nothing but blanks and `;` after the first `;`: whatever it stands in, no second statement can follow.
-    if text[start + semicolon..].iter().all(|&b| b == b';' || is_space(b)) {
-        return first;
-    }
-    if memchr::memchr(b'\\', text).is_some() {
-        return Gate::Read;
-    }
-    match next_statement(text, start) {
-        Some(None) => first,
-        Some(Some(second)) if first == Gate::Forward => rest_forwards(text, second),
-        _ => Gate::Read,
-    }
-}
-
-/// All statements from `at` on are of the kinds that are never touched.
-fn rest_forwards(text: &[u8], mut at: usize) -> Gate {
-    while first_word(&text[at..]) == Gate::Forward {
-        match next_statement(text, at) {
-            Some(None) => return Gate::Forward,
-            Some(Some(next)) => at = next,
-            None => return Gate::Read,
-        }
-    }
-    Gate::Read
-}
-
-/// From within a statement to the start of the one after it: Some(None) if there is none, None if the bytes alone cannot
-/// tell. The text has no backslash, so that a quote ends at the next quote mark whatever standard_conforming_strings is.
-fn next_statement(text: &[u8], mut at: usize) -> Option<Option<usize>> {
-    while let Some(&byte) = text.get(at) {
-        match byte {
-            b'\'' | b'"' => at += 2 + memchr::memchr(byte, &text[at + 1..])?,
-            // A comment ends an operator that it is glued to, so these two bytes always start one.
-            b'-' if text.get(at + 1) == Some(&b'-') => return None,
-            b'/' if text.get(at + 1) == Some(&b'*') => return None,
-            // A parameter, or the start of a dollar quote (or the middle of a name, which need not be told apart).
-            b'$' if text.get(at + 1).is_some_and(u8::is_ascii_digit) => at += 2,
-            b'$' => return None,
-            b';' => {
-                let next = skip_space_and_semicolons(text, at)?;
-                return Some((next < text.len()).then_some(next));
-            }
-            _ => at += 1,
-        }
-    }
-    Some(None)
-}
 
 /// One of those that the server runs in a transaction with others. Of the rest, some run only alone (VACUUM, CREATE INDEX
 /// CONCURRENTLY).
@@ -134,67 +58,6 @@ pub fn is_transactional(statement: &Statement) -> bool {
     }
 }
 
-/// After this text a table's name may mean another table: `SET search_path`, `SET ROLE` (for `"$user"`), `DISCARD ALL` and the
-/// like. Too many texts are better than too few.
-pub fn may_move_names(text: &[u8]) -> bool {
-    if names_search_path(text) {
-        return true;
-    }
-    let several = memchr::memchr(b';', text.trim_ascii_end().strip_suffix(b";").unwrap_or(text)).is_some();
-    let Some(start) = skip_space_and_semicolons(text, 0) else {
-        return true;
-    };
-    let word = word_at(&text[start..]);
-    let sets = ["set", "reset", "discard"]
-        .iter()
-        .any(|w| word.eq_ignore_ascii_case(w.as_bytes()));
-    (several || sets)
-        && ["search_path", "schema", "role", "authorization", "all"]
-            .iter()
-            .any(|w| mentions(text, w))
-}
-
-/// What runs in front of other statements and may change what is known of them. Not of a plain UPDATE or DELETE, whose functions
-/// compute values. Too many texts are better than too few.
-pub fn calls_before(text: &[u8]) -> Calls {
-    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
-    let is = |known: &str| word.eq_ignore_ascii_case(known.as_bytes());
-    if is("update") || is("delete") {
-        return Calls::Harmless;
-    }
-    // Code, which may put any text together.
-    if is("do") {
-        return Calls::Others;
-    }
-    // Its command tag does not tell how many rows it brings.
-    if (is("with") || is("explain") || is("copy")) && has_word(text, b"insert") {
-        return Calls::Others;
-    }
-    calls(text)
-}
-
-/// What a text makes of queries: `CREATE TABLE AS`, `SELECT INTO`, materialized views. The command tag is a SELECT's.
-pub fn makes_relations(text: &[u8], standard_conforming_strings: bool) -> Calls {
-    let several = memchr::memchr(b';', text.trim_ascii_end().strip_suffix(b";").unwrap_or(text)).is_some();
-    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
-    if !calls::may_make_relations(text, word, several) {
-        return Calls::Harmless;
-    }
-    match read(text, standard_conforming_strings) {
-        Ok(statements) => calls::makes(&statements),
-        Err(_) => Calls::Makes,
-    }
-}
-
-/// In any case. The underscore is the rarest of its letters.
-fn names_search_path(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'_', text).any(|at| {
-        let from = at.wrapping_sub("search".len());
-        text.get(from..at + 1 + "path".len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"search_path"))
-    })
-}
-
 /// What a statement does with statements that were prepared before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Prepared<'a> {
@@ -213,250 +76,6 @@ pub fn prepared(statement: &Statement) -> Option<Prepared<'_>> {
         NodeEnum::DeallocateStmt(forget) => Some(Prepared::Forgets(&forget.name)),
         NodeEnum::DiscardStmt(discard) if discard.target() == DiscardMode::DiscardAll => Some(Prepared::ForgetsAll),
         _ => None,
-    }
-}
-
-/// EXECUTE, DEALLOCATE or DISCARD may be in it. A column `executed_at` is no reason to look.
-pub fn may_use_prepared(text: &[u8]) -> bool {
-    let words = ["execute", "deallocate", "discard"];
-    let several = || holds_several(text) && words.iter().any(|word| mentions(text, word));
-    may_execute_prepared(text) || begins_with(text, &words) || several()
-}
-
-/// EXECUTE, also within EXPLAIN or CREATE TABLE … AS, as the only statement of the text.
-pub fn may_execute_prepared(text: &[u8]) -> bool {
-    begins_with(text, &["execute"]) || begins_with(text, &["explain", "create"]) && mentions(text, "execute")
-}
-
-fn begins_with(text: &[u8], words: &[&str]) -> bool {
-    match skip_space_and_semicolons(text, 0) {
-        Some(start) => {
-            let word = word_at(&text[start..]);
-            words.iter().any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
-        }
-        None => true,
-    }
-}
-
-/// What changes rows or the schema and answers with rows too, so that FETCH can run its portal. Too many texts are better than too few.
-pub fn may_return_rows(text: &[u8]) -> bool {
-    let start = skip_space_and_semicolons(text, 0);
-    start.is_none_or(|start| word_at(&text[start..]).is_empty())
-        || begins_with(text, &["with", "explain", "execute", "call", "select"])
-        || mentions(text, "returning")
-}
-
-/// An INSERT may be in it. Too many texts are better than too few.
-pub fn may_insert(text: &[u8]) -> bool {
-    let word = skip_space_and_semicolons(text, 0).map_or(&[][..], |start| word_at(&text[start..]));
-    let is = |keyword: &[u8]| word.eq_ignore_ascii_case(keyword);
-    if is(b"insert") {
-        return true;
-    }
-    let holds = [
-        &b"with"[..],
-        b"explain",
-        b"copy",
-        b"prepare",
-        b"merge",
-        b"create",
-        b"do",
-        b"",
-    ]
-    .iter()
-    .any(|keyword| is(keyword));
-    (holds || holds_several(text)) && has_word(text, b"insert")
-}
-
-/// It may prepare an INSERT.
-pub fn prepares_insert(text: &[u8]) -> bool {
-    let prepares = begins_with(text, &["prepare"]) || holds_several(text) && mentions(text, "prepare");
-    prepares && mentions(text, "insert")
-}
-
-/// By its bytes it may be several statements.
-pub fn holds_several(text: &[u8]) -> bool {
-    let text = text.trim_ascii_end();
-    memchr::memchr(b';', text.strip_suffix(b";").unwrap_or(text)).is_some()
-}
-
-/// A semicolon that [`holds_several`] saw stands in a string, a comment, or the code of a DO block.
-pub fn is_single(text: &[u8]) -> bool {
-    let Some(tokens) = str::from_utf8(text).ok().and_then(significant_tokens) else {
-        return false;
-    };
-    let end = tokens.iter().rposition(|token| token.token() != Token::Ascii59);
-    let within = &tokens[..end.map_or(0, |end| end + 1)];
-    within.iter().all(|token| token.token() != Token::Ascii59)
-}
-
-/// `word` in lower case, anywhere and in any case.
-pub fn mentions(text: &[u8], word: &str) -> bool {
-    let word = word.as_bytes();
-    let (lower, upper) = (word[0], word[0].to_ascii_uppercase());
-    memchr::memchr2_iter(lower, upper, text).any(|at| {
-        text.get(at..at + word.len())
-            .is_some_and(|found| found.eq_ignore_ascii_case(word))
-    })
-}
-
-/// What the first word of a statement says about it.
-fn first_word(text: &[u8]) -> Gate {
-    if text.first() == Some(&b'(') {
-        return if changes_within(text) || replaces_within(text) {
-            Gate::Read
-        } else {
-            Gate::Forward
-        };
-    }
-    let word = word_at(text);
-    let is = |keyword: &str| word.eq_ignore_ascii_case(keyword.as_bytes());
-    let any = |keywords: &[&str]| keywords.iter().any(|k| is(k));
-    match word.first().map(u8::to_ascii_lowercase) {
-        Some(b's') if any(&["select", "set", "show", "savepoint"]) => Gate::Forward,
-        Some(b's') if is("start") => Gate::Begin,
-        Some(b'b') if is("begin") => Gate::Begin,
-        Some(b'e') if is("end") => Gate::End,
-        Some(b'a') if is("abort") => Gate::End,
-        Some(b'p') if is("prepare") => prepare(text, word.len()),
-        Some(b'c' | b'r') if any(&["commit", "rollback"]) => end_word(text, word.len()),
-        Some(b'i') if is("insert") && !replaces_within(text) => Gate::Forward,
-        Some(b'v') if is("values") => Gate::Forward,
-        Some(b't') if is("table") => Gate::Forward,
-        Some(b'f') if is("fetch") => Gate::Forward,
-        Some(b'm') if is("move") => Gate::Forward,
-        Some(b'd') if any(&["declare", "discard", "deallocate"]) => Gate::Forward,
-        Some(b'c') if any(&["close", "checkpoint"]) => Gate::Forward,
-        Some(b'c') if is("copy") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
-        // Ours: CALL lockkeeper.resume(7).
-        Some(b'c') if is("call") && !has_word(text, b"lockkeeper") => Gate::Forward,
-        Some(b'l') if any(&["listen", "load"]) => Gate::Forward,
-        Some(b'n') if is("notify") => Gate::Forward,
-        Some(b'u') if is("unlisten") => Gate::Forward,
-        Some(b'r') if any(&["reset", "release"]) => Gate::Forward,
-        Some(b'e') if is("execute") => Gate::Forward,
-        Some(b'e') if is("explain") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
-        Some(b'w') if is("with") && !changes_within(text) && !replaces_within(text) => Gate::Forward,
-        Some(b'a') if any(&["analyze", "analyse"]) => Gate::Forward,
-        _ => Gate::Read,
-    }
-}
-
-/// A WITH in it may change data.
-fn changes_within(text: &[u8]) -> bool {
-    has_word(text, b"update") || has_word(text, b"delete") || has_word(text, b"merge")
-}
-
-/// ON CONFLICT DO UPDATE of rows that a query brings; VALUES alone need no look.
-fn replaces_within(text: &[u8]) -> bool {
-    has_word(text, b"conflict")
-        && has_word(text, b"update")
-        && (has_word(text, b"select") || has_word(text, b"table") || calls::may_return_sets(text))
-}
-
-/// In any case, and be it as a part of another word: then only the grammar can tell what it is.
-fn has_word(text: &[u8], word: &[u8]) -> bool {
-    let first = word[0];
-    memchr::memchr2_iter(first, first.to_ascii_uppercase(), text).any(|at| {
-        text[at..]
-            .get(..word.len())
-            .is_some_and(|found| found.eq_ignore_ascii_case(word))
-    })
-}
-
-/// PREPARE TRANSACTION 'id' ends a transaction; PREPARE name AS … does not, and the name may well be `transaction`.
-fn prepare(text: &[u8], after: usize) -> Gate {
-    let Some(at) = skip_space(text, after) else {
-        return Gate::Read;
-    };
-    let word = word_at(&text[at..]);
-    if !word.eq_ignore_ascii_case(b"transaction") {
-        return if changes_within(text) || replaces_within(text) {
-            Gate::Read
-        } else {
-            Gate::Forward
-        };
-    }
-    match skip_space(text, at + word.len()).and_then(|at| text.get(at)) {
-        Some(b'\'') => Gate::End,
-        _ => Gate::Read,
-    }
-}
-
-/// COMMIT and ROLLBACK, except ROLLBACK TO and COMMIT / ROLLBACK PREPARED, which leave the session's transaction as it is.
-fn end_word(text: &[u8], after: usize) -> Gate {
-    let Some(mut at) = skip_space(text, after) else {
-        return Gate::Read;
-    };
-    let mut word = word_at(&text[at..]);
-    if word.eq_ignore_ascii_case(b"work") || word.eq_ignore_ascii_case(b"transaction") {
-        let Some(next) = skip_space(text, at + word.len()) else {
-            return Gate::Read;
-        };
-        at = next;
-        word = word_at(&text[at..]);
-    }
-    if word.eq_ignore_ascii_case(b"to") || word.eq_ignore_ascii_case(b"prepared") {
-        Gate::Forward
-    } else {
-        Gate::End
-    }
-}
-
-/// The identifier or keyword that the text starts with, as far as the server's scanner would read it.
-fn word_at(text: &[u8]) -> &[u8] {
-    let in_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_' || *b == b'$' || *b >= 0x80;
-    let length = text.iter().position(|b| !in_word(b)).unwrap_or(text.len());
-    &text[..length]
-}
-
-/// As the server's scanner has it; `\v` since PostgreSQL 16, an error before.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
-}
-
-/// Skips white space and comments; None for a comment that does not end.
-fn skip_space(text: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match (text.get(at), text.get(at + 1)) {
-            (Some(&byte), _) if is_space(byte) => at += 1,
-            (Some(b'-'), Some(b'-')) => at = line_end(text, at),
-            (Some(b'/'), Some(b'*')) => at = block_comment_end(text, at)?,
-            _ => return Some(at),
-        }
-    }
-}
-
-fn skip_space_and_semicolons(text: &[u8], at: usize) -> Option<usize> {
-    let mut at = skip_space(text, at)?;
-    while text.get(at) == Some(&b';') {
-        at = skip_space(text, at + 1)?;
-    }
-    Some(at)
-}
-
-fn line_end(text: &[u8], at: usize) -> usize {
-    memchr::memchr2(b'\n', b'\r', &text[at..]).map_or(text.len(), |n| at + n)
-}
-
-fn block_comment_end(text: &[u8], at: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    let mut at = at;
-    loop {
-        match (text.get(at)?, text.get(at + 1)) {
-            (b'/', Some(b'*')) => {
-                depth += 1;
-                at += 2;
-            }
-            (b'*', Some(b'/')) => {
-                depth -= 1;
-                at += 2;
-                if depth == 0 {
-                    return Some(at);
-                }
-            }
-            _ => at += 1,
-        }
     }
 }
 
@@ -935,92 +554,6 @@ pub fn first_token(sql: &str) -> usize {
     skip_space(sql.as_bytes(), 0).unwrap_or(sql.len())
 }
 
-/// An ALTER TABLE taken apart: `head` + space + any of `actions` is a statement of its own that does exactly that action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlterText {
-    /// Up to the table's name and its optional `*`: `ALTER TABLE IF EXISTS ONLY s.t`.
-    pub head: String,
-    /// In the order of the tree's `cmds`.
-    pub actions: Vec<String>,
-    /// Where each stands in the statement's text, in bytes.
-    pub spans: Vec<std::ops::Range<usize>>,
-}
-
-/// None if it is no ALTER TABLE, or could not be proven to come apart.
-pub fn alter_actions(statement: &Statement) -> Option<AlterText> {
-    let NodeEnum::AlterTableStmt(alter) = &statement.node else {
-        return None;
-    };
-    let sql = &statement.sql;
-    let tokens = significant_tokens(sql)?;
-    let body = alter_head(&tokens)?;
-    let head = sql.get(tokens[0].start as usize..tokens[body - 1].end as usize)?;
-    let mut actions = Vec::with_capacity(alter.cmds.len());
-    let mut spans = Vec::with_capacity(alter.cmds.len());
-    let mut depth = 0;
-    let mut first = body;
-    for i in body..=tokens.len() {
-        let end = match tokens.get(i) {
-            Some(token) => {
-                depth += depth_change(token);
-                depth == 0 && token.token() == Token::Ascii44
-            }
-            None => true,
-        };
-        if end {
-            let (from, to) = (tokens.get(first)?, tokens.get(i.checked_sub(1)?)?);
-            let span = from.start as usize..to.end as usize;
-            actions.push(sql.get(span.clone())?.to_string());
-            spans.push(span);
-            first = i + 1;
-        }
-    }
-    // Without its actions, of which there may be thousands.
-    let bare = pg_query::protobuf::AlterTableStmt {
-        relation: alter.relation.clone(),
-        cmds: Vec::new(),
-        objtype: alter.objtype,
-        missing_ok: alter.missing_ok,
-    };
-    let proven = |(action, command): (&String, &pg_query::Node)| {
-        let mut alone = bare.clone();
-        alone.cmds = vec![command.clone()];
-        let text = format!("{head} {action}");
-        one_statement(&text).is_some_and(|node| tree_text(&node) == tree_text(&NodeEnum::AlterTableStmt(alone)))
-    };
-    // Of one action all tokens are there, in their order.
-    let all = actions.len() == alter.cmds.len() && (actions.len() == 1 || actions.iter().zip(&alter.cmds).all(proven));
-    all.then(|| AlterText {
-        head: head.to_string(),
-        actions,
-        spans,
-    })
-}
-
-/// The number of tokens up to the relation's name and its `*`, as far as tokens tell; the caller proves it by parsing.
-fn alter_head(tokens: &[ScanToken]) -> Option<usize> {
-    let is = |at: usize, token: Token| tokens.get(at).is_some_and(|t| t.token() == token);
-    let mut at = match tokens.get(1)?.token() {
-        Token::Materialized | Token::Foreign => 3,
-        _ => 2,
-    };
-    if is(at, Token::IfP) && is(at + 1, Token::Exists) {
-        at += 2;
-    }
-    at += usize::from(is(at, Token::Only));
-    let parenthesis = is(at, Token::Ascii40);
-    at += usize::from(parenthesis);
-    // U&"…" UESCAPE '!' is one word.
-    let name = |at: usize| at + if is(at + 1, Token::Uescape) { 3 } else { 1 };
-    at = name(at);
-    while is(at, Token::Ascii46) {
-        at = name(at + 1);
-    }
-    at += usize::from(parenthesis);
-    at += usize::from(is(at, Token::Ascii42));
-    (at < tokens.len()).then_some(at)
-}
-
 /// The tables that the statement would create, as it names them: CREATE TABLE, CREATE TABLE AS, SELECT INTO.
 pub fn tables_created(statement: &Statement) -> Vec<Name> {
     let into = |select: &SelectStmt| {
@@ -1043,7 +576,9 @@ pub fn tables_created(statement: &Statement) -> Vec<Name> {
 
 #[cfg(test)]
 mod tests {
+    use super::alter::{AlterText, alter_actions};
     use super::*;
+    use crate::gate::{Gate, gate, may_execute_prepared, may_insert, may_move_names, may_use_prepared};
     use proptest::prelude::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! One statement of a plan: how it is run, how its effect is recognised, and how it is taken back.
 
-use crate::batches::Batches;
+use crate::batches::{Batches, by_hand};
 use crate::lock::LockMode;
 
 /// Where the statement would run, as the session knows it.
@@ -13,6 +13,9 @@ pub enum Place {
     /// Inside the implicit transaction of an extended-query pipeline: neither savepoints nor transactions of our own.
     Pipeline,
 }
+
+/// The label of a step that fills a new column.
+pub(super) const FILL: &str = "fill in existing rows";
 
 /// One statement of the plan and how it is to be run.
 #[derive(Clone, Debug)]
@@ -69,4 +72,32 @@ pub enum Mode {
     Batches(Box<Batches>),
     /// The client's statement with its text changed, answered as the server answers it (rows, tag): UPDATE … LIMIT.
     Rows,
+}
+
+impl Step {
+    /// What a person would type to do the same, one statement each; nothing where it only sets or removes a mark of ours.
+    pub fn by_hand(&self) -> Vec<String> {
+        let in_batches = || {
+            format!(
+                "-- in batches of a few thousand rows, each its own transaction:\n{}",
+                self.sql.trim()
+            )
+        };
+        let own = match &self.mode {
+            Mode::Batches(batches) => batches.by_hand().unwrap_or_else(in_batches),
+            // Offline its key is not known.
+            Mode::Rows if self.label == FILL => by_hand::as_if_by_id(&self.sql).unwrap_or_else(in_batches),
+            _ => self.sql.trim().to_string(),
+        };
+        let then = match &self.mode {
+            Mode::Brief { then } | Mode::Long { then } => then.as_slice(),
+            _ => &[],
+        };
+        // The marks are for this program only.
+        let is_mark = |sql: &String| {
+            sql.starts_with("COMMENT ON ") && (sql.contains(" IS 'lockkeeper: ") || sql.ends_with(" IS NULL"))
+        };
+        let all = std::iter::once(own).chain(then.iter().map(|sql| sql.trim().to_string()));
+        all.filter(|sql| !is_mark(sql)).collect()
+    }
 }

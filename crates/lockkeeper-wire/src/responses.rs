@@ -306,6 +306,11 @@ impl Responses {
         self.skipping
     }
 
+    /// Extended-query messages were sent whose Sync was not.
+    pub fn in_group(&self) -> bool {
+        self.in_group
+    }
+
     /// The server reads COPY data.
     pub fn copy_in(&self) -> bool {
         self.copy_in

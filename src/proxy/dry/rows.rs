@@ -103,7 +103,7 @@ mod tests {
     fn rows_travel_in_ascii() {
         let sql = select_of("[{\"sql\": \"é'\\\\\"}]");
         assert!(
-            sql.is_ascii() && !sql.contains('\\') && sql.matches('\'').count() == 4,
+            sql.is_ascii() && !sql.contains('\\') && sql.matches('\'').count() == 6,
             "{sql}"
         );
     }

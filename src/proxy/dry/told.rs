@@ -1,6 +1,7 @@
 //! The answer of a dry run: the plan's rows, with who is in the way now and how long it takes here, and the audit log's line.
 
 use super::rows::select_of;
+use crate::audit::Blocker;
 use crate::audit::Event;
 use crate::plan::Plan;
 use crate::plan::dry::Row;
@@ -98,7 +99,8 @@ impl Session {
         }
         let asked = [Ask::about(holders::question(row.lock), &row.relation)];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        let blockers = holders::answered(answers.first(), self.shared.policy().audit_literals);
+        let seen = holders::answered(answers.first(), self.shared.policy().audit_literals);
+        let blockers: Vec<Blocker> = seen.into_iter().map(|seen| seen.blocker).collect();
         Ok((!blockers.is_empty()).then(|| blockers::phrase(&blockers)))
     }
 

@@ -9,7 +9,7 @@ use super::super::settings::Limits;
 use super::super::stream::Stream;
 use super::memory::Memory;
 use crate::fuzz::Input;
-use crate::plan::statement::{Gate, gate, may_use_prepared};
+use crate::plan::gate::{Gate, gate, may_use_prepared};
 use lockkeeper_wire::messages::{self as wire, HEADER};
 use lockkeeper_wire::responses::OnAnswer;
 use std::task::{Context, Poll, Waker};

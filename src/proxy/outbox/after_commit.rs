@@ -259,8 +259,8 @@ impl Session {
             return Ok(None);
         }
         let text = self.prepared_text(name).await?;
-        let text = match crate::plan::statement::gate(&text) {
-            crate::plan::statement::Gate::End => text,
+        let text = match crate::plan::gate::gate(&text) {
+            crate::plan::gate::Gate::End => text,
             _ => Vec::new(),
         };
         self.outbox.ending_statements.insert(name.to_vec(), text.clone());

@@ -1,11 +1,11 @@
 //! What a transaction drops and makes anew right behind: the removal is taken back, and done by the job that builds the new one.
 
-use super::super::conduct::Tries;
 use super::super::context::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::end::End;
 use super::super::parameters::Parameters;
 use super::super::session::Session;
+use super::super::tries::Tries;
 use super::pending::Outbox;
 use crate::plan::lock::LockMode;
 use crate::plan::outbox::exchange::{is_blind, may_belong, without_removal};

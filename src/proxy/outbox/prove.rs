@@ -1,11 +1,11 @@
 //! Carries out the proofs of [`crate::plan::outbox::prove`] and the brief steps, in the client's transaction.
 
-use super::super::conduct::Tries;
 use super::super::context::Setting;
 use super::super::dialogue::{Answer, Ask, Closing, Hears};
 use super::super::end::End;
 use super::super::entry::Entry;
 use super::super::session::Session;
+use super::super::tries::Tries;
 use crate::plan::Run;
 use crate::plan::outbox::prove::{Check, Definition, Index};
 use crate::plan::outbox::{self, New, Trial};

@@ -3,7 +3,8 @@
 
 use crate::ascii::decoded;
 use crate::mixed;
-use crate::statement::{Statement, mentions};
+use crate::statement::Statement;
+use crate::words::mentions;
 use serde::Deserialize;
 use std::collections::HashMap;
 

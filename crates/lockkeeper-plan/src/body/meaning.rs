@@ -2,13 +2,14 @@
 //! stands in front of them in the block may have made a name mean another table by then.
 
 use super::{Body, Ran, What};
+use crate::calls::{Calls, calls};
 use crate::catalog::Name;
 use crate::mentions::Mentions;
-use crate::mixed;
 use crate::request::Request;
-use crate::sketch;
 use crate::splice::one_line;
-use crate::statement::{Calls, Kind, Statement, calls, mentions};
+use crate::statement::{Kind, Statement};
+use crate::words::mentions;
+use crate::{mixed, sketch};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, DropBehavior, ObjectType, VariableSetKind};
 use serde_json::Value;

@@ -4,7 +4,8 @@
 use super::{executes, inner, names_of};
 use crate::mentions::Mentions;
 use crate::splice::{depth_change, one_statement, qualified, quote_ident, significant_tokens, tree_text};
-use crate::statement::{Kind, Statement, mentions as mentions_word, read_code};
+use crate::statement::{Kind, Statement, read_code};
+use crate::words::mentions as mentions_word;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     CmdType, InsertStmt, MergeMatchKind, MergeStmt, OnConflictAction, ScanToken, SelectStmt, Token, WithClause,

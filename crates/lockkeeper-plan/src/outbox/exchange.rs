@@ -92,7 +92,7 @@ pub fn parts(statement: &Statement) -> Option<[String; 2]> {
     if !replaces {
         return None;
     }
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     match text.actions.as_slice() {
         [drop, add] => Some([format!("{} {drop}", text.head), format!("{} {add}", text.head)]),
         _ => None,

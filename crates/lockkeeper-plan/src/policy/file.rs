@@ -1,6 +1,8 @@
 //! The tables of a policy file as they are written, and what completes them.
 
-use super::{Action, Backfill, InTransaction, Literals, Lock, OnAuditFailure, OverrideTable, Policy, Rules};
+use super::{
+    Action, Backfill, InTransaction, Literals, Lock, LockCancel, OnAuditFailure, OverrideTable, Policy, Rules,
+};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -51,6 +53,12 @@ pub(super) struct LockTable {
     pub(super) give_up_after_s: Option<u64>,
     pub(super) give_up_in_transaction_s: Option<u64>,
     pub(super) concurrent_tries: Option<u32>,
+    pub(super) stall_budget_ms: Option<u64>,
+    pub(super) escalate_after_s: Option<u64>,
+    pub(super) timeout_max_ms: Option<u64>,
+    pub(super) hold_ms: Option<u64>,
+    #[serde(default)]
+    pub(super) cancel: Vec<LockCancel>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +112,11 @@ impl File {
                     .give_up_in_transaction_s
                     .or(base.lock.give_up_in_transaction_s),
                 concurrent_tries: self.lock.concurrent_tries.or(base.lock.concurrent_tries),
+                stall_budget_ms: self.lock.stall_budget_ms.or(base.lock.stall_budget_ms),
+                escalate_after_s: self.lock.escalate_after_s.or(base.lock.escalate_after_s),
+                timeout_max_ms: self.lock.timeout_max_ms.or(base.lock.timeout_max_ms),
+                hold_ms: self.lock.hold_ms.or(base.lock.hold_ms),
+                cancel: self.lock.cancel.into_iter().chain(base.lock.cancel).collect(),
             },
             table: TableTable {
                 small_bytes: self.table.small_bytes.or(base.table.small_bytes),
@@ -143,6 +156,11 @@ impl File {
                 give_up_after_ms: self.lock.give_up_after_s? * 1000,
                 give_up_in_transaction_ms: self.lock.give_up_in_transaction_s? * 1000,
                 concurrent_tries: self.lock.concurrent_tries?,
+                stall_budget_ms: self.lock.stall_budget_ms?,
+                escalate_after_ms: self.lock.escalate_after_s? * 1000,
+                timeout_max_ms: self.lock.timeout_max_ms?,
+                hold_ms: self.lock.hold_ms?,
+                cancels: self.lock.cancel,
             },
             small_bytes: self.table.small_bytes?,
             backfill: Backfill {

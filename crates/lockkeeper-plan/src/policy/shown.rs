@@ -1,6 +1,6 @@
 //! The whole policy as keys and values, as its file would have them.
 
-use super::{InTransaction, Literals, OnAuditFailure, OverrideTable, Policy};
+use super::{InTransaction, Literals, LockCancel, OnAuditFailure, OverrideTable, Policy};
 
 impl Policy {
     /// Every key with its value, in the order of the file; each `[[override]]` with what it says.
@@ -31,6 +31,10 @@ impl Policy {
             ("lock.give_up_after_s", seconds(lock.give_up_after_ms)),
             ("lock.give_up_in_transaction_s", seconds(lock.give_up_in_transaction_ms)),
             ("lock.concurrent_tries", lock.concurrent_tries.to_string()),
+            ("lock.stall_budget_ms", lock.stall_budget_ms.to_string()),
+            ("lock.escalate_after_s", seconds(lock.escalate_after_ms)),
+            ("lock.timeout_max_ms", lock.timeout_max_ms.to_string()),
+            ("lock.hold_ms", lock.hold_ms.to_string()),
             ("table.small_bytes", self.small_bytes.to_string()),
             ("backfill.rows_max", backfill.rows_max.to_string()),
             ("backfill.batch_rows", backfill.batch_rows.to_string()),
@@ -74,12 +78,31 @@ impl Policy {
                 .map(|(rule, action)| (format!("rules.{rule}"), action.name().to_owned())),
         );
         pairs.extend(
+            lock.cancels
+                .iter()
+                .map(|block| ("lock.cancel".to_owned(), block.says())),
+        );
+        pairs.extend(
             self.rules
                 .overrides
                 .iter()
                 .map(|block| (block.overridden().by, block.says())),
         );
         pairs
+    }
+}
+
+impl LockCancel {
+    fn says(&self) -> String {
+        let text = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key} = {value}"));
+        let time = |key: &str, value: Option<u64>| value.map(|value| format!("{key} = {value}"));
+        let all = [
+            text("application", &self.application),
+            text("role", &self.role),
+            time("idle_in_transaction_s", self.idle_in_transaction_s),
+            time("active_s", self.active_s),
+        ];
+        all.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -19,6 +19,7 @@ impl Source<'_> {
         self.check_numbers(&file)?;
         self.check_rules(&file, rule_names)?;
         self.check_overrides(&file)?;
+        self.check_cancels(&file)?;
         let base = match file.extends.as_deref() {
             // What everything else is completed by.
             None if self.text == STANDARD => return Ok(file),
@@ -36,7 +37,7 @@ impl Source<'_> {
     /// Refuses what is not a useful number: a lock_timeout of 0 would wait without end, a batch of 0 rows never ends.
     fn check_numbers(&self, file: &File) -> Result<(), String> {
         let backfill = &file.backfill;
-        let numbers: [(&str, &str, Option<u64>, u64, u64); 16] = [
+        let numbers: [(&str, &str, Option<u64>, u64, u64); 20] = [
             ("lock", "timeout_ms", file.lock.timeout_ms, 1, 60_000),
             ("lock", "pause_ms", file.lock.pause_ms, 1, 600_000),
             ("lock", "give_up_after_s", file.lock.give_up_after_s, 1, 604_800),
@@ -54,6 +55,10 @@ impl Source<'_> {
                 1,
                 100,
             ),
+            ("lock", "stall_budget_ms", file.lock.stall_budget_ms, 1, 60_000),
+            ("lock", "escalate_after_s", file.lock.escalate_after_s, 0, 604_800),
+            ("lock", "timeout_max_ms", file.lock.timeout_max_ms, 1, 600_000),
+            ("lock", "hold_ms", file.lock.hold_ms, 0, 600_000),
             ("table", "small_bytes", file.table.small_bytes, 0, 1 << 40),
             ("backfill", "rows_max", file.backfill.rows_max, 1, 1_000_000_000),
             ("backfill", "batch_rows", file.backfill.batch_rows, 1, 1_000_000),
@@ -133,6 +138,26 @@ impl Source<'_> {
             if special.rules.is_empty() && special.may_override.is_none() && special.reason_required.is_none() {
                 let message = "this [[override]] changes nothing: give it `rules`, `may_override` or `reason_required`";
                 return Err(self.at(&["override", &index], message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a `[[lock.cancel]]` that ends nothing, or that holds for everybody.
+    fn check_cancels(&self, file: &File) -> Result<(), String> {
+        for (index, cancel) in file.lock.cancel.iter().enumerate() {
+            let index = index.to_string();
+            let refused = |message: &str| Err(self.at(&["lock", "cancel", &index], message));
+            if cancel.application.is_none() && cancel.role.is_none() {
+                return refused(
+                    "this [[lock.cancel]] holds for everybody: give it `application` or `role`; `*` matches all",
+                );
+            }
+            if cancel.idle_in_transaction_s.is_none() && cancel.active_s.is_none() {
+                return refused("this [[lock.cancel]] ends nothing: give it `idle_in_transaction_s` or `active_s`");
+            }
+            if cancel.idle_in_transaction_s == Some(0) || cancel.active_s == Some(0) {
+                return refused("`idle_in_transaction_s` and `active_s` in [[lock.cancel]] must be at least 1");
             }
         }
         Ok(())
@@ -355,6 +380,14 @@ mod tests {
         check_error(
             "[[override]]\nrole = 'a'\nmay_override = true\n[[override]]\nrole = 'b'",
             "p.toml:4: this [[override]] changes nothing: give it `rules`, `may_override` or `reason_required`",
+        );
+        check_error(
+            "[lock]\n[[lock.cancel]]\nactive_s = 5",
+            "p.toml:2: this [[lock.cancel]] holds for everybody: give it `application` or `role`; `*` matches all",
+        );
+        check_error(
+            "[[lock.cancel]]\napplication = 'a'",
+            "p.toml:1: this [[lock.cancel]] ends nothing: give it `idle_in_transaction_s` or `active_s`",
         );
         check_error(
             "[[override]]\nrole = ''\nmay_override = true",

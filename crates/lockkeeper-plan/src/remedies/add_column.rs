@@ -10,7 +10,7 @@ use crate::lock::LockMode;
 use crate::remedies::steps::{self, added, parse_action};
 use crate::remedies::{check, foreign_key, names, not_null, unique};
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::step::{Mode, Step};
+use crate::step::{FILL, Mode, Step};
 use crate::subject::{Action, Subject, Table};
 use crate::tree;
 use crate::trial::Effect;
@@ -377,13 +377,7 @@ fn first(
         None => Mode::Rows,
     };
     let sql = format!("UPDATE {} SET {set} WHERE {empty}", table.sql);
-    all.push(steps::step(
-        "fill in existing rows",
-        sql,
-        mode,
-        LockMode::RowExclusive,
-        table,
-    ));
+    all.push(steps::step(FILL, sql, mode, LockMode::RowExclusive, table));
     if not_null {
         all.extend(not_null::sequence(
             subject,

@@ -15,7 +15,7 @@ use crate::lock::LockMode;
 use crate::remedies::{names, not_null, steps};
 use crate::rules::rule::{Found, Remedy};
 use crate::splice::{qualified, quote_ident, quote_literal};
-use crate::step::{Mode, Step};
+use crate::step::{FILL, Mode, Step};
 use crate::subject::{Subject, Table};
 use carry::Carried;
 use expand::{Change, Expand};
@@ -361,7 +361,7 @@ impl Expand<'_> {
             self.relation.column(&self.new).is_none(),
         )?;
         Ok(steps::step(
-            "fill in existing rows",
+            FILL,
             format!("UPDATE {} SET {set} WHERE {missing}", self.table.sql),
             Mode::Batches(Box::new(batches)),
             LockMode::RowExclusive,

@@ -191,18 +191,9 @@ pub(crate) fn drop_invalid_index(table: &Table, name: &str) -> Option<Cleanup> {
 /// What a person would type to do the same.
 pub(crate) fn as_script(steps: &[Step]) -> String {
     let mut script = String::new();
-    for step in steps {
-        let mut statements = vec![step.sql.as_str()];
-        match &step.mode {
-            Mode::Brief { then } | Mode::Long { then } => statements.extend(then.iter().map(String::as_str)),
-            Mode::Batches(_) => script.push_str("-- in batches of a few thousand rows, each its own transaction:\n"),
-            Mode::Concurrent | Mode::Rows => {}
-        }
-        // The marks are for this program only.
-        for statement in statements.iter().filter(|s| !s.starts_with("COMMENT ON ")) {
-            script.push_str(statement.trim());
-            script.push_str(";\n");
-        }
+    for statement in steps.iter().flat_map(Step::by_hand) {
+        script.push_str(&statement);
+        script.push_str(";\n");
     }
     script.trim_end().to_string()
 }

@@ -168,6 +168,8 @@ fn cost(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) ->
 }
 
 const REWRITE: Option<&str> = Some("rewrites all rows and indexes");
+/// Without a server the present type may not be known.
+const UNKNOWN: Option<&str> = Some("may rewrite all rows and indexes");
 const REBUILD: Option<&str> = Some("rebuilds an index");
 const SCAN: Option<&str> = Some("scans all rows for a CHECK constraint");
 
@@ -188,11 +190,11 @@ fn compared_otherwise(table: &Table, name: &str, definition: &ColumnDef) -> bool
 /// The same by what is known of old, where the server could not be asked.
 fn cost_of_old(subject: &Subject, table: &Table, name: &str, definition: &ColumnDef) -> Option<&'static str> {
     let Some(relation) = table.known else {
-        return REWRITE;
+        return UNKNOWN;
     };
     let stored = |c: &crate::catalog::Column| Type::parse(c.base_type.as_ref().unwrap_or(&c.type_name));
     let Some(old) = relation.column(name).and_then(stored) else {
-        return REWRITE;
+        return if subject.facts.offline { UNKNOWN } else { REWRITE };
     };
     let Some(new) = definition.type_name.as_ref().and_then(Type::of) else {
         return REWRITE;

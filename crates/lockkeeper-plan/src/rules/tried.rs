@@ -32,7 +32,7 @@ pub fn question(statement: &Statement, facts: &Facts, policy: &Policy) -> Option
     };
     let table = whole.large(&whole.altered()?)?;
     let relation = table.known.filter(|r| matches!(r.kind, 'r' | 'p'))?;
-    let text = statement::alter_actions(statement)?;
+    let text = statement::alter::alter_actions(statement)?;
     let commands: Vec<_> = whole.actions().collect();
     if commands.len() != text.actions.len() {
         return None;

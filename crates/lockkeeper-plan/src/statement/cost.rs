@@ -1,6 +1,6 @@
 //! How much work a text would make for the C scanner, told from its bytes before it is given to it.
 
-use super::line_end;
+use crate::words::line_end;
 
 const COMMENT_DEPTH_MAX: usize = 32;
 

@@ -1,14 +1,12 @@
 //! Whether a text may call a function that is not the server's own: such a function can do anything, and nothing tells of it.
 
 use crate::functions::{HARMLESS, SETS};
-use pg_query::NodeEnum;
-use pg_query::protobuf::{IntoClause, SelectStmt};
 
 const WORD_MAX: usize = 32;
 
 /// One row of VALUES may be many: somebody's function, or one of the server's that returns a set.
-pub(super) fn may_return_sets(text: &[u8]) -> bool {
-    calls(text) >= Calls::Others || SETS.iter().any(|name| super::mentions(text, name))
+pub(crate) fn may_return_sets(text: &[u8]) -> bool {
+    calls(text) >= Calls::Others || SETS.iter().any(|name| crate::words::mentions(text, name))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +24,7 @@ pub enum Calls {
 }
 
 /// Whether a text may make a relation of what a query gives: what has to be read to know it.
-pub(super) fn may_make_relations(text: &[u8], word: &[u8], several: bool) -> bool {
+pub(crate) fn may_make_relations(text: &[u8], word: &[u8], several: bool) -> bool {
     let is = |known: &[&str]| known.iter().any(|known| word.eq_ignore_ascii_case(known.as_bytes()));
     if !several && is(&["insert", "update", "delete", "merge"]) {
         return false;
@@ -41,40 +39,7 @@ pub(super) fn may_make_relations(text: &[u8], word: &[u8], several: bool) -> boo
             !word.eq_ignore_ascii_case(b"insert") && !word.eq_ignore_ascii_case(b"merge")
         }
     });
-    into || ((several || is(&["create", "explain"])) && super::mentions(text, "create"))
-}
-
-/// What the statements of a text make of queries.
-pub(super) fn makes(statements: &[super::Statement]) -> Calls {
-    let made = |statement: &super::Statement| made_by(&statement.node);
-    statements.iter().map(made).max().unwrap_or(Calls::Harmless)
-}
-
-fn made_by(node: &NodeEnum) -> Calls {
-    let into = match node {
-        NodeEnum::CreateTableAsStmt(create) => create.into.as_deref(),
-        NodeEnum::SelectStmt(select) => into_of(select),
-        NodeEnum::ExplainStmt(explain) => {
-            return explain
-                .query
-                .as_ref()
-                .and_then(|query| query.node.as_ref())
-                .map_or(Calls::Harmless, made_by);
-        }
-        _ => None,
-    };
-    match into.map(|into| into.rel.as_ref()) {
-        None => Calls::Harmless,
-        Some(Some(range)) if range.relpersistence == "t" || range.schemaname == "pg_temp" => Calls::MakesTemporary,
-        Some(_) => Calls::Makes,
-    }
-}
-
-fn into_of(select: &SelectStmt) -> Option<&IntoClause> {
-    select
-        .into_clause
-        .as_deref()
-        .or_else(|| select.larg.as_deref().and_then(into_of))
+    into || ((several || is(&["create", "explain"])) && crate::words::mentions(text, "create"))
 }
 
 /// Rather too much than too little.
