@@ -498,7 +498,10 @@ fn who_holds_the_lock_is_told(major: u32) {
             .unwrap();
         let out = told(&stage, "SET lockkeeper.dry_run = on; ALTER TABLE t ADD COLUMN c int;");
         assert!(out.contains("idle in transaction") && out.contains("nightly"), "{out}");
-        assert!(out.contains("ACCESS EXCLUSIVE on"), "{out}");
+        assert!(
+            out.contains("ACCESS EXCLUSIVE on") && out.contains("to end it: SELECT pg_terminate_backend("),
+            "{out}"
+        );
     });
 }
 
