@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{check, doctor, jobs, plans, review};
+use crate::{check, doctor, jobs, plans, review, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -15,6 +15,13 @@ Examples:
                                           what happened last night
   lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
+
+const USAGE_HELP: &str = "\
+It reads what a proxy with --state-dir has kept, at most five seconds ago. The console has the same
+without it: SHOW USAGE users.name. Only what came through the proxy is known.
+
+Example:
+  lockkeeper usage --state-dir /var/lib/lockkeeper users.name";
 
 const SERVE_HELP: &str = "\
 Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
@@ -186,6 +193,9 @@ pub enum Command {
     /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
     #[command(after_help = PLANS_HELP)]
     Plans(plans::Arguments),
+    /// Say who used a table or a column, and when
+    #[command(after_help = USAGE_HELP)]
+    Usage(usage::show::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),

@@ -14,6 +14,7 @@ pub mod watching;
 use crate::audit::sink::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
+use crate::proxy::forwarded::Trusted;
 use crate::proxy::settings::{Config, Limits};
 use address::Address;
 use auth::{auth, auth_query};
@@ -39,6 +40,8 @@ const PIPELINE_LEAST: u64 = 10_000;
 pub struct Settings {
     pub proxy: Config,
     pub admin: Option<Admin>,
+    /// Where what was used is kept.
+    pub state_dir: Option<PathBuf>,
     /// An embedded policy's name or a file, for [`load_policy`].
     pub policy: String,
     pub log_format: LogFormat,
@@ -136,9 +139,11 @@ impl Options {
             threads: count("threads", self.threads, 0, 1_024, default.threads)?,
         };
         Ok(Settings {
+            state_dir: self.state_dir,
             proxy: Config {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
+                trusted: Trusted::parse(&self.proxy_protocol_from)?,
                 upstream: server.upstream(),
                 audit,
                 client_tls,

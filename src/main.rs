@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(1),
             Err(error) => fail(1, &error),
         },
+        Command::Usage(arguments) => ended(lockkeeper::usage::show::run(&arguments, &mut std::io::stdout())),
         Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
         Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
@@ -169,8 +170,21 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Some((listener, site)) = admin {
         start_admin(listener, site);
     }
+    if let Some(directory) = settings.state_dir
+        && let Err(error) = live.usage.keep_in(directory)
+    {
+        return fail(2, &format!("state-dir: {error}"));
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
+    let served = lockkeeper::proxy::serve(
+        settings.proxy,
+        Arc::clone(&live),
+        Box::new(move || load_policy(&policy)),
+    );
+    if let Err(error) = live.usage.store() {
+        tracing::error!(error, "what was used cannot be kept");
+    }
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

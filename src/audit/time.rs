@@ -68,6 +68,7 @@ fn of_day(text: &str, now: SystemTime) -> Option<SystemTime> {
     let (word, clock) = match text.split_once([' ', 'T']) {
         Some((word, clock)) => (word, clock.trim_start()),
         None if text.contains(':') => ("", text),
+        None if text.is_empty() => return None,
         None => (text, "00:00"),
     };
     let on_day_of = |day: SystemTime| {
@@ -266,7 +267,7 @@ mod tests {
             "2026-03-01 12:60",
             "2026-03-01 12:30:00:00",
             "2026-03-01x",
-            "-1h",
+            "--1h",
             "99999999999999999999d",
         ] {
             let error = parse(wrong, now).expect_err(wrong);

@@ -33,6 +33,18 @@ pub struct Options {
     )]
     pub reuse_port: Option<bool>,
 
+    /// Load balancers whose connections begin with the PROXY protocol (version 1 or 2), from which the client's address is taken: addresses or
+    /// networks, such as 10.0.0.0/8. May be given several times [default: nobody's]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKKEEPER_PROXY_PROTOCOL_FROM",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub proxy_protocol_from: Vec<String>,
+
     /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
     /// none is given
     #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
@@ -265,6 +277,18 @@ pub struct Options {
         help_heading = "Seeing what happens"
     )]
     pub control_dsn: Option<String>,
+
+    /// Keep in this directory what outlasts a restart: who used which table and column, and when. Of one proxy alone
+    /// [default: none, and a restart begins anew]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LOCKKEEPER_STATE_DIR",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub state_dir: Option<PathBuf>,
+
     /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
     /// statement goes on) [default: interval]
     #[arg(
@@ -480,6 +504,7 @@ impl Options {
         Options {
             listen: either(self.listen, below.listen),
             reuse_port: self.reuse_port.or(below.reuse_port),
+            proxy_protocol_from: either(self.proxy_protocol_from, below.proxy_protocol_from),
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
@@ -502,6 +527,7 @@ impl Options {
             console_database: self.console_database.or(below.console_database),
             console_auth_database: self.console_auth_database.or(below.console_auth_database),
             control_dsn: self.control_dsn.or(below.control_dsn),
+            state_dir: self.state_dir.or(below.state_dir),
             auth_user: self.auth_user.or(below.auth_user),
             auth_query: self.auth_query.or(below.auth_query),
             auth_dbname: self.auth_dbname.or(below.auth_dbname),

@@ -13,7 +13,7 @@ use super::room::Room;
 use super::settings::Limits;
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
-use crate::live::traffic::Probe;
+use crate::live::traffic::{Probe, Shaped};
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::calls::Calls;
@@ -82,6 +82,8 @@ pub enum Event {
     Unsettled,
     /// A statement begins that is held for a moment, for the sake of a step that waits for its table.
     Held(usize),
+    /// A FunctionCall, in a session that has asked for a dry run.
+    Call(usize),
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
@@ -497,6 +499,7 @@ impl Relay {
     /// The body of a ParameterStatus.
     pub fn takes_report(&mut self, body: &[u8]) {
         self.reported.take_in(body);
+        self.holding.application_changes();
         if let Some((name, rest)) = wire::c_string(body)
             && let Some((value, _)) = wire::c_string(rest)
         {
@@ -784,8 +787,14 @@ impl Relay {
             {
                 return Ok(Some(event));
             }
+            if tag == b'B' && self.awaits_names(len) {
+                return Ok(None);
+            }
             let look = self.look(tag, len)?;
             self.holding.let_go &= matches!(look, Look::Wait);
+            if tag == b'B' && !matches!(look, Look::Wait) && !self.responses.skipping() {
+                self.note_bind();
+            }
             match look {
                 Look::Pass => {
                     if tag == b'B' {
@@ -800,6 +809,19 @@ impl Relay {
                 }
             }
         }
+    }
+
+    fn note_bind(&mut self) {
+        if let Some((_, statement)) = wire::bind_names(self.up.unjudged()) {
+            let application = &self.reported.application_name;
+            self.holding.note_bind(&self.live.usage, application, statement);
+        }
+    }
+
+    /// Of a Bind the names must come first: what it executes is noted.
+    fn awaits_names(&self, len: usize) -> bool {
+        let here = self.up.unjudged();
+        here.len() < len.min(NAMES_MAX) && wire::bind_names(here).is_none()
     }
 
     /// The frame at the front of `up` must be here as a whole, if there is room for it.
@@ -881,6 +903,7 @@ impl Relay {
                 Ok(Look::Wait)
             }
             b'E' if self.watches() || looks => Ok(Look::Stop(Event::Execute(len))),
+            b'F' if self.dry && !self.responses.skipping() => Ok(Look::Stop(Event::Call(len))),
             b'F' => {
                 // Any function, by its OID.
                 self.shapes.called();
@@ -1094,6 +1117,11 @@ impl Relay {
             self.up.want(FIRST_LOOK);
             return Look::Wait;
         }
+        self.dry |= dry::may_concern(self.up.unjudged());
+        if self.dry {
+            return refused;
+        }
+        let here = self.up.unjudged();
         let from = match tag {
             b'P' => match wire::c_string(&here[HEADER..]) {
                 Some((name, _)) if name.is_empty() || self.held.statement(name).is_none() => HEADER + name.len() + 1,
@@ -1117,6 +1145,8 @@ impl Relay {
         self.followed = Some(stream);
         self.shapes.called();
         self.probe.give_up();
+        self.holding
+            .note_unread(&self.live.usage, &self.reported.application_name);
         Look::Pass
     }
 
@@ -1173,6 +1203,9 @@ impl Relay {
             },
         };
         let Some(text) = text else { return Look::Pass };
+        let shaped = Shaped::of(&self.live.traffic, text, self.reported.standard_conforming_strings);
+        let application = &self.reported.application_name;
+        self.holding.note_text(&self.live.usage, application, name, shaped);
         let surely = self.responses.quiescent();
         let unnamed = name.is_some_and(<[u8]>::is_empty);
         if self.tool_looks > 0 {
@@ -1255,8 +1288,8 @@ impl Relay {
             // It may begin a statement that is timed.
             let (traffic, alone) = (&self.live.traffic, self.responses.quiescent());
             match name {
-                Some(name) => self.probe.parse(traffic, name, text, alone),
-                None if alone => self.probe.query(traffic, text),
+                Some(name) => self.probe.parse(traffic, name, shaped, alone),
+                None if alone => self.probe.query(traffic, shaped),
                 None => {}
             }
         }

@@ -11,6 +11,8 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Show(Show),
+    /// SHOW USAGE of a table or column.
+    Usage(String),
     Reload,
     /// PAUSE, RESUME or CANCEL PLAN, by its ID.
     Steer(Steer, String),
@@ -31,6 +33,7 @@ pub enum Show {
     Rules,
     Policy,
     Stats,
+    Usage,
     Version,
     Help,
 }
@@ -112,7 +115,7 @@ const fn float(name: &'static str) -> Column {
     }
 }
 
-const SHOWS: [Shown; 9] = [
+const SHOWS: [Shown; 10] = [
     Shown {
         show: Show::Sessions,
         name: "SESSIONS",
@@ -205,6 +208,22 @@ const SHOWS: [Shown; 9] = [
         columns: &[text("what"), text("which"), float("value")],
     },
     Shown {
+        show: Show::Usage,
+        name: "USAGE",
+        help: "who used which table and column; SHOW USAGE users.name: of one alone",
+        columns: &[
+            text("database"),
+            text("relation"),
+            text("column"),
+            text("application_name"),
+            text("user"),
+            integer("times"),
+            integer("last_s"),
+            integer("written_s"),
+            text("statement"),
+        ],
+    },
+    Shown {
         show: Show::Version,
         name: "VERSION",
         help: "this program's version",
@@ -233,6 +252,10 @@ impl Command {
                 Some(shown) => Ok(Command::Show(shown.show)),
                 None => Err(unknown(sql)),
             },
+            ["SHOW", "USAGE", _] => {
+                let name = sql.split_whitespace().nth(2).unwrap_or_default();
+                Ok(Command::Usage(name.trim_matches([';', '\'', '"']).to_owned()))
+            }
             ["RELOAD"] => Ok(Command::Reload),
             [what @ ("PAUSE" | "RESUME" | "CANCEL"), "PLAN", _] => {
                 let what = match *what {
@@ -296,6 +319,7 @@ pub fn split(text: &str) -> Vec<String> {
 pub fn columns(command: Command) -> &'static [Column] {
     let show = match command {
         Command::Show(show) => show,
+        Command::Usage(_) => Show::Usage,
         Command::Steer(..) => {
             return &[Column {
                 name: "done",
@@ -313,6 +337,13 @@ pub fn columns(command: Command) -> &'static [Column] {
 pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply, Report> {
     let show = match command {
         Command::Show(show) => show,
+        Command::Usage(ref name) => {
+            return Ok(Reply {
+                rows: usage(&shared.live, Some(name)),
+                columns: columns(command),
+                tag: "SHOW".into(),
+            });
+        }
         Command::Reload => return reload(shared).await,
         Command::Steer(what, ref id) => {
             let by = format!("{user}, at the console");
@@ -343,6 +374,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         Show::Rules => rules(shared),
         Show::Policy => policy(shared),
         Show::Stats => stats(live),
+        Show::Usage => usage(live, None),
         Show::Version => vec![vec![string(concat!("lockkeeper ", env!("CARGO_PKG_VERSION")))]],
         Show::Help => help(),
     };
@@ -531,6 +563,31 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
         rows.push(row("upstream_errors", (*kind).into(), *count as f64));
     }
     rows
+}
+
+/// How many seconds ago is told.
+fn usage(live: &Live, name: Option<&str>) -> Vec<Vec<Value>> {
+    let now = crate::usage::seconds();
+    let ago = |at: u32| Value::Integer(i64::from(now.saturating_sub(at)));
+    let rows = live.usage.ask(|record| record.find(name));
+    let row = |row: crate::usage::record::Row| {
+        let relation = match &row.schema {
+            Some(schema) => format!("{schema}.{}", row.relation),
+            None => row.relation,
+        };
+        vec![
+            string(row.used.who.database),
+            string(relation),
+            string(row.column),
+            string(row.used.who.application),
+            string(row.used.who.role),
+            Value::Integer(row.used.count as i64),
+            ago(row.used.last),
+            row.used.written.map_or(Value::Null, ago),
+            string(row.used.statement.to_string()),
+        ]
+    };
+    rows.into_iter().map(row).collect()
 }
 
 fn help() -> Vec<Vec<Value>> {

@@ -31,8 +31,12 @@ impl<'a> Overrides<'a> {
     pub fn of(statement: &'a Statement, setting: Option<&'a str>) -> Overrides<'a> {
         let mut overrides = Overrides::default();
         for comment in leading_comments(&statement.sql) {
-            let given = directive(comment).map(|text| split_dry_run(text).1);
-            match given.filter(|text| !text.is_empty()).map(Given::read_comment) {
+            // A comment that only asks for a dry run gives no override.
+            let given = directive(comment)
+                .map(split_dry_run)
+                .filter(|(dry, rest)| !dry || !rest.is_empty())
+                .map(|(_, rest)| rest);
+            match given.map(Given::read_comment) {
                 Some(Ok(given)) => overrides.given.push(given),
                 Some(Err(wrong)) => overrides.wrong_comment = Some(wrong),
                 None => {}
