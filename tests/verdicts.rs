@@ -7,6 +7,7 @@
 #[allow(dead_code)]
 mod table;
 
+use lockkeeper::plan::rules::RULES;
 use lockkeeper_cluster::{Cluster, clean_environment};
 use lockkeeper_testkit::{Stage, own_cluster, run};
 use serde_json::Value;
@@ -116,16 +117,13 @@ struct Ground {
 }
 
 impl Ground {
-    fn new(major: u32, name: &str) -> Ground {
+    fn new(major: u32, name: &str, fixture: &str, policy: &str) -> Ground {
         let cluster: &'static Cluster = Box::leak(Box::new(own_cluster(major, &[("autovacuum", "off")])));
-        let stage = Stage::on(cluster, name, POLICY, &[]);
+        let stage = Stage::on(cluster, name, policy, &[]);
         let template = format!("{name}_template");
         stage.create_database(&template);
         cluster
-            .psql(
-                &template,
-                concat!("CREATE SCHEMA watch; ", include_str!("catalogue/fixture.sql")),
-            )
+            .psql(&template, &format!("CREATE SCHEMA watch; {fixture}"))
             .unwrap_or_else(|error| panic!("the fixture on {major}: {error}"));
         Ground {
             stage,
@@ -321,11 +319,22 @@ async fn compared(ground: &Ground, script: &Script) -> Option<String> {
 }
 
 #[track_caller]
-fn all_alike(major: u32, name: &str, file: &str, mut scripts: Vec<Script>) {
+fn all_alike(major: u32, name: &str, file: &str, scripts: Vec<Script>) {
+    all_alike_on(
+        major,
+        name,
+        file,
+        (include_str!("catalogue/fixture.sql"), POLICY),
+        scripts,
+    );
+}
+
+#[track_caller]
+fn all_alike_on(major: u32, name: &str, file: &str, (fixture, policy): (&str, &str), mut scripts: Vec<Script>) {
     let only = std::env::var("LOCKKEEPER_CASES").unwrap_or_default();
     scripts
         .retain(|script| script.name.contains(&only) || script.statements.iter().any(|line| line.sql.contains(&only)));
-    let ground = Ground::new(major, name);
+    let ground = Ground::new(major, name, fixture, policy);
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
@@ -364,6 +373,47 @@ fn every_statement_of_the_catalogue_on_15() {
 #[test]
 fn every_statement_of_the_catalogue_on_18() {
     all_alike(18, "verdicts18", "table.txt", of_catalogue(18));
+}
+
+/// What the rules call bad and good.
+fn examples(major: u32) -> Vec<Script> {
+    let since = |versions: &str| {
+        let end = versions.find(|c: char| !c.is_ascii_digit()).unwrap_or(versions.len());
+        versions[..end].parse::<u32>().unwrap_or(0)
+    };
+    // Databases and roles are the server's, not the copy's; and a restore's refusal ends the session.
+    // An exchange of keys is taken apart by the proxy, and each half has an event of its own.
+    let of_copy = |sql: &str| {
+        let is_exchange = sql.contains("DROP CONSTRAINT users_pkey, ADD PRIMARY KEY");
+        !is_exchange
+            && ![" DATABASE ", " ROLE ", "restored"]
+                .iter()
+                .any(|word| sql.contains(word))
+    };
+    let mut scripts = Vec::new();
+    for rule in RULES.iter().filter(|rule| since(rule.versions) <= major) {
+        for sql in rule.bad.iter().chain(rule.good).filter(|sql| of_copy(sql)) {
+            let begin = (rule.name == "concurrent-in-transaction").then_some("BEGIN");
+            let statements = begin.into_iter().chain([*sql]).map(|sql| Line {
+                sql: sql.to_owned(),
+                expect: None,
+            });
+            scripts.push(Script {
+                line: scripts.len() + 1,
+                name: rule.name.to_owned(),
+                setup: Vec::new(),
+                statements: statements.collect(),
+            });
+        }
+    }
+    scripts
+}
+
+#[test]
+fn the_rules_own_examples_on_18() {
+    let policy = POLICY.replace("small_bytes = 0", "small_bytes = 20000");
+    let ground = (include_str!("catalogue/examples.sql"), policy.as_str());
+    all_alike_on(18, "examples18", "rule", ground, examples(18));
 }
 
 #[test]
