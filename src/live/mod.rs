@@ -390,6 +390,10 @@ impl Seat {
         lock(&self.held)
     }
 
+    pub fn has_plan(&self) -> bool {
+        lock(&self.plan).is_some()
+    }
+
     /// Does nothing where no plan runs.
     pub fn change(&self, change: impl FnOnce(&mut PlanNow)) {
         if let Some(plan) = lock(&self.plan).as_mut() {

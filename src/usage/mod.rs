@@ -226,13 +226,13 @@ impl Usage {
     }
 
     /// Shapes that touch one of these relations, each given with its schema.
-    pub fn touching(&self, relations: &[(String, String)]) -> Vec<u64> {
+    pub fn locking(&self, relations: &[(String, String, bool)], writes: bool) -> Vec<u64> {
         let touches = |shape: &Shape| {
             let uses = shape.uses.as_ref();
             uses.is_some_and(|uses| {
                 relations
                     .iter()
-                    .any(|(schema, name)| uses.of(schema, name).next().is_some())
+                    .any(|(schema, name, alone)| uses.locks(schema, name, *alone, writes))
             })
         };
         let state = self.shared.lock();
@@ -494,7 +494,7 @@ mod tests {
         usage.note(3, web, b"SELEC", true);
         settled(&usage, 3);
         let touching = |schema: &str| {
-            let mut shapes = usage.touching(&[(schema.to_owned(), "users".to_owned())]);
+            let mut shapes = usage.locking(&[(schema.to_owned(), "users".to_owned(), true)], false);
             shapes.sort_unstable();
             shapes
         };
