@@ -1100,3 +1100,27 @@ fn an_override_without_a_reason_is_told() {
         checked.err
     );
 }
+
+/// Partitions that the files make, and keys by an index of which they do not tell enough.
+#[test]
+fn what_the_files_leave_open() {
+    let files = Files::new(&[]);
+    let judged = |sql: &str| files.judged(&["-c", sql]);
+    assert_eq!(
+        judged("ALTER TABLE t DETACH PARTITION p"),
+        ["-c:1 rewrite partition-lock"]
+    );
+    let key = "ALTER TABLE t ADD CONSTRAINT k PRIMARY KEY USING INDEX k";
+    assert_eq!(judged(key), ["-c:1 warn nullable-key"]);
+    let proven = "ALTER TABLE t ADD CONSTRAINT c CHECK (a IS NOT NULL) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT c;\n\
+                  ALTER TABLE t ALTER COLUMN a SET NOT NULL; CREATE UNIQUE INDEX CONCURRENTLY k ON t (a);\n";
+    let told = judged(&format!("{proven}{key}"));
+    assert!(told.iter().all(|line| line.ends_with("forward")), "{told:?}");
+    // Each but the first waits while the others are held.
+    let many: String = (0..2_000).map(|n| format!("ALTER TABLE t{n} ADD a int;\n")).collect();
+    let verdicts = files.judged(&["-c", &format!("BEGIN;{many}COMMIT")]);
+    assert_eq!(
+        verdicts.iter().filter(|line| line.ends_with("warn held-lock")).count(),
+        1_999
+    );
+}

@@ -52,6 +52,7 @@ pub static RULES: &[Own] = &[
     columns::JSON,
     columns::TIMESTAMP,
     columns::DROP_NOT_NULL,
+    columns::NULLABLE_KEY,
     later::NO_KEY,
     later::UNINDEXED,
     later::OTHER_TYPE,
@@ -91,7 +92,7 @@ fn told(at: &Spot, rule: &Own, message: String, hint: &str) -> Found {
     )
 }
 
-/// Its syntax is only the newest version's.
+/// Its syntax is only the newest version's, or only newer ones have a safe form of it.
 pub fn is_of_newest(statement: &Statement) -> bool {
     let is = |constraint: &pg_query::protobuf::Constraint, alone: bool| {
         let not_null = alone && constraint.contype() == ConstrType::ConstrNotnull;
@@ -115,6 +116,7 @@ pub fn is_of_newest(statement: &Statement) -> bool {
             Some(NodeEnum::Constraint(constraint)) => is(constraint, true),
             Some(NodeEnum::ColumnDef(column)) => of(&column.constraints, false),
             Some(NodeEnum::AtalterConstraint(alter)) => alter.alter_enforceability,
+            Some(NodeEnum::PartitionCmd(_)) => command.subtype() == AlterTableType::AtDetachPartition,
             _ => command.subtype() == AlterTableType::AtAlterConstraint && command.def.is_none(),
         })
 }

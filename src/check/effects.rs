@@ -92,6 +92,17 @@ fn created(known: &mut Known, statement: &Statement, facts: &Facts) {
         let mut relation = new_relation(&name, &known.schema(&name), kind, persistence);
         if let NodeEnum::CreateStmt(create) = &statement.node {
             with_elements(&mut relation, create);
+            relation.is_partition = create.partbound.is_some();
+            let parents = create.inh_relations.iter().filter_map(|parent| match &parent.node {
+                Some(NodeEnum::RangeVar(range)) => Some(Name::of(range)),
+                _ => None,
+            });
+            relation.parents = parents
+                .map(|parent| Name {
+                    schema: Some(known.schema(&parent)),
+                    name: parent.name,
+                })
+                .collect();
         }
         if has_rows(&statement.node) {
             relation.bytes = u64::MAX;

@@ -58,6 +58,35 @@ pub const DROP_NOT_NULL: Own = Own {
     good: &["ALTER TABLE t ALTER COLUMN a DROP DEFAULT"],
 };
 
+pub const NULLABLE_KEY: Own = Own {
+    name: "nullable-key",
+    verdict: "warn",
+    what: "PRIMARY KEY USING INDEX, where nobody knows that the columns are NOT NULL.",
+    why: "Where they are not, the server sets NOT NULL, and scans the whole table under ACCESS EXCLUSIVE.",
+    safe: "First SET NOT NULL by way of a CHECK that is validated. With --dsn the server tells.",
+    bad: &["ALTER TABLE t ADD CONSTRAINT k PRIMARY KEY USING INDEX k"],
+    good: &[
+        "ALTER TABLE t ALTER COLUMN a SET NOT NULL; CREATE UNIQUE INDEX CONCURRENTLY k ON t (a); ALTER TABLE t ADD CONSTRAINT k PRIMARY KEY USING INDEX k",
+    ],
+};
+
+/// The index of a PRIMARY KEY USING INDEX has columns that may be NULL, as far as the files tell.
+fn may_be_null(known: &Known, facts: &Facts, table: &Name, index: &str) -> bool {
+    let relation = known
+        .find(table)
+        .map(|table| &table.relation)
+        .or_else(|| facts.relation(table));
+    let Some(relation) = relation else { return true };
+    let Some(index) = relation.index(index) else {
+        return true;
+    };
+    let is_not_null = |name: &Option<String>| {
+        let column = name.as_ref().and_then(|name| relation.column(name));
+        column.is_some_and(|column| column.not_null)
+    };
+    !index.columns.iter().all(is_not_null)
+}
+
 pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
     let mut all = Vec::new();
     match &at.statement.node {
@@ -86,6 +115,20 @@ pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
                             ..ColumnDef::clone(column)
                         };
                         all.extend(of_type(at, &named));
+                    }
+                    (AlterTableType::AtAddConstraint, Some(NodeEnum::Constraint(added)))
+                        if facts.offline
+                            && added.contype() == ConstrType::ConstrPrimary
+                            && !added.indexname.is_empty()
+                            && name.as_ref().is_some_and(|table| {
+                                !known.is_new(table, facts) && may_be_null(known, facts, table, &added.indexname)
+                            }) =>
+                    {
+                        let message = format!(
+                            "where the columns of {} may be NULL, the whole table is scanned under ACCESS EXCLUSIVE",
+                            added.indexname
+                        );
+                        all.push(told(at, &NULLABLE_KEY, message, NULLABLE_KEY.safe));
                     }
                     (AlterTableType::AtDropNotNull, _) => {
                         let table = name.as_ref();
