@@ -78,8 +78,12 @@ skipped.
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
 
+The nearest .lockkeeper.toml, in this directory or above, has settings for everybody: policy,
+server-version, tool, transaction, fail-on, exclude, exclude-path, direct, rules-url. A comment at the
+beginning of a file speaks for it: -- lockkeeper-check: exclude=drop-column, or: off.
+
 Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
-rewritten or rejected, 2 an input or the server could not be read.
+rewritten or rejected (--fail-on says otherwise), 2 an input or the server could not be read.
 
 Examples:
   lockkeeper check --from 0042 migrations/         what has not run yet, in order
@@ -165,7 +169,7 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
-    Check(check::Arguments),
+    Check(Box<check::Arguments>),
     /// List the rules, or show one of them
     Rules {
         /// Show this rule, with bad and good SQL

@@ -14,6 +14,7 @@ pub mod watching;
 use crate::audit::sink::{Fsync, Sink};
 use crate::plan::policy::Policy;
 use crate::plan::rules::RULES;
+use crate::proxy::forwarded::Trusted;
 use crate::proxy::settings::{Config, Limits};
 use address::Address;
 use auth::{auth, auth_query};
@@ -142,6 +143,7 @@ impl Options {
             proxy: Config {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
+                trusted: Trusted::parse(&self.proxy_protocol_from)?,
                 upstream: server.upstream(),
                 audit,
                 client_tls,

@@ -16,7 +16,7 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
-        Command::Check(arguments) => deep(move || check_files(&arguments)),
+        Command::Check(arguments) => deep(move || check_files(*arguments)),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
@@ -73,9 +73,9 @@ fn deep(work: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
     }
 }
 
-fn check_files(arguments: &check::Arguments) -> ExitCode {
-    let policy = match load_policy(&arguments.policy) {
-        Ok(policy) => policy,
+fn check_files(arguments: check::Arguments) -> ExitCode {
+    let (arguments, policy) = match check::settle(arguments) {
+        Ok(settled) => settled,
         Err(error) => return fail(2, &error),
     };
     let mut streams = check::Streams {
@@ -84,7 +84,7 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         err: &mut std::io::stderr(),
         colour: colour(),
     };
-    match check::run(arguments, &policy, &mut streams) {
+    match check::run(&arguments, &policy, &mut streams) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
         Err(error) => fail(2, &format!("cannot write the output: {error}")),

@@ -74,6 +74,7 @@ fn serve(upstream: u16) -> u16 {
     let config = Config {
         listen: vec![format!("127.0.0.1:{port}")],
         reuse_port: false,
+        trusted: Default::default(),
         upstream: Upstream::Tcp {
             host: "127.0.0.1".into(),
             port: upstream,

@@ -78,6 +78,9 @@ fn who_holds_the_lock_is_named_in_the_error_and_in_the_log() {
             .find(|part| part.starts_with("held by"))
             .expect(&ran.stderr);
         assert_eq!(without_age(error), without_age(&expect), "{major}: {}", ran.stderr);
+        // With what ends it.
+        let ends = format!("End the transaction that holds the lock (SELECT pg_terminate_backend({pid});), or ");
+        assert!(ran.stderr.contains(&ends), "{major}: {}", ran.stderr);
         let waiting = events(&stage, "waiting");
         assert_eq!(
             waiting.len(),

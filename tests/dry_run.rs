@@ -19,6 +19,7 @@ on_both!(
     the_startup_packet_and_the_role_turn_it_on,
     who_holds_the_lock_is_told,
     a_measured_step_tells_the_time_of_the_next,
+    what_is_too_long_is_not_let_go,
 );
 
 const POLICY: &str =
@@ -158,6 +159,33 @@ fn what_would_change_something_is_refused(major: u32) {
             );
         }
     }
+    // A function by its number, as libpq calls those of large objects.
+    let oid: u32 = stage.number("SELECT 'writes'::regproc::oid").try_into().unwrap();
+    let call = [
+        &oid.to_be_bytes()[..],
+        &[0, 1, 0, 1, 0, 1, 0, 0, 0, 4, 0, 0, 0, 7, 0, 1],
+    ]
+    .concat();
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    raw.send(&lockkeeper_testkit::raw::frame(b'F', &call));
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("25006"));
+    // What cannot be read, and what is hidden in text.
+    for sql in [
+        "/* lockkeeper: dry_run */ INSERT INTO u VALUES (1, 1) RETURNING SOMETHING NOBODY KNOWS",
+        "SELECT query_to_xml('SELECT writes(8)', true, true, '')",
+    ] {
+        assert_eq!(error_field(&raw.query(sql), b'C').as_deref(), Some("25006"), "{sql}");
+    }
+    raw.query("RESET lockkeeper.dry_run");
+    raw.send(&lockkeeper_testkit::raw::frame(b'F', &call));
+    assert_eq!(error_field(&raw.until_ready(), b'M'), None);
+    assert_eq!(
+        stage.number("SELECT count(*) FROM u WHERE id = 7"),
+        1,
+        "it is called once it is off"
+    );
+    stage.direct("DELETE FROM u");
     let mut raw = Raw::connect(stage.port, &stage.database);
     raw.query("SET lockkeeper.dry_run = on");
     for sql in [
@@ -470,7 +498,10 @@ fn who_holds_the_lock_is_told(major: u32) {
             .unwrap();
         let out = told(&stage, "SET lockkeeper.dry_run = on; ALTER TABLE t ADD COLUMN c int;");
         assert!(out.contains("idle in transaction") && out.contains("nightly"), "{out}");
-        assert!(out.contains("ACCESS EXCLUSIVE on"), "{out}");
+        assert!(
+            out.contains("ACCESS EXCLUSIVE on") && out.contains("to end it: SELECT pg_terminate_backend("),
+            "{out}"
+        );
     });
 }
 
@@ -487,4 +518,29 @@ fn a_measured_step_tells_the_time_of_the_next(major: u32) {
         "SET lockkeeper.dry_run = on; CREATE INDEX j ON t (a); UPDATE t SET b = 'z';",
     );
     assert_eq!(out.matches("as measured on this server").count(), 2, "{out}");
+}
+
+/// Of a text that is too long to be held only the front is seen.
+fn what_is_too_long_is_not_let_go(major: u32) {
+    for policy in ["", "[defaults]\nunparsed = \"allow\"\n"] {
+        let stage = Stage::on(
+            lockkeeper_testkit::cluster(major),
+            "dry_large",
+            &format!("{POLICY}{policy}"),
+            &["--statement-bytes-max", "20000"],
+        );
+        stage.direct(TABLE);
+        let before = all_of(&stage);
+        let rows = vec!["(1, 1)"; 5_000].join(", ").replacen("(1, 1)", "(2, 2)", 1);
+        let long = format!("INSERT INTO u VALUES {rows} ON CONFLICT DO NOTHING");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        let refused = raw.query(&format!("/* lockkeeper: dry_run */ {long}"));
+        assert_eq!(error_field(&refused, b'C').as_deref(), Some("54000"));
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("SET lockkeeper.dry_run = on");
+        assert_eq!(error_field(&raw.query(&long), b'C').as_deref(), Some("54000"));
+        assert_eq!(all_of(&stage), before);
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        assert_eq!(command_tags(&raw.query(&long)), ["INSERT 0 2"]);
+    }
 }

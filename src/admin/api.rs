@@ -1,13 +1,13 @@
 //! The data behind the review page, as JSON.
 
-use super::http::{Answer, Site, error, json};
+use super::http::{Answer, DAY_FOR, Site, error, json};
 use super::log;
 use crate::audit::filter::Filter;
 use crate::audit::time;
 use crate::live::{Control, Live, Phase, Question, Steer};
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 const STATEMENTS: usize = 100;
 const STATEMENTS_MAX: usize = 1_000;
@@ -75,6 +75,33 @@ pub async fn statements(site: &Site, query: &str) -> Answer {
             StatusCode::OK,
             &json!({ "statements": found.statements, "more": found.more }),
         ),
+        Ok(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed),
+        Err(_) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "reading the log failed; the log on stderr says why",
+        ),
+    }
+}
+
+/// The last 24 hours, which a page asks for again and again, and others beside it.
+pub async fn day(site: &Site) -> Answer {
+    let mut known = site.day.lock().await;
+    if let Some((_, day)) = known.as_ref().filter(|(at, _)| at.elapsed() < DAY_FOR) {
+        return json(StatusCode::OK, day);
+    }
+    if site.log.is_empty() {
+        return json(StatusCode::OK, &json!({ "slots": [] }));
+    }
+    let Ok(_place) = site.reading.acquire().await else {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "being stopped");
+    };
+    let files = site.log.clone();
+    match tokio::task::spawn_blocking(move || super::day::day(&files, SystemTime::now())).await {
+        Ok(Ok(day)) => {
+            let day = json!(day);
+            *known = Some((Instant::now(), day.clone()));
+            json(StatusCode::OK, &day)
+        }
         Ok(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed),
         Err(_) => error(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -49,6 +49,11 @@ const FILES: [&str; 4] = ["/", "/app.js", "/app.css", "/icon.svg"];
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// Whether a token is the right one: it is asked for there even where reading is open.
+const TOKEN_PATH: &str = "/api/token";
+/// How long the last 24 hours are good for.
+pub const DAY_FOR: Duration = Duration::from_secs(30);
+
 pub type Answer = Response<Full<Bytes>>;
 
 /// What one admin address serves.
@@ -60,6 +65,7 @@ pub struct Site {
     pub access: Access,
     pub reading: Semaphore,
     reached: Mutex<Option<(Instant, Result<(), String>)>>,
+    pub day: tokio::sync::Mutex<Option<(Instant, serde_json::Value)>>,
 }
 
 /// Who may come in.
@@ -121,6 +127,7 @@ impl Site {
             // Logs can be large: two are read at a time.
             reading: Semaphore::new(2),
             reached: Mutex::new(None),
+            day: tokio::sync::Mutex::new(None),
         }
     }
 
@@ -147,7 +154,7 @@ impl Site {
             if !json || origin.is_some_and(|origin| !same(origin)) {
                 return Err(Refused::Site);
             }
-        } else if page || self.access.loopback {
+        } else if page || (self.access.loopback && path != TOKEN_PATH) {
             return Ok(());
         }
         let given = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
@@ -180,6 +187,9 @@ impl Site {
                 None => not_found(),
             },
             ("GET", "/api/live") => api::live(self).await,
+            ("GET", "/api/day") => api::day(self).await,
+            // Who comes here has shown the token.
+            ("GET", TOKEN_PATH) => json(StatusCode::OK, &serde_json::json!({ "right": true })),
             ("GET", "/api/statements") => api::statements(self, query).await,
             ("POST", path) if path.starts_with("/api/jobs/") || path.starts_with("/api/plans/") => {
                 // Nothing is read from it, but a long body is not waited for.
@@ -192,7 +202,13 @@ impl Site {
                     Err(_) => error(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too long"),
                 }
             }
-            (_, path) if FILES.contains(&path) || matches!(path, "/metrics" | "/api/live" | "/api/statements") => {
+            (_, path)
+                if FILES.contains(&path)
+                    || matches!(
+                        path,
+                        "/metrics" | "/api/live" | "/api/statements" | "/api/day" | TOKEN_PATH
+                    ) =>
+            {
                 error(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here")
             }
             _ => not_found(),

@@ -33,6 +33,18 @@ pub struct Options {
     )]
     pub reuse_port: Option<bool>,
 
+    /// Load balancers whose connections begin with the PROXY protocol (version 1 or 2), from which the client's address is taken: addresses or
+    /// networks, such as 10.0.0.0/8. May be given several times [default: nobody's]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "LOCKKEEPER_PROXY_PROTOCOL_FROM",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub proxy_protocol_from: Vec<String>,
+
     /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
     /// none is given
     #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
@@ -492,6 +504,7 @@ impl Options {
         Options {
             listen: either(self.listen, below.listen),
             reuse_port: self.reuse_port.or(below.reuse_port),
+            proxy_protocol_from: either(self.proxy_protocol_from, below.proxy_protocol_from),
             upstream: self.upstream.or(below.upstream),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),

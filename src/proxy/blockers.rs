@@ -104,6 +104,17 @@ pub(super) fn held_by(blockers: &[Blocker]) -> String {
     }
 }
 
+/// The statement that ends the first of them, whose transaction is the oldest.
+pub(super) fn ending(blockers: &[Blocker]) -> String {
+    match blockers.first() {
+        Some(Blocker {
+            prepared: Some(gid), ..
+        }) => format!("ROLLBACK PREPARED {};", quote_literal(gid)),
+        Some(Blocker { pid: Some(pid), .. }) => format!("SELECT pg_terminate_backend({pid});"),
+        _ => "pg_terminate_backend".into(),
+    }
+}
+
 pub(super) fn phrase(blockers: &[Blocker]) -> String {
     let told: Vec<String> = blockers.iter().map(one).collect();
     told.join(" and ")
@@ -181,6 +192,10 @@ mod tests {
             &blocker,
             "; held by the prepared transaction 'x''y' (amy; end it with ROLLBACK PREPARED)",
         );
+        assert_eq!(ending(std::slice::from_ref(&blocker)), "ROLLBACK PREPARED 'x''y';");
+        (blocker.pid, blocker.prepared) = (Some(7), None);
+        assert_eq!(ending(&[blocker]), "SELECT pg_terminate_backend(7);");
+        assert_eq!(ending(&[]), "pg_terminate_backend");
         assert_eq!(held_by(&[]), "");
     }
 

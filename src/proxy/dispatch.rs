@@ -68,6 +68,10 @@ impl Session {
                     self.extended_ends(len, done).await?;
                 }
                 Event::TooLarge(tag, len) => self.on_too_large(tag, len).await?,
+                Event::Call(len) => {
+                    let done = self.may_call(len).await;
+                    self.query_ends(len, done).await?;
+                }
                 Event::Unexpected => return self.on_unexpected().await,
                 Event::Ended => {
                     // A server that has ended the session in the same breath can no longer be asked.
@@ -167,7 +171,7 @@ impl Session {
             self.look_around(&text).await?;
         }
         let statements = self.read(&text).await;
-        self.may_run_dry(&statements, self.closing_of_question()).await?;
+        self.may_run_dry(&text, &statements, self.closing_of_question()).await?;
         if self.outbox.is_awake() && self.relay.place() == Place::Block {
             let ending = match statements.as_deref() {
                 Ok([statement]) => ending(statement).map(|ending| (statement.sql.clone(), ending)),
@@ -297,7 +301,8 @@ impl Session {
 
     pub(super) async fn on_too_large(&mut self, tag: u8, len: usize) -> Result<(), Broken> {
         self.relay.settle().await?;
-        if self.forwards_unread() {
+        let is_dry = self.is_large_dry().await?;
+        if self.forwards_unread() && !is_dry {
             return self.forward_too_large(tag, len).await;
         }
         let limit = self.shared.limits.statement_bytes_max;

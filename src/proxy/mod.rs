@@ -31,6 +31,7 @@ mod end;
 mod entry;
 mod extended;
 mod follow_up;
+pub mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod gentle;
@@ -211,6 +212,7 @@ pub fn serve(
         policy: Current::new(policy),
         book: Default::default(),
         console: config.console.clone(),
+        trusted: config.trusted.clone(),
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
         connector: config.connector()?,
@@ -269,6 +271,7 @@ impl InProcess {
             live: Arc::default(),
             instance: instance()?,
             console: None,
+            trusted: Default::default(),
             reloads: mpsc::channel(1).0,
             policy: Current::new(policy),
             book: Default::default(),

@@ -82,6 +82,8 @@ pub enum Event {
     Unsettled,
     /// A statement begins that is held for a moment, for the sake of a step that waits for its table.
     Held(usize),
+    /// A FunctionCall, in a session that has asked for a dry run.
+    Call(usize),
     /// A Query, Parse or held Bind over the limit; only its front is here, with the names of a Bind.
     TooLarge(u8, usize),
     /// A text that was too long to be held goes on in a way that would have to be judged. Its end has not been sent.
@@ -901,6 +903,7 @@ impl Relay {
                 Ok(Look::Wait)
             }
             b'E' if self.watches() || looks => Ok(Look::Stop(Event::Execute(len))),
+            b'F' if self.dry && !self.responses.skipping() => Ok(Look::Stop(Event::Call(len))),
             b'F' => {
                 // Any function, by its OID.
                 self.shapes.called();
@@ -1114,6 +1117,11 @@ impl Relay {
             self.up.want(FIRST_LOOK);
             return Look::Wait;
         }
+        self.dry |= dry::may_concern(self.up.unjudged());
+        if self.dry {
+            return refused;
+        }
+        let here = self.up.unjudged();
         let from = match tag {
             b'P' => match wire::c_string(&here[HEADER..]) {
                 Some((name, _)) if name.is_empty() || self.held.statement(name).is_none() => HEADER + name.len() + 1,

@@ -32,6 +32,8 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Another process may listen at the same TCP addresses.
     pub reuse_port: bool,
+    /// Whose connections begin with the PROXY protocol.
+    pub trusted: super::forwarded::Trusted,
     pub upstream: Upstream,
     pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.

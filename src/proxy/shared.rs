@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     /// What is remembered of the statements of applications.
     pub(super) book: shapes::Book,
     pub(super) console: Option<Console>,
+    /// Whose connections tell of the client behind them.
+    pub(super) trusted: super::forwarded::Trusted,
     /// The console asks for a reload and waits for what came of it.
     pub(super) reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
     pub(super) acceptor: Option<Acceptor>,

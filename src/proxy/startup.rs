@@ -61,8 +61,12 @@ struct Opened {
 }
 
 /// Serves one accepted connection to its end. Errors are told to the client and logged here.
-pub async fn serve_connection(client: Stream, address: String, shared: Arc<Shared>) {
-    let opened = match timeout(shared.limits.startup_timeout, open(client, &shared)).await {
+pub async fn serve_connection(mut client: Stream, address: String, shared: Arc<Shared>) {
+    let opening = async {
+        let behind = shared.trusted.client(&mut client, &address).await?;
+        Ok::<_, String>((open(client, &shared).await?, behind))
+    };
+    let (opened, address) = match timeout(shared.limits.startup_timeout, opening).await {
         Ok(Ok(opened)) => opened,
         Ok(Err(error)) => {
             static KIND: Sparing = Sparing::new();

@@ -1,6 +1,6 @@
 //! Tries for a lock so far, and what is said of them.
 
-use super::blockers::held_by;
+use super::blockers::{ending, held_by};
 use super::context::Setting;
 use crate::audit::Blocker;
 use crate::plan::{Place, Step};
@@ -78,7 +78,10 @@ pub(super) fn gave_up(
     };
     report.append(
         b'H',
-        &format!("End the transaction that holds the lock (pg_terminate_backend), or {raise}."),
+        &format!(
+            "End the transaction that holds the lock ({}), or {raise}.",
+            ending(&tries.blockers)
+        ),
     );
     report
 }

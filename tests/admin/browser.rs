@@ -3,6 +3,7 @@
 
 use super::chrome::Chrome;
 use super::{Admin, LARGE, TOKEN, until};
+use lockkeeper_testkit::raw::{Raw, frame};
 use lockkeeper_testkit::{QUICK, Stage, cluster};
 use serde_json::json;
 
@@ -215,7 +216,8 @@ fn check_sizes_and_colours(chrome: &mut Chrome) {
 
 #[test]
 fn what_runs_now_is_seen_running() {
-    let policy = format!("{QUICK}\n[lock]\ntimeout_ms = 100\npause_ms = 100\n");
+    // Tries long enough to be met by a page that asks every two seconds.
+    let policy = format!("{QUICK}\n[lock]\ntimeout_ms = 1500\npause_ms = 100\n");
     let admin = Admin::with("now", &policy);
     admin.stage.psql(LARGE).ok();
     let mut holder = lockkeeper_testkit::raw::Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
@@ -242,7 +244,9 @@ fn what_runs_now_is_seen_running() {
     straight.send(&lockkeeper_testkit::raw::frame(b'Q', change));
     // Who holds it and who waits, as a tree: the waiter below the holder.
     let tree = "document.querySelector('#locks .tree > li > ul > li')?.closest('.tree').innerText";
-    let locks = chrome.until(tree);
+    chrome.until(&format!("({tree})?.includes('waits for AccessExclusiveLock on ')"));
+    // Of what the server itself tells, in a try, the values are not shown.
+    let locks = chrome.until(&format!("({tree})?.includes('SELECT ?') && {tree}"));
     let locks = locks.as_str().expect("text");
     assert!(
         locks.contains("holds") && locks.contains("waits for AccessExclusiveLock on "),
@@ -281,12 +285,81 @@ fn the_token_is_asked_for_where_it_is_needed() {
     assert_eq!(chrome.js("document.querySelectorAll('.statement').length"), json!(0));
     chrome.js("document.getElementById('unlock').click()");
     chrome.until("document.querySelector('dialog').open");
+    // A wrong one is said to be at once.
+    chrome.type_text("not-the-token-0123456789");
+    chrome.press("Enter");
+    chrome.until("!document.getElementById('token-wrong').hidden && document.getElementById('token-wrong').innerText.includes('not the token')");
+    assert_eq!(chrome.js("sessionStorage.getItem('lockkeeper-token')"), json!(null));
     chrome.type_text(TOKEN);
     chrome.press("Enter");
+    chrome.until("!document.querySelector('dialog').open");
     chrome.until("document.getElementById('about').innerText.includes('in front of') && document.getElementById('problem').hidden");
     // It is nowhere that outlives the tab.
     assert_eq!(
         chrome.js("document.cookie + JSON.stringify(localStorage) + location.href.includes('token')"),
         json!("{}false")
     );
+}
+
+/// Who was woken reads one line, sees the last day, and stops what has to be stopped.
+#[test]
+fn the_first_line_is_the_state_now() {
+    let admin = Admin::new("state");
+    night(&admin);
+    let mut chrome = Chrome::start();
+    chrome.size(1200, 900);
+    chrome.open(admin.port, "/");
+    chrome.until("document.getElementById('state').innerText === 'No plan runs, nobody waits for a lock.'");
+    // One half hour has all of the night.
+    chrome.until(
+        "document.querySelectorAll('#strip li').length === 48 && document.querySelectorAll('#strip a').length >= 1",
+    );
+    let words = chrome.js("document.getElementById('day-words').innerText");
+    assert_eq!(words, json!("2 plans, 1 refused, 1 failed."));
+    chrome.js("document.querySelector('#strip a').click()");
+    chrome.until("location.search.startsWith('?since=') && document.querySelectorAll('.statement').length > 0");
+    chrome.open(admin.port, "/?rolled_back=1");
+    chrome.until("document.getElementById('count').innerText.startsWith('No statement matches')");
+    chrome.open(admin.port, "/");
+    chrome.until("document.querySelectorAll('.statement').length === 4");
+    chrome.js("document.getElementById('order').value = 'long'; document.getElementById('order').dispatchEvent(new Event('change'))");
+    let took = "[...document.querySelectorAll('.statement meter')].map((m) => m.value)";
+    chrome.until(&format!("(() => {{ const all = {took}; return all.length === 4 && all.every((v, n) => n === 0 || all[n - 1] >= v); }})()"));
+
+    let mut holder = Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
+    holder.query("BEGIN; SELECT count(*) FROM users");
+    let mut waits = Raw::connect(admin.stage.port, &admin.stage.database);
+    waits.send(&frame(b'Q', b"ALTER TABLE users ADD COLUMN waits int\0"));
+    chrome.until("document.getElementById('state').innerText.includes('1 plan runs, step 1 of 1') && document.getElementById('state').innerText.includes('1 plan waits for others')");
+    chrome.until("document.getElementById('locks').innerText.includes('SELECT pg_terminate_backend(')");
+    chrome.screenshot("state-now");
+    chrome.js(&format!("sessionStorage.setItem('lockkeeper-token', '{TOKEN}')"));
+    let press = |chrome: &mut Chrome, name: &str| {
+        chrome.until(&format!(
+            "[...document.querySelectorAll('#plans button')].some((b) => b.innerText === '{name}')"
+        ));
+        chrome.js(&format!(
+            "[...document.querySelectorAll('#plans button')].find((b) => b.innerText === '{name}').click()"
+        ));
+    };
+    press(&mut chrome, "Pause");
+    chrome.until("document.getElementById('plans').innerText.includes('paused by somebody at the review page')");
+    holder.query("COMMIT");
+    chrome.until("document.getElementById('state').innerText.includes('1 paused')");
+    press(&mut chrome, "Resume");
+    assert_eq!(
+        lockkeeper_testkit::raw::command_tags(&waits.until_ready()),
+        ["ALTER TABLE"]
+    );
+    chrome.until("document.getElementById('state').innerText.startsWith('No plan runs')");
+    for (name, dark, width) in [
+        ("page-light", false, 1200),
+        ("page-dark", true, 1200),
+        ("page-phone", false, 390),
+    ] {
+        chrome.dark(dark);
+        chrome.size(width, 900);
+        chrome.screenshot(name);
+    }
+    assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
 }

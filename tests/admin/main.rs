@@ -1,5 +1,6 @@
 //! What people see of a running proxy: metrics, health, the review page, the console, and what a plan is told to have left.
 
+mod alerts;
 mod browser;
 mod chrome;
 mod console;

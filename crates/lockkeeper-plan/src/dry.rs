@@ -162,7 +162,7 @@ pub fn are_harmless(functions: &[Name]) -> String {
         "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_proc AS p WHERE p.proname OPERATOR(pg_catalog.=) ANY (ARRAY[{}]::pg_catalog.name[]) \
          AND p.provolatile OPERATOR(pg_catalog.=) 'v' AND NOT (p.pronamespace OPERATOR(pg_catalog.=) 11 AND p.proname OPERATOR(pg_catalog.=) \
          ANY (ARRAY['random', 'clock_timestamp', 'timeofday', 'currval', 'lastval', 'gen_random_uuid', 'uuidv4', 'uuidv7', 'set_config', \
-         'pg_backend_pid', 'pg_sleep', 'query_to_xml', 'pg_stat_get_activity', 'pg_lock_status', 'pg_cursor', 'pg_prepared_statement', \
+         'pg_backend_pid', 'pg_sleep', 'pg_stat_get_activity', 'pg_lock_status', 'pg_cursor', 'pg_prepared_statement', \
          'pg_is_in_recovery', 'pg_relation_size', 'pg_table_size', 'pg_total_relation_size', 'pg_indexes_size', 'pg_database_size', \
          'pg_tablespace_size', 'pg_current_wal_lsn', 'pg_blocking_pids']::pg_catalog.name[])))",
         names.join(", ")

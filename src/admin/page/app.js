@@ -2,9 +2,9 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-const FIELDS = ["text", "action", "outcome", "since", "until", "longer_than", "rule", "table", "user", "app", "database", "id"];
+const FIELDS = ["text", "action", "outcome", "since", "until", "longer_than", "rule", "table", "user", "app", "database", "id", "waited", "overridden", "rolled_back"];
 const PAGE = 100;
-const state = { live: null, statements: [], more: false, limit: PAGE, paused: false, open: new Set(), failing: null, told: null };
+const state = { order: "new", day: null, dayAt: 0, live: null, statements: [], more: false, limit: PAGE, paused: false, open: new Set(), failing: null, told: null };
 
 // An element with text, attributes (a name beginning with "on" is a listener) and children. Null children are left out.
 function el(tag, attributes, ...children) {
@@ -49,8 +49,9 @@ const ago = (ms) => duration(Math.max(0, Date.now() - ms));
 const oneLine = (sql) => sql.replace(/\s+/g, " ").trim();
 const short = (sql, n) => { const line = oneLine(sql); return line.length > n ? line.slice(0, n - 1) + "…" : line; };
 
-const DONE = { rewrite: ["rewritten", "note"], reject: ["refused", "bad"], warn: ["warned", "note"], forward: ["forwarded", ""] };
-const ENDED = { done: "good", warned: "note", rejected: "bad", failed: "bad", cancelled: "note", disconnected: "bad", running: "note", continued: "note", unfinished: "bad" };
+// Rewritten is what Lockkeeper is for: nothing to look at twice. Red is for what failed, or was refused.
+const DONE = { rewrite: ["rewritten", ""], reject: ["refused", "bad"], warn: ["warned", "note"], forward: ["forwarded", ""], dry_run: ["dry run", ""] };
+const ENDED = { done: "good", warned: "note", rejected: "bad", failed: "bad", cancelled: "note", disconnected: "bad", running: "note", continued: "note", unfinished: "bad", "rolled back": "note", prepared: "note", "dry run": "" };
 
 const chip = (text, kind) => el("span", { class: `chip ${kind || ""}` }, text);
 
@@ -103,6 +104,81 @@ async function refresh() {
     return;
   }
   show();
+  refreshDay();
+}
+
+// Once a minute: it is read from the log.
+async function refreshDay() {
+  if (Date.now() - state.dayAt < 60000) return;
+  state.dayAt = Date.now();
+  try {
+    state.day = await ask("api/day");
+  } catch {
+    state.day = null;
+  }
+  strip();
+}
+
+// --- now, in one line, and the last 24 hours ------------------------------------------------------------------------
+
+function stateLine() {
+  const live = state.live;
+  if (!live.live) return ["A log is looked at: nothing is known of now.", ""];
+  const plans = live.sessions.filter((s) => s.plan);
+  const parts = [];
+  let kind = "";
+  if (plans.length === 0) parts.push("No plan runs");
+  else {
+    const first = plans[0].plan;
+    parts.push(plans.length === 1 ? `1 plan runs, step ${first.step + 1} of ${Math.max(1, first.steps.length)}, for ${ago(first.since)}` : `${plans.length} plans run`);
+    const held = plans.filter((s) => s.plan.blocked_by);
+    if (held.length) { parts.push(`${held.length === 1 ? "1 plan waits" : `${held.length} plans wait`} for others`); kind = "note"; }
+    const paused = plans.filter((s) => s.plan.paused_by).length;
+    if (paused) parts.push(`${paused} paused`);
+  }
+  if (!live.locks.known) parts.push("who waits is not known: no control connection");
+  else {
+    const ours = new Set(plans.map((s) => s.backend_pid));
+    const waiting = live.locks.rows.filter((row) => row.waits_for);
+    const behind = waiting.filter((row) => row.blocked_by.some((pid) => ours.has(pid)));
+    const longest = (rows) => duration(Math.max(0, ...rows.map((row) => row.waited_ms || 0)));
+    if (behind.length) { parts.push(`${plural(behind.length, "session")} ${behind.length === 1 ? "waits" : "wait"} ${longest(behind)} behind ${plans.length === 1 ? "it" : "them"}`); kind = "bad"; }
+    const others = waiting.filter((row) => !behind.includes(row) && !ours.has(row.pid));
+    if (others.length) parts.push(`${plural(others.length, "other session")} ${others.length === 1 ? "waits" : "wait"} ${longest(others)}`);
+    if (!waiting.length && kind === "") parts.push("nobody waits for a lock");
+  }
+  const jobs = (live.jobs.rows || []).filter((job) => ["paused", "failed", "interrupted"].includes(job.state));
+  if (jobs.length) { parts.push(`${plural(jobs.length, "job")} stopped`); kind = kind || "note"; }
+  if (live.audit_healthy === false) { parts.push("the audit log cannot be written"); kind = "bad"; }
+  return [`${parts.join(", ")}.`, kind];
+}
+
+function strip() {
+  const day = state.day;
+  $("day").hidden = !day || !day.slots.length;
+  if ($("day").hidden) return;
+  const most = Math.max(4, ...day.slots.map((s) => s.plans + s.refused + s.failed));
+  const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const sum = { plans: 0, refused: 0, failed: 0, waits: 0, longest: 0 };
+  const bars = day.slots.map((slot, n) => {
+    const from = day.from_ms + n * day.slot_s * 1000;
+    const to = from + day.slot_s * 1000;
+    for (const key of ["plans", "refused", "failed", "waits"]) sum[key] += slot[key];
+    sum.longest = Math.max(sum.longest, slot.longest_wait_ms);
+    const bad = slot.refused + slot.failed;
+    const words = [slot.plans && plural(slot.plans, "plan"), slot.refused && `${slot.refused} refused`, slot.failed && `${slot.failed} failed`, slot.waits && `${plural(slot.waits, "plan")} had others wait, up to ${duration(slot.longest_wait_ms)}`].filter(Boolean);
+    const label = `${clock(from)} to ${clock(to)}: ${words.join(", ") || "nothing"}`;
+    const part = (count, kind) => count ? el("span", { class: kind, style: null, "data-part": Math.min(10, Math.max(1, Math.round(10 * count / most))) }) : null;
+    const inner = [part(slot.plans, "plans"), part(bad, "bad"), slot.waits ? el("span", { class: "waits" }) : null];
+    const hour = new Date(from);
+    const tick = hour.getMinutes() === 0 && hour.getHours() % 6 === 0 ? clock(from) : null;
+    return el("li", { "data-tick": tick }, words.length
+      ? el("a", { href: `?since=${encodeURIComponent(new Date(from).toISOString())}&until=${encodeURIComponent(new Date(to).toISOString())}`, title: label, "aria-label": label, onclick: follow }, inner)
+      : el("span", { class: "none", title: label }));
+  });
+  $("strip").replaceChildren(...bars);
+  const words = [plural(sum.plans, "plan"), `${sum.refused} refused`, `${sum.failed} failed`, sum.waits ? `${sum.waits} had others wait, up to ${duration(sum.longest)}` : null].filter(Boolean);
+  $("day-words").textContent = `${words.join(", ")}${day.more ? ", and more than could be looked at" : ""}.`;
 }
 
 // --- the log ------------------------------------------------------------------------------------------------------
@@ -181,7 +257,7 @@ function glance() {
     answer("What ran, and by whom?", none ? "nothing here" : plural(events.length, "statement") + (state.more ? " and more" : ""), "", users.slice(0, 4).concat(users.length > 4 ? [`and ${users.length - 4} more`] : [])),
     answer("What was changed about it?", none ? "nothing here" : `${changed} rewritten, ${refused} refused${also}`, refused || also ? "note" : "", top.concat(overrides.slice(0, 3).map(link))),
     answer("Did anyone wait?", waitedWords(events, known, waited, longest), waited.length ? "note" : known.length && known.length === plans ? "good" : "", waited.slice(0, 3).map((e) => link({ id: e.id, text: `${duration(e.after.waits.longest_behind_plan_ms)} behind ${short(e.statement, 60)}` }))),
-    answer("Is anything left to do?", left.length ? plural(left.length, "thing") : failed ? "nothing: what failed was done later" : none ? "nothing here" : "nothing", left.length ? "bad" : "good", left.slice(0, 5).map(link)),
+    answer("Is anything left to do?", left.length ? plural(left.length, "thing") : failed ? "nothing: what failed was done later" : none ? "nothing here" : "nothing", left.length ? "note" : none || !(state.live.jobs && state.live.jobs.known) ? "" : "good", left.slice(0, 5).map(link)),
   );
 }
 
@@ -203,10 +279,11 @@ function waitedWords(events, known, waited, longest) {
   return `yes, ${duration(longest)} at the longest${rest}`;
 }
 
-function statement(event) {
+function statement(event, longest) {
   const end = ending(event);
   const [done, kind] = DONE[event.action] || [event.action, ""];
   const time = new Date(event.time);
+  const began = time.getTime() - (event.ended ? event.duration_ms || 0 : 0);
   const who = [event.user, event.application_name, event.database].filter(Boolean).join(" · ");
   const seen = waits(event);
   const facts = event.ended ? [who, `took ${duration(event.duration_ms)}`] : [who];
@@ -221,10 +298,11 @@ function statement(event) {
     else state.open.delete(event.id);
   } },
     el("summary", {},
-      el("time", { datetime: event.time, title: event.time }, time.toLocaleTimeString("en-GB")),
+      el("time", { datetime: event.time, title: `began ${new Date(began).toISOString()}, ended ${event.ended ? event.time : "not yet"}` }, new Date(began).toLocaleTimeString("en-GB"), event.ended && event.duration_ms >= 1000 ? el("span", { class: "quiet" }, ` to\u00a0${time.toLocaleTimeString("en-GB")}`) : null),
       el("span", { class: "chips" }, chip(done, kind), done === "refused" && end === "rejected" ? null : chip(end, ENDED[end])),
       el("span", { class: "sql" }, short(event.statement, 400)),
-      el("span", { class: "who" }, facts.join(" · "))));
+      el("span", { class: "who" }, facts.join(" · ")),
+      event.ended ? el("meter", { class: "took", min: 0, max: longest, value: Math.max(event.duration_ms, longest / 200), "aria-hidden": "true", title: `took ${duration(event.duration_ms)}` }) : null));
   const item = el("li", { class: "statement", "data-id": event.id }, details);
   if (state.open.has(event.id)) { details.append(story(event)); details.open = true; }
   return item;
@@ -342,7 +420,7 @@ function rollback(event) {
 function plan(session) {
   const p = session.plan;
   const done = p.done;
-  const facts = [`step ${p.step + 1} of ${p.steps.length}, ${p.steps[p.step] || ""}`, `for ${ago(p.step_since)}`];
+  const facts = [`step ${p.step + 1} of ${Math.max(1, p.steps.length)}, ${p.steps[p.step] || ""}`, `for ${ago(p.step_since)}`];
   if (p.lock) facts.push(`${p.lock} on ${p.relation}`);
   if (p.lock_tries > 1) facts.push(`${p.lock_tries} tries for the lock`);
   if (p.rows !== null) facts.push(plural(p.rows, "row"));
@@ -376,6 +454,21 @@ function steerButton(path, name, what, sure) {
   return button;
 }
 
+// Between two tries for a lock nobody waits on the server, but the plan does.
+function withPlans(rows, sessions) {
+  const all = [...rows];
+  for (const s of sessions) {
+    const p = s.plan;
+    if (!p || !p.blocked_by || all.some((row) => row.pid === s.backend_pid && row.waits_for)) continue;
+    const pids = [...p.blocked_by.matchAll(/pid (\d+) \(/g)].map((found) => Number(found[1]));
+    const lock = p.lock.split(" ").map((word) => word.charAt(0) + word.slice(1).toLowerCase()).join("");
+    const nothing = { user: null, application_name: null, state: null, age_s: null, query: null, waits_for: null, waited_ms: null, blocked_by: [] };
+    for (const pid of pids) if (!all.some((row) => row.pid === pid)) all.push({ ...nothing, pid });
+    all.push({ ...nothing, pid: s.backend_pid, user: s.user, application_name: s.application_name, state: "between two tries", waits_for: `${lock}Lock on ${p.relation}`, waited_ms: Date.now() - p.step_since, blocked_by: pids });
+  }
+  return all;
+}
+
 function lockTree(rows) {
   const waiting = (pid) => rows.filter((row) => row.blocked_by.includes(pid));
   const shown = new Set();
@@ -386,6 +479,7 @@ function lockTree(rows) {
     return el("li", {},
       row.waits_for ? el("span", { class: "note" }, `waits for ${row.waits_for}${row.waited_ms === null ? "" : ` for ${duration(row.waited_ms)}`} · `) : el("b", {}, "holds · "),
       text, row.query ? [el("br"), el("code", {}, short(row.query, 160))] : null,
+      row.waits_for ? null : el("p", { class: "line quiet" }, "to end it: ", el("code", {}, `SELECT pg_terminate_backend(${row.pid});`)),
       below.length ? el("ul", {}, below.map((w) => node(w, path.concat(row.pid)))) : null);
   };
   const roots = rows.filter((row) => row.blocked_by.length === 0).map((row) => node(row, []));
@@ -416,6 +510,7 @@ function now() {
   // A button that is about to be pressed stays where it is.
   if (!(document.activeElement && $("plans").contains(document.activeElement))) $("plans").replaceChildren(el("h3", {}, "Plans"), ...(plans.length ? plans.map(plan) : [el("p", { class: "quiet" }, "No plan is running.")]));
   const part = (title, answer, empty, content) => [el("h3", {}, title), ...(!answer.known ? [el("p", { class: "quiet" }, answer.why)] : answer.rows.length ? [content(answer.rows)].flat() : [el("p", { class: "quiet" }, empty)])];
+  if (live.locks.known) live.locks.rows = withPlans(live.locks.rows, live.sessions);
   $("locks").replaceChildren(...part("Locks: who waits for whom", live.locks, "Nobody waits for a lock.", lockTree));
   const focused = document.activeElement && $("jobs").contains(document.activeElement);
   if (!focused) $("jobs").replaceChildren(...part("Jobs", live.jobs, "There is no job.", jobsTable));
@@ -435,18 +530,23 @@ function show() {
   $("pause").hidden = !live.live;
   $("unlock").hidden = !live.can_steer && !token();
   $("unlock").textContent = token() ? "Token is set" : "Enter token";
+  const [words, kind] = stateLine();
+  if ($("state").textContent !== words) $("state").textContent = words;
+  $("state").className = `state ${kind}`;
   glance();
   now();
   const list = $("statements");
   const old = new Map([...list.querySelectorAll("[data-id]")].map((node) => [node.dataset.key, node]));
   const items = [];
   let day = null;
-  for (const event of state.statements) {
+  const longest = Math.max(1, ...state.statements.map((event) => event.duration_ms || 0));
+  const ordered = state.order === "long" ? [...state.statements].sort((a, b) => b.duration_ms - a.duration_ms) : state.statements;
+  for (const event of ordered) {
     const date = new Date(event.time).toLocaleDateString("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
-    if (date !== day) { day = date; items.push(el("li", { class: "day" }, day)); }
-    const key = `${event.id} ${event.time} ${ending(event)} ${event.after ? event.after.watched_s : ""}`;
+    if (date !== day && state.order === "new") { day = date; items.push(el("li", { class: "day" }, day)); }
+    const key = `${longest} ${event.id} ${event.time} ${ending(event)} ${event.after ? event.after.watched_s : ""}`;
     let node = old.get(key);
-    if (!node) { node = statement(event); node.dataset.key = key; }
+    if (!node) { node = statement(event, longest); node.dataset.key = key; }
     items.push(node);
   }
   // What stays is not touched, so that focus and selection stay as well.
@@ -459,8 +559,12 @@ function show() {
 
 function fill() {
   const wanted = filters();
-  for (const field of $("filters").elements) if (field.name) field.value = wanted.get(field.name) || "";
-  $("more").open = ["until", "longer_than", "rule", "table", "user", "app", "database"].some((name) => wanted.has(name));
+  for (const field of $("filters").elements) {
+    if (!field.name) continue;
+    if (field.type === "checkbox") field.checked = wanted.has(field.name);
+    else field.value = wanted.get(field.name) || "";
+  }
+  $("more").open = ["until", "longer_than", "rule", "table", "user", "app", "database", "waited", "overridden", "rolled_back"].some((name) => wanted.has(name));
   if (wanted.has("id")) state.open.add(wanted.get("id"));
 }
 
@@ -486,6 +590,7 @@ $("filters").addEventListener("submit", (e) => {
   go(wanted);
 });
 $("filters").addEventListener("reset", (e) => { e.preventDefault(); go(new URLSearchParams()); });
+$("order").addEventListener("change", (e) => { state.order = e.target.value; show(); });
 $("older").addEventListener("click", () => { state.limit += PAGE; refresh(); });
 $("sessions").addEventListener("toggle", () => state.live && now());
 $("pause").addEventListener("click", () => {
@@ -498,11 +603,28 @@ $("unlock").addEventListener("click", () => $("token").showModal());
 $("cancel").addEventListener("click", () => $("token").close());
 $("forget").addEventListener("click", () => { sessionStorage.removeItem("lockkeeper-token"); $("token").close(); refresh(); });
 $("token").querySelector("form").addEventListener("submit", (e) => {
+  e.preventDefault();
   const field = e.target.elements.token;
   sessionStorage.setItem("lockkeeper-token", field.value.trim());
-  field.value = "";
-  refresh();
+  tryToken(field);
 });
+
+// A wrong one is said to be at once, not when something is pressed.
+async function tryToken(field) {
+  const wrong = $("token-wrong");
+  wrong.hidden = true;
+  try {
+    await ask("api/token");
+    field.value = "";
+    $("token").close();
+  } catch (error) {
+    sessionStorage.removeItem("lockkeeper-token");
+    wrong.textContent = error.status === 401 ? "This is not the token." : error.message;
+    wrong.hidden = false;
+    field.select();
+  }
+  refresh();
+}
 addEventListener("popstate", () => { fill(); refresh(); });
 
 fill();

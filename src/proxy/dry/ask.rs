@@ -1,12 +1,18 @@
 //! Whether a dry run is on, and whether a statement that is not judged may run in it.
 
-use super::rows::{behind_pooler, not_run, unread};
+use super::rows::{behind_pooler, no_call, not_run, unread};
 use crate::plan::dry::{self, Does};
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Statement, Unreadable};
 use crate::proxy::dialogue::{Answer, Ask, Closing, Hears};
-use crate::proxy::end::End;
+use crate::proxy::end::{Broken, End};
 use crate::proxy::session::Session;
+use lockkeeper_wire::messages::HEADER;
+
+/// A comment in front of the text asks for it, whether or not the rest can be read.
+fn asks(text: &[u8]) -> bool {
+    dry::text_asks(&String::from_utf8_lossy(text))
+}
 
 impl Session {
     /// `SHOW lockkeeper.version`: the server has no such setting before it is told.
@@ -48,6 +54,7 @@ impl Session {
     /// Refuses a simple query that would change something in a dry run, before any of it runs.
     pub(in crate::proxy) async fn may_run_dry(
         &mut self,
+        text: &[u8],
         statements: &Result<Vec<Statement>, Unreadable>,
         closing: Closing,
     ) -> Result<(), End> {
@@ -58,7 +65,7 @@ impl Session {
         let mut on = self.dry_run_is_on(closing).await?;
         let statements = match statements {
             Ok(statements) => statements,
-            Err(_) if on => return Err(unread().into()),
+            Err(_) if on || asks(text) => return Err(unread().into()),
             Err(_) => return Ok(()),
         };
         for statement in statements {
@@ -73,6 +80,46 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// A FunctionCall names any function by its number.
+    pub(in crate::proxy) async fn may_call(&mut self, len: usize) -> Result<(), End> {
+        self.relay.settle().await?;
+        let closing = if self.relay.may_sync() {
+            Closing::Sync
+        } else {
+            Closing::Flush
+        };
+        match self.dry_run_is_on(closing).await? {
+            true => Err(no_call().into()),
+            false => {
+                self.relay.shapes.called();
+                self.relay.pass_frame(len);
+                Ok(())
+            }
+        }
+    }
+
+    /// What is too long to be held is not let go unread in a dry run.
+    pub(in crate::proxy) async fn is_large_dry(&mut self) -> Result<bool, Broken> {
+        if !self.relay.dry {
+            return Ok(false);
+        }
+        let front = self.relay.up.unjudged();
+        let front = front.get(HEADER..).unwrap_or_default();
+        if asks(&front[..front.len().min(4 << 10)]) {
+            return Ok(true);
+        }
+        let closing = if self.relay.may_sync() {
+            Closing::Sync
+        } else {
+            Closing::Flush
+        };
+        match self.dry_run_is_on(closing).await {
+            Ok(on) => Ok(on),
+            Err(End::Refused(_)) => Ok(true),
+            Err(End::Broken(broken)) => Err(broken),
+        }
     }
 
     async fn changes_nothing(&mut self, statement: &Statement, closing: Closing) -> Result<bool, End> {

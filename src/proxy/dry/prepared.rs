@@ -31,7 +31,7 @@ impl Session {
             return Ok(false);
         };
         Looked::note(&mut self.dry.statements, parse.name, false);
-        self.may_run_dry(statements, closing).await?;
+        self.may_run_dry(parse.text, statements, closing).await?;
         let Ok([statement]) = statements.as_deref() else {
             return Ok(false);
         };

@@ -62,6 +62,14 @@ pub fn not_run(statement: &Statement) -> Report {
         .hint("SET lockkeeper.dry_run = off; and send it again.")
 }
 
+pub fn no_call() -> Report {
+    Report::error(
+        "25006",
+        "lockkeeper: dry_run is on and a function called by its number may change something, so it was not run",
+    )
+    .hint("SET lockkeeper.dry_run = off; and call it again.")
+}
+
 pub fn unread() -> Report {
     Report::error(
         "25006",

@@ -101,7 +101,13 @@ impl Session {
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
         let seen = holders::answered(answers.first(), self.shared.policy().audit_literals);
         let blockers: Vec<Blocker> = seen.into_iter().map(|seen| seen.blocker).collect();
-        Ok((!blockers.is_empty()).then(|| blockers::phrase(&blockers)))
+        Ok((!blockers.is_empty()).then(|| {
+            format!(
+                "{}; to end it: {}",
+                blockers::phrase(&blockers),
+                blockers::ending(&blockers)
+            )
+        }))
     }
 
     /// The client's message is answered by a query for the rows.
