@@ -62,7 +62,7 @@ mod tests {
         );
         check(
             "zzzzzzzzz = 1",
-            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, upstream",
+            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, proxy-protocol-from, upstream",
         );
         check("# c\n[serve]\nlisten = \"a\"", "2: unknown key `serve`");
         check("threads = \"two\"", "1: invalid type: string \"two\"");
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 42);
+        assert_eq!(keys().len(), 43);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);
