@@ -2,6 +2,7 @@
 //! metrics. Pure: [`pages`] writes nothing; a test compares, and writes where it is told to.
 
 use crate::admin::metrics::METRICS;
+use crate::check;
 use crate::command_line::Cli;
 use crate::config::options::Options;
 use crate::plan::rules::RULES;
@@ -26,6 +27,7 @@ pub fn pages() -> Vec<Page> {
         made("reference/options.md", options()),
         made("reference/policy.md", policy()),
         made("reference/metrics.md", metrics()),
+        made("use/check-rules.md", check::page_of_own_rules()),
     ];
     pages.extend(
         RULES

@@ -3,9 +3,13 @@
 //! The same planner as the proxy's. Without a server its facts are pessimistic: a table that the files did not create
 //! themselves exists and is large. It never runs anything. Start at [`run`].
 
+mod arguments;
 mod conninfo;
+mod design;
 mod effects;
+mod formats;
 mod github;
+mod globs;
 mod held;
 mod history;
 mod inputs;
@@ -16,6 +20,8 @@ mod objects;
 mod report;
 mod sarif;
 mod script;
+mod settings;
+mod spot;
 mod text;
 mod tool;
 mod transaction;
@@ -31,83 +37,44 @@ use crate::plan::policy::{Action, Policy};
 use crate::plan::rules::lock_queue;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Plan, Step, plan};
-use clap::Args;
+pub use arguments::Arguments;
 use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-use report::{Format, Found, Remark, Report, Source, StepLine, Verdict};
+pub use report::Streams;
+use report::{FailOn, Found, Remark, Report, Source, StepLine, Told, Verdict};
 use script::{Piece, Script};
-use std::io::{self, Read, Write};
-use std::ops::Range;
-use std::path::PathBuf;
-use tool::{Part, Tool, Transaction};
+use spot::Spot;
+use std::io;
+use tool::{Part, Tool};
 
-#[derive(Args)]
-pub struct Arguments {
-    /// observe, standard, strict, or a TOML file
-    #[arg(
-        long,
-        value_name = "NAME|FILE",
-        default_value = "standard",
-        env = "LOCKKEEPER_POLICY"
-    )]
-    pub policy: String,
+/// Where nobody says it: what is advised for the oldest version works on all of them.
+const OLDEST: u32 = 130_000;
+/// What only this one knows is judged as it does.
+const NEWEST: u32 = 180_000;
 
-    /// How the findings are written
-    #[arg(long, value_name = "FORMAT", default_value = "text")]
-    format: Format,
-
-    /// The PostgreSQL version that the files are for, 13 to 18, or as server_version_num (150004) [default: 18, or the
-    /// server's]
-    #[arg(long, value_name = "N", value_parser = server_version, conflicts_with = "dsn")]
-    server_version: Option<u32>,
-
-    /// Ask this server how large the tables are and what they look like; nothing is changed. A connection string of libpq:
-    /// "host=db dbname=shop sslmode=verify-full" or postgres://…; PG* variables, .pgpass and services count
-    #[arg(long, value_name = "CONNINFO", env = "LOCKKEEPER_DSN", hide_env_values = true)]
-    dsn: Option<String>,
-
-    /// The migration tool that runs the files [default: told by their names and the marks in them, else psql]
-    #[arg(long, value_name = "TOOL")]
-    tool: Option<Tool>,
-
-    /// What is one transaction [default: as the tool does it]
-    #[arg(long, value_name = "WHAT")]
-    transaction: Option<Transaction>,
-
-    /// Check the way back: down files and down parts, the newest first
-    #[arg(long)]
-    down: bool,
-
-    /// The first file that has not run yet, by its name or the beginning of it (0042): what those before it create is in use
-    #[arg(long, value_name = "FILE")]
-    from: Option<String>,
-
-    /// Check only the files that this list names, one a line, as `git diff --name-only main` prints it; - for standard input
-    #[arg(long, value_name = "LIST")]
-    changed: Option<PathBuf>,
-
-    /// SQL files, directories (their *.sql files, in the tool's order, subdirectories too), or - for standard input
-    #[arg(value_name = "FILE", required = true)]
-    inputs: Vec<PathBuf>,
+/// The arguments with the settings of the repository, and the policy.
+pub fn settle(arguments: Arguments) -> Result<(Arguments, Policy), String> {
+    settings::with_file(arguments)
 }
 
-/// Where the results and the remarks go.
-pub struct Streams<'a> {
-    pub stdin: &'a mut dyn Read,
-    pub out: &'a mut dyn Write,
-    pub err: &'a mut dyn Write,
-    pub colour: bool,
+/// The page of the book about the rules that only `check` has.
+pub fn page_of_own_rules() -> String {
+    design::page()
 }
-
-/// Where no server says it.
-const VERSION: u32 = 180_000;
 
 /// The exit code: 0 if everything would be forwarded, 1 if something would be rewritten or rejected, 2 if an input or the
 /// server could not be read; the other inputs are checked all the same. An error is one of `streams.out`.
 pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io::Result<u8> {
-    let mut report = Report::new(arguments.format, streams);
+    let assumed = arguments.server_version.is_none() && arguments.dsn.is_none();
+    let told = Told {
+        format: arguments.format,
+        fail_on: arguments.fail_on.unwrap_or(FailOn::Rewrite),
+        assumed: assumed.then_some("for PostgreSQL 13 to 18, as --server-version was not given"),
+        rules_url: arguments.rules_url.as_deref(),
+    };
+    let mut report = Report::new(told, streams);
     let live = match arguments.dsn.as_deref().map(Live::connect).transpose() {
         Ok(live) => live,
         Err(error) => {
@@ -126,6 +93,8 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         down: arguments.down,
         from: arguments.from.as_deref(),
         changed: arguments.changed.as_deref(),
+        commands: &arguments.commands,
+        exclude_path: &arguments.exclude_path,
     };
     let (groups, remarks) = inputs::collect(&arguments.inputs, &selection, report.stdin());
     for remark in remarks {
@@ -141,6 +110,8 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         live,
         known: Known::new(schema.unwrap_or_else(|| "public".to_string())),
         tool: Tool::Psql,
+        of_file: FileComment::default(),
+        design: design::State::default(),
         report,
     };
     for group in groups {
@@ -151,18 +122,7 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
 
 /// What is said of a text without a server, for people and without the counts at its end.
 pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
-    let arguments = Arguments {
-        policy: String::new(),
-        format: Format::Text,
-        server_version: Some(server_version),
-        dsn: None,
-        tool: None,
-        transaction: None,
-        down: false,
-        from: None,
-        changed: None,
-        inputs: vec![PathBuf::from("-")],
-    };
+    let arguments = Arguments::of_text(Some(server_version));
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut streams = Streams {
         stdin: &mut sql.as_bytes(),
@@ -177,22 +137,6 @@ pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
     text[..counts].trim_end().to_owned()
 }
 
-/// `18` and `180004` alike become 180000 and 180004.
-fn server_version(text: &str) -> Result<u32, String> {
-    let number = text.parse::<u32>().ok();
-    let version = number.map(|number| {
-        if number < 1_000 {
-            number.saturating_mul(10_000)
-        } else {
-            number
-        }
-    });
-    match version {
-        Some(version) if (130_000..190_000).contains(&version) => Ok(version),
-        _ => Err("it is a number from 13 to 18, or a server_version_num such as 150004".into()),
-    }
-}
-
 struct Checker<'a, 'b> {
     arguments: &'a Arguments,
     policy: &'a Policy,
@@ -200,6 +144,10 @@ struct Checker<'a, 'b> {
     known: Known,
     /// Whose files these are.
     tool: Tool,
+    /// What the file's own comment leaves out.
+    of_file: FileComment,
+    /// What the end of the file will tell.
+    design: design::State,
     report: Report<'a, 'b>,
 }
 
@@ -284,7 +232,7 @@ impl Checker<'_, '_> {
         while let Some(piece) = script.next_piece() {
             let mut rows_follow = false;
             for statement in read(piece.sql.as_bytes(), true).unwrap_or_default() {
-                let facts = self.known.facts(&statement, self.offline());
+                let facts = self.known.facts(&statement, self.offline(&statement));
                 self.known.ran(&statement, &facts, 0);
                 rows_follow |= copies_from_stdin(&statement);
             }
@@ -296,8 +244,15 @@ impl Checker<'_, '_> {
         self.known.is_in_use();
     }
 
-    fn offline(&self) -> Facts {
-        Facts::offline(self.arguments.server_version.unwrap_or(VERSION))
+    fn offline(&self, statement: &Statement) -> Facts {
+        let version = self.arguments.server_version;
+        Facts::offline(version.unwrap_or_else(|| {
+            if design::is_of_newest(statement) {
+                NEWEST
+            } else {
+                OLDEST
+            }
+        }))
     }
 
     fn file(&mut self, file: File, part: Part) -> io::Result<()> {
@@ -309,6 +264,11 @@ impl Checker<'_, '_> {
                 .remark(Remark::note(&source.name, None, remark.to_string()))?;
         }
         let text = &source.text[part.range.clone()];
+        self.of_file = FileComment::of(&source.text);
+        if self.of_file.is_off {
+            let message = "left out by its own comment (lockkeeper-check: off)".to_string();
+            self.report.remark(Remark::note(&source.name, None, message))?;
+        }
         self.known.start_file(transaction, several(text));
         let mut script = Script::new(text);
         while let Some(piece) = script.next_piece() {
@@ -327,8 +287,29 @@ impl Checker<'_, '_> {
             }
         }
         self.left_open(&source)?;
+        for found in self.design.ended(&self.known) {
+            let text = source.text.get(found.span.clone()).unwrap_or_default();
+            let verdict = Verdict {
+                file: &source.name,
+                line: found.start.line,
+                statement: text,
+                action: "warn",
+                findings: vec![found],
+                steps: Vec::new(),
+            };
+            self.tell_more(&source, verdict)?;
+        }
         self.known.end_file(transaction);
         Ok(())
+    }
+
+    /// Of a statement that was told already: only where there is something left to say.
+    fn tell_more(&mut self, source: &Source, mut verdict: Verdict) -> io::Result<()> {
+        self.leave_out(&mut verdict);
+        match verdict.action {
+            "forward" => Ok(()),
+            _ => self.report.tell_more(source, verdict),
+        }
     }
 
     /// BEGIN without COMMIT: the session's end undoes all of it.
@@ -346,7 +327,7 @@ impl Checker<'_, '_> {
             findings: vec![transaction::left_open(source, start..start + text.len())],
             steps: Vec::new(),
         };
-        self.report.tell_more(source, verdict)
+        self.tell_more(source, verdict)
     }
 
     /// True if rows follow the statement (COPY … FROM stdin).
@@ -366,6 +347,8 @@ impl Checker<'_, '_> {
                     findings: vec![found],
                     steps: Vec::new(),
                 };
+                let mut verdict = verdict;
+                self.leave_out(&mut verdict);
                 self.report.tell(source, verdict)?;
                 return Ok(script::copies_from_stdin(sql));
             }
@@ -388,15 +371,33 @@ impl Checker<'_, '_> {
                     continue;
                 }
             };
-            self.statement(source, statement, start, &facts)?;
-            let line = source.place(start + first_token(&statement.sql)).line;
-            self.known.ran(statement, &facts, line);
+            let (mut verdict, more) = self.statement(source, statement, start, &facts);
+            verdict.findings.extend(more);
+            self.leave_out(&mut verdict);
+            if verdict
+                .findings
+                .iter()
+                .any(|found| found.overridden.as_deref() == Some(""))
+            {
+                let message =
+                    "let through without a reason: say why (reason=\"…\"), for whoever reads it later".to_string();
+                self.report
+                    .remark(Remark::note(&source.name, Some(verdict.line), message))?;
+            }
+            self.report.tell(source, verdict)?;
             rows_follow |= copies_from_stdin(statement);
         }
         Ok(rows_follow)
     }
 
-    fn statement(&mut self, source: &Source, statement: &Statement, start: usize, facts: &Facts) -> io::Result<()> {
+    /// The verdict, and what is known of it once it has run.
+    fn statement<'s>(
+        &mut self,
+        source: &'s Source,
+        statement: &'s Statement,
+        start: usize,
+        facts: &Facts,
+    ) -> (Verdict<'s>, Vec<Found>) {
         let place = self.known.place();
         let at = Spot {
             source,
@@ -434,6 +435,16 @@ impl Checker<'_, '_> {
             findings.retain(|known| known.overridden.is_some());
             findings.insert(0, found);
         }
+        if self.arguments.direct
+            && action == "forward"
+            && facts.lock_timeout_ms == 0
+            && !lock_timeout_by_options()
+            && let Some(found) = findings.iter_mut().find(|found| found.rule == "lock-queue")
+        {
+            action = "warn";
+            found.hint = "SET lock_timeout = '2s';  -- before it in the file, and try again when it fails".to_string();
+        }
+        findings.extend(design::found(&at, &self.known, facts));
         let token = first_token(&statement.sql);
         let verdict = Verdict {
             file: &source.name,
@@ -443,7 +454,47 @@ impl Checker<'_, '_> {
             findings,
             steps,
         };
-        self.report.tell(source, verdict)
+        self.known.ran(statement, facts, verdict.line);
+        let more = self.design.ran(&at, &self.known, facts);
+        (verdict, more)
+    }
+
+    /// What --exclude and the file's own comment do not want to hear of.
+    fn leave_out(&self, verdict: &mut Verdict) {
+        let excluded = |rule: &str| {
+            self.of_file.is_off
+                || self
+                    .arguments
+                    .exclude
+                    .iter()
+                    .chain(&self.of_file.exclude)
+                    .any(|known| known == rule)
+        };
+        let before = verdict.findings.len();
+        verdict.findings.retain(|found| !excluded(&found.rule));
+        let counts = |found: &&Found| found.overridden.is_none() && found.rule != "lock-queue";
+        let says = |found: &&Found| design::find(&found.rule).is_none_or(|own| own.verdict != "warn");
+        let left = verdict.findings.iter().filter(counts);
+        if verdict.findings.len() < before && left.clone().next().is_none() {
+            verdict.action = "forward";
+            verdict.steps.clear();
+        } else if verdict.findings.len() < before && !left.clone().any(|found| says(&found)) {
+            verdict.action = "warn";
+            verdict.steps.clear();
+        } else if verdict.action == "forward" && left.clone().any(|found| !says(&found)) {
+            verdict.action = "warn";
+            // That it is brief needs no word.
+            verdict
+                .findings
+                .retain(|found| found.rule != "lock-queue" || found.overridden.is_some());
+        }
+        for found in &mut verdict.findings {
+            let own = design::find(&found.rule).map(|own| own.verdict);
+            found.action = match found.overridden {
+                Some(_) => "forward",
+                None => own.unwrap_or(verdict.action),
+            };
+        }
     }
 
     /// An UPDATE or DELETE of which nobody can say how many rows it touches.
@@ -467,11 +518,11 @@ impl Checker<'_, '_> {
             statement.kind,
             Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
         );
-        let offline = || Facts::offline(self.arguments.server_version.unwrap_or(VERSION));
         let place = self.known.place();
+        let offline = self.offline(statement);
         let base = match &mut self.live {
             Some(live) if judged => live.facts(statement, &self.known.session_sql())?,
-            _ => offline(),
+            _ => offline,
         };
         let mut facts = self.known.facts(statement, base);
         let rows_max = self.policy.backfill.rows_max as f64;
@@ -510,6 +561,39 @@ impl Checker<'_, '_> {
     }
 }
 
+/// What comments at the beginning of a file leave out of it: `-- lockkeeper-check: off`, `-- lockkeeper-check: exclude=rule,rule`.
+#[derive(Default)]
+struct FileComment {
+    is_off: bool,
+    exclude: Vec<String>,
+}
+
+impl FileComment {
+    fn of(text: &str) -> FileComment {
+        let mut of_file = FileComment::default();
+        let comments = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| line.is_empty() || line.starts_with("--"));
+        for comment in comments.filter_map(|line| line.strip_prefix("--")) {
+            let Some(said) = comment.trim().strip_prefix("lockkeeper-check:").map(str::trim) else {
+                continue;
+            };
+            let word = said.split_whitespace().next().unwrap_or_default();
+            match word.strip_prefix("exclude=") {
+                Some(rules) => of_file.exclude.extend(rules.split(',').map(str::to_owned)),
+                None => of_file.is_off |= word == "off",
+            }
+        }
+        of_file
+    }
+}
+
+/// libpq sends these with every connection.
+fn lock_timeout_by_options() -> bool {
+    std::env::var("PGOPTIONS").is_ok_and(|options| options.contains("lock_timeout"))
+}
+
 /// More than one statement, as far as semicolons tell.
 fn several(text: &str) -> bool {
     let mut script = Script::new(text);
@@ -521,36 +605,6 @@ fn several(text: &str) -> bool {
         }
     }
     false
-}
-
-/// A statement, and where it starts in its file.
-struct Spot<'a> {
-    source: &'a Source,
-    start: usize,
-    statement: &'a Statement,
-    /// No server was asked.
-    offline: bool,
-}
-
-impl Spot<'_> {
-    /// The statement without the comments before it.
-    fn whole(&self) -> Range<usize> {
-        let sql = &self.statement.sql;
-        self.start + first_token(sql)..self.start + sql.trim_end().len()
-    }
-
-    fn found(&self, finding: Finding) -> Found {
-        let span = self.start + finding.span.start..self.start + finding.span.end;
-        let Finding {
-            rule,
-            lock,
-            message,
-            hint,
-            overridden,
-            ..
-        } = finding;
-        Found::new(self.source, span, rule, lock, message, hint).overridden(overridden.as_ref())
-    }
 }
 
 fn copies_from_stdin(statement: &Statement) -> bool {

@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{approvals, check, doctor, jobs, plans, review};
+use crate::{approvals, check, doctor, jobs, plans, review, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -15,6 +15,13 @@ Examples:
                                           what happened last night
   lockkeeper jobs --dsn dbname=shop list  batches that run or were interrupted
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
+
+const USAGE_HELP: &str = "\
+It reads what a proxy with --state-dir has kept, at most five seconds ago. The console has the same
+without it: SHOW USAGE users.name. Only what came through the proxy is known.
+
+Example:
+  lockkeeper usage --state-dir /var/lib/lockkeeper users.name";
 
 const SERVE_HELP: &str = "\
 Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
@@ -71,8 +78,12 @@ skipped.
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
 
+The nearest .lockkeeper.toml, in this directory or above, has settings for everybody: policy,
+server-version, tool, transaction, fail-on, exclude, exclude-path, direct, rules-url. A comment at the
+beginning of a file speaks for it: -- lockkeeper-check: exclude=drop-column, or: off.
+
 Exit code: 0 everything is forwarded (also with a short lock_timeout and retries), 1 something is
-rewritten or rejected, 2 an input or the server could not be read.
+rewritten or rejected (--fail-on says otherwise), 2 an input or the server could not be read.
 
 Examples:
   lockkeeper check --from 0042 migrations/         what has not run yet, in order
@@ -168,7 +179,7 @@ pub enum Command {
     Serve(Box<Serve>),
     /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
-    Check(check::Arguments),
+    Check(Box<check::Arguments>),
     /// List the rules, or show one of them
     Rules {
         /// Show this rule, with bad and good SQL
@@ -195,6 +206,9 @@ pub enum Command {
     /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
     #[command(after_help = PLANS_HELP)]
     Plans(plans::Arguments),
+    /// Say who used a table or a column, and when
+    #[command(after_help = USAGE_HELP)]
+    Usage(usage::show::Arguments),
     /// Play schema changes on a throwaway PostgreSQL under load, with and without the proxy, and compare
     #[command(after_help = DEMO_HELP)]
     Demo(Demo),

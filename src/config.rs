@@ -40,6 +40,8 @@ const PIPELINE_LEAST: u64 = 10_000;
 pub struct Settings {
     pub proxy: Config,
     pub admin: Option<Admin>,
+    /// Where what was used is kept.
+    pub state_dir: Option<PathBuf>,
     /// An embedded policy's name or a file, for [`load_policy`].
     pub policy: String,
     pub log_format: LogFormat,
@@ -137,6 +139,7 @@ impl Options {
             threads: count("threads", self.threads, 0, 1_024, default.threads)?,
         };
         Ok(Settings {
+            state_dir: self.state_dir,
             proxy: Config {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
-        Command::Check(arguments) => deep(move || check_files(&arguments)),
+        Command::Check(arguments) => deep(move || check_files(*arguments)),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             Err(error) => fail(1, &error),
         },
         Command::Approvals(arguments) => ended(lockkeeper::approvals::run(&arguments, &mut std::io::stdout())),
+        Command::Usage(arguments) => ended(lockkeeper::usage::show::run(&arguments, &mut std::io::stdout())),
         Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
         Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
@@ -73,9 +74,9 @@ fn deep(work: impl FnOnce() -> ExitCode + Send + 'static) -> ExitCode {
     }
 }
 
-fn check_files(arguments: &check::Arguments) -> ExitCode {
-    let policy = match load_policy(&arguments.policy) {
-        Ok(policy) => policy,
+fn check_files(arguments: check::Arguments) -> ExitCode {
+    let (arguments, policy) = match check::settle(arguments) {
+        Ok(settled) => settled,
         Err(error) => return fail(2, &error),
     };
     let mut streams = check::Streams {
@@ -84,7 +85,7 @@ fn check_files(arguments: &check::Arguments) -> ExitCode {
         err: &mut std::io::stderr(),
         colour: colour(),
     };
-    match check::run(arguments, &policy, &mut streams) {
+    match check::run(&arguments, &policy, &mut streams) {
         Ok(code) => ExitCode::from(code),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(2),
         Err(error) => fail(2, &format!("cannot write the output: {error}")),
@@ -170,8 +171,21 @@ fn serve(arguments: Serve) -> ExitCode {
     if let Some((listener, site)) = admin {
         start_admin(listener, site);
     }
+    if let Some(directory) = settings.state_dir
+        && let Err(error) = live.usage.keep_in(directory)
+    {
+        return fail(2, &format!("state-dir: {error}"));
+    }
     raise_file_limit(settings.proxy.limits.connections_max);
-    match lockkeeper::proxy::serve(settings.proxy, live, Box::new(move || load_policy(&policy))) {
+    let served = lockkeeper::proxy::serve(
+        settings.proxy,
+        Arc::clone(&live),
+        Box::new(move || load_policy(&policy)),
+    );
+    if let Err(error) = live.usage.store() {
+        tracing::error!(error, "what was used cannot be kept");
+    }
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
     }

@@ -8,6 +8,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// What is about the schema itself, which most of these files have only a part of.
+const DESIGN: &str = "no-primary-key,int-primary-key,unindexed-foreign-key";
+
 /// A directory of files, removed at the end.
 struct Files(tempfile::TempDir);
 
@@ -49,7 +52,8 @@ impl Files {
 
     /// Of each statement in the order of the check: `file:line action rule`, the first finding's.
     fn judged(&self, arguments: &[&str]) -> Vec<String> {
-        let checked = self.check(&[&["--format", "json"], arguments].concat(), "");
+        let proxys = ["--format", "json", "--exclude", DESIGN];
+        let checked = self.check(&[&proxys[..], arguments].concat(), "");
         checked.verdicts().iter().map(in_short).collect()
     }
 }
@@ -177,7 +181,7 @@ fn settings_beside_a_file_count() {
 #[test]
 fn a_directory_runs_in_the_tools_order_without_its_down_files() {
     let files = Files::new(&[
-        ("m/9_t.up.sql", "CREATE TABLE t (a int);"),
+        ("m/9_t.up.sql", "CREATE TABLE t (a bigint PRIMARY KEY);"),
         ("m/9_t.down.sql", "DROP TABLE t;"),
         ("m/10_i.up.sql", "CREATE INDEX ON t (a);"),
         ("m/10_i.down.sql", "DROP INDEX i;"),
@@ -188,7 +192,7 @@ fn a_directory_runs_in_the_tools_order_without_its_down_files() {
     assert!(
         checked
             .out
-            .ends_with("2 statements in 2 files: 2 forwarded, 0 warned of, 0 rewritten, 0 rejected\n")
+            .contains("2 statements in 2 files: 2 forwarded, 0 warned of, 0 rewritten, 0 rejected (for ")
     );
     for note in [
         "m: note: taken for files of golang-migrate; --tool says otherwise",
@@ -233,8 +237,8 @@ fn the_down_part_of_a_file_is_left_out() {
 #[test]
 fn what_has_run_already_is_in_use() {
     let files = Files::new(&[
-        ("m/1_t.sql", "CREATE TABLE t (a int);"),
-        ("m/2_u.sql", "CREATE TABLE u (a int);"),
+        ("m/1_t.sql", "CREATE TABLE t (a bigint PRIMARY KEY);"),
+        ("m/2_u.sql", "CREATE TABLE u (a bigint PRIMARY KEY);"),
         ("m/3_i.sql", "CREATE INDEX ON t (a);\nCREATE INDEX ON u (a);"),
     ]);
     let (t, u) = (
@@ -316,15 +320,15 @@ fn what_the_files_prove_is_proven() {
         &["forward"; 5],
     );
     check(
-        "CREATE TABLE t (a int); ALTER TABLE t RENAME TO u; ALTER TABLE u DROP COLUMN a; DROP TABLE u",
+        "CREATE TABLE t (a bigint PRIMARY KEY); ALTER TABLE t RENAME TO u; ALTER TABLE u DROP COLUMN a; DROP TABLE u",
         &["forward"; 4],
     );
     check(
-        "CREATE TABLE t (a int); ALTER TABLE t SET SCHEMA s; DROP TABLE s.t; DROP TABLE t",
+        "CREATE TABLE t (a bigint PRIMARY KEY); ALTER TABLE t SET SCHEMA s; DROP TABLE s.t; DROP TABLE t",
         &["forward", "forward", "forward", "reject drop-table"],
     );
     check(
-        "SET search_path = s, public; CREATE TABLE t (a int); DROP TABLE s.t; DROP TABLE public.t",
+        "SET search_path = s, public; CREATE TABLE t (a bigint PRIMARY KEY); DROP TABLE s.t; DROP TABLE public.t",
         &["forward", "forward", "forward", "reject drop-table"],
     );
 }
@@ -332,7 +336,7 @@ fn what_the_files_prove_is_proven() {
 #[test]
 fn overrides_count_as_in_the_proxy() {
     let sql = "/* lockkeeper: allow=drop-table reason=\"ticket 42\" */ DROP TABLE a;\nDROP TABLE b; -- lockkeeper: allow=drop-table reason=\"x\"\n\
-        -- lockkeeper: allow=drop-tabel reason=\"x\"\nCREATE TABLE c (a int);\nDROP TABLE scratch.d;\nDROP TABLE scratch.d, e;\n";
+        -- lockkeeper: allow=drop-tabel reason=\"x\"\nCREATE TABLE c (a bigint PRIMARY KEY);\nDROP TABLE scratch.d;\nDROP TABLE scratch.d, e;\n";
     let policy = "[[override]]\ntable = \"scratch.*\"\nrules = { drop-table = \"allow\" }\nreason = \"scratch\"\n";
     let files = Files::new(&[("a.sql", sql), ("policy.toml", policy)]);
     let checked = files.check(&["a.sql", "--policy", "policy.toml", "--format", "json"], "");
@@ -368,7 +372,7 @@ fn overrides_count_as_in_the_proxy() {
         text.contains("names no rule `drop-tabel`; the nearest is `drop-table`"),
         "{text}"
     );
-    assert!(text.ends_with("3 rejected; 2 findings overridden\n"), "{text}");
+    assert!(text.contains("3 rejected; 2 findings overridden (for "), "{text}");
 }
 
 #[test]
@@ -748,7 +752,7 @@ fn what_a_rule_makes_of_a_statement_is_counted() {
 #[test]
 fn what_has_run_by_the_tools_own_table() {
     let stage = Stage::without_proxy(cluster(18), "history");
-    let made = "CREATE TABLE t (a int);";
+    let made = "CREATE TABLE t (a bigint PRIMARY KEY);";
     let index = "CREATE INDEX ON t (a);";
     let check = |tables: &str, files: &[(&str, &str)], expect: &str| {
         stage.direct(&format!("DROP SCHEMA public CASCADE; CREATE SCHEMA public; {tables}"));
@@ -758,7 +762,7 @@ fn what_has_run_by_the_tools_own_table() {
         let told: Vec<String> = checked.verdicts().iter().map(in_short).collect();
         assert_eq!(told.join(", "), expect, "{}", checked.err);
     };
-    let t = "CREATE TABLE t (a int); INSERT INTO t SELECT generate_series(1, 400000);";
+    let t = "CREATE TABLE t (a bigint PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 400000);";
     check(
         &format!(
             "{t} CREATE TABLE flyway_schema_history (script text, success bool); INSERT INTO flyway_schema_history VALUES ('V1__t.sql', true)"
@@ -776,7 +780,7 @@ fn what_has_run_by_the_tools_own_table() {
     check(
         &format!("{t} CREATE TABLE schema_migrations (version text); INSERT INTO schema_migrations VALUES ('0001')"),
         &[
-            ("m/0001_t.sql", "-- migrate:up\nCREATE TABLE t (a int);"),
+            ("m/0001_t.sql", "-- migrate:up\nCREATE TABLE t (a bigint PRIMARY KEY);"),
             (
                 "m/0002_i.sql",
                 "-- migrate:up transaction:false\nCREATE INDEX ON t (a);",
@@ -917,4 +921,182 @@ fn the_batches_by_hand_run() {
         assert_eq!(stage.number("SELECT sum(n) FROM t"), 12_001 * (before + 1));
         assert_eq!(stage.number(commits), 3);
     }
+}
+
+/// The repository's settings, what the command line says besides, and the file's own comment.
+#[test]
+fn what_is_checked_can_be_chosen() {
+    let drop = "ALTER TABLE pet DROP COLUMN a;\n";
+    let files = Files::new(&[
+        (
+            "repo/.lockkeeper.toml",
+            "exclude = [\"drop-column\"]\nexclude-path = [\"legacy/**\"]\nfail-on = \"reject\"\n",
+        ),
+        ("repo/db/1.sql", drop),
+        ("repo/db/2.sql", INDEX),
+        ("repo/db/legacy/3.sql", drop),
+        ("other/4.sql", drop),
+        ("off/5.sql", &format!("-- once\n-- lockkeeper-check: off\n{drop}")),
+        (
+            "off/6.sql",
+            &format!("-- lockkeeper-check: exclude=drop-column\n{drop}DROP TABLE pet;\n"),
+        ),
+    ]);
+    let within = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        clean_environment(&mut command);
+        command.env("HOME", files.path("")).current_dir(files.path("repo/db"));
+        command.args(["check", "--format", "json"]).args(arguments);
+        run(command, "")
+    };
+    // Found from a directory below; only what is refused counts.
+    let ran = within(&["."]);
+    assert!(
+        ran.status == 0 && ran.stdout.lines().count() == 2 && !ran.stdout.contains("drop-column"),
+        "{ran:?}"
+    );
+    let ran = within(&[".", "--fail-on", "rewrite"]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert_eq!(files.check(&["repo/**/*.sql"], "").code, 1);
+    assert_eq!(files.judged(&["repo/**/[12].sql", "-c", "SELECT 1"]), ["-c:1 forward"]);
+    assert_eq!(
+        files.judged(&["repo/*/?.sql"]),
+        [
+            "repo/db/1.sql:1 reject drop-column",
+            "repo/db/2.sql:1 rewrite nonconcurrent-index"
+        ]
+    );
+    assert_eq!(
+        files.judged(&["-c", drop, "-c", "SELECT 1"]),
+        ["-c:1 reject drop-column", "-c:1 forward"]
+    );
+    assert_eq!(
+        files.judged(&["off"]),
+        [
+            "off/5.sql:3 forward",
+            "off/6.sql:2 forward",
+            "off/6.sql:3 reject drop-table"
+        ]
+    );
+    assert_eq!(
+        files
+            .check(&["--fail-on", "warn", "-c", "UPDATE t SET a = 1 WHERE b = 2"], "")
+            .code,
+        1
+    );
+    assert_eq!(files.check(&["-c", "UPDATE t SET a = 1 WHERE b = 2"], "").code, 0);
+    let piped = files.check(&["--format", "json"], drop);
+    assert!(piped.code == 1 && piped.out.contains("drop-column"), "{}", piped.out);
+    let wrong = Files::new(&[(".lockkeeper.toml", "polcy = 1\n")]);
+    let told = wrong.check(&["-c", "SELECT 1"], "");
+    assert!(
+        told.code == 2 && told.err.contains(".lockkeeper.toml") && told.err.contains("polcy"),
+        "{}",
+        told.err
+    );
+    // Straight at a server nobody else keeps the queue short.
+    assert_eq!(
+        files.judged(&["--direct", "-c", "ALTER TABLE t ADD COLUMN b int"]),
+        ["-c:1 warn lock-queue"]
+    );
+    assert_eq!(
+        files.judged(&[
+            "--direct",
+            "-c",
+            "SET lock_timeout = '2s'; ALTER TABLE t ADD COLUMN b int"
+        ]),
+        ["-c:1 forward", "-c:1 forward"]
+    );
+}
+
+/// Formats of other programs.
+#[test]
+fn other_programs_read_it() {
+    let files = Files::new(&[("m/a.sql", "DROP TABLE pet;\n\nCREATE INDEX i ON \"p|t\" (a);\n")]);
+    let gitlab: Value = serde_json::from_str(&files.check(&["m", "--format", "gitlab"], "").out).expect("JSON");
+    let issues = gitlab.as_array().expect("an array");
+    assert_eq!(issues.len(), 2);
+    for (issue, severity, line) in [(&issues[0], "critical", 1), (&issues[1], "major", 3)] {
+        assert_eq!(
+            (&issue["severity"], &issue["location"]["lines"]["begin"]),
+            (&severity.into(), &line.into()),
+            "{issue}"
+        );
+        assert_eq!(issue["location"]["path"], "m/a.sql");
+        assert_eq!(issue["fingerprint"].as_str().map(str::len), Some(16));
+    }
+    let moved = Files::new(&[("m/a.sql", "SELECT 1;\nDROP TABLE pet;\n")]);
+    let again: Value = serde_json::from_str(&moved.check(&["m", "--format", "gitlab"], "").out).expect("JSON");
+    assert_eq!(again[0]["fingerprint"], issues[0]["fingerprint"]);
+    let gcc = files.check(&["m", "--format", "gcc"], "").out;
+    let lines: Vec<&str> = gcc.lines().collect();
+    assert!(
+        lines[0].starts_with("m/a.sql:1:1: error: DROP TABLE loses") && lines[0].ends_with("[drop-table]"),
+        "{gcc}"
+    );
+    assert!(lines[1].starts_with("m/a.sql:3:1: warning: "), "{gcc}");
+    let markdown = files.check(&["m", "--format", "markdown"], "").out;
+    for part in [
+        "<!-- lockkeeper check -->",
+        "| 🛑 reject | `m/a.sql:1` | drop-table |",
+        "\"p\\|t\"",
+        "CREATE INDEX CONCURRENTLY i ON \"p|t\" (a);",
+        "2 statements in 1 file",
+    ] {
+        assert!(markdown.contains(part), "{part}: {markdown}");
+    }
+    let sarif = files
+        .check(
+            &[
+                "m",
+                "--format",
+                "sarif",
+                "--rules-url",
+                "https://docs.example.com/rules/",
+            ],
+            "",
+        )
+        .out;
+    assert!(
+        sarif.contains("https://docs.example.com/rules/drop-table.html"),
+        "{sarif}"
+    );
+}
+
+/// The version that nobody names: what is advised works on all of them.
+#[test]
+fn without_a_version_the_advice_is_for_all() {
+    let files = Files::new(&[("a.sql", "ALTER TABLE pet ALTER a SET NOT NULL;\n")]);
+    let all = files.check(&["a.sql"], "").out;
+    assert!(
+        all.contains("CHECK (a IS NOT NULL) NOT VALID") && all.contains("(for PostgreSQL 13 to 18"),
+        "{all}"
+    );
+    assert!(!all.contains("COMMENT ON"), "{all}");
+    let new = files.check(&["a.sql", "--server-version", "18"], "").out;
+    assert!(
+        new.contains("NOT NULL a NOT VALID") && !new.contains("(for PostgreSQL"),
+        "{new}"
+    );
+    // What only 18 has is judged as it does.
+    assert_eq!(
+        files.judged(&["-c", "ALTER TABLE pet ADD CONSTRAINT n NOT NULL a"]),
+        ["-c:1 rewrite set-not-null"]
+    );
+}
+
+/// Where the policy takes one without a reason.
+#[test]
+fn an_override_without_a_reason_is_told() {
+    let policy = ("policy.toml", "[defaults]\nreason_required = false\n");
+    let files = Files::new(&[
+        policy,
+        ("a.sql", "SELECT 1;\n/* lockkeeper: allow=drop-table */ DROP TABLE a;\n"),
+    ]);
+    let checked = files.check(&["a.sql", "--policy", "policy.toml"], "");
+    assert!(
+        checked.code == 0 && checked.err.contains("a.sql:2: note: let through without a reason"),
+        "{}",
+        checked.err
+    );
 }

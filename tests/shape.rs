@@ -150,14 +150,17 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
         &[
             &["admin::api", "admin::http"],
             &[
-                "check",
+                "check::design",
+                "check::design::columns",
+                "check::design::later",
+                "check::design::others",
+                "check::formats",
                 "check::github",
-                "check::inputs",
                 "check::report",
                 "check::sarif",
+                "check::spot",
                 "check::text",
                 "check::transaction",
-                "check::writes",
             ],
             &["check::effects", "check::known"],
             &[

@@ -305,7 +305,7 @@ fn judged(live: &Live, page: &mut Page) {
     page.begin("lockkeeper_held_seconds_total");
     page.sample("lockkeeper_held_seconds_total", &[], held.time().as_secs_f64());
     page.begin("lockkeeper_shapes_read_total");
-    for (readers, count) in live.traffic.usage.counted() {
+    for (readers, count) in live.usage.counted() {
         page.sample("lockkeeper_shapes_read_total", &[("readers", readers)], count as f64);
     }
     page.one("lockkeeper_batches_total", &[], ledger.batches);

@@ -361,7 +361,7 @@ fn create_index(known: &mut Known, index: &IndexStmt, facts: &Facts) {
         return;
     };
     let relation = &mut table.relation;
-    if index.idxname.is_empty() || relation.index(&index.idxname).is_some() {
+    if relation.index(&index.idxname).is_some() {
         return;
     }
     let column = |node: &Node| match &node.node {
@@ -369,9 +369,18 @@ fn create_index(known: &mut Known, index: &IndexStmt, facts: &Facts) {
         _ => None,
     };
     let columns: Vec<Option<String>> = index.index_params.iter().map(column).collect();
+    // The server gives such a name, numbered where it is taken.
+    let named: Vec<&str> = columns
+        .iter()
+        .map(|column| column.as_deref().unwrap_or("expr"))
+        .collect();
+    let given = match index.idxname.as_str() {
+        "" => format!("{}_{}_idx", relation.name, named.join("_")),
+        given => given.to_string(),
+    };
     relation.indexes.push(Index {
         schema: relation.schema.clone(),
-        name: index.idxname.clone(),
+        name: given.clone(),
         valid: true,
         ready: true,
         unique: index.unique,
@@ -384,7 +393,7 @@ fn create_index(known: &mut Known, index: &IndexStmt, facts: &Facts) {
     });
     let name = Name {
         schema: Some(relation.schema.clone()),
-        name: index.idxname.clone(),
+        name: given,
     };
     let of_index = Relation {
         table: Some(Name {

@@ -4,12 +4,15 @@ use super::report::{Remark, Verdict};
 use std::io::{self, Write};
 
 pub fn tell(out: &mut dyn Write, verdict: &Verdict) -> io::Result<()> {
-    let level = match verdict.action {
+    let level_of = |action: &str| match action {
         "reject" => "error",
         "rewrite" => "warning",
-        "warn" => "notice",
-        _ => return Ok(()),
+        _ => "notice",
     };
+    let level = level_of(verdict.action);
+    if verdict.action == "forward" {
+        return Ok(());
+    }
     for found in verdict.findings.iter().filter(|found| found.overridden.is_none()) {
         // A column is only taken together with an end on the same line.
         let place = if found.start.line == found.end.line {
@@ -17,13 +20,14 @@ pub fn tell(out: &mut dyn Write, verdict: &Verdict) -> io::Result<()> {
         } else {
             String::new()
         };
+        let level = level_of(found.action);
         writeln!(
             out,
             "::{level} file={},line={},endLine={}{place},title={}::{}",
             property(verdict.file),
             found.start.line,
             found.end.line,
-            property(&format!("{} {}", verdict.action, found.rule)),
+            property(&format!("{} {}", found.action, found.rule)),
             data(format!("{}\n{}", found.message, instead(verdict, &found.hint)).trim_end())
         )?;
     }

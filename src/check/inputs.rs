@@ -1,5 +1,6 @@
 //! Which files are checked, in which order, and what of them is taken as having run already. Start at [`collect`].
 
+use super::globs;
 use super::report::Remark;
 use super::tool::Tool;
 use std::io::{self, Read};
@@ -18,6 +19,10 @@ pub struct Selection<'a> {
     pub down: bool,
     pub from: Option<&'a str>,
     pub changed: Option<&'a Path>,
+    /// SQL of the command line.
+    pub commands: &'a [String],
+    /// Patterns of files that are left out.
+    pub exclude_path: &'a [String],
 }
 
 /// Files that one tool runs one after the other.
@@ -43,7 +48,40 @@ pub struct File {
 pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) -> (Vec<Group>, Vec<Remark>) {
     let mut remarks = Vec::new();
     let mut groups = Vec::new();
-    for (paths, directory) in sets(inputs, &mut remarks) {
+    if !selection.commands.is_empty() {
+        groups.push(of_commands(selection));
+    }
+    let stdin_alone = [PathBuf::from("-")];
+    let inputs = match inputs.is_empty() && groups.is_empty() {
+        true => &stdin_alone,
+        false => inputs,
+    };
+    let mut expanded = Vec::new();
+    for input in inputs {
+        match globs::expanded(input) {
+            Some(found) if found.is_empty() => {
+                remarks.push(Remark::error(format!(
+                    "cannot read {}: no file is called so",
+                    input.display()
+                )));
+            }
+            Some(found) => expanded.extend(found),
+            None => expanded.push(input.clone()),
+        }
+    }
+    for (mut paths, directory) in sets(&expanded, &mut remarks) {
+        let excluded = |path: &PathBuf| {
+            selection
+                .exclude_path
+                .iter()
+                .any(|pattern| globs::matches(pattern, path))
+        };
+        if paths.iter().any(excluded) {
+            paths.retain(|path| !excluded(path));
+            if paths.is_empty() {
+                continue;
+            }
+        }
         if let (true, Some(place)) = (paths.is_empty(), &directory) {
             let message = format!(
                 "cannot read {}: there is no *.sql file in this directory",
@@ -70,6 +108,23 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
         }
     }
     (groups, remarks)
+}
+
+/// One session of the command line's own.
+fn of_commands(selection: &Selection) -> Group {
+    let file = |sql: &String| File {
+        name: "-c".to_string(),
+        conf: String::new(),
+        pending: true,
+        text: sql.clone(),
+        path: PathBuf::from("-c"),
+    };
+    Group {
+        tool: selection.tool.unwrap_or(Tool::Psql),
+        guessed: false,
+        place: String::new(),
+        files: selection.commands.iter().map(file).collect(),
+    }
 }
 
 /// Each directory by itself; files named one after the other that lie in the same place belong together.

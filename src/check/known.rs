@@ -28,6 +28,8 @@ pub struct Known {
     pub objects: Objects,
     settings: Settings,
     block: Option<Block>,
+    /// The strongest lock that the open transaction holds on each table.
+    locks: Journal<Key, LockMode>,
     /// What COMMIT leaves of the override and the search_path: SET LOCAL ends with the transaction.
     lasting: Settings,
     /// One message of several statements: outside a block there is always an implicit transaction.
@@ -57,6 +59,7 @@ struct Block {
 struct Savepoint {
     name: String,
     tables: usize,
+    locks: usize,
     objects: (usize, usize),
     held: usize,
     made: usize,
@@ -103,6 +106,7 @@ impl Known {
             objects: Objects::default(),
             settings: Settings::default(),
             block: None,
+            locks: Journal::default(),
             lasting: Settings::default(),
             implicit: false,
             of_tool: false,
@@ -167,6 +171,13 @@ impl Known {
         self.of_tool && self.block.is_some()
     }
 
+    /// The server cuts both names to the same.
+    pub fn cuts_alike(&self, name: &str) -> bool {
+        let cut = |name: &str| name.bytes().take(63).collect::<Vec<u8>>();
+        let other = |known: &Key| known.1.len() >= 63 && known.1 != name && cut(&known.1) == cut(name);
+        self.made.iter().any(other)
+    }
+
     /// A block that the file itself has begun is open: the line of its BEGIN.
     pub fn left_open(&self) -> Option<usize> {
         self.block.as_ref().map(|block| block.begun).filter(|line| *line > 0)
@@ -180,6 +191,14 @@ impl Known {
     pub fn new_enum_value(&self, sql: &str) -> Option<&str> {
         let values = self.block.as_ref()?.enum_values.iter().map(String::as_str);
         values.into_iter().find(|value| sql.contains(&quote_literal(value)))
+    }
+
+    /// The files have made it.
+    pub fn is_new(&self, name: &Name, facts: &Facts) -> bool {
+        let of_files = self.find(name).map(|table| &table.relation);
+        of_files
+            .or_else(|| facts.relation(name))
+            .is_some_and(|relation| relation.created_here || relation.never_filled)
     }
 
     /// The locks that the open transaction holds.
@@ -216,6 +235,13 @@ impl Known {
         }
         if let Some(ms) = self.settings.statement_timeout_ms {
             facts.statement_timeout_ms = ms;
+        }
+        let judged = matches!(
+            statement.kind,
+            Kind::Ddl | Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite
+        );
+        if !judged {
+            return facts;
         }
         let request = Request::of(statement);
         let mut asked = request.relations;
@@ -297,8 +323,8 @@ impl Known {
     }
 
     /// The open transaction holds that lock on it, or a stronger one.
-    fn holds(&self, key: &Key, mode: LockMode) -> bool {
-        self.held().iter().any(|held| held.table == *key && held.mode >= mode)
+    pub fn holds(&self, key: &Key, mode: LockMode) -> bool {
+        self.locks.get(key).is_some_and(|held| *held >= mode)
     }
 
     /// An UPDATE or DELETE of an old table that is not pinned to single rows. How many it touches only a server can
@@ -341,6 +367,8 @@ impl Known {
         if self.block.is_none() {
             self.tables.begin();
             self.objects.begin();
+            self.locks = Journal::default();
+            self.locks.begin();
             self.lasting = self.settings.clone();
             self.block = Some(Block {
                 settings: self.settings.clone(),
@@ -352,6 +380,7 @@ impl Known {
     fn commit(&mut self) {
         self.of_tool = false;
         let Some(block) = self.block.take() else { return };
+        self.locks = Journal::default();
         self.settings = std::mem::take(&mut self.lasting);
         self.tables.commit();
         self.objects.commit();
@@ -365,6 +394,7 @@ impl Known {
     fn rollback(&mut self) {
         self.of_tool = false;
         if let Some(block) = self.block.take() {
+            self.locks = Journal::default();
             self.tables.rollback();
             self.objects.rollback();
             self.settings = block.settings;
@@ -383,7 +413,8 @@ impl Known {
         }
         let mut taken = Vec::new();
         for (name, mode) in held::locks(statement) {
-            let relation = facts.relation(&name);
+            let of_files = || self.find(&name).map(|table| &table.relation);
+            let relation = facts.relation(&name).or_else(of_files);
             if mode == LockMode::None || relation.is_some_and(Relation::invisible_to_others) {
                 continue;
             }
@@ -399,15 +430,13 @@ impl Known {
                 taken.push(Held { table: key, mode, line });
             }
         }
-        if let Some(block) = &mut self.block {
-            for held in taken {
-                let known = block
-                    .held
-                    .iter()
-                    .any(|known| known.table == held.table && known.mode >= held.mode);
-                if !known {
-                    block.held.push(held);
-                }
+        for held in taken {
+            if self.holds(&held.table, held.mode) {
+                continue;
+            }
+            self.locks.insert(held.table.clone(), held.mode);
+            if let Some(block) = &mut self.block {
+                block.held.push(held);
             }
         }
     }
@@ -439,11 +468,12 @@ impl Known {
     }
 
     fn savepoint(&mut self, name: &str) {
-        let (tables, objects) = (self.tables.mark(), self.objects.mark());
+        let (tables, objects, locks) = (self.tables.mark(), self.objects.mark(), self.locks.mark());
         if let Some(block) = &mut self.block {
             block.savepoints.push(Savepoint {
                 name: name.to_owned(),
                 tables,
+                locks,
                 objects,
                 held: block.held.len(),
                 made: block.made.len(),
@@ -460,6 +490,7 @@ impl Known {
         let point = &block.savepoints[at];
         block.held.truncate(point.held);
         block.made.truncate(point.made);
+        self.locks.back_to(point.locks);
         self.tables.back_to(point.tables);
         self.objects.back_to(point.objects);
     }

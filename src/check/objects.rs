@@ -60,6 +60,11 @@ impl Objects {
         }
     }
 
+    /// Of a function that the files have made.
+    pub fn volatile(&self, name: &Name) -> Option<bool> {
+        self.functions.get(&self.key(name)).map(|function| function.volatile)
+    }
+
     /// The open transaction has made the type.
     pub fn made_here(&self, names: &[Node]) -> bool {
         name_of(names).is_some_and(|name| self.types.changed(&self.key(&name)))

@@ -1,6 +1,7 @@
 //! What is told of the statements, in the format that was asked for. Start at [`Report::tell`].
 
-use super::{Streams, github, sarif, text};
+use super::formats::{self, CodeQuality, Markdown};
+use super::{github, sarif, text};
 use crate::plan::Overridden;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -17,6 +18,37 @@ pub enum Format {
     Sarif,
     /// Annotations of a GitHub workflow
     Github,
+    /// A code quality report of GitLab: one JSON array
+    Gitlab,
+    /// file:line:column: error: …, as editors read compilers
+    Gcc,
+    /// One table for a comment on a pull request
+    Markdown,
+}
+
+/// From which verdict on the exit code is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    Reject,
+    Rewrite,
+    Warn,
+}
+
+/// How it is told.
+pub struct Told<'a> {
+    pub format: Format,
+    pub fail_on: FailOn,
+    /// What was assumed of the server, if nobody says which it is.
+    pub assumed: Option<&'static str>,
+    pub rules_url: Option<&'a str>,
+}
+
+/// Where the results and the remarks go.
+pub struct Streams<'a> {
+    pub stdin: &'a mut dyn io::Read,
+    pub out: &'a mut dyn io::Write,
+    pub err: &'a mut dyn io::Write,
+    pub colour: bool,
 }
 
 /// A text that is checked, and where its lines start.
@@ -48,6 +80,8 @@ pub struct Verdict<'a> {
 #[derive(Serialize)]
 pub struct Found {
     pub rule: String,
+    /// Its own verdict: the statement's, or less. Set when it is told.
+    pub action: &'static str,
     /// The lock and what it blocks, as the manual says.
     pub lock: &'static str,
     #[serde(skip)]
@@ -90,10 +124,14 @@ pub struct Counts {
 }
 
 pub struct Report<'a, 'b> {
-    pub format: Format,
     pub counts: Counts,
+    format: Format,
+    fail_on: FailOn,
+    assumed: Option<&'static str>,
     streams: &'a mut Streams<'b>,
     sarif: sarif::Log,
+    quality: CodeQuality,
+    markdown: Markdown,
 }
 
 impl Source {
@@ -136,6 +174,7 @@ impl Found {
     ) -> Found {
         Found {
             rule: rule.to_string(),
+            action: "",
             lock: lock.name(),
             blocks: lock.blocks(),
             message,
@@ -158,11 +197,15 @@ impl Found {
 }
 
 impl Counts {
-    pub fn exit_code(&self) -> u8 {
-        if self.unreadable > 0 {
-            2
-        } else {
-            u8::from(self.rewritten + self.rejected > 0)
+    pub fn exit_code(&self, fail_on: FailOn) -> u8 {
+        let failed = match fail_on {
+            FailOn::Reject => self.rejected,
+            FailOn::Rewrite => self.rewritten + self.rejected,
+            FailOn::Warn => self.warned + self.rewritten + self.rejected,
+        };
+        match self.unreadable {
+            0 => u8::from(failed > 0),
+            _ => 2,
         }
     }
 
@@ -191,12 +234,24 @@ impl Counts {
 }
 
 impl<'a, 'b> Report<'a, 'b> {
-    pub fn new(format: Format, streams: &'a mut Streams<'b>) -> Report<'a, 'b> {
+    pub fn new(told: Told, streams: &'a mut Streams<'b>) -> Report<'a, 'b> {
         Report {
-            format,
             counts: Counts::default(),
+            format: told.format,
+            fail_on: told.fail_on,
+            assumed: told.assumed,
             streams,
-            sarif: sarif::Log::default(),
+            sarif: sarif::Log::new(told.rules_url),
+            quality: CodeQuality::default(),
+            markdown: Markdown::default(),
+        }
+    }
+
+    fn summary(&self) -> String {
+        let counts = self.counts.summary();
+        match self.assumed {
+            Some(assumed) => format!("{counts} ({assumed})"),
+            None => counts,
         }
     }
 
@@ -230,6 +285,15 @@ impl<'a, 'b> Report<'a, 'b> {
             }
             Format::Text => text::tell(out, source, &verdict, self.streams.colour),
             Format::Github => github::tell(out, &verdict),
+            Format::Gcc => formats::gcc(out, &verdict),
+            Format::Gitlab => {
+                self.quality.add(&verdict);
+                Ok(())
+            }
+            Format::Markdown => {
+                self.markdown.add(&verdict);
+                Ok(())
+            }
             Format::Sarif => {
                 self.sarif.add(&verdict);
                 Ok(())
@@ -242,7 +306,7 @@ impl<'a, 'b> Report<'a, 'b> {
         match self.format {
             Format::Github => github::remark(self.streams.out, &remark)?,
             Format::Sarif => self.sarif.remark(&remark),
-            Format::Text | Format::Json => {}
+            Format::Text | Format::Json | Format::Gitlab | Format::Gcc | Format::Markdown => {}
         }
         // To see on the terminal, whatever reads the output. A workflow has it as an annotation.
         match (&remark.file, remark.line) {
@@ -256,12 +320,20 @@ impl<'a, 'b> Report<'a, 'b> {
 
     pub fn finish(mut self) -> io::Result<u8> {
         match self.format {
-            Format::Text | Format::Github => writeln!(self.streams.out, "{}", self.counts.summary())?,
+            Format::Text | Format::Github => {
+                let summary = self.summary();
+                writeln!(self.streams.out, "{summary}")?;
+            }
             Format::Sarif => self.sarif.write(self.streams.out, self.counts.unreadable == 0)?,
-            Format::Json => {}
+            Format::Gitlab => self.quality.write(self.streams.out)?,
+            Format::Markdown => {
+                let summary = self.summary();
+                self.markdown.write(self.streams.out, &summary)?;
+            }
+            Format::Json | Format::Gcc => {}
         }
         self.streams.out.flush()?;
-        Ok(self.counts.exit_code())
+        Ok(self.counts.exit_code(self.fail_on))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One SARIF 2.1.0 log, as code scanning takes it.
 
+use super::design;
 use super::github::instead;
 use super::report::{Remark, Verdict};
 use crate::plan::rules::RULES;
@@ -13,15 +14,19 @@ const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 pub struct Log {
     results: Vec<Value>,
     notifications: Vec<Value>,
+    /// Where the rules' pages are.
+    rules_url: Option<String>,
 }
 
 impl Log {
+    pub fn new(rules_url: Option<&str>) -> Log {
+        Log {
+            rules_url: rules_url.map(|url| url.trim_end_matches('/').to_string()),
+            ..Log::default()
+        }
+    }
+
     pub fn add(&mut self, verdict: &Verdict) {
-        let level = match verdict.action {
-            "reject" => "error",
-            "rewrite" => "warning",
-            _ => "note",
-        };
         // What is brief is nothing to report, unless somebody let it off.
         let forwarded = verdict.action == "forward";
         for found in verdict
@@ -29,6 +34,11 @@ impl Log {
             .iter()
             .filter(|found| !forwarded || found.overridden.is_some())
         {
+            let level = match found.action {
+                "reject" => "error",
+                "rewrite" => "warning",
+                _ => "note",
+            };
             let mut result = json!({
                 "ruleId": found.rule,
                 "level": level,
@@ -45,7 +55,7 @@ impl Log {
                         },
                     },
                 }],
-                "properties": { "action": verdict.action, "lock": found.lock },
+                "properties": { "action": found.action, "lock": found.lock },
             });
             if let Some(index) = ids().iter().position(|id| *id == found.rule) {
                 result["ruleIndex"] = index.into();
@@ -77,6 +87,20 @@ impl Log {
         self.notifications.push(notification);
     }
 
+    /// Each rule of the proxy's has a page.
+    fn rules(&self) -> Vec<Value> {
+        let mut all = rules();
+        if let Some(url) = &self.rules_url {
+            for rule in &mut all {
+                let id = rule["id"].as_str().unwrap_or_default();
+                if RULES.iter().any(|known| known.name == id) {
+                    rule["helpUri"] = format!("{url}/{id}.html").into();
+                }
+            }
+        }
+        all
+    }
+
     pub fn write(&mut self, out: &mut dyn Write, successful: bool) -> io::Result<()> {
         let log = json!({
             "$schema": SCHEMA,
@@ -87,7 +111,7 @@ impl Log {
                         "name": "lockkeeper",
                         "version": env!("CARGO_PKG_VERSION"),
                         "semanticVersion": env!("CARGO_PKG_VERSION"),
-                        "rules": rules(),
+                        "rules": self.rules(),
                     },
                 },
                 "columnKind": "unicodeCodePoints",
@@ -117,6 +141,7 @@ fn ids() -> Vec<&'static str> {
         .iter()
         .map(|rule| rule.name)
         .chain(OTHERS.iter().map(|(id, _)| *id))
+        .chain(design::RULES.iter().map(|rule| rule.name))
         .collect()
 }
 
@@ -144,7 +169,20 @@ fn rules() -> Vec<Value> {
         })
     };
     let other = |(id, what): &(&str, &str)| json!({ "id": id, "shortDescription": { "text": what } });
-    RULES.iter().map(of_rule).chain(OTHERS.iter().map(other)).collect()
+    let own = |rule: &design::Own| {
+        json!({
+            "id": rule.name,
+            "shortDescription": { "text": rule.what },
+            "fullDescription": { "text": rule.why },
+            "help": { "text": rule.safe },
+            "defaultConfiguration": { "level": "note" },
+        })
+    };
+    let proxys = RULES.iter().map(of_rule);
+    proxys
+        .chain(OTHERS.iter().map(other))
+        .chain(design::RULES.iter().map(own))
+        .collect()
 }
 
 fn sentence(message: &str) -> String {

@@ -31,6 +31,7 @@ pub fn tell(out: &mut dyn Write, source: &Source, verdict: &Verdict, colour: boo
         if action == "forward" {
             continue;
         }
+        let action = found.action;
         let tone = tone(action);
         writeln!(
             out,
@@ -39,7 +40,7 @@ pub fn tell(out: &mut dyn Write, source: &Source, verdict: &Verdict, colour: boo
             clean(&found.message)
         )?;
         excerpt(out, source, found, gutter, paint, tone)?;
-        if verdict.steps.is_empty() && !found.hint.is_empty() {
+        if (verdict.steps.is_empty() || action == "warn") && !found.hint.is_empty() {
             let pad = " ".repeat(gutter);
             writeln!(out, "{pad} {} instead:", paint.of("1;34", "="))?;
             indented(out, &pad, &found.hint)?;

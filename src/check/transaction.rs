@@ -1,9 +1,10 @@
 //! What a file's transactions make of its statements: those that the server is certain to refuse, and those that are safe alone
 //! but run while the transaction holds a lock that others wait for.
 
-use super::Spot;
+use super::held::Held;
 use super::known::Known;
 use super::report::{Found, Source};
+use super::spot::Spot;
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
@@ -109,7 +110,6 @@ fn concurrently(options: &[pg_query::Node]) -> bool {
 /// It takes a while, or waits for another table's lock, while the transaction keeps others from a table.
 pub fn under_locks(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
     let statement = at.statement;
-    let held = known.held().iter().filter(|held| held.mode >= LockMode::Share);
     let named = super::held::locks(statement);
     let is_own = |table: &(String, String)| {
         named.iter().any(|(name, _)| {
@@ -117,22 +117,18 @@ pub fn under_locks(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
             table.1 == name.name && table.0 == schema.unwrap_or_else(|| known.schema(name))
         })
     };
-    let strongest = held.max_by_key(|held| held.mode)?;
-    let others = known
-        .held()
-        .iter()
-        .filter(|held| held.mode >= LockMode::ShareRowExclusive);
+    let strongest = strongest(known, LockMode::Share, |_| true)?;
+    let other = self::strongest(known, LockMode::ShareRowExclusive, |held| !is_own(&held.table));
     let work = match &statement.kind {
         // A second table, whose lock is waited for.
-        Kind::Ddl if waits_for_another(statement, known, facts) && others.clone().any(|held| !is_own(&held.table)) => {
+        Kind::Ddl if other.is_some() && waits_for_another(statement, known, facts) => {
             "waits for the lock of another table"
         }
         Kind::Write | Kind::LimitedWrite(_) | Kind::MixedWrite => "changes rows",
         _ if copies_rows(&statement.node) => "reads and writes rows",
         _ => return None,
     };
-    let held = others.filter(|held| !is_own(&held.table)).max_by_key(|held| held.mode);
-    let held = held.unwrap_or(strongest);
+    let held = other.unwrap_or(strongest);
     let table = &held.table.1;
     let message = format!(
         "{work} while the transaction holds {} on {table} since line {}, which blocks {} until the COMMIT",
@@ -148,6 +144,20 @@ pub fn under_locks(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
         message,
         format!("COMMIT;  -- first, so that {table} is free\nThen this in a transaction of its own."),
     ))
+}
+
+/// The first of the strongest locks that are held; behind ACCESS EXCLUSIVE nothing stronger comes.
+fn strongest(known: &Known, least: LockMode, wanted: impl Fn(&Held) -> bool) -> Option<&Held> {
+    let mut found: Option<&Held> = None;
+    for held in known.held().iter().filter(|held| held.mode >= least) {
+        if found.is_none_or(|found| held.mode > found.mode) && wanted(held) {
+            found = Some(held);
+        }
+        if found.is_some_and(|found| found.mode == LockMode::AccessExclusive) {
+            break;
+        }
+    }
+    found
 }
 
 /// INSERT … SELECT, CREATE TABLE … AS, COPY.
@@ -171,9 +181,6 @@ fn waits_for_another(statement: &Statement, known: &Known, facts: &Facts) -> boo
         let key = (schema.unwrap_or_else(|| known.schema(name)), name.name.clone());
         let is_new = relation.is_some_and(|relation| relation.invisible_to_others());
         let is_there = relation.is_some() || facts.offline;
-        *mode >= LockMode::ShareRowExclusive
-            && is_there
-            && !is_new
-            && !known.held().iter().any(|held| held.table == key && held.mode >= *mode)
+        *mode >= LockMode::ShareRowExclusive && is_there && !is_new && !known.holds(&key, *mode)
     })
 }

@@ -277,6 +277,18 @@ pub struct Options {
         help_heading = "Seeing what happens"
     )]
     pub control_dsn: Option<String>,
+
+    /// Keep in this directory what outlasts a restart: who used which table and column, and when. Of one proxy alone
+    /// [default: none, and a restart begins anew]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LOCKKEEPER_STATE_DIR",
+        hide_env_values = true,
+        help_heading = "Seeing what happens"
+    )]
+    pub state_dir: Option<PathBuf>,
+
     /// When lines are brought to the disk: none (when the system does), interval (within a second), or each (before the
     /// statement goes on) [default: interval]
     #[arg(
@@ -515,6 +527,7 @@ impl Options {
             console_database: self.console_database.or(below.console_database),
             console_auth_database: self.console_auth_database.or(below.console_auth_database),
             control_dsn: self.control_dsn.or(below.control_dsn),
+            state_dir: self.state_dir.or(below.state_dir),
             auth_user: self.auth_user.or(below.auth_user),
             auth_query: self.auth_query.or(below.auth_query),
             auth_dbname: self.auth_dbname.or(below.auth_dbname),

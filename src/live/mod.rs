@@ -7,12 +7,14 @@ pub mod approvals;
 mod decide;
 pub mod ledger;
 pub mod reins;
+pub mod shape;
 mod steer;
 pub mod traffic;
 
 use crate::audit::after::Waits;
 use crate::audit::{Audit, Blocker, Event, Who};
 use crate::plan::policy::Literals;
+use crate::usage::Usage;
 use crate::usage::holds::Holds;
 use dashmap::DashMap;
 use ledger::Ledger;
@@ -44,6 +46,8 @@ pub struct Live {
     pub traffic: Traffic,
     /// Statements that wait in the proxy while a step waits for their table.
     pub holds: Arc<Holds>,
+    /// What statements touch, and who executes them.
+    pub usage: Usage,
     sessions: AtomicU64,
     reloaded: AtomicBool,
     /// A [`Control`].
@@ -93,6 +97,7 @@ impl Default for Live {
             ledger: Mutex::default(),
             traffic: Traffic::default(),
             holds: Arc::default(),
+            usage: Usage::default(),
             sessions: AtomicU64::new(0),
             reloaded: AtomicBool::new(true),
             control: AtomicU8::new(Control::None as u8),

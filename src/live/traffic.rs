@@ -5,8 +5,8 @@
 //! locked, and nothing is allocated but for a shape's first appearance. Counts only grow, so what happened between two
 //! moments is the difference of two [`Snapshot`]s.
 
+use super::shape::normalise;
 use crate::audit::after::Times;
-use crate::usage::Usage;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -20,8 +20,7 @@ const PROBES: usize = 8;
 /// Four to each doubling, from 8 µs to 134 s.
 const BUCKETS: usize = 96;
 const FIRST_OCTAVE: u32 = 3;
-/// A longer text is not timed, and of a shape so much is kept.
-const TEXT_BYTES_MAX: usize = 16 << 10;
+/// Of a shape's text so much is kept.
 const SHAPE_BYTES_MAX: usize = 1_000;
 
 const ALWAYS: u8 = 2;
@@ -43,8 +42,6 @@ pub struct Traffic {
     /// Timed statements whose shape found no slot.
     unplaced: AtomicU64,
     hasher: RandomState,
-    /// What the shapes touch.
-    pub usage: Usage,
 }
 
 struct Slot {
@@ -81,7 +78,6 @@ impl Default for Traffic {
             kept: Mutex::default(),
             unplaced: AtomicU64::new(0),
             hasher: RandomState::new(),
-            usage: Usage::default(),
         }
     }
 }
@@ -91,30 +87,32 @@ thread_local! {
 }
 
 impl Traffic {
-    /// The shape of a text; its first appearance takes a slot. 0: not to be timed.
-    fn shape(&self, text: &[u8]) -> u64 {
-        SCRATCH.with_borrow_mut(|scratch| {
-            if !normalise(text, scratch) {
-                return 0;
-            }
-            let shape = self.hasher.hash_one(scratch.as_slice()).max(1);
-            match self.slot(shape) {
-                Some(_) => shape,
-                None if self.claim(shape, scratch, text) => shape,
-                None => {
-                    self.unplaced.fetch_add(1, Ordering::Relaxed);
-                    0
-                }
-            }
+    /// The number of a text's shape. 0: it has none.
+    pub fn number(&self, text: &[u8], conforming: bool) -> u64 {
+        SCRATCH.with_borrow_mut(|scratch| match normalise(text, conforming, scratch) {
+            true => self.hasher.hash_one(scratch.as_slice()).max(1),
+            false => 0,
         })
     }
 
-    /// The shape of a text that need not have been seen before.
-    pub fn shape_if_known(&self, text: &[u8]) -> Option<u64> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let shape = normalise(text, scratch).then(|| self.hasher.hash_one(scratch.as_slice()).max(1))?;
-            self.slot(shape).map(|_| shape)
-        })
+    /// A shape that is to be timed; its first appearance takes a slot. 0: it is not.
+    fn place(&self, shape: u64, text: &[u8], conforming: bool) -> u64 {
+        if shape == 0 {
+            return 0;
+        }
+        match self.slot(shape) {
+            Some(_) => shape,
+            None if self.claim(shape, text, conforming) => shape,
+            None => {
+                self.unplaced.fetch_add(1, Ordering::Relaxed);
+                0
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn shape(&self, text: &[u8]) -> u64 {
+        self.place(self.number(text, true), text, true)
     }
 
     fn slot(&self, shape: u64) -> Option<&Slot> {
@@ -127,7 +125,7 @@ impl Traffic {
         (0..PROBES).map(move |n| &self.slots[first.wrapping_add(n) % SHAPES_MAX])
     }
 
-    fn claim(&self, shape: u64, normal: &[u8], text: &[u8]) -> bool {
+    fn claim(&self, shape: u64, text: &[u8], conforming: bool) -> bool {
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
         if self.slot(shape).is_some() {
             return true;
@@ -135,10 +133,10 @@ impl Traffic {
         let Some(free) = self.near(shape).find(|slot| slot.shape.load(Ordering::Relaxed) == 0) else {
             return false;
         };
-        if !self.usage.is_new(shape, text) {
-            return false;
-        }
-        texts.insert(shape, String::from_utf8_lossy(normal).into());
+        let mut normal = Vec::new();
+        normalise(text, conforming, &mut normal);
+        normal.truncate(SHAPE_BYTES_MAX);
+        texts.insert(shape, String::from_utf8_lossy(&normal).into());
         free.counts.iter().for_each(|count| count.store(0, Ordering::Relaxed));
         free.shape.store(shape, Ordering::Relaxed);
         true
@@ -195,7 +193,6 @@ impl Traffic {
                 if shape != 0 && now.shapes.get(&shape) == old.shapes.get(&shape) {
                     slot.shape.store(0, Ordering::Relaxed);
                     texts.remove(&shape);
-                    self.usage.forget(shape);
                 }
             }
         }
@@ -324,6 +321,28 @@ pub struct Probe {
     skipped: u8,
 }
 
+/// A text and the number of its shape.
+#[derive(Clone, Copy)]
+pub struct Shaped<'a> {
+    pub text: &'a [u8],
+    pub conforming: bool,
+    pub number: u64,
+}
+
+impl<'a> Shaped<'a> {
+    pub fn of(traffic: &Traffic, text: &'a [u8], conforming: bool) -> Shaped<'a> {
+        Shaped {
+            text,
+            conforming,
+            number: traffic.number(text, conforming),
+        }
+    }
+
+    fn placed(self, traffic: &Traffic) -> u64 {
+        traffic.place(self.number, self.text, self.conforming)
+    }
+}
+
 struct Running {
     shape: u64,
     started: Instant,
@@ -339,20 +358,20 @@ impl Probe {
     }
 
     /// A simple query is about to go to a server that owes nothing.
-    pub fn query(&mut self, traffic: &Traffic, text: &[u8]) {
+    pub fn query(&mut self, traffic: &Traffic, text: Shaped<'_>) {
         if self.is_due() {
-            self.start(traffic.shape(text));
+            self.start(text.placed(traffic));
         }
     }
 
     /// A Parse; `alone`: the server owes nothing.
-    pub fn parse(&mut self, traffic: &Traffic, name: &[u8], text: &[u8], alone: bool) {
+    pub fn parse(&mut self, traffic: &Traffic, name: &[u8], text: Shaped<'_>, alone: bool) {
         let due = alone && self.is_due();
         if !due && name.is_empty() {
             self.unnamed = 0;
             return;
         }
-        let shape = traffic.shape(text);
+        let shape = text.placed(traffic);
         if name.is_empty() {
             self.unnamed = shape;
         } else {
@@ -432,81 +451,6 @@ impl Probe {
     }
 }
 
-/// As statements are shown without their values. None: they cannot be told apart from the rest.
-pub fn shape_of(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    normalise(text.as_bytes(), &mut out).then(|| String::from_utf8_lossy(&out).into_owned())
-}
-
-/// The text with `?` for numbers, strings, parameters and lists of them, single blanks and no comments: statements that
-/// differ only in values look the same, and no value is kept. False for a text that holds a backslash or a dollar
-/// quote, in which values are hard to tell from words, and for one that is very long.
-fn normalise(text: &[u8], out: &mut Vec<u8>) -> bool {
-    out.clear();
-    if text.len() > TEXT_BYTES_MAX || memchr::memchr(b'\\', text).is_some() {
-        return false;
-    }
-    let is_word = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80;
-    let mut at = 0;
-    while let Some(&byte) = text.get(at).filter(|_| out.len() < SHAPE_BYTES_MAX) {
-        let rest = &text[at..];
-        let skip = |end: Option<usize>| end.map_or(rest.len(), |n| n + 1);
-        at += match byte {
-            b'-' if rest.starts_with(b"--") => skip(memchr::memchr(b'\n', rest)),
-            b'/' if rest.starts_with(b"/*") => match memchr::memmem::find(rest, b"*/") {
-                // A nested comment's end is not looked for.
-                Some(end) if memchr::memmem::find(&rest[2..end], b"/*").is_none() => end + 2,
-                _ => return false,
-            },
-            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => {
-                if !matches!(out.last(), None | Some(b' ')) {
-                    out.push(b' ');
-                }
-                1
-            }
-            b'\'' => {
-                value(out);
-                skip(memchr::memchr(b'\'', &rest[1..]).map(|n| n + 1))
-            }
-            b'"' => {
-                let end = skip(memchr::memchr(b'"', &rest[1..]).map(|n| n + 1));
-                out.extend_from_slice(&rest[..end]);
-                end
-            }
-            b'$' if !rest.get(1).is_some_and(u8::is_ascii_digit) => return false,
-            b'$' | b'0'..=b'9' => {
-                value(out);
-                let end = rest[1..].iter().position(|b| !is_word(*b) && *b != b'.');
-                end.map_or(rest.len(), |n| n + 1)
-            }
-            _ if is_word(byte) => {
-                let end = rest.iter().position(|b| !is_word(*b) && *b != b'$');
-                let word = &rest[..end.unwrap_or(rest.len())];
-                out.extend_from_slice(word);
-                word.len()
-            }
-            _ => {
-                out.push(byte);
-                1
-            }
-        };
-    }
-    while matches!(out.last(), Some(b' ' | b';')) {
-        out.pop();
-    }
-    !out.is_empty()
-}
-
-/// One `?` for a value, and for the values of a list together.
-fn value(out: &mut Vec<u8>) {
-    let list = out.strip_suffix(b" ").unwrap_or(out);
-    if let Some(list) = list.strip_suffix(b",").filter(|list| list.ends_with(b"?")) {
-        out.truncate(list.len());
-    } else if !out.ends_with(b"?") {
-        out.push(b'?');
-    }
-}
-
 fn has_word(text: &str, word: &str) -> bool {
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     text.match_indices(word).any(|(at, _)| {
@@ -517,38 +461,6 @@ fn has_word(text: &str, word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn values_are_no_part_of_a_shape() {
-        let check = |text: &str, expect: &str| {
-            let mut out = Vec::new();
-            let shape = normalise(text.as_bytes(), &mut out).then(|| String::from_utf8_lossy(&out).into_owned());
-            assert_eq!(shape.unwrap_or_default(), expect, "{text}");
-        };
-        check(
-            "SELECT v  FROM t\n WHERE id = 7 AND n='it''s' ;",
-            "SELECT v FROM t WHERE id = ? AND n=?",
-        );
-        check(
-            "select * from \"T 1\" where x in ($1, $2,$3)",
-            "select * from \"T 1\" where x in (?)",
-        );
-        check(
-            "INSERT INTO t2 VALUES (1, 'secret', 1.5e3), (2, 'x', 0x1f)",
-            "INSERT INTO t2 VALUES (?), (?)",
-        );
-        check("SELECT 1 /* who=amy */ -- secret", "SELECT ?");
-        check("SELECT a$1, b1 FROM c", "SELECT a$1, b1 FROM c");
-        for unread in [
-            "SELECT E'a\\'b'",
-            "SELECT $$x$$",
-            "/* /* */ secret */ SELECT 1",
-            "",
-            " ; ",
-        ] {
-            check(unread, "");
-        }
-    }
 
     #[test]
     fn times_are_known_to_a_quarter() {
@@ -589,8 +501,7 @@ mod tests {
         let usual = traffic.usual(shape).expect("timed");
         let is_near = |took: Duration| (1_500..=2_000).contains(&(took.as_millis() as u64));
         assert!(is_near(usual.quarter) && is_near(usual.half), "{usual:?}");
-        assert_eq!(traffic.shape_if_known(b"SELECT 2"), Some(shape));
-        assert_eq!(traffic.shape_if_known(b"SELECT a"), None);
+        assert_eq!(traffic.number(b"SELECT 2", true), shape);
     }
 
     #[test]
@@ -615,10 +526,10 @@ mod tests {
                 .first()
                 .and_then(|(shape, _)| snapshot.since(&Snapshot::default(), *shape))
         };
-        probe.query(&traffic, b"SELECT 1 FROM t");
+        probe.query(&traffic, Shaped::of(&traffic, b"SELECT 1 FROM t", true));
         probe.done(&traffic);
         assert_eq!(timed(&traffic), None, "nothing was executed");
-        probe.parse(&traffic, b"s", b"SELECT 1 FROM t", true);
+        probe.parse(&traffic, b"s", Shaped::of(&traffic, b"SELECT 1 FROM t", true), true);
         probe.executes();
         probe.executes();
         probe.done(&traffic);

@@ -166,7 +166,7 @@ impl Session {
     /// How long three of four such statements take.
     fn usual_s(&self, seen: &Seen) -> Option<f64> {
         let traffic = &self.shared.live.traffic;
-        let shape = traffic.shape_if_known(seen.text.as_deref()?.as_bytes())?;
+        let shape = traffic.number(seen.text.as_deref()?.as_bytes(), true);
         Some(traffic.usual(shape)?.quarter.as_secs_f64())
     }
 
@@ -316,7 +316,7 @@ impl Session {
         let traffic = &self.shared.live.traffic;
         let try_time = Duration::from_millis(timeout_ms);
         let running = self.shared.live.running_longer(&self.who.database, try_time);
-        let mut shapes = traffic.usage.touching(names);
+        let mut shapes = self.shared.live.usage.touching(names);
         shapes.retain(|shape| {
             running.contains(shape) || traffic.usual(*shape).is_some_and(|usual| usual.half > try_time)
         });

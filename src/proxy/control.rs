@@ -7,7 +7,7 @@ use super::blockers::{merge, shortened};
 use super::desk::{self, told};
 use super::shared::Shared;
 use crate::audit::Blocker;
-use crate::live::{Blocked, Control, Question, Waiter, traffic};
+use crate::live::{Blocked, Control, Question, Waiter, shape};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -260,8 +260,7 @@ async fn locks(client: &Client) -> Result<Vec<Blocked>, String> {
 
 /// Another session's statement: no value of it is shown, whatever the policy says of the audit log.
 fn shown(query: &str) -> String {
-    let shape =
-        traffic::shape_of(query).unwrap_or_else(|| "(a statement with values that cannot be told apart)".into());
+    let shape = shape::shape_of(query).unwrap_or_else(|| "(a statement with values that cannot be told apart)".into());
     shape.chars().take(QUERY_CHARACTERS_MAX).collect()
 }
 

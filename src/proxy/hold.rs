@@ -39,13 +39,14 @@ impl Relay {
     fn shape_at_front(&self, tag: u8, len: usize) -> Option<u64> {
         let here = self.up.unjudged();
         let traffic = &self.live().traffic;
+        let conforming = self.reported.standard_conforming_strings;
         match tag {
-            b'Q' => traffic.shape_if_known(wire::query_text(here.get(..len)?)?),
+            b'Q' => Some(traffic.number(wire::query_text(here.get(..len)?)?, conforming)),
             b'P' => {
                 let parse = wire::parse_message(here.get(..len)?)?;
                 // One that is only prepared is held when it is executed.
                 let executes = parse.name.is_empty() || binds_behind(here.get(len..).unwrap_or_default());
-                executes.then(|| traffic.shape_if_known(parse.text)).flatten()
+                executes.then(|| traffic.number(parse.text, conforming))
             }
             b'B' => {
                 let (_, statement) = wire::bind_names(here)?;

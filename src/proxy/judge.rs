@@ -298,6 +298,13 @@ impl Session {
             let (again, known) = self.planned(statement, facts, &policy, place).await?;
             (plan, facts) = (again, known);
         }
+        if let Plan::Reject(rejection) = &mut plan {
+            facts.unused = self.is_unused(statement, &facts, rejection, &policy, place).await?;
+            if facts.unused.is_some() {
+                let (again, known) = self.planned(statement, facts, &policy, place).await?;
+                (plan, facts) = (again, known);
+            }
+        }
         if facts.pooled && matches!(plan, Plan::Reject(_)) {
             // Where it stands alone, and is in a pipeline only for what stands between.
             if place == Place::Pipeline && self.relay.place() == Place::Alone {

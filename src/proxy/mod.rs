@@ -76,6 +76,7 @@ mod tries;
 mod twice;
 mod unheard;
 mod unread;
+mod unused;
 mod verdict;
 mod verifiers;
 mod weigh;

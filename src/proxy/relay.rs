@@ -13,7 +13,7 @@ use super::room::Room;
 use super::settings::Limits;
 use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
-use crate::live::traffic::Probe;
+use crate::live::traffic::{Probe, Shaped};
 use crate::live::{Flow, Flowed, Live};
 use crate::plan::Place;
 use crate::plan::calls::Calls;
@@ -499,6 +499,7 @@ impl Relay {
     /// The body of a ParameterStatus.
     pub fn takes_report(&mut self, body: &[u8]) {
         self.reported.take_in(body);
+        self.holding.application_changes();
         if let Some((name, rest)) = wire::c_string(body)
             && let Some((value, _)) = wire::c_string(rest)
         {
@@ -786,8 +787,14 @@ impl Relay {
             {
                 return Ok(Some(event));
             }
+            if tag == b'B' && self.awaits_names(len) {
+                return Ok(None);
+            }
             let look = self.look(tag, len)?;
             self.holding.let_go &= matches!(look, Look::Wait);
+            if tag == b'B' && !matches!(look, Look::Wait) && !self.responses.skipping() {
+                self.note_bind();
+            }
             match look {
                 Look::Pass => {
                     if tag == b'B' {
@@ -802,6 +809,19 @@ impl Relay {
                 }
             }
         }
+    }
+
+    fn note_bind(&mut self) {
+        if let Some((_, statement)) = wire::bind_names(self.up.unjudged()) {
+            let application = &self.reported.application_name;
+            self.holding.note_bind(&self.live.usage, application, statement);
+        }
+    }
+
+    /// Of a Bind the names must come first: what it executes is noted.
+    fn awaits_names(&self, len: usize) -> bool {
+        let here = self.up.unjudged();
+        here.len() < len.min(NAMES_MAX) && wire::bind_names(here).is_none()
     }
 
     /// The frame at the front of `up` must be here as a whole, if there is room for it.
@@ -1125,6 +1145,8 @@ impl Relay {
         self.followed = Some(stream);
         self.shapes.called();
         self.probe.give_up();
+        self.holding
+            .note_unread(&self.live.usage, &self.reported.application_name);
         Look::Pass
     }
 
@@ -1181,6 +1203,9 @@ impl Relay {
             },
         };
         let Some(text) = text else { return Look::Pass };
+        let shaped = Shaped::of(&self.live.traffic, text, self.reported.standard_conforming_strings);
+        let application = &self.reported.application_name;
+        self.holding.note_text(&self.live.usage, application, name, shaped);
         let surely = self.responses.quiescent();
         let unnamed = name.is_some_and(<[u8]>::is_empty);
         if self.tool_looks > 0 {
@@ -1263,8 +1288,8 @@ impl Relay {
             // It may begin a statement that is timed.
             let (traffic, alone) = (&self.live.traffic, self.responses.quiescent());
             match name {
-                Some(name) => self.probe.parse(traffic, name, text, alone),
-                None if alone => self.probe.query(traffic, text),
+                Some(name) => self.probe.parse(traffic, name, shaped, alone),
+                None if alone => self.probe.query(traffic, shaped),
                 None => {}
             }
         }

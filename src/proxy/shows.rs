@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     Show(Show),
+    /// SHOW USAGE of a table or column.
+    Usage(String),
     Reload,
     /// APPROVE (true) or DECLINE, by its number, with the reason.
     Decide(bool, u64, String),
@@ -35,6 +37,7 @@ pub enum Show {
     Rules,
     Policy,
     Stats,
+    Usage,
     Version,
     Help,
 }
@@ -116,7 +119,7 @@ const fn float(name: &'static str) -> Column {
     }
 }
 
-const SHOWS: [Shown; 10] = [
+const SHOWS: [Shown; 11] = [
     Shown {
         show: Show::Sessions,
         name: "SESSIONS",
@@ -226,6 +229,22 @@ const SHOWS: [Shown; 10] = [
         columns: &[text("what"), text("which"), float("value")],
     },
     Shown {
+        show: Show::Usage,
+        name: "USAGE",
+        help: "who used which table and column; SHOW USAGE users.name: of one alone",
+        columns: &[
+            text("database"),
+            text("relation"),
+            text("column"),
+            text("application_name"),
+            text("user"),
+            integer("times"),
+            integer("last_s"),
+            integer("written_s"),
+            text("statement"),
+        ],
+    },
+    Shown {
         show: Show::Version,
         name: "VERSION",
         help: "this program's version",
@@ -254,6 +273,10 @@ impl Command {
                 Some(shown) => Ok(Command::Show(shown.show)),
                 None => Err(unknown(sql)),
             },
+            ["SHOW", "USAGE", _] => {
+                let name = sql.split_whitespace().nth(2).unwrap_or_default();
+                Ok(Command::Usage(name.trim_matches([';', '\'', '"']).to_owned()))
+            }
             ["RELOAD"] => Ok(Command::Reload),
             [what @ ("APPROVE" | "DECLINE"), id, ..] => {
                 let id = id.parse().map_err(|_| unknown(sql))?;
@@ -323,6 +346,7 @@ pub fn split(text: &str) -> Vec<String> {
 pub fn columns(command: Command) -> &'static [Column] {
     let show = match command {
         Command::Show(show) => show,
+        Command::Usage(_) => Show::Usage,
         Command::Steer(..) | Command::Decide(..) => {
             return &[Column {
                 name: "done",
@@ -340,6 +364,13 @@ pub fn columns(command: Command) -> &'static [Column] {
 pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply, Report> {
     let show = match command {
         Command::Show(show) => show,
+        Command::Usage(ref name) => {
+            return Ok(Reply {
+                rows: usage(&shared.live, Some(name)),
+                columns: columns(command),
+                tag: "SHOW".into(),
+            });
+        }
         Command::Reload => return reload(shared).await,
         Command::Decide(approved, id, ref reason) => {
             let done = shared.live.decide(id, approved, user, reason);
@@ -380,6 +411,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         Show::Rules => rules(shared),
         Show::Policy => policy(shared),
         Show::Stats => stats(live),
+        Show::Usage => usage(live, None),
         Show::Version => vec![vec![string(concat!("lockkeeper ", env!("CARGO_PKG_VERSION")))]],
         Show::Help => help(),
     };
@@ -589,6 +621,31 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
         rows.push(row("upstream_errors", (*kind).into(), *count as f64));
     }
     rows
+}
+
+/// How many seconds ago is told.
+fn usage(live: &Live, name: Option<&str>) -> Vec<Vec<Value>> {
+    let now = crate::usage::seconds();
+    let ago = |at: u32| Value::Integer(i64::from(now.saturating_sub(at)));
+    let rows = live.usage.ask(|record| record.find(name));
+    let row = |row: crate::usage::record::Row| {
+        let relation = match &row.schema {
+            Some(schema) => format!("{schema}.{}", row.relation),
+            None => row.relation,
+        };
+        vec![
+            string(row.used.who.database),
+            string(relation),
+            string(row.column),
+            string(row.used.who.application),
+            string(row.used.who.role),
+            Value::Integer(row.used.count as i64),
+            ago(row.used.last),
+            row.used.written.map_or(Value::Null, ago),
+            string(row.used.statement.to_string()),
+        ]
+    };
+    rows.into_iter().map(row).collect()
 }
 
 fn help() -> Vec<Vec<Value>> {

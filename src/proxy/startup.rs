@@ -428,6 +428,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         shared.cancels.insert(key.clone(), Arc::clone(&cancel));
     }
     relay.holding.database.clone_from(&who.database);
+    relay.holding.role.clone_from(&who.user);
     relay.dry = !relay.replication && crate::plan::dry::may_concern(&packet);
     let seat = shared.live.seat(&who, Arc::clone(&relay.flow));
     hand_over(&seat, &shared, &cancel, &key);

@@ -699,7 +699,7 @@ pub fn target(statement: &Statement, relation: &Relation, small_bytes: u64) -> T
     }
     match (relation.kind, Tree::of(&statement.node)) {
         ('r' | 'p', Some(tree)) if pins_a_key(&tree, relation) => Target::Pinned,
-        ('r' | 'p', Some(_)) if relation.bytes < small_bytes => Target::Small,
+        ('r' | 'p', Some(_)) if relation.is_small(small_bytes) => Target::Small,
         // What is behind a view has a size too.
         ('r' | 'p' | 'v' | 'f', Some(_)) => Target::Unknown,
         _ => Target::Small,

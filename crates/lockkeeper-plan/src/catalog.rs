@@ -331,10 +331,15 @@ pub struct TypeFact {
     pub used_bytes: u64,
 }
 
+/// Also where nothing counts as small, what is empty is.
+pub fn is_small(bytes: u64, small_bytes: u64) -> bool {
+    bytes < small_bytes.max(1)
+}
+
 impl Relation {
     /// Empty, or smaller than the policy's `small_bytes`, so what is only slow on large tables does not matter.
     pub fn is_small(&self, small_bytes: u64) -> bool {
-        self.bytes < small_bytes.max(1)
+        is_small(self.bytes, small_bytes)
     }
 
     /// A relation other than its own indexes has that name, or will have it.

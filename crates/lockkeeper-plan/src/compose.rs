@@ -658,6 +658,21 @@ impl<'a> Composer<'a> {
         {
             return (Action::Allow, Some(overridden));
         }
+        // What would be made safe in another way is.
+        if action == Action::Reject
+            && let Some(unused) = self
+                .whole
+                .facts
+                .unused
+                .as_ref()
+                .filter(|unused| unused.rules.contains(&rule))
+        {
+            let overridden = Overridden {
+                by: "[drop] quiet_for_s".to_owned(),
+                reason: unused.reason.clone(),
+            };
+            return (Action::Allow, Some(overridden));
+        }
         (action, eased)
     }
 

@@ -19,6 +19,15 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+/// What a statement takes away, and nobody has used for long.
+#[derive(Clone, Debug, Default)]
+pub struct Unused {
+    /// Rules whose removals nobody has used for as long as the policy asks.
+    pub rules: Vec<&'static str>,
+    /// For the NOTICE and the audit log.
+    pub reason: String,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Facts {
     /// Set where nobody waits for the plan any more, which is then of no use.
@@ -49,6 +58,9 @@ pub struct Facts {
     /// A connection pooler stands between us and the server.
     #[serde(skip)]
     pub pooled: bool,
+    /// What the statement takes away has been unused for as long as the policy asks.
+    #[serde(skip)]
+    pub unused: Option<Unused>,
     /// An override is set there, which may be another client's.
     #[serde(skip)]
     pub override_lost: bool,

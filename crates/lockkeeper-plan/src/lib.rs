@@ -34,6 +34,7 @@ pub mod policy;
 pub mod pooled;
 mod progress;
 pub mod remedies;
+pub mod removals;
 pub mod request;
 pub mod rules;
 mod sketch;

@@ -72,6 +72,8 @@ pub struct Policy {
     pub unparsed: Action,
     pub in_transaction: InTransaction,
     pub lock: Lock,
+    /// What nobody has used for so long may be dropped; 0 = that is never enough.
+    pub quiet_for_s: u64,
     pub small_bytes: u64,
     pub backfill: Backfill,
     pub on_audit_failure: OnAuditFailure,

@@ -80,14 +80,16 @@ pub fn tables_made(node: &pg_query::NodeEnum) -> impl Iterator<Item = &CreateStm
     })
 }
 
-/// Whether the table that is made has a foreign key.
+/// Whether the table that is made has a foreign key: its own, or a column's.
 pub fn references(create: &CreateStmt) -> bool {
-    let mut any = false;
-    let mut look = |kind: &str, fields: &Value| any |= kind == "Constraint" && !fields["pktable"].is_null();
-    if let Some(elements) = crate::sketch::of(&create.table_elts) {
-        each(&elements, &mut look);
+    fn any(nodes: &[Node]) -> bool {
+        nodes.iter().any(|node| match &node.node {
+            Some(pg_query::NodeEnum::Constraint(constraint)) => constraint.pktable.is_some(),
+            Some(pg_query::NodeEnum::ColumnDef(column)) => any(&column.constraints),
+            _ => false,
+        })
     }
-    any
+    any(&create.table_elts) || any(&create.constraints)
 }
 
 /// A boolean option of a parenthesized list: present without a value counts as on.

@@ -7,6 +7,7 @@ mod grammar;
 mod second;
 pub mod touched;
 
+use crate::grammar::Unparsed;
 use touched::Uses;
 
 /// What both readers made of a text.
@@ -16,14 +17,25 @@ pub struct Read {
     pub uses: Option<Uses>,
     /// Both have read it, and one has found what the other has not.
     pub differ: bool,
+    /// The server's grammar refuses it, and so does the server: it is never executed.
+    pub refused: bool,
+    pub by_grammar: bool,
+    pub by_second: bool,
     /// Found by the one alone, as `table` or `table.column`.
     pub only_grammar: Vec<String>,
     pub only_second: Vec<String>,
 }
 
+/// sqlparser looks at no longer text: it takes stack for each operator of a chain.
+const SECOND_BYTES_MAX: usize = 16 << 10;
+
 /// Reads a text of one or several statements. Deep texts need a deep stack.
 pub fn read(text: &str) -> Read {
-    let (first, second) = (grammar::read(text), second::read(text));
+    let first = grammar::read(text);
+    let refused = matches!(first, Err(Unparsed::Syntax(_)));
+    let first = first.ok();
+    let second = (text.len() <= SECOND_BYTES_MAX).then(|| second::read(text)).flatten();
+    let (by_grammar, by_second) = (first.is_some(), second.is_some());
     let (mut only_grammar, mut only_second) = (Vec::new(), Vec::new());
     if let (Some(first), Some(second)) = (&first, &second) {
         let (a, b) = (first.listed(), second.listed());
@@ -38,6 +50,9 @@ pub fn read(text: &str) -> Read {
     Read {
         uses,
         differ,
+        refused,
+        by_grammar,
+        by_second,
         only_grammar,
         only_second,
     }

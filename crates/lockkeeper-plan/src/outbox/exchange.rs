@@ -27,7 +27,7 @@ pub fn dropped(statement: &Statement, facts: &Facts, policy: &Policy) -> Option<
         return None;
     }
     let large = |relation: &&Relation| {
-        relation.kind == 'r' && !relation.invisible_to_others() && relation.bytes >= policy.small_bytes
+        relation.kind == 'r' && !relation.invisible_to_others() && !relation.is_small(policy.small_bytes)
     };
     let table_sql = |relation: &Relation| splice::qualified(&relation.schema, &relation.name);
     match &statement.node {

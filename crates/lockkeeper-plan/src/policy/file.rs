@@ -24,6 +24,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) lock: LockTable,
     #[serde(default)]
+    pub(super) drop: DropTable,
+    #[serde(default)]
     pub(super) table: TableTable,
     #[serde(default)]
     pub(super) backfill: BackfillTable,
@@ -59,6 +61,12 @@ pub(super) struct LockTable {
     pub(super) hold_ms: Option<u64>,
     #[serde(default)]
     pub(super) cancel: Vec<LockCancel>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DropTable {
+    pub(super) quiet_for_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -118,6 +126,9 @@ impl File {
                 hold_ms: self.lock.hold_ms.or(base.lock.hold_ms),
                 cancel: self.lock.cancel.into_iter().chain(base.lock.cancel).collect(),
             },
+            drop: DropTable {
+                quiet_for_s: self.drop.quiet_for_s.or(base.drop.quiet_for_s),
+            },
             table: TableTable {
                 small_bytes: self.table.small_bytes.or(base.table.small_bytes),
             },
@@ -162,6 +173,7 @@ impl File {
                 hold_ms: self.lock.hold_ms?,
                 cancels: self.lock.cancel,
             },
+            quiet_for_s: self.drop.quiet_for_s?,
             small_bytes: self.table.small_bytes?,
             backfill: Backfill {
                 rows_max: self.backfill.rows_max?,

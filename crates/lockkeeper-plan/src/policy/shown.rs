@@ -35,6 +35,8 @@ impl Policy {
             ("lock.escalate_after_s", seconds(lock.escalate_after_ms)),
             ("lock.timeout_max_ms", lock.timeout_max_ms.to_string()),
             ("lock.hold_ms", lock.hold_ms.to_string()),
+            ("lock.cancel", format!("{} blocks", lock.cancels.len())),
+            ("drop.quiet_for_s", self.quiet_for_s.to_string()),
             ("table.small_bytes", self.small_bytes.to_string()),
             ("backfill.rows_max", backfill.rows_max.to_string()),
             ("backfill.batch_rows", backfill.batch_rows.to_string()),

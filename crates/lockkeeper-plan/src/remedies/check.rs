@@ -1,4 +1,4 @@
-//! A constraint is added NOT VALID and validated in a transaction of its own.
+//! A CHECK constraint or a foreign key is added NOT VALID and validated in a transaction of its own.
 
 use crate::catalog::Name;
 use crate::lock::LockMode;

@@ -1,6 +1,7 @@
 //! ALTER DOMAIN … ADD CHECK, SET NOT NULL and VALIDATE CONSTRAINT.
 
 use super::rule::{Found, Rule};
+use crate::catalog::is_small;
 use crate::catalog::{Name, TypeFact};
 use crate::lock::LockMode;
 use crate::splice::quote_ident;
@@ -39,7 +40,7 @@ fn check(subject: &Subject) -> Option<Found> {
     };
     let domain = subject.facts.types.iter().find(|t| t.asked == asked);
     if !subject.facts.offline {
-        let small = |domain: &TypeFact| domain.used_bytes < subject.policy.small_bytes.max(1);
+        let small = |domain: &TypeFact| is_small(domain.used_bytes, subject.policy.small_bytes);
         if domain.is_none_or(small) {
             return None;
         }

@@ -189,5 +189,5 @@ pub(super) fn is_empty(table: &Table) -> bool {
 
 /// Whether a part's table is small by the policy.
 pub(super) fn is_small(subject: &Subject, part: &Part) -> bool {
-    part.bytes < subject.policy.small_bytes.max(1)
+    crate::catalog::is_small(part.bytes, subject.policy.small_bytes)
 }

@@ -1,22 +1,30 @@
 //! The first reader: the server's own grammar.
 
 use super::touched::{Found, Uses};
-use crate::{grammar, sketch};
+use crate::grammar::{self, Unparsed};
+use crate::sketch;
 use pg_query::NodeEnum;
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
 
-/// None: the grammar does not take it.
-pub(super) fn read(text: &str) -> Option<Uses> {
-    let parsed = grammar::parse(text).ok()?;
+/// An error: the grammar does not take it, or its tree is too deep.
+pub(super) fn read(text: &str) -> Result<Uses, Unparsed> {
+    let parsed = grammar::parse(text)?;
     let mut walker = Walker::default();
     for statement in parsed.stmts {
-        let node = statement.stmt.and_then(|stmt| stmt.node)?;
+        let node = statement.stmt.and_then(|stmt| stmt.node).ok_or(Unparsed::TooDeep)?;
+        // What was prepared by SQL, and what code does, its text does not tell.
+        if matches!(
+            node,
+            NodeEnum::ExecuteStmt(_) | NodeEnum::DoStmt(_) | NodeEnum::CallStmt(_)
+        ) {
+            return Err(Unparsed::TooDeep);
+        }
         if is_query(&node) {
-            walker.walk(&sketch::of(&node)?, &[]);
+            walker.walk(&sketch::of(&node).ok_or(Unparsed::TooDeep)?, &[]);
         }
     }
-    Some(walker.0.uses())
+    Ok(walker.0.uses())
 }
 
 /// It reads or writes rows. What changes the schema uses nothing.

@@ -15,11 +15,19 @@ pub(super) fn read(text: &str) -> Option<Uses> {
         .ok()?
         .parse_statements()
         .ok()?;
+    if statements.iter().any(tells_nothing) {
+        return None;
+    }
     let mut walker = Walker::default();
     for statement in statements.iter().filter(|statement| is_query(statement)) {
         walker.walk(&serde_json::to_value(statement).ok()?, &[]);
     }
     Some(walker.0.uses())
+}
+
+/// What was prepared by SQL, or what code does.
+fn tells_nothing(statement: &Statement) -> bool {
+    matches!(statement, Statement::Execute { .. } | Statement::Call(_))
 }
 
 fn is_query(statement: &Statement) -> bool {

@@ -1,0 +1,277 @@
+//! What is still used is not dropped: the error names who used it. What nobody has used for long goes.
+
+use lockkeeper_testkit::raw::{Raw, bind, bind_with, command_tags, error_field, execute, frame, parse, startup, sync};
+use lockkeeper_testkit::{Stage, cluster, program, until};
+
+const TABLES: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, \"Mixed\" text); INSERT INTO users VALUES (1, 'a', 'b');
+     CREATE TABLE orders (user_id int, total int); INSERT INTO orders VALUES (1, 1); CREATE SCHEMA other; CREATE TABLE other.users (id int, name text);
+     CREATE VIEW names AS SELECT name FROM users; CREATE FUNCTION greet() RETURNS text LANGUAGE sql AS 'SELECT name FROM users'";
+/// Nothing is quiet for so long.
+const LONG: &str = "extends = \"standard\"\n[drop]\nquiet_for_s = 3600\n";
+
+fn stage(name: &str, policy: &str) -> Stage {
+    let stage = Stage::on(cluster(18), name, policy, &["--console-users", "postgres"]);
+    stage.direct(TABLES);
+    stage
+}
+
+fn connect(stage: &Stage, application: &str) -> Raw {
+    let mut raw = Raw::open(stage.port);
+    let database = stage.database.as_str();
+    raw.start(&startup(&[
+        ("user", "postgres"),
+        ("database", database),
+        ("application_name", application),
+    ]));
+    raw
+}
+
+/// For how many seconds it has been watched, as the refusal says.
+fn watched_s(detail: &str) -> u32 {
+    let told = detail
+        .split("has watched for ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    told.and_then(|seconds| seconds.parse().ok())
+        .unwrap_or_else(|| panic!("{detail}"))
+}
+
+/// The DETAIL of the refusal.
+fn refused(raw: &mut Raw, sql: &str) -> String {
+    let answer = raw.query(sql);
+    let detail = error_field(&answer, b'D');
+    detail.unwrap_or_else(|| panic!("{sql}: {answer:?}"))
+}
+
+const DROP: &str = "ALTER TABLE users DROP COLUMN name";
+
+#[test]
+fn a_used_column_is_refused_and_its_users_are_named() {
+    let copy_in = [
+        frame(b'Q', b"COPY users (id, name) FROM STDIN\0"),
+        frame(b'd', b"7\tx\n"),
+        frame(b'c', b""),
+    ]
+    .concat();
+    let simple = |sql: &str| frame(b'Q', &[sql.as_bytes(), b"\0"].concat());
+    let uses: Vec<(&str, Vec<u8>)> = vec![
+        ("simple", simple("SELECT name FROM users WHERE id = 1")),
+        (
+            "unnamed",
+            [
+                parse("", "SELECT u.name FROM users u WHERE id = $1"),
+                bind_with("", "", &["1"]),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        ),
+        ("cte", simple("WITH x AS (SELECT name FROM users) SELECT * FROM x")),
+        (
+            "join",
+            simple("SELECT name, total FROM orders JOIN users ON user_id = id"),
+        ),
+        ("insert", simple("INSERT INTO users VALUES (2, 'x', 'y')")),
+        ("copy", copy_in),
+        (
+            "conflict",
+            simple("INSERT INTO users (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'z'"),
+        ),
+        ("returning", simple("DELETE FROM users WHERE id = 99 RETURNING name")),
+        ("update", simple("UPDATE users SET name = 'q' WHERE id = 1")),
+        ("case", simple("SELECT NAME FROM Users")),
+        ("quoted", simple("SELECT \"name\" FROM \"public\".\"users\"")),
+        ("star", simple("SELECT * FROM users")),
+        ("row", simple("SELECT row_to_json(u) FROM users u")),
+        ("view", simple("SELECT * FROM names")),
+        (
+            "escaped",
+            simple("SELECT name FROM users WHERE name <> E'it\\'s' AND name <> $$x$$"),
+        ),
+        ("explained", simple("EXPLAIN SELECT name FROM users")),
+    ];
+    for (application, message) in uses {
+        let stage = stage("used", LONG);
+        let mut web = connect(&stage, application);
+        web.send(&message);
+        let answer = web.until_ready();
+        assert!(!command_tags(&answer).is_empty(), "{application}: {answer:?}");
+        let mut migration = connect(&stage, "migration");
+        let told = |detail: &str| {
+            detail.contains("users.name was used") && detail.contains(&format!("by {application} (role postgres)"))
+        };
+        // Its shape is read aside.
+        let mut last = String::new();
+        until(application, || {
+            last = refused(&mut migration, DROP);
+            told(&last)
+        });
+        assert!(last.contains("(1 session of it is connected)"), "{application}: {last}");
+        assert_eq!(
+            last.contains("as part of the whole row"),
+            ["insert", "star", "row", "view"].contains(&application),
+            "{last}"
+        );
+        assert!(last.contains("Functions name it: public.greet()"), "{last}");
+        assert!(!last.contains("it's") && !last.contains("'a'"), "{last}");
+    }
+}
+
+#[test]
+fn what_touches_something_else_is_no_use() {
+    let stage = stage("else", LONG);
+    let mut web = connect(&stage, "web");
+    for sql in [
+        "SELECT name FROM other.users",
+        "SELECT id FROM users",
+        "SELECT \"Mixed\" FROM users",
+        "SELECT o.total FROM orders o JOIN users ON o.user_id = users.id",
+        "WITH name AS (SELECT 1 AS name) SELECT n.name FROM name n",
+    ] {
+        assert!(!command_tags(&web.query(sql)).is_empty(), "{sql}");
+    }
+    let mut migration = connect(&stage, "migration");
+    // All of it is read by then: the table's own use is told.
+    until("the table was used", || {
+        refused(&mut migration, "DROP TABLE users").contains("by web")
+    });
+    let detail = refused(&mut migration, DROP);
+    assert!(detail.contains("users.name was not used in that time"), "{detail}");
+    let detail = refused(&mut migration, "ALTER TABLE users RENAME \"Mixed\" TO mixed");
+    assert!(
+        detail.contains("users.Mixed was used") && detail.contains("by web"),
+        "{detail}"
+    );
+    let detail = refused(&mut migration, "ALTER TABLE orders DROP COLUMN user_id");
+    assert!(detail.contains("orders.user_id was used"), "{detail}");
+}
+
+#[test]
+fn what_was_prepared_long_ago_counts_when_it_is_executed() {
+    let stage = stage("prepared", "extends = \"standard\"\n[drop]\nquiet_for_s = 2\n");
+    let mut web = connect(&stage, "web");
+    web.send(&[parse("s", "SELECT name FROM users"), sync()].concat());
+    web.until_ready();
+    let mut migration = connect(&stage, "migration");
+    // Prepared, but never executed: it is quiet once it was watched for two seconds. What runs meanwhile is a use.
+    until("it would be quiet", || {
+        web.send(&[bind("", "s"), execute("", 0), sync()].concat());
+        assert_eq!(command_tags(&web.until_ready()), ["SELECT 1"]);
+        watched_s(&refused(&mut migration, DROP)) >= 5
+    });
+    let detail = refused(&mut migration, DROP);
+    assert!(
+        detail.contains("users.name was used") && detail.contains("by web"),
+        "{detail}"
+    );
+    drop(web);
+    stage.direct("DROP VIEW names");
+    let mut notices = String::new();
+    until("it is quiet", || {
+        let answer = migration.query(DROP);
+        let told = answer.iter().filter(|(tag, _)| *tag == b'N');
+        let told: Vec<String> = told
+            .filter_map(|notice| error_field(&[(b'E', notice.1.clone())], b'M'))
+            .collect();
+        notices = told.join(" ");
+        command_tags(&answer) == ["ALTER TABLE"]
+    });
+    assert!(
+        notices.contains("drop-column is overridden: users.name was last used"),
+        "{notices}"
+    );
+    assert!(notices.contains("by web"), "{notices}");
+    let audited = stage.audit_lines();
+    let ended = audited
+        .iter()
+        .rfind(|line| line["event"] == "statement")
+        .expect("an event");
+    let finding = ended["findings"][0].to_string();
+    assert!(
+        finding.contains("[drop] quiet_for_s") && finding.contains("by web"),
+        "{ended}"
+    );
+}
+
+#[test]
+fn who_is_not_seen_is_not_taken_for_quiet() {
+    let stage = stage("past", "extends = \"standard\"\n[drop]\nquiet_for_s = 2\n");
+    let mut past = Raw::connect(stage.cluster.port(), &stage.database);
+    past.query("SET application_name = 'around'");
+    let mut migration = connect(&stage, "migration");
+    until("it is told", || {
+        refused(&mut migration, "DROP TABLE orders").contains("connected past this Lockkeeper")
+    });
+    assert!(refused(&mut migration, "DROP TABLE orders").contains("around"));
+    drop(past);
+    // What SQL has prepared is not known when it is executed.
+    let mut web = connect(&stage, "web");
+    web.query("PREPARE p AS SELECT total FROM orders");
+    until("it would be quiet", || {
+        web.query("EXECUTE p");
+        watched_s(&refused(&mut migration, "DROP TABLE orders")) >= 5
+    });
+    drop(web);
+    until("it is quiet", || {
+        command_tags(&migration.query("DROP TABLE orders")) == ["DROP TABLE"]
+    });
+}
+
+#[test]
+fn nothing_is_let_go_on_where_the_policy_says_never() {
+    let stage = stage("never", "extends = \"standard\"\n[drop]\nquiet_for_s = 0\n");
+    let mut migration = connect(&stage, "migration");
+    let answer = migration.query(DROP);
+    assert!(error_field(&answer, b'M').is_some(), "{answer:?}");
+    assert!(
+        !error_field(&answer, b'D').unwrap_or_default().contains("has watched"),
+        "{answer:?}"
+    );
+}
+
+/// What was known before a restart is known behind it, to people too.
+#[test]
+fn a_restart_keeps_the_memory() {
+    let state = tempfile::tempdir().expect("a directory");
+    let directory = state.path().to_str().expect("a name");
+    let arguments = ["--console-users", "postgres", "--state-dir", directory];
+    let mut stage = Stage::on(cluster(18), "kept", LONG, &arguments);
+    stage.direct(TABLES);
+    let asked = |name: &str| {
+        let mut command = std::process::Command::new(program());
+        command.args(["usage", "--state-dir", directory, name]);
+        lockkeeper_testkit::run(command, "").ok()
+    };
+    let mut web = connect(&stage, "web");
+    web.query("UPDATE users SET name = 'secret' WHERE id = 1");
+    until("it is kept", || asked("users.name").contains("users.name: "));
+    let told = asked("users.name");
+    assert!(
+        told.contains("by web (role postgres), once: UPDATE users SET name = ?"),
+        "{told}"
+    );
+    assert!(told.contains("(written ") && !told.contains("secret"), "{told}");
+    assert!(asked("users.id").contains("users.id: ") && asked("orders").contains("orders was not used"));
+    let console = || stage_shows(&stage, "SHOW USAGE users.name");
+    assert!(console().contains("|users|name|web|postgres|1|"), "{}", console());
+    drop(web);
+    stage.kill_proxy();
+    stage.start_proxy(&arguments);
+    let mut migration = connect(&stage, "migration");
+    let detail = refused(&mut migration, DROP);
+    assert!(
+        detail.contains("users.name was used") && detail.contains("by web"),
+        "{detail}"
+    );
+    assert!(stage_shows(&stage, "SHOW USAGE").contains("|users|name|web|"));
+    // What is no memory is not taken for one.
+    std::fs::write(state.path().join("usage.json"), "{").expect("it is written");
+    let mut command = std::process::Command::new(program());
+    command.args(["usage", "--state-dir", directory]);
+    let ran = lockkeeper_testkit::run(command, "");
+    assert!(ran.status != 0 && ran.stderr.contains("usage.json"), "{ran:?}");
+}
+
+fn stage_shows(stage: &Stage, sql: &str) -> String {
+    stage.psql_args(&["-d", "lockkeeper", "-At"], sql).ok()
+}
