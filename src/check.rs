@@ -632,7 +632,7 @@ fn unparsed(error: &Unreadable, source: &Source, sql: &str, start: usize, policy
     let action = match policy.unparsed {
         Action::Allow => "forward",
         Action::Warn => "warn",
-        Action::Rewrite | Action::Reject => "reject",
+        Action::Rewrite | Action::Ask | Action::Reject => "reject",
     };
     let span = start..start + sql.len();
     (

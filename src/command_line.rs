@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{check, doctor, jobs, plans, review, usage};
+use crate::{approvals, check, doctor, jobs, plans, review, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -124,6 +124,16 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 
 Exit code: 0 done, 1 not done (the error says why).";
 
+const APPROVALS_HELP: &str = "\
+The policy's action `ask` refuses a statement until another role than the asker's has approved it.
+Connect to the proxy's console, its database `lockkeeper`, as one of --console-users.
+
+Examples:
+  lockkeeper approvals --dsn 'host=127.0.0.1 port=6432 user=dba' list
+  lockkeeper approvals --dsn 'host=127.0.0.1 port=6432 user=dba' approve 7 --reason 'ticket 42'
+
+Exit code: 0 done, 1 not done (the error says why).";
+
 const DOCTOR_HELP: &str = "\
 Connect as the role that migrations use: it sees what that role can do. It looks at the server's
 version and its known faults, at poolers and standbys in between, the table of jobs and who owns it,
@@ -190,6 +200,9 @@ pub enum Command {
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Approve or decline what waits for a second person, by the policy's action ask: list, approve, decline
+    #[command(after_help = APPROVALS_HELP)]
+    Approvals(approvals::Arguments),
     /// Look at the plans that run in a proxy, by its console: list, pause, resume, cancel
     #[command(after_help = PLANS_HELP)]
     Plans(plans::Arguments),

@@ -18,6 +18,7 @@
 //! Rules describe, the policy decides, `plan()` composes, the session runs. Nothing calls back.
 
 pub mod admin;
+pub mod approvals;
 pub mod audit;
 pub mod book;
 pub mod check;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             Ok(false) => ExitCode::from(1),
             Err(error) => fail(1, &error),
         },
+        Command::Approvals(arguments) => ended(lockkeeper::approvals::run(&arguments, &mut std::io::stdout())),
         Command::Usage(arguments) => ended(lockkeeper::usage::show::run(&arguments, &mut std::io::stdout())),
         Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
         Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),

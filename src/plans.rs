@@ -60,7 +60,7 @@ fn one_word(id: &str) -> Result<&str, String> {
     }
 }
 
-async fn connect(server: &Server) -> Result<Client, String> {
+pub(crate) async fn connect(server: &Server) -> Result<Client, String> {
     let (mut config, upstream, tls) = target(server)?;
     if config.get_dbname().is_none() {
         config.dbname("lockkeeper");

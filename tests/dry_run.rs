@@ -20,6 +20,9 @@ on_both!(
     who_holds_the_lock_is_told,
     a_measured_step_tells_the_time_of_the_next,
     what_is_too_long_is_not_let_go,
+    code_that_no_text_names_writes_nothing,
+    the_setting_is_the_server_s_at_each_moment,
+    names_of_prepared_statements_do_not_deceive,
 );
 
 const POLICY: &str =
@@ -195,7 +198,6 @@ fn what_would_change_something_is_refused(major: u32) {
         "EXPLAIN SELECT * FROM t",
         "EXPLAIN ANALYZE SELECT reads(1) FROM t LIMIT 1",
         "COPY u TO STDOUT",
-        "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t; FETCH 2 FROM c; ROLLBACK",
         "SELECT pg_get_constraintdef(oid), pg_relation_size(conrelid) FROM pg_constraint",
         "SET search_path = public",
         "",
@@ -543,4 +545,168 @@ fn what_is_too_long_is_not_let_go(major: u32) {
         let mut raw = Raw::connect(stage.port, &stage.database);
         assert_eq!(command_tags(&raw.query(&long)), ["INSERT 0 2"]);
     }
+}
+
+/// Operators, casts, aggregates and functions within functions: the server itself keeps them from writing.
+fn code_that_no_text_names_writes_nothing(major: u32) {
+    let stage = stage(major, "");
+    stage.direct(
+        "CREATE FUNCTION wrapped(int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN writes($1); END';
+         CREATE FUNCTION hidden(int, int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM writes($1); RETURN true; END';
+         CREATE OPERATOR ### (FUNCTION = hidden, LEFTARG = int, RIGHTARG = int);
+         CREATE DOMAIN dom AS int CHECK (hidden(VALUE, 1));
+         CREATE FUNCTION of_row(t) RETURNS int LANGUAGE sql STABLE AS 'SELECT wrapped($1.id)';
+         CREATE AGGREGATE agw(int) (SFUNC = int4pl, STYPE = int, FINALFUNC = wrapped);
+         CREATE VIEW v AS SELECT wrapped(3) AS n;",
+    );
+    let before = all_of(&stage);
+    for sql in [
+        "SELECT wrapped(1)",
+        "SELECT 1 ### id FROM t LIMIT 1",
+        "SELECT id::dom FROM t LIMIT 1",
+        "SELECT t.of_row FROM t LIMIT 1",
+        "SELECT agw(id) FROM t",
+        "SELECT n FROM v",
+        "COPY (SELECT id ### 2 FROM t LIMIT 1) TO STDOUT",
+        "EXPLAIN SELECT 1 WHERE 1 ### 2",
+    ] {
+        let extended = [parse("", sql), bind("", ""), execute("", 0), sync()].concat();
+        for message in [
+            lockkeeper_testkit::raw::frame(b'Q', format!("{sql}\0").as_bytes()),
+            extended,
+        ] {
+            for block in [false, true] {
+                let mut raw = Raw::connect(stage.port, &stage.database);
+                raw.query("SET lockkeeper.dry_run = on");
+                if block {
+                    raw.query("BEGIN READ WRITE");
+                }
+                raw.send(&message);
+                assert_eq!(
+                    error_field(&raw.until_ready(), b'C').as_deref(),
+                    Some("25006"),
+                    "{sql}, {block}"
+                );
+                if block {
+                    raw.query("ROLLBACK");
+                }
+                // The plan of a judged statement comes as before, with what a trial says.
+                assert!(
+                    !rows(&raw.query("ALTER TABLE t ADD COLUMN n int DEFAULT 1")).is_empty(),
+                    "{sql}"
+                );
+                // And what is no dry run writes again.
+                raw.query("RESET lockkeeper.dry_run");
+                let answer = raw.query("BEGIN; INSERT INTO u VALUES (1, 1); ROLLBACK");
+                assert_eq!(error_field(&answer, b'M'), None, "{sql}");
+            }
+        }
+    }
+    assert_eq!(all_of(&stage), before);
+}
+
+fn the_setting_is_the_server_s_at_each_moment(major: u32) {
+    let stage = stage(major, "in_transaction = \"defer\"\n");
+    let before = all_of(&stage);
+    let refuses = |raw: &mut Raw, what: &str| {
+        let answer = raw.query("INSERT INTO u VALUES (1, 1)");
+        assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"), "{what}");
+    };
+    let long = format!("/*{}*/ SET lockkeeper.dry_run = on", "x".repeat(5_000));
+    for sql in [
+        long.as_str(),
+        "SET lockkeeper.dry_run = on; BEGIN; SET LOCAL lockkeeper.dry_run = off; COMMIT",
+    ] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query(sql);
+        refuses(&mut raw, sql);
+    }
+    // Its name and value are parameters.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(
+        &[
+            parse("", "SELECT set_config($1, $2, false)"),
+            bind_with("", "", &["lockkeeper.dry_run", "on"]),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    raw.until_ready();
+    refuses(&mut raw, "set_config");
+    // With the transaction ends what was set in it.
+    for end in ["COMMIT", "ROLLBACK"] {
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        raw.query("SET lockkeeper.dry_run = on");
+        for sql in ["BEGIN", "SET LOCAL lockkeeper.dry_run = off", end] {
+            raw.query(sql);
+        }
+        refuses(&mut raw, end);
+    }
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    raw.query("SET lockkeeper.dry_run = off; TRUNCATE u");
+    refuses(&mut raw, "a message that was undone");
+    let answer = raw
+        .query("BEGIN; SAVEPOINT a; SET lockkeeper.dry_run = off; ROLLBACK TO a; INSERT INTO u VALUES (1, 1); COMMIT");
+    assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"));
+    // Options, as the server reads them.
+    let options = [
+        ("user", "postgres"),
+        ("database", stage.database.as_str()),
+        ("options", "--lockkeeper.dry-run=on"),
+    ];
+    let mut raw = Raw::open(stage.port);
+    raw.start(&lockkeeper_testkit::raw::startup(&options));
+    refuses(&mut raw, "options");
+    // A comment that is nearly the right one.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    for comment in [
+        "lockkeeper: dry-run",
+        "lockkeeper: dry_run=on",
+        "lockkeeper : dry_run",
+        "lockkeeper: dryrun",
+    ] {
+        let answer = raw.query(&format!("/* {comment} */ INSERT INTO u VALUES (1, 1)"));
+        assert!(error_field(&answer, b'M').is_some(), "{comment}");
+    }
+    assert_eq!(all_of(&stage), before);
+}
+
+fn names_of_prepared_statements_do_not_deceive(major: u32) {
+    let stage = stage(major, "");
+    let before = all_of(&stage);
+    let insert = "INSERT INTO u VALUES (1, 1)";
+    let run = [bind("", "s"), execute("", 0), sync()].concat();
+    // The name is taken by what was prepared before.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.send(&[parse("s", insert), sync()].concat());
+    raw.until_ready();
+    raw.query("SET lockkeeper.dry_run = on");
+    raw.send(&[parse("s", "SELECT 1"), sync()].concat());
+    assert_eq!(error_field(&raw.until_ready(), b'C').as_deref(), Some("42P05"));
+    raw.send(&run);
+    assert!(error_field(&raw.until_ready(), b'C').is_some());
+    // The name goes to another.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("SET lockkeeper.dry_run = on");
+    raw.send(&[parse("s", "SELECT 1"), sync()].concat());
+    raw.until_ready();
+    for sql in ["DEALLOCATE s", &format!("PREPARE s AS {insert}")] {
+        raw.query(sql);
+    }
+    raw.send(&run);
+    assert!(error_field(&raw.until_ready(), b'C').is_some());
+    // A portal that was bound before.
+    let mut raw = Raw::connect(stage.port, &stage.database);
+    raw.query("BEGIN");
+    raw.send(&[parse("s", &format!("{insert} RETURNING id")), bind("p", "s"), sync()].concat());
+    raw.until_ready();
+    raw.query("SET lockkeeper.dry_run = on");
+    assert_eq!(
+        error_field(&raw.query("FETCH 3 FROM p"), b'C').as_deref(),
+        Some("25006")
+    );
+    raw.query("ROLLBACK");
+    assert_eq!(all_of(&stage), before);
 }

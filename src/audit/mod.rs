@@ -81,6 +81,7 @@ impl From<&Finding> for FindingRecord {
             Action::Allow => "allow",
             Action::Warn => "warn",
             Action::Rewrite => "rewrite",
+            Action::Ask => "ask",
             Action::Reject => "reject",
         };
         FindingRecord {

@@ -62,7 +62,7 @@ mod tests {
         );
         check(
             "zzzzzzzzz = 1",
-            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, upstream",
+            "1: unknown key `zzzzzzzzz`; there are: listen, reuse-port, proxy-protocol-from, upstream",
         );
         check("# c\n[serve]\nlisten = \"a\"", "2: unknown key `serve`");
         check("threads = \"two\"", "1: invalid type: string \"two\"");

@@ -3,6 +3,8 @@
 //! The forwarding path only stores a few relaxed atomics of its own session's [`Flow`]; they are summed when somebody
 //! asks. Everything else here is touched once per judged statement or step. Start at [`Live`].
 
+pub mod approvals;
+mod decide;
 pub mod ledger;
 pub mod reins;
 pub mod shape;
@@ -54,6 +56,7 @@ pub struct Live {
     pub plan_begins: Notify,
     /// Where questions to the control connection go.
     desk: OnceLock<mpsc::Sender<Question>>,
+    approvals: Mutex<approvals::Approvals>,
 }
 
 /// What a proxy was started with.
@@ -100,6 +103,7 @@ impl Default for Live {
             control: AtomicU8::new(Control::None as u8),
             plan_begins: Notify::new(),
             desk: OnceLock::new(),
+            approvals: Mutex::default(),
         }
     }
 }
@@ -388,6 +392,10 @@ impl Seat {
 
     pub fn held(&self) -> MutexGuard<'_, Held> {
         lock(&self.held)
+    }
+
+    pub fn has_plan(&self) -> bool {
+        lock(&self.plan).is_some()
     }
 
     /// Does nothing where no plan runs.

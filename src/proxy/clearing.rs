@@ -9,12 +9,14 @@ use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::end::{Broken, End, unless_refused};
 use super::entry::Entry;
-use super::holders::{self, Seen};
+use super::holders::{self, FRESH, Seen};
 use super::session::Session;
 use super::tries::{Tries, gave_up, waiting};
 use crate::audit::Blocker;
 use crate::plan::ascii::{decoded, encoded};
+use crate::plan::lock::LockMode;
 use crate::plan::policy::LockCancel;
+use crate::plan::splice::quote_literal;
 use crate::plan::{Place, Step};
 use crate::usage::holds::Opened;
 use lockkeeper_wire::messages::Report;
@@ -29,7 +31,7 @@ const END_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Clearing {
     pub chances: Chances,
     /// Schema and name of what a statement may name that keeps the step's table busy; asked once.
-    names: Option<Vec<(String, String)>>,
+    names: Option<Vec<(String, String, bool)>>,
     window: Option<Opened>,
     windows: u32,
     /// From when on another may be opened.
@@ -292,11 +294,17 @@ impl Session {
         if hold_ms == 0 || clearing.window.is_none() && Instant::now() < clearing.opens {
             return Ok(());
         }
+        // Who waits for nobody's sake is not held back.
+        let writes = match step.lock {
+            LockMode::AccessExclusive => false,
+            LockMode::Exclusive | LockMode::ShareRowExclusive | LockMode::Share => true,
+            _ => return Ok(()),
+        };
         if clearing.names.is_none() {
             clearing.names = Some(self.names_of(&step.relation).await?);
         }
         let names = clearing.names.as_deref().unwrap_or_default();
-        let shapes = self.long_shapes(names, setting.policy.lock.timeout_ms);
+        let shapes = self.long_shapes(names, writes, setting.policy.lock.timeout_ms);
         match &clearing.window {
             Some(window) => window.add(shapes),
             // They are there for longer: holding others back would only delay them.
@@ -304,27 +312,29 @@ impl Session {
             None => {
                 let holds = &self.shared.live.holds;
                 let time = Duration::from_millis(hold_ms);
-                clearing.window = Some(holds.open(&self.who.database, &step.relation, shapes, time));
-                clearing.windows += 1;
+                clearing.window = holds.open(&self.who.database, &step.relation, shapes, time);
+                clearing.windows += u32::from(clearing.window.is_some());
             }
         }
         Ok(())
     }
 
-    /// Shapes that touch one of these relations, and usually take longer than a try or have done so since they run.
-    fn long_shapes(&self, names: &[(String, String)], timeout_ms: u64) -> Vec<u64> {
+    /// Shapes that lock one of these relations, and usually take longer than a try or have done so since they run.
+    fn long_shapes(&self, names: &[(String, String, bool)], writes: bool, timeout_ms: u64) -> Vec<u64> {
         let traffic = &self.shared.live.traffic;
         let try_time = Duration::from_millis(timeout_ms);
         let running = self.shared.live.running_longer(&self.who.database, try_time);
-        let mut shapes = self.shared.live.usage.touching(names);
+        let mut shapes = self.shared.live.usage.locking(names, writes);
         shapes.retain(|shape| {
             running.contains(shape) || traffic.usual(*shape).is_some_and(|usual| usual.half > try_time)
         });
         shapes
     }
 
-    /// What a statement may name that locks the relation: itself, what inherits from it and what it inherits from, and views of these.
-    async fn names_of(&mut self, relation: &str) -> Result<Vec<(String, String)>, Broken> {
+    /// What a statement may name that locks the relation: itself, what inherits from it and what it inherits from, and views of these; and
+    /// whether no other schema has a relation of that name. Nothing where the relation is somebody else's: PostgreSQL looks at rights only
+    /// when it has the lock, and nobody is to be held back by who may change nothing.
+    async fn names_of(&mut self, relation: &str) -> Result<Vec<(String, String, bool)>, Broken> {
         let sql = format!(
             "WITH RECURSIVE base(oid) AS (SELECT {NAMED} UNION SELECT x.indrelid FROM pg_catalog.pg_index x WHERE x.indexrelid = {NAMED}), \
              down(oid) AS (SELECT b.oid FROM base b UNION SELECT i.inhrelid FROM down d JOIN pg_catalog.pg_inherits i ON i.inhparent = d.oid), \
@@ -333,8 +343,12 @@ impl Session {
              JOIN pg_catalog.pg_depend p ON p.refobjid = s.oid AND p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
              AND p.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass JOIN pg_catalog.pg_rewrite r ON r.oid = p.objid \
              JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind = 'v') \
-             SELECT {} FROM seen s JOIN pg_catalog.pg_class c ON c.oid = s.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
-            encoded("pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, c.relname))")
+             SELECT {} FROM seen s JOIN pg_catalog.pg_class c ON c.oid = s.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE NOT EXISTS (SELECT FROM base b JOIN pg_catalog.pg_class o ON o.oid = b.oid WHERE NOT pg_catalog.pg_has_role(o.relowner, 'USAGE'))",
+            encoded(
+                "pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, c.relname, \
+                 NOT EXISTS (SELECT FROM pg_catalog.pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)))"
+            )
         );
         let asked = [Ask::about(sql, relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
@@ -366,12 +380,23 @@ impl Session {
                 continue;
             };
             clearing.ended.push((pid, Instant::now()));
+            // One that carries a plan of this proxy ends when its plan does.
+            if self.shared.live.seat_of(pid).is_some_and(|seat| seat.has_plan()) {
+                continue;
+            }
             // Its transaction is looked at again in the same breath: it may be another by now.
             let sql = format!(
                 "SELECT pg_catalog.{function}(a.pid) FROM pg_catalog.pg_stat_activity a \
-                 WHERE a.pid = {pid} AND a.state = '{}' AND a.state_change <= pg_catalog.clock_timestamp() - '{} s'::pg_catalog.interval",
-                how.state, how.after_s
+                 WHERE a.pid = {pid} AND a.state = '{}' AND a.state_change <= pg_catalog.clock_timestamp() - '{} s'::pg_catalog.interval \
+                 AND a.usename = {} AND a.application_name = {} \
+                 AND EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.granted)",
+                how.state,
+                how.after_s,
+                quote_literal(blocker.user.as_deref().unwrap_or_default()),
+                quote_literal(blocker.application_name.as_deref().unwrap_or_default()),
             );
+            // In a transaction block the server shows what it has shown before.
+            self.ask_apart(Ask::new(FRESH), setting.place).await?;
             let told = held_by(std::slice::from_ref(blocker));
             let who = told.strip_prefix("; held by ").unwrap_or(&told);
             match self.ask_apart(Ask::new(sql), setting.place).await {

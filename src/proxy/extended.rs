@@ -341,7 +341,10 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         self.relay.settle().await?;
         if !self.relay.responses.skipping() {
             match wire::close_target(&frame) {
-                Some((b'S', name)) => self.relay.held.forget_statement(name),
+                Some((b'S', name)) => {
+                    self.relay.held.forget_statement(name);
+                    self.dry.statements.remove(name);
+                }
                 Some((_, name)) => self.relay.held.forget_portal(name),
                 None => {}
             };

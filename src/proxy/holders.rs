@@ -23,12 +23,15 @@ impl Session {
     /// Those that hold a lock on the relation, or on one that inherits from it, which conflicts with that mode; the oldest
     /// transaction first. What the role may not see is left out. A failure of the question means that nobody is named.
     pub(super) async fn holders(&mut self, relation: &str, wanted: LockMode) -> Result<Vec<Seen>, Broken> {
-        let asked = [Ask::about(question(wanted), relation)];
+        let asked = [Ask::new(FRESH), Ask::about(question(wanted), relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
-        let answer = answers.and_then(|answers| answers.into_iter().next());
+        let answer = answers.and_then(|answers| answers.into_iter().next_back());
         Ok(answered(answer.as_ref(), self.shared.policy().audit_literals))
     }
 }
+
+/// In a transaction block pg_stat_activity stays as it was when it was first read (manual section 27.2, stats_fetch_consistency).
+pub(super) const FRESH: &str = "SELECT pg_catalog.pg_stat_clear_snapshot()";
 
 /// Of [`question`].
 pub(super) fn answered(answer: Option<&Answer>, literals: Literals) -> Vec<Seen> {

@@ -15,6 +15,8 @@ use super::session::Session;
 use super::time_limits::Limits;
 use super::verdict::{Verdict, or_refused};
 use super::weigh::Along;
+use crate::live::approvals::Key;
+use crate::plan::Overridden;
 use crate::plan::bounds::Bounds;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
@@ -318,6 +320,10 @@ impl Session {
                 plan = Plan::Reject(pooled::advised(refusal));
             }
         }
+        if matches!(plan, Plan::Reject(_)) && policy.asks() {
+            let (asked, known) = self.asked(statement, (plan, facts), &policy, place, parameters).await?;
+            (plan, facts) = (asked, known);
+        }
         self.judged += 1;
         let entry = self.entry(statement, &facts, &parameters.values).since(begun);
         let dropped = match &plan {
@@ -348,6 +354,69 @@ impl Session {
             locks_wholly,
             dry,
         })))
+    }
+
+    /// What is refused only because a second person must approve it waits under a number, and passes once that person has.
+    async fn asked(
+        &mut self,
+        statement: &Arc<Statement>,
+        (plan, mut facts): (Plan, Facts),
+        policy: &Arc<Policy>,
+        place: Place,
+        parameters: &Parameters,
+    ) -> Result<(Plan, Facts), End> {
+        let Plan::Reject(mut refusal) = plan else {
+            return Ok((plan, facts));
+        };
+        let key = Key {
+            user: self.who.user.clone(),
+            database: self.who.database.clone(),
+            digest: digest(&[statement.sql.as_bytes(), &parameters.types, &parameters.values]),
+        };
+        let decided = self.shared.live.approval(&key);
+        let approved = decided.as_ref().filter(|(_, decision)| decision.approved);
+        facts.approved = Some(match approved {
+            Some((id, decision)) => Overridden {
+                by: format!("approval {id} of {}", decision.by),
+                reason: decision.reason.clone(),
+            },
+            None => Overridden {
+                by: "an approval".into(),
+                reason: String::new(),
+            },
+        });
+        let (would, mut facts) = self.planned(statement, facts, policy, place).await?;
+        if matches!(would, Plan::Reject(_)) || approved.is_some() {
+            // An approval would not help, or has helped.
+            facts.approved = None;
+            return Ok((would, facts));
+        }
+        facts.approved = None;
+        if let Some((id, decision)) = decided {
+            refusal.message = format!(
+                "{}; {} has declined it: {} (approval {id})",
+                refusal.message, decision.by, decision.reason
+            );
+        } else if self.is_dry {
+            refusal.message = format!("{}; it needs the approval of a second person", refusal.message);
+        } else {
+            let rules: Vec<&str> = refusal.findings.iter().map(|finding| finding.rule).collect();
+            let shown = self
+                .entry_of(&statement.sql)
+                .event()
+                .shown_statement(policy.audit_literals);
+            let id = self.shared.live.ask_approval(key, &self.who, shown, rules.join(", "));
+            refusal.message = format!(
+                "{}; it needs the approval of a second person, asked for as number {id}",
+                refusal.message
+            );
+            refusal.hint = format!(
+                "One of --console-users other than {} runs: lockkeeper approvals --dsn … approve {id} --reason '<why>'. Then send it again, \
+                 within an hour.\n{}",
+                self.who.user, refusal.hint
+            );
+        }
+        Ok((Plan::Reject(refusal), facts))
     }
 
     /// All that it locks for was made by this transaction: nobody waits for it.
@@ -548,6 +617,16 @@ impl Session {
             }
         }
     }
+}
+
+/// Of several parts, each with its length, so that they cannot be divided otherwise.
+fn digest(parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    context.finish().as_ref().to_vec()
 }
 
 pub(super) fn not_planned() -> Report {

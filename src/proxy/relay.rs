@@ -259,8 +259,6 @@ pub struct Relay {
     pub watch: bool,
     /// The session has named `lockkeeper.dry_run`: so is every statement from then on.
     pub dry: bool,
-    /// What that was found to be, as long as nothing that could change it has gone on.
-    pub dry_known: Option<bool>,
     /// The migration tool that the session is, as its first statements have shown.
     pub tool: Option<Tool>,
     /// How many more statements are looked at for that.
@@ -359,7 +357,6 @@ impl Relay {
             hears_notices: true,
             watch: false,
             dry: false,
-            dry_known: None,
             tool: None,
             tool_looks: TOOL_LOOKS,
             stopping: false,
@@ -566,9 +563,6 @@ impl Relay {
     pub fn pass_frame_for(&mut self, len: usize, on_answer: OnAnswer) {
         if let Some(&tag) = self.up.unjudged().first() {
             self.responses.sent_for(tag, on_answer);
-            if matches!(tag, b'Q' | b'E' | b'S' | b'F') {
-                self.dry_known = None;
-            }
             if matches!(tag, b'Q' | b'E') {
                 self.executed += 1;
                 self.probe.executes();
@@ -581,7 +575,6 @@ impl Relay {
     pub fn replace_frame(&mut self, len: usize, frame: &[u8], on_answer: OnAnswer) {
         self.responses.sent_for(frame[0], on_answer);
         self.executed += 1;
-        self.dry_known = None;
         self.up.replace(len, frame);
     }
 
@@ -846,6 +839,8 @@ impl Relay {
         let reaches = is_named && self.held.unnamed_may_be_fetched();
         let looks = (executes.is_some() && self.is_overtaken(is_named)) || is_held || reaches;
         let here = self.up.unjudged();
+        // set_config($1, $2, …) with the setting's name.
+        self.dry |= tag == b'B' && !self.replication && dry::may_be_bound(&here[..len.min(here.len())]);
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {

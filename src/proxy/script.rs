@@ -297,7 +297,6 @@ impl Session {
             .responses
             .sent_for(b'Q', OnAnswer::Part { position, keeps_tag });
         self.relay.executed += 1;
-        self.relay.dry_known = None;
         self.relay.send(&frame).await;
         let answered = self.relay.settle().await?;
         if answered.is_kept {

@@ -1,6 +1,7 @@
 //! The console's commands: how they are written, which columns they answer with, and their rows.
 
 use super::shared::Shared;
+use crate::live::approvals::Request;
 use crate::live::{Live, Question, SessionNow, Steer};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
@@ -14,6 +15,8 @@ pub enum Command {
     /// SHOW USAGE of a table or column.
     Usage(String),
     Reload,
+    /// APPROVE (true) or DECLINE, by its number, with the reason.
+    Decide(bool, u64, String),
     /// PAUSE, RESUME or CANCEL PLAN, by its ID.
     Steer(Steer, String),
     Begin,
@@ -29,6 +32,7 @@ pub enum Show {
     Sessions,
     Plans,
     Jobs,
+    Approvals,
     Locks,
     Rules,
     Policy,
@@ -115,7 +119,7 @@ const fn float(name: &'static str) -> Column {
     }
 }
 
-const SHOWS: [Shown; 10] = [
+const SHOWS: [Shown; 11] = [
     Shown {
         show: Show::Sessions,
         name: "SESSIONS",
@@ -169,6 +173,23 @@ const SHOWS: [Shown; 10] = [
             integer("rows"),
             float("percent"),
             text("error"),
+            text("statement"),
+        ],
+    },
+    Shown {
+        show: Show::Approvals,
+        name: "APPROVALS",
+        help: "what waits for a second person, by the policy's action ask, and what was decided",
+        columns: &[
+            integer("id"),
+            text("state"),
+            text("user"),
+            text("database"),
+            text("application_name"),
+            integer("asked_s"),
+            text("rules"),
+            text("decided_by"),
+            text("reason"),
             text("statement"),
         ],
     },
@@ -257,6 +278,12 @@ impl Command {
                 Ok(Command::Usage(name.trim_matches([';', '\'', '"']).to_owned()))
             }
             ["RELOAD"] => Ok(Command::Reload),
+            [what @ ("APPROVE" | "DECLINE"), id, ..] => {
+                let id = id.parse().map_err(|_| unknown(sql))?;
+                let rest = sql.trim().trim_end_matches(';').splitn(3, char::is_whitespace).nth(2);
+                let reason = rest.unwrap_or_default().trim().trim_matches('\'').replace("''", "'");
+                Ok(Command::Decide(*what == "APPROVE", id, reason))
+            }
             [what @ ("PAUSE" | "RESUME" | "CANCEL"), "PLAN", _] => {
                 let what = match *what {
                     "PAUSE" => Steer::Pause,
@@ -282,7 +309,7 @@ fn unknown(sql: &str) -> Report {
     Report::error(
         "42601",
         &format!(
-            "lockkeeper: the console does not know this command: {sql}; it has SHOW {}, RELOAD, and PAUSE, RESUME and CANCEL PLAN",
+            "lockkeeper: the console does not know this command: {sql}; it has SHOW {}, RELOAD, APPROVE, DECLINE, and PAUSE, RESUME and CANCEL PLAN",
             names.join("|")
         ),
     )
@@ -320,7 +347,7 @@ pub fn columns(command: Command) -> &'static [Column] {
     let show = match command {
         Command::Show(show) => show,
         Command::Usage(_) => Show::Usage,
-        Command::Steer(..) => {
+        Command::Steer(..) | Command::Decide(..) => {
             return &[Column {
                 name: "done",
                 kind: Kind::Text,
@@ -345,6 +372,15 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
             });
         }
         Command::Reload => return reload(shared).await,
+        Command::Decide(approved, id, ref reason) => {
+            let done = shared.live.decide(id, approved, user, reason);
+            let done = done.map_err(|why| Report::error("55000", &format!("lockkeeper: {why}")))?;
+            return Ok(Reply {
+                columns: columns(command),
+                rows: vec![vec![string(done)]],
+                tag: if approved { "APPROVE".into() } else { "DECLINE".into() },
+            });
+        }
         Command::Steer(what, ref id) => {
             let by = format!("{user}, at the console");
             let done = shared.live.steer_plan(id, what, &by);
@@ -370,6 +406,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         Show::Sessions => live.sessions().iter().map(session).collect(),
         Show::Plans => live.sessions().iter().filter_map(plan).collect(),
         Show::Jobs => jobs(live).await?,
+        Show::Approvals => live.approvals().iter().map(approval).collect(),
         Show::Locks => locks(live).await?,
         Show::Rules => rules(shared),
         Show::Policy => policy(shared),
@@ -450,6 +487,27 @@ fn plan(session: &SessionNow) -> Option<Vec<Value>> {
         maybe(plan.paused_by.as_deref(), string),
         string(one_line(&plan.statement)),
     ])
+}
+
+fn approval(request: &Request) -> Vec<Value> {
+    let decision = request.decision();
+    let state = match decision {
+        None => "waiting",
+        Some(decision) if decision.approved => "approved",
+        Some(_) => "declined",
+    };
+    vec![
+        number(request.id),
+        string(state),
+        string(request.user()),
+        string(request.database()),
+        string(&request.application_name),
+        seconds_since(request.asked),
+        string(&request.rules),
+        maybe(decision, |decision| string(&decision.by)),
+        maybe(decision, |decision| string(&decision.reason)),
+        string(one_line(&request.statement)),
+    ]
 }
 
 fn one_line(text: &str) -> String {
@@ -604,6 +662,11 @@ fn help() -> Vec<Vec<Value>> {
             "holds a plan after the batch, try or step that it is at; its client waits",
         ),
         ("RESUME PLAN id", "lets it go on"),
+        (
+            "APPROVE id 'why'",
+            "lets what waits in SHOW APPROVALS be sent within an hour; not by who has asked",
+        ),
+        ("DECLINE id 'why'", "refuses it"),
         ("CANCEL PLAN id", "ends it, as its client's own cancel request would"),
     ];
     let steer = steer.map(|(command, what)| vec![string(command), string(what)]);
@@ -629,6 +692,9 @@ mod tests {
         let cancel = Command::Steer(Steer::Cancel, "abc-1.2".into());
         check("cancel plan 'abc-1.2';", Some(cancel));
         check("CANCEL PLAN", None);
+        let decide = Command::Decide(true, 7, "it's ticket 42".into());
+        check("approve 7 'it''s ticket 42';", Some(decide));
+        check("DECLINE x 'no'", None);
     }
 
     #[test]
@@ -639,7 +705,7 @@ mod tests {
 
     #[test]
     fn every_command_is_in_the_help_and_has_columns() {
-        assert_eq!(help().len(), SHOWS.len() + 4);
+        assert_eq!(help().len(), SHOWS.len() + 6);
         for shown in &SHOWS {
             assert!(!columns(Command::Show(shown.show)).is_empty(), "{}", shown.name);
         }

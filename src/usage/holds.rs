@@ -4,7 +4,7 @@
 //! its time is over; then all go on that were held. No statement is held longer than its window is open. The forwarding path
 //! pays one relaxed load while no window is open.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use tokio::sync::watch;
 pub struct Holds {
     open: AtomicUsize,
     windows: Mutex<Vec<Arc<Window>>>,
+    /// By database and relation: until when nobody is held back again.
+    rests: Mutex<HashMap<(String, String), Instant>>,
     /// Statements that were held.
     statements: AtomicU64,
     /// All of them together.
@@ -38,6 +40,7 @@ pub struct Opened {
     holds: Arc<Holds>,
     window: Arc<Window>,
     time: Duration,
+    began: Instant,
 }
 
 /// A statement that is held.
@@ -53,7 +56,21 @@ impl Holds {
         self.open.load(Ordering::Relaxed) > 0
     }
 
-    pub fn open(self: &Arc<Holds>, database: &str, relation: &str, shapes: Vec<u64>, time: Duration) -> Opened {
+    /// None: others were held back for the same relation just now, for whatever step, and go on for as long first.
+    pub fn open(self: &Arc<Holds>, database: &str, relation: &str, shapes: Vec<u64>, time: Duration) -> Option<Opened> {
+        let key = (database.to_owned(), relation.to_owned());
+        {
+            let now = Instant::now();
+            let mut rests = lock(&self.rests);
+            rests.retain(|_, until| *until > now);
+            if rests.contains_key(&key) {
+                return None;
+            }
+        }
+        let is_it = |window: &&Arc<Window>| window.database == database && window.relation == relation;
+        if lock(&self.windows).iter().any(|window| is_it(&window)) {
+            return None;
+        }
         let window = Arc::new(Window {
             database: database.to_owned(),
             relation: relation.to_owned(),
@@ -65,11 +82,12 @@ impl Holds {
         });
         lock(&self.windows).push(Arc::clone(&window));
         self.open.fetch_add(1, Ordering::Relaxed);
-        Opened {
+        Some(Opened {
             holds: Arc::clone(self),
             window,
             time,
-        }
+            began: Instant::now(),
+        })
     }
 
     /// The window that holds a statement of this shape; of several the one that closes last.
@@ -122,6 +140,9 @@ impl Drop for Opened {
     fn drop(&mut self) {
         lock(&self.holds.windows).retain(|window| !Arc::ptr_eq(window, &self.window));
         self.holds.open.fetch_sub(1, Ordering::Relaxed);
+        let key = (self.window.database.clone(), self.window.relation.clone());
+        let now = Instant::now();
+        lock(&self.holds.rests).insert(key, now + now.duration_since(self.began));
         self.window.closed.send_replace(true);
     }
 }
@@ -168,9 +189,15 @@ mod tests {
     async fn a_window_holds_its_shapes_in_its_database_until_it_closes() {
         let holds = Arc::new(Holds::default());
         assert!(!holds.is_open());
-        let opened = holds.open("shop", "users", vec![1], Duration::from_secs(3600));
-        let later = holds.open("shop", "orders", vec![1], Duration::from_secs(7200));
+        let opened = holds
+            .open("shop", "users", vec![1], Duration::from_secs(3600))
+            .expect("opens");
+        let later = holds
+            .open("shop", "orders", vec![1], Duration::from_secs(7200))
+            .expect("opens");
         assert!(holds.is_open());
+        // One step at a time.
+        assert!(holds.open("shop", "users", vec![1], Duration::ZERO).is_none());
         assert!(holds.window_for("shop", 2).is_none() && holds.window_for("other", 1).is_none());
         opened.add(vec![2]);
         let window = holds.window_for("shop", 2).expect("a window");
@@ -185,7 +212,7 @@ mod tests {
         drop(later);
         assert!(!holds.is_open());
         // One whose time is over holds nothing, though nobody has closed it.
-        let over = holds.open("shop", "users", vec![1], Duration::ZERO);
+        let over = holds.open("shop", "items", vec![1], Duration::ZERO).expect("opens");
         assert!(over.is_over() && holds.window_for("shop", 1).is_none());
     }
 }

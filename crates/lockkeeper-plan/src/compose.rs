@@ -530,7 +530,13 @@ impl<'a> Composer<'a> {
                 ..found
             };
         }
-        let (action, overridden) = self.action(rule.name);
+        let (action, overridden) = match self.action(rule.name) {
+            // What was approved is done in a safe way where there is one, else as it is.
+            (Action::Rewrite, Some(approved)) if !matches!(found.remedy, Remedy::Steps(_)) => {
+                (Action::Allow, Some(approved))
+            }
+            decided => decided,
+        };
         let mut finding = Finding {
             rule: rule.name,
             lock: rule.lock,
@@ -577,7 +583,7 @@ impl<'a> Composer<'a> {
                 finding.action = Action::Reject;
                 None
             }
-            (Action::Rewrite | Action::Reject, remedy) => {
+            (Action::Rewrite | Action::Ask | Action::Reject, remedy) => {
                 let reason = match remedy {
                     Remedy::None(Some(reason)) => format!("{reason}.\n"),
                     _ => String::new(),
@@ -639,6 +645,13 @@ impl<'a> Composer<'a> {
     fn action(&self, rule: &str) -> (Action, Option<Overridden>) {
         let (policy, subject) = (self.whole.policy, self.policy_subject());
         let (action, eased) = policy.decision(rule, &subject);
+        if action == Action::Ask {
+            // Nobody overrides alone what two decide.
+            return match &self.whole.facts.approved {
+                Some(approved) => (Action::Rewrite, Some(approved.clone())),
+                None => (Action::Reject, None),
+            };
+        }
         if matches!(action, Action::Rewrite | Action::Reject)
             && let Some(overridden) = self.lets_off(rule, policy.reason_required(&subject))
             && policy.may_override(&subject)

@@ -22,17 +22,30 @@ use pg_query::protobuf::VariableSetKind;
 
 pub const SETTING: &str = "lockkeeper.dry_run";
 
-/// A text is looked through so far for the setting's name, as it stands in SET and in a comment in front.
-const LOOKED_THROUGH: usize = 4 << 10;
-
 /// From such a text on, the session's statements are asked about. Too many texts are better than too few.
 pub fn may_concern(text: &[u8]) -> bool {
-    let text = &text[..text.len().min(LOOKED_THROUGH)];
-    memchr::memchr_iter(b'_', text).any(|at| {
+    let named = memchr::memchr_iter(b'_', text).any(|at| {
         let from = at.wrapping_sub("dry".len());
         text.get(from..at + 1 + "run".len())
             .is_some_and(|word| word.eq_ignore_ascii_case(b"dry_run"))
-    })
+    });
+    named || is_meant(text)
+}
+
+/// Somebody speaks to the proxy of something dry: a comment that may be written wrongly, or `lockkeeper.dry-run` in the options at login, where
+/// the server takes `-` for `_`.
+fn is_meant(text: &[u8]) -> bool {
+    memchr::memmem::find(text, b"lockkeeper").is_some() && memchr::memmem::find(text, b"dry").is_some()
+}
+
+/// A comment in front of the statement is about a dry run, and cannot be read.
+pub fn is_misspelt(sql: &str) -> bool {
+    overrides::speaks_of(sql, "dry") && !overrides::asks_for_dry_run(sql)
+}
+
+/// The values of a Bind: `set_config($1, $2, false)` may be bound with the setting.
+pub fn may_be_bound(bind: &[u8]) -> bool {
+    memchr::memmem::find(bind, b"lockkeeper.dry").is_some()
 }
 
 /// The setting's value. What cannot be read is taken for `on`: whoever wrote it wanted nothing changed.
@@ -87,13 +100,21 @@ pub fn sets(statement: &Statement) -> Option<bool> {
     }
 }
 
+/// Names of prepared statements may mean others behind it.
+pub fn renames_prepared(statement: &Statement) -> bool {
+    matches!(
+        statement.node,
+        NodeEnum::DeallocateStmt(_) | NodeEnum::DiscardStmt(_) | NodeEnum::PrepareStmt(_) | NodeEnum::ExecuteStmt(_)
+    )
+}
+
 /// What a statement that is not judged would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Does {
-    /// It reads, or changes the session or transaction alone.
+    /// It changes the session or transaction alone.
     Nothing,
-    /// It reads, unless one of these functions changes something.
-    Calls(Vec<Name>),
+    /// It reads, in a transaction that the server lets only read, unless one of these functions changes what that does not prevent.
+    Reads(Vec<Name>),
     /// It may change something.
     Changes,
 }
@@ -102,9 +123,10 @@ pub fn does(statement: &Statement) -> Does {
     use NodeEnum as N;
     match &statement.node {
         N::VariableSetStmt(_) | N::VariableShowStmt(_) | N::DeallocateStmt(_) | N::DiscardStmt(_) => Does::Nothing,
-        N::FetchStmt(_) | N::ClosePortalStmt(_) | N::UnlistenStmt(_) | N::ListenStmt(_) => Does::Nothing,
-        // What is prepared is looked at when it is executed.
-        N::ConstraintsSetStmt(_) | N::PrepareStmt(_) => Does::Nothing,
+        N::ClosePortalStmt(_) | N::UnlistenStmt(_) | N::ListenStmt(_) => Does::Nothing,
+        // What is prepared is looked at when it is executed. FETCH goes on with what may have begun before the dry run, as an INSERT …
+        // RETURNING; SET CONSTRAINTS fires triggers.
+        N::PrepareStmt(_) => Does::Nothing,
         N::TransactionStmt(transaction) => match transaction.kind() {
             TransactionStmtKind::TransStmtPrepare
             | TransactionStmtKind::TransStmtCommitPrepared
@@ -122,7 +144,7 @@ pub fn does(statement: &Statement) -> Does {
             match explain.options.iter().any(is_analyze) {
                 true if is_query => query(statement),
                 true => Does::Changes,
-                false => Does::Nothing,
+                false => Does::Reads(Vec::new()),
             }
         }
         N::CopyStmt(copy) if !copy.is_from && !copy.is_program && copy.filename.is_empty() => query(statement),
@@ -143,18 +165,16 @@ fn query(statement: &Statement) -> Does {
     {
         return Does::Changes;
     }
-    match mentioned.functions.is_empty() {
-        true => Does::Nothing,
-        false => Does::Calls(mentioned.functions),
-    }
+    Does::Reads(mentioned.functions)
 }
 
 fn makes(statement: &Statement) -> bool {
     makes_relations(statement.sql.as_bytes(), true) >= Calls::MakesTemporary
 }
 
-/// A boolean: none of these functions can change anything. PostgreSQL lets no function that is not volatile write; and of the server's own the
-/// volatile ones are taken for harmless that tell the time, a random number or what the session is.
+/// A boolean: none of these functions is volatile, but for those of the server's own that tell the time, a random number or what the session
+/// is. A transaction that may only read lets through what is no table's row: notifications, advisory locks, signals. Operators, casts and
+/// functions that call such functions in turn are not seen here; the rows of tables the server itself keeps from them.
 pub fn are_harmless(functions: &[Name]) -> String {
     use super::splice::quote_literal;
     let names: Vec<String> = functions.iter().map(|name| quote_literal(&name.name)).collect();
@@ -412,20 +432,25 @@ mod tests {
     #[test]
     fn what_changes_something_is_told_from_what_reads() {
         for sql in [
-            "SELECT 1",
-            "SELECT a FROM t WHERE a IN (SELECT b FROM u)",
-            "WITH a AS (SELECT 1) SELECT * FROM a",
-            "VALUES (1)",
             "SHOW search_path",
             "SET lockkeeper.dry_run = off",
             "BEGIN",
             "ROLLBACK TO a",
+            "CLOSE c",
+        ] {
+            check(sql, Does::Nothing);
+        }
+        for sql in [
+            "SELECT 1",
+            "SELECT a FROM t WHERE a IN (SELECT b FROM u)",
+            "WITH a AS (SELECT 1) SELECT * FROM a",
+            "VALUES (1)",
             "EXPLAIN DELETE FROM t",
             "EXPLAIN ANALYZE SELECT 1",
             "COPY t TO STDOUT",
             "DECLARE c CURSOR FOR SELECT * FROM t",
         ] {
-            check(sql, Does::Nothing);
+            check(sql, Does::Reads(Vec::new()));
         }
         for sql in [
             "INSERT INTO t VALUES (1)",
@@ -437,6 +462,8 @@ mod tests {
             "COPY t FROM STDIN",
             "COPY t TO PROGRAM 'cat'",
             "CALL p()",
+            "FETCH c",
+            "SET CONSTRAINTS ALL IMMEDIATE",
             "NOTIFY a",
             "LOCK t",
             "GRANT SELECT ON t TO u",
@@ -451,7 +478,7 @@ mod tests {
             schema: None,
             name: "nextval".into(),
         };
-        check("SELECT nextval('s')", Does::Calls(vec![name]));
+        check("SELECT nextval('s')", Does::Reads(vec![name]));
     }
 
     #[test]
@@ -469,6 +496,13 @@ mod tests {
         check("SET search_path = a", None);
         check("SELECT 1", None);
         assert!(may_concern(b"set LockKeeper.Dry_Run = 1") && !may_concern(b"SELECT dry_cleaning, a_dry_ru"));
+        assert!(
+            may_concern(b"--lockkeeper.dry-run=on")
+                && may_concern(&[&[b' '; 5000][..], b"SET lockkeeper.dry_run = 1"].concat())
+        );
+        assert!(
+            is_misspelt("/* lockkeeper : dry_run */ SELECT 1") && !is_misspelt("/* lockkeeper: dry_run */ SELECT 1")
+        );
         assert!(is_on("On") && is_on("maybe") && !is_on("OFF") && !is_on(""));
     }
 }

@@ -7,6 +7,7 @@ use super::catalog::{Function, Name, Relation, Taken, TypeFact, stem};
 use super::depends::Depends;
 use super::jobs::{self, Access, JobTable};
 use super::mixed;
+use super::policy::Overridden;
 use super::request::Request;
 use super::statement::Statement;
 use super::tool::Tool;
@@ -45,6 +46,9 @@ pub struct Facts {
     /// `current_setting('lockkeeper.override', true)`, empty as null.
     #[serde(rename = "override")]
     pub override_: Option<String>,
+    /// A second person has approved it: what this comes to, where the policy asks for that.
+    #[serde(skip)]
+    pub approved: Option<Overridden>,
     /// The same of `lockkeeper.dry_run`.
     #[serde(default)]
     pub dry_run: Option<String>,

@@ -164,6 +164,16 @@ pub fn asks_for_dry_run(sql: &str) -> bool {
         .any(|text| split_dry_run(text).0)
 }
 
+/// A comment of ours in front of it has this word in it.
+pub fn speaks_of(sql: &str, word: &str) -> bool {
+    leading_comments(sql).into_iter().any(|comment| {
+        let comment = comment.trim().to_ascii_lowercase();
+        comment
+            .strip_prefix("lockkeeper")
+            .is_some_and(|rest| rest.trim_start().starts_with(':') && rest.contains(word))
+    })
+}
+
 /// The word `dry_run` at the beginning, and what is behind it.
 fn split_dry_run(text: &str) -> (bool, &str) {
     let text = text.trim();

@@ -19,6 +19,8 @@ pub enum Action {
     Allow,
     Warn,
     Rewrite,
+    /// Refused, until a second person has approved it.
+    Ask,
     Reject,
 }
 
@@ -29,6 +31,7 @@ impl Action {
             Action::Allow => "allow",
             Action::Warn => "warn",
             Action::Rewrite => "rewrite",
+            Action::Ask => "ask",
             Action::Reject => "reject",
         }
     }
@@ -206,6 +209,14 @@ impl Policy {
         };
         let eased = action < usual && matches!(action, Action::Allow | Action::Warn);
         (action, block.filter(|_| eased).map(OverrideTable::overridden))
+    }
+
+    /// Some rule's findings wait for a second person.
+    pub fn asks(&self) -> bool {
+        let rules = &self.rules;
+        let of_blocks = rules.overrides.iter().flat_map(|block| block.rules.values());
+        let all = rules.actions.values().chain(of_blocks);
+        all.chain([&rules.default]).any(|action| *action == Action::Ask)
     }
 
     /// Whether `SET lockkeeper.override` and the comment count for this subject: for each table the first `[[override]]` that

@@ -149,6 +149,8 @@ function stateLine() {
   }
   const jobs = (live.jobs.rows || []).filter((job) => ["paused", "failed", "interrupted"].includes(job.state));
   if (jobs.length) { parts.push(`${plural(jobs.length, "job")} stopped`); kind = kind || "note"; }
+  const asks = (live.approvals || []).length;
+  if (asks) { parts.push(`${plural(asks, "statement")} ${asks === 1 ? "waits" : "wait"} for approval`); kind = kind || "note"; }
   if (live.audit_healthy === false) { parts.push("the audit log cannot be written"); kind = "bad"; }
   return [`${parts.join(", ")}.`, kind];
 }
@@ -512,6 +514,12 @@ function now() {
   const part = (title, answer, empty, content) => [el("h3", {}, title), ...(!answer.known ? [el("p", { class: "quiet" }, answer.why)] : answer.rows.length ? [content(answer.rows)].flat() : [el("p", { class: "quiet" }, empty)])];
   if (live.locks.known) live.locks.rows = withPlans(live.locks.rows, live.sessions);
   $("locks").replaceChildren(...part("Locks: who waits for whom", live.locks, "Nobody waits for a lock.", lockTree));
+  // Decided in the console, where it is known who decides.
+  const asks = live.approvals || [];
+  $("approvals").replaceChildren(...(asks.length ? [el("h3", {}, "Waiting for approval"), ...asks.map((a) => el("article", { class: "card" },
+    el("p", { class: "line" }, el("code", {}, short(a.statement, 300))),
+    el("p", { class: "line quiet" }, `asked for by ${a.user} in ${a.database} ${ago(a.asked)} ago (${a.rules})`),
+    el("p", { class: "line quiet" }, "to decide, as another role: ", el("code", {}, `lockkeeper approvals --dsn … approve ${a.id} --reason '…'`))))] : []));
   const focused = document.activeElement && $("jobs").contains(document.activeElement);
   if (!focused) $("jobs").replaceChildren(...part("Jobs", live.jobs, "There is no job.", jobsTable));
   const sessions = $("sessions");

@@ -39,8 +39,14 @@ impl Session {
             return Ok(false);
         }
         if !dry::is_judged(statement) {
-            Looked::note(&mut self.dry.statements, parse.name, true);
-            return Ok(false);
+            self.relay.pass_frame(len);
+            self.relay.settle().await?;
+            if !self.relay.responses.skipping() {
+                // By now the name is this statement's, which the server has taken.
+                Looked::note(&mut self.dry.statements, parse.name, true);
+                self.relay.has_parsed(parse.name, None);
+            }
+            return Ok(true);
         }
         let Some(types) = self.parameter_types(&parse, statement, closing).await? else {
             // The server says what is wrong with it.
@@ -53,6 +59,9 @@ impl Session {
             what: held::Kind::Dry,
             quiet: None,
         };
+        if !self.relay.held.fits(held.size()) {
+            self.refuse_to_hold(len)?;
+        }
         let mut out = BytesMut::new();
         wire::put_parse(&mut out, parse.name, select_of_setting().as_bytes(), &types);
         self.relay.replace_frame(len, &out, OnAnswer::Rewritten);
@@ -107,7 +116,8 @@ impl Session {
         let on = self.dry_run_is_on(closing).await?;
         let held = self.relay.held.statement(statement).cloned();
         let looked = self.dry.statements.contains(statement);
-        Looked::note(&mut self.dry.portals, portal, looked);
+        // A Bind that fails leaves a named portal what it was.
+        Looked::note(&mut self.dry.portals, portal, looked && portal.is_empty());
         match held.filter(|held| held.what == held::Kind::Dry) {
             Some(held) => is_still_dry(&held.text, on),
             None if on && !looked => Err(prepared_before().into()),
@@ -124,6 +134,7 @@ impl Session {
         match self.relay.held.portal(portal) {
             Some(bound) if bound.statement.what == held::Kind::Dry => is_still_dry(&bound.statement.text, on),
             _ if on && !self.dry.portals.contains(portal) => Err(prepared_before().into()),
+            _ if on => self.reads_only().await,
             _ => Ok(()),
         }
     }

@@ -70,6 +70,15 @@ pub fn no_call() -> Report {
     .hint("SET lockkeeper.dry_run = off; and call it again.")
 }
 
+/// Whoever writes it wants nothing changed.
+pub fn misspelt() -> Report {
+    Report::error(
+        "42601",
+        "lockkeeper: the comment in front of the statement cannot be read, so it was not run",
+    )
+    .hint("For a dry run write /* lockkeeper: dry_run */ in front of it.")
+}
+
 pub fn unread() -> Report {
     Report::error(
         "25006",

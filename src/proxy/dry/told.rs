@@ -97,9 +97,12 @@ impl Session {
         if row.lock < LockMode::ShareUpdateExclusive || row.relation.is_empty() {
             return Ok(None);
         }
-        let asked = [Ask::about(holders::question(row.lock), &row.relation)];
+        let asked = [
+            Ask::new(holders::FRESH),
+            Ask::about(holders::question(row.lock), &row.relation),
+        ];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        let seen = holders::answered(answers.first(), self.shared.policy().audit_literals);
+        let seen = holders::answered(answers.last(), self.shared.policy().audit_literals);
         let blockers: Vec<Blocker> = seen.into_iter().map(|seen| seen.blocker).collect();
         Ok((!blockers.is_empty()).then(|| {
             format!(

@@ -48,6 +48,16 @@ impl Uses {
             .map(|(_, with)| with)
     }
 
+    /// Whether the query takes a lock on that table. `alone`: no other schema has one of its name, so that one without a schema is it.
+    /// `writes`: only a lock for writing counts.
+    pub fn locks(&self, schema: &str, name: &str, alone: bool, writes: bool) -> bool {
+        let is_it =
+            |table: &Table| table.name == name && table.schema.as_deref().map_or(alone, |named| named == schema);
+        self.tables
+            .iter()
+            .any(|(table, with)| is_it(table) && (with.written || !writes))
+    }
+
     /// How the query uses a column of that table.
     pub fn of_column(&self, schema: &str, table: &str, column: &str) -> Option<How> {
         let how = |with: &TableUse| match with.columns.contains(column) || self.columns.contains(column) {
