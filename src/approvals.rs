@@ -2,6 +2,7 @@
 
 use crate::jobs::{Server, explain};
 use crate::plans::connect;
+use crate::review::table::plain;
 use clap::{Args, Subcommand};
 use std::io::Write;
 use tokio_postgres::SimpleQueryMessage;
@@ -74,7 +75,9 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
         if text.is_empty() {
             text.push_str("nothing waits for approval\n");
         }
-        out.write_all(text.as_bytes()).map_err(|error| error.to_string())
+        // A statement may hold what moves a terminal's cursor.
+        out.write_all(plain(&text).as_bytes())
+            .map_err(|error| error.to_string())
     })
 }
 

@@ -4,6 +4,7 @@ use crate::jobs::{Server, explain, target};
 use crate::plan::policy::Policy;
 use crate::plan::rules;
 use crate::proxy::InProcess;
+use crate::review::table::plain;
 use clap::{Args, Subcommand};
 use std::io::Write;
 use tokio_postgres::config::SslMode;
@@ -104,7 +105,7 @@ async fn list(client: &Client, out: &mut dyn Write) -> Result<(), String> {
             ("  ", column("statement")),
         ];
         for (name, value) in more.into_iter().filter(|(_, value)| !value.is_empty()) {
-            text.push_str(&format!("{name}{value}\n"));
+            text.push_str(&format!("{name}{}\n", plain(value)));
         }
     }
     if text.is_empty() {

@@ -5,7 +5,7 @@ mod deployments;
 mod list;
 mod show;
 mod stats;
-mod table;
+pub mod table;
 
 use crate::admin::http;
 use crate::audit::again::CONTINUED;

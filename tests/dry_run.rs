@@ -290,7 +290,8 @@ fn several_statements_of_a_message(major: u32) {
     let stage = stage(major, "");
     let before = all_of(&stage);
     let mut raw = Raw::connect(stage.port, &stage.database);
-    let answer = raw.query("SET lockkeeper.dry_run = on; CREATE INDEX i ON t (a); UPDATE t SET a = 1; SELECT 2");
+    let answer =
+        raw.query("SET lockkeeper.dry_run = on; CREATE INDEX i ON t (a); UPDATE t SET a = 1; SHOW lockkeeper.dry_run");
     assert_eq!(error_field(&answer, b'M'), None);
     assert_eq!(command_tags(&answer).len(), 4);
     // Nothing of a message runs of which a part would change something.
@@ -645,7 +646,7 @@ fn the_setting_is_the_server_s_at_each_moment(major: u32) {
     }
     let mut raw = Raw::connect(stage.port, &stage.database);
     raw.query("SET lockkeeper.dry_run = on");
-    raw.query("SET lockkeeper.dry_run = off; TRUNCATE u");
+    raw.query("SET lockkeeper.dry_run = off; TRUNCATE t");
     refuses(&mut raw, "a message that was undone");
     let answer = raw
         .query("BEGIN; SAVEPOINT a; SET lockkeeper.dry_run = off; ROLLBACK TO a; INSERT INTO u VALUES (1, 1); COMMIT");

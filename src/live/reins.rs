@@ -3,18 +3,23 @@
 //! Whoever steers only leaves word here; the session that carries the plan out reads it between two tries, batches or steps. To cancel is
 //! the exception: the server is told to end what runs, as by the client's own cancel request.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 #[derive(Default)]
 pub struct Reins {
     /// Ends what the session does at this moment.
     pub(super) stop: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Cancel requests that are on their way to the server.
+    pub underway: Arc<AtomicUsize>,
     word: Mutex<Word>,
 }
 
 /// Who has asked for what, of the plan that runs now.
 #[derive(Debug, Default)]
 pub(super) struct Word {
+    /// The plan's id. None: it has ended.
+    pub plan: Option<String>,
     pub paused_by: Option<String>,
     pub cancelled_by: Option<String>,
     /// It runs within the client's transaction, whose locks would be held for as long as it is paused.
@@ -39,11 +44,22 @@ impl Reins {
         let _ = self.stop.set(Box::new(stop));
     }
 
-    pub fn begin(&self, in_transaction: bool) {
+    pub fn begin(&self, plan: &str, in_transaction: bool) {
         *self.word() = Word {
+            plan: Some(plan.to_owned()),
             in_transaction,
             ..Word::default()
         };
+    }
+
+    /// Nobody steers it any more. True: a cancel request may still be on its way.
+    pub fn end(&self) -> bool {
+        self.word().plan = None;
+        self.is_underway()
+    }
+
+    pub fn is_underway(&self) -> bool {
+        self.underway.load(Ordering::SeqCst) > 0
     }
 
     pub fn paused_by(&self) -> Option<String> {

@@ -16,6 +16,9 @@ impl Live {
             return Err(format!("there is no plan {id} that runs: SHOW PLANS lists them"));
         };
         let mut word = seat.reins.word();
+        if word.plan.as_deref() != Some(id) {
+            return Err(format!("plan {id} has just ended"));
+        }
         match steer {
             Steer::Pause if word.in_transaction => Err(format!(
                 "plan {id} runs in a transaction, whose locks would be held for as long as it is paused; it can be cancelled"
@@ -31,7 +34,7 @@ impl Live {
             Steer::Cancel => {
                 word.cancelled_by = Some(by.to_owned());
                 word.paused_by = None;
-                drop(word);
+                // Under the word's lock, so that the plan does not end between the two.
                 if let Some(stop) = seat.reins.stop.get() {
                     stop();
                 }

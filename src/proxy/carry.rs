@@ -10,6 +10,8 @@ use crate::plan::outbox::Deferral;
 use crate::plan::{Place, Rejection, Run, pooled};
 use lockkeeper_wire::messages::Report;
 
+use std::time::{Duration, Instant};
+
 impl Session {
     /// In the client's encoding the server would take this text of ours for another one.
     pub(super) fn is_lost(&self, text: &str) -> bool {
@@ -61,13 +63,14 @@ impl Session {
         setting: Setting<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
-        self.seat.reins.begin(setting.place != Place::Alone);
+        self.seat.reins.begin(&entry.event().id, setting.place != Place::Alone);
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations, run);
         let conducted = match self.conduct(run, setting, &mut entry).await {
             Ok(tag) => Ok(tag),
             Err(End::Refused(report)) => Err(self.by_whom(report)),
             Err(End::Broken(broken)) => {
+                self.seat.reins.end();
                 self.seat.plan_ends();
                 self.record(entry.disconnected(&broken)).await;
                 return Err(broken);
@@ -81,6 +84,7 @@ impl Session {
         // Should the session end right here, the statement was carried out all the same.
         let after = self.end_watching(watched, setting.place).await;
         self.seat.plan_ends();
+        self.meet_late_cancel().await;
         let (follow_up, broken) = match after {
             Ok((after, follow_up)) => {
                 entry.after(after);
@@ -98,5 +102,17 @@ impl Session {
             return Err(broken);
         }
         Ok(verdict)
+    }
+
+    /// A cancel request for this plan that is still on its way finds the session idle, and not in the client's next statement.
+    async fn meet_late_cancel(&self) {
+        if !self.seat.reins.end() {
+            return;
+        }
+        let until = Instant::now() + self.shared.limits.cancel_timeout;
+        while self.seat.reins.is_underway() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.cancel.clear();
     }
 }

@@ -150,7 +150,9 @@ impl Session {
             own => own.min(COUNT_MS_MAX),
         };
         let limit = Ask::set_local("statement_timeout", &limit_ms.to_string());
-        let asks = [vec![limit], counting].concat();
+        // Operators, casts and what functions call in turn may write: the statement has not been let run.
+        let read_only = Ask::set_local("transaction_read_only", "on");
+        let asks = [vec![limit, read_only], counting].concat();
         let answers = match self.ask_all_harmlessly(asks, place).await {
             Ok(answers) => answers,
             Err(End::Broken(broken)) => return Err(broken),

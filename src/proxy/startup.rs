@@ -262,10 +262,15 @@ fn hand_over(seat: &crate::live::Seat, shared: &Arc<Shared>, flag: &Arc<CancelFl
     let (shared, flag) = (Arc::clone(shared), Arc::clone(flag));
     let packet = wire::cancel_request(key);
     let runtime = tokio::runtime::Handle::current();
+    let underway = Arc::clone(&seat.reins.underway);
     seat.reins.stops_by(move || {
         flag.raise();
-        let (shared, packet) = (Arc::clone(&shared), packet.clone());
-        runtime.spawn(async move { pass_cancel(&packet, &shared).await });
+        let (shared, packet, underway) = (Arc::clone(&shared), packet.clone(), Arc::clone(&underway));
+        underway.fetch_add(1, Ordering::SeqCst);
+        runtime.spawn(async move {
+            pass_cancel(&packet, &shared).await;
+            underway.fetch_sub(1, Ordering::SeqCst);
+        });
     });
 }
 
