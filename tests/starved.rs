@@ -408,3 +408,112 @@ fn no_try_is_made_while_a_holder_is_sure_to_stay() {
     holder.query("COMMIT");
     assert_eq!(command_tags(&migration.until_ready()), ["ALTER TABLE"]);
 }
+
+/// What takes no lock that the step waits for, or another table's, goes on; and nobody is held back by who may change nothing.
+#[test]
+fn who_is_not_in_the_way_is_not_held() {
+    let cases = [
+        (
+            "postgres",
+            "CREATE TRIGGER x BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            REPORT,
+        ),
+        (
+            "postgres",
+            "ALTER TABLE users ADD COLUMN a int",
+            "SELECT count(*), pg_sleep(0.12) FROM orders",
+        ),
+        (
+            "stranger",
+            "CREATE TRIGGER x BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+            "UPDATE users SET v = 2 WHERE id = 1 AND pg_sleep(0.12) IS NOT NULL",
+        ),
+        (
+            "tenant_a",
+            "ALTER TABLE tenant_a.orders ADD COLUMN a int",
+            "SELECT count(*), pg_sleep(0.12) FROM orders",
+        ),
+    ];
+    for (role, change, report) in cases {
+        let stage = Stage::on(cluster(18), "aside", HOLDS, &CONSOLE);
+        stage.direct(TABLES);
+        let own = |role: &str| {
+            format!(
+                "DO $$ BEGIN IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role} LOGIN; END IF; END $$; GRANT CREATE ON DATABASE {} TO {role};",
+                stage.database
+            )
+        };
+        stage.direct(&format!(
+            "{}{} CREATE SCHEMA tenant_a AUTHORIZATION tenant_a; CREATE TABLE tenant_a.orders (id int); ALTER TABLE tenant_a.orders OWNER TO tenant_a;
+             CREATE TABLE orders (id int)",
+            own("stranger"),
+            own("tenant_a")
+        ));
+        let mut known = connect(&stage);
+        for _ in 0..3 {
+            known.query(report);
+        }
+        let mut holder = Raw::connect(stage.cluster.port(), &stage.database);
+        holder.query("BEGIN");
+        holder.query("SELECT FROM tenant_a.orders");
+        holder.query("UPDATE users SET v = 3 WHERE id = 50");
+        let mut migration = Raw::open(stage.port);
+        migration.start(&lockkeeper_testkit::raw::startup(&[
+            ("user", role),
+            ("database", stage.database.as_str()),
+        ]));
+        migration.waits_for(BUSY);
+        migration.send(&query(change));
+        until("the step waits", || plan_tries(&stage) >= 2);
+        for _ in 0..5 {
+            assert_eq!(command_tags(&known.query(report)).len(), 1, "{role}: {report}");
+        }
+        assert_eq!(stats(&stage, "held_statements"), 0.0, "{role}: {change}; {report}");
+        holder.query("COMMIT");
+        migration.until_ready();
+    }
+}
+
+/// Within a transaction block the server shows pg_stat_activity as it was when the transaction first looked at it.
+#[test]
+fn who_was_never_idle_for_long_is_not_ended() {
+    let policy = "extends = \"standard\"\n[lock]\nhold_ms = 0\n[[lock.cancel]]\napplication = \"web*\"\nidle_in_transaction_s = 2\n";
+    let stage = Stage::with(18, "fresh", policy);
+    stage.direct(TABLES);
+    let stop = Arc::new(AtomicBool::new(false));
+    let (done, direct) = (Arc::new(AtomicU64::new(0)), stage.cluster.port());
+    let web: Vec<JoinHandle<()>> = (0..2)
+        .map(|n| {
+            let (stop, done, database) = (Arc::clone(&stop), Arc::clone(&done), stage.database.clone());
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(150 * n));
+                let mut raw = Raw::connect(direct, &database);
+                raw.query("SET application_name = 'web'");
+                while !stop.load(Ordering::Relaxed) {
+                    raw.query("BEGIN");
+                    raw.query("SELECT FROM users");
+                    std::thread::sleep(Duration::from_millis(300));
+                    assert_eq!(command_tags(&raw.query("COMMIT")), ["COMMIT"]);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    let mut migration = connect(&stage);
+    migration.query("BEGIN");
+    migration.query("SELECT count(*) FROM pg_stat_activity");
+    let before = done.load(Ordering::Relaxed);
+    until("time has passed", || done.load(Ordering::Relaxed) > before + 16);
+    migration.query("SET lock_timeout = '5s'");
+    let answer = migration.query("ALTER TABLE users ADD COLUMN a int");
+    stop.store(true, Ordering::Relaxed);
+    for one in web {
+        one.join().expect("it was not ended");
+    }
+    let ended = stage
+        .audit_lines()
+        .iter()
+        .filter(|line| line.to_string().contains("[[lock.cancel]]"))
+        .count();
+    assert_eq!(ended, 0, "{answer:?}");
+}
