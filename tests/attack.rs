@@ -680,7 +680,10 @@ fn counting_the_rows_writes_nothing() {
          CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
          CREATE TRIGGER once AFTER UPDATE OR DELETE ON users FOR EACH STATEMENT EXECUTE FUNCTION once();",
     );
-    for sql in ["DELETE FROM users WHERE id ### 1", "UPDATE users SET name = 'x' WHERE id::counted > 0"] {
+    for sql in [
+        "DELETE FROM users WHERE id ### 1",
+        "UPDATE users SET name = 'x' WHERE id::counted > 0",
+    ] {
         let refused = Raw::connect(stage.port, &stage.database).query(sql);
         let why = error_field(&refused, b'M').unwrap_or_default();
         assert!(why.contains("would lock"), "{sql}: {why}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
 /// As `standard`, but no table counts as small, nobody has to wait long, and what cannot run in a transaction block is refused
-/// there (tests/outbox is about what is left for after COMMIT instead).
+/// there (tests/deferred is about what is left for after COMMIT instead).
 const POLICY: &str = "extends = \"standard\"
 [defaults]
 in_transaction = \"reject\"

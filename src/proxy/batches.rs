@@ -1,25 +1,25 @@
 //! Carries out a large UPDATE or DELETE in batches, each a transaction of its own that moves the job's row with the rows.
 //!
 //! Start at [`Session::batches`]. What is planned is [`crate::plan::batches`]'s; where the work stands is in `lockkeeper.job`
-//! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::gentle`]'s.
+//! ([`super::jobs`]), so that nothing here is lost with the process. When to wait is [`super::throttle`]'s.
 
+use super::batch_progress::{BatchProgress, Limits, settings};
 use super::conduct::Done;
-use super::context::Setting;
-use super::course::{Course, Limits, settings};
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::end::{Broken, End, unless_refused};
-use super::gentle::Gentle;
 use super::jobs::Begun;
 use super::pace::Took;
 use super::parameters::Parameters;
 use super::session::Session;
 use super::startup::pass_cancel;
+use super::step_context::StepContext;
+use super::throttle::Throttle;
 use super::time_limits::{cancelled, is_lock_trouble};
 use super::tries::Tries;
 use crate::plan::batches::lasting::Lasting;
 use crate::plan::batches::{Batches, COLLECTED_MAX, KEY_MOVED, Key, Move, ROWS_LEFT, Range, watch};
 use crate::plan::splice::quote_ident;
-use crate::plan::{Place, jobs, outbox};
+use crate::plan::{Place, deferred, jobs};
 use lockkeeper_wire::messages::{self as wire, Report};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -61,7 +61,7 @@ enum Tried {
 
 /// What goes on from batch to batch besides the work.
 struct Pacing {
-    gentle: Gentle,
+    throttle: Throttle,
     /// When the client heard of it last.
     told: Instant,
 }
@@ -69,7 +69,7 @@ struct Pacing {
 impl Pacing {
     fn new() -> Pacing {
         Pacing {
-            gentle: Gentle::default(),
+            throttle: Throttle::default(),
             told: Instant::now(),
         }
     }
@@ -79,7 +79,7 @@ impl Session {
     pub(super) async fn batches(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         tries: &mut Tries,
     ) -> Result<Done, End> {
         if batches.returns && setting.parameters.rows_max != 0 {
@@ -202,8 +202,8 @@ impl Session {
     async fn walk(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &mut Course,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
         tries: &mut Tries,
     ) -> Result<(), End> {
         let ms = self.value(STATEMENT_TIMEOUT).await?;
@@ -226,14 +226,15 @@ impl Session {
     async fn paced_batch(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &mut Course,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
         tries: &mut Tries,
         pacing: &mut Pacing,
     ) -> Result<(), End> {
         let policy = &setting.policy.backfill;
-        self.wait_gently(policy, &mut pacing.gentle, course.job).await?;
-        course.sees_waiters = pacing.gentle.sees();
+        self.wait_while_throttled(policy, &mut pacing.throttle, course.job)
+            .await?;
+        course.sees_waiters = pacing.throttle.sees();
         let rows_before = course.rows;
         let took = self.batch(batches, setting, course, tries).await?;
         tries.rows = Some(course.rows);
@@ -265,8 +266,8 @@ impl Session {
     async fn settle(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &mut Course,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
         tries: &mut Tries,
         pacing: &mut Pacing,
     ) -> Result<(), End> {
@@ -280,7 +281,7 @@ impl Session {
             }
             if whole && course.rows == due {
                 if let Some(job) = course.job {
-                    let asked = [outbox::finish(job, "done").into()];
+                    let asked = [deferred::finish(job, "done").into()];
                     self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
                 }
                 return Ok(());
@@ -298,8 +299,8 @@ impl Session {
     async fn left_over(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &Course,
+        setting: StepContext<'_>,
+        course: &BatchProgress,
     ) -> Result<VecDeque<Key>, End> {
         let own = course
             .settings
@@ -313,7 +314,7 @@ impl Session {
     }
 
     /// What others see of it.
-    fn tell_seat(&self, batches: &Batches, course: &Course) {
+    fn tell_seat(&self, batches: &Batches, course: &BatchProgress) {
         self.seat.change(|plan| {
             plan.rows = Some(course.rows);
             (plan.done, plan.left_s) = (course.done(batches), course.left_s(batches));
@@ -325,8 +326,8 @@ impl Session {
     async fn batch(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &mut Course,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
         tries: &mut Tries,
     ) -> Result<Took, End> {
         let (lock, policy) = (&setting.policy.lock, &setting.policy.backfill);
@@ -388,7 +389,12 @@ impl Session {
     }
 
     /// Looks for the keys that are meant, if these are few and found soon: then the rest of the table is never read.
-    async fn collect(&mut self, batches: &Batches, setting: Setting<'_>, course: &mut Course) -> Result<(), End> {
+    async fn collect(
+        &mut self,
+        batches: &Batches,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
+    ) -> Result<(), End> {
         const TIME_MAX: Duration = Duration::from_secs(5);
         let own = Some(course.statement_timeout).filter(|own| !own.is_zero());
         let timeout = own.map_or(TIME_MAX, |own| own.min(TIME_MAX));
@@ -426,7 +432,7 @@ impl Session {
     }
 
     /// Where the next batch ends, read without a lock. None: it is to be asked again.
-    async fn next_range(&mut self, batches: &Batches, course: &mut Course) -> Result<Option<Range>, End> {
+    async fn next_range(&mut self, batches: &Batches, course: &mut BatchProgress) -> Result<Option<Range>, End> {
         if let Some(listed) = &course.listed {
             let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
             let end = match only.last() {
@@ -481,8 +487,8 @@ impl Session {
     async fn try_batch(
         &mut self,
         batches: &Batches,
-        setting: Setting<'_>,
-        course: &mut Course,
+        setting: StepContext<'_>,
+        course: &mut BatchProgress,
         range: &Range,
         lock_first: bool,
     ) -> Result<Tried, Broken> {
@@ -680,7 +686,7 @@ fn planning_of(answers: &[Answer], at: usize) -> Duration {
 }
 
 /// The server has undone the batch, since batches do not do what one statement does.
-fn unfit(batches: &Batches, course: &Course, told: &Report) -> Option<Report> {
+fn unfit(batches: &Batches, course: &BatchProgress, told: &Report) -> Option<Report> {
     let Batches { verb, relation, .. } = batches;
     let told = told.message();
     let why = match told.contains(KEY_MOVED) {
@@ -753,7 +759,7 @@ fn rights_needed(batches: &Batches) -> String {
     }
 }
 
-fn interrupted(mut report: Report, batches: &Batches, course: &Course) -> Report {
+fn interrupted(mut report: Report, batches: &Batches, course: &BatchProgress) -> Report {
     let relation = &batches.relation;
     report.remove(b'P');
     if report.sqlstate() == "42501" {
@@ -786,7 +792,7 @@ fn interrupted(mut report: Report, batches: &Batches, course: &Course) -> Report
     report.hint(&go_on(batches, course))
 }
 
-fn go_on(batches: &Batches, course: &Course) -> String {
+fn go_on(batches: &Batches, course: &BatchProgress) -> String {
     if course.unfit {
         let of_job = course
             .job

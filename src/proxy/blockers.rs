@@ -1,4 +1,4 @@
-//! Who holds the lock that a step waits for, in words. Who it is, [`super::holders`] asks between two tries and, where a statement itself waits,
+//! Who holds the lock that a step waits for, in words. Who it is, [`super::lock_holders`] asks between two tries and, where a statement itself waits,
 //! the control connection.
 
 use super::shared::Shared;

@@ -1,15 +1,14 @@
 //! Carries out a plan's steps, and says of them what is to be said.
 
-use super::context::Setting;
 use super::end::{Broken, End};
 use super::entry::Entry;
 use super::session::Session;
+use super::step_context::StepContext;
 use super::verdict::Verdict;
 use crate::plan::catalog::Relation;
-use crate::plan::outbox::Deferral;
+use crate::plan::deferred::Deferral;
 use crate::plan::{Place, Rejection, Run, pooled};
 use lockkeeper_wire::messages::Report;
-
 use std::time::{Duration, Instant};
 
 impl Session {
@@ -60,7 +59,7 @@ impl Session {
         &mut self,
         run: &Run,
         relations: &[Relation],
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
         self.seat.reins.begin(&entry.event().id, setting.place != Place::Alone);

@@ -5,12 +5,12 @@
 
 use super::blockers::{held_by, merge};
 use super::chances::{Chances, Doing, Holder, end_within};
-use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::end::{Broken, End, unless_refused};
 use super::entry::Entry;
-use super::holders::{self, FRESH, Seen};
+use super::lock_holders::{self, FRESH, Seen};
 use super::session::Session;
+use super::step_context::StepContext;
 use super::tries::{Tries, gave_up, waiting};
 use crate::audit::Blocker;
 use crate::plan::ascii::{decoded, encoded};
@@ -114,7 +114,7 @@ impl Session {
     pub(super) async fn clear_the_way(
         &mut self,
         step: &Step,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         (tries, clearing): (&mut Tries, &mut Clearing),
         (entry, n): (&Entry, usize),
         until: Instant,
@@ -204,7 +204,7 @@ impl Session {
     /// The client and the audit log hear of what is waited for, not more often than the policy says.
     async fn tell_waiting(
         &mut self,
-        (step, setting): (&Step, Setting<'_>),
+        (step, setting): (&Step, StepContext<'_>),
         (tries, clearing): (&mut Tries, &mut Clearing),
         blockers: Vec<Blocker>,
         (entry, n): (&Entry, usize),
@@ -228,9 +228,9 @@ impl Session {
         &mut self,
         step: &Step,
         tries: &Tries,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
     ) -> Result<Option<Report>, Broken> {
-        let asked = [Ask::about(holders::circle(step.lock), &step.relation)];
+        let asked = [Ask::about(lock_holders::circle(step.lock), &step.relation)];
         let answers = unless_refused(self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await)?;
         let row = answers.and_then(|answers| answers.into_iter().next()?.rows.into_iter().next());
         let Some([Some(waiter), wants, needs, in_circle, patience_ms]) = row.as_deref() else {
@@ -283,7 +283,7 @@ impl Session {
     async fn hold_others(
         &mut self,
         step: &Step,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         clearing: &mut Clearing,
         holders: &[Holder],
     ) -> Result<(), Broken> {
@@ -363,7 +363,7 @@ impl Session {
     async fn end_blockers(
         &mut self,
         seen: &[Seen],
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         clearing: &mut Clearing,
         (entry, n): (&Entry, usize),
     ) -> Result<(), End> {

@@ -5,11 +5,11 @@
 
 use super::blockers::{Waits, merge};
 use super::clearing::Clearing;
-use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears, NAMED};
 use super::end::{Broken, End, unless_refused};
 use super::entry::Entry;
 use super::session::Session;
+use super::step_context::StepContext;
 use super::time_limits::{Limits, is_lock_trouble};
 use super::tries::{Tries, gave_up};
 use crate::plan::path::{self, PRINTED};
@@ -24,7 +24,12 @@ const CLEANUP_TRIES: u32 = 3;
 
 impl Session {
     /// All steps in order, up to the first that fails.
-    pub(super) async fn conduct(&mut self, run: &Run, setting: Setting<'_>, entry: &mut Entry) -> Result<String, End> {
+    pub(super) async fn conduct(
+        &mut self,
+        run: &Run,
+        setting: StepContext<'_>,
+        entry: &mut Entry,
+    ) -> Result<String, End> {
         let mut tag = run.tag.clone();
         for (n, step) in run.steps.iter().enumerate() {
             let started = Instant::now();
@@ -90,7 +95,7 @@ impl Session {
         run: &Run,
         n: usize,
         mut report: Report,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
     ) -> Result<Report, Broken> {
         let step = &run.steps[n];
         // What is added at the end of the client's text moves no position in it.
@@ -110,7 +115,7 @@ impl Session {
             );
         }
         if super::relay::NEEDS_MORE.contains(&report.sqlstate().as_str())
-            && let Some(text) = self.outbox.explanation()
+            && let Some(text) = self.deferred.explanation()
         {
             report.append(b'D', &text);
         }
@@ -194,7 +199,7 @@ impl Session {
     pub(super) async fn step(
         &mut self,
         step: &Step,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         tries: &mut Tries,
         told: (&Entry, usize),
     ) -> Result<Option<Done>, End> {
@@ -234,7 +239,7 @@ impl Session {
         &mut self,
         step: &Step,
         then: &[String],
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         tries: &mut Tries,
         (entry, n): (&Entry, usize),
     ) -> Result<Done, End> {
@@ -315,7 +320,7 @@ impl Session {
         &mut self,
         step: &Step,
         then: &[String],
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         (timeout_ms, patience_ms, left): (u64, Option<u64>, Duration),
     ) -> Result<Done, End> {
         let timeout_ms = left.as_millis().min(u128::from(timeout_ms));
@@ -402,7 +407,7 @@ impl Session {
         }
     }
 
-    async fn concurrent(&mut self, step: &Step, setting: Setting<'_>, tries: &mut Tries) -> Result<Done, End> {
+    async fn concurrent(&mut self, step: &Step, setting: StepContext<'_>, tries: &mut Tries) -> Result<Done, End> {
         let waits = self.waits();
         self.left_behind(step, setting).await?;
         loop {
@@ -445,7 +450,7 @@ impl Session {
     }
 
     /// True: an unfinished build had left something, which is removed and told.
-    async fn left_behind(&mut self, step: &Step, setting: Setting<'_>) -> Result<bool, End> {
+    async fn left_behind(&mut self, step: &Step, setting: StepContext<'_>) -> Result<bool, End> {
         let Some(cleanup) = step.cleanup.as_ref().filter(|c| !c.brief) else {
             return Ok(false);
         };
@@ -517,7 +522,7 @@ impl Session {
     }
 
     /// True: something was there and is removed.
-    async fn clean_up(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Result<bool, End> {
+    async fn clean_up(&mut self, cleanup: &Cleanup, setting: StepContext<'_>) -> Result<bool, End> {
         if setting.place != Place::Alone {
             return Ok(false);
         }
@@ -549,7 +554,7 @@ impl Session {
     }
 
     /// The same without waiting for anybody: a plain DROP INDEX in a few short tries, for which an old snapshot is no obstacle.
-    async fn clean_up_soon(&mut self, cleanup: &Cleanup, setting: Setting<'_>) -> Result<bool, End> {
+    async fn clean_up_soon(&mut self, cleanup: &Cleanup, setting: StepContext<'_>) -> Result<bool, End> {
         if setting.place != Place::Alone {
             return Ok(false);
         }

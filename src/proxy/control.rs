@@ -4,7 +4,7 @@
 //! of the console and the review page. Without it nothing fails: what it would tell is then unknown. Start at [`run`].
 
 use super::blockers::{merge, shortened};
-use super::desk::{self, told};
+use super::job_admin::{self, told};
 use super::shared::Shared;
 use crate::audit::Blocker;
 use crate::live::{Blocked, Control, Question, Waiter, shape};
@@ -220,9 +220,9 @@ async fn answer(
 ) -> Result<(), String> {
     match question {
         Question::Locks(answer) => drop(answer.send(locks(client).await)),
-        Question::Jobs(answer) => drop(answer.send(desk::list(shared, client).await)),
+        Question::Jobs(answer) => drop(answer.send(job_admin::list(shared, client).await)),
         Question::Steer(id, steer, answer) => {
-            let steered = timeout(ANSWER_TIME, desk::steer(shared, client, config, id, steer)).await;
+            let steered = timeout(ANSWER_TIME, job_admin::steer(shared, client, config, id, steer)).await;
             drop(answer.send(steered.unwrap_or_else(|_| Err(late()))));
         }
     }

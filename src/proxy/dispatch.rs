@@ -2,9 +2,9 @@
 //!
 //! Start at [`Session::run`]. Everything else a client sends is forwarded by [`super::relay`] without coming here.
 
+use super::deferred::pending::ending;
 use super::dialogue::Closing;
 use super::end::{Broken, End, SHUTTING_DOWN};
-use super::outbox::pending::ending;
 use super::parameters::Parameters;
 use super::relay::{Event, Mode};
 use super::session::Session;
@@ -168,11 +168,11 @@ impl Session {
             return Ok(());
         }
         if self.relay.watch {
-            self.look_around(&text).await?;
+            self.compare_with_deferred(&text).await?;
         }
         let statements = self.read(&text).await;
         self.may_run_dry(&text, &statements, self.closing_of_question()).await?;
-        if self.outbox.is_awake() && self.relay.place() == Place::Block {
+        if self.deferred.is_awake() && self.relay.place() == Place::Block {
             let ending = match statements.as_deref() {
                 Ok([statement]) => ending(statement).map(|ending| (statement.sql.clone(), ending)),
                 _ => None,
@@ -181,7 +181,7 @@ impl Session {
                 return self.commit_query(len, &sql, ending).await;
             }
         }
-        let ends_within = self.outbox.is_awake()
+        let ends_within = self.deferred.is_awake()
             && statements
                 .as_ref()
                 .is_ok_and(|all| all.iter().any(|s| matches!(s.kind, Kind::Commit { .. })));
@@ -268,7 +268,7 @@ impl Session {
             && gate(text) != Gate::Read
             && !self.relay.watch
             && !self.relay.dry
-            && !self.outbox.is_awake()
+            && !self.deferred.is_awake()
             && !may_use_prepared(text)
             && !self.relay.shapes.may_fire(text)
     }

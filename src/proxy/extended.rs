@@ -40,13 +40,13 @@ impl Session {
             self.relay.executes_what_is_known() && may_use_prepared(parse.text) || may_execute_prepared(parse.text);
         if self.relay.watch {
             self.ask_reading(parse.text).await?;
-            self.look_around(parse.text).await?;
+            self.compare_with_deferred(parse.text).await?;
             let text = if gate(parse.text) == Gate::End {
                 parse.text.to_vec()
             } else {
                 Vec::new()
             };
-            self.outbox.ending_statements.insert(parse.name.to_vec(), text);
+            self.deferred.ending_statements.insert(parse.name.to_vec(), text);
         }
         if self.relay.dry {
             self.ask_reading(parse.text).await?;
@@ -181,8 +181,8 @@ impl Session {
         {
             self.binds_pending_write(statement).await?;
             match self.ending_text(statement).await? {
-                Some(text) => self.outbox.ending_portals.insert(portal.to_vec(), text),
-                None => self.outbox.ending_portals.remove(portal),
+                Some(text) => self.deferred.ending_portals.insert(portal.to_vec(), text),
+                None => self.deferred.ending_portals.remove(portal),
             };
         }
         if let Some((_, name)) = wire::bind_names(&bind)

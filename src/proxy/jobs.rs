@@ -3,15 +3,15 @@
 //! The SQL is [`crate::plan::jobs`]'s. A job is begun or taken over under an advisory lock of that run, which the server lets go
 //! when the session ends, however it ends.
 
-use super::context::Setting;
-use super::course::{Course, settings};
+use super::batch_progress::{BatchProgress, settings};
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::session::Session;
+use super::step_context::StepContext;
 use crate::plan::batches::{Batches, Key};
 use crate::plan::jobs::{self, Access, Job};
 use crate::plan::waiting::Details;
-use crate::plan::{Place, outbox};
+use crate::plan::{Place, deferred};
 use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
@@ -19,14 +19,14 @@ use std::time::{Duration, Instant};
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 pub(super) enum Begun {
-    At(Box<Course>),
+    At(Box<BatchProgress>),
     /// The table is empty.
     NothingThere,
 }
 
 /// What became of an unfinished job that was found.
 enum Taken {
-    At(Box<Course>),
+    At(Box<BatchProgress>),
     /// It had not begun, and the table is empty.
     NothingThere,
     /// It was finished or given up meanwhile.
@@ -43,7 +43,7 @@ fn over(id: Option<i64>) -> Report {
 
 impl Session {
     /// Where the work begins: anew, or where an earlier run of the same statement has stopped.
-    pub(super) async fn begin_job(&mut self, batches: &Batches, setting: Setting<'_>) -> Result<Begun, End> {
+    pub(super) async fn begin_job(&mut self, batches: &Batches, setting: StepContext<'_>) -> Result<Begun, End> {
         match &batches.access {
             Access::Ready => {}
             Access::Create => match self.create_job_table().await {
@@ -95,9 +95,14 @@ impl Session {
     }
 
     /// The work begins anew; with an identity, as a job.
-    async fn begin(&mut self, batches: &Batches, setting: Setting<'_>, identity: Option<&str>) -> Result<Begun, End> {
+    async fn begin(
+        &mut self,
+        batches: &Batches,
+        setting: StepContext<'_>,
+        identity: Option<&str>,
+    ) -> Result<Begun, End> {
         let policy = &setting.policy.backfill;
-        let mut course = Course::new(None, Vec::new(), policy);
+        let mut course = BatchProgress::new(None, Vec::new(), policy);
         course.upper = match self.last_key(batches, &course).await? {
             Some(upper) => upper,
             None => return Ok(Begun::NothingThere),
@@ -156,7 +161,7 @@ impl Session {
     }
 
     /// None: the table is empty.
-    async fn last_key(&mut self, batches: &Batches, course: &Course) -> Result<Option<Key>, End> {
+    async fn last_key(&mut self, batches: &Batches, course: &BatchProgress) -> Result<Option<Key>, End> {
         let asks = [settings(batches, course, None), Ask::as_client(batches.bounds_sql())];
         let mut answers = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await?;
         let upper = answers.pop().and_then(|answer| answer.rows.into_iter().next());
@@ -168,7 +173,7 @@ impl Session {
     }
 
     /// Waits until nobody runs that job, and takes it up where it stands.
-    async fn take_over(&mut self, id: &str, batches: &Batches, setting: Setting<'_>) -> Result<Taken, End> {
+    async fn take_over(&mut self, id: &str, batches: &Batches, setting: StepContext<'_>) -> Result<Taken, End> {
         let Ok(id) = id.parse::<i64>() else {
             return Ok(Taken::Over);
         };
@@ -180,7 +185,7 @@ impl Session {
         taken
     }
 
-    pub(super) async fn wait_for_job(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
+    pub(super) async fn wait_for_job(&mut self, id: i64, setting: StepContext<'_>) -> Result<(), End> {
         // What was left for after COMMIT is taken when its turn comes, and once more by the batches that it consists of.
         if self.job_keys.contains_key(&id) {
             return Ok(());
@@ -219,7 +224,7 @@ impl Session {
     }
 
     /// The job's lock is held: nobody else moves its row.
-    async fn take_up(&mut self, id: i64, batches: &Batches, setting: Setting<'_>) -> Result<Taken, End> {
+    async fn take_up(&mut self, id: i64, batches: &Batches, setting: StepContext<'_>) -> Result<Taken, End> {
         let json = match self.value(&jobs::read(id)).await? {
             Some(json) => json,
             None => return Ok(Taken::Over),
@@ -254,7 +259,7 @@ impl Session {
         }
         let settings = self.other_settings(&job).await?;
         self.value(&jobs::take_up(id)).await?;
-        let mut course = Course::new(Some(id), Vec::new(), &setting.policy.backfill);
+        let mut course = BatchProgress::new(Some(id), Vec::new(), &setting.policy.backfill);
         course.settings = settings.clone();
         course.upper = match job.upper_key {
             Some(upper) => upper,
@@ -268,7 +273,7 @@ impl Session {
                     return Ok(Taken::At(Box::new(course)));
                 }
                 None => {
-                    self.value(&outbox::finish(id, "done")).await?;
+                    self.value(&deferred::finish(id, "done")).await?;
                     return Ok(Taken::NothingThere);
                 }
             },

@@ -3,7 +3,6 @@
 //! Start at [`Session::verdict_now`].
 
 use super::apart::apart_of;
-use super::context::Setting;
 use super::dialogue::{Answer, Ask, Closing, Hears};
 use super::end::{Broken, End};
 use super::entry::Entry;
@@ -12,21 +11,23 @@ use super::known::Before;
 use super::parameters::Parameters;
 use super::read::{PARSE_INLINE_MAX, PLAN_INLINE_MAX, of};
 use super::session::Session;
+use super::step_context::StepContext;
 use super::time_limits::Limits;
 use super::verdict::{Verdict, or_refused};
 use super::weigh::Along;
 use crate::live::approvals::Key;
-use crate::plan::Overridden;
 use crate::plan::bounds::Bounds;
+use crate::plan::deferred::exchange;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::exchange;
 use crate::plan::policy::{InTransaction, Policy};
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::tool::Tool;
 use crate::plan::waiting::Dropped;
-use crate::plan::{self, Mode as StepMode, Place, Plan, Rejection, depends, dry, glance, jobs, pooled, rules};
+use crate::plan::{
+    self, Mode as StepMode, Overridden, Place, Plan, Rejection, depends, dry, glance, jobs, pooled, rules,
+};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 use std::sync::Arc;
@@ -158,7 +159,7 @@ impl Session {
         let is_dry = self.is_dry;
         if !is_dry
             && matches!(statement.kind, Kind::Ddl)
-            && !self.outbox.looks_on()
+            && !self.deferred.looks_on()
             && rules::lock_queue::is_free(statement)
         {
             self.relay.shapes.private = is_private(statement, &Facts::default());
@@ -289,7 +290,7 @@ impl Session {
             .relay
             .tool
             .or_else(|| Tool::of_application(&facts.application_name));
-        facts.dropped.clone_from(&self.outbox.dropped);
+        facts.dropped.clone_from(&self.deferred.dropped);
         let (mut plan, known) = self.planned(statement, facts, &policy, place).await?;
         facts = known;
         if let Plan::Reject(_) = plan
@@ -424,7 +425,7 @@ impl Session {
         // Where jobs are kept, one of this statement may wait.
         let may_be = self.relay.shapes.makes_tables()
             && matches!(statement.kind, Kind::Ddl)
-            && !self.outbox.looks_on()
+            && !self.deferred.looks_on()
             && !self.relay.shapes.have_jobs();
         if !may_be {
             return Ok(false);
@@ -446,7 +447,7 @@ impl Session {
         place: Place,
         closing: Closing,
     ) -> Result<Option<Facts>, End> {
-        if self.outbox.looks_on() {
+        if self.deferred.looks_on() {
             return Ok(None);
         }
         let shared = Arc::clone(policy);
@@ -533,7 +534,7 @@ impl Session {
                 for notice in &run.notices {
                     self.relay.notice(notice).await?;
                 }
-                let setting = Setting {
+                let setting = StepContext {
                     policy: &policy,
                     place,
                     parameters,
@@ -550,7 +551,7 @@ impl Session {
                 let verdict = self.carry_out(&run, &facts.relations, setting, entry).await?;
                 match dropped {
                     Some(dropped) => self.after_drop(dropped, matches!(verdict, Verdict::Done(_))),
-                    None => self.outbox.dropped.clear(),
+                    None => self.deferred.dropped.clear(),
                 }
                 self.raced = matches!(verdict, Verdict::Refused(_)) && run.steps.iter().any(|step| step.sql != text);
                 if let (Some(request), Verdict::Done(_), [step]) = (request, &verdict, run.steps.as_slice())

@@ -15,7 +15,6 @@ use super::shapes::{Learned, Shapes};
 use super::stream::Stream;
 use crate::live::traffic::{Probe, Shaped};
 use crate::live::{Flow, Flowed, Live};
-use crate::plan::Place;
 use crate::plan::calls::Calls;
 use crate::plan::gate::{
     Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
@@ -25,7 +24,7 @@ use crate::plan::makes::makes_relations;
 use crate::plan::statement::stream::Stream as Followed;
 use crate::plan::tool::Tool;
 use crate::plan::words::mentions;
-use crate::plan::{dry, version};
+use crate::plan::{Place, dry, version};
 use lockkeeper_wire::encoding::Encoding;
 use lockkeeper_wire::messages::{self as wire, HEADER, Report};
 use lockkeeper_wire::responses::{Expect, OnAnswer, Position, Responses};

@@ -1,10 +1,10 @@
 //! An UPDATE or DELETE that was left unfinished goes on from its job's row.
 
-use super::context::Setting;
 use super::dialogue::Closing;
 use super::end::End;
 use super::parameters::Parameters;
 use super::session::Session;
+use super::step_context::StepContext;
 use super::verdict::Verdict;
 use crate::plan::batches::Batches;
 use crate::plan::facts::Facts;
@@ -45,7 +45,7 @@ impl Session {
         };
         let entry = self.entry(call, &facts, &[]).planned(&run);
         self.announce(&entry, policy).await?;
-        let setting = Setting {
+        let setting = StepContext {
             policy,
             place: Place::Alone,
             parameters: &parameters,

@@ -1,11 +1,11 @@
 //! A simple query of several statements, one of which is judged: run part by part in a transaction that stands for the
 //! implicit one of the message (manual section 55.2.2.1), and answered as one message.
 
+use super::deferred::pending::{Ending, ending};
 use super::dialogue::{Ask, Closing, Hears};
 use super::dispatch::characters;
 use super::end::{Broken, End};
 use super::judge::not_planned;
-use super::outbox::pending::{Ending, ending};
 use super::parameters::Parameters;
 use super::read::PARSE_INLINE_MAX;
 use super::relay::Answered;
@@ -180,7 +180,7 @@ impl Session {
                     *open = Open::Client;
                 }
                 match ending(first) {
-                    Some(ending) if self.outbox.is_awake() && self.relay.status == b'T' => {
+                    Some(ending) if self.deferred.is_awake() && self.relay.status == b'T' => {
                         self.end_part(first, ending).await
                     }
                     _ => Ok(self.forward_part(bytes, shifted(shift), run).await?.0),
@@ -193,7 +193,7 @@ impl Session {
                     *open = Open::Implicit;
                 }
                 // The message was looked at as a whole when nothing of it was waiting.
-                if self.outbox.looks_on() && self.relay.status == b'T' {
+                if self.deferred.looks_on() && self.relay.status == b'T' {
                     self.needs_what_waits(bytes).await?;
                 }
                 run.keeps_tag = ends.1 && *open == Open::Implicit;

@@ -2,8 +2,8 @@
 //!
 //! The methods stand in many files, each of which calls only those below it: [`super::dispatch`] is the top.
 
+use super::deferred::pending::DeferredWork;
 use super::entry::Uncommitted;
-use super::outbox::pending::Outbox;
 use super::relay::Relay;
 use super::shared::{CancelFlag, Shared};
 use crate::audit::Who;
@@ -36,7 +36,7 @@ pub struct Session {
     /// It has been recognised as a migration tool's.
     pub(super) looked: bool,
     /// What waits for the client's COMMIT.
-    pub(super) outbox: Outbox,
+    pub(super) deferred: DeferredWork,
     /// Jobs that are done, and whose client is about to hear so.
     pub(super) unanswered: Vec<i64>,
     /// Of jobs that this session runs: the keys of their advisory locks.

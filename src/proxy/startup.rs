@@ -457,7 +457,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         notices: Default::default(),
         last_step: None,
         looked: false,
-        outbox: Default::default(),
+        deferred: Default::default(),
         dry: Default::default(),
         is_dry: false,
     };

@@ -1,7 +1,7 @@
 //! Tries for a lock so far, and what is said of them.
 
 use super::blockers::{ending, held_by};
-use super::context::Setting;
+use super::step_context::StepContext;
 use crate::audit::Blocker;
 use crate::plan::{Place, Step};
 use lockkeeper_wire::messages::Report;
@@ -41,7 +41,7 @@ pub(super) fn gave_up(
     step: &Step,
     mut report: Report,
     tries: &Tries,
-    setting: Setting<'_>,
+    setting: StepContext<'_>,
     own: Option<Duration>,
 ) -> Report {
     let held = held_by(&tries.blockers);

@@ -17,7 +17,7 @@ use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::words::mentions;
-use crate::plan::{Place, jobs, mixed, outbox};
+use crate::plan::{Place, deferred, jobs, mixed};
 use std::sync::Arc;
 
 /// A bound must leave room for what is written while it is remembered.
@@ -464,7 +464,10 @@ impl Session {
     }
 
     async fn has_open_job(&mut self, ground: &Ground, closing: Closing) -> Result<bool, End> {
-        for asked in [Ask::new(outbox::is_usable()), jobs::any_of(ground.relation.oid).into()] {
+        for asked in [
+            Ask::new(deferred::is_usable()),
+            jobs::any_of(ground.relation.oid).into(),
+        ] {
             let answers = self.relay.ask(&[asked], closing, Hears::Nothing).await?;
             if answers.first().and_then(Answer::value) != Some("t") {
                 return Ok(false);

@@ -6,13 +6,13 @@
 use super::batches::Batches;
 use super::body::{Body, Locks};
 use super::catalog::{Name, Relation};
+use super::deferred::behind::{self, Met};
+use super::deferred::{self, Deferral, New, Trial};
 use super::depends::{Part as Going, What};
 use super::facts::Facts;
 use super::finding::{Finding, Rejection};
 use super::jobs::Access;
 use super::lock::LockMode;
-use super::outbox::behind::{self, Met};
-use super::outbox::{self, Deferral, New, Trial};
 use super::outcome::{Plan, Run};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Overridden, Policy};
@@ -489,7 +489,7 @@ impl<'a> Composer<'a> {
                 if !self.runs_here(&steps) && self.may_defer() {
                     let later = later_of(&steps);
                     self.trials
-                        .extend(outbox::prove::trials(subject, later).unwrap_or_default());
+                        .extend(deferred::prove::trials(subject, later).unwrap_or_default());
                     let first = steps.len() - later.len();
                     if !self.all_later {
                         self.later.extend(steps.split_off(first));
@@ -756,7 +756,7 @@ impl<'a> Composer<'a> {
         steps
             .iter()
             .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
-            && outbox::prove::trials(subject, later_of(steps)).is_some()
+            && deferred::prove::trials(subject, later_of(steps)).is_some()
     }
 
     /// The client's own UPDATE or DELETE.
@@ -946,7 +946,7 @@ impl<'a> Composer<'a> {
                 let names = nonconcurrent_drop_index::dropped(drop);
                 for (step, name) in new.later.iter_mut().zip(&names) {
                     let oid = self.whole.facts.relation(name).map_or(0, |index| index.oid);
-                    step.done_when = Some(outbox::is_gone(oid));
+                    step.done_when = Some(deferred::is_gone(oid));
                 }
                 new.removes = names.into_iter().map(|name| name.name).collect();
             }

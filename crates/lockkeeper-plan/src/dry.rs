@@ -5,11 +5,11 @@
 
 use super::calls::Calls;
 use super::catalog::Name;
+use super::deferred::Deferral;
 use super::facts::Facts;
 use super::lock::LockMode;
 use super::makes::makes_relations;
 use super::mentions::Mentions;
-use super::outbox::Deferral;
 use super::outcome::{Plan, Run};
 use super::overrides;
 use super::request::Request;

@@ -1,7 +1,7 @@
 //! What is done about one statement: it goes on, is carried out in steps, or is refused.
 
+use crate::deferred::Deferral;
 use crate::finding::{Finding, Rejection};
-use crate::outbox::Deferral;
 use crate::statement;
 use crate::step::{Mode, Step};
 

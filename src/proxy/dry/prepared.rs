@@ -2,10 +2,9 @@
 
 use super::looked::Looked;
 use super::rows::{ROWS_SETTING, prepared_before, prepared_in_dry_run, select_of_setting, text_of, unread};
-use crate::plan::Place;
-use crate::plan::dry;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement, Unreadable, is_transactional};
+use crate::plan::{Place, dry};
 use crate::proxy::dialogue::{Answer, Ask, Closing, Hears};
 use crate::proxy::dispatch::characters;
 use crate::proxy::end::{End, unless_refused};

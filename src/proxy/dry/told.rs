@@ -1,8 +1,7 @@
 //! The answer of a dry run: the plan's rows, with who is in the way now and how long it takes here, and the audit log's line.
 
 use super::rows::select_of;
-use crate::audit::Blocker;
-use crate::audit::Event;
+use crate::audit::{Blocker, Event};
 use crate::plan::Plan;
 use crate::plan::dry::Row;
 use crate::plan::lock::LockMode;
@@ -11,7 +10,7 @@ use crate::proxy::end::{Broken, End};
 use crate::proxy::entry::Entry;
 use crate::proxy::session::Session;
 use crate::proxy::verdict::Verdict;
-use crate::proxy::{blockers, holders};
+use crate::proxy::{blockers, lock_holders};
 use bytes::BytesMut;
 use lockkeeper_wire::messages as wire;
 use lockkeeper_wire::responses::OnAnswer;
@@ -98,11 +97,11 @@ impl Session {
             return Ok(None);
         }
         let asked = [
-            Ask::new(holders::FRESH),
-            Ask::about(holders::question(row.lock), &row.relation),
+            Ask::new(lock_holders::FRESH),
+            Ask::about(lock_holders::question(row.lock), &row.relation),
         ];
         let answers = self.relay.ask(&asked, closing, Hears::Nothing).await?;
-        let seen = holders::answered(answers.last(), self.shared.policy().audit_literals);
+        let seen = lock_holders::answered(answers.last(), self.shared.policy().audit_literals);
         let blockers: Vec<Blocker> = seen.into_iter().map(|seen| seen.blocker).collect();
         Ok((!blockers.is_empty()).then(|| {
             format!(

@@ -34,7 +34,7 @@ struct Server {
     /// Sent by the client, not read yet.
     inbox: VecDeque<u8>,
     /// Written, and not heard yet; what is behind `flushed` is still in the server's own buffer.
-    outbox: VecDeque<u8>,
+    deferred: VecDeque<u8>,
     flushed: usize,
     at: At,
     extended: bool,
@@ -47,7 +47,7 @@ impl Server {
     fn new() -> Server {
         Server {
             inbox: VecDeque::new(),
-            outbox: VecDeque::new(),
+            deferred: VecDeque::new(),
             flushed: 0,
             at: At::Loop,
             extended: false,
@@ -58,7 +58,7 @@ impl Server {
 
     fn say(&mut self, answer: &str) {
         for tag in answer.bytes().filter(|tag| *tag != b' ') {
-            self.outbox.push_back(tag);
+            self.deferred.push_back(tag);
             if matches!(tag, b'Z' | b'E' | b'G') {
                 self.flush();
             }
@@ -66,7 +66,7 @@ impl Server {
     }
 
     fn flush(&mut self) {
-        self.flushed = self.outbox.len();
+        self.flushed = self.deferred.len();
     }
 
     /// As the error handler of PostgresMain.
@@ -166,7 +166,7 @@ impl Server {
             return None;
         }
         self.flushed -= 1;
-        self.outbox.pop_front()
+        self.deferred.pop_front()
     }
 
     /// Everything was read and, as far as it was flushed, heard.
@@ -177,7 +177,7 @@ impl Server {
     /// A message that was sent will be answered, or may be.
     fn owes(&self) -> bool {
         let unread = self.inbox.iter();
-        !self.outbox.is_empty()
+        !self.deferred.is_empty()
             || self.at != At::Loop
             || match self.ignore_till_sync {
                 true => unread.clone().any(|tag| *tag == b'S'),
@@ -230,7 +230,7 @@ pub fn check(data: &[u8]) {
 
 fn compare(responses: &Responses, server: &Server, story: &str) {
     let unread: String = server.inbox.iter().map(|tag| char::from(*tag)).collect();
-    let unheard: String = server.outbox.iter().map(|tag| char::from(*tag)).collect();
+    let unheard: String = server.deferred.iter().map(|tag| char::from(*tag)).collect();
     let told = || {
         format!(
             "{story}\nunread {unread:?}, unheard {unheard:?}, {:?}, {responses:?}",
@@ -251,7 +251,7 @@ fn compare(responses: &Responses, server: &Server, story: &str) {
     }
     if responses.copy_in() {
         let ended = server.inbox.iter().any(|tag| !matches!(tag, b'd' | b'S' | b'H'));
-        let reads = matches!(server.at, At::Copy { .. }) || server.outbox.contains(&b'E');
+        let reads = matches!(server.at, At::Copy { .. }) || server.deferred.contains(&b'E');
         assert!(reads && !ended, "believed to read COPY data:{}", told());
     }
     if !server.waits() {
@@ -260,7 +260,7 @@ fn compare(responses: &Responses, server: &Server, story: &str) {
     match server.at {
         // Nothing more will come of itself.
         At::Copy { .. } => assert!(responses.copy_in(), "data is awaited:{}", told()),
-        At::Loop if server.outbox.is_empty() => {
+        At::Loop if server.deferred.is_empty() => {
             assert!(responses.quiescent(), "waits for ever:{}", told());
             assert_eq!(responses.skipping(), server.ignore_till_sync, "skips:{}", told());
         }

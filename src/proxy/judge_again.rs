@@ -7,7 +7,7 @@ use super::parameters::Parameters;
 use super::session::Session;
 use super::verdict::{Verdict, or_refused};
 use crate::plan::Place;
-use crate::plan::outbox::exchange::parts;
+use crate::plan::deferred::exchange::parts;
 use crate::plan::policy::InTransaction;
 use crate::plan::request::Request;
 use crate::plan::statement::{Kind, Statement};
@@ -79,7 +79,7 @@ impl Session {
         let first = self.read(parts[0].as_bytes()).await.unwrap_or_default();
         let drops = first
             .first()
-            .and_then(|first| crate::plan::outbox::exchange::dropped(first, &facts, &policy));
+            .and_then(|first| crate::plan::deferred::exchange::dropped(first, &facts, &policy));
         let ready = !matches!(facts.job_access(), crate::plan::jobs::Access::None(_));
         if drops.is_none() || !ready {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! What waits for the client's COMMIT, as the session remembers it.
 
-use crate::plan::outbox::prove::{Check, Index};
+use crate::plan::deferred::prove::{Check, Index};
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::waiting::Dropped;
 use lockkeeper_wire::messages::Report;
@@ -8,7 +8,7 @@ use pg_query::NodeEnum;
 use std::collections::HashMap;
 
 #[derive(Default)]
-pub struct Outbox {
+pub struct DeferredWork {
     /// Written, or taken up, by the transaction that is open.
     pub pending: Vec<Pending>,
     /// The session is a migration tool's: what an earlier run has left unfinished is to be done before anything else.
@@ -44,7 +44,7 @@ pub struct Pending {
     pub brings: Vec<String>,
 }
 
-impl Outbox {
+impl DeferredWork {
     pub fn is_awake(&self) -> bool {
         !self.pending.is_empty() || self.look
     }

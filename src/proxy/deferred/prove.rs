@@ -1,14 +1,14 @@
-//! Carries out the proofs of [`crate::plan::outbox::prove`] and the brief steps, in the client's transaction.
+//! Carries out the proofs of [`crate::plan::deferred::prove`] and the brief steps, in the client's transaction.
 
-use super::super::context::Setting;
 use super::super::dialogue::{Answer, Ask, Closing, Hears};
 use super::super::end::End;
 use super::super::entry::Entry;
 use super::super::session::Session;
+use super::super::step_context::StepContext;
 use super::super::tries::Tries;
 use crate::plan::Run;
-use crate::plan::outbox::prove::{Check, Definition, Index};
-use crate::plan::outbox::{self, New, Trial};
+use crate::plan::deferred::prove::{Check, Definition, Index};
+use crate::plan::deferred::{self, New, Trial};
 use crate::plan::policy::Policy;
 use lockkeeper_wire::messages::Report;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Session {
         &mut self,
         run: &Run,
         new: &New,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         holds_locks: bool,
         entry: &mut Entry,
     ) -> Result<Vec<(Check, Index)>, End> {
@@ -41,7 +41,7 @@ impl Session {
         let mut holds_locks = holds_locks;
         if new.replaces.is_some() {
             self.take_drop_back(new, setting).await?;
-            holds_locks = self.asks_true(outbox::HOLDS_LOCKS).await?;
+            holds_locks = self.asks_true(deferred::HOLDS_LOCKS).await?;
         }
         let definitions = self.try_steps(run, new, setting, entry).await?;
         self.check_all(new, &uniques, &definitions, setting.policy, holds_locks)
@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// Every index on an empty clone of the table. What is unique about it is told by the server's catalog.
-    async fn try_on_clone(&mut self, new: &New, setting: Setting<'_>) -> Result<Vec<(Check, Index)>, End> {
+    async fn try_on_clone(&mut self, new: &New, setting: StepContext<'_>) -> Result<Vec<(Check, Index)>, End> {
         let mut uniques = Vec::new();
         for trial in &new.trials {
             if let Some(done_when) = &trial.done_when
@@ -76,7 +76,7 @@ impl Session {
         Ok(uniques)
     }
 
-    async fn try_one(&mut self, new: &New, trial: &Trial, setting: Setting<'_>) -> Result<Option<Index>, End> {
+    async fn try_one(&mut self, new: &New, trial: &Trial, setting: StepContext<'_>) -> Result<Option<Index>, End> {
         let made = [
             Ask::as_client(format!("SAVEPOINT {}", self.try_point())),
             Ask::set_local("lock_timeout", &patience(setting.policy)),
@@ -122,7 +122,7 @@ impl Session {
         &mut self,
         run: &Run,
         new: &New,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         entry: &Entry,
     ) -> Result<Vec<Definition>, End> {
         if new.validates.is_empty() {

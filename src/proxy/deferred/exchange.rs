@@ -1,19 +1,19 @@
 //! What a transaction drops and makes anew right behind: the removal is taken back, and done by the job that builds the new one.
 
-use super::super::context::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::end::End;
 use super::super::parameters::Parameters;
 use super::super::session::Session;
+use super::super::step_context::StepContext;
 use super::super::tries::Tries;
-use super::pending::Outbox;
+use super::pending::DeferredWork;
+use crate::plan::deferred::exchange::{is_blind, may_belong, without_removal};
+use crate::plan::deferred::{self, New};
 use crate::plan::lock::LockMode;
-use crate::plan::outbox::exchange::{is_blind, may_belong, without_removal};
-use crate::plan::outbox::{self, New};
 use crate::plan::waiting::Dropped;
 use crate::plan::{Mode, Place, Step};
 
-impl Outbox {
+impl DeferredWork {
     /// Whether what comes next matters for an exchange.
     pub fn may_exchange(&self) -> bool {
         !self.dropped.is_empty() || self.pending.iter().any(|p| p.replaces.is_some())
@@ -27,7 +27,7 @@ impl Session {
 
     /// Before a removal that the next statement may make up for.
     pub async fn before_drop(&mut self) -> Result<(), End> {
-        if !self.outbox.dropped.is_empty() {
+        if !self.deferred.dropped.is_empty() {
             return Ok(());
         }
         let point = [Ask::as_client(format!("SAVEPOINT {}", self.drop_point()))];
@@ -37,14 +37,14 @@ impl Session {
 
     pub fn after_drop(&mut self, dropped: Dropped, done: bool) {
         match done {
-            true => self.outbox.dropped.push(dropped),
-            false => self.outbox.dropped.clear(),
+            true => self.deferred.dropped.push(dropped),
+            false => self.deferred.dropped.clear(),
         }
-        self.relay.watch = self.outbox.looks_on();
+        self.relay.watch = self.deferred.looks_on();
     }
 
     /// The new one is proven with the old one gone; then that comes back. What else was dropped stays to be dropped again.
-    pub async fn take_drop_back(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn take_drop_back(&mut self, new: &New, setting: StepContext<'_>) -> Result<(), End> {
         let point = self.drop_point();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
@@ -52,7 +52,7 @@ impl Session {
         ];
         self.relay.ask(&back, Closing::Sync, Hears::Nothing).await?;
         let replaced = new.replaces.as_ref().map(|dropped| dropped.sql.clone());
-        let others = &mut self.outbox.dropped;
+        let others = &mut self.deferred.dropped;
         if let Some(at) = others
             .iter()
             .position(|dropped| Some(&dropped.sql) == replaced.as_ref())
@@ -65,8 +65,8 @@ impl Session {
     }
 
     /// Behind the job's row, so that what is taken back next does not take that.
-    pub async fn drop_others_again(&mut self, new: &New, setting: Setting<'_>) -> Result<(), End> {
-        let others = std::mem::take(&mut self.outbox.dropped);
+    pub async fn drop_others_again(&mut self, new: &New, setting: StepContext<'_>) -> Result<(), End> {
+        let others = std::mem::take(&mut self.deferred.dropped);
         if new.replaces.is_none() {
             // They are dropped, and too much has happened since to take that back.
             return Ok(());
@@ -74,13 +74,13 @@ impl Session {
         for other in others {
             self.before_drop().await?;
             self.drop_again(&other, setting).await?;
-            self.outbox.dropped.push(other);
+            self.deferred.dropped.push(other);
         }
         Ok(())
     }
 
     /// In short tries, as the first time.
-    async fn drop_again(&mut self, dropped: &Dropped, setting: Setting<'_>) -> Result<(), End> {
+    async fn drop_again(&mut self, dropped: &Dropped, setting: StepContext<'_>) -> Result<(), End> {
         let step = Step {
             label: "drop what was replaced".to_string(),
             sql: dropped.sql.clone(),
@@ -106,20 +106,20 @@ impl Session {
 
     /// Any other statement ends the chance of an exchange; and one that could see that the old one is there still has it dropped first.
     pub async fn meets_exchange(&mut self, text: &[u8]) -> Result<(), End> {
-        if !self.outbox.may_exchange() {
+        if !self.deferred.may_exchange() {
             return Ok(());
         }
         if self.relay.place() != Place::Block {
-            self.outbox.dropped.clear();
+            self.deferred.dropped.clear();
             return Ok(());
         }
         let conforming = self.relay.reading().conforming;
-        if !self.outbox.dropped.is_empty() && !may_belong(text, conforming) {
-            self.outbox.dropped.clear();
+        if !self.deferred.dropped.is_empty() && !may_belong(text, conforming) {
+            self.deferred.dropped.clear();
         }
         let sees = |dropped: &Dropped| !is_blind(text, conforming, dropped);
         let seen: Vec<(i64, Dropped)> = self
-            .outbox
+            .deferred
             .pending
             .iter()
             .filter_map(|p| Some((p.id, p.replaces.clone().filter(sees)?)))
@@ -128,7 +128,7 @@ impl Session {
             return Ok(());
         }
         // ROLLBACK TO may have taken it all back.
-        if !self.asks_true(&outbox::is_usable()).await? {
+        if !self.asks_true(&deferred::is_usable()).await? {
             return Ok(());
         }
         let policy = self.shared.policy();
@@ -136,7 +136,7 @@ impl Session {
         for (id, dropped) in seen {
             let jobs = self.waiting(Some(&[id])).await?;
             if let Some(job) = jobs.first() {
-                let setting = Setting {
+                let setting = StepContext {
                     policy: &policy,
                     place: Place::Block,
                     parameters: &parameters,
@@ -147,7 +147,7 @@ impl Session {
                 self.drop_again(&dropped, setting).await?;
                 self.value(&without_removal(id, &job.details.steps)).await?;
             }
-            if let Some(pending) = self.outbox.pending.iter_mut().find(|p| p.id == id) {
+            if let Some(pending) = self.deferred.pending.iter_mut().find(|p| p.id == id) {
                 pending.replaces = None;
             }
         }

@@ -12,13 +12,13 @@ mod prove;
 mod rows;
 mod run;
 
-use super::context::Setting;
 use super::end::{Broken, End};
 use super::entry::Entry;
 use super::session::Session;
+use super::step_context::StepContext;
 use super::verdict::Verdict;
 use crate::plan::batches::Batches;
-use crate::plan::outbox::{self, Deferral, New};
+use crate::plan::deferred::{self, Deferral, New};
 use crate::plan::waiting::Details;
 use crate::plan::{Place, Run, jobs};
 use pending::Pending;
@@ -34,7 +34,7 @@ impl Session {
     pub(super) async fn defer(
         &mut self,
         run: &Run,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         role: &str,
         mut entry: Entry,
     ) -> Result<Verdict, Broken> {
@@ -65,20 +65,20 @@ impl Session {
         &mut self,
         run: &Run,
         new: &New,
-        setting: Setting<'_>,
+        setting: StepContext<'_>,
         role: &str,
         entry: &mut Entry,
     ) -> Result<(), End> {
         self.refuse_read_only(&run.tag).await?;
-        let holds_locks = self.asks_true(outbox::HOLDS_LOCKS).await?;
+        let holds_locks = self.asks_true(deferred::HOLDS_LOCKS).await?;
         let table = (new.relation, new.relation_name());
         self.take_table_in_transaction(&table, setting.policy, holds_locks)
             .await?;
         let proven = self.carry_out_proven(run, new, setting, holds_locks, entry).await?;
         let same = |p: &&Pending| p.statement == new.statement && p.relation == new.relation;
-        let identity = new.identity(self.outbox.pending.iter().filter(same).count());
+        let identity = new.identity(self.deferred.pending.iter().filter(same).count());
         let id = self.insert_job(&new.access, new.sql(&identity), setting.policy).await?;
-        self.outbox.pending.push(Pending {
+        self.deferred.pending.push(Pending {
             id,
             role: role.to_string(),
             relation: new.relation,
@@ -93,7 +93,7 @@ impl Session {
             replaces: new.replaces.clone(),
             brings: new.brings.clone(),
         });
-        self.relay.explains = self.outbox.explanation();
+        self.relay.explains = self.deferred.explanation();
         self.relay.watch = true;
         self.drop_others_again(new, setting).await?;
         let labels: Vec<&str> = new.later.iter().map(|step| step.label.as_str()).collect();
@@ -107,9 +107,9 @@ impl Session {
     }
 
     /// A large UPDATE or DELETE, which is a job like any other that is carried out in batches, but for when it begins.
-    async fn write_later(&mut self, batches: &Batches, setting: Setting<'_>, role: &str) -> Result<(), End> {
+    async fn write_later(&mut self, batches: &Batches, setting: StepContext<'_>, role: &str) -> Result<(), End> {
         self.refuse_read_only(batches.verb).await?;
-        let holds_locks = self.asks_true(outbox::HOLDS_LOCKS).await?;
+        let holds_locks = self.asks_true(deferred::HOLDS_LOCKS).await?;
         let table = (batches.relation_oid, batches.relation.clone());
         self.take_table_in_transaction(&table, setting.policy, holds_locks)
             .await?;
@@ -143,7 +143,7 @@ impl Session {
             keys_estimated: batches.keys_estimated,
         };
         let id = self.insert_job(&batches.access, new.sql(), setting.policy).await?;
-        self.outbox.pending.push(Pending {
+        self.deferred.pending.push(Pending {
             id,
             role: role.to_string(),
             relation: batches.relation_oid,
@@ -155,7 +155,7 @@ impl Session {
             replaces: None,
             brings: Vec::new(),
         });
-        self.outbox.dropped.clear();
+        self.deferred.dropped.clear();
         self.relay.watch = true;
         self.relay
             .notice(&format!(
@@ -168,7 +168,7 @@ impl Session {
     }
 
     /// It is a job of an earlier transaction's.
-    async fn adopt(&mut self, id: i64, role: &str, setting: Setting<'_>) -> Result<(), End> {
+    async fn adopt(&mut self, id: i64, role: &str, setting: StepContext<'_>) -> Result<(), End> {
         let pending = Pending {
             id,
             role: role.to_string(),
@@ -187,7 +187,7 @@ impl Session {
         self.relay
             .notice(&format!("job {id} was left unfinished: it goes on after COMMIT"))
             .await?;
-        self.outbox.pending.push(pending);
+        self.deferred.pending.push(pending);
         self.relay.watch = true;
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Where the work stands.
-pub(super) struct Course {
+pub(super) struct BatchProgress {
     /// None: nothing is kept, since the statement may be repeated.
     pub job: Option<i64>,
     /// Changed so far, by earlier runs too.
@@ -45,9 +45,9 @@ pub(super) struct Course {
     pub(super) unfit: bool,
 }
 
-impl Course {
-    pub fn new(job: Option<i64>, upper: Key, policy: &Backfill) -> Course {
-        Course {
+impl BatchProgress {
+    pub fn new(job: Option<i64>, upper: Key, policy: &Backfill) -> BatchProgress {
+        BatchProgress {
             job,
             rows: 0,
             batches: 0,
@@ -120,7 +120,7 @@ pub(super) struct Limits {
 }
 
 /// Everything that is set for a transaction of ours, in one statement. One without limits only reads keys, as exact text.
-pub(super) fn settings(batches: &Batches, course: &Course, limits: Option<Limits>) -> Ask {
+pub(super) fn settings(batches: &Batches, course: &BatchProgress, limits: Option<Limits>) -> Ask {
     let kept = course.settings.iter().map(|(name, value)| match name.as_str() {
         // The batch itself runs with `on`, see there.
         "row_security" if course.job.is_some() && limits.is_some() => ("lockkeeper.row_security", value.clone()),

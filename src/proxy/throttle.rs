@@ -43,7 +43,7 @@ struct Replica {
 }
 
 #[derive(Default)]
-pub(super) struct Gentle {
+pub(super) struct Throttle {
     looked: Option<Instant>,
     /// The role may not ask: then it is not asked again.
     blind: bool,
@@ -51,7 +51,7 @@ pub(super) struct Gentle {
     ends: VecDeque<(Instant, u64)>,
 }
 
-impl Gentle {
+impl Throttle {
     fn note(&mut self, now: Instant, end: u64, max: Duration) {
         self.ends.push_back((now, end));
         while self
@@ -111,7 +111,7 @@ impl Gentle {
     }
 }
 
-impl Gentle {
+impl Throttle {
     /// The role may look at others' locks.
     pub fn sees(&self) -> bool {
         self.looked.is_some() && !self.blind
@@ -120,15 +120,15 @@ impl Gentle {
 
 impl Session {
     /// Returns when nothing speaks against the next batch, or the error that ends the statement.
-    pub(super) async fn wait_gently(
+    pub(super) async fn wait_while_throttled(
         &mut self,
         policy: &Backfill,
-        gentle: &mut Gentle,
+        throttle: &mut Throttle,
         job: Option<i64>,
     ) -> Result<(), End> {
         let mut told: Option<Instant> = None;
         loop {
-            let Some(reason) = self.obstacle(policy, gentle).await? else {
+            let Some(reason) = self.obstacle(policy, throttle).await? else {
                 return Ok(());
             };
             if told.is_none_or(|told| told.elapsed().as_millis() as u64 >= policy.notice_ms) {
@@ -137,18 +137,18 @@ impl Session {
                 self.relay.notice(&format!("{job} waits: {reason}")).await?;
             }
             self.pause(WAIT, Place::Alone).await?;
-            gentle.looked = None;
+            throttle.looked = None;
         }
     }
 
-    async fn obstacle(&mut self, policy: &Backfill, gentle: &mut Gentle) -> Result<Option<String>, Broken> {
+    async fn obstacle(&mut self, policy: &Backfill, throttle: &mut Throttle) -> Result<Option<String>, Broken> {
         if let Some(file) = policy.stop_file.as_deref().filter(|file| Path::new(file).exists()) {
             return Ok(Some(format!("the file {file} is there; remove it to go on")));
         }
-        if gentle.blind || gentle.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
+        if throttle.blind || throttle.looked.is_some_and(|looked| looked.elapsed() < LOOK_EVERY) {
             return Ok(None);
         }
-        gentle.looked = Some(Instant::now());
+        throttle.looked = Some(Instant::now());
         let answers = match self.relay.ask(&[Ask::new(LOOK)], Closing::Sync, Hears::Nothing).await {
             Ok(answers) => answers,
             Err(End::Broken(broken)) => return Err(broken),
@@ -158,7 +158,7 @@ impl Session {
                     error = report.message(),
                     "batches go on without a look at the load"
                 );
-                gentle.blind = true;
+                throttle.blind = true;
                 return Ok(None);
             }
         };
@@ -166,7 +166,7 @@ impl Session {
             .into_iter()
             .next()
             .and_then(|answer| answer.rows.into_iter().next());
-        Ok(gentle.reason(&row.unwrap_or_default(), Instant::now(), policy))
+        Ok(throttle.reason(&row.unwrap_or_default(), Instant::now(), policy))
     }
 }
 
@@ -184,14 +184,14 @@ mod tests {
         let begin = Instant::now();
         // Since the first look the WAL has grown by 64 MB, half of it before the second.
         let check = |at: u64, lag_ms: &str, physical: bool, expect: Option<&str>| {
-            let mut gentle = Gentle::default();
+            let mut throttle = Throttle::default();
             let mut said = None;
             for (seconds, end) in [(0, END - (64 << 20)), (5, END - (32 << 20)), (16, END)] {
                 let json = format!(r#"[{{"name":"r1","at":{at},"lag_ms":{lag_ms},"physical":{physical}}}]"#);
                 let row = [json, end.to_string(), "1".into(), "0".into()].map(Some);
-                said = gentle.reason(&row, begin + Duration::from_secs(seconds), &policy);
+                said = throttle.reason(&row, begin + Duration::from_secs(seconds), &policy);
             }
-            assert_eq!(gentle.ends.len(), 2);
+            assert_eq!(throttle.ends.len(), 2);
             match (&said, expect) {
                 (Some(said), Some(expect)) => assert!(said.contains(expect), "{said}"),
                 (said, expect) => assert_eq!(said.as_deref(), expect),

@@ -8,7 +8,7 @@ use super::{LOOK_AGAIN, LOOK_FOR_CIRCLES};
 use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::policy::Policy;
 use crate::plan::waiting::Waiting;
-use crate::plan::{Place, outbox};
+use crate::plan::{Place, deferred};
 use lockkeeper_wire::messages::Report;
 use std::time::Instant;
 
@@ -17,14 +17,14 @@ impl Session {
     pub async fn waiting(&mut self, ids: Option<&[i64]>) -> Result<Vec<Waiting>, End> {
         let ask = Ask {
             catalog: ids.is_none().then(|| "jobs_waiting".to_owned()),
-            ..outbox::waiting(ids).into()
+            ..deferred::waiting(ids).into()
         };
         let answer = self.relay.ask_catalog(ask, Closing::Sync).await?;
         let answer = answer.value().unwrap_or_default();
-        match outbox::decode(answer) {
+        match deferred::decode(answer) {
             Ok(mut waiting) => {
                 for job in &mut waiting {
-                    job.pending = self.outbox.pending.iter().any(|p| p.id == job.id);
+                    job.pending = self.deferred.pending.iter().any(|p| p.id == job.id);
                 }
                 Ok(waiting)
             }
@@ -64,20 +64,20 @@ impl Session {
 
     /// A row that was just written, which nobody else can see yet.
     pub async fn keeps(&mut self, id: i64) -> Result<i64, End> {
-        if self.asks_true(outbox::LENDS_NOTHING).await? {
+        if self.asks_true(deferred::LENDS_NOTHING).await? {
             return Ok(id);
         }
         let jobs = self.waiting(Some(&[id])).await?;
-        self.outbox.own.extend(jobs.iter().map(|job| (id, job.content())));
+        self.deferred.own.extend(jobs.iter().map(|job| (id, job.content())));
         Ok(id)
     }
 
     /// Whether what is in the row can run in this session without lending its rights to whoever wrote it.
     pub async fn lends_nothing(&mut self, job: &Waiting) -> Result<(), End> {
-        if self.outbox.own.get(&job.id).is_some_and(|own| *own == job.content()) {
+        if self.deferred.own.get(&job.id).is_some_and(|own| *own == job.content()) {
             return Ok(());
         }
-        match self.asks_true(outbox::LENDS_NOTHING).await? {
+        match self.asks_true(deferred::LENDS_NOTHING).await? {
             true => Ok(()),
             false => Err(lends(job.id).into()),
         }
@@ -93,7 +93,7 @@ impl Session {
     }
 
     pub async fn withdraw(&mut self, ids: &[i64]) -> Result<(), End> {
-        self.value(&outbox::withdraw(ids)).await?;
+        self.value(&deferred::withdraw(ids)).await?;
         let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
         self.relay
             .notice(&format!(
@@ -115,7 +115,7 @@ impl Session {
             true => policy.lock.give_up_in_transaction_ms,
             false => policy.lock.give_up_after_ms,
         };
-        let sql = outbox::lock_table_for_transaction(*relation);
+        let sql = deferred::lock_table_for_transaction(*relation);
         self.wait_for_table(&sql, *relation, name, policy, limit_ms).await
     }
 
@@ -136,14 +136,14 @@ impl Session {
             if self.asks_true(sql).await? {
                 return Ok(());
             }
-            let holder = unless_refused(self.value(&outbox::table_lock_holder(relation)).await)?;
+            let holder = unless_refused(self.value(&deferred::table_lock_holder(relation)).await)?;
             let holder = holder.flatten().unwrap_or_else(|| "another session".into());
             if place == Place::Block && looked.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_CIRCLES) {
                 if looked.is_none() {
-                    self.value(&outbox::say_that_it_waits(relation)).await?;
+                    self.value(&deferred::say_that_it_waits(relation)).await?;
                 }
                 looked = Some(Instant::now());
-                if self.asks_true(&outbox::is_waited_for(relation)).await? {
+                if self.asks_true(&deferred::is_waited_for(relation)).await? {
                     let message = format!(
                         "lockkeeper: {holder} is changing {name} in a migration of its own, and waits for a lock of this transaction, which waits \
                          for it: this one gives way; nothing was done here, try again when the other is done"
@@ -206,7 +206,7 @@ impl Session {
 
     /// ROLLBACK TO may have taken the job away, and the table in which it was.
     pub async fn still_waits(&mut self, id: i64) -> Result<bool, End> {
-        if !self.asks_true(&outbox::is_usable()).await? {
+        if !self.asks_true(&deferred::is_usable()).await? {
             return Ok(false);
         }
         let jobs = self.waiting(Some(&[id])).await?;
@@ -214,10 +214,10 @@ impl Session {
     }
 
     pub async fn let_go_tables(&mut self) -> Result<(), Broken> {
-        let tables = std::mem::take(&mut self.outbox.tables);
+        let tables = std::mem::take(&mut self.deferred.tables);
         let asks: Vec<Ask> = tables
             .iter()
-            .map(|table| Ask::new(outbox::unlock_table(*table)))
+            .map(|table| Ask::new(deferred::unlock_table(*table)))
             .collect();
         if !asks.is_empty() {
             // They go with the session at the latest.

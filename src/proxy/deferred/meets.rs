@@ -4,7 +4,7 @@ use super::super::end::End;
 use super::super::session::Session;
 use super::pending::Pending;
 use crate::plan::Place;
-use crate::plan::outbox::behind::{looks_up, uses_rows};
+use crate::plan::deferred::behind::{looks_up, uses_rows};
 use crate::plan::statement::{Statement, read};
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
@@ -25,7 +25,7 @@ impl Session {
     /// What would read or write the rows of a table that an UPDATE or DELETE has still to change. `readings`: values of
     /// standard_conforming_strings that the server may read the text under.
     pub async fn meets_pending_write(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
-        if !self.outbox.has_write() || self.relay.place() != Place::Block {
+        if !self.deferred.has_write() || self.relay.place() != Place::Block {
             return Ok(());
         }
         let read = read_as(text, readings);
@@ -36,7 +36,13 @@ impl Session {
                     None => may_name(text, &p.table.1),
                 })
         };
-        let Some((id, table)) = self.outbox.pending.iter().find(uses).map(|p| (p.id, p.table.1.clone())) else {
+        let Some((id, table)) = self
+            .deferred
+            .pending
+            .iter()
+            .find(uses)
+            .map(|p| (p.id, p.table.1.clone()))
+        else {
             return Ok(());
         };
         if !self.still_waits(id).await? {
@@ -58,7 +64,7 @@ impl Session {
 
     /// INSERT … ON CONFLICT that would go by a unique index which is not there yet.
     pub fn conflicts_with_pending(&self, text: &[u8], readings: &[bool]) -> Option<Report> {
-        let uniques = self.outbox.pending.iter().any(|p| !p.uniques.is_empty());
+        let uniques = self.deferred.pending.iter().any(|p| !p.uniques.is_empty());
         let lower = text.to_ascii_lowercase();
         if !uniques || memchr::memmem::find(&lower, b"conflict").is_none() {
             return None;
@@ -67,7 +73,7 @@ impl Session {
         let statements = read.iter().flatten().flatten();
         let unread = || {
             let named = |p: &&Pending| !p.uniques.is_empty() && may_name(text, &p.table.1);
-            self.outbox
+            self.deferred
                 .pending
                 .iter()
                 .find(named)
@@ -91,7 +97,7 @@ impl Session {
                 .as_ref()
                 .map(|infer| infer.conname.clone())
                 .filter(|name| !name.is_empty());
-            self.outbox.pending.iter().find(|p| {
+            self.deferred.pending.iter().find(|p| {
                 let same_table =
                     p.table.1 == range.relname && (range.schemaname.is_empty() || range.schemaname == p.table.0);
                 let meant = match (&named, &keys) {
@@ -113,7 +119,7 @@ impl Session {
     /// A question to the catalog for an index or constraint that is not there yet, by its name.
     pub async fn looks_up_pending(&mut self, text: &[u8], readings: &[bool]) -> Result<(), End> {
         let brings = |p: &Pending| p.brings.iter().any(|name| may_name(text, name));
-        if self.relay.place() != Place::Block || !self.outbox.pending.iter().any(brings) {
+        if self.relay.place() != Place::Block || !self.deferred.pending.iter().any(brings) {
             return Ok(());
         }
         let read = read_as(text, readings);
@@ -124,7 +130,7 @@ impl Session {
                 .any(|statement| looks_up(statement, name))
         };
         let found = self
-            .outbox
+            .deferred
             .pending
             .iter()
             .find_map(|p| Some((p.id, p.brings.iter().find(asked)?.clone())));
@@ -150,12 +156,12 @@ impl Session {
     }
 
     /// Every statement comes by here while something waits for COMMIT, and the one that shows a migration tool.
-    pub async fn look_around(&mut self, text: &[u8]) -> Result<(), End> {
+    pub async fn compare_with_deferred(&mut self, text: &[u8]) -> Result<(), End> {
         if self.relay.tool.is_some() && !self.looked {
-            (self.looked, self.outbox.look) = (true, true);
+            (self.looked, self.deferred.look) = (true, true);
         }
-        self.at_ease().await?;
-        self.relay.watch = self.outbox.looks_on();
+        self.run_missed_jobs().await?;
+        self.relay.watch = self.deferred.looks_on();
         self.needs_what_waits(text).await
     }
 }

@@ -6,7 +6,7 @@ use crate::plan::{Place, Step};
 
 /// What is the same for all steps of a plan.
 #[derive(Clone, Copy)]
-pub(super) struct Setting<'a> {
+pub(super) struct StepContext<'a> {
     pub policy: &'a Policy,
     pub place: Place,
     pub parameters: &'a Parameters,
@@ -17,7 +17,7 @@ pub(super) struct Setting<'a> {
     pub is_held: bool,
 }
 
-impl Setting<'_> {
+impl StepContext<'_> {
     /// There is no lock to be tried for again, and so nothing to go back to. It has a lock_timeout all the same: a name may have come to mean
     /// another table, which somebody has just made in front of it.
     pub(super) fn holds_for(&self, step: &Step) -> bool {

@@ -1,10 +1,10 @@
 //! Carries out the jobs that were left for after COMMIT, each as the role that wrote it.
 
-use super::super::context::Setting;
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::end::{Broken, End, unless_refused};
 use super::super::parameters::Parameters;
 use super::super::session::Session;
+use super::super::step_context::StepContext;
 use super::super::verdict::Verdict;
 use super::LOOK_AGAIN;
 use super::pending::{Pending, lends};
@@ -12,7 +12,7 @@ use crate::plan::catalog::Relation;
 use crate::plan::policy::Policy;
 use crate::plan::statement::Statement;
 use crate::plan::waiting::Waiting;
-use crate::plan::{Place, Run, jobs, outbox};
+use crate::plan::{Place, Run, deferred, jobs};
 use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,10 @@ impl Session {
             );
             return Err(report.into());
         }
-        for proof in [outbox::LENDS_NOTHING, outbox::LENDS_NO_SUPERUSER] {
+        for proof in [deferred::LENDS_NOTHING, deferred::LENDS_NO_SUPERUSER] {
             match self.value(proof).await? {
                 Some(is_safe) if is_safe == "t" => break,
-                _ if proof == outbox::LENDS_NOTHING => {}
+                _ if proof == deferred::LENDS_NOTHING => {}
                 _ => return Err(lends(id).into()),
             }
         }
@@ -47,24 +47,24 @@ impl Session {
 
     /// Outside a transaction what was remembered is either done with or was missed; and a migration tool begins where its last
     /// run has stopped.
-    pub async fn at_ease(&mut self) -> Result<(), End> {
+    pub async fn run_missed_jobs(&mut self) -> Result<(), End> {
         if self.relay.place() != Place::Alone || self.relay.status != b'I' || self.relay.may_be_chained() {
             return Ok(());
         }
-        let missed = std::mem::take(&mut self.outbox.pending);
+        let missed = std::mem::take(&mut self.deferred.pending);
         self.relay.explains = None;
         if !missed.is_empty() {
             self.run_jobs(missed, true).await?;
         }
-        if std::mem::take(&mut self.outbox.look) {
+        if std::mem::take(&mut self.deferred.look) {
             self.go_on_with_unfinished().await?;
         }
-        self.relay.watch = self.outbox.looks_on();
+        self.relay.watch = self.deferred.looks_on();
         Ok(())
     }
 
     pub async fn go_on_with_unfinished(&mut self) -> Result<(), End> {
-        if !self.asks_true(&outbox::is_usable()).await? {
+        if !self.asks_true(&deferred::is_usable()).await? {
             return Ok(());
         }
         let jobs = self.waiting(None).await?;
@@ -72,7 +72,7 @@ impl Session {
         let Some(first) = jobs.first().map(|job| job.id) else {
             return Ok(());
         };
-        if !self.asks_true(outbox::LENDS_NOTHING).await? {
+        if !self.asks_true(deferred::LENDS_NOTHING).await? {
             let why = super::pending::lends(first).message();
             let why = why.strip_prefix("lockkeeper: ").unwrap_or(&why);
             self.relay
@@ -139,7 +139,7 @@ impl Session {
     }
 
     pub async fn run_ids(&mut self, ids: &[i64], told: Told) -> Result<(), End> {
-        let usable = self.asks_true(&outbox::is_usable()).await;
+        let usable = self.asks_true(&deferred::is_usable()).await;
         if !usable.map_err(|end| end.reworded(all_wait))? {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Session {
 
     /// `CALL lockkeeper.resume(7)`: first what came before it on the same table and is not done. False: it is no such job.
     pub async fn resume_deferred(&mut self, id: i64) -> Result<bool, End> {
-        if !self.asks_true(&outbox::is_usable()).await? {
+        if !self.asks_true(&deferred::is_usable()).await? {
             return Ok(false);
         }
         let jobs = self.waiting(None).await?;
@@ -180,7 +180,7 @@ impl Session {
         let jobs: Vec<Waiting> = jobs.into_iter().filter(before).collect();
         // As they are now, they are what is asked for.
         let asked = jobs.iter().map(|job| (job.id, job.content()));
-        self.outbox.own.extend(asked);
+        self.deferred.own.extend(asked);
         self.run_all_and_let_go(&jobs).await?;
         Ok(true)
     }
@@ -190,21 +190,21 @@ impl Session {
             return Err(self.encoding_lacks_names_of(job.id).into());
         }
         let name = format!("{}.{}", job.details.schema, job.details.table);
-        let held = self.outbox.tables.contains(&job.relation);
+        let held = self.deferred.tables.contains(&job.relation);
         if !held {
-            let sql = outbox::lock_table(job.relation);
+            let sql = deferred::lock_table(job.relation);
             let limit = policy.lock.give_up_after_ms;
             if !self.asks_true(&sql).await? {
                 // Whoever has it may wait for one of those: they are taken again when their next job comes.
                 self.let_go_tables().await?;
                 self.wait_for_table(&sql, job.relation, &name, policy, limit).await?;
             }
-            self.outbox.tables.push(job.relation);
+            self.deferred.tables.push(job.relation);
         }
         // The client is told that it is committed: what has set a limit for its statements does not cut this short.
         self.limits = Default::default();
         let parameters = Parameters::default();
-        let setting = Setting {
+        let setting = StepContext {
             policy,
             place: Place::Alone,
             parameters: &parameters,
@@ -224,7 +224,7 @@ impl Session {
     }
 
     /// The job's lock is held: nobody else moves its row.
-    pub async fn run_locked(&mut self, id: i64, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_locked(&mut self, id: i64, setting: StepContext<'_>) -> Result<(), End> {
         let Some(job) = self.waiting(Some(&[id])).await?.pop() else {
             // Another session has finished it, or somebody has given it up.
             return Ok(());
@@ -238,7 +238,7 @@ impl Session {
                     job.details.table
                 ))
                 .await?;
-            self.value(&outbox::finish(id, "cancelled")).await?;
+            self.value(&deferred::finish(id, "cancelled")).await?;
             return Ok(());
         }
         if !job.details.write {
@@ -271,7 +271,7 @@ impl Session {
             outcome if job.details.write => outcome,
             Ok(()) => {
                 self.relay.notice(&format!("job {id} is done")).await?;
-                self.value(&outbox::finish(id, "done")).await?;
+                self.value(&deferred::finish(id, "done")).await?;
                 Ok(())
             }
             Err(End::Refused(report)) => self.job_failed(id, report).await,
@@ -285,7 +285,7 @@ impl Session {
         Err(report.into())
     }
 
-    pub async fn run_write(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_write(&mut self, job: &Waiting, setting: StepContext<'_>) -> Result<(), End> {
         let call = format!("CALL lockkeeper.resume({})", job.id);
         let statements = self.read(call.as_bytes()).await.unwrap_or_default();
         let Some(call) = statements.first() else {
@@ -302,7 +302,7 @@ impl Session {
         }
     }
 
-    pub async fn run_steps(&mut self, job: &Waiting, setting: Setting<'_>) -> Result<(), End> {
+    pub async fn run_steps(&mut self, job: &Waiting, setting: StepContext<'_>) -> Result<(), End> {
         let steps = &job.details.steps;
         let relation = [Relation {
             oid: job.relation,
@@ -314,7 +314,7 @@ impl Session {
             ..Relation::default()
         }];
         for (n, stored) in steps.iter().enumerate().skip(job.details.done) {
-            if !self.asks_true(&outbox::goes_on(job.id)).await? {
+            if !self.asks_true(&deferred::goes_on(job.id)).await? {
                 let message = format!("lockkeeper: job {} was paused or given up", job.id);
                 return Err(Report::error("57014", &message).into());
             }
@@ -322,7 +322,7 @@ impl Session {
                 self.wait_for_idle_holders(job, stored.removes(), setting.policy)
                     .await?;
             }
-            let progress = outbox::progress(job.id, n + 1);
+            let progress = deferred::progress(job.id, n + 1);
             let run = Run {
                 deferral: None,
                 findings: Vec::new(),
@@ -364,7 +364,7 @@ impl Session {
         let started = Instant::now();
         let mut told: Option<Instant> = None;
         loop {
-            let asked = [Ask::new(outbox::idle_holders(job.relation, removes))];
+            let asked = [Ask::new(deferred::idle_holders(job.relation, removes))];
             let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
             let row = answers
                 .into_iter()

@@ -6,7 +6,7 @@ use super::super::session::Session;
 use super::pending::{Ending, Pending};
 use super::run::counted;
 use crate::plan::policy::Policy;
-use crate::plan::{Place, outbox};
+use crate::plan::{Place, deferred};
 use bytes::BytesMut;
 use lockkeeper_wire::messages::{self as wire, Report};
 use lockkeeper_wire::responses::OnAnswer;
@@ -38,7 +38,7 @@ impl Session {
         self.record_commit(Ok(())).await?;
         if tag != "COMMIT" {
             self.rolled_back().await?;
-            self.at_ease().await?;
+            self.run_missed_jobs().await?;
             return Ok(tag);
         }
         self.committed().await?;
@@ -48,24 +48,24 @@ impl Session {
     /// The server has committed.
     pub async fn committed(&mut self) -> Result<(), End> {
         self.settle_uncommitted().await?;
-        self.outbox.dropped.clear();
-        let pending = std::mem::take(&mut self.outbox.pending);
+        self.deferred.dropped.clear();
+        let pending = std::mem::take(&mut self.deferred.pending);
         self.relay.explains = None;
         let outcome = self.run_jobs(pending, true).await;
         if let Err(End::Refused(_)) = outcome {
-            self.relay.watch = self.outbox.looks_on();
+            self.relay.watch = self.deferred.looks_on();
         }
         outcome?;
-        self.at_ease().await
+        self.run_missed_jobs().await
     }
 
     /// Nothing of it is there any more.
     pub async fn rolled_back(&mut self) -> Result<(), Broken> {
         self.settle_uncommitted().await?;
-        self.outbox.pending.clear();
+        self.deferred.pending.clear();
         self.relay.explains = None;
-        self.outbox.dropped.clear();
-        self.relay.watch = self.outbox.looks_on();
+        self.deferred.dropped.clear();
+        self.relay.watch = self.deferred.looks_on();
         if self.relay.place() == Place::Alone && self.relay.status == b'I' {
             self.let_go_tables().await?;
         }
@@ -76,9 +76,9 @@ impl Session {
     /// locks that keep others from beginning the same before the jobs are done.
     pub async fn before_commit(&mut self) -> Result<(), End> {
         let policy = self.shared.policy();
-        let pending = std::mem::take(&mut self.outbox.pending);
+        let pending = std::mem::take(&mut self.deferred.pending);
         let outcome = self.look_at_pending(&pending, &policy).await;
-        self.outbox.pending = pending;
+        self.deferred.pending = pending;
         outcome
     }
 
@@ -88,7 +88,7 @@ impl Session {
             return Ok(());
         }
         // ROLLBACK TO may have taken the very table away in which they were.
-        if !self.asks_true(&outbox::is_usable()).await? {
+        if !self.asks_true(&deferred::is_usable()).await? {
             return Ok(());
         }
         let there = self.waiting(Some(&ids)).await?;
@@ -97,8 +97,8 @@ impl Session {
                 continue;
             };
             if !known.checks.is_empty() {
-                let bounded = self.asks_true(outbox::HOLDS_LOCKS).await?;
-                if self.asks_true(&outbox::has_written(job.relation)).await? {
+                let bounded = self.asks_true(deferred::HOLDS_LOCKS).await?;
+                if self.asks_true(&deferred::has_written(job.relation)).await? {
                     for check in &known.checks {
                         let names = (known.table.0.as_str(), known.table.1.as_str());
                         self.check_rows(check, names, policy, bounded).await?;
@@ -106,9 +106,9 @@ impl Session {
                 }
             }
             // The transaction holds it already, unless the job is an earlier one's.
-            let locked = unless_refused(self.asks_true(&outbox::lock_table(job.relation)).await)?;
+            let locked = unless_refused(self.asks_true(&deferred::lock_table(job.relation)).await)?;
             if locked == Some(true) {
-                self.outbox.tables.push(job.relation);
+                self.deferred.tables.push(job.relation);
             }
         }
         Ok(())
@@ -140,7 +140,7 @@ impl Session {
                 .await?;
             self.rolled_back().await?;
             let tag = answers.into_iter().next().map(|answer| answer.tag).unwrap_or_default();
-            self.at_ease().await?;
+            self.run_missed_jobs().await?;
             return Ok(tag);
         }
         self.commit(sql).await
@@ -148,7 +148,7 @@ impl Session {
 
     /// What cannot be followed by jobs, if there are any.
     pub fn refuses(&self, ending: &Ending) -> Option<Report> {
-        if self.outbox.pending.is_empty() {
+        if self.deferred.pending.is_empty() {
             return None;
         }
         let (what, why) = match ending {
@@ -158,7 +158,7 @@ impl Session {
         };
         let message = format!(
             "lockkeeper: {what} {why}, and this transaction has left {} for after its COMMIT: send COMMIT instead",
-            counted(self.outbox.pending.len())
+            counted(self.deferred.pending.len())
         );
         Some(Report::error("0A000", &message).hint("Send COMMIT, then go on."))
     }
@@ -168,7 +168,7 @@ impl Session {
         let portal = wire::portal_name(&self.relay.up.unjudged()[..len])
             .unwrap_or_default()
             .to_vec();
-        let text = self.outbox.ending_portals.get(&portal).cloned();
+        let text = self.deferred.ending_portals.get(&portal).cloned();
         if let Some(text) = text
             && self.relay.place() == Place::Block
             && !self.relay.responses.skipping()
@@ -196,7 +196,7 @@ impl Session {
             true => self.committed().await,
             false => {
                 self.rolled_back().await?;
-                self.at_ease().await
+                self.run_missed_jobs().await
             }
         };
         let mut out = BytesMut::new();
@@ -213,8 +213,8 @@ impl Session {
 
     /// A statement that was prepared before an UPDATE or DELETE was left for later, whose rows it would meet.
     pub async fn binds_pending_write(&mut self, name: &[u8]) -> Result<(), End> {
-        let exchanges = !name.is_empty() && self.outbox.may_exchange();
-        if !(self.outbox.has_write() || exchanges)
+        let exchanges = !name.is_empty() && self.deferred.may_exchange();
+        if !(self.deferred.has_write() || exchanges)
             || self.relay.place() != Place::Block
             || self.relay.responses.skipping()
         {
@@ -251,7 +251,7 @@ impl Session {
 
     /// The text of a named statement that was prepared before there was a reason to look, if it ends a transaction.
     pub async fn ending_text(&mut self, name: &[u8]) -> Result<Option<Vec<u8>>, Broken> {
-        if let Some(text) = self.outbox.ending_statements.get(name) {
+        if let Some(text) = self.deferred.ending_statements.get(name) {
             return Ok(Some(text.clone()).filter(|text| !text.is_empty()));
         }
         let known = name.is_empty() || self.relay.held.statement(name).is_some();
@@ -263,7 +263,7 @@ impl Session {
             crate::plan::gate::Gate::End => text,
             _ => Vec::new(),
         };
-        self.outbox.ending_statements.insert(name.to_vec(), text.clone());
+        self.deferred.ending_statements.insert(name.to_vec(), text.clone());
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 }
