@@ -5,3 +5,4 @@ mod day;
 pub mod http;
 mod log;
 pub mod metrics;
+pub mod site;

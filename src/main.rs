@@ -2,7 +2,8 @@
 //! line, a setting or an input is wrong.
 
 use clap::Parser;
-use lockkeeper::admin::http::{self, Site};
+use lockkeeper::admin::http;
+use lockkeeper::admin::site::Site;
 use lockkeeper::command_line::{Cli, Command, Demo, Serve};
 use lockkeeper::config::options::{LogFormat, Options};
 use lockkeeper::config::{Settings, load_policy};
@@ -102,7 +103,7 @@ fn review_audit(arguments: review::Arguments) -> ExitCode {
     let terminal = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
     let wanted = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout());
-    let mut streams = review::Streams {
+    let mut streams = review::streams::Streams {
         out: &mut out,
         err: &mut std::io::stderr(),
         colour: colour(),
@@ -111,13 +112,13 @@ fn review_audit(arguments: review::Arguments) -> ExitCode {
     let reviewed = review::run(arguments, &mut streams);
     match reviewed.and_then(|()| Ok(out.flush()?)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(review::Failure::Told(code, error)) => {
+        Err(review::streams::Failure::Told(code, error)) => {
             // What was found before it.
             let _ = out.flush();
             fail(code, &error)
         }
-        Err(review::Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(review::Failure::Output(error)) => fail(2, &format!("cannot write the output: {error}")),
+        Err(review::streams::Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(review::streams::Failure::Output(error)) => fail(2, &format!("cannot write the output: {error}")),
     }
 }
 

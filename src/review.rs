@@ -5,6 +5,7 @@ mod deployments;
 mod list;
 mod show;
 mod stats;
+pub mod streams;
 pub mod table;
 
 use crate::admin::http;
@@ -14,9 +15,9 @@ use crate::audit::verify::{Expect, Fault, verify};
 use crate::audit::{chain, read, time};
 use crate::config::{did_you_mean, rule_names, watching};
 use clap::{Args, Subcommand, ValueEnum};
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
+use streams::{Failure, Format, Streams, UNFINISHED, wrong};
 
 const LIST_HELP: &str = "\
 Times are UTC. --since and --until take 2h or -2h, 02:13 (the last such moment), \"yesterday
@@ -129,13 +130,6 @@ struct List {
     follow: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-    Csv,
-}
-
 #[derive(Args)]
 struct Show {
     /// As `list` prints it; its end after the dash is enough
@@ -238,33 +232,6 @@ struct Wanted {
     /// This text in statements, steps, messages, reasons or names
     #[arg(long = "grep", value_name = "TEXT")]
     text: Option<String>,
-}
-
-/// Where results and remarks go.
-pub struct Streams<'a> {
-    pub out: &'a mut dyn Write,
-    pub err: &'a mut dyn Write,
-    pub colour: bool,
-    /// Columns of the terminal; None: no terminal, and nothing is cut.
-    pub width: Option<usize>,
-}
-
-/// Why it ended without a result: the exit code and what is said.
-pub enum Failure {
-    Told(u8, String),
-    /// Of `Streams::out`.
-    Output(io::Error),
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Failure {
-        Failure::Output(error)
-    }
-}
-
-/// A wrong argument, or a log that cannot be read.
-fn wrong(message: impl Into<String>) -> Failure {
-    Failure::Told(2, message.into())
 }
 
 pub fn run(arguments: Arguments, streams: &mut Streams) -> Result<(), Failure> {
@@ -400,8 +367,6 @@ impl Wanted {
     }
 }
 
-/// What `list` says of a statement whose end is not in the log.
-const UNFINISHED: &str = "unfinished";
 const OUTCOMES: [&str; 11] = [
     "done",
     "failed",

@@ -148,7 +148,6 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
     (
         "src/",
         &[
-            &["admin::api", "admin::http"],
             &[
                 "check::design",
                 "check::design::columns",
@@ -163,13 +162,6 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
                 "check::transaction",
             ],
             &["check::effects", "check::known"],
-            &[
-                "review",
-                "review::deployments",
-                "review::list",
-                "review::show",
-                "review::stats",
-            ],
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! The data behind the review page, as JSON.
 
-use super::http::{Answer, DAY_FOR, Site, error, json};
 use super::log;
+use super::site::{Answer, DAY_FOR, Site, error, in_json};
 use crate::audit::filter::Filter;
 use crate::audit::time;
 use crate::live::{Control, Live, Phase, Question, Steer};
@@ -17,7 +17,7 @@ pub async fn live(site: &Site) -> Answer {
     let file = site.log.first().map(|file| file.display().to_string());
     let version = concat!("lockkeeper ", env!("CARGO_PKG_VERSION"));
     let Some(live) = &site.live else {
-        return json(
+        return in_json(
             StatusCode::OK,
             &json!({ "live": false, "version": version, "file": file, "can_steer": false }),
         );
@@ -46,7 +46,7 @@ pub async fn live(site: &Site) -> Answer {
         "locks": known(locks),
         "jobs": known(jobs),
     });
-    json(StatusCode::OK, &now)
+    in_json(StatusCode::OK, &now)
 }
 
 fn control(live: &Live) -> &'static str {
@@ -68,7 +68,7 @@ fn known<T: serde::Serialize>(answer: Result<T, String>) -> Value {
 /// The newest statements that match the filters in `query`, which are those of `lockkeeper audit list`.
 pub async fn statements(site: &Site, query: &str) -> Answer {
     if site.log.is_empty() {
-        return json(StatusCode::OK, &json!({ "statements": [], "more": false }));
+        return in_json(StatusCode::OK, &json!({ "statements": [], "more": false }));
     }
     let (filter, limit) = match wanted(query) {
         Ok(wanted) => wanted,
@@ -79,7 +79,7 @@ pub async fn statements(site: &Site, query: &str) -> Answer {
     };
     let files = site.log.clone();
     match tokio::task::spawn_blocking(move || log::newest(&files, filter, limit)).await {
-        Ok(Ok(found)) => json(
+        Ok(Ok(found)) => in_json(
             StatusCode::OK,
             &json!({ "statements": found.statements, "more": found.more }),
         ),
@@ -95,10 +95,10 @@ pub async fn statements(site: &Site, query: &str) -> Answer {
 pub async fn day(site: &Site) -> Answer {
     let mut known = site.day.lock().await;
     if let Some((_, day)) = known.as_ref().filter(|(at, _)| at.elapsed() < DAY_FOR) {
-        return json(StatusCode::OK, day);
+        return in_json(StatusCode::OK, day);
     }
     if site.log.is_empty() {
-        return json(StatusCode::OK, &json!({ "slots": [] }));
+        return in_json(StatusCode::OK, &json!({ "slots": [] }));
     }
     let Ok(_place) = site.reading.acquire().await else {
         return error(StatusCode::SERVICE_UNAVAILABLE, "being stopped");
@@ -108,7 +108,7 @@ pub async fn day(site: &Site) -> Answer {
         Ok(Ok(day)) => {
             let day = json!(day);
             *known = Some((Instant::now(), day.clone()));
-            json(StatusCode::OK, &day)
+            in_json(StatusCode::OK, &day)
         }
         Ok(Err(failed)) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed),
         Err(_) => error(
@@ -190,7 +190,7 @@ pub fn steer_plan(site: &Site, path: &str) -> Answer {
         return error(StatusCode::NOT_FOUND, "only a log is looked at here");
     };
     match live.steer_plan(id, what, "somebody at the review page") {
-        Ok(message) => json(StatusCode::OK, &json!({ "message": message })),
+        Ok(message) => in_json(StatusCode::OK, &json!({ "message": message })),
         Err(why) => error(StatusCode::CONFLICT, &why),
     }
 }
@@ -209,7 +209,7 @@ pub async fn steer_job(site: &Site, path: &str) -> Answer {
         return error(StatusCode::NOT_FOUND, "write /api/jobs/ID/pause, resume or cancel");
     };
     match live.ask(|answer| Question::Steer(id, steer, answer)).await {
-        Ok(message) => json(StatusCode::OK, &json!({ "message": message })),
+        Ok(message) => in_json(StatusCode::OK, &json!({ "message": message })),
         Err(why) => error(StatusCode::CONFLICT, &why),
     }
 }

@@ -5,24 +5,23 @@
 //! and a request that changes something always wants it. The token travels in a header that no browser adds by itself,
 //! and names other than the known ones are refused in Host, so that another site's page reaches nothing.
 
-use super::api;
-use super::metrics;
+use super::site::{Access, Answer, Site, Token, error, in_json, text};
+use super::{api, metrics};
 use crate::config::watching::{Admin, is_loopback};
 use crate::live::{Live, Phase};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Body, Bytes, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
@@ -33,7 +32,6 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 const CONNECTION_TIME: Duration = Duration::from_secs(3600);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const BODY_BYTES_MAX: usize = 4 << 10;
-const TOKEN_BYTES_MIN: usize = 20;
 /// How long an answer about the server is good for.
 const REACHED_FOR: Duration = Duration::from_secs(1);
 const REACH_TIME: Duration = Duration::from_secs(2);
@@ -45,71 +43,8 @@ const ICON: &str = include_str!("page/icon.svg");
 /// The page's own files, which hold no data.
 const FILES: [&str; 4] = ["/", "/app.js", "/app.css", "/icon.svg"];
 
-/// Nothing from elsewhere, nothing inline, in nobody's frame.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-     img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// Whether a token is the right one: it is asked for there even where reading is open.
 const TOKEN_PATH: &str = "/api/token";
-/// How long the last 24 hours are good for.
-pub const DAY_FOR: Duration = Duration::from_secs(30);
-
-pub type Answer = Response<Full<Bytes>>;
-
-/// What one admin address serves.
-pub struct Site {
-    /// None: only a file is looked at.
-    pub live: Option<Arc<Live>>,
-    /// The audit log's files, the newest first.
-    pub log: Vec<PathBuf>,
-    pub access: Access,
-    pub reading: Semaphore,
-    reached: Mutex<Option<(Instant, Result<(), String>)>>,
-    pub day: tokio::sync::Mutex<Option<(Instant, serde_json::Value)>>,
-}
-
-/// Who may come in.
-pub struct Access {
-    /// Bound to this machine alone.
-    pub loopback: bool,
-    pub token: Option<Token>,
-    /// Names by which the address is reached, besides localhost and numbers.
-    pub hosts: Vec<String>,
-}
-
-/// Its digest, so that a comparison tells nothing of its length either.
-pub struct Token([u8; 32]);
-
-impl Token {
-    /// From a file with one line; the error names the file.
-    pub fn load(path: &Path) -> Result<Token, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("admin-token-file: cannot read {}: {error}", path.display()))?;
-        let text = text.trim();
-        let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if text.len() < TOKEN_BYTES_MIN || !printable {
-            return Err(format!(
-                "admin-token-file: {} must hold one line of at least {TOKEN_BYTES_MIN} printable characters; make it with: \
-                 umask 077; openssl rand -hex 32 > {}",
-                path.display(),
-                path.display()
-            ));
-        }
-        Ok(Token(digest(text.as_bytes())))
-    }
-
-    fn is(&self, given: &[u8]) -> bool {
-        self.0.ct_eq(&digest(given)).into()
-    }
-}
-
-fn digest(text: &[u8]) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text);
-    let mut out = [0; 32];
-    out.copy_from_slice(digest.as_ref());
-    out
-}
-
 /// Which rights a request has shown, or why it is refused.
 #[derive(Debug, PartialEq, Eq)]
 enum Refused {
@@ -189,7 +124,7 @@ impl Site {
             ("GET", "/api/live") => api::live(self).await,
             ("GET", "/api/day") => api::day(self).await,
             // Who comes here has shown the token.
-            ("GET", TOKEN_PATH) => json(StatusCode::OK, &serde_json::json!({ "right": true })),
+            ("GET", TOKEN_PATH) => in_json(StatusCode::OK, &serde_json::json!({ "right": true })),
             ("GET", "/api/statements") => api::statements(self, query).await,
             ("POST", path) if path.starts_with("/api/jobs/") || path.starts_with("/api/plans/") => {
                 // Nothing is read from it, but a long body is not waited for.
@@ -304,34 +239,6 @@ impl Refused {
             ),
         }
     }
-}
-
-fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    let mut set = |name: &'static str, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
-    set("content-type", kind);
-    set("content-security-policy", CONTENT_SECURITY_POLICY);
-    set("x-content-type-options", "nosniff");
-    set("referrer-policy", "no-referrer");
-    set("cache-control", "no-store");
-    set("cross-origin-resource-policy", "same-origin");
-    set("cross-origin-opener-policy", "same-origin");
-    answer
-}
-
-pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(body) => text(status, "application/json", body),
-        Err(failed) => error(StatusCode::INTERNAL_SERVER_ERROR, &failed.to_string()),
-    }
-}
-
-pub fn error(status: StatusCode, message: &str) -> Answer {
-    // An object of one string: this cannot fail.
-    let body = serde_json::json!({ "error": message }).to_string();
-    text(status, "application/json", body)
 }
 
 fn not_found() -> Answer {
@@ -466,6 +373,7 @@ async fn converse(stream: tokio::net::TcpStream, site: Arc<Site>, state: Arc<Sta
 
 #[cfg(test)]
 mod tests {
+    use super::super::site::digest;
     use super::*;
 
     fn site(loopback: bool, token: Option<&str>) -> Site {

@@ -1,7 +1,7 @@
 //! `audit deployments`: statements of one run of a program, together, with one outcome: what was deployed, and did it work?
 
+use super::streams::{Failure, Streams, wrong};
 use super::table::{one_line, span};
-use super::{Failure, Streams, wrong};
 use crate::audit::Phase;
 use crate::audit::brief::Brief;
 use crate::audit::filter::{Filter, LineKind, Selector, kind_and_id};

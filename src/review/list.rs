@@ -1,7 +1,7 @@
 //! `audit list`: rows as the log has them, and at the end those statements whose end it does not have.
 
+use super::streams::{Failure, Format, Streams, UNFINISHED, wrong};
 use super::table::{CSV_HEAD, Table, csv};
-use super::{Failure, Format, Streams, UNFINISHED, wrong};
 use crate::audit::Phase;
 use crate::audit::again::{self, CONTINUED};
 use crate::audit::brief::Brief;

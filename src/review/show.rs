@@ -1,7 +1,7 @@
 //! `audit show`: one statement's whole story, in the order in which a person asks.
 
+use super::streams::{Failure, Streams, UNFINISHED, wrong};
 use super::table::{one_line, plain, span};
-use super::{Failure, Streams, UNFINISHED, wrong};
 use crate::audit::after::{After, Times};
 use crate::audit::again::{self, CONTINUED};
 use crate::audit::filter::{LineKind, kind_and_id};

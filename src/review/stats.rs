@@ -1,7 +1,7 @@
 //! `audit stats`: how often what happened, what took longest, and what was refused.
 
+use super::streams::{Failure, Streams, UNFINISHED, wrong};
 use super::table::{one_line, span};
-use super::{Failure, Streams, UNFINISHED, wrong};
 use crate::audit::Phase;
 use crate::audit::again::CONTINUED;
 use crate::audit::brief::Brief;
