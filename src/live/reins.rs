@@ -3,8 +3,9 @@
 //! Whoever steers only leaves word here; the session that carries the plan out reads it between two tries, batches or steps. To cancel is
 //! the exception: the server is told to end what runs, as by the client's own cancel request.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct Reins {
@@ -13,6 +14,8 @@ pub struct Reins {
     /// Cancel requests that are on their way to the server.
     pub underway: Arc<AtomicUsize>,
     word: Mutex<Word>,
+    /// For how long plans of this session were paused.
+    paused_us: AtomicU64,
 }
 
 /// Who has asked for what, of the plan that runs now.
@@ -64,6 +67,15 @@ impl Reins {
 
     pub fn paused_by(&self) -> Option<String> {
         self.word().paused_by.clone()
+    }
+
+    pub fn was_paused(&self, time: Duration) {
+        self.paused_us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// In all; what has passed meanwhile is no wait for a lock.
+    pub fn paused(&self) -> Duration {
+        Duration::from_micros(self.paused_us.load(Ordering::Relaxed))
     }
 
     pub fn cancelled_by(&self) -> Option<String> {

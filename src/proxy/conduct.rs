@@ -244,7 +244,7 @@ impl Session {
         (entry, n): (&Entry, usize),
     ) -> Result<Done, End> {
         let lock = &setting.policy.lock;
-        let started = Instant::now();
+        let (started, paused) = (Instant::now(), self.seat.reins.paused());
         let mut clearing = Clearing::new();
         let mut patience_ms = None;
         let mut patient = true;
@@ -261,8 +261,9 @@ impl Session {
             }
             tries.count += 1;
             self.seat.change(|plan| plan.lock_tries = tries.count);
+            let waited = started.elapsed() - (self.seat.reins.paused() - paused).min(started.elapsed());
             let left = match own {
-                Some(own) => own.saturating_sub(started.elapsed()).max(Duration::from_millis(1)),
+                Some(own) => own.saturating_sub(waited).max(Duration::from_millis(1)),
                 None => Duration::MAX,
             };
             let timeout_ms = clearing.chances.next_timeout_ms(Instant::now(), lock);
@@ -277,7 +278,8 @@ impl Session {
             if !is_lock_trouble(&report) && !impatient {
                 return Err(report.into());
             }
-            tries.waited = started.elapsed();
+            // As long as somebody has paused the plan, it waits for nobody's lock.
+            tries.waited = started.elapsed() - (self.seat.reins.paused() - paused).min(started.elapsed());
             if tries.waited >= give_up || setting.holds_for(step) {
                 // In a block the transaction has failed, and no catalog can be asked: those of the try before are told.
                 if setting.place == Place::Alone {
@@ -289,7 +291,7 @@ impl Session {
             if setting.place == Place::Block {
                 self.back_to_savepoint().await?;
             }
-            let until = started + give_up;
+            let until = Instant::now() + give_up.saturating_sub(tries.waited);
             let told = (&mut *tries, &mut clearing);
             self.clear_the_way(step, setting, told, (entry, n), until).await?;
             patient &= !impatient;

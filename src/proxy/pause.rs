@@ -70,7 +70,9 @@ impl Session {
                 ))
                 .await?;
         }
+        let since = Instant::now();
         let slept = self.sleep_on_server(SLEEP_MAX, place).await;
+        self.seat.reins.was_paused(since.elapsed());
         if let Err(End::Refused(_)) = slept {
             self.cancel.clear();
         }

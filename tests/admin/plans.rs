@@ -148,7 +148,7 @@ fn a_wait_for_a_lock_is_cancelled_at_every_moment() {
 
 #[test]
 fn a_lock_that_is_waited_for_is_paused_between_the_tries() {
-    let admin = Admin::new("plans_pause");
+    let admin = Admin::with("plans_pause", "extends = \"standard\"\n[lock]\ngive_up_after_s = 4\n");
     admin.stage.direct(LARGE);
     let mut holder = Raw::connect(admin.stage.cluster.port(), &admin.stage.database);
     holder.query("BEGIN");
@@ -158,12 +158,14 @@ fn a_lock_that_is_waited_for_is_paused_between_the_tries() {
     until("it is paused", || {
         plan(&admin).is_some_and(|plan| plan["paused_by"].is_string())
     });
-    holder.query("ROLLBACK");
     let tries = || plan(&admin).map(|plan| plan["lock_tries"].clone());
     let before = tries();
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(4_500));
     assert_eq!(tries(), before, "it does not try while it is paused");
     command(&admin, &["resume", &id]);
+    // The time in which it was paused is no wait for the lock: it does not give up, though others hold it still.
+    until("it tries again", || tries() != before);
+    holder.query("ROLLBACK");
     assert_eq!(command_tags(&raw.until_ready()), ["ALTER TABLE"]);
 }
 
