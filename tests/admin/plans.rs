@@ -165,6 +165,7 @@ fn a_lock_that_is_waited_for_is_paused_between_the_tries() {
     command(&admin, &["resume", &id]);
     // The time in which it was paused is no wait for the lock: it does not give up, though others hold it still.
     until("it tries again", || tries() != before);
+    std::thread::sleep(Duration::from_millis(500));
     holder.query("ROLLBACK");
     assert_eq!(command_tags(&raw.until_ready()), ["ALTER TABLE"]);
 }
