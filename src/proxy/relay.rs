@@ -55,6 +55,8 @@ const FLUSH_GRACE: Duration = Duration::from_millis(20);
 /// Statement and portal names of a Bind must come within so many bytes.
 const NAMES_MAX: usize = 32 << 10;
 
+/// So far into a Bind a setting's name is looked for.
+const BOUND_MAX: usize = 4 << 10;
 /// What the unnamed statement may be, in a pipeline.
 const FORMER_MAX: usize = 50;
 
@@ -839,7 +841,7 @@ impl Relay {
         let looks = (executes.is_some() && self.is_overtaken(is_named)) || is_held || reaches;
         let here = self.up.unjudged();
         // set_config($1, $2, …) with the setting's name.
-        self.dry |= tag == b'B' && !self.replication && dry::may_be_bound(&here[..len.min(here.len())]);
+        self.dry |= tag == b'B' && !self.replication && dry::may_be_bound(&here[..len.min(here.len()).min(BOUND_MAX)]);
         match tag {
             // In skipping state the server throws away everything but Sync, and runs none of it.
             b'Q' | b'P' if !self.responses.skipping() => {
