@@ -513,9 +513,8 @@ impl Play<'_> {
             let (bytes, whole) = self.bytes(frame);
             // What a Bind executes is noted: its names come first.
             let names = frame.tag == b'B' && bytes.len() <= 32 << 10 && wire::bind_names(bytes).is_none();
-            let waits = matches!(frame.tag, b'Q' | b'P')
-                || names
-                || (held && matches!(frame.tag, b'B' | b'E' | b'C' | b'D'));
+            let waits =
+                matches!(frame.tag, b'Q' | b'P') || names || (held && matches!(frame.tag, b'B' | b'E' | b'C' | b'D'));
             assert!(waits && !whole, "held for no reason: {}", bytes.escape_ascii());
         }
     }
