@@ -166,6 +166,11 @@ fn what_was_prepared_long_ago_counts_when_it_is_executed() {
     );
     drop(web);
     stage.direct("DROP VIEW names");
+    // Nobody has used it for long enough; but what a function reads is not seen.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let detail = refused(&mut migration, DROP);
+    assert!(detail.contains("Functions name it: public.greet()"), "{detail}");
+    stage.direct("DROP FUNCTION greet()");
     let mut notices = String::new();
     until("it is quiet", || {
         let answer = migration.query(DROP);
@@ -190,6 +195,30 @@ fn what_was_prepared_long_ago_counts_when_it_is_executed() {
     assert!(
         finding.contains("[drop] quiet_for_s") && finding.contains("by web"),
         "{ended}"
+    );
+}
+
+/// PostgreSQL shows what others run to who has a right to see it.
+#[test]
+fn only_the_owner_is_told_who_uses_it() {
+    let stage = stage("owner", LONG);
+    stage.direct(
+        "DO $$ BEGIN IF to_regrole('usage_stranger') IS NULL THEN CREATE ROLE usage_stranger LOGIN; END IF; END $$",
+    );
+    let mut web = connect(&stage, "web");
+    web.query("SELECT name FROM users WHERE id = 5");
+    let mut migration = connect(&stage, "migration");
+    until("it is known", || refused(&mut migration, DROP).contains("by web"));
+    let mut stranger = Raw::open(stage.port);
+    stranger.start(&lockkeeper_testkit::raw::startup(&[
+        ("user", "usage_stranger"),
+        ("database", stage.database.as_str()),
+    ]));
+    let answer = stranger.query(DROP);
+    let error = error_field(&answer, b'M').unwrap_or_default() + &error_field(&answer, b'D').unwrap_or_default();
+    assert!(
+        !error.is_empty() && !error.contains("web") && !error.contains("watched"),
+        "{error}"
     );
 }
 

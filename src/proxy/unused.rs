@@ -35,6 +35,8 @@ struct Around {
     functions: Vec<String>,
     /// Applications that are connected past this proxy.
     past: Vec<String>,
+    /// The role is its owner, or a member of it.
+    owns: bool,
 }
 
 /// Something that is to go, and what is known of it.
@@ -76,6 +78,10 @@ impl Session {
         if known.is_empty() {
             return Ok(None);
         }
+        // Who else uses it, and by what statements, PostgreSQL tells nobody who has no right to know.
+        if !known.iter().all(|known| known.around.owns) {
+            return Ok(None);
+        }
         let (now, database) = (seconds(), self.who.database.clone());
         let watch = |record: &crate::usage::record::Record| (record.watched_s(now), record.unread_in(&database));
         let (watched_s, unread) = self.shared.live.usage.ask(watch);
@@ -83,7 +89,9 @@ impl Session {
         let unread = unread.into_iter().find(is_recent);
         let is_past = known.iter().any(|known| !known.around.past.is_empty());
         let is_used = known.iter().any(|known| known.used.iter().any(is_recent));
-        if watched_s >= policy.quiet_for_s && !is_past && !is_used && unread.is_none() {
+        // What a function reads is not seen.
+        let is_named = known.iter().any(|known| !known.around.functions.is_empty());
+        if watched_s >= policy.quiet_for_s && !is_past && !is_used && !is_named && unread.is_none() {
             let reasons: Vec<String> = known.iter().map(|known| known.quiet(watched_s, now)).collect();
             return Ok(Some(Unused {
                 rules: known.iter().map(|known| known.rule).collect(),
@@ -186,16 +194,9 @@ impl Known {
     /// `users.name is unused since the watch began 26 h ago`
     fn quiet(&self, watched_s: u64, now: u32) -> String {
         let what = &self.what;
-        let functions = match self.around.functions.as_slice() {
-            [] => String::new(),
-            names => format!(" (functions name it: {})", names.join(", ")),
-        };
         match self.used.first() {
-            Some(last) => format!("{what} was last used {}{functions}", words::used(last, now)),
-            None => format!(
-                "{what} is unused since the watch began {} ago{functions}",
-                words::time(watched_s)
-            ),
+            Some(last) => format!("{what} was last used {}", words::used(last, now)),
+            None => format!("{what} is unused since the watch began {} ago", words::time(watched_s)),
         }
     }
 }
@@ -226,10 +227,11 @@ fn question(column: Option<&str>, relation: &str, pids: &[String]) -> String {
          (SELECT pg_catalog.jsonb_agg(DISTINCT COALESCE(NULLIF(a.application_name, ''), '(without a name)')) \
          FROM pg_catalog.pg_stat_activity a WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend' \
          AND a.pid <> pg_catalog.pg_backend_pid() AND a.application_name NOT LIKE 'lockkeeper %' \
-         AND a.pid <> ALL (ARRAY[{}]::int4[])) AS past) x",
+         AND a.pid <> ALL (ARRAY[{}]::int4[])) AS past, (SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') \
+         FROM pg_catalog.pg_class c WHERE c.oid = {NAMED}) AS owns) x",
         encoded(
             "pg_catalog.jsonb_build_object('names', COALESCE(x.names, '[]'), 'functions', COALESCE(x.functions, '[]'), \
-             'past', COALESCE(x.past, '[]'))"
+             'past', COALESCE(x.past, '[]'), 'owns', x.owns)"
         ),
         pids.join(", ")
     )
