@@ -204,6 +204,9 @@ fn is_never_called(major: u32, path: &str) {
         let both = format!("{}\n{}{}", ran.status, ran.stdout, ran.stderr);
         // Rates and sizes differ, and the databases' names.
         let alike = |line: &str| {
+            if line.starts_with("Lockkeeper has watched for ") {
+                return "watched\n".to_owned();
+            }
             let line = line.replace(&stage.database, "DATABASE");
             let marks = [" batches, ", " kB"];
             let end = marks.iter().filter_map(|mark| line.find(mark)).min();
