@@ -204,8 +204,17 @@ fn is_never_called(major: u32, path: &str) {
         let both = format!("{}\n{}{}", ran.status, ran.stdout, ran.stderr);
         // Rates and sizes differ, and the databases' names.
         let alike = |line: &str| {
-            if line.contains("Lockkeeper has watched for ") {
-                return "watched\n".to_owned();
+            // What was used when is read aside, and is a matter of the moment.
+            let of_the_moment = [
+                "Lockkeeper has watched for ",
+                " was used ",
+                " was not used in that time",
+                " more have used it",
+                "A statement that could not be read was executed ",
+                "Sessions are connected past this Lockkeeper",
+            ];
+            if of_the_moment.iter().any(|words| line.contains(words)) {
+                return String::new();
             }
             let line = line.replace(&stage.database, "DATABASE");
             let marks = [" batches, ", " kB"];
