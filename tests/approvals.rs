@@ -90,6 +90,24 @@ fn a_second_person_decides(major: u32) {
         end["findings"][0]["overridden_by"],
         format!("approval {number} of {dba}")
     );
+    // What the text means now was approved: neither another table of that name, nor another role's, nor one that was made since.
+    let number = asked(&mut raw, "DROP TABLE old /* which */");
+    let (ok, said) = command(&stage, &dba, &["approve", &number, "--reason", "this one"]);
+    assert!(ok, "{said}");
+    stage.direct(&format!(
+        "CREATE SCHEMA other AUTHORIZATION {amy}; CREATE TABLE other.old AS SELECT 2 AS id; ALTER TABLE other.old OWNER TO {amy}; GRANT {dba} TO {amy}"
+    ));
+    for change in ["SET search_path = other, public".to_owned(), format!("SET ROLE {dba}")] {
+        raw.query(&change);
+        asked(&mut raw, "DROP TABLE old /* which */");
+        raw.query("RESET ALL");
+        raw.query("RESET ROLE");
+    }
+    stage.direct(&format!(
+        "DROP TABLE old; CREATE TABLE old AS SELECT 1 AS id; ALTER TABLE old OWNER TO {amy}"
+    ));
+    asked(&mut raw, "DROP TABLE old /* which */");
+
     // And as it is where it has none.
     let number = asked(&mut raw, "DROP TABLE old /* again */");
     let said = stage

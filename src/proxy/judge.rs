@@ -369,10 +369,12 @@ impl Session {
         let Plan::Reject(mut refusal) = plan else {
             return Ok((plan, facts));
         };
+        let meant = self.what_is_meant(&facts, place).await?;
+        let text = statement.sql.as_bytes();
         let key = Key {
             user: self.who.user.clone(),
             database: self.who.database.clone(),
-            digest: digest(&[statement.sql.as_bytes(), &parameters.types, &parameters.values]),
+            digest: digest(&[text, &parameters.types, &parameters.values, meant.as_bytes()]),
         };
         let decided = self.shared.live.approval(&key);
         let approved = decided.as_ref().filter(|(_, decision)| decision.approved);
@@ -418,6 +420,15 @@ impl Session {
             );
         }
         Ok((Plan::Reject(refusal), facts))
+    }
+
+    /// By which the same text means the same: the role, the schemas that are looked through, and which relations its names are now.
+    async fn what_is_meant(&mut self, facts: &Facts, place: Place) -> Result<String, End> {
+        let asked = Ask::as_client("SELECT pg_catalog.current_schemas(false), CURRENT_USER");
+        let answer = self.ask_harmlessly(asked, place).await?;
+        let mut relations: Vec<u32> = facts.relations.iter().map(|relation| relation.oid).collect();
+        relations.sort_unstable();
+        Ok(format!("{:?} {relations:?}", answer.rows))
     }
 
     /// All that it locks for was made by this transaction: nobody waits for it.
