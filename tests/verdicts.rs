@@ -3,13 +3,9 @@
 //!
 //! `LOCKKEEPER_CASES=text` chooses the statements and scripts that contain that text.
 
-#[path = "catalogue/table.rs"]
-#[allow(dead_code)]
-mod table;
-
 use lockkeeper::plan::rules::RULES;
 use lockkeeper_cluster::{Cluster, clean_environment};
-use lockkeeper_testkit::{Stage, own_cluster, run};
+use lockkeeper_testkit::{Stage, own_cluster, run, table};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::process::Command;

@@ -60,7 +60,7 @@ impl Live {
             return Err(format!("{} has {what} it already", known.by));
         }
         if reason.trim().is_empty() {
-            return Err("say why: the reason is kept in the audit log".into());
+            return Err("say why: whoever has asked is told".into());
         }
         let decision = Decision {
             approved,

@@ -6,10 +6,10 @@
 //! chooses the servers (15 and 18 else), `LOCKKEEPER_CASES=text` the statements that contain that text.
 
 mod measure;
-mod table;
 
 use lockkeeper::plan::rules::RULES;
 use lockkeeper_cluster::Cluster;
+use lockkeeper_testkit::table::{self, Case, Expect};
 use lockkeeper_testkit::{Stage, own_cluster};
 use measure::Cost;
 use std::collections::BTreeSet;
@@ -18,7 +18,6 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use table::{Case, Expect};
 use tokio_postgres::{Client, NoTls};
 
 /// As `standard`, but nothing counts as small.

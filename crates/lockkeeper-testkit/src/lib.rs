@@ -9,6 +9,7 @@ pub mod locks;
 pub mod pki;
 pub mod raw;
 pub mod relay;
+pub mod table;
 
 use lockkeeper_cluster::{self as cluster, Cluster, Guarded, Options};
 use std::io::Write;
