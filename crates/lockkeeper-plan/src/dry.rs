@@ -22,20 +22,15 @@ use pg_query::protobuf::VariableSetKind;
 
 pub const SETTING: &str = "lockkeeper.dry_run";
 
-/// From such a text on, the session's statements are asked about. Too many texts are better than too few.
+/// From such a text on, the session's statements are asked about. Too many texts are better than too few, but an application's own `dry_run`
+/// is none of them: the setting and the comment both name the proxy. At login the server takes `-` for `_`.
 pub fn may_concern(text: &[u8]) -> bool {
-    let named = memchr::memchr_iter(b'_', text).any(|at| {
-        let from = at.wrapping_sub("dry".len());
-        text.get(from..at + 1 + "run".len())
-            .is_some_and(|word| word.eq_ignore_ascii_case(b"dry_run"))
+    let is_named = memchr::memchr2_iter(b'k', b'K', text).any(|at| {
+        let from = at.wrapping_sub("loc".len());
+        text.get(from..from.wrapping_add("lockkeeper".len()))
+            .is_some_and(|word| word.eq_ignore_ascii_case(b"lockkeeper"))
     });
-    named || is_meant(text)
-}
-
-/// Somebody speaks to the proxy of something dry: a comment that may be written wrongly, or `lockkeeper.dry-run` in the options at login, where
-/// the server takes `-` for `_`.
-fn is_meant(text: &[u8]) -> bool {
-    memchr::memmem::find(text, b"lockkeeper").is_some() && memchr::memmem::find(text, b"dry").is_some()
+    is_named && text.windows("dry".len()).any(|word| word.eq_ignore_ascii_case(b"dry"))
 }
 
 /// A comment in front of the statement is about a dry run, and cannot be read.
@@ -495,7 +490,8 @@ mod tests {
         check("SELECT set_config('lockkeeper.dry_run', 'on', false)", Some(true));
         check("SET search_path = a", None);
         check("SELECT 1", None);
-        assert!(may_concern(b"set LockKeeper.Dry_Run = 1") && !may_concern(b"SELECT dry_cleaning, a_dry_ru"));
+        assert!(may_concern(b"set LockKeeper.Dry_Run = 1") && !may_concern(b"SELECT dry_run FROM jobs"));
+        assert!(!may_concern(b"SELECT 1 /* lockkeeper: allow=drop-table */") && !may_concern(b"lock"));
         assert!(
             may_concern(b"--lockkeeper.dry-run=on")
                 && may_concern(&[&[b' '; 5000][..], b"SET lockkeeper.dry_run = 1"].concat())
