@@ -22,6 +22,8 @@ pub(super) struct BatchProgress {
     pub upper: Key,
     /// The keys that are left, where they were looked for first.
     pub(super) listed: Option<VecDeque<Key>>,
+    /// These go by one statement, wherever others have moved them.
+    pub(super) anywhere: bool,
     /// How many keys there are to pass, as far as is known.
     pub(super) keys_all: Option<f64>,
     /// Settings that the job began with and this session has not.
@@ -55,6 +57,7 @@ impl BatchProgress {
             last: None,
             upper,
             listed: None,
+            anywhere: false,
             keys_all: None,
             settings: Vec::new(),
             earlier: (0, 0),

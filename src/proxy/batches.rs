@@ -39,6 +39,9 @@ const STEERED_WITHIN: Duration = Duration::from_millis(500);
 /// How often rows that others have moved are looked for.
 const LOOKS_MAX: usize = 100;
 
+/// So often by the places that a look has found; then, if they are few, by one statement that follows them.
+const LOOKS_BY_PLACE: usize = 3;
+
 /// One boolean: whether somebody waits for a row that this transaction has changed.
 const OTHERS_WAIT: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'transactionid' AND NOT l.granted \
      AND l.transactionid = pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.xid)";
@@ -271,15 +274,17 @@ impl Session {
         tries: &mut Tries,
         pacing: &mut Pacing,
     ) -> Result<(), End> {
-        for _ in 0..LOOKS_MAX {
+        for look in 0..LOOKS_MAX {
             let found = self.left_over(batches, setting, course).await?;
             let whole = found.len() <= COLLECTED_MAX;
             let due = course.rows + found.len() as u64;
+            course.anywhere = look >= LOOKS_BY_PLACE && found.len() as u64 <= course.pace.size;
             course.listed = Some(found);
             while course.listed.as_ref().is_some_and(|left| !left.is_empty()) {
                 self.paced_batch(batches, setting, course, tries, pacing).await?;
             }
-            if whole && course.rows == due {
+            // What goes anywhere goes by a snapshot of its own.
+            if whole && (course.anywhere || course.rows == due) {
                 if let Some(job) = course.job {
                     let asked = [deferred::finish(job, "done").into()];
                     self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await?;
@@ -360,6 +365,7 @@ impl Session {
                     if self.cancel.take() {
                         return Err(cancelled().into());
                     }
+                    course.anywhere = false;
                     if !course.pace.too_long(range.keys, others_waited, policy) {
                         return Err(too_slow(batches, begun.elapsed()).into());
                     }
@@ -434,6 +440,15 @@ impl Session {
     /// Where the next batch ends, read without a lock. None: it is to be asked again.
     async fn next_range(&mut self, batches: &Batches, course: &mut BatchProgress) -> Result<Option<Range>, End> {
         if let Some(listed) = &course.listed {
+            if course.anywhere {
+                return Ok(Some(Range {
+                    after: None,
+                    end: course.upper.clone(),
+                    keys: listed.len() as u64,
+                    only: None,
+                    anywhere: true,
+                }));
+            }
             let only: Vec<Key> = listed.iter().take(course.pace.size as usize).cloned().collect();
             let end = match only.last() {
                 Some(last) if only.len() < listed.len() && !batches.by_place() => last.clone(),
@@ -444,6 +459,7 @@ impl Session {
                 end,
                 keys: only.len() as u64,
                 only: Some(only),
+                anywhere: false,
             }));
         }
         let (after, keys) = (course.last.as_ref(), course.pace.size);
@@ -481,6 +497,7 @@ impl Session {
             keys: course.pace.size,
             end: end.unwrap_or_else(|| course.upper.clone()),
             only: None,
+            anywhere: false,
         }))
     }
 

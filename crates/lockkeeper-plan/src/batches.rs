@@ -121,6 +121,8 @@ pub struct Range {
     pub keys: u64,
     /// No others are meant.
     pub only: Option<Vec<Key>>,
+    /// Wherever the rows are, and with the places that others have moved them to: by one statement, as the client's own.
+    pub anywhere: bool,
 }
 
 /// How a batch moves the row of its job.
@@ -412,7 +414,10 @@ impl Batches {
     /// `lock_first`: takes all its rows FOR UPDATE in the order of the key before it changes the first, so that a wait that is
     /// given up leaves no dead rows behind.
     pub fn batch_sql(&self, range: &Range, job: Option<Move>, lock_first: bool) -> String {
-        let within = self.within(range.after.as_ref(), &range.end);
+        let within = match range.anywhere {
+            true => "true".into(),
+            false => self.within(range.after.as_ref(), &range.end),
+        };
         let moves = job.map(|job| jobs::Moves::of(job.job, job.batches, &range.end, range.keys, job.is_last));
         self.changes(&within, range.only.as_deref(), moves.as_ref(), lock_first)
     }
@@ -863,6 +868,7 @@ mod tests {
             end: vec![end.into()],
             keys: 500,
             only: None,
+            anywhere: false,
         }
     }
 
@@ -921,6 +927,7 @@ mod tests {
             end: key("\"\\", "2"),
             keys: 500,
             only,
+            anywhere: false,
         };
         let moved = |batches, is_last| Move {
             job: 7,
@@ -991,6 +998,7 @@ mod tests {
                 end: some.clone(),
                 keys: 1,
                 only: None,
+                anywhere: false,
             };
             let moved = Move {
                 job: 1,
