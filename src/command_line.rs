@@ -70,10 +70,11 @@ is changed. Files that have run by the tool's own table on that server are left 
 
 A directory is run as its tool would run it: in the order of its versions, each file in one
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
-node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
-between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
-(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are
-skipped.
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate, Liquibase's formatted SQL) and by the files that
+tools keep in their directories (Prisma, Drizzle, Supabase, Sqitch, Atlas), also below the one that is
+named. Else it is psql: each statement alone, but between BEGIN and COMMIT as within a transaction.
+What is left out is said: lines for psql itself (\\set, \\i), down migrations, migrations that are
+programs. Rows after COPY … FROM stdin are skipped.
 
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
