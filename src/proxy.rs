@@ -33,6 +33,7 @@ mod follow_up;
 pub mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod guessed;
 mod held;
 mod hold;
 mod holding;

@@ -151,6 +151,7 @@ impl Session {
         begun: Instant,
     ) -> Result<Judged, End> {
         (self.cascaded, self.cascading, self.guessed) = (None, None, None);
+        self.more_were_counted = false;
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
             self.relay.names_moved();
@@ -233,6 +234,7 @@ impl Session {
         .await?;
         facts = known;
         facts.estimated_rows = expected;
+        facts.more_were_counted = self.more_were_counted;
         if !self.is_dry && facts.dry_run.as_deref().is_some_and(dry::is_on) {
             // It was set by a role's or database's setting, or within code.
             (self.is_dry, self.relay.dry) = (true, true);

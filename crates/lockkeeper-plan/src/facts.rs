@@ -112,6 +112,9 @@ pub struct Facts {
     /// As `cascaded`, of each of them.
     #[serde(skip)]
     pub cascaded_within: Vec<Option<Cascaded>>,
+    /// Of each of these, whether more rows were counted than it may change.
+    #[serde(skip)]
+    pub many_within: Vec<bool>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,
