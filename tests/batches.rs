@@ -408,6 +408,21 @@ fn keys_of_all_kinds(major: u32) {
         "1700",
     );
 
+    // Values that are written otherwise are equal, and a row is the same by each of them.
+    stage.direct("CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)");
+    let mixed = "CASE WHEN i % 3 = 0 THEN upper(md5(i::text)) ELSE md5(i::text) END";
+    check("k text COLLATE ci PRIMARY KEY", mixed, update, "1700");
+    let both = format!("CASE WHEN i % 2 = 0 THEN 'Äb' ELSE 'äB' END, {mixed}");
+    check(
+        "a text COLLATE ci, b text COLLATE ci, PRIMARY KEY (a, b)",
+        &both,
+        update,
+        "1700",
+    );
+    let each = stage.direct("SELECT string_agg(quote_literal(k) || ',' || quote_literal(upper(k)), ',') FROM (SELECT md5(i::text) k FROM generate_series(1, 1700) i) x");
+    let listed = format!("UPDATE t SET flag = true WHERE k IN ({})", each.trim());
+    check("k text COLLATE ci PRIMARY KEY", mixed, &listed, "1700");
+
     // ONLY leaves the children alone; without it they are walked too, although the key is unique in each table only.
     let inherited = "CREATE TABLE child (PRIMARY KEY (id)) INHERITS (t); INSERT INTO child (id) SELECT generate_series(1, 1700); ANALYZE child";
     check("id int PRIMARY KEY", "i", "UPDATE t SET flag = true", "1700");

@@ -1254,3 +1254,34 @@ fn what_is_guessed_of_a_block_s_variables_is_told() {
         assert!(!told(array, "UPDATE few SET b = 'y' WHERE id = ANY (v)"));
     }
 }
+
+/// By another collation many values are equal to one, though the planner takes a unique column for one row.
+#[test]
+fn collations_make_many_rows_of_one_value() {
+    for major in MAJORS {
+        let stage = stage(major, "collations");
+        stage.direct(
+            "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+             CREATE FUNCTION variant(i int) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+               SELECT string_agg(CASE WHEN (i >> b) & 1 = 1 THEN chr(65 + b) ELSE chr(97 + b) END, '' ORDER BY b) FROM generate_series(0, 12) b $$;
+             TRUNCATE t; ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER id DROP NOT NULL; DROP TABLE u;
+             INSERT INTO t SELECT NULL, i, variant(i) FROM generate_series(0, 4999) i; CREATE UNIQUE INDEX ON t (b);
+             CREATE TABLE u (b text COLLATE ci NOT NULL, a int); INSERT INTO u SELECT b, a FROM t; CREATE UNIQUE INDEX ON u (b COLLATE \"C\");
+             CREATE TABLE plain (b text COLLATE ci PRIMARY KEY); INSERT INTO plain VALUES ('a'); ANALYZE",
+        );
+        for write in [
+            "UPDATE t SET a = 1 WHERE b = 'abcdefghijklm' COLLATE ci",
+            "UPDATE t SET a = 1 WHERE b COLLATE ci IN ('abcdefghijklm')",
+            "UPDATE u SET a = 1 WHERE b = 'abcdefghijklm'",
+            "DELETE FROM u WHERE b IN ('abcdefghijklm', 'x')",
+        ] {
+            refused(
+                &stage,
+                &format!("BEGIN;\n{write};\nROLLBACK;\n"),
+                "more than 1000 rows of",
+            );
+        }
+        assert_eq!(stage.number("SELECT count(*) FROM u WHERE a = 1"), 1);
+        assert_eq!(stage.psql("DELETE FROM plain WHERE b = 'A'").ok(), "DELETE 1\n");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::bound::STEADY;
 use super::judge::{column_of, conjunction};
+use super::key::tells_apart_as_columns_do;
 use super::text::Tree;
 use crate::catalog::Relation;
 use crate::facts::Facts;
@@ -121,6 +122,8 @@ fn times_of(term: &Node, tree: &Tree, relation: &Relation) -> f64 {
         times.fold(1.0, join)
     };
     match term.node.as_ref() {
+        // By the number of its values, whatever another collation makes equal.
+        _ if collates(term, relation) => f64::INFINITY,
         _ if is_known(term, tree, relation) => 1.0,
         Some(NodeEnum::BoolExpr(of)) if of.boolop() == BoolExprType::AndExpr => each(&of.args, |a, b| a * b),
         Some(NodeEnum::BoolExpr(of)) => each(&of.args, f64::max),
@@ -147,6 +150,19 @@ fn times_of(term: &Node, tree: &Tree, relation: &Relation) -> f64 {
         Some(NodeEnum::SubLink(_)) => FACTOR.powi(guesses_within(term).clamp(1, GUESSES_MAX) as i32),
         _ => FACTOR,
     }
+}
+
+/// It compares by a collation that it names, or in a table with a unique index of another collation than its column has.
+fn collates(term: &Node, relation: &Relation) -> bool {
+    let Some(NodeEnum::AExpr(_)) = &term.node else {
+        return false;
+    };
+    let mut unique = relation.indexes.iter().filter(|index| index.unique);
+    let mut collates = unique.any(|index| !tells_apart_as_columns_do(index));
+    if let Some(whole) = sketch::of(term) {
+        tree::each(&whole, &mut |kind, _| collates |= kind == "CollateClause");
+    }
+    collates
 }
 
 fn names_equality(name: &[Node]) -> bool {
