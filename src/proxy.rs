@@ -29,6 +29,7 @@ mod dry;
 mod end;
 mod entry;
 mod extended;
+mod fillable;
 mod follow_up;
 pub mod forwarded;
 #[cfg(any(test, fuzzing))]

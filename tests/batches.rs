@@ -108,6 +108,7 @@ on_both!(
     without_a_key_a_crash_is_gone_on_from,
     without_a_key_triggers_may_leave_no_row,
     columns_are_filled_without_the_owner_s_triggers,
+    what_the_server_would_not_fill_is_not_begun,
     limited_by_hand,
     limited_in_a_loop_while_rows_are_locked,
     limited_workers_share_the_rows,
@@ -2211,4 +2212,33 @@ fn columns_are_filled_without_the_owner_s_triggers(major: u32) {
         stage.number("SELECT count(u1) + count(s1) + count(d1) + count(u2) + count(s2) + count(d2) FROM t"),
         6 * 3200
     );
+}
+
+/// Of a published table whose rows nothing tells apart, each UPDATE fails on the server: no plan begins that would need one.
+fn what_the_server_would_not_fill_is_not_begun(major: u32) {
+    let stage = stage(major, "unfillable");
+    stage.direct(TABLE);
+    stage.direct(&format!(
+        "{KEYLESS} DROP TRIGGER note ON k; CREATE PUBLICATION all_of_k FOR TABLE k"
+    ));
+    let columns = || stage.number("SELECT count(*) FROM pg_attribute WHERE attrelid = 'k'::regclass AND attnum > 0");
+    for add in [
+        "ADD COLUMN u uuid DEFAULT gen_random_uuid()",
+        "ADD COLUMN row_id bigserial PRIMARY KEY",
+        "ADD COLUMN num bigint GENERATED ALWAYS AS IDENTITY",
+    ] {
+        let ran = stage.psql(&format!("ALTER TABLE k {add};\n"));
+        let told = [
+            "does not have a replica identity",
+            "REPLICA IDENTITY FULL lets them be filled",
+        ];
+        assert!(told.iter().all(|told| ran.stderr.contains(told)), "{add}: {ran:?}");
+        assert_eq!(columns(), 4, "{add}");
+    }
+    assert_eq!(stage.direct("SELECT to_regclass('lockkeeper.job')").trim(), "");
+    stage.psql("ALTER TABLE k REPLICA IDENTITY FULL;\n").ok();
+    stage
+        .psql("ALTER TABLE k ADD COLUMN row_id bigserial PRIMARY KEY;\n")
+        .ok();
+    assert_eq!(stage.number("SELECT count(DISTINCT row_id) FROM k"), 3200);
 }

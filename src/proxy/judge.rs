@@ -301,6 +301,11 @@ impl Session {
             let (again, known) = self.planned(statement, facts, &policy, place).await?;
             (plan, facts) = (again, known);
         }
+        facts.unfillable = self.is_unfillable(&plan, &facts, place).await?;
+        if facts.unfillable.is_some() {
+            let (again, known) = self.planned(statement, facts, &policy, place).await?;
+            (plan, facts) = (again, known);
+        }
         if let Plan::Reject(rejection) = &mut plan {
             facts.unused = self.is_unused(statement, &facts, rejection, &policy, place).await?;
             if facts.unused.is_some() {
