@@ -215,6 +215,12 @@ impl Session {
             }
             _ => None,
         };
+        // What goes with it is asked with the facts, where these are asked; of code, once that is known.
+        let mut question = match matches!(statement.node, NodeEnum::DoStmt(_)) {
+            true => None,
+            false => of(statement, depends::Question::of).await?,
+        };
+        let mut depends = None;
         let (request, mut facts) = match (before, glanced) {
             (Some(before), _) => (Some(before.request), before.facts),
             (None, Some(facts)) => {
@@ -224,7 +230,9 @@ impl Session {
             }
             (None, None) => {
                 let keeps = (!request.details && place == Place::Block).then(|| request.clone());
-                (keeps, self.facts(request, closing).await?)
+                let (facts, known) = self.facts_and_depends(request, question.as_ref(), closing).await?;
+                depends = known;
+                (keeps, facts)
             }
         };
         let (is_held, locks_wholly, known) = of(statement, move |statement| {
@@ -256,9 +264,14 @@ impl Session {
         {
             facts.cascaded = Some(many);
         }
-        if let Some(question) = of(statement, depends::Question::of).await? {
-            facts.depends = self.depends(&question, closing).await?;
+        if matches!(statement.node, NodeEnum::DoStmt(_)) {
+            question = of(statement, depends::Question::of).await?;
         }
+        facts.depends = match (depends, question) {
+            (Some(depends), _) => depends,
+            (None, Some(question)) => self.depends(&question, closing).await?,
+            (None, None) => facts.depends,
+        };
         if self.would_be_split(statement, &facts, &policy, place) {
             facts.surroundings = self.surroundings(statement, &facts, place, parameters).await?;
         }

@@ -49,6 +49,8 @@ pub struct Session {
     pub(super) aside: super::known::Aside,
     /// The last step of the plan that has just been carried out.
     pub(super) last_step: Option<crate::audit::Event>,
+    /// Lines of the audit log that are on their way.
+    pub(super) posted: Vec<crate::audit::Posted>,
     /// What it knows of its prepared statements in a dry run; and whether the statement that is being judged is for one.
     pub(super) dry: super::dry::looked::Looked,
     pub(super) is_dry: bool,
