@@ -362,6 +362,9 @@ impl Session {
         {
             plan = Plan::Reject(rejection);
         }
+        if self.is_dry && !matches!(plan, Plan::Reject(_)) {
+            facts.refused = self.refused_by_server(statement, &facts, place, parameters).await?;
+        }
         let dry = self.is_dry.then(|| dry::rows(&plan, statement, &facts, place));
         Ok(Judged::Ordered(Box::new(Ordered {
             plan,

@@ -106,6 +106,9 @@ pub struct Facts {
     /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
+    /// What the server would say against it; asked separately, in a dry run.
+    #[serde(skip)]
+    pub refused: Option<String>,
     /// What the server says against an UPDATE of the rows that a plan fills in; asked separately, where there is such a plan.
     #[serde(skip)]
     pub unfillable: Option<String>,
