@@ -218,6 +218,10 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
                 tell(out, &format!("job {id} is given up; {done}"))
             }
             Action::Resume { id, .. } => {
+                if audit.is_none() {
+                    let note = "no audit log will have what is done: --audit FILE, or LOCKKEEPER_AUDIT, names the one to append it to";
+                    writeln!(io::stderr(), "lockkeeper: {note}").map_err(|error| error.to_string())?;
+                }
                 session.resume(*id).await?;
                 let row = session.job(*id).await?;
                 let done = match &row.steps {

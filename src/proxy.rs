@@ -29,10 +29,12 @@ mod dry;
 mod end;
 mod entry;
 mod extended;
+mod fillable;
 mod follow_up;
 pub mod forwarded;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod guessed;
 mod held;
 mod hold;
 mod holding;

@@ -151,6 +151,7 @@ impl Session {
         begun: Instant,
     ) -> Result<Judged, End> {
         (self.cascaded, self.cascading, self.guessed) = (None, None, None);
+        self.more_were_counted = false;
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
             self.relay.names_moved();
@@ -241,6 +242,7 @@ impl Session {
         .await?;
         facts = known;
         facts.estimated_rows = expected;
+        facts.more_were_counted = self.more_were_counted;
         if !self.is_dry && facts.dry_run.as_deref().is_some_and(dry::is_on) {
             // It was set by a role's or database's setting, or within code.
             (self.is_dry, self.relay.dry) = (true, true);
@@ -312,6 +314,11 @@ impl Session {
             let (again, known) = self.planned(statement, facts, &policy, place).await?;
             (plan, facts) = (again, known);
         }
+        facts.unfillable = self.is_unfillable(&plan, &facts, place).await?;
+        if facts.unfillable.is_some() {
+            let (again, known) = self.planned(statement, facts, &policy, place).await?;
+            (plan, facts) = (again, known);
+        }
         if let Plan::Reject(rejection) = &mut plan {
             facts.unused = self.is_unused(statement, &facts, rejection, &policy, place).await?;
             if facts.unused.is_some() {
@@ -354,6 +361,9 @@ impl Session {
             && let Some(rejection) = self.uncarried(run)
         {
             plan = Plan::Reject(rejection);
+        }
+        if self.is_dry && !matches!(plan, Plan::Reject(_)) {
+            facts.refused = self.refused_by_server(statement, &facts, place, parameters).await?;
         }
         let dry = self.is_dry.then(|| dry::rows(&plan, statement, &facts, place));
         Ok(Judged::Ordered(Box::new(Ordered {
