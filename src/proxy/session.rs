@@ -31,6 +31,8 @@ pub struct Session {
     pub(super) cascading: Option<Arc<Ground>>,
     /// Before the planner was asked about a statement of which it guesses the rows, and which may be remembered.
     pub(super) guessed: Option<super::shapes::Before>,
+    /// Of a statement's parts more rows were counted than it may change.
+    pub(super) more_were_counted: bool,
     /// Of the statement that is carried out.
     pub(super) limits: super::time_limits::Limits,
     /// It has been recognised as a migration tool's.
