@@ -73,15 +73,20 @@ impl Part {
         }
     }
 
+    /// One piece.
+    pub fn one(range: Range<usize>, transaction: Transaction) -> Part {
+        Part {
+            ranges: std::iter::once(range).collect(),
+            ..Part::of(transaction)
+        }
+    }
+
     /// Each piece is sent as one message. Outside a transaction it is one by itself.
     pub fn pieces(ranges: Vec<Range<usize>>, transaction: Transaction) -> Vec<Part> {
         match transaction {
             Transaction::Statement => ranges
                 .into_iter()
-                .map(|range| Part {
-                    ranges: vec![range],
-                    ..Part::of(Transaction::Message)
-                })
+                .map(|range| Part::one(range, Transaction::Message))
                 .collect(),
             _ => vec![Part {
                 ranges,
@@ -225,10 +230,7 @@ impl Tool {
 
     /// The part that is run, up or down. `conf` is the text of the file's own settings, if it has any.
     pub fn part(self, text: &str, down: bool, conf: &str) -> Part {
-        let whole = |transaction| Part {
-            ranges: vec![0..text.len()],
-            ..Part::of(transaction)
-        };
+        let whole = |transaction| Part::one(0..text.len(), transaction);
         match self {
             Tool::Psql | Tool::Rails | Tool::Django | Tool::Sqitch => whole(Transaction::Statement),
             Tool::GolangMigrate | Tool::Prisma => whole(Transaction::Message),
@@ -326,9 +328,8 @@ fn sections(text: &str, up: Option<usize>, back: Option<usize>, down: bool, tran
         (true, _, None) => text.len()..text.len(),
     };
     Part {
-        ranges: vec![range],
         other_direction: if down { up.is_some() } else { back.is_some() },
-        ..Part::of(transaction)
+        ..Part::one(range, transaction)
     }
 }
 
@@ -458,13 +459,12 @@ fn flyway_part(text: &str) -> Part {
         Transaction::File
     };
     Part {
-        ranges: vec![0..text.len()],
         remark: (alone && others).then(|| {
             "Flyway runs this file outside a transaction, and refuses it unless `mixed` is set, since other statements are in \
              it too: give CONCURRENTLY a file of its own"
                 .to_owned()
         }),
-        ..Part::of(transaction)
+        ..Part::one(0..text.len(), transaction)
     }
 }
 

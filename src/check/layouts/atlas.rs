@@ -73,10 +73,7 @@ pub fn parts(text: &str) -> Result<Vec<Part>, String> {
     };
     let whole = 0..text.len();
     let Some(delimiter) = directive(text, "delimiter").filter(|delimiter| !delimiter.is_empty()) else {
-        return Ok(vec![Part {
-            ranges: vec![whole],
-            ..Part::of(transaction)
-        }]);
+        return Ok(vec![Part::one(whole, transaction)]);
     };
     let delimiter = delimiter.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r");
     let pieces = match delimiter.trim().is_empty() {

@@ -25,10 +25,7 @@ struct Changeset {
 /// What is not formatted is one changeset.
 pub fn parts(text: &str) -> Result<Vec<Part>, String> {
     if !is_formatted_sql(text) {
-        return Ok(vec![Part {
-            ranges: vec![0..text.len()],
-            ..Part::of(Transaction::File)
-        }]);
+        return Ok(vec![Part::one(0..text.len(), Transaction::File)]);
     }
     let changesets = read(text)?;
     let mut parts = Vec::new();

@@ -41,10 +41,7 @@ pub fn parts(text: &str) -> Vec<Part> {
         let sql = piece.sql.get(leading_space(&piece.sql)..).unwrap_or_default();
         if stands_alone(sql) {
             parts.extend(batch.take().map(sent));
-            parts.push(Part {
-                ranges: vec![start..end],
-                ..Part::of(Transaction::Statement)
-            });
+            parts.push(Part::one(start..end, Transaction::Statement));
         } else {
             let (range, count) = batch.take().unwrap_or((start..start, 0));
             batch = Some((range.start..end, count + usize::from(!sql.is_empty())));
@@ -53,18 +50,14 @@ pub fn parts(text: &str) -> Vec<Part> {
     // The tool's own row comes with it.
     let last = batch.map_or(text.len()..text.len(), |(range, _)| range);
     parts.push(Part {
-        ranges: vec![last],
         with_more: true,
-        ..Part::of(Transaction::Message)
+        ..Part::one(last, Transaction::Message)
     });
     parts
 }
 
 fn sent((range, _): (Range<usize>, usize)) -> Part {
-    Part {
-        ranges: vec![range],
-        ..Part::of(Transaction::Message)
-    }
+    Part::one(range, Transaction::Message)
 }
 
 /// As the tool tells them, by their words.
