@@ -40,13 +40,14 @@ use crate::plan::rules::lock_queue;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Plan, Step, plan};
 pub use arguments::Arguments;
+pub use design::page_of_own;
 use history::History;
 use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-pub use report::Streams;
 use report::{FailOn, Found, Remark, Report, Source, StepLine, Told, Verdict};
+pub use report::{Kept, Said, Streams};
 use script::{Piece, Script};
 use spot::Spot;
 use std::io;
@@ -60,7 +61,7 @@ const NEWEST: u32 = 180_000;
 
 /// The arguments with the settings of the repository, and the policy.
 pub fn settle(arguments: Arguments) -> Result<(Arguments, Policy), String> {
-    settings::with_file(arguments)
+    settings::with_file(arguments, std::env::current_dir().ok().as_deref())
 }
 
 /// The page of the book about the rules that only `check` has.
@@ -92,18 +93,21 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         report.remark(Remark::error(message.to_string()))?;
         return report.finish();
     }
-    let selection = Selection {
-        tool: arguments.tool,
-        down: arguments.down,
-        from: arguments.from.as_deref(),
-        changed: arguments.changed.as_deref(),
-        commands: &arguments.commands,
-        exclude_path: &arguments.exclude_path,
-    };
+    let selection = Selection::of(arguments);
     let (groups, remarks) = inputs::collect(&arguments.inputs, &selection, report.stdin());
     for remark in remarks {
         report.remark(remark)?;
     }
+    all(arguments, policy, live, groups, report)?.finish()
+}
+
+fn all<'a, 'b>(
+    arguments: &Arguments,
+    policy: &Policy,
+    live: Option<Live>,
+    groups: Vec<Group>,
+    report: Report<'a, 'b>,
+) -> io::Result<Report<'a, 'b>> {
     let schema = live
         .as_ref()
         .map(|live| live.schema.clone())
@@ -121,7 +125,46 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
     for group in groups {
         checker.group(group)?;
     }
-    checker.report.finish()
+    Ok(checker.report)
+}
+
+/// What `check FILE` would say of a text that an editor has open, with the settings of the nearest `.lockkeeper.toml`, in the file's
+/// directory or above.
+pub fn opened(path: &std::path::Path, text: &str) -> Result<Kept, String> {
+    let mut arguments = Arguments::of_text(None);
+    arguments.exclude.clear();
+    arguments.format = report::Format::Json;
+    arguments.policy = std::env::var("LOCKKEEPER_POLICY").ok();
+    let here = path
+        .parent()
+        .filter(|parent| *parent != std::path::Path::new(""))
+        .unwrap_or(std::path::Path::new("."));
+    let (arguments, policy) = settings::with_file(arguments, Some(here))?;
+    let selection = inputs::Selection::of(&arguments);
+    let (groups, remarks) = inputs::of_open(path, text, &selection);
+    let (mut out, mut err) = (io::sink(), io::sink());
+    let mut streams = Streams {
+        stdin: &mut io::empty(),
+        out: &mut out,
+        err: &mut err,
+        colour: false,
+    };
+    let told = Told {
+        format: report::Format::Json,
+        fail_on: FailOn::Rewrite,
+        assumed: None,
+        rules_url: None,
+    };
+    let mut report = Report::new(told, &mut streams);
+    report.kept = Some(Kept::default());
+    let failed = |error: io::Error| error.to_string();
+    for remark in remarks {
+        report.remark(remark).map_err(failed)?;
+    }
+    let mut report = all(&arguments, &policy, None, groups, report).map_err(failed)?;
+    let mut kept = report.kept.take().unwrap_or_default();
+    kept.rules_url = arguments.rules_url;
+    Ok(kept)
 }
 
 /// What is said of a text without a server, for people and without the counts at its end.
@@ -141,9 +184,9 @@ pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
     text[..counts].trim_end().to_owned()
 }
 
-struct Checker<'a, 'b> {
-    arguments: &'a Arguments,
-    policy: &'a Policy,
+struct Checker<'a, 'b, 'c> {
+    arguments: &'c Arguments,
+    policy: &'c Policy,
     live: Option<Live>,
     known: Known,
     /// Whose files these are.
@@ -155,7 +198,7 @@ struct Checker<'a, 'b> {
     report: Report<'a, 'b>,
 }
 
-impl Checker<'_, '_> {
+impl Checker<'_, '_, '_> {
     fn group(&mut self, group: Group) -> io::Result<()> {
         let Group {
             tool,

@@ -97,6 +97,18 @@ Examples:
 
 Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
 
+const LSP_HELP: &str = "\
+Each document of SQL is checked as `lockkeeper check FILE` would check it, with the settings of the
+nearest .lockkeeper.toml above it, and LOCKKEEPER_POLICY. No server is asked, and nothing is run.
+Findings are shown at their place: errors are refused, warnings rewritten. Hover shows the rule's
+page, and a quick fix writes the safe sequence.
+
+Example, for Neovim:
+  vim.lsp.config('lockkeeper', { cmd = { 'lockkeeper', 'lsp' }, filetypes = { 'sql' } })
+  vim.lsp.enable('lockkeeper')
+
+Exit code: 0 the editor has ended it, 1 the connection failed.";
+
 const INIT_HELP: &str = "\
 Once for each database, by a superuser or the database's owner; again does no harm. The proxy does
 it by itself for such a role. Every role may then keep jobs of its own and sees no others
@@ -187,6 +199,13 @@ pub enum Command {
     /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
     Check(Box<check::Arguments>),
+    /// Serve editors over standard input and output, by the Language Server Protocol: what check says, while SQL is written
+    #[command(after_help = LSP_HELP)]
+    Lsp {
+        /// As some editors say it; there is no other way
+        #[arg(long)]
+        stdio: bool,
+    },
     /// List the rules, or show one of them
     Rules {
         /// Show this rule, with bad and good SQL

@@ -1,5 +1,6 @@
 //! Which files are checked, in which order, and what of them is taken as having run already. Start at [`collect`].
 
+use super::arguments::Arguments;
 use super::globs;
 use super::layouts::{self, Layout, are};
 use super::report::Remark;
@@ -25,6 +26,19 @@ pub struct Selection<'a> {
     pub commands: &'a [String],
     /// Patterns of files that are left out.
     pub exclude_path: &'a [String],
+}
+
+impl<'a> Selection<'a> {
+    pub fn of(arguments: &'a Arguments) -> Selection<'a> {
+        Selection {
+            tool: arguments.tool,
+            down: arguments.down,
+            from: arguments.from.as_deref(),
+            changed: arguments.changed.as_deref(),
+            commands: &arguments.commands,
+            exclude_path: &arguments.exclude_path,
+        }
+    }
 }
 
 /// Files that one tool runs one after the other.
@@ -123,6 +137,21 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
         }
     }
     (groups, remarks)
+}
+
+/// One file, whose text is not the disk's.
+pub fn of_open(path: &Path, text: &str, selection: &Selection) -> (Vec<Group>, Vec<Remark>) {
+    let mut remarks = Vec::new();
+    let is_left_out = selection
+        .exclude_path
+        .iter()
+        .any(|pattern| globs::matches(pattern, path));
+    let read = match is_left_out {
+        true => Vec::new(),
+        false => vec![(path.to_path_buf(), text.to_owned())],
+    };
+    let group = group(read, Set::default(), selection, &mut remarks);
+    (group.into_iter().collect(), remarks)
 }
 
 /// One session of the command line's own.
