@@ -26,6 +26,7 @@ test: set-up-test
 test-versions: set-up-test
 	for major in 13 14 15 16 17 18; do scripts/fetch-postgres $$major || exit 1; done
 	LOCKKEEPER_VERSIONS=13,14,15,16,17,18 cargo test --workspace --test catalogue
+	LOCKKEEPER_VERSIONS=13 cargo test --workspace --test batches without_a_key_on_13
 
 bench: set-up-bench
 	JSON="$${JSON:-$$(pwd)/target/bench}" cargo bench

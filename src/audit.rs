@@ -1,8 +1,9 @@
 //! The audit log: what was asked, what was found, what was done, as one JSON object a line, each chained to the one before.
 //!
-//! [`Audit::write`] returns once the kernel has the line, so a session can write before its client hears the result. It
-//! never decides what a failure means: the policy does, in the session. Passwords are masked here, so nobody has to
-//! remember to. Start at [`Event`] for the format (docs/src/reference/audit-log.md explains every key), at [`read`] to read logs.
+//! [`Audit::write`] returns once the kernel has the line, so a session can write before its client hears the result; with
+//! [`Audit::post`] it need not wait while a transaction holds locks. The log never decides what a failure means: the policy does,
+//! in the session. Passwords are masked here, so nobody has to remember to. Start at [`Event`] for the format
+//! (docs/src/reference/audit-log.md explains every key), at [`read`] to read logs.
 
 pub mod after;
 pub mod again;
@@ -26,6 +27,7 @@ use sink::Sink;
 use std::sync::Arc;
 use std::time::SystemTime;
 use writer::Handle;
+pub use writer::Posted;
 
 /// Which moment of a statement's life the event tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -354,7 +356,28 @@ impl Audit {
             .await
     }
 
-    /// The same of two, one behind the other: the writer's thread is waited for once.
+    /// The line is on its way when this returns, and ahead of every later one of this caller's; [`Audit::heard`] tells what has become
+    /// of it. None: nothing needs to be heard, or it was waited for here.
+    pub async fn post(&self, event: &Event, literals: Literals) -> Result<Option<Posted>, String> {
+        let Some(writer) = &self.writer else { return Ok(None) };
+        if event.is_long() {
+            return self.write(event, literals).await.map(|()| None);
+        }
+        let line = serde_json::to_vec(&event.masked(literals));
+        match writer.post(line.map_err(|error| format!("cannot write an audit event: {error}"))?) {
+            Ok(posted) => Ok(Some(posted)),
+            Err(line) => writer.write(line).await.map(|()| None),
+        }
+    }
+
+    pub async fn heard(&self, posted: Posted) -> Result<(), String> {
+        match &self.writer {
+            Some(writer) => writer.heard(posted).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes two, one behind the other: the writer's thread is waited for once.
     pub async fn write_both(&self, first: &Event, second: &Event, literals: Literals) -> Result<(), String> {
         if first.is_long() || second.is_long() {
             let written = self.write(first, literals).await;

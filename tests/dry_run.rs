@@ -9,6 +9,7 @@ use lockkeeper_testkit::{Stage, on_both, runs};
 on_both!(
     a_plan_is_told_and_nothing_is_done,
     what_would_change_something_is_refused,
+    rights_are_looked_at,
     a_transaction_stays_usable,
     a_comment_asks_for_one_statement,
     several_statements_of_a_message,
@@ -101,9 +102,9 @@ fn a_plan_is_told_and_nothing_is_done(major: u32) {
         "other schema changes",
         "UPDATE t SET a = a + 1|ROW EXCLUSIVE",
         "|20000|",
-        "1 of 1|runs as it is|UPDATE t SET a = 5 WHERE id = 7",
+        "1 of 1|goes to the server as it is|UPDATE t SET a = 5 WHERE id = 7",
         "refused|it would be refused|DROP TABLE x|",
-        "1 of 1|runs as it is|CREATE TABLE v (id int)",
+        "1 of 1|goes to the server as it is|CREATE TABLE v (id int)",
         "there is no missing here",
         "DROP INDEX",
     ] {
@@ -124,6 +125,39 @@ fn a_plan_is_told_and_nothing_is_done(major: u32) {
             .direct("SELECT indisvalid FROM pg_index WHERE indexrelid = 'i'::regclass")
             .contains('t')
     );
+}
+
+/// What the role may not do is not said to run.
+fn rights_are_looked_at(major: u32) {
+    let stage = stage(major, "");
+    let other = format!("{}_other", stage.database);
+    stage.direct(&format!(
+        "CREATE ROLE {other}; GRANT SELECT ON t TO {other}; GRANT DELETE ON t TO {other}"
+    ));
+    let out = told(
+        &stage,
+        &format!(
+            "SET ROLE {other}; SET lockkeeper.dry_run = on;
+             UPDATE t SET a = 5 WHERE id = 7;
+             DELETE FROM t WHERE id = 7;
+             ALTER TABLE t ADD COLUMN z int;
+             CREATE INDEX i ON t (a);
+             UPDATE missing SET a = 5;
+             CREATE TEMP TABLE v (id int);"
+        ),
+    );
+    for part in [
+        "refused|the server would refuse it|UPDATE t SET a = 5 WHERE id = 7|",
+        "permission denied for table t",
+        "1 of 1|goes to the server as it is|DELETE FROM t WHERE id = 7",
+        "refused|the server would refuse it|ALTER TABLE t ADD COLUMN z int|",
+        "refused|the server would refuse it|CREATE INDEX i ON t (a)|",
+        "your role does not own t",
+        "there is no missing here",
+        "1 of 1|goes to the server as it is|CREATE TEMP TABLE v (id int)",
+    ] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
 }
 
 fn what_would_change_something_is_refused(major: u32) {
@@ -413,7 +447,7 @@ fn parameters_are_planned_with(major: u32) {
     let mut raw = Raw::connect(stage.port, &stage.database);
     raw.query("SET lockkeeper.dry_run = on");
     let sql = "UPDATE t SET b = $1 WHERE id < $2";
-    for (id, expect) in [("30000", "20000"), ("2", "runs as it is")] {
+    for (id, expect) in [("30000", "20000"), ("2", "goes to the server as it is")] {
         raw.send(
             &[
                 parse("", sql),

@@ -509,6 +509,10 @@ fn roles_see_their_own_jobs_only(major: u32) {
     );
     let resumed = jobs(&stage, &amy, &["resume", "1"]);
     assert!(resumed.stderr.contains("400 rows are done already"), "{resumed:?}");
+    assert!(
+        resumed.stderr.contains("no audit log will have what is done"),
+        "{resumed:?}"
+    );
     assert!(resumed.ok().contains("job 1 is done: 1000 rows"));
     answers(&stage, "SELECT min(n), max(n) FROM t", "2|2");
     stage.direct(&format!("DROP OWNED BY {amy}, {bob}; DROP ROLE {amy}, {bob}"));

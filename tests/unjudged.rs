@@ -1148,3 +1148,140 @@ fn what_the_planner_guesses_is_counted() {
         assert_eq!(counted(&stage), 0, "{:#?}", stage.received());
     }
 }
+
+/// The planner multiplies what it guesses, and knows nothing of a column that is compared with another one of the same row.
+#[test]
+fn several_guesses_are_counted_wherever_they_stand() {
+    for major in MAJORS {
+        let mut stage = stage(major, "guesses");
+        let several = "lower(b) = 'x' AND a % 2 = 0";
+        for condition in [
+            several,
+            "a = id",
+            "(lower(b), a % 2) = ('x', 0)",
+            "id IN (SELECT id FROM u WHERE a + 0 > 0 AND a * 2 > 0)",
+        ] {
+            let write = format!("UPDATE t SET b = 'y' WHERE {condition}");
+            for sql in [
+                format!("BEGIN;\n{write};\nROLLBACK;\n"),
+                format!("WITH d AS ({write} RETURNING *) SELECT count(*) FROM d"),
+                format!("DO $$ BEGIN {write}; END $$"),
+                format!("EXPLAIN ANALYZE {write}"),
+            ] {
+                refused(&stage, &sql, "more than 1000 rows of t");
+            }
+        }
+        let merge = format!(
+            "MERGE INTO t USING u ON t.id = u.id AND {} WHEN MATCHED THEN DELETE",
+            several.replace("a %", "t.a %")
+        );
+        refused(&stage, &merge, "more than 1000 rows of t");
+        // Few are counted once for the same text.
+        stage.mark();
+        for sql in [
+            "UPDATE t SET b = 'z' WHERE lower(b) = 'x' AND a % 1000 = 0",
+            "WITH d AS (UPDATE t SET b = 'z' WHERE lower(b) = 'z' AND a % 1000 = 0 RETURNING *) SELECT count(*) FROM d",
+        ] {
+            for _ in 0..3 {
+                let ran = stage.psql(sql);
+                assert_eq!(ran.stderr, "", "{sql}");
+            }
+        }
+        let received = stage.received();
+        let counted = received.iter().filter(|sql| sql.contains("lockkeeper_counted")).count();
+        assert_eq!(counted, 2, "{received:#?}");
+    }
+}
+
+/// The server finds no type for a parameter that stands in what is set only: the rows are counted without it.
+#[test]
+fn a_parameter_elsewhere_does_not_keep_rows_from_being_counted() {
+    for major in MAJORS {
+        let stage = stage(major, "elsewhere");
+        let mut raw = Raw::connect(stage.port, &stage.database);
+        for (sql, values) in [
+            ("UPDATE t SET b = $1 WHERE a % 2 = $2", &["y", "0"][..]),
+            (
+                "WITH d AS (UPDATE t SET b = $1 WHERE a % 2 = 0 RETURNING 1) SELECT count(*) FROM d",
+                &["y"],
+            ),
+        ] {
+            raw.query("BEGIN");
+            raw.send(
+                &[
+                    raw::parse("", sql),
+                    raw::bind_with("", "", values),
+                    raw::execute("", 0),
+                    raw::sync(),
+                ]
+                .concat(),
+            );
+            let told = raw::error_field(&raw.until_ready(), b'M').unwrap_or_default();
+            assert!(
+                told.contains("more than 1000 rows of t"),
+                "PostgreSQL {major}: {sql}: {told}"
+            );
+            raw.query("ROLLBACK");
+        }
+        assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'").trim(), "0");
+    }
+}
+
+/// How many elements a variable's array has nobody knows before the block runs.
+#[test]
+fn what_is_guessed_of_a_block_s_variables_is_told() {
+    for major in MAJORS {
+        let stage = stage(major, "arrays");
+        let told = |declared: &str, write: &str| {
+            let ran = stage.psql(&format!("DO $$ DECLARE {declared}; BEGIN {write}; END $$"));
+            assert!(!ran.stderr.contains("ERROR"), "{write}: {}", ran.stderr);
+            ran.stderr.contains("how many rows this touches is not known")
+        };
+        let array = "v int[] := '{1, 2}'";
+        assert!(told(array, "UPDATE t SET b = 'y' WHERE id = ANY (v)"));
+        assert!(told(array, "UPDATE t SET b = 'y' FROM unnest(v) w WHERE id = w"));
+        assert!(told(
+            "v int := 99",
+            "DELETE FROM t WHERE a % 100 = v AND lower(b) = 'x'"
+        ));
+        assert!(!told("v int := 99", "UPDATE t SET b = 'y' WHERE id = v"));
+        assert!(!told(
+            "v int[] := '{5}'",
+            "UPDATE t SET b = 'y' WHERE id = 7 AND a = ANY ('{7, 8}')"
+        ));
+        // It has no more rows than may be changed.
+        stage.direct("CREATE TABLE few (id int PRIMARY KEY, b text); INSERT INTO few SELECT 1, 'x'; ANALYZE few");
+        assert!(!told(array, "UPDATE few SET b = 'y' WHERE id = ANY (v)"));
+    }
+}
+
+/// By another collation many values are equal to one, though the planner takes a unique column for one row.
+#[test]
+fn collations_make_many_rows_of_one_value() {
+    for major in MAJORS {
+        let stage = stage(major, "collations");
+        stage.direct(
+            "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+             CREATE FUNCTION variant(i int) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+               SELECT string_agg(CASE WHEN (i >> b) & 1 = 1 THEN chr(65 + b) ELSE chr(97 + b) END, '' ORDER BY b) FROM generate_series(0, 12) b $$;
+             TRUNCATE t; ALTER TABLE t DROP CONSTRAINT t_pkey, ALTER id DROP NOT NULL; DROP TABLE u;
+             INSERT INTO t SELECT NULL, i, variant(i) FROM generate_series(0, 4999) i; CREATE UNIQUE INDEX ON t (b);
+             CREATE TABLE u (b text COLLATE ci NOT NULL, a int); INSERT INTO u SELECT b, a FROM t; CREATE UNIQUE INDEX ON u (b COLLATE \"C\");
+             CREATE TABLE plain (b text COLLATE ci PRIMARY KEY); INSERT INTO plain VALUES ('a'); ANALYZE",
+        );
+        for write in [
+            "UPDATE t SET a = 1 WHERE b = 'abcdefghijklm' COLLATE ci",
+            "UPDATE t SET a = 1 WHERE b COLLATE ci IN ('abcdefghijklm')",
+            "UPDATE u SET a = 1 WHERE b = 'abcdefghijklm'",
+            "DELETE FROM u WHERE b IN ('abcdefghijklm', 'x')",
+        ] {
+            refused(
+                &stage,
+                &format!("BEGIN;\n{write};\nROLLBACK;\n"),
+                "more than 1000 rows of",
+            );
+        }
+        assert_eq!(stage.number("SELECT count(*) FROM u WHERE a = 1"), 1);
+        assert_eq!(stage.psql("DELETE FROM plain WHERE b = 'A'").ok(), "DELETE 1\n");
+    }
+}

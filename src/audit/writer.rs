@@ -4,7 +4,7 @@
 use super::chain;
 use super::file::Log;
 use super::log_event::{LogEvent, What};
-use super::sink::Sink;
+use super::sink::{Fsync, Sink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -44,13 +44,19 @@ pub struct Handle {
     requests: mpsc::Sender<Request>,
     room: Arc<Semaphore>,
     state: Arc<State>,
+    /// A line counts once it is on the disk.
+    waits_for_disk: bool,
 }
+
+/// A line that nobody waits for.
+pub struct Posted(oneshot::Receiver<Result<(), String>>);
 
 impl Handle {
     pub fn start(sink: Sink) -> Result<Handle, String> {
         // A file that may not grow further is an error of write(2) like a full disk, not the end of the process.
         // SAFETY: the signal's disposition is set to another of the system's own.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+        let waits_for_disk = sink.fsync == Fsync::Each;
         let mut log = Log::new(sink);
         let opened = log.start().map_err(|error| log.told(&error))?;
         let state = Arc::new(State {
@@ -71,6 +77,7 @@ impl Handle {
             requests,
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             state,
+            waits_for_disk,
         })
     }
 
@@ -93,10 +100,34 @@ impl Handle {
                     self.state.lost.fetch_add(1, Ordering::AcqRel);
                 }
                 self.state.healthy.store(false, Ordering::Release);
-                let waited = ANSWER_WAIT.as_secs();
-                Err(format!(
-                    "the audit log's disk has not answered for {waited} s; look whether it hangs"
-                ))
+                Err(hangs())
+            }
+        }
+    }
+
+    /// The line is on its way when this returns, ahead of whatever is written later. The line itself: it must be waited for,
+    /// since there is no room, or since it only counts once it is on the disk.
+    pub fn post(&self, line: Vec<u8>) -> Result<Posted, Vec<u8>> {
+        let bytes = line.len().clamp(LINE_BYTES_MIN, QUEUE_BYTES_MAX) as u32;
+        if self.waits_for_disk {
+            return Err(line);
+        }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
+            return Err(line);
+        };
+        let (answer, answered) = oneshot::channel();
+        // Without the thread nobody answers, and that is heard.
+        let _ = self.requests.send(Request::Line(line, answer, room));
+        Ok(Posted(answered))
+    }
+
+    /// What has become of a line that was posted.
+    pub async fn heard(&self, posted: Posted) -> Result<(), String> {
+        match tokio::time::timeout(ANSWER_WAIT, posted.0).await {
+            Ok(written) => written.map_err(|_| stopped())?,
+            Err(_) => {
+                self.state.healthy.store(false, Ordering::Release);
+                Err(hangs())
             }
         }
     }
@@ -128,6 +159,11 @@ impl Handle {
     pub fn backlog_bytes(&self) -> usize {
         QUEUE_BYTES_MAX - self.room.available_permits()
     }
+}
+
+fn hangs() -> String {
+    let waited = ANSWER_WAIT.as_secs();
+    format!("the audit log's disk has not answered for {waited} s; look whether it hangs")
 }
 
 fn stopped() -> String {

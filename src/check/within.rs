@@ -5,6 +5,7 @@ use super::live::{Failed, Live};
 use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::cascade;
 use crate::plan::batches::count;
+use crate::plan::batches::guess;
 use crate::plan::body::unvalued::{self, Unvalued};
 use crate::plan::facts::Facts;
 use crate::plan::facts::{Cascaded, Told};
@@ -44,6 +45,11 @@ impl Live {
                     Some(_) => told.next().flatten(),
                     None => self.explain(inner)?.as_deref().and_then(mixed::changed_rows),
                 };
+                rows = rows.filter(|rows| {
+                    !made
+                        .as_ref()
+                        .is_some_and(|made| guess::may_be_many_unvalued(&made.whole, facts, *rows, rows_max))
+                });
                 rows = rows.or_else(|| facts.all_rows(&inner.node));
                 if rows.is_some_and(|rows| rows <= rows_max) {
                     let along = self.along(inner, None, (rows, made.is_none()), rows_max)?;

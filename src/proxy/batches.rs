@@ -683,10 +683,11 @@ fn lasting_batch(batches: &Batches, range: &Range, job: Option<Move>, parameters
 fn lasting_ask(lasting: &Lasting, parameters: &Parameters) -> Option<Ask> {
     let mut hash = std::hash::DefaultHasher::new();
     lasting.sql.hash(&mut hash);
+    let ask = parameters.ask(lasting.sql.clone());
     Some(Ask {
         lasting: Some(format!("walk_{:016x}", hash.finish())),
-        parameters: wire::with_more_parameters(&parameters.values, &lasting.values)?.into(),
-        ..parameters.ask(lasting.sql.clone())
+        parameters: wire::with_more_parameters(&ask.parameters, &lasting.values)?.into(),
+        ..ask
     })
 }
 

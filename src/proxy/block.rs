@@ -2,9 +2,11 @@
 
 use super::dialogue::{Answer, Ask, Closing};
 use super::end::End;
+use super::guessed::Counted;
 use super::inquire::{explain, is_of_the_moment};
 use super::parameters::Parameters;
 use super::session::Session;
+use crate::plan::batches::guess;
 use crate::plan::body::unvalued::{self, Unvalued};
 use crate::plan::facts::Facts;
 use crate::plan::policy::Policy;
@@ -35,18 +37,32 @@ impl Session {
         let all = self.rows_within(block, facts, policy, place).await?;
         let statements = block.body().map_or(&[][..], |body| &body.statements);
         for (inner, within) in statements.iter().zip(all) {
-            let (mut cascaded, mut rows) = (None, within.rows);
+            let (mut cascaded, mut rows, mut many) = (None, within.rows, false);
             let may_pass = within.rows.is_some_and(|rows| rows <= policy.backfill.rows_max as f64);
             if is_write(inner) && may_pass && !self.is_aside() {
                 let told = (within.rows, within.unvalued.is_none());
                 let parameters = Parameters::default();
+                if let (Some(expected), true) = told {
+                    let counted = self
+                        .count_parts(inner, expected, policy, place, &parameters, closing)
+                        .await?;
+                    many = counted == Counted::TooMany;
+                } else if let (Some(expected), Some(unvalued)) = (within.rows, &within.unvalued)
+                    && guess::may_be_many_unvalued(&unvalued.whole, facts, expected, policy.backfill.rows_max as f64)
+                {
+                    rows = None;
+                }
                 let along = self
                     .taken_along_by_parts(inner, told, policy, place, &parameters, closing)
                     .await?;
                 cascaded = along.many;
-                rows = rows.filter(|_| !along.unsure);
+                rows = match many {
+                    true => Some(policy.backfill.rows_max as f64 + 1.0),
+                    false => rows.filter(|_| !along.unsure),
+                };
             }
             facts.rows_within.push(rows);
+            facts.many_within.push(many);
             facts.cascaded_within.push(cascaded);
         }
         Ok(())

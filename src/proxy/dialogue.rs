@@ -573,25 +573,39 @@ impl Relay {
     /// A long question to the catalog, with [`Ask::catalog`]. The session keeps it prepared, unless the client or its functions have meanwhile
     /// thrown away all that is, or put something else in its place: then it is asked again, and the client's transaction is none the worse.
     pub async fn ask_catalog(&mut self, ask: Ask, closing: Closing) -> Result<Answer, End> {
-        let guarded = self.place() == Place::Block;
-        if let Some(text) = &ask.catalog
-            && !guarded
-            && !self.is_outside_block()
-        {
-            // Whether a savepoint can be set is not known.
-            self.prepared.remove(text);
+        let answers = self.ask_catalogs(vec![ask], closing).await?;
+        Ok(answers.into_iter().next().unwrap_or_default())
+    }
+
+    /// Several at once, an answer each. What the client's search_path decides is found for all of them at the beginning.
+    pub async fn ask_catalogs(&mut self, mut questions: Vec<Ask>, closing: Closing) -> Result<Vec<Answer>, End> {
+        if let Some((first, others)) = questions.split_first_mut() {
+            others.iter_mut().for_each(|other| first.ahead.append(&mut other.ahead));
         }
-        let relies = closing == Closing::Sync && ask.catalog.as_ref().is_some_and(|text| self.prepared.contains(text));
-        let guarded = relies && guarded;
+        let is_guarded = self.place() == Place::Block;
+        if !is_guarded && !self.is_outside_block() {
+            // Whether a savepoint can be set is not known.
+            for text in questions.iter().filter_map(|ask| ask.catalog.as_ref()) {
+                self.prepared.remove(text);
+            }
+        }
+        let kept = |ask: &Ask| ask.catalog.as_ref().is_some_and(|text| self.prepared.contains(text));
+        let relies = closing == Closing::Sync && questions.iter().any(kept);
+        let is_guarded = relies && is_guarded;
         let point = self.reserved.clone();
         let command = |command: &str| Ask::as_client(format!("{command} {point}"));
-        let asks = match guarded {
-            true => vec![command("SAVEPOINT"), ask.clone(), command("RELEASE SAVEPOINT")],
-            false => vec![ask.clone()],
+        let asks = match is_guarded {
+            true => {
+                let mut asks = vec![command("SAVEPOINT")];
+                asks.extend(questions.iter().cloned());
+                asks.push(command("RELEASE SAVEPOINT"));
+                asks
+            }
+            false => questions.clone(),
         };
-        let only = |answers: Vec<Answer>, at: usize| answers.into_iter().nth(at).unwrap_or_default();
+        let (before, many) = (usize::from(is_guarded), questions.len());
         let report = match self.ask(&asks, closing, Hears::Nothing).await {
-            Ok(answers) => return Ok(only(answers, usize::from(guarded))),
+            Ok(answers) => return Ok(answers.into_iter().skip(before).take(many).collect()),
             Err(End::Refused(report)) => report,
             Err(broken) => return Err(broken),
         };
@@ -599,12 +613,11 @@ impl Relay {
         if !relies || !matches!(report.get(b'C'), Some(b"26000" | b"22012")) {
             return Err(report.into());
         }
-        if guarded {
+        if is_guarded {
             let back = [command("ROLLBACK TO SAVEPOINT"), command("RELEASE SAVEPOINT")];
             self.ask(&back, Closing::Sync, Hears::Nothing).await?;
         }
-        let answers = self.ask(&[ask], closing, Hears::Nothing).await?;
-        Ok(only(answers, 0))
+        self.ask(&questions, closing, Hears::Nothing).await
     }
 
     /// The reserved statement is closed behind an error too, so that the client never finds it.

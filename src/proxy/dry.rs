@@ -8,5 +8,6 @@ mod ask;
 pub mod looked;
 mod prepared;
 pub mod rates;
+mod rights;
 pub mod rows;
 mod told;

@@ -14,34 +14,58 @@ use crate::plan::trial::{self, Tried};
 use crate::plan::{Place, batches};
 use lockkeeper_wire::messages::Report;
 
+/// Every operator and type in it is written with its schema.
+fn depends_ask(question: &depends::Question) -> Ask {
+    Ask {
+        ahead: question.ahead(),
+        catalog: Some(question.variant()),
+        ..Ask::new(question.sql())
+    }
+}
+
 impl Session {
-    pub(super) async fn facts(&mut self, mut request: Request, closing: Closing) -> Result<Facts, End> {
+    pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Facts, End> {
+        Ok(self.facts_and_depends(request, None, closing).await?.0)
+    }
+
+    /// And what goes with the statement, asked with it.
+    pub(super) async fn facts_and_depends(
+        &mut self,
+        mut request: Request,
+        question: Option<&depends::Question>,
+        closing: Closing,
+    ) -> Result<(Facts, Option<Depends>), End> {
         // Few databases have such a table, and whether it can be trusted is a long question.
         request.jobs &= self.relay.shapes.have_jobs();
-        let facts = self.facts_of(&request, closing).await?;
-        if !facts.jobs_there || request.jobs {
-            return Ok(facts);
+        let known = self.asked_of(&request, question, closing).await?;
+        if !known.0.jobs_there || request.jobs {
+            return Ok(known);
         }
         self.relay.shapes.saw_jobs();
         request.jobs = true;
-        self.facts_of(&request, closing).await
+        let (facts, _) = self.asked_of(&request, None, closing).await?;
+        Ok((facts, known.1))
     }
 
-    pub(super) async fn facts_of(&mut self, request: &Request, closing: Closing) -> Result<Facts, End> {
-        let ask = Ask {
+    async fn asked_of(
+        &mut self,
+        request: &Request,
+        question: Option<&depends::Question>,
+        closing: Closing,
+    ) -> Result<(Facts, Option<Depends>), End> {
+        let facts = Ask {
             ahead: request.ahead(),
             catalog: Some(request.variant()),
             ..Ask::new(request.sql())
         };
-        let session = self.who.session;
-        let failed = |report: Report| {
-            tracing::error!(session, error = report.message(), "the facts query failed");
-            report.hint(
-                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
-            )
+        let asks = std::iter::once(facts).chain(question.map(depends_ask)).collect();
+        let answers = self.relay.ask_catalogs(asks, closing).await;
+        let mut answers = answers.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
+        let depends = match question {
+            Some(question) => Some(self.depends_in(question, answers.pop().unwrap_or_default())?),
+            None => None,
         };
-        let answer = self.relay.ask_catalog(ask, closing).await;
-        let answer = answer.map_err(|end| end.reworded(failed))?;
+        let answer = answers.pop().unwrap_or_default();
         match Facts::decode(answer.value().unwrap_or_default()) {
             Ok(mut facts) => {
                 self.relay.works_with(facts.backend_pid);
@@ -52,51 +76,38 @@ impl Session {
                 self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
                 self.who.application_name.clone_from(&facts.application_name);
                 self.seat.is_known_as(&facts.application_name);
-                Ok(facts)
+                Ok((facts, depends))
             }
-            Err(error) => {
-                tracing::error!(
-                    session = self.who.session,
-                    error,
-                    "the facts query answered what cannot be read"
-                );
-                Err(Report::error(
-                    "XX000",
-                    "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-                )
-                .detail(&error)
-                .into())
-            }
+            Err(error) => Err(self.unreadable_answer(&error)),
         }
     }
 
     /// What goes with the statement.
     pub(super) async fn depends(&mut self, question: &depends::Question, closing: Closing) -> Result<Depends, End> {
-        // Every operator and type in it is written with its schema.
+        let answer = self.relay.ask_catalog(depends_ask(question), closing).await;
+        let answer = answer.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
+        self.depends_in(question, answer)
+    }
+
+    fn depends_in(&self, question: &depends::Question, answer: Answer) -> Result<Depends, End> {
+        let depends = question.decode(answer.value().unwrap_or_default());
+        depends.map_err(|error| self.unreadable_answer(&error))
+    }
+
+    fn unanswered_question(&self, report: Report) -> Report {
+        let error = report.message();
+        tracing::error!(session = self.who.session, error, "a question to the catalog failed");
+        report.hint("lockkeeper: this was its question to the catalog, asked before your statement, which was not run.")
+    }
+
+    fn unreadable_answer(&self, error: &str) -> End {
         let session = self.who.session;
-        let failed = |report: Report| {
-            let error = report.message();
-            tracing::error!(session, error, "the question about dependent objects failed");
-            report.hint(
-                "lockkeeper: this was its question to the catalog, asked before your statement, which was not run.",
-            )
-        };
-        let ask = Ask {
-            ahead: question.ahead(),
-            catalog: Some(question.variant()),
-            ..Ask::new(question.sql())
-        };
-        let answer = self.relay.ask_catalog(ask, closing).await;
-        let answer = answer.map_err(|end| end.reworded(failed))?;
-        question.decode(answer.value().unwrap_or_default()).map_err(|error| {
-            tracing::error!(session, error, "the answer about dependent objects cannot be read");
-            Report::error(
-                "XX000",
-                "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
-            )
-            .detail(&error)
-            .into()
-        })
+        tracing::error!(session, error, "the answer of the catalog cannot be read");
+        let report = Report::error(
+            "XX000",
+            "lockkeeper: the answer of the catalog cannot be read, so the statement was not run",
+        );
+        report.detail(error).into()
     }
 
     /// What the planner expects would decide a refusal: the rows are counted instead, up to the limit and for a short time. True:

@@ -84,9 +84,9 @@ impl Session {
     pub(super) async fn announce(&mut self, entry: &Entry, policy: &Policy) -> Result<(), End> {
         let mut event = entry.event.clone();
         event.phase = Phase::Planned;
-        let Err(error) = self.shared.audit.write(&event, policy.audit_literals).await else {
-            return Ok(());
-        };
+        let written = self.shared.audit.write(&event, policy.audit_literals).await;
+        self.hear_posted().await;
+        let Err(error) = written else { return Ok(()) };
         match policy.on_audit_failure {
             OnAuditFailure::Open => {
                 self.tell_audit_failure(&error).await?;
@@ -159,7 +159,7 @@ impl Session {
         ran.outcome = "open".into();
         ran.transaction.clone_from(&event.transaction);
         (ran.rows, ran.duration_ms) = (event.rows, event.duration_ms);
-        self.record(ran).await;
+        self.post(ran).await;
         self.uncommitted.push(Uncommitted { event, follow_up });
         (self.relay.notes_ends, self.relay.ended_by) = (true, None);
     }
@@ -250,6 +250,7 @@ impl Session {
                 _ => self.settled(one, Settled::Unknown).await,
             }
         }
+        self.hear_posted().await;
         self.relay.notes_ends = !self.uncommitted.is_empty();
         left.map(|_| ())
     }
@@ -282,7 +283,7 @@ impl Session {
                 ));
             }
         }
-        self.record(event).await;
+        self.post(event).await;
     }
 
     /// What COMMIT, sent by us in place of the client's, has made of the transaction's statements.
@@ -293,6 +294,7 @@ impl Session {
         for one in std::mem::take(&mut self.uncommitted) {
             self.settled(one, Settled::Failed(report)).await;
         }
+        self.hear_posted().await;
         self.relay.notes_ends = false;
         Ok(())
     }
@@ -314,6 +316,7 @@ impl Session {
             };
             self.settled(one, how).await;
         }
+        self.hear_posted().await;
     }
 
     /// Writes an event of something that has happened already. Where that fails, the client is told.
@@ -326,8 +329,32 @@ impl Session {
             Some(step) => self.shared.audit.write_both(step, &event, literals).await,
             None => self.shared.audit.write(&event, literals).await,
         };
+        self.hear_posted().await;
+        self.tell_unwritten(written).await;
+    }
+
+    /// The same without waiting: of what may still be undone, and holds locks. Whoever writes the next line hears what has become of it.
+    async fn post(&mut self, event: Event) {
+        let literals = self.shared.policy().audit_literals;
+        for event in self.last_step.take().into_iter().chain([event]) {
+            self.shared.live.ledger().take(&event);
+            match self.shared.audit.post(&event, literals).await {
+                Ok(posted) => self.posted.extend(posted),
+                Err(error) => self.tell_unwritten(Err(error)).await,
+            }
+        }
+    }
+
+    async fn hear_posted(&mut self) {
+        for posted in std::mem::take(&mut self.posted) {
+            let written = self.shared.audit.heard(posted).await;
+            self.tell_unwritten(written).await;
+        }
+    }
+
+    /// Should the client be gone too, the log has it: the audit writer logs its own failures.
+    async fn tell_unwritten(&mut self, written: Result<(), String>) {
         if let Err(error) = written {
-            // Should the client be gone too, the log has it: the audit writer logs its own failures.
             let _ = self.tell_audit_failure(&error).await;
         }
     }

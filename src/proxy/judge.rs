@@ -151,6 +151,7 @@ impl Session {
         begun: Instant,
     ) -> Result<Judged, End> {
         (self.cascaded, self.cascading, self.guessed) = (None, None, None);
+        self.more_were_counted = false;
         if matches!(statement.kind, Kind::Ddl) {
             // A key may go, a temporary table that hid another too.
             self.relay.names_moved();
@@ -214,6 +215,12 @@ impl Session {
             }
             _ => None,
         };
+        // What goes with it is asked with the facts, where these are asked; of code, once that is known.
+        let mut question = match matches!(statement.node, NodeEnum::DoStmt(_)) {
+            true => None,
+            false => of(statement, depends::Question::of).await?,
+        };
+        let mut depends = None;
         let (request, mut facts) = match (before, glanced) {
             (Some(before), _) => (Some(before.request), before.facts),
             (None, Some(facts)) => {
@@ -223,7 +230,9 @@ impl Session {
             }
             (None, None) => {
                 let keeps = (!request.details && place == Place::Block).then(|| request.clone());
-                (keeps, self.facts(request, closing).await?)
+                let (facts, known) = self.facts_and_depends(request, question.as_ref(), closing).await?;
+                depends = known;
+                (keeps, facts)
             }
         };
         let (is_held, locks_wholly, known) = of(statement, move |statement| {
@@ -233,6 +242,7 @@ impl Session {
         .await?;
         facts = known;
         facts.estimated_rows = expected;
+        facts.more_were_counted = self.more_were_counted;
         if !self.is_dry && facts.dry_run.as_deref().is_some_and(dry::is_on) {
             // It was set by a role's or database's setting, or within code.
             (self.is_dry, self.relay.dry) = (true, true);
@@ -254,9 +264,14 @@ impl Session {
         {
             facts.cascaded = Some(many);
         }
-        if let Some(question) = of(statement, depends::Question::of).await? {
-            facts.depends = self.depends(&question, closing).await?;
+        if matches!(statement.node, NodeEnum::DoStmt(_)) {
+            question = of(statement, depends::Question::of).await?;
         }
+        facts.depends = match (depends, question) {
+            (Some(depends), _) => depends,
+            (None, Some(question)) => self.depends(&question, closing).await?,
+            (None, None) => facts.depends,
+        };
         if self.would_be_split(statement, &facts, &policy, place) {
             facts.surroundings = self.surroundings(statement, &facts, place, parameters).await?;
         }
@@ -296,6 +311,11 @@ impl Session {
         if let Plan::Reject(_) = plan
             && self.counts(statement, &mut facts, &policy, place, parameters).await?
         {
+            let (again, known) = self.planned(statement, facts, &policy, place).await?;
+            (plan, facts) = (again, known);
+        }
+        facts.unfillable = self.is_unfillable(&plan, &facts, place).await?;
+        if facts.unfillable.is_some() {
             let (again, known) = self.planned(statement, facts, &policy, place).await?;
             (plan, facts) = (again, known);
         }
@@ -341,6 +361,9 @@ impl Session {
             && let Some(rejection) = self.uncarried(run)
         {
             plan = Plan::Reject(rejection);
+        }
+        if self.is_dry && !matches!(plan, Plan::Reject(_)) {
+            facts.refused = self.refused_by_server(statement, &facts, place, parameters).await?;
         }
         let dry = self.is_dry.then(|| dry::rows(&plan, statement, &facts, place));
         Ok(Judged::Ordered(Box::new(Ordered {

@@ -31,6 +31,8 @@ pub struct Session {
     pub(super) cascading: Option<Arc<Ground>>,
     /// Before the planner was asked about a statement of which it guesses the rows, and which may be remembered.
     pub(super) guessed: Option<super::shapes::Before>,
+    /// Of a statement's parts more rows were counted than it may change.
+    pub(super) more_were_counted: bool,
     /// Of the statement that is carried out.
     pub(super) limits: super::time_limits::Limits,
     /// It has been recognised as a migration tool's.
@@ -47,6 +49,8 @@ pub struct Session {
     pub(super) aside: super::known::Aside,
     /// The last step of the plan that has just been carried out.
     pub(super) last_step: Option<crate::audit::Event>,
+    /// Lines of the audit log that are on their way.
+    pub(super) posted: Vec<crate::audit::Posted>,
     /// What it knows of its prepared statements in a dry run; and whether the statement that is being judged is for one.
     pub(super) dry: super::dry::looked::Looked,
     pub(super) is_dry: bool,

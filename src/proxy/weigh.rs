@@ -16,8 +16,7 @@ use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
-use crate::plan::words::mentions;
-use crate::plan::{Place, deferred, jobs, mixed};
+use crate::plan::{Place, deferred, jobs};
 use std::sync::Arc;
 
 /// A bound must leave room for what is written while it is remembered.
@@ -240,7 +239,7 @@ impl Session {
     }
 
     /// What it changes, as statements of their own.
-    async fn parts_of(&mut self, statement: &Statement, closing: Closing) -> Result<Vec<Statement>, End> {
+    pub(super) async fn parts_of(&mut self, statement: &Statement, closing: Closing) -> Result<Vec<Statement>, End> {
         let Some(name) = executed_name(&statement.sql) else {
             return Ok(alone(statement));
         };
@@ -509,42 +508,6 @@ impl Session {
         let json = self.explained(statement, place, parameters).await?;
         facts.estimated_rows = json.and_then(|json| batches::explained_rows(statement, &relation, &json));
         Ok(())
-    }
-
-    /// What the planner expects a MERGE or a WITH that changes data to update and delete. Where that is far too little to matter, the
-    /// same text is not asked about again for a while.
-    pub(super) async fn rows_changed(
-        &mut self,
-        statement: &Statement,
-        policy: &Policy,
-        place: Place,
-        parameters: &Parameters,
-        closing: Closing,
-    ) -> Result<f64, End> {
-        self.take_stand(closing).await?;
-        let (text, types) = (statement.sql.as_bytes(), &parameters.types);
-        if self.relay.shapes.passes_text(text, types) {
-            return Ok(0.0);
-        }
-        let before = self.relay.shapes.before();
-        let json = self.explained(statement, place, parameters).await?;
-        let Some(rows) = json.as_deref().and_then(mixed::changed_rows) else {
-            return Ok(0.0);
-        };
-        let rows_max = policy.backfill.rows_max as f64;
-        let mut cascades = false;
-        if rows <= rows_max {
-            let along = self
-                .taken_along_by_parts(statement, (Some(rows), true), policy, place, parameters, closing)
-                .await?;
-            (cascades, self.cascaded) = (along.cascades, along.many);
-        }
-        // Another session may have prepared something else under that name.
-        let executes = mentions(statement.sql.as_bytes(), "execute");
-        if rows * FAR_BELOW < rows_max && !executes && !cascades && self.is_steady(statement, closing).await? {
-            self.relay.shapes.learn_text(text, types, before, rows, rows_max);
-        }
-        Ok(rows)
     }
 }
 

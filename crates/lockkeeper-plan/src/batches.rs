@@ -9,6 +9,7 @@ pub mod bound;
 pub mod by_hand;
 pub mod cascade;
 pub mod count;
+pub mod filled;
 pub mod firing;
 pub mod guess;
 mod judge;
@@ -231,6 +232,9 @@ impl Batches {
         where_sql: &str,
         anew: bool,
     ) -> Result<Batches, String> {
+        if let Some(why) = &facts.unfillable {
+            return Err(why.clone());
+        }
         let table = qualified(&relation.schema, &relation.name);
         let sql = format!("UPDATE {table} SET {set_sql}\nWHERE {where_sql}");
         let parsed =

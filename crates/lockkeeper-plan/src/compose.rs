@@ -121,6 +121,7 @@ fn code(mut composer: Composer, body: &Body) -> Plan {
             None => whole.facts.estimated_rows,
         };
         then.facts.cascaded = whole.facts.cascaded_within.get(at).cloned().flatten();
+        then.facts.more_were_counted = whole.facts.many_within.get(at).is_some_and(|many| *many);
         let facts = &then.facts;
         match plan(inner, facts, &policy, inside) {
             Plan::Reject(mut rejection) if is_block => {

@@ -3,6 +3,8 @@
 //! It is asked for by `SET lockkeeper.dry_run = on`, which the server keeps as it does every setting, or for one statement by a comment in
 //! front of it, `/* lockkeeper: dry_run */`. Judged statements answer with [`rows`]; of the others only what changes nothing runs.
 
+pub mod rights;
+
 use super::calls::Calls;
 use super::catalog::Name;
 use super::deferred::Deferral;
@@ -220,7 +222,6 @@ pub enum Work {
 /// A plan as the client reads it.
 pub fn rows(plan: &Plan, statement: &Statement, facts: &Facts, place: Place) -> Vec<Row> {
     let mut rows = match plan {
-        Plan::Forward { findings, .. } => vec![forwarded(statement, findings, facts)],
         Plan::Reject(rejection) => vec![Row {
             step: "refused".into(),
             action: "it would be refused".into(),
@@ -228,6 +229,14 @@ pub fn rows(plan: &Plan, statement: &Statement, facts: &Facts, place: Place) -> 
             why: Some(sentences(&[&rejection.message, &rejection.detail, &rejection.hint])),
             ..Row::default()
         }],
+        _ if facts.refused.is_some() => vec![Row {
+            step: "refused".into(),
+            action: "the server would refuse it".into(),
+            sql: Some(statement.sql.trim().to_owned()),
+            why: facts.refused.clone(),
+            ..Row::default()
+        }],
+        Plan::Forward { findings, .. } => vec![forwarded(statement, findings, facts)],
         Plan::Run(run) => carried(run, facts, place),
     };
     if let Plan::Run(Run { findings, .. }) | Plan::Forward { findings, .. } = plan
@@ -275,7 +284,7 @@ fn forwarded(statement: &Statement, findings: &[super::Finding], facts: &Facts) 
     };
     Row {
         step: "1 of 1".into(),
-        action: "runs as it is".into(),
+        action: "goes to the server as it is".into(),
         sql: Some(statement.sql.trim().to_owned()),
         lock,
         blocks: if lock == LockMode::None {

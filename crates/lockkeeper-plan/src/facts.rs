@@ -106,12 +106,21 @@ pub struct Facts {
     /// What the server would call and check for it beyond what its text says; asked separately, where it would be done in batches.
     #[serde(skip)]
     pub surroundings: Option<Surroundings>,
+    /// What the server would say against it; asked separately, in a dry run.
+    #[serde(skip)]
+    pub refused: Option<String>,
+    /// What the server says against an UPDATE of the rows that a plan fills in; asked separately, where there is such a plan.
+    #[serde(skip)]
+    pub unfillable: Option<String>,
     /// The same of each statement in a DO block, in the order of [`super::body::Body::statements`]; None: EXPLAIN refuses it.
     #[serde(skip)]
     pub rows_within: Vec<Option<f64>>,
     /// As `cascaded`, of each of them.
     #[serde(skip)]
     pub cascaded_within: Vec<Option<Cascaded>>,
+    /// Of each of these, whether more rows were counted than it may change.
+    #[serde(skip)]
+    pub many_within: Vec<bool>,
     /// An unfinished job for this very statement; asked separately, and only for an UPDATE or DELETE.
     #[serde(skip)]
     pub open_job: Option<i64>,

@@ -6,6 +6,7 @@
 use super::grammar;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableStmt, ConstrType, Constraint, DefElem, DropStmt, IndexStmt, ScanToken, Token};
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// `CREATE INDEX`, `DROP INDEX`, `REINDEX` or `REFRESH MATERIALIZED VIEW` in its concurrent form; as it is if it has that already.
@@ -340,6 +341,17 @@ pub(super) fn significant_tokens(sql: &str) -> Option<Vec<ScanToken>> {
     let mut tokens = pg_query::scan_tokens(sql).ok()?;
     tokens.retain(|t| !matches!(t.token(), Token::SqlComment | Token::CComment));
     Some(tokens)
+}
+
+/// The numbers of the parameters that stand in a text. None: it cannot be read.
+pub fn parameters_of(sql: &str) -> Option<HashSet<usize>> {
+    if !sql.contains('$') {
+        return Some(HashSet::new());
+    }
+    let tokens = pg_query::scan_tokens(sql).ok()?;
+    let number = |token: &ScanToken| sql.get(token.start as usize + 1..token.end as usize)?.parse().ok();
+    let parameters = tokens.iter().filter(|token| token.token() == Token::Param);
+    Some(parameters.filter_map(number).collect())
 }
 
 /// The tree of a text that holds exactly one statement.

@@ -94,12 +94,14 @@ impl Connection {
 
 /// The server that the tests of this binary share. It ends with the test process, whatever ends that.
 pub fn cluster(major: u32) -> &'static Cluster {
+    static V13: OnceLock<Cluster> = OnceLock::new();
     static V15: OnceLock<Cluster> = OnceLock::new();
     static V18: OnceLock<Cluster> = OnceLock::new();
     let shared = match major {
+        13 => &V13,
         15 => &V15,
         18 => &V18,
-        _ => panic!("the tests share servers of 15 and 18 only; start {major} with own_cluster"),
+        _ => panic!("the tests share servers of 13, 15 and 18 only; start {major} with own_cluster"),
     };
     shared.get_or_init(|| own_cluster(major, &[]))
 }

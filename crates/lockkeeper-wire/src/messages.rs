@@ -278,6 +278,40 @@ pub fn with_more_parameters(parameters: &[u8], more: &[String]) -> Option<Vec<u8
     Some(out)
 }
 
+/// Types and values of a statement's parameters for another text, which takes only some of them: a value that is not `taken` and has no
+/// type is NULL and text, since the server cannot tell a type of what it does not find. None: nothing is to be changed, or read.
+pub fn only_taken(types: &[u8], values: &[u8], taken: impl Fn(usize) -> bool) -> Option<(Vec<u8>, Vec<u8>)> {
+    const NO_TYPES: [u32; 2] = [0, 705];
+    const TEXT: u32 = 25;
+    let count = parameter_count(values)?;
+    let given = types.get(2..).unwrap_or_default();
+    let declared = |at: usize| {
+        let oid = given.get(4 * at..).and_then(|rest| rest.first_chunk());
+        oid.map_or(0, |oid| u32::from_be_bytes(*oid))
+    };
+    let left_out = |at: usize| NO_TYPES.contains(&declared(at)) && !taken(at);
+    if !(0..count).any(left_out) {
+        return None;
+    }
+    let all = count.max(given.len() / 4);
+    let mut out_types = u16::try_from(all).ok()?.to_be_bytes().to_vec();
+    for at in 0..all {
+        let oid = if at < count && left_out(at) { TEXT } else { declared(at) };
+        out_types.extend_from_slice(&oid.to_be_bytes());
+    }
+    let formats = u16::from_be_bytes(*values.first_chunk()?) as usize;
+    let mut at = 4 + 2 * formats;
+    let mut out = values.get(..at)?.to_vec();
+    for parameter in 0..count {
+        let len = i32::from_be_bytes(*values.get(at..)?.first_chunk()?);
+        let end = at + 4 + usize::try_from(len).unwrap_or(0);
+        let value = values.get(at..end)?;
+        out.extend_from_slice(if left_out(parameter) { &[0xff; 4] } else { value });
+        at = end;
+    }
+    Some((out_types, out))
+}
+
 /// The whole packet of a CancelRequest, for the key of a BackendKeyData message.
 pub fn cancel_request(key: &[u8]) -> Vec<u8> {
     const CODE: u32 = 80_877_102;
@@ -625,6 +659,25 @@ mod tests {
         assert_eq!(parameter_count(&[]), Some(0));
         assert!(with_more_parameters(b"\0\x02\0", &[]).is_none());
         assert!(with_more_parameters(two, &vec![String::new(); 65_534]).is_none());
+    }
+
+    #[test]
+    fn what_is_not_taken_is_null() {
+        let values = b"\0\x01\0\x01\0\x03\0\0\0\x01a\0\0\0\x02bc\xff\xff\xff\xff";
+        let types = b"\0\x01\0\0\0\0";
+        let (typed, valued) = only_taken(types, values, |at| at == 1).unwrap();
+        assert_eq!(typed, b"\0\x03\0\0\0\x19\0\0\0\0\0\0\0\x19");
+        assert_eq!(
+            valued,
+            b"\0\x01\0\x01\0\x03\xff\xff\xff\xff\0\0\0\x02bc\xff\xff\xff\xff"
+        );
+        assert_eq!(only_taken(types, values, |_| true), None);
+        assert_eq!(
+            only_taken(b"\0\x03\0\0\0\x17\0\0\0\x17\0\0\0\x17", values, |_| false),
+            None
+        );
+        assert_eq!(only_taken(b"", b"", |_| false), None);
+        assert_eq!(only_taken(types, &values[..12], |_| false), None, "cut off");
     }
 
     #[test]

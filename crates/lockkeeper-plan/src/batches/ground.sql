@@ -96,6 +96,12 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_agg(pg_catalog.js
     'valid', i.indisvalid,
     'unique', i.indisunique,
     'partial', i.indpred IS NOT NULL,
+    -- The planner takes a column for unique by it, whatever the column's own collation makes equal.
+    'definition', CASE WHEN EXISTS (SELECT FROM pg_catalog.unnest(i.indkey::pg_catalog.int2[]) WITH ORDINALITY k(attnum, at)
+      JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+      JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+      WHERE k.attnum <> 0 AND k.at <= i.indnkeyatts AND l.oid <> i.indcollation[k.at - 1] AND NOT l.collisdeterministic)
+      THEN ' USING btree ( COLLATE ' ELSE '' END,
     -- Of another collation or operator class it may tell values apart that the column's = does not.
     'columns', (SELECT pg_catalog.json_agg(CASE WHEN a.attcollation = i.indcollation[k.at - 1]
         AND (SELECT o.opcdefault FROM pg_catalog.pg_opclass o WHERE o.oid = i.indclass[k.at - 1]) THEN a.attname END ORDER BY k.at)

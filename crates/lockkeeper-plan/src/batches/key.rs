@@ -1,7 +1,7 @@
 //! The key that batches walk along: which index orders it, how its values travel as text, and whether rows that are
 //! inserted later lie behind all that exist.
 
-use crate::catalog::Relation;
+use crate::catalog::{Index, Relation};
 use crate::splice::quote_ident;
 
 /// A key whose index is in the order that `ORDER BY key` asks for and that `(key) > (…)` can start from.
@@ -23,12 +23,7 @@ pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String
         });
     };
     let names: Vec<Option<&str>> = key.iter().map(|(name, _)| Some(name.as_str())).collect();
-    let plain = |definition: &str| {
-        let keys = definition.split_once(" USING btree ").map_or("", |(_, keys)| keys);
-        ![" DESC", "_ops", " COLLATE ", " NULLS FIRST"]
-            .iter()
-            .any(|word| keys.contains(word))
-    };
+    let plain = |definition: &str| is_plain(definition, &[" DESC", "_ops", " COLLATE ", " NULLS FIRST"]);
     let fits = relation.indexes.iter().any(|index| {
         index.columns.iter().map(Option::as_deref).eq(names.iter().copied())
             && index.unique
@@ -43,6 +38,16 @@ pub fn walkable_key(relation: &Relation) -> Result<Vec<(String, String)>, String
             "the key index of {name} has an order of its own (DESC, an operator class or a collation)"
         )),
     }
+}
+
+fn is_plain(definition: &str, words: &[&str]) -> bool {
+    let keys = definition.split_once(" USING btree ").map_or("", |(_, keys)| keys);
+    !words.iter().any(|word| keys.contains(word))
+}
+
+/// Its keys are told apart as the columns' own `=` does, as far as its definition says.
+pub fn tells_apart_as_columns_do(index: &Index) -> bool {
+    is_plain(&index.definition, &["_ops", " COLLATE "])
 }
 
 /// The schemas of the operators by which the columns of a key are in order: what is put into a client's statement is found with the

@@ -1,6 +1,7 @@
 //! Whether a WHERE clause names single rows by a unique key, so that the planner need not be asked how many there are.
 
 use super::judge::{column_of, conjunction};
+use super::key::tells_apart_as_columns_do;
 use super::text::Tree;
 use crate::catalog::Relation;
 use pg_query::NodeEnum;
@@ -30,7 +31,7 @@ pub fn pins_a_key(tree: &Tree, relation: &Relation) -> bool {
     relation
         .indexes
         .iter()
-        .filter(|i| i.unique && i.valid && !i.partial && !i.columns.is_empty())
+        .filter(|i| i.unique && i.valid && !i.partial && !i.columns.is_empty() && tells_apart_as_columns_do(i))
         .any(|index| {
             let keys = index
                 .columns

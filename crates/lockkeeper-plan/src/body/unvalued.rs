@@ -31,6 +31,8 @@ pub struct Variable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unvalued {
     texts: Texts,
+    /// The statement, with parameters in the place of its values.
+    pub whole: String,
     /// Of each parameter.
     types: Vec<Option<String>>,
     /// A LIMIT is one of the values: of this the planner knows nothing, and takes a tenth of the rows for it.
@@ -115,12 +117,18 @@ pub fn of(statement: &Statement, body: &Body, always: bool) -> Option<Unvalued> 
         // `v` may stand right behind a word.
         out.replace_range(range, &format!(" {parameter} "));
     }
+    let whole = out.clone();
     let texts = match asked(&out)? {
         Asked::AsItIs => Texts::One(out),
         Asked::OneSided(text) => Texts::One(text),
         Asked::Between { all, none } => Texts::Between([all, none]),
     };
-    Some(Unvalued { texts, types, limited })
+    Some(Unvalued {
+        texts,
+        whole,
+        types,
+        limited,
+    })
 }
 
 /// With blanks in the place of a list's constants but for the first: the tree of a long list takes hundreds of times its text, and the

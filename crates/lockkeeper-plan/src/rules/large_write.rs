@@ -90,7 +90,8 @@ fn check(subject: &Subject) -> Option<Found> {
     let remedy = match batches {
         Ok(batches) if batches.returns && rows > subject.policy.backfill.returning_rows_max as f64 => {
             Remedy::None(Some(format!(
-                "RETURNING would deliver about {rows:.0} rows, more than returning_rows_max = {} under [backfill] in the policy",
+                "RETURNING would deliver {} rows, more than returning_rows_max = {} under [backfill] in the policy",
+                told(subject, rows, None),
                 subject.policy.backfill.returning_rows_max
             )))
         }
@@ -250,9 +251,10 @@ fn by_rule(subject: &Subject, verb: &str, names: &[Name], rows: f64) -> Option<F
     };
     Some(Found {
         message: format!(
-            "this {verb} would, with what {rule} of {} makes of it, change about {rows:.0} rows and lock them until its one transaction ends, \
+            "this {verb} would, with what {rule} of {} makes of it, change {} rows and lock them until its one transaction ends, \
              and cannot be split into batches",
-            table.described()
+            table.described(),
+            told(subject, rows, None)
         ),
         short: "change those rows first, by statements of their own".to_string(),
         hint: "EXPLAIN of it shows the statements that the rule makes. An UPDATE or DELETE among these, sent by itself outside a transaction block, \
@@ -341,7 +343,8 @@ fn mixed(subject: &Subject) -> Option<Found> {
     };
     Some(Found {
         message: format!(
-            "this {what} would lock about {rows:.0} rows of {} until its one transaction ends, and cannot be split into batches",
+            "this {what} would lock {} rows of {} until its one transaction ends, and cannot be split into batches",
+            told(subject, rows, None),
             tables.join(" and ")
         ),
         short: "change a part of the rows at a time, each in a transaction of its own".to_string(),
