@@ -376,9 +376,392 @@ fn cancelled_in_any_phase_it_leaves_nothing(major: u32) {
     }
 }
 
+/// All that follows a table, on one.
+const EVERYTHING: &str = r#"CREATE SCHEMA app; SET search_path = app;
+CREATE TYPE mood AS ENUM ('a', 'b'); CREATE TABLE parent (id int PRIMARY KEY);
+CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+CREATE TABLE "T x" (id int GENERATED ALWAYS AS IDENTITY (START 5 INCREMENT 3), s serial, parent_id int REFERENCES parent ON DELETE CASCADE, self int,
+  m mood DEFAULT 'a', note text COLLATE "C", n numeric(10,2) NOT NULL DEFAULT 1.5 CHECK (n > 0), gone int, gen int GENERATED ALWAYS AS (id * 2) STORED,
+  big text, at timestamptz DEFAULT now(), CONSTRAINT "pk of T" PRIMARY KEY (id), CONSTRAINT uq UNIQUE (s) DEFERRABLE INITIALLY DEFERRED)
+  WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.1, toast.autovacuum_enabled = false);
+ALTER TABLE "T x" DROP COLUMN gone; ALTER TABLE "T x" ADD later int DEFAULT 7;
+ALTER TABLE "T x" ADD CONSTRAINT self FOREIGN KEY (self) REFERENCES "T x" (id) DEFERRABLE; COMMENT ON CONSTRAINT self ON "T x" IS 'self fk';
+ALTER TABLE "T x" ALTER n SET STATISTICS 500, ALTER n SET (n_distinct = -0.5), ALTER big SET STORAGE EXTERNAL, ALTER big SET COMPRESSION pglz;
+CREATE INDEX ix ON "T x" (lower(note), n DESC NULLS LAST) INCLUDE (m) WITH (fillfactor = 70) WHERE n > 1; ALTER INDEX ix ALTER COLUMN 1 SET STATISTICS 300;
+CREATE INDEX br ON "T x" USING brin (at); CREATE INDEX cl ON "T x" (at); ALTER TABLE "T x" CLUSTER ON cl;
+ALTER TABLE "T x" ADD CONSTRAINT ex EXCLUDE USING btree (big WITH =); ALTER TABLE "T x" REPLICA IDENTITY USING INDEX "pk of T";
+COMMENT ON TABLE "T x" IS 'it''s \ a table'; COMMENT ON COLUMN "T x".n IS 'n'; COMMENT ON INDEX ix IS 'ix'; COMMENT ON CONSTRAINT "pk of T" ON "T x" IS 'pk';
+CREATE STATISTICS st (dependencies, mcv) ON m, n FROM "T x"; COMMENT ON STATISTICS st IS 'st'; ALTER STATISTICS st SET STATISTICS 77;
+CREATE TABLE child (id int PRIMARY KEY, t_id int REFERENCES "T x" (id) ON UPDATE CASCADE);
+CREATE TABLE child2 (t_id int); ALTER TABLE child2 ADD CONSTRAINT c2 FOREIGN KEY (t_id) REFERENCES "T x" (id) NOT VALID;
+CREATE TRIGGER touch BEFORE INSERT OR UPDATE OF note ON "T x" FOR EACH ROW WHEN (NEW.n > 0) EXECUTE FUNCTION touch(); COMMENT ON TRIGGER touch ON "T x" IS 'tr';
+CREATE TRIGGER off BEFORE UPDATE ON "T x" FOR EACH ROW EXECUTE FUNCTION touch(); ALTER TABLE "T x" DISABLE TRIGGER off;
+CREATE CONSTRAINT TRIGGER ct AFTER UPDATE ON "T x" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION touch();
+DO $$ BEGIN CREATE ROLE "rewrite R"; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+GRANT SELECT, UPDATE ON "T x" TO "rewrite R"; GRANT INSERT ON "T x" TO "rewrite R" WITH GRANT OPTION; GRANT SELECT (n) ON "T x" TO PUBLIC;
+GRANT USAGE ON SEQUENCE "T x_id_seq" TO "rewrite R";
+CREATE POLICY p ON "T x" FOR UPDATE TO "rewrite R" USING (n > 1) WITH CHECK (n > 2); CREATE POLICY q ON "T x" AS RESTRICTIVE USING (true);
+COMMENT ON POLICY p ON "T x" IS 'pol'; ALTER TABLE "T x" ENABLE ROW LEVEL SECURITY;
+CREATE VIEW v WITH (security_barrier = true, check_option = local) AS SELECT id, note FROM "T x" WHERE n > 1; CREATE VIEW vv AS SELECT * FROM v;
+INSERT INTO parent SELECT generate_series(1, 100);
+INSERT INTO "T x" (parent_id, note, n, big) SELECT g % 100 + 1, 'n' || g, g, 'b' || g FROM generate_series(1, 1000) g;
+INSERT INTO child SELECT g, 5 + 3 * g FROM generate_series(0, 100) g;"#;
+
+fn what_hangs_on_a_table_follows_it(major: u32) {
+    let stage = stage(major, "rewrite_all", EVERYTHING);
+    // Debian's pg_dump refuses newer servers.
+    let dump = || match major {
+        15 => stage.pg_dump_schema(),
+        _ => stage.schema(),
+    };
+    let (before, schema) = (dump(), stage.schema());
+    rewrite(&stage, &["app.\"T x\""]).ok();
+    assert_eq!(dump(), before);
+    assert_eq!(stage.schema(), schema);
+    leaves_nothing(&stage);
+    // The identity goes on, the view writes to the new table, and what was not validated is not.
+    stage.direct(
+        "INSERT INTO app.\"T x\" (parent_id, big) VALUES (1, 'new'); UPDATE app.v SET note = 'by view' WHERE id = 8",
+    );
+    assert_eq!(stage.number("SELECT max(id) FROM app.\"T x\""), 3005);
+    assert_eq!(stage.direct("SELECT note FROM app.\"T x\" WHERE id = 8"), "by view");
+    assert_eq!(
+        stage.direct("SELECT string_agg(conname, ',') FROM pg_constraint WHERE NOT convalidated"),
+        "c2"
+    );
+    // Apart from what is asked for.
+    let with = "ALTER TABLE app.\"T x\" ALTER n TYPE numeric(12,3), ADD five int DEFAULT 5; ALTER TABLE \"T x\" ADD u uuid DEFAULT gen_random_uuid()";
+    rewrite(&stage, &["app.\"T x\"", "--with", with]).ok();
+    assert_eq!(
+        stage.number("SELECT count(*) FROM app.\"T x\" WHERE five = 5 AND later = 7"),
+        1001
+    );
+    assert_eq!(stage.number("SELECT count(DISTINCT u) FROM app.\"T x\""), 1001);
+    leaves_nothing(&stage);
+}
+
+/// Each by a setup of its own, and words of the refusal.
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("CREATE TABLE t (a int)", "", "no primary key"),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "",
+        "no plain table",
+    ),
+    ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)", "", "no plain table"),
+    (
+        "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (p)",
+        "",
+        "inherits",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE MATERIALIZED VIEW m AS SELECT * FROM t",
+        "",
+        "materialized view public.m depends on",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS SETOF t LANGUAGE sql AS 'SELECT * FROM t'",
+        "",
+        "function public.f() depends on type public.t",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (x t)",
+        "",
+        "depends on type public.t",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE VIEW v AS SELECT t FROM t",
+        "",
+        "depends on type public.t",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT count(*)::int FROM t; END",
+        "",
+        "function public.f() depends on",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (a int); CREATE POLICY p ON u USING (EXISTS (SELECT FROM t))",
+        "",
+        "policy p on table public.u depends on",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE RULE r AS ON DELETE TO t DO ALSO NOTIFY x",
+        "",
+        "rule r",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t",
+        "",
+        "publication of table public.t",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR ALL TABLES",
+        "",
+        "publication p has all tables",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY, n int); ALTER TABLE t ADD CONSTRAINT c CHECK (n > 0) NOT VALID",
+        "",
+        "c is NOT VALID",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "ALTER TABLE t ALTER id TYPE text",
+        "no primary key",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "ALTER TABLE t ALTER id TYPE bigint USING id + 1",
+        "no primary key",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY, a int); CREATE VIEW v AS SELECT a FROM t",
+        "ALTER TABLE t ALTER a TYPE bigint",
+        "cannot change data type of view column",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY, a int REFERENCES t)",
+        "ALTER TABLE t DROP a",
+        "fails",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "DROP TABLE t",
+        "only ALTER TABLE",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "ALTER TABLE t ADD s serial",
+        "would not be as before",
+    ),
+];
+
+fn what_cannot_follow_is_refused(major: u32) {
+    for (number, (sql, with, words)) in REFUSED.iter().enumerate() {
+        let stage = stage(major, &format!("rewrite_refused_{number}"), sql);
+        let before = stage.schema();
+        let ran = rewrite(&stage, &["t", "--with", with]);
+        assert_eq!(ran.status, 1, "{sql}; {with}: {}", ran.stdout);
+        assert!(ran.stderr.contains(words), "{sql}; {with}: {}", ran.stderr);
+        leaves_nothing(&stage);
+        assert_eq!(stage.schema(), before);
+        assert_eq!(
+            stage.number("SELECT count(*) FROM lockkeeper.job WHERE state <> 'cancelled'"),
+            0
+        );
+        // Nothing is changed by a dry run either.
+        rewrite(&stage, &["t", "--with", with, "--dry-run"]);
+        leaves_nothing(&stage);
+    }
+}
+
+/// A job stops, its writers do not notice, and cancelled it leaves nothing.
+fn rows_that_violate_end_the_job_alone(major: u32) {
+    for (with, words) in [
+        ("ALTER TABLE t ADD CHECK (n < 19000)", "violates check constraint"),
+        ("ALTER TABLE t ADD UNIQUE (pad)", "could not create unique index"),
+        (
+            "ALTER TABLE t ALTER n TYPE smallint USING (n * 2)::smallint",
+            "smallint out of range",
+        ),
+    ] {
+        let stage = stage(major, "rewrite_violates", MIRRORED);
+        let before = stage.schema();
+        let ran = rewrite(&stage, &["t", "--with", with, "--pause-ms", "0"]);
+        assert_eq!(ran.status, 1, "{with}");
+        assert!(ran.stderr.contains(words), "{with}: {}", ran.stderr);
+        assert_eq!(stage.direct("SELECT state FROM lockkeeper.job"), "failed");
+        stage.direct(
+            "UPDATE t SET n = n + 1 WHERE id = 1; DELETE FROM t WHERE id = 2; INSERT INTO t VALUES (2, 'two', 3)",
+        );
+        jobs(&stage, &["cancel", "1"]).ok();
+        is_mirrored(&stage);
+        leaves_nothing(&stage);
+        assert_eq!(stage.schema(), before);
+    }
+}
+
+/// Who waits for the lock in the middle of the swap goes on on the new table.
+fn a_writer_that_waits_at_the_swap_goes_on(major: u32) {
+    let stage = stage(
+        major,
+        "rewrite_waits",
+        "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL); INSERT INTO t SELECT g, 0 FROM generate_series(1, 100) g;
+        CREATE VIEW v AS SELECT n FROM t WHERE id = 2; CREATE TABLE gate (shut bool); INSERT INTO gate VALUES (true);
+        CREATE FUNCTION at_gate() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+          WHILE (SELECT shut FROM public.gate) LOOP PERFORM pg_catalog.pg_sleep(0.01); END LOOP; END $$",
+    );
+    runs(async {
+        let (reader, mut writer, other) = (
+            stage.connect_direct().await,
+            stage.connect_direct().await,
+            stage.connect_direct().await,
+        );
+        reader
+            .client
+            .batch_execute("BEGIN; SELECT count(*) FROM t")
+            .await
+            .expect("a reader");
+        // Past the rehearsal it is let, which the reader keeps from its lock.
+        let mut process = Process::start(
+            &stage,
+            &["t", "--with", "ALTER TABLE t ALTER id TYPE bigint", "--pause-ms", "0"],
+        );
+        until("it is there", || phase(&stage, 1) == "built");
+        reader.client.batch_execute("COMMIT").await.expect("the reader ends");
+        until("it comes to rest", || {
+            process.has_ended().is_some() || !["", "built", "stripped"].contains(&phase(&stage, 1).as_str())
+        });
+        reader
+            .client
+            .batch_execute("BEGIN; SELECT count(*) FROM t")
+            .await
+            .expect("a reader");
+        if process.has_ended().is_some() {
+            // It was quicker: nothing to be seen.
+            return;
+        }
+        until("all else is ready", || phase(&stage, 1) == "ready");
+        stage.direct(
+            "CREATE EVENT TRIGGER at_gate ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION at_gate()",
+        );
+        reader.client.batch_execute("COMMIT").await.expect("the reader ends");
+        let in_the_swap =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+        until("the swap is at the gate", || stage.number(in_the_swap) == 1);
+        writer.notices.close();
+        let statement = writer.client.batch_execute("UPDATE t SET n = 7 WHERE id = 1");
+        let by_view = other.client.batch_execute("UPDATE v SET n = 8");
+        let gate = async {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ '^UPDATE' AND datname = current_database()";
+            while stage.number(waiting) < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stage.direct("UPDATE gate SET shut = false");
+        };
+        let (written, viewed, ()) = tokio::join!(statement, by_view, gate);
+        written.expect("it goes on");
+        viewed.expect("it goes on");
+        process.ends();
+    });
+    assert_eq!(
+        stage.direct("SELECT string_agg(n::text, ',' ORDER BY id) FROM t WHERE id IN (1, 2)"),
+        "7,8"
+    );
+    assert_eq!(stage.direct("SELECT pg_typeof(id) FROM t LIMIT 1"), "bigint");
+    leaves_nothing(&stage);
+}
+
+/// A snapshot from before is waited for: it would see none of the new table's rows.
+fn an_old_snapshot_sees_all_rows(major: u32) {
+    let stage = stage(major, "rewrite_snapshot", MIRRORED);
+    runs(async {
+        let old = stage.connect_direct().await;
+        old.client
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM mirror")
+            .await
+            .expect("a snapshot");
+        let mut process = Process::start(&stage, &["t", "--pause-ms", "0"]);
+        until("all else is ready", || phase(&stage, 1) == "ready");
+        let tried = stage.cluster.log().len();
+        until("the swap was tried", || {
+            stage
+                .cluster
+                .log()
+                .get(tried..)
+                .unwrap_or_default()
+                .matches("IN EXCLUSIVE MODE")
+                .count()
+                > 3
+        });
+        assert_eq!((phase(&stage, 1).as_str(), process.has_ended()), ("ready", None));
+        let row = old
+            .client
+            .query_one("SELECT count(*) FROM t", &[])
+            .await
+            .expect("its rows");
+        assert_eq!(row.get::<_, i64>(0), 20_000);
+        old.client.batch_execute("COMMIT").await.expect("it ends");
+        process.ends();
+    });
+    is_mirrored(&stage);
+    leaves_nothing(&stage);
+}
+
+fn a_role_without_superuser_rewrites_its_table(major: u32) {
+    let stage = stage(major, "rewrite_role", "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+        DO $$ BEGIN CREATE ROLE rewrite_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+        CREATE SCHEMA app AUTHORIZATION rewriter; SET ROLE rewriter; CREATE TABLE app.t (id int PRIMARY KEY, n int); INSERT INTO app.t SELECT g, g FROM generate_series(1, 1000) g;
+        GRANT USAGE ON SCHEMA app TO rewrite_app; GRANT SELECT, UPDATE ON app.t TO rewrite_app;");
+    let as_rewriter = |arguments: &[&str]| lockkeeper(&stage, "rewriter", &["rewrite"], arguments);
+    let refused = as_rewriter(&["app.t"]);
+    assert!(
+        refused.stderr.contains("GRANT CREATE ON DATABASE"),
+        "{}",
+        refused.stderr
+    );
+    stage.direct(&format!("GRANT CREATE ON DATABASE \"{}\" TO rewriter", stage.database));
+    // A superuser does not lend himself to another role's code.
+    let above = rewrite(&stage, &["app.t"]);
+    assert!(above.stderr.contains("connect as rewriter"), "{}", above.stderr);
+    // Row-level security that is forced on the owner would hide rows from the copy.
+    stage.direct("ALTER TABLE app.t ENABLE ROW LEVEL SECURITY; ALTER TABLE app.t FORCE ROW LEVEL SECURITY; CREATE POLICY p ON app.t USING (n < 500)");
+    let forced = as_rewriter(&["app.t"]);
+    assert!(
+        forced.stderr.contains("row-level security is forced"),
+        "{}",
+        forced.stderr
+    );
+    stage.direct("ALTER TABLE app.t NO FORCE ROW LEVEL SECURITY");
+    runs(async {
+        let reader = stage.connect_direct().await;
+        reader
+            .client
+            .batch_execute("BEGIN; SELECT n FROM app.t LIMIT 1")
+            .await
+            .expect("a reader");
+        let mut command = command(
+            &stage,
+            "rewriter",
+            &["rewrite"],
+            &[
+                "app.t",
+                "--with",
+                "ALTER TABLE t ALTER id TYPE bigint",
+                "--pause-ms",
+                "0",
+            ],
+        );
+        let mut process = Process(
+            command.stdout(Stdio::null()).spawn().expect("it starts"),
+            tempfile::tempfile().expect("a file"),
+        );
+        until("it is there", || phase(&stage, 1) == "built");
+        reader.client.batch_execute("COMMIT").await.expect("the reader ends");
+        // Writers of other roles have no right on the log, and need none.
+        while process.has_ended().is_none() {
+            let ran = stage.direct_args(&["-U", "rewrite_app"], "UPDATE app.t SET n = n + 1 WHERE id = 7");
+            assert_eq!(ran.status, 0, "{}", ran.stderr);
+        }
+        process.ends();
+    });
+    assert_eq!(stage.number("SELECT count(*) FROM app.t"), 1000);
+    assert_eq!(
+        stage.direct("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'app.t'::regclass"),
+        "rewriter"
+    );
+    leaves_nothing(&stage);
+}
+
 on_both!(
     the_rows_are_those_that_writers_left,
     a_key_becomes_bigint_under_writers_and_foreign_keys,
     killed_anywhere_it_goes_on,
     cancelled_in_any_phase_it_leaves_nothing,
+    what_hangs_on_a_table_follows_it,
+    what_cannot_follow_is_refused,
+    rows_that_violate_end_the_job_alone,
+    a_writer_that_waits_at_the_swap_goes_on,
+    an_old_snapshot_sees_all_rows,
+    a_role_without_superuser_rewrites_its_table,
 );

@@ -14,8 +14,9 @@ SELECT jsonb_build_object(
       'domain', t.typtype = 'd',
       'missing', CASE WHEN a.atthasmissing THEN (SELECT jsonb_agg(m.v) FROM unnest(CASE WHEN a.atthasmissing
         THEN (a.attmissingval::text)::text[] END) m(v)) END,
-      -- Its equality is PostgreSQL's own, so that = means the index's operator.
-      'comparable', bt.typnamespace = 'pg_catalog'::regnamespace OR bt.typtype = 'e') ORDER BY a.attnum), '[]')
+      -- Its equality is PostgreSQL's own, so that = means the index's operator, and its text is exact.
+      'comparable', bt.typtype = 'e' OR bt.typnamespace = 'pg_catalog'::regnamespace AND bt.typtype = 'b' AND bt.typcategory <> 'A'
+        AND bt.oid NOT IN ('interval'::regtype, 'money'::regtype, 'float4'::regtype, 'float8'::regtype, 'jsonb'::regtype)) ORDER BY a.attnum), '[]')
     FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
     JOIN pg_type bt ON bt.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),

@@ -49,7 +49,10 @@ impl Scheme {
 
     /// The key of the row that is so many rows behind that key, as text; no row: there are not so many.
     pub fn bound(&self, after: Option<&[String]>, rows: u64) -> String {
-        let texts: Vec<String> = (1..=self.key.len()).map(|n| format!("k{n}::text")).collect();
+        // Not ::text, which DateStyle has a say in.
+        let texts: Vec<String> = (1..=self.key.len())
+            .map(|n| format!("to_json(k{n}) #>> '{{}}'"))
+            .collect();
         format!(
             "SELECT array_to_json(ARRAY[{}]) FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1",
             texts.join(", "),
