@@ -304,13 +304,19 @@ async fn go_on(
     let heard = Arc::clone(&stop);
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
-            heard.store(true, Ordering::Relaxed);
+            // Whoever insists does not wait for a build to end. The server undoes what it was at.
+            if heard.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
         }
     });
     let ended = phases(server, &link, id, asked, pace, &stop, out).await;
     let fault = match ended {
         Ok(()) => return say(out, &format!("job {id} is done")),
         Err(End::Steered(state)) => {
+            link.rollback().await;
+            // Nothing where somebody else has said so.
+            link.job(&jobs::stop(id, "paused", "Ctrl-C")).await?;
             return Err(format!(
                 "job {id} is {state}; to go on: lockkeeper jobs --dsn … resume {id}, to leave nothing: … cancel {id}"
             )
@@ -337,12 +343,19 @@ async fn go_on(
         return Err(format!("{}\nNothing was changed.", fault.text).into());
     }
     link.job(&jobs::stop(id, state, &fault.text)).await?;
-    Err(format!(
-        "{}\njob {id} is {state}, {} is as it was for its applications, and writes are still logged. To go on: lockkeeper jobs --dsn … resume {id}, to leave nothing: \
-         lockkeeper jobs --dsn … cancel {id}",
-        fault.text, asked.table.name
-    )
-    .into())
+    let phase = link
+        .one(&format!("SELECT phase FROM {}", Schemas { job: id }.of("state")))
+        .await?
+        .unwrap_or_default();
+    let table = &asked.table.name;
+    let next = format!("to go on: lockkeeper jobs --dsn … resume {id}");
+    let cancel = format!("to leave nothing of it: lockkeeper jobs --dsn … cancel {id}");
+    let left = match phase.as_str() {
+        "swapped" | "validated" => format!("{table} is replaced, and what is left is to be done; {next}"),
+        "built" | "stripped" => format!("{table} is as it was; {next}, {cancel}"),
+        _ => format!("{table} is as it was, and a trigger goes on logging its writes; {next}, {cancel}"),
+    };
+    Err(format!("{}\njob {id} is {state}: {left}", fault.text).into())
 }
 
 async fn phases(
@@ -359,14 +372,10 @@ async fn phases(
         None => build_new(link, id, asked).await?,
     };
     link.run(&scheme.make_keys()).await?;
-    let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms));
+    let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms), stop);
     let mut last = String::new();
     let mut in_the_way = 0;
     loop {
-        if stop.load(Ordering::Relaxed) {
-            link.job(&jobs::stop(id, "paused", "Ctrl-C")).await?;
-            return Err(End::Steered("paused".into()));
-        }
         let sql = format!("SELECT phase FROM {}", walk.state_table());
         let phase = link
             .one(&sql)
@@ -389,10 +398,7 @@ async fn phases(
                 swap::swap(&mut walk, &holder, &patience).await
             }
             "swapped" => finish::validate(&walk).await,
-            "validated" => {
-                swap::compare(link, &scheme).await?;
-                return finish::contract(&walk).await;
-            }
+            "validated" => return finish::contract(&walk).await,
             phase => walk.step(phase).await,
         };
         match stepped {

@@ -153,7 +153,7 @@ fn write(lot: u64, with_children: bool) -> String {
         ),
         10 => format!("BEGIN; UPDATE t SET n = -1 WHERE id BETWEEN {id} AND {id} + 20; ROLLBACK"),
         _ if with_children => format!("INSERT INTO a SELECT id FROM t WHERE id = {id} FOR KEY SHARE"),
-        _ if lot % 97 == 0 => {
+        _ if lot.is_multiple_of(97) => {
             "BEGIN; TRUNCATE t; INSERT INTO t SELECT g, 'n' || g, g, 'new' FROM generate_series(1, 3000) g; COMMIT"
                 .into()
         }
@@ -597,30 +597,11 @@ fn a_writer_that_waits_at_the_swap_goes_on(major: u32) {
             stage.connect_direct().await,
             stage.connect_direct().await,
         );
-        reader
-            .client
-            .batch_execute("BEGIN; SELECT count(*) FROM t")
-            .await
-            .expect("a reader");
-        // Past the rehearsal it is let, which the reader keeps from its lock.
-        let mut process = Process::start(
-            &stage,
-            &["t", "--with", "ALTER TABLE t ALTER id TYPE bigint", "--pause-ms", "0"],
-        );
-        until("it is there", || phase(&stage, 1) == "built");
-        reader.client.batch_execute("COMMIT").await.expect("the reader ends");
-        until("it comes to rest", || {
-            process.has_ended().is_some() || !["", "built", "stripped"].contains(&phase(&stage, 1).as_str())
-        });
-        reader
-            .client
-            .batch_execute("BEGIN; SELECT count(*) FROM t")
-            .await
-            .expect("a reader");
-        if process.has_ended().is_some() {
-            // It was quicker: nothing to be seen.
-            return;
-        }
+        // Its snapshot is waited for, and no lock of its.
+        let snapshot = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM gate";
+        reader.client.batch_execute(snapshot).await.expect("a snapshot");
+        let with = "ALTER TABLE t ALTER id TYPE bigint";
+        let process = Process::start(&stage, &["t", "--with", with, "--pause-ms", "0"]);
         until("all else is ready", || phase(&stage, 1) == "ready");
         stage.direct(
             "CREATE EVENT TRIGGER at_gate ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION at_gate()",
@@ -753,6 +734,74 @@ fn a_role_without_superuser_rewrites_its_table(major: u32) {
     leaves_nothing(&stage);
 }
 
+/// Other changes of the table are noticed, and the job can be cancelled whatever the table is called by then.
+fn another_change_of_the_table_ends_the_job(major: u32) {
+    for (number, change) in [
+        "ALTER TABLE t ADD c int",
+        "CREATE INDEX other ON t (pad)",
+        "ALTER TABLE t DISABLE TRIGGER lockkeeper_1_key; ALTER TABLE t ENABLE ALWAYS TRIGGER lockkeeper_1_key",
+        "GRANT SELECT ON t TO PUBLIC",
+        "COMMENT ON COLUMN t.n IS 'n'",
+        "CREATE VIEW v AS SELECT id FROM t",
+        "CREATE TABLE c (t_id int REFERENCES t)",
+        "ALTER TABLE t RENAME TO u",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let stage = stage(
+            major,
+            &format!("rewrite_ddl_{number}"),
+            "CREATE TABLE t (id int PRIMARY KEY, n int, pad text); INSERT INTO t SELECT g, g FROM generate_series(1, 100) g",
+        );
+        up_to(&stage, 1, "", "ready");
+        stage.direct(change);
+        let ran = jobs(&stage, &["resume", "1"]);
+        assert_eq!(ran.status, 1, "{change}: {}", ran.stdout);
+        let words = ["has changed since the job began", "does not exist"];
+        assert!(
+            words.iter().any(|words| ran.stderr.contains(words)),
+            "{change}: {}",
+            ran.stderr
+        );
+        let schema = "SELECT count(*) FROM pg_namespace WHERE nspname ~ '^lockkeeper_'";
+        assert_eq!(stage.number(schema), 2, "{change}");
+        jobs(&stage, &["cancel", "1"]).ok();
+        leaves_nothing(&stage);
+    }
+}
+
+/// Paused it is not gone on with, and what is written meanwhile is there in the end, also what a replica's apply writes.
+fn a_paused_job_goes_on(major: u32) {
+    let stage = stage(major, "rewrite_paused", MIRRORED);
+    let mut process = Process::start(&stage, &["t", "--pause-ms", ONE_STEP]);
+    until("rows are copied", || {
+        phase(&stage, 1) == "copy" && stage.number("SELECT rows_done FROM lockkeeper.job") > 0
+    });
+    jobs(&stage, &["pause", "1"]).ok();
+    until("it ends", || process.has_ended().is_some());
+    assert!(process.said().contains("job 1 is paused"), "{}", process.said());
+    let (list, show) = (jobs(&stage, &["list"]).ok(), jobs(&stage, &["show", "1"]).ok());
+    assert!(list.contains("paused") && list.contains("public.t"), "{list}");
+    assert!(show.contains("phase       copy"), "{show}");
+    let again = rewrite(&stage, &["t"]);
+    assert!(again.stderr.contains("another rewrite"), "{}", again.stderr);
+    stage.direct("UPDATE t SET n = -1 WHERE id IN (5, 19000); SET session_replication_role = replica; UPDATE t SET n = -2 WHERE id = 6");
+    // The proxy's own cancel would leave the triggers.
+    assert_eq!(
+        stage.number("SELECT count(*) FROM pg_trigger WHERE tgname ~ '^lockkeeper'"),
+        2
+    );
+    rewrite(&stage, &["--resume", "1", "--pause-ms", "0"]).ok();
+    assert_eq!(
+        stage.direct("SELECT string_agg(n::text, ',' ORDER BY id) FROM t WHERE id IN (5, 6, 19000)"),
+        "-1,-2,-1"
+    );
+    leaves_nothing(&stage);
+    let done = jobs(&stage, &["cancel", "1"]);
+    assert!(done.stderr.contains("is done"), "{}", done.stderr);
+}
+
 on_both!(
     the_rows_are_those_that_writers_left,
     a_key_becomes_bigint_under_writers_and_foreign_keys,
@@ -764,4 +813,6 @@ on_both!(
     a_writer_that_waits_at_the_swap_goes_on,
     an_old_snapshot_sees_all_rows,
     a_role_without_superuser_rewrites_its_table,
+    another_change_of_the_table_ends_the_job,
+    a_paused_job_goes_on,
 );

@@ -48,9 +48,7 @@ pub async fn contract(walk: &Walk<'_>) -> Result<(), End> {
 pub async fn cancel(link: &Link, scheme: &Scheme, why: &str) -> Result<(), End> {
     tries(PATIENCE, async || {
         begin_try(link).await?;
-        let mut sql = scheme.drop_triggers();
-        sql.push("COMMIT".into());
-        let dropped = link.run_all(&sql).await;
+        let dropped = link.run_all(&[scheme.drop_triggers_anywhere(), "COMMIT".into()]).await;
         if dropped.is_err() {
             link.rollback().await;
         }

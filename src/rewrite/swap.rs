@@ -46,7 +46,8 @@ pub async fn rehearse(walk: &Walk<'_>) -> Result<(), End> {
         rehearsed
     });
     match tried.await {
-        Err(End::Fault(fault)) => Err(format!(
+        Err(end) if is_in_the_way(&end) => Err(name_blockers(end, walk.scheme)),
+        Err(End::Fault(fault)) if !fault.is_cancelled() => Err(format!(
             "the swap was rehearsed with an empty table and rolled back, and fails:\n{}",
             fault.text
         )
@@ -66,7 +67,7 @@ async fn rehearse_once(walk: &Walk<'_>) -> Result<(), End> {
 }
 
 /// The table in place is what it was, apart from what was asked for.
-pub async fn compare(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
+async fn compare(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
     let found = describe(link, oid(link, &scheme.old()).await?, scheme.schemas()).await?;
     let mut differs = differences(&scheme.described.own, &found.own);
     differs.extend(differences(&scheme.described.hangs, &found.hangs));
@@ -104,10 +105,15 @@ pub async fn set_triggers(walk: &Walk<'_>) -> Result<(), End> {
     .map_err(|end| name_blockers(end, scheme))
 }
 
+fn is_in_the_way(end: &End) -> bool {
+    matches!(end, End::Fault(fault) if fault.is_in_the_way())
+}
+
 fn name_blockers(end: End, scheme: &Scheme) -> End {
     match end {
         End::Fault(fault) if fault.is_in_the_way() => {
-            format!("{} was never free for {TRY}: {}", scheme.old(), fault.text).into()
+            let text = format!("{} was never free for a try of {TRY}: {}", scheme.old(), fault.text);
+            End::Fault(Fault { text, ..fault })
         }
         end => end,
     }

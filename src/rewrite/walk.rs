@@ -6,6 +6,7 @@ use crate::plan::jobs;
 use crate::plan::rewrite::scheme::Scheme;
 use crate::plan::rewrite::{job, questions};
 use crate::plan::splice::quote_literal;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a step should take.
@@ -40,6 +41,8 @@ impl From<String> for End {
 pub struct Walk<'a> {
     pub link: &'a Link,
     pub scheme: &'a Scheme,
+    /// Ctrl-C.
+    pub stop: &'a AtomicBool,
     /// After each step.
     pub pause: Duration,
     pub rows: u64,
@@ -55,10 +58,11 @@ pub struct State {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(link: &'a Link, scheme: &'a Scheme, pause: Duration) -> Walk<'a> {
+    pub fn new(link: &'a Link, scheme: &'a Scheme, pause: Duration, stop: &'a AtomicBool) -> Walk<'a> {
         Walk {
             link,
             scheme,
+            stop,
             pause,
             rows: ROWS_FIRST,
             steps: 0,
@@ -86,6 +90,9 @@ impl<'a> Walk<'a> {
 
     /// Takes the job's row for the transaction. Err: somebody wants it to stop.
     pub async fn hold(&self) -> Result<(), End> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(End::Steered("paused".into()));
+        }
         let row = self
             .link
             .job_row(&jobs::hold(self.scheme.job))
@@ -180,7 +187,7 @@ impl<'a> Walk<'a> {
         loop {
             let left = self.pause.saturating_sub(begun.elapsed());
             tokio::time::sleep(left.min(STEP)).await;
-            if left <= STEP {
+            if left <= STEP || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
             let state = self

@@ -600,11 +600,11 @@ fn pause_in(states: &str, id: i64) -> JobSql {
     ))
 }
 
-/// It is given up: what is done stays done; a row if it was unfinished.
+/// It is given up: what is done stays done; a row if it was unfinished. A rewrite has triggers and a schema of its own, and is cancelled with these.
 pub fn cancel(id: i64) -> JobSql {
     JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
-         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
+         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND kind <> 'rewrite' AND {UNFINISHED} RETURNING rows_done"
     ))
 }
 

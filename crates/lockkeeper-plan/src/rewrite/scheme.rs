@@ -287,6 +287,18 @@ impl Scheme {
             .to_vec()
     }
 
+    /// The same, wherever the table is by now and whatever it is called.
+    pub fn drop_triggers_anywhere(&self) -> String {
+        let schemas = self.schemas();
+        let names = [schemas.key_trigger(), schemas.truncate_trigger()].map(|name| quote_literal(&name));
+        format!(
+            "DO $lockkeeper$ DECLARE x text; BEGIN FOR x IN SELECT pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::pg_catalog.regclass) \
+             FROM pg_catalog.pg_trigger g WHERE g.tgrelid = {} AND g.tgname IN ({}) LOOP EXECUTE x; END LOOP; END $lockkeeper$",
+            self.table,
+            names.join(", ")
+        )
+    }
+
     /// What the copy is quicker without.
     pub fn strip(&self) -> Vec<String> {
         let new = self.fresh();
