@@ -17,11 +17,13 @@ Examples:
   lockkeeper demo --rows 100000           see it work on a throwaway PostgreSQL";
 
 const USAGE_HELP: &str = "\
-It reads what a proxy with --state-dir has kept, at most five seconds ago. The console has the same
-without it: SHOW USAGE users.name. Only what came through the proxy is known.
+It reads what a proxy with --state-dir has kept, at most five seconds ago; or with --dsn what all
+proxies with --control-dsn keep in lockkeeper.usage, at most a minute and a few seconds ago. The
+console has the same without both: SHOW USAGE users.name. Only what came through a proxy is known.
 
-Example:
-  lockkeeper usage --state-dir /var/lib/lockkeeper users.name";
+Examples:
+  lockkeeper usage --state-dir /var/lib/lockkeeper users.name
+  lockkeeper usage --dsn 'host=db.internal dbname=shop user=lockkeeper' users";
 
 const SERVE_HELP: &str = "\
 Every option can also be a LOCKKEEPER_* variable or a key of the --config file, spelled as the flag
@@ -101,8 +103,12 @@ it by itself for such a role. Every role may then keep jobs of its own and sees 
 refused when they are large, others cannot be resumed where they stopped, and nothing long is
 possible in a transaction.
 
-Example:
+With --control-role it also makes lockkeeper.usage, in which several proxies keep together who used
+which table and column, over restarts too.
+
+Examples:
   lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'
+  lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres' --control-role lockkeeper
 
 Next: lockkeeper jobs --dsn … list";
 
@@ -193,7 +199,7 @@ pub enum Command {
     Audit(Box<review::Arguments>),
     /// Create the table lockkeeper.job, where batches keep their progress and transactions leave what is long
     #[command(after_help = INIT_HELP)]
-    Init(jobs::Server),
+    Init(jobs::Init),
     /// Say what works for a role on a server, what does not, and the SQL that a DBA runs once for it; nothing is changed
     #[command(after_help = DOCTOR_HELP)]
     Doctor(doctor::Arguments),

@@ -29,6 +29,23 @@ pub struct Server {
     ca: Option<PathBuf>,
 }
 
+impl Server {
+    pub(crate) fn new(dsn: String, ca: Option<PathBuf>) -> Server {
+        Server { dsn, ca }
+    }
+}
+
+#[derive(Args)]
+pub struct Init {
+    #[command(flatten)]
+    server: Server,
+
+    /// The role of the proxy's --control-dsn: makes lockkeeper.usage too, in which all proxies keep together who used what, and lets
+    /// that role keep it. In the database that --control-dsn names
+    #[arg(long, value_name = "ROLE")]
+    control_role: Option<String>,
+}
+
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -119,9 +136,9 @@ impl Row {
 }
 
 /// Creates the table where it is missing, or brings it up to date; says what it did.
-pub fn init(server: &Server, out: &mut dyn Write) -> Result<(), String> {
+pub fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), String> {
     runtime()?.block_on(async {
-        let session = Session::open(server, quiet_policy()?, None).await?;
+        let session = Session::open(&arguments.server, quiet_policy()?, None).await?;
         let database = session.rows("SELECT pg_catalog.current_database()").await?.join("");
         let version = session.rows(jobs::COMMENT_QUERY).await?;
         let said = match version.first() {
@@ -147,7 +164,17 @@ pub fn init(server: &Server, out: &mut dyn Write) -> Result<(), String> {
                 format!("is created; {who}")
             }
         };
-        writeln!(out, "lockkeeper.job in database {database} {said}").map_err(|error| error.to_string())
+        tell(out, &format!("lockkeeper.job in database {database} {said}"))?;
+        if let Some(role) = &arguments.control_role {
+            let statements = crate::plan::usage::create_statements(role);
+            let statements: Vec<&str> = statements.iter().map(String::as_str).collect();
+            session.in_one_transaction(&statements).await?;
+            tell(
+                out,
+                &format!("lockkeeper.usage in database {database} is there; proxies with role {role} in --control-dsn keep it together"),
+            )?;
+        }
+        Ok(())
     })
 }
 
@@ -258,6 +285,10 @@ impl Session {
         // Nobody who may create in a schema of the path has an operator or function of his own called by what is asked here.
         session.rows("SET search_path = pg_catalog, pg_temp").await?;
         Ok(session)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The first column of all rows.

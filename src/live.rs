@@ -16,6 +16,7 @@ use crate::audit::{Audit, Blocker, Event, Who};
 use crate::plan::policy::Literals;
 use crate::usage::Usage;
 use crate::usage::holds::Holds;
+use crate::usage::together::Together;
 use dashmap::DashMap;
 use ledger::Ledger;
 use serde::{Serialize, Serializer};
@@ -250,6 +251,8 @@ pub enum Question {
     Locks(oneshot::Sender<Result<Vec<Blocked>, String>>),
     Jobs(oneshot::Sender<Result<serde_json::Value, String>>),
     Steer(i64, Steer, oneshot::Sender<Result<String, String>>),
+    /// What all proxies have seen of these relations; of all where there is none. None: they keep nothing together.
+    Usage(Vec<String>, oneshot::Sender<Result<Option<Together>, String>>),
 }
 
 /// What can be done about a job.

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => deep(move || check_files(*arguments)),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
-        Command::Init(server) => ended(jobs::init(&server, &mut std::io::stdout())),
+        Command::Init(arguments) => ended(jobs::init(&arguments, &mut std::io::stdout())),
         Command::Doctor(arguments) => match lockkeeper::doctor::run(&arguments, &mut std::io::stdout()) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(1),

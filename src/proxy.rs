@@ -79,6 +79,7 @@ mod tries;
 mod unheard;
 mod unread;
 mod unused;
+mod usage_kept;
 mod verdict;
 mod verifiers;
 mod weigh;
@@ -355,7 +356,8 @@ async fn run(
     tokio::spawn(Arc::clone(&shared.unheard).look(shared.limits.unacknowledged));
     if let Some(Control(control)) = config.control.clone() {
         let questions = shared.live.open_desk();
-        tokio::spawn(control::run(Arc::clone(&shared), control, questions));
+        tokio::spawn(control::run(Arc::clone(&shared), control.clone(), questions));
+        tokio::spawn(usage_kept::run(Arc::clone(&shared), control));
     }
     shared.live.set_phase(Phase::Serving);
     tokio::spawn(auth_query::answer(Arc::clone(&shared), asked));

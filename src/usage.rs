@@ -9,13 +9,14 @@ pub mod holds;
 pub mod record;
 pub mod show;
 pub mod store;
+pub mod together;
 pub mod words;
 
 use crate::live::shape::shape_text;
 use crate::plan::grammar::{STACK_BYTES, this_thread_is_deep};
 use crate::plan::uses;
 use crate::plan::uses::touched::Uses;
-use record::{Record, Who};
+use record::{Record, Stored, Who};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
@@ -258,6 +259,17 @@ impl Usage {
         self.shared.fold(&mut state);
         state.record.watched(seconds());
         ask(&state.record)
+    }
+
+    /// What is to be told to the proxies' common table, at most so many uses; [`Usage::undo`] where that fails.
+    pub fn due(&self, max: usize) -> Vec<Stored> {
+        let mut state = self.shared.lock();
+        self.shared.fold(&mut state);
+        state.record.due(seconds(), max)
+    }
+
+    pub fn undo(&self, due: &[Stored]) {
+        self.shared.lock().record.undo(due);
     }
 
     /// From here on the record is kept in that directory; what it has from before is taken over.

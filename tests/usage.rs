@@ -1,7 +1,7 @@
 //! What is still used is not dropped: the error names who used it. What nobody has used for long goes.
 
 use lockkeeper_testkit::raw::{Raw, bind, bind_with, command_tags, error_field, execute, frame, parse, startup, sync};
-use lockkeeper_testkit::{Stage, cluster, program, until};
+use lockkeeper_testkit::{Stage, cluster, program, start_proxy, until};
 
 const TABLES: &str = "CREATE TABLE users (id int PRIMARY KEY, name text, \"Mixed\" text); INSERT INTO users VALUES (1, 'a', 'b');
      CREATE TABLE orders (user_id int, total int); INSERT INTO orders VALUES (1, 1); CREATE SCHEMA other; CREATE TABLE other.users (id int, name text);
@@ -303,4 +303,110 @@ fn a_restart_keeps_the_memory() {
 
 fn stage_shows(stage: &Stage, sql: &str) -> String {
     stage.psql_args(&["-d", "lockkeeper", "-At"], sql).ok()
+}
+
+/// Two proxies in front of a server know what either has seen, also of one that has gone.
+#[test]
+fn proxies_keep_it_together() {
+    for major in [15, 18] {
+        let stage = Stage::without_proxy(cluster(major), "together");
+        stage.direct(TABLES);
+        let role = format!("control_{}", stage.database);
+        stage.direct(&format!("CREATE ROLE {role} LOGIN IN ROLE pg_monitor"));
+        let at = |user: &str| {
+            let (port, database) = (cluster(major).port(), &stage.database);
+            format!("host=127.0.0.1 port={port} dbname={database} user={user}")
+        };
+        let told = |arguments: &[&str]| {
+            let mut command = std::process::Command::new(program());
+            command.env_remove("LOCKKEEPER_DSN").args(arguments);
+            lockkeeper_testkit::run(command, "")
+        };
+        let usage = |name: &str| told(&["usage", "--dsn", &at(&role), name]);
+        let missing = usage("users");
+        assert!(
+            missing.status == 1 && missing.stderr.contains("init --control-role"),
+            "{missing:?}"
+        );
+        for _ in 0..2 {
+            let init = ["init", "--dsn", &at("postgres"), "--control-role", &role];
+            assert!(told(&init).ok().contains("lockkeeper.usage in database"));
+        }
+
+        let upstream = format!("127.0.0.1:{}", cluster(major).port());
+        let control = format!("user={role} dbname={}", stage.database);
+        let directories = [(); 2].map(|()| tempfile::tempdir().expect("a directory"));
+        for directory in &directories {
+            let policy = directory.path().join("policy.toml");
+            std::fs::write(policy, LONG.replace("3600", "30")).expect("it is written");
+        }
+        let arguments = ["--control-dsn", &control, "--console-users", "postgres"];
+        let [(first, first_port), (second, second_port)] = directories
+            .each_ref()
+            .map(|dir| start_proxy(dir.path(), &upstream, &arguments));
+        let open = |port: u16, application: &str| {
+            let mut raw = Raw::open(port);
+            raw.start(&startup(&[
+                ("user", "postgres"),
+                ("database", &stage.database),
+                ("application_name", application),
+            ]));
+            raw
+        };
+        let mut web = open(first_port, "web");
+        web.query("UPDATE users SET name = 'secret' WHERE id = 1");
+        web.query("SELECT name FROM users");
+        until("it is told", || {
+            usage("users.name").ok().contains("by web (role postgres)")
+        });
+        assert!(!usage("users").ok().contains("secret"));
+        let mut migration = open(second_port, "migration");
+        until("its session is known", || {
+            !refused(&mut migration, DROP).contains("connected past")
+        });
+        let detail = refused(&mut migration, DROP);
+        assert!(
+            detail.contains("users.name was used") && detail.contains("by web"),
+            "{detail}"
+        );
+
+        // It is used again, which is told a while later, and the proxy is killed.
+        web.query("SELECT name FROM users");
+        drop((web, first));
+        let detail = refused(&mut migration, DROP);
+        assert!(detail.contains("by web (role postgres)"), "{detail}");
+        let mut psql = std::process::Command::new(cluster(major).bin("psql").expect("psql"));
+        psql.args([
+            "-X",
+            "-At",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-d",
+            "lockkeeper",
+            "-p",
+        ]);
+        psql.args([&second_port.to_string(), "-c", "SHOW USAGE users.name"]);
+        let console = lockkeeper_testkit::run(psql, "").ok();
+        assert!(console.contains("|users|name|web|postgres|"), "{console}");
+
+        // Whoever else has made the table, or put a trigger on it, has nothing called by the control role.
+        stage.direct(&format!(
+            "CREATE TABLE called (who text); GRANT INSERT ON called TO PUBLIC; CREATE FUNCTION calls() RETURNS trigger LANGUAGE plpgsql AS
+             'BEGIN INSERT INTO public.called VALUES (current_user); RETURN new; END';
+             CREATE TRIGGER t BEFORE INSERT OR UPDATE ON lockkeeper.usage_watch FOR EACH ROW EXECUTE FUNCTION calls();
+             CREATE ROLE mallory_{role}; ALTER TABLE lockkeeper.usage OWNER TO mallory_{role}"
+        ));
+        let log = || std::fs::read_to_string(directories[1].path().join("proxy.log")).unwrap_or_default();
+        until("it says so", || log().contains("lockkeeper.usage cannot be trusted"));
+        let refused = usage("users");
+        assert!(
+            refused.status == 1 && refused.stderr.contains("cannot be trusted"),
+            "{refused:?}"
+        );
+        assert_eq!(stage.number("SELECT count(*) FROM called WHERE who <> 'postgres'"), 0);
+        drop(second);
+        stage.direct(&format!("DROP SCHEMA lockkeeper CASCADE; DROP ROLE mallory_{role}"));
+    }
 }

@@ -267,8 +267,9 @@ pub struct Options {
     )]
     pub console_auth_database: Option<String>,
 
-    /// A connection of the proxy's own, to see other sessions' locks while a plan runs: user, password and dbname, as
-    /// "user=lockkeeper_watch password=… dbname=app"; the host is the upstream's
+    /// A connection of the proxy's own, to see other sessions' locks while a plan runs, and another to keep with other proxies
+    /// who uses what: user, password and dbname, as "user=lockkeeper_watch password=… dbname=app"; the host is the
+    /// upstream's
     #[arg(
         long,
         value_name = "DSN",

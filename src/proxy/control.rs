@@ -8,6 +8,7 @@ use super::job_admin::{self, told};
 use super::shared::Shared;
 use crate::audit::Blocker;
 use crate::live::{Blocked, Control, Question, Waiter, shape};
+use crate::usage::together::{self, Unknown};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -81,7 +82,7 @@ pub async fn run(shared: Arc<Shared>, config: tokio_postgres::Config, mut questi
     }
 }
 
-async fn connect(shared: &Arc<Shared>, config: &tokio_postgres::Config) -> Result<Client, String> {
+pub(super) async fn connect(shared: &Arc<Shared>, config: &tokio_postgres::Config) -> Result<Client, String> {
     let mut config = config.clone();
     // TLS, where it is asked for, is this proxy's own.
     config.ssl_mode(SslMode::Disable);
@@ -109,6 +110,7 @@ async fn refuse(questions: &mut mpsc::Receiver<Question>, error: &str) {
             Question::Locks(answer) => drop(answer.send(Err(error))),
             Question::Jobs(answer) => drop(answer.send(Err(error))),
             Question::Steer(_, _, answer) => drop(answer.send(Err(error))),
+            Question::Usage(_, answer) => drop(answer.send(Err(error))),
         }
     }
 }
@@ -221,6 +223,16 @@ async fn answer(
     match question {
         Question::Locks(answer) => drop(answer.send(locks(client).await)),
         Question::Jobs(answer) => drop(answer.send(job_admin::list(shared, client).await)),
+        Question::Usage(relations, answer) => {
+            let read = timeout(ANSWER_TIME, together::read(client, &relations)).await;
+            drop(answer.send(match read {
+                Ok(Ok(together)) => Ok(Some(together)),
+                Ok(Err(Unknown::NotThere)) => Ok(None),
+                Ok(Err(Unknown::Failed(why))) => Err(why),
+                // Its transaction may be open.
+                Err(_) => return Err(late()),
+            }));
+        }
         Question::Steer(id, steer, answer) => {
             let steered = timeout(ANSWER_TIME, job_admin::steer(shared, client, config, id, steer)).await;
             drop(answer.send(steered.unwrap_or_else(|_| Err(late()))));

@@ -5,6 +5,7 @@ use crate::live::approvals::Request;
 use crate::live::{Live, Question, SessionNow, Steer};
 use crate::plan::policy::Subject;
 use crate::plan::rules::RULES;
+use crate::usage::record::{Row, merged_rows};
 use lockkeeper_wire::messages::Report;
 use std::time::SystemTime;
 use tokio::sync::oneshot;
@@ -366,7 +367,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         Command::Show(show) => show,
         Command::Usage(ref name) => {
             return Ok(Reply {
-                rows: usage(&shared.live, Some(name)),
+                rows: usage(&shared.live, Some(name)).await?,
                 columns: columns(command),
                 tag: "SHOW".into(),
             });
@@ -411,7 +412,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         Show::Rules => rules(shared),
         Show::Policy => policy(shared),
         Show::Stats => stats(live),
-        Show::Usage => usage(live, None),
+        Show::Usage => usage(live, None).await?,
         Show::Version => vec![vec![string(concat!("lockkeeper ", env!("CARGO_PKG_VERSION")))]],
         Show::Help => help(),
     };
@@ -624,11 +625,21 @@ fn stats(live: &Live) -> Vec<Vec<Value>> {
 }
 
 /// How many seconds ago is told.
-fn usage(live: &Live, name: Option<&str>) -> Vec<Vec<Value>> {
+/// Of what all proxies keep together, where they do, and of what this one has seen since.
+async fn usage(live: &Live, name: Option<&str>) -> Result<Vec<Vec<Value>>, Report> {
     let now = crate::usage::seconds();
     let ago = |at: u32| Value::Integer(i64::from(now.saturating_sub(at)));
-    let rows = live.usage.ask(|record| record.find(name));
-    let row = |row: crate::usage::record::Row| {
+    let relations: Vec<String> = name
+        .iter()
+        .flat_map(|name| name.split('.'))
+        .map(str::to_owned)
+        .collect();
+    let together = live.ask(|answer| Question::Usage(relations, answer)).await;
+    let mut rows = live.usage.ask(|record| record.find(name));
+    if let Ok(Some(together)) = together {
+        rows = merged_rows(rows, together.record.find(name));
+    }
+    let row = |row: Row| {
         let relation = match &row.schema {
             Some(schema) => format!("{schema}.{}", row.relation),
             None => row.relation,
@@ -645,7 +656,7 @@ fn usage(live: &Live, name: Option<&str>) -> Vec<Vec<Value>> {
             string(row.used.statement.to_string()),
         ]
     };
-    rows.into_iter().map(row).collect()
+    Ok(rows.into_iter().map(row).collect())
 }
 
 fn help() -> Vec<Vec<Value>> {

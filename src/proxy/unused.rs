@@ -6,7 +6,7 @@ use super::dialogue::{Ask, NAMED};
 use super::end::{End, unless_refused};
 use super::read::of;
 use super::session::Session;
-use crate::live::SessionNow;
+use crate::live::{Question, SessionNow};
 use crate::plan::ascii::{decoded, encoded};
 use crate::plan::catalog::Name;
 use crate::plan::facts::{Facts, Unused};
@@ -15,7 +15,8 @@ use crate::plan::removals::{Removal, removals};
 use crate::plan::splice::{qualified, quote_literal};
 use crate::plan::statement::Statement;
 use crate::plan::{Place, Rejection};
-use crate::usage::record::Used;
+use crate::usage::record::{Used, merged};
+use crate::usage::together::Together;
 use crate::usage::{seconds, words};
 use serde::Deserialize;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ struct Known {
     what: String,
     used: Vec<Used>,
     around: Around,
+    /// What the other proxies know, too.
+    together: Option<Together>,
 }
 
 impl Session {
@@ -84,8 +87,13 @@ impl Session {
         }
         let (now, database) = (seconds(), self.who.database.clone());
         let watch = |record: &crate::usage::record::Record| (record.watched_s(now), record.unread_in(&database));
-        let (watched_s, unread) = self.shared.live.usage.ask(watch);
-        let is_recent = |used: &Used| u64::from(now.saturating_sub(used.last)) < policy.quiet_for_s;
+        let (mut watched_s, mut unread) = self.shared.live.usage.ask(watch);
+        if let Some(together) = known.iter().find_map(|known| known.together.as_ref()) {
+            watched_s = watched_s.max(together.record.watched_s(now));
+            unread = merged(unread, together.unread_in(&database));
+        }
+        let is_recent =
+            |used: &Used| u64::from(now.saturating_sub(used.last.saturating_add(used.late_s))) < policy.quiet_for_s;
         let unread = unread.into_iter().find(is_recent);
         let is_past = known.iter().any(|known| !known.around.past.is_empty());
         let is_used = known.iter().any(|known| known.used.iter().any(is_recent));
@@ -132,7 +140,10 @@ impl Session {
             None => removal.relation.name.clone(),
         };
         let sessions = self.shared.live.sessions();
-        let pids: Vec<String> = sessions.iter().map(|session| session.backend_pid.to_string()).collect();
+        let mut together = self.together(vec![relation.name.clone()]).await;
+        let others = together.iter().flat_map(|together| together.pids.iter().copied());
+        let pids = sessions.iter().map(|session| session.backend_pid).chain(others);
+        let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
         let sql = question(removal.column.as_deref(), &removal.relation.name, &pids);
         let asked = Ask::about(sql, &qualified(&schema, &relation.name));
         let answer = unless_refused(self.ask_harmlessly(asked, place).await)?;
@@ -147,17 +158,31 @@ impl Session {
         });
         around.names.push((schema, relation.name.clone()));
         let (names, column) = (&around.names, removal.column.as_deref());
+        if together.is_some() && names.iter().any(|(_, name)| *name != relation.name) {
+            together = self
+                .together(names.iter().map(|(_, name)| name.clone()).collect())
+                .await;
+        }
+        let database = &self.who.database;
         let used = self
             .shared
             .live
             .usage
-            .ask(|record| record.uses(&self.who.database, names, column));
+            .ask(|record| record.uses(database, names, column));
+        let others = together.as_ref().map(|together| together.uses(database, names, column));
         Ok(Known {
             rule: removal.rule,
             what,
-            used,
+            used: merged(used, others.unwrap_or_default()),
             around,
+            together,
         })
+    }
+
+    /// What all proxies have seen, where they keep it together.
+    async fn together(&self, relations: Vec<String>) -> Option<Together> {
+        let asked = self.shared.live.ask(|answer| Question::Usage(relations, answer));
+        asked.await.ok().flatten()
     }
 
     fn told_of(&self, known: &Known, now: u32) -> Vec<String> {

@@ -12,6 +12,25 @@ const USES_MAX: usize = 100_000;
 /// A watch that was interrupted for longer has a gap.
 const GAP_S: u32 = 30;
 
+/// A use that the common table has is told again so often.
+pub const TOLD_EVERY_S: u32 = 60;
+
+/// One use as the proxies' common table has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Empty: named without one.
+    pub schema: String,
+    /// Empty: of a statement that could not be read.
+    pub relation: String,
+    pub column: String,
+    pub who: Who,
+    pub first: u32,
+    pub last: u32,
+    pub written: Option<u32>,
+    pub count: u64,
+    pub statement: Arc<str>,
+}
+
 /// Who executes statements.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Who {
@@ -58,7 +77,22 @@ struct Seen {
     written: Option<u32>,
     /// The newest statement.
     statement: Arc<str>,
+    #[serde(skip)]
+    shared: Shared,
 }
+
+/// What the proxies' common table has of it already.
+#[derive(Clone, Copy, Debug, Default)]
+struct Shared {
+    /// 0: nothing.
+    last: u32,
+    count: u64,
+    /// When it was told.
+    at: u32,
+}
+
+/// With table, column and who.
+type Each<'a> = dyn FnMut(Option<&Table>, &str, &Who, &mut Seen) + 'a;
 
 /// Somebody's use of what is asked about.
 #[derive(Clone, Debug)]
@@ -70,6 +104,8 @@ pub struct Used {
     pub statement: Arc<str>,
     /// Of a column.
     pub how: Option<How>,
+    /// It may have been used so much later than is known.
+    pub late_s: u32,
 }
 
 /// One use, and of what.
@@ -127,6 +163,8 @@ impl Record {
             return self.watched(now);
         };
         let before = std::mem::replace(self, kept);
+        // They were counted in the common table when they happened, if there was one.
+        self.all_seen(&mut |_, _, _, seen| seen.shared.count = seen.count);
         let gap = now.saturating_sub(self.until);
         if gap > GAP_S {
             self.gaps_s += u64::from(gap);
@@ -136,6 +174,119 @@ impl Record {
             self.merge(table);
         }
         self.watched(now);
+    }
+
+    /// With table and column; of a statement that could not be read, with neither.
+    fn all_seen(&mut self, each: &mut Each<'_>) {
+        for table in &mut self.tables {
+            let columns = std::mem::take(&mut table.columns);
+            let told = |(column, mut all): (String, Vec<(Who, Seen)>)| {
+                all.iter_mut()
+                    .for_each(|(who, seen)| each(Some(table), &column, who, seen));
+                (column, all)
+            };
+            table.columns = columns.into_iter().map(told).collect();
+        }
+        for (who, seen) in &mut self.unread {
+            each(None, "", who, seen);
+        }
+    }
+
+    /// What is to be told to the common table, at most so many: what is new, and what has been used since it was told a while ago.
+    pub fn due(&mut self, now: u32, max: usize) -> Vec<Stored> {
+        let mut due = Vec::new();
+        self.all_seen(&mut |table, column, who, seen| {
+            let told = seen.shared;
+            let is_new = told.last == 0 || now.saturating_sub(told.at) >= TOLD_EVERY_S;
+            if due.len() < max && seen.last > told.last && is_new {
+                due.push(Stored {
+                    schema: table.and_then(|table| table.schema.clone()).unwrap_or_default(),
+                    relation: table.map(|table| table.name.clone()).unwrap_or_default(),
+                    column: column.to_owned(),
+                    who: who.clone(),
+                    first: seen.first,
+                    last: seen.last,
+                    written: seen.written,
+                    count: seen.count - told.count,
+                    statement: Arc::clone(&seen.statement),
+                });
+                seen.shared = Shared {
+                    last: seen.last,
+                    count: seen.count,
+                    at: now,
+                };
+            }
+        });
+        due
+    }
+
+    /// They could not be told.
+    pub fn undo(&mut self, due: &[Stored]) {
+        let key = |schema: &str, relation: &str, column: &str, who: &Who| {
+            (schema.to_owned(), relation.to_owned(), column.to_owned(), who.clone())
+        };
+        let of = |stored: &Stored| {
+            let key = key(&stored.schema, &stored.relation, &stored.column, &stored.who);
+            (key, stored.count)
+        };
+        let counts: BTreeMap<_, u64> = due.iter().map(of).collect();
+        self.all_seen(&mut |table, column, who, seen| {
+            let schema = table.and_then(|table| table.schema.as_deref()).unwrap_or_default();
+            let relation = table.map(|table| table.name.as_str()).unwrap_or_default();
+            if let Some(count) = counts.get(&key(schema, relation, column, who)) {
+                seen.shared = Shared {
+                    count: seen.shared.count.saturating_sub(*count),
+                    ..Shared::default()
+                };
+            }
+        });
+    }
+
+    /// What all proxies have told together. `watches`: when they watched, from and to, in the order in which they began.
+    pub fn of_stored(stored: Vec<Stored>, watches: &[(u32, u32)]) -> Record {
+        let mut record = Record::default();
+        for &(since, until) in watches {
+            if record.since == 0 {
+                (record.since, record.until) = (since, since);
+            }
+            let gap = since.saturating_sub(record.until);
+            if gap > GAP_S {
+                record.gaps_s += u64::from(gap);
+            }
+            record.until = record.until.max(until);
+        }
+        for one in stored {
+            let seen = Seen {
+                first: one.first,
+                last: one.last,
+                count: one.count,
+                written: one.written,
+                statement: one.statement,
+                shared: Shared::default(),
+            };
+            if one.relation.is_empty() {
+                record.unread.push((one.who, seen));
+                continue;
+            }
+            let schema = Some(one.schema).filter(|schema| !schema.is_empty());
+            let key = (one.who.database.clone(), schema.clone(), one.relation.clone());
+            let tables = &mut record.tables;
+            let at = *record.places.entry(key).or_insert_with(|| {
+                tables.push(Table {
+                    database: one.who.database.clone(),
+                    schema,
+                    name: one.relation,
+                    columns: BTreeMap::new(),
+                });
+                tables.len() - 1
+            });
+            record.tables[at]
+                .columns
+                .entry(one.column)
+                .or_default()
+                .push((one.who, seen));
+        }
+        record
     }
 
     fn index(&mut self) {
@@ -315,7 +466,53 @@ fn used(who: &Who, seen: &Seen, how: Option<How>) -> Used {
         written: seen.written,
         statement: Arc::clone(&seen.statement),
         how,
+        late_s: 0,
     }
+}
+
+/// Both lists, each use of each table and column once.
+pub fn merged_rows(rows: Vec<Row>, others: Vec<Row>) -> Vec<Row> {
+    let mut all: BTreeMap<_, (Row, Vec<Used>, Vec<Used>)> = BTreeMap::new();
+    let key = |row: &Row| (row.relation.clone(), row.schema.clone(), row.column.clone());
+    for row in rows {
+        let (_, uses, _) = all
+            .entry(key(&row))
+            .or_insert_with(|| (row.clone(), Vec::new(), Vec::new()));
+        uses.push(row.used);
+    }
+    for row in others {
+        let (_, _, uses) = all
+            .entry(key(&row))
+            .or_insert_with(|| (row.clone(), Vec::new(), Vec::new()));
+        uses.push(row.used);
+    }
+    let of_one = |(row, uses, others): (Row, Vec<Used>, Vec<Used>)| {
+        let uses = merged(uses, others).into_iter();
+        uses.map(|used| Row { used, ..row.clone() }).collect::<Vec<Row>>()
+    };
+    all.into_values().flat_map(of_one).collect()
+}
+
+/// Both lists, each user once, the newest first.
+pub fn merged(mut uses: Vec<Used>, others: Vec<Used>) -> Vec<Used> {
+    for other in others {
+        match uses
+            .iter_mut()
+            .find(|used| used.who == other.who && used.how == other.how)
+        {
+            Some(used) => {
+                used.count = used.count.max(other.count);
+                used.written = used.written.max(other.written);
+                if other.last + other.late_s > used.last + used.late_s {
+                    (used.last, used.late_s) = (other.last, other.late_s);
+                    used.statement = other.statement;
+                }
+            }
+            None => uses.push(other),
+        }
+    }
+    uses.sort_by_key(|used| std::cmp::Reverse(used.last));
+    uses
 }
 
 /// True: it is a new one.
@@ -329,6 +526,7 @@ fn add(all: &mut Vec<(Who, Seen)>, who: &Who, (last, count): (u32, u64), written
                 count: 0,
                 written: None,
                 statement: Arc::clone(statement),
+                shared: Shared::default(),
             };
             all.push((who.clone(), seen));
             all.len() - 1

@@ -56,6 +56,7 @@ mod tests {
             written: None,
             statement: "SELECT * FROM users".into(),
             how: Some(How::Whole),
+            late_s: 0,
         };
         assert_eq!(
             used(&web, 400),

@@ -45,6 +45,7 @@ mod subject;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;
+pub mod usage;
 pub mod uses;
 pub mod version;
 pub mod waiting;
