@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{approvals, check, doctor, jobs, plans, review, usage};
+use crate::{approvals, check, doctor, jobs, plans, review, rewrite, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -143,6 +143,31 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 
 Exit code: 0 done, 1 not done (the error says why).";
 
+const REWRITE_HELP: &str = "\
+What ALTER COLUMN … TYPE, VACUUM FULL or SET TABLESPACE do under a lock that stops everybody, this
+does while applications read and write. The server makes an empty table like the one that is there,
+and your ALTER TABLE statements run on it. Rows are copied in short steps, a trigger logs the keys
+of rows that change, and their rows are made anew. Both tables are compared, then change places in
+one transaction of some milliseconds, with indexes, foreign keys, triggers, policies, privileges
+and views. What cannot follow is refused before anything is done, and named.
+
+Run it as the table's owner, or as a member of that role. Neither superuser nor an extension is
+needed, but CREATE and TEMPORARY on the database, CREATE on the table's schema, and a table
+lockkeeper.job (lockkeeper init). Do not change the table's definition while it runs: the job
+notices, and stops.
+
+It is a job as others are: Ctrl-C or `jobs pause` pause it, and killed it goes on with --resume.
+`jobs cancel` leaves nothing. Until then writes are logged, which takes room: `jobs show`.
+
+Examples:
+  lockkeeper rewrite --dsn dbname=shop users --with 'ALTER TABLE users ALTER id TYPE bigint' --dry-run
+  lockkeeper rewrite --dsn dbname=shop users --with 'ALTER TABLE users ALTER id TYPE bigint'
+  lockkeeper rewrite --dsn dbname=shop app.events
+  lockkeeper rewrite --dsn dbname=shop --resume 7
+  lockkeeper jobs --dsn dbname=shop cancel 7
+
+Exit code: 0 done, 1 not done (the error says why, and what is left).";
+
 const APPROVALS_HELP: &str = "\
 The policy's action `ask` refuses a statement until another role than the asker's has approved it.
 Connect to the proxy's console, its database `lockkeeper`, as one of --console-users.
@@ -226,6 +251,9 @@ pub enum Command {
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Rewrite a table online, by copy and swap: a type that changes on disk, bloat, columns that are computed anew
+    #[command(after_help = REWRITE_HELP)]
+    Rewrite(Box<rewrite::Arguments>),
     /// Approve or decline what waits for a second person, by the policy's action ask: list, approve, decline
     #[command(after_help = APPROVALS_HELP)]
     Approvals(approvals::Arguments),

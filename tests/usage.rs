@@ -258,6 +258,25 @@ fn nothing_is_let_go_on_where_the_policy_says_never() {
     );
 }
 
+/// A table that is rewritten is locked, whoever uses the column: who uses it is told, and it is never let go on.
+#[test]
+fn a_type_change_tells_who_uses_the_column_and_is_not_let_go_on() {
+    let stage = stage(
+        "retyped",
+        "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[drop]\nquiet_for_s = 1\n[rules]\nchange-type = \"reject\"\n",
+    );
+    let change = "ALTER TABLE users ALTER id TYPE bigint";
+    let mut migration = connect(&stage, "migration");
+    connect(&stage, "web").query("SELECT id FROM users");
+    until("it is known", || {
+        refused(&mut migration, change).contains("users.id was used")
+            && refused(&mut migration, change).contains("by web")
+    });
+    until("it would be quiet", || watched_s(&refused(&mut migration, change)) >= 4);
+    let detail = refused(&mut migration, change);
+    assert!(!detail.contains("It runs once"), "{detail}");
+}
+
 /// What was known before a restart is known behind it, to people too.
 #[test]
 fn a_restart_keeps_the_memory() {
@@ -397,10 +416,7 @@ fn proxies_keep_it_together() {
             shown.contains("\"together\":true") && shown.contains("\"application\":\"web\""),
             "{shown}"
         );
-        assert!(
-            shown.contains("\"unused\":[\"public.users.Mixed\"]"),
-            "{shown}"
-        );
+        assert!(shown.contains("\"unused\":[\"public.users.Mixed\"]"), "{shown}");
 
         // Whoever else has made the table, or put a trigger on it, has nothing called by the control role.
         stage.direct(&format!(
