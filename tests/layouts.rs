@@ -221,7 +221,7 @@ fn supabase() {
     refuses(
         &[("supabase/migrations/notes.sql", OLD)],
         &["supabase/migrations"],
-        "there is no file <digits>_<name>.sql in it",
+        "cannot read supabase/migrations: there is no migration of Supabase in it",
     );
 }
 
@@ -400,6 +400,28 @@ fn several_in_one_repository() {
         ],
         "",
     );
+}
+
+/// A directory of another database's migrations is an error, but one that is left out, or empty and not named, is none.
+#[test]
+fn what_is_below_the_named_directory_can_be_left_out() {
+    let files = [
+        ("prisma/migrations/migration_lock.toml", "provider = \"mysql\"\n"),
+        ("prisma/migrations/1_a/migration.sql", OLD),
+        ("supabase/migrations/.gitkeep", ""),
+        ("sql/x.sql", OLD),
+    ];
+    let expect = format!("./sql/x.sql:1 {ALONE}");
+    let told = check(&files, &["."]);
+    assert_eq!(
+        (told.code, told.told.as_slice()),
+        (2, &[expect.clone()][..]),
+        "{}",
+        told.err
+    );
+    for pattern in ["prisma", "prisma/**", "prisma/migrations"] {
+        tells(&files, &[".", "--exclude-path", pattern], &[&expect], "");
+    }
 }
 
 /// By the table that the tool keeps on the server. There what is inside a transaction is left for after its COMMIT.

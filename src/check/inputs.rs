@@ -231,7 +231,20 @@ fn of_directory(input: &Path, selection: &Selection, sets: &mut Vec<Set>, remark
         });
     }
     for (directory, tool) in walk.own {
+        let is_left_out = |pattern: &String| {
+            globs::matches(pattern, &directory) || globs::matches(pattern, &directory.join("migration"))
+        };
+        if selection.exclude_path.iter().any(is_left_out) {
+            continue;
+        }
         match layouts::read(tool, &directory) {
+            Some(Ok(layout)) if layout.files.is_empty() && directory == input => {
+                let place = directory.display();
+                let error = format!("cannot read {place}: there is no migration of {} in it", tool.name());
+                remarks.push(Remark::error(error));
+            }
+            // One that is found below the one that is named may well be empty.
+            Some(Ok(layout)) if layout.files.is_empty() => {}
             Some(Ok(layout)) => sets.push(of_layout(directory, tool, layout, selection.down, remarks)),
             Some(Err(error)) => remarks.push(Remark::error(error)),
             None => {}
