@@ -72,10 +72,11 @@ is changed. Files that have run by the tool's own table on that server are left 
 
 A directory is run as its tool would run it: in the order of its versions, each file in one
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
-node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
-between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
-(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are
-skipped.
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate, Liquibase's formatted SQL) and by the files that
+tools keep in their directories (Prisma, Drizzle, Supabase, Sqitch, Atlas), also below the one that is
+named. Else it is psql: each statement alone, but between BEGIN and COMMIT as within a transaction.
+What is left out is said: lines for psql itself (\\set, \\i), down migrations, migrations that are
+programs. Rows after COPY … FROM stdin are skipped.
 
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
@@ -95,6 +96,18 @@ Examples:
   pg_dump --schema-only mydb | lockkeeper check -
 
 Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
+
+const LSP_HELP: &str = "\
+Each document of SQL is checked as `lockkeeper check FILE` would check it, with the settings of the
+nearest .lockkeeper.toml above it, and LOCKKEEPER_POLICY. No server is asked, and nothing is run.
+Findings are shown at their place: errors are refused, warnings rewritten. Hover shows the rule's
+page, and a quick fix writes the safe sequence.
+
+Example, for Neovim:
+  vim.lsp.config('lockkeeper', { cmd = { 'lockkeeper', 'lsp' }, filetypes = { 'sql' } })
+  vim.lsp.enable('lockkeeper')
+
+Exit code: 0 the editor has ended it, 1 the connection failed.";
 
 const INIT_HELP: &str = "\
 Once for each database, by a superuser or the database's owner; again does no harm. The proxy does
@@ -211,6 +224,13 @@ pub enum Command {
     /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
     Check(Box<check::Arguments>),
+    /// Serve editors over standard input and output, by the Language Server Protocol: what check says, while SQL is written
+    #[command(after_help = LSP_HELP)]
+    Lsp {
+        /// As some editors say it; there is no other way
+        #[arg(long)]
+        stdio: bool,
+    },
     /// List the rules, or show one of them
     Rules {
         /// Show this rule, with bad and good SQL

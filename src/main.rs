@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => deep(move || check_files(*arguments)),
+        Command::Lsp { .. } => deep(|| ended(lockkeeper::lsp::run())),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(arguments) => ended(jobs::init(&arguments, &mut std::io::stdout())),

@@ -1285,3 +1285,26 @@ fn collations_make_many_rows_of_one_value() {
         assert_eq!(stage.psql("DELETE FROM plain WHERE b = 'A'").ok(), "DELETE 1\n");
     }
 }
+
+/// Nobody else sees a view that is temporary or new, but the rows behind it are everybody's.
+#[test]
+fn what_is_written_through_a_view_of_ones_own_is_judged() {
+    for major in MAJORS {
+        let stage = stage(major, "own_view");
+        for view in [
+            "TEMP VIEW v AS SELECT * FROM t",
+            "VIEW v AS SELECT * FROM t WHERE id > 0",
+        ] {
+            for write in [
+                "DELETE FROM v",
+                "UPDATE v SET b = 'y' WHERE a > 0",
+                "WITH d AS (DELETE FROM v RETURNING 1) SELECT 1",
+            ] {
+                let sql = format!("BEGIN;\nCREATE {view};\n{write};\nROLLBACK;\n");
+                refused(&stage, &sql, "would lock");
+            }
+        }
+        let few = "BEGIN;\nCREATE TEMP VIEW v AS SELECT * FROM t;\nUPDATE v SET b = 'z' WHERE id < 9;\nCOMMIT;\n";
+        assert!(stage.psql(few).ok().contains("UPDATE 8\n"));
+    }
+}

@@ -493,7 +493,7 @@ impl Session {
         };
         match batches::target(statement, &relation, policy.small_bytes) {
             // That a key pins it was not believed before.
-            _ if relation.invisible_to_others() && !relation.ruled => return Ok(()),
+            _ if relation.has_rows_of_its_own_only() && !relation.ruled => return Ok(()),
             kind => {
                 if facts.job_access() == jobs::Access::Ready {
                     let closing = closing_at(place);

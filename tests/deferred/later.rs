@@ -100,6 +100,11 @@ const LATER: &[(&str, Then)] = &[
     ),
     ("CREATE TEMP TABLE x (LIKE authors INCLUDING INDEXES)", Refused("55000")),
     ("CREATE TABLE x (a text REFERENCES authors (email))", Explained("42830")),
+    // What waits is a key of other columns.
+    (
+        "ALTER TABLE books ADD CONSTRAINT f FOREIGN KEY (title) REFERENCES authors (name)",
+        Explained("42830"),
+    ),
     ("CREATE TABLE x (a bigint REFERENCES books (other))", Explained("42830")),
     (
         "WITH i AS (INSERT INTO authors VALUES (1, 'n') ON CONFLICT (email) DO NOTHING RETURNING 1) SELECT 1",
@@ -164,6 +169,47 @@ async fn later(major: u32) {
             }
         }
     }
+}
+
+/// A key that waits is a key already for the statements behind it.
+async fn keys_that_wait(major: u32) {
+    let exchange = "ALTER TABLE authors DROP CONSTRAINT authors_pkey, ADD PRIMARY KEY (email)";
+    for (first, then, sqlstate) in [
+        (
+            exchange,
+            "ALTER TABLE books ADD CONSTRAINT f FOREIGN KEY (author_id) REFERENCES authors (id)",
+            "42830",
+        ),
+        (exchange, "ALTER TABLE authors ADD PRIMARY KEY (id)", "42P16"),
+        (exchange, "ALTER TABLE authors ADD COLUMN n int PRIMARY KEY", "42P16"),
+    ] {
+        let stage = stage(major, "keys");
+        stage.direct("ALTER TABLE books DROP CONSTRAINT IF EXISTS books_author_id_fkey");
+        let session = stage.connect().await;
+        all(&session, &["BEGIN", first]).await.unwrap();
+        assert_eq!(code(run(&session, then).await), sqlstate, "{then}");
+        run(&session, "ROLLBACK").await.unwrap();
+        assert_eq!(
+            stage.number("SELECT count(*) FROM pg_constraint WHERE conname = 'authors_pkey'"),
+            1
+        );
+        let straight = Stage::without_proxy(stage.cluster, "direct");
+        straight.direct(TABLES);
+        straight.direct("ALTER TABLE books DROP CONSTRAINT IF EXISTS books_author_id_fkey");
+        let server = straight.connect().await;
+        all(&server, &["BEGIN", first]).await.unwrap();
+        assert_eq!(code(run(&server, then).await), sqlstate, "{then}: straight");
+    }
+}
+
+#[tokio::test]
+async fn keys_that_wait_are_keys_on_15() {
+    keys_that_wait(15).await;
+}
+
+#[tokio::test]
+async fn keys_that_wait_are_keys_on_18() {
+    keys_that_wait(18).await;
 }
 
 #[tokio::test]

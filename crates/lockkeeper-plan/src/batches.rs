@@ -703,7 +703,7 @@ pub fn target(statement: &Statement, relation: &Relation, small_bytes: u64) -> T
     if relation.ruled {
         return Target::Unknown;
     }
-    if relation.invisible_to_others() {
+    if relation.has_rows_of_its_own_only() {
         return Target::Small;
     }
     match (relation.kind, Tree::of(&statement.node)) {

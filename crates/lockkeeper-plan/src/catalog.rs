@@ -370,6 +370,11 @@ impl Relation {
         self.created_here || self.persistence == 't'
     }
 
+    /// So are the rows that are written by it: those behind a view, or of another server, may be everybody's.
+    pub fn has_rows_of_its_own_only(&self) -> bool {
+        self.invisible_to_others() && !matches!(self.kind, 'v' | 'f')
+    }
+
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|c| c.name == name)
     }

@@ -4,7 +4,7 @@ use crate::catalog::{Name, Relation};
 use crate::facts::Facts;
 use crate::policy::Policy;
 use crate::request::Request;
-use crate::statement::Statement;
+use crate::statement::{Kind, Statement};
 use crate::step::Place;
 use crate::{about, splice};
 use pg_query::NodeEnum;
@@ -116,9 +116,14 @@ impl<'a> Subject<'a> {
     /// None where nothing can go wrong: it does not exist (the server says so itself), or nobody else can see it.
     pub fn table(&self, name: &Name) -> Option<Table<'a>> {
         let known = self.facts.relation(name);
+        let writes = matches!(self.statement.kind, Kind::Write | Kind::MixedWrite);
+        let is_private = |relation: &Relation| match writes {
+            true => relation.has_rows_of_its_own_only(),
+            false => relation.invisible_to_others(),
+        };
         match known {
             None if !self.facts.offline => return None,
-            Some(relation) if relation.invisible_to_others() => return None,
+            Some(relation) if is_private(relation) => return None,
             _ => {}
         }
         Some(Table {

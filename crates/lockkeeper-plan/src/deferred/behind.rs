@@ -4,6 +4,7 @@
 use crate::catalog::{Name, Relation};
 use crate::finding::Rejection;
 use crate::rules::{self, nonconcurrent_drop_index};
+use crate::splice::one_statement;
 use crate::statement::{Kind, Statement};
 use crate::step::Place;
 use crate::subject::Subject;
@@ -283,12 +284,17 @@ impl<'a> Jobs<'_, 'a> {
         if let Some(NodeEnum::Constraint(constraint)) = definition
             && constraint.contype() == ConstrType::ConstrForeign
             && let Some(referenced) = constraint.pktable.as_ref().and_then(|r| self.relation(r))
-            && !is_unique(referenced, &tree::names(&constraint.pk_attrs))
-            && self.of(referenced).any(brings_unique)
+            && let columns = tree::names(&constraint.pk_attrs)
+            && !is_unique(referenced, &columns)
+            && self.of(referenced).any(|job| brings_key(job, &columns))
         {
             return Some(Met::AllLater);
         }
         let table = self.relation(range)?;
+        if makes_primary_key(command) && self.of(table).any(|job| brings_key(job, &[])) {
+            let message = format!("multiple primary keys for table \"{}\" are not allowed", table.name);
+            return Some(Met::Refuse(rejection("42P16", message, String::new())));
+        }
         let needs = |name: &str| self.of(table).find(|job| job.details.brings.iter().any(|b| b == name));
         // The other table of ATTACH, DETACH and INHERIT.
         let other = match definition {
@@ -441,11 +447,35 @@ fn is_one_index(job: &Waiting) -> bool {
     matches!(job.details.steps.as_slice(), [build, add] if build.is_concurrent() && !add.is_concurrent())
 }
 
-fn brings_unique(job: &'_ Waiting) -> bool {
-    job.details
-        .steps
-        .iter()
-        .any(|step| step.is_concurrent() && step.sql.to_ascii_uppercase().contains("UNIQUE"))
+fn makes_primary_key(command: &AlterTableCmd) -> bool {
+    let is_primary = |node: Option<&NodeEnum>| matches!(node, Some(NodeEnum::Constraint(c)) if c.contype() == ConstrType::ConstrPrimary);
+    match command.def.as_ref().and_then(|definition| definition.node.as_ref()) {
+        Some(NodeEnum::ColumnDef(column)) => column.constraints.iter().any(|node| is_primary(node.node.as_ref())),
+        definition => is_primary(definition),
+    }
+}
+
+/// A unique index of these columns; without columns, a primary key.
+fn brings_key(job: &Waiting, columns: &[String]) -> bool {
+    let upper = |step: &Stored| step.sql.to_ascii_uppercase();
+    if columns.is_empty() {
+        return job.details.steps.iter().any(|step| upper(step).contains("PRIMARY KEY"));
+    }
+    let mut wanted: Vec<&str> = columns.iter().map(String::as_str).collect();
+    wanted.sort_unstable();
+    let builds = |step: &Stored| step.is_concurrent() && upper(step).contains("UNIQUE");
+    job.details.steps.iter().filter(|step| builds(step)).any(|step| {
+        let Some(NodeEnum::IndexStmt(index)) = one_statement(&step.sql) else {
+            return true;
+        };
+        let elements = index.index_params.iter().filter_map(|node| match &node.node {
+            Some(NodeEnum::IndexElem(element)) => Some(element.name.as_str()),
+            _ => None,
+        });
+        let mut keys: Vec<&str> = elements.collect();
+        keys.sort_unstable();
+        keys == wanted && index.where_clause.is_none()
+    })
 }
 
 /// There is an index that a foreign key to these columns can use; without columns, a primary key.
