@@ -279,7 +279,7 @@ fn killed_anywhere_it_goes_on(major: u32) {
         writers.more(50).await;
         let mut process = Process::start(
             &stage,
-            &["t", "--with", "ALTER TABLE t ALTER id TYPE bigint", "--pause-ms", "10"],
+            &["t", "--with", "ALTER TABLE t ALTER id TYPE bigint", "--pause-ms", "300"],
         );
         let mut kills = 0;
         loop {
@@ -296,13 +296,13 @@ fn killed_anywhere_it_goes_on(major: u32) {
                 process.kill();
                 kills += 1;
                 seen.push(now);
-                process = Process::start(&stage, &["--resume", "1", "--pause-ms", "10"]);
+                process = Process::start(&stage, &["--resume", "1", "--pause-ms", "300"]);
             } else if stage.number("SELECT count(*) FROM lockkeeper.job WHERE state = 'failed'") > 0 {
                 panic!("{}", jobs(&stage, &["show", "1"]).stdout);
             }
             // The session of the one that was killed ends within a moment; until then the next one is told that it is busy.
             if matches!(process.has_ended(), Some(false)) {
-                process = Process::start(&stage, &["--resume", "1", "--pause-ms", "10"]);
+                process = Process::start(&stage, &["--resume", "1", "--pause-ms", "300"]);
             }
         }
         writers.end().await;
