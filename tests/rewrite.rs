@@ -802,6 +802,36 @@ fn a_paused_job_goes_on(major: u32) {
     assert!(done.stderr.contains("is done"), "{}", done.stderr);
 }
 
+/// GRANT takes no lock on the table before PostgreSQL 18, so that it can come between the last look and the swap.
+#[test]
+fn a_grant_within_the_swap_is_not_lost() {
+    let stage = stage(
+        15,
+        "rewrite_grant",
+        "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE c (t_id int REFERENCES t); CREATE TABLE gate (shut bool); INSERT INTO gate VALUES (true);
+        CREATE FUNCTION at_gate() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+          WHILE (SELECT shut FROM public.gate) LOOP PERFORM pg_catalog.pg_sleep(0.01); END LOOP; END $$",
+    );
+    up_to(&stage, 1, "", "ready");
+    stage.direct(
+        "CREATE EVENT TRIGGER at_gate ON ddl_command_end WHEN TAG IN ('ALTER TABLE') EXECUTE FUNCTION at_gate()",
+    );
+    let mut process = Process::start(&stage, &["--resume", "1"]);
+    let in_the_swap =
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    until("the swap is at the gate", || stage.number(in_the_swap) == 1);
+    stage.direct("GRANT SELECT ON t TO PUBLIC; UPDATE gate SET shut = false");
+    until("it ends", || process.has_ended().is_some());
+    assert!(
+        process.said().contains("has changed since the job began"),
+        "{}",
+        process.said()
+    );
+    jobs(&stage, &["cancel", "1"]).ok();
+    leaves_nothing(&stage);
+    assert_eq!(stage.direct("SELECT has_table_privilege('public', 't', 'SELECT')"), "t");
+}
+
 on_both!(
     the_rows_are_those_that_writers_left,
     a_key_becomes_bigint_under_writers_and_foreign_keys,
