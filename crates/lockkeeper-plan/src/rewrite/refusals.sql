@@ -13,6 +13,8 @@ WITH t AS (
   SELECT 'pg_class'::regclass::oid, t.oid FROM t
   UNION SELECT 'pg_type'::regclass, y.oid FROM t JOIN pg_type y ON y.oid = t.reltype OR y.typelem = t.reltype AND t.reltype <> 0
   UNION SELECT 'pg_class'::regclass, i.indexrelid FROM t JOIN pg_index i ON i.indrelid = t.oid
+  -- PostgreSQL 13 has rowtypes of these.
+  UNION SELECT 'pg_type'::regclass, y.oid FROM pg_type y WHERE y.typrelid IN (SELECT t.reltoastrelid FROM t UNION SELECT i.oid FROM identity i) AND y.typrelid <> 0
   UNION SELECT 'pg_class'::regclass, i.oid FROM identity i
   UNION SELECT 'pg_class'::regclass, t.reltoastrelid FROM t WHERE t.reltoastrelid <> 0
   UNION SELECT 'pg_class'::regclass, i.indexrelid FROM t JOIN pg_index i ON i.indrelid = t.reltoastrelid

@@ -351,7 +351,21 @@ impl Scheme {
             ));
             all.push(format!("ALTER TABLE {parked} ENABLE ALWAYS TRIGGER lockkeeper_{name}"));
         }
+        all.push(self.same_privileges());
         all
+    }
+
+    /// GRANT takes no lock on the table: one that came in the last moment is not to be lost. 40001, and all is tried again.
+    fn same_privileges(&self) -> String {
+        let table = "SELECT coalesce(jsonb_agg(a::text ORDER BY a::text), '[]') FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a";
+        let columns = "SELECT coalesce(jsonb_agg(x.attname || a::text ORDER BY x.attname, a::text), '[]') FROM pg_attribute x, aclexplode(x.attacl) a";
+        let (parked, new) = (quote_literal(&self.parked()), quote_literal(&self.old()));
+        format!(
+            "DO $lockkeeper$ BEGIN IF ({table} WHERE c.oid = {parked}::regclass) IS DISTINCT FROM ({table} WHERE c.oid = {new}::regclass) \
+             OR ({columns} WHERE x.attrelid = {parked}::regclass AND x.attname IN (SELECT y.attname FROM pg_attribute y WHERE y.attrelid = {new}::regclass)) \
+             IS DISTINCT FROM ({columns} WHERE x.attrelid = {new}::regclass) \
+             THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'the privileges have changed'; END IF; END $lockkeeper$"
+        )
     }
 
     /// After the triggers, or after the swap: all that is left of the job.
