@@ -13,6 +13,7 @@ use crate::sketch;
 use crate::splice::{depth_change, significant_tokens};
 use crate::statement::{Statement, read_code};
 use crate::tree;
+use crate::words::mentions;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AExpr, AExprKind, BoolExprType, Node, ScanToken, Token};
 use serde_json::Value;
@@ -34,7 +35,7 @@ pub fn may_be_many(statement: &Statement, relation: &Relation, expected: f64, ro
         let is_large = || relation.rows.is_none_or(|rows| rows > rows_max);
         let times = times(&tree, relation);
         times > 1.0 && expected.max(1.0) * times > rows_max && (times <= FACTOR || is_large())
-            || is_large() && is_unbounded(&tree)
+            || is_large() && (is_unbounded(&tree) || mentions(statement.sql.as_bytes(), "ties"))
     })
 }
 
@@ -311,6 +312,7 @@ mod tests {
         large.rows = Some(1e6);
         for (condition, expect) in [
             ("id = ANY (ARRAY(SELECT n FROM u))", true),
+            ("id IN (SELECT id FROM t ORDER BY n FETCH FIRST ROW WITH TIES)", true),
             ("id IN (SELECT unnest(a) FROM u)", true),
             ("id IN (SELECT s FROM generate_series(1, 9) s)", true),
             ("id IN (SELECT own_function(a) FROM u)", true),
