@@ -6,3 +6,4 @@ pub mod http;
 mod log;
 pub mod metrics;
 pub mod site;
+mod usage;

@@ -15,8 +15,10 @@ mod history;
 mod inputs;
 mod journal;
 mod known;
+mod layouts;
 mod live;
 mod objects;
+mod parts;
 mod report;
 mod sarif;
 mod script;
@@ -38,15 +40,18 @@ use crate::plan::rules::lock_queue;
 use crate::plan::statement::{Kind, Statement, Unreadable, first_token, read};
 use crate::plan::{Finding, Mode, Plan, Step, plan};
 pub use arguments::Arguments;
+pub use design::page_of_own;
+use history::History;
 use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-pub use report::Streams;
 use report::{FailOn, Found, Remark, Report, Source, StepLine, Told, Verdict};
+pub use report::{Kept, Said, Streams};
 use script::{Piece, Script};
 use spot::Spot;
 use std::io;
+use std::ops::Range;
 use tool::{Part, Tool};
 
 /// Where nobody says it: what is advised for the oldest version works on all of them.
@@ -56,7 +61,7 @@ const NEWEST: u32 = 180_000;
 
 /// The arguments with the settings of the repository, and the policy.
 pub fn settle(arguments: Arguments) -> Result<(Arguments, Policy), String> {
-    settings::with_file(arguments)
+    settings::with_file(arguments, std::env::current_dir().ok().as_deref())
 }
 
 /// The page of the book about the rules that only `check` has.
@@ -88,18 +93,21 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
         report.remark(Remark::error(message.to_string()))?;
         return report.finish();
     }
-    let selection = Selection {
-        tool: arguments.tool,
-        down: arguments.down,
-        from: arguments.from.as_deref(),
-        changed: arguments.changed.as_deref(),
-        commands: &arguments.commands,
-        exclude_path: &arguments.exclude_path,
-    };
+    let selection = Selection::of(arguments);
     let (groups, remarks) = inputs::collect(&arguments.inputs, &selection, report.stdin());
     for remark in remarks {
         report.remark(remark)?;
     }
+    all(arguments, policy, live, groups, report)?.finish()
+}
+
+fn all<'a, 'b>(
+    arguments: &Arguments,
+    policy: &Policy,
+    live: Option<Live>,
+    groups: Vec<Group>,
+    report: Report<'a, 'b>,
+) -> io::Result<Report<'a, 'b>> {
     let schema = live
         .as_ref()
         .map(|live| live.schema.clone())
@@ -117,7 +125,46 @@ pub fn run(arguments: &Arguments, policy: &Policy, streams: &mut Streams) -> io:
     for group in groups {
         checker.group(group)?;
     }
-    checker.report.finish()
+    Ok(checker.report)
+}
+
+/// What `check FILE` would say of a text that an editor has open, with the settings of the nearest `.lockkeeper.toml`, in the file's
+/// directory or above.
+pub fn opened(path: &std::path::Path, text: &str) -> Result<Kept, String> {
+    let mut arguments = Arguments::of_text(None);
+    arguments.exclude.clear();
+    arguments.format = report::Format::Json;
+    arguments.policy = std::env::var("LOCKKEEPER_POLICY").ok();
+    let here = path
+        .parent()
+        .filter(|parent| *parent != std::path::Path::new(""))
+        .unwrap_or(std::path::Path::new("."));
+    let (arguments, policy) = settings::with_file(arguments, Some(here))?;
+    let selection = inputs::Selection::of(&arguments);
+    let (groups, remarks) = inputs::of_open(path, text, &selection);
+    let (mut out, mut err) = (io::sink(), io::sink());
+    let mut streams = Streams {
+        stdin: &mut io::empty(),
+        out: &mut out,
+        err: &mut err,
+        colour: false,
+    };
+    let told = Told {
+        format: report::Format::Json,
+        fail_on: FailOn::Rewrite,
+        assumed: None,
+        rules_url: None,
+    };
+    let mut report = Report::new(told, &mut streams);
+    report.kept = Some(Kept::default());
+    let failed = |error: io::Error| error.to_string();
+    for remark in remarks {
+        report.remark(remark).map_err(failed)?;
+    }
+    let mut report = all(&arguments, &policy, None, groups, report).map_err(failed)?;
+    let mut kept = report.kept.take().unwrap_or_default();
+    kept.rules_url = arguments.rules_url;
+    Ok(kept)
 }
 
 /// What is said of a text without a server, for people and without the counts at its end.
@@ -137,9 +184,9 @@ pub fn answer(sql: &str, server_version: u32, policy: &Policy) -> String {
     text[..counts].trim_end().to_owned()
 }
 
-struct Checker<'a, 'b> {
-    arguments: &'a Arguments,
-    policy: &'a Policy,
+struct Checker<'a, 'b, 'c> {
+    arguments: &'c Arguments,
+    policy: &'c Policy,
     live: Option<Live>,
     known: Known,
     /// Whose files these are.
@@ -151,7 +198,7 @@ struct Checker<'a, 'b> {
     report: Report<'a, 'b>,
 }
 
-impl Checker<'_, '_> {
+impl Checker<'_, '_, '_> {
     fn group(&mut self, group: Group) -> io::Result<()> {
         let Group {
             tool,
@@ -174,17 +221,26 @@ impl Checker<'_, '_> {
             );
             self.report.remark(Remark::note(&place, None, message))?;
         }
-        if all_pending && !self.arguments.down {
-            self.leave_out_what_has_run(&mut files, &place)?;
-        }
+        let history = match all_pending && !self.arguments.down {
+            true => self.leave_out_what_has_run(&mut files, &place)?,
+            false => None,
+        };
         let mut other_direction = 0;
         for file in files {
-            let part = tool.part(&file.text, self.arguments.down, &file.conf);
-            other_direction += usize::from(part.other_direction);
+            let asked = self.arguments.transaction;
+            let parts = match parts::of(tool, &file.text, self.arguments.down, &file.conf, asked) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    let error = format!("cannot read {}: {error}", file.name);
+                    self.report.remark(Remark::error(error))?;
+                    continue;
+                }
+            };
+            other_direction += usize::from(parts.iter().any(|part| part.other_direction));
             if file.pending {
-                self.file(file, part)?;
+                self.file(file, parts, history.as_ref())?;
             } else if self.live.is_none() {
-                self.read_only(&file, &part);
+                self.read_only(&file, &parts);
             }
         }
         self.known.end_group();
@@ -201,33 +257,47 @@ impl Checker<'_, '_> {
     }
 
     /// By the tool's own table on the server.
-    fn leave_out_what_has_run(&mut self, files: &mut [File], place: &str) -> io::Result<()> {
-        let Some(live) = &mut self.live else { return Ok(()) };
+    fn leave_out_what_has_run(&mut self, files: &mut [File], place: &str) -> io::Result<Option<History>> {
+        let Some(live) = &mut self.live else { return Ok(None) };
         let history = match live.history(self.tool) {
             Ok(Some(history)) => history,
-            Ok(None) => return Ok(()),
-            Err(error) => return self.report.remark(Remark::error(error)),
+            Ok(None) => return Ok(None),
+            Err(error) => {
+                self.report.remark(Remark::error(error))?;
+                return Ok(None);
+            }
         };
         for file in files.iter_mut() {
-            file.pending = !history.has(&file.path);
+            file.pending = !history.has(&file.path, file.recorded.as_deref());
         }
         let ran = files.iter().filter(|file| !file.pending).count();
         if ran == 0 {
-            return Ok(());
+            return Ok(Some(history));
         }
         let message = format!(
             "{ran} of {} files have run by {} and are left out; --from FILE or --changed LIST says otherwise",
             files.len(),
             history.table
         );
-        self.report.remark(Remark::note(place, None, message))
+        self.report.remark(Remark::note(place, None, message))?;
+        Ok(Some(history))
     }
 
     /// One that has run already: what it says of tables and types is so, and what it has made is in use. A server knows better.
-    fn read_only(&mut self, file: &File, part: &Part) {
-        let transaction = self.arguments.transaction.unwrap_or(part.transaction);
-        let text = &file.text[part.range.clone()];
-        self.known.start_file(transaction, several(text));
+    fn read_only(&mut self, file: &File, parts: &[Part]) {
+        self.known.start_file();
+        for part in parts {
+            self.known.start_part(part.transaction, several(&file.text, part));
+            for range in &part.ranges {
+                self.read_range(&file.text[range.clone()]);
+            }
+            self.known.end_part(part.transaction);
+        }
+        self.known.end_file();
+        self.known.is_in_use();
+    }
+
+    fn read_range(&mut self, text: &str) {
         let mut script = Script::new(text);
         while let Some(piece) = script.next_piece() {
             let mut rows_follow = false;
@@ -240,8 +310,6 @@ impl Checker<'_, '_> {
                 script.skip_copy_data();
             }
         }
-        self.known.end_file(transaction);
-        self.known.is_in_use();
     }
 
     fn offline(&self, statement: &Statement) -> Facts {
@@ -255,38 +323,33 @@ impl Checker<'_, '_> {
         }))
     }
 
-    fn file(&mut self, file: File, part: Part) -> io::Result<()> {
+    fn file(&mut self, file: File, mut parts: Vec<Part>, history: Option<&History>) -> io::Result<()> {
         self.report.counts.files += 1;
-        let transaction = self.arguments.transaction.unwrap_or(part.transaction);
+        let all = parts.len();
+        let has_run = |part: &Part| history.is_some_and(|history| history.has_part(&file.path, part));
+        parts.retain(|part| !has_run(part));
         let source = Source::new(file.name, file.text);
-        if let Some(remark) = part.remark {
-            self.report
-                .remark(Remark::note(&source.name, None, remark.to_string()))?;
+        if parts.len() < all {
+            let message = "what of it has run by the tool's own table is left out".to_string();
+            self.report.remark(Remark::note(&source.name, None, message))?;
         }
-        let text = &source.text[part.range.clone()];
+        for remark in parts.iter_mut().filter_map(|part| part.remark.take()) {
+            self.report.remark(Remark::note(&source.name, None, remark))?;
+        }
         self.of_file = FileComment::of(&source.text);
         if self.of_file.is_off {
             let message = "left out by its own comment (lockkeeper-check: off)".to_string();
             self.report.remark(Remark::note(&source.name, None, message))?;
         }
-        self.known.start_file(transaction, several(text));
-        let mut script = Script::new(text);
-        while let Some(piece) = script.next_piece() {
-            for skipped in script.skipped.drain(..) {
-                // Of the piece's own lines, so before anything that comes after it.
-                let line = source.place(part.range.start + skipped.offset).line;
-                self.report
-                    .remark(Remark::note(&source.name, Some(line), skipped.told()))?;
+        self.known.start_file();
+        for part in parts {
+            self.known.start_part(part.transaction, several(&source.text, &part));
+            for range in part.ranges {
+                self.range(&source, range)?;
             }
-            let piece = Piece {
-                offset: piece.offset + part.range.start,
-                ..piece
-            };
-            if self.piece(&source, &piece)? {
-                script.skip_copy_data();
-            }
+            self.left_open(&source)?;
+            self.known.end_part(part.transaction);
         }
-        self.left_open(&source)?;
         for found in self.design.ended(&self.known) {
             let text = source.text.get(found.span.clone()).unwrap_or_default();
             let verdict = Verdict {
@@ -299,7 +362,27 @@ impl Checker<'_, '_> {
             };
             self.tell_more(&source, verdict)?;
         }
-        self.known.end_file(transaction);
+        self.known.end_file();
+        Ok(())
+    }
+
+    fn range(&mut self, source: &Source, range: Range<usize>) -> io::Result<()> {
+        let mut script = Script::new(&source.text[range.clone()]);
+        while let Some(piece) = script.next_piece() {
+            for skipped in script.skipped.drain(..) {
+                // Of the piece's own lines, so before anything that comes after it.
+                let line = source.place(range.start + skipped.offset).line;
+                self.report
+                    .remark(Remark::note(&source.name, Some(line), skipped.told()))?;
+            }
+            let piece = Piece {
+                offset: piece.offset + range.start,
+                ..piece
+            };
+            if self.piece(source, &piece)? {
+                script.skip_copy_data();
+            }
+        }
         Ok(())
     }
 
@@ -595,13 +678,15 @@ fn lock_timeout_by_options() -> bool {
 }
 
 /// More than one statement, as far as semicolons tell.
-fn several(text: &str) -> bool {
-    let mut script = Script::new(text);
-    let mut statements = 0;
-    while let Some(piece) = script.next_piece() {
-        statements += usize::from(first_token(&piece.sql) < piece.sql.len());
-        if statements > 1 {
-            return true;
+fn several(text: &str, part: &Part) -> bool {
+    let mut statements = usize::from(part.with_more);
+    for range in &part.ranges {
+        let mut script = Script::new(&text[range.clone()]);
+        while let Some(piece) = script.next_piece() {
+            statements += usize::from(first_token(&piece.sql) < piece.sql.len());
+            if statements > 1 {
+                return true;
+            }
         }
     }
     false

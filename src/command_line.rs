@@ -1,7 +1,7 @@
 //! The command line: what there is to say, and its help. What it does is the program's (`main.rs`) business.
 
 use crate::config::options::Options;
-use crate::{approvals, check, doctor, jobs, plans, review, usage};
+use crate::{approvals, check, doctor, jobs, plans, review, rewrite, usage};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -72,10 +72,11 @@ is changed. Files that have run by the tool's own table on that server are left 
 
 A directory is run as its tool would run it: in the order of its versions, each file in one
 transaction or not. The tool is told by names and marks (Flyway, golang-migrate, dbmate, sqlx,
-node-pg-migrate, diesel, goose, pg_dump, sqlmigrate), else it is psql: each statement alone, but
-between BEGIN and COMMIT as within a transaction. What is left out is said: lines for psql itself
-(\\set, \\i), down migrations, migrations that are programs. Rows after COPY … FROM stdin are
-skipped.
+node-pg-migrate, diesel, goose, pg_dump, sqlmigrate, Liquibase's formatted SQL) and by the files that
+tools keep in their directories (Prisma, Drizzle, Supabase, Sqitch, Atlas), also below the one that is
+named. Else it is psql: each statement alone, but between BEGIN and COMMIT as within a transaction.
+What is left out is said: lines for psql itself (\\set, \\i), down migrations, migrations that are
+programs. Rows after COPY … FROM stdin are skipped.
 
 A comment in front of a statement lets it through, as the proxy does, and says why:
   /* lockkeeper: allow=drop-column reason=\"ticket 42\" */ ALTER TABLE users DROP COLUMN name;
@@ -95,6 +96,18 @@ Examples:
   pg_dump --schema-only mydb | lockkeeper check -
 
 Next: `lockkeeper rules NAME` explains a rule and shows the safe SQL.";
+
+const LSP_HELP: &str = "\
+Each document of SQL is checked as `lockkeeper check FILE` would check it, with the settings of the
+nearest .lockkeeper.toml above it, and LOCKKEEPER_POLICY. No server is asked, and nothing is run.
+Findings are shown at their place: errors are refused, warnings rewritten. Hover shows the rule's
+page, and a quick fix writes the safe sequence.
+
+Example, for Neovim:
+  vim.lsp.config('lockkeeper', { cmd = { 'lockkeeper', 'lsp' }, filetypes = { 'sql' } })
+  vim.lsp.enable('lockkeeper')
+
+Exit code: 0 the editor has ended it, 1 the connection failed.";
 
 const INIT_HELP: &str = "\
 Once for each database, by a superuser or the database's owner; again does no harm. The proxy does
@@ -129,6 +142,31 @@ Examples:
 Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as `resume`.
 
 Exit code: 0 done, 1 not done (the error says why).";
+
+const REWRITE_HELP: &str = "\
+What ALTER COLUMN … TYPE, VACUUM FULL or SET TABLESPACE do under a lock that stops everybody, this
+does while applications read and write. The server makes an empty table like the one that is there,
+and your ALTER TABLE statements run on it. Rows are copied in short steps, a trigger logs the keys
+of rows that change, and their rows are made anew. Both tables are compared, then change places in
+one transaction of some milliseconds, with indexes, foreign keys, triggers, policies, privileges
+and views. What cannot follow is refused before anything is done, and named.
+
+Run it as the table's owner, or as a member of that role. Neither superuser nor an extension is
+needed, but CREATE and TEMPORARY on the database, CREATE on the table's schema, and a table
+lockkeeper.job (lockkeeper init). Do not change the table's definition while it runs: the job
+notices, and stops.
+
+It is a job as others are: Ctrl-C or `jobs pause` pause it, and killed it goes on with --resume.
+`jobs cancel` leaves nothing. Until then writes are logged, which takes room: `jobs show`.
+
+Examples:
+  lockkeeper rewrite --dsn dbname=shop users --with 'ALTER TABLE users ALTER id TYPE bigint' --dry-run
+  lockkeeper rewrite --dsn dbname=shop users --with 'ALTER TABLE users ALTER id TYPE bigint'
+  lockkeeper rewrite --dsn dbname=shop app.events
+  lockkeeper rewrite --dsn dbname=shop --resume 7
+  lockkeeper jobs --dsn dbname=shop cancel 7
+
+Exit code: 0 done, 1 not done (the error says why, and what is left).";
 
 const APPROVALS_HELP: &str = "\
 The policy's action `ask` refuses a statement until another role than the asker's has approved it.
@@ -186,6 +224,13 @@ pub enum Command {
     /// Say what would happen to the statements of SQL files, with or without a server
     #[command(after_help = CHECK_HELP)]
     Check(Box<check::Arguments>),
+    /// Serve editors over standard input and output, by the Language Server Protocol: what check says, while SQL is written
+    #[command(after_help = LSP_HELP)]
+    Lsp {
+        /// As some editors say it; there is no other way
+        #[arg(long)]
+        stdio: bool,
+    },
     /// List the rules, or show one of them
     Rules {
         /// Show this rule, with bad and good SQL
@@ -206,6 +251,9 @@ pub enum Command {
     /// Look at what runs, waits for a COMMIT or was interrupted: list, show, pause, resume, cancel
     #[command(after_help = JOBS_HELP)]
     Jobs(jobs::Arguments),
+    /// Rewrite a table online, by copy and swap: a type that changes on disk, bloat, columns that are computed anew
+    #[command(after_help = REWRITE_HELP)]
+    Rewrite(Box<rewrite::Arguments>),
     /// Approve or decline what waits for a second person, by the policy's action ask: list, approve, decline
     #[command(after_help = APPROVALS_HELP)]
     Approvals(approvals::Arguments),

@@ -97,6 +97,33 @@ enum Action {
     Cancel { id: i64 },
 }
 
+/// What is done with one job otherwise where it is of another kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    Show,
+    Resume,
+    Cancel,
+}
+
+impl Arguments {
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Text
+    }
+
+    pub(crate) fn steers(&self) -> Option<(Steer, i64)> {
+        match self.action {
+            Action::Show { id } => Some((Steer::Show, id)),
+            Action::Resume { id, .. } => Some((Steer::Resume, id)),
+            Action::Cancel { id } => Some((Steer::Cancel, id)),
+            Action::List { .. } | Action::Pause { .. } => None,
+        }
+    }
+}
+
 /// As `lockkeeper.job` has it, with what its lock tells.
 #[derive(Deserialize)]
 struct Row {

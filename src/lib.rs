@@ -11,7 +11,9 @@
 //! * [`config`] reads the settings of `serve`: flags, environment, file.
 //! * [`admin`] serves the metrics and the review page over HTTP.
 //! * [`review`] lists and explains audit logs, and verifies that they are whole.
-//! * [`check`] runs the same planner over files; [`jobs`] is about work that outlives a session, in `lockkeeper.job`.
+//!   [`rewrite`] is the one kind of it that the program itself carries out.
+//! * [`check`] runs the same planner over files, and [`lsp`] over what an editor has open; [`jobs`] is about work that outlives a
+//!   session, in `lockkeeper.job`; [`rewrite`] is the one kind of it that the program itself carries out.
 //! * [`command_line`] is what the program is told; [`book`] writes the pages of docs/ that are made from the code.
 //! * [`demo`] plays the main job on a throwaway server (`crates/lockkeeper-cluster`).
 //!
@@ -31,9 +33,11 @@ pub mod fuzz;
 pub mod jobs;
 mod lex;
 pub mod live;
+pub mod lsp;
 pub mod plans;
 pub use lockkeeper_plan as plan;
 pub mod proxy;
 pub mod review;
+pub mod rewrite;
 pub mod rules_page;
 pub mod usage;

@@ -9,7 +9,7 @@ use lockkeeper::config::options::{LogFormat, Options};
 use lockkeeper::config::{Settings, load_policy};
 use lockkeeper::live::Live;
 use lockkeeper::plan::grammar::{STACK_BYTES, this_thread_is_deep};
-use lockkeeper::{check, demo, jobs, review, rules_page};
+use lockkeeper::{check, demo, jobs, review, rewrite, rules_page};
 use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Check(arguments) => deep(move || check_files(*arguments)),
+        Command::Lsp { .. } => deep(|| ended(lockkeeper::lsp::run())),
         Command::Audit(arguments) => review_audit(*arguments),
         Command::Demo(Demo { rows, pg_bin, keep }) => ended(demo::run(demo::Options { rows, pg_bin, keep })),
         Command::Init(arguments) => ended(jobs::init(&arguments, &mut std::io::stdout())),
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
         Command::Approvals(arguments) => ended(lockkeeper::approvals::run(&arguments, &mut std::io::stdout())),
         Command::Usage(arguments) => ended(lockkeeper::usage::show::run(&arguments, &mut std::io::stdout())),
         Command::Plans(arguments) => ended(lockkeeper::plans::run(&arguments, &mut std::io::stdout())),
-        Command::Jobs(arguments) => deep(move || ended(jobs::run(&arguments, &mut std::io::stdout()))),
+        Command::Jobs(arguments) => deep(move || ended(rewrite::steer::run(&arguments, &mut std::io::stdout()))),
+        Command::Rewrite(arguments) => deep(move || ended(rewrite::run(&arguments, &mut std::io::stdout()))),
         Command::Rules { markdown: true, .. } => print(&rules_page::markdown()),
         Command::Rules { name: None, .. } => print(&rules_page::list()),
         Command::Rules { name: Some(name), .. } => match rules_page::page(&name) {

@@ -258,6 +258,25 @@ fn nothing_is_let_go_on_where_the_policy_says_never() {
     );
 }
 
+/// A table that is rewritten is locked, whoever uses the column: who uses it is told, and it is never let go on.
+#[test]
+fn a_type_change_tells_who_uses_the_column_and_is_not_let_go_on() {
+    let stage = stage(
+        "retyped",
+        "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[drop]\nquiet_for_s = 1\n[rules]\nchange-type = \"reject\"\n",
+    );
+    let change = "ALTER TABLE users ALTER id TYPE bigint";
+    let mut migration = connect(&stage, "migration");
+    connect(&stage, "web").query("SELECT id FROM users");
+    until("it is known", || {
+        refused(&mut migration, change).contains("users.id was used")
+            && refused(&mut migration, change).contains("by web")
+    });
+    until("it would be quiet", || watched_s(&refused(&mut migration, change)) >= 4);
+    let detail = refused(&mut migration, change);
+    assert!(!detail.contains("It runs once"), "{detail}");
+}
+
 /// What was known before a restart is known behind it, to people too.
 #[test]
 fn a_restart_keeps_the_memory() {
@@ -340,10 +359,12 @@ fn proxies_keep_it_together() {
             let policy = directory.path().join("policy.toml");
             std::fs::write(policy, LONG.replace("3600", "30")).expect("it is written");
         }
+        let admin = lockkeeper_cluster::free_port().expect("a free port");
+        let page = format!("127.0.0.1:{admin}");
         let arguments = ["--control-dsn", &control, "--console-users", "postgres"];
-        let [(first, first_port), (second, second_port)] = directories
-            .each_ref()
-            .map(|dir| start_proxy(dir.path(), &upstream, &arguments));
+        let (first, first_port) = start_proxy(directories[0].path(), &upstream, &arguments);
+        let arguments = [&arguments[..], &["--admin", &page]].concat();
+        let (second, second_port) = start_proxy(directories[1].path(), &upstream, &arguments);
         let open = |port: u16, application: &str| {
             let mut raw = Raw::open(port);
             raw.start(&startup(&[
@@ -390,6 +411,12 @@ fn proxies_keep_it_together() {
         psql.args([&second_port.to_string(), "-c", "SHOW USAGE users.name"]);
         let console = lockkeeper_testkit::run(psql, "").ok();
         assert!(console.contains("|users|name|web|postgres|"), "{console}");
+        let shown = http_get(admin, "/api/usage?table=users");
+        assert!(
+            shown.contains("\"together\":true") && shown.contains("\"application\":\"web\""),
+            "{shown}"
+        );
+        assert!(shown.contains("\"unused\":[\"public.users.Mixed\"]"), "{shown}");
 
         // Whoever else has made the table, or put a trigger on it, has nothing called by the control role.
         stage.direct(&format!(
@@ -409,4 +436,17 @@ fn proxies_keep_it_together() {
         drop(second);
         stage.direct(&format!("DROP SCHEMA lockkeeper CASCADE; DROP ROLE mallory_{role}"));
     }
+}
+
+fn http_get(port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }

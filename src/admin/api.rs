@@ -158,7 +158,7 @@ fn wanted(query: &str) -> Result<(Filter, usize), String> {
 }
 
 /// As forms and URLSearchParams encode.
-fn decoded(text: &str) -> String {
+pub(super) fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((byte, after)) = rest.split_first() {

@@ -6,7 +6,7 @@
 //! and names other than the known ones are refused in Host, so that another site's page reaches nothing.
 
 use super::site::{Access, Answer, Site, Token, error, in_json, text};
-use super::{api, metrics};
+use super::{api, metrics, usage};
 use crate::config::watching::{Admin, is_loopback};
 use crate::live::{Live, Phase};
 use http_body_util::{BodyExt, Limited};
@@ -123,6 +123,7 @@ impl Site {
             },
             ("GET", "/api/live") => api::live(self).await,
             ("GET", "/api/day") => api::day(self).await,
+            ("GET", "/api/usage") => usage::usage(self, query).await,
             // Who comes here has shown the token.
             ("GET", TOKEN_PATH) => in_json(StatusCode::OK, &serde_json::json!({ "right": true })),
             ("GET", "/api/statements") => api::statements(self, query).await,
@@ -141,7 +142,7 @@ impl Site {
                 if FILES.contains(&path)
                     || matches!(
                         path,
-                        "/metrics" | "/api/live" | "/api/statements" | "/api/day" | TOKEN_PATH
+                        "/metrics" | "/api/live" | "/api/statements" | "/api/day" | "/api/usage" | TOKEN_PATH
                     ) =>
             {
                 error(StatusCode::METHOD_NOT_ALLOWED, "only GET is understood here")

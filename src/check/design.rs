@@ -62,6 +62,7 @@ pub static RULES: &[Own] = &[
     others::NOT_ENFORCED,
     others::VOLATILE_CHECK,
     others::DEFINER,
+    others::INVALID,
 ];
 
 /// Of all that can be told.
@@ -77,7 +78,7 @@ pub fn find(name: &str) -> Option<&'static Own> {
 /// What there is to say of the statement alone.
 pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
     let mut all = columns::found(at, known, facts);
-    all.extend(others::found(at, known));
+    all.extend(others::found(at, known, facts));
     all
 }
 
@@ -128,25 +129,38 @@ pub fn page() -> String {
          comment\n`-- lockkeeper-check: exclude=RULE` at the beginning of a file keeps it from that.\n",
     );
     for rule in RULES {
-        let block = |examples: &[&str]| {
+        let block = |name: &str, examples: &[&str]| {
+            if examples.is_empty() {
+                return String::new();
+            }
             let lines: Vec<String> = examples
                 .iter()
                 .map(|sql| format!("{};\n", sql.replace("; ", ";\n")))
                 .collect();
-            format!("```sql\n{}```\n", lines.concat())
+            format!("\n{name}:\n\n```sql\n{}```\n", lines.concat())
         };
         page.push_str(&format!(
-            "\n## {}\n\n{} ({})\n\n{}\n\nInstead: {}\n\nBad:\n\n{}\nGood:\n\n{}",
+            "\n## {}\n\n{} ({})\n\n{}\n\nInstead: {}\n{}{}",
             rule.name,
             rule.what,
             rule.verdict,
             rule.why,
             rule.safe,
-            block(rule.bad),
-            block(rule.good)
+            block("Bad", rule.bad),
+            block("Good", rule.good)
         ));
     }
     page
+}
+
+/// The page of a rule that only `check` has.
+pub fn page_of_own(name: &str) -> Option<String> {
+    find(name)?;
+    let all = page();
+    let start = all.find(&format!("\n## {name}\n"))? + 1;
+    let rest = &all[start..];
+    let end = rest.get(3..)?.find("\n## ").map_or(rest.len(), |end| end + 3);
+    Some(rest[1..end].to_owned())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Only a plain table is read, in the read-only transaction, and never one whose row security would run somebody's functions.
 
 use super::live::Live;
-use super::tool::{Tool, number};
+use super::tool::{Part, Tool, number};
 use crate::plan::path;
 use crate::plan::splice::{qualified, quote_literal};
 use std::collections::HashSet;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// A table, the query for what of the files it names, and how it names them.
 struct Record {
-    tool: Option<Tool>,
+    tool: Tool,
     table: &'static str,
     /// `{table}` is put in; one text column.
     query: &'static str,
@@ -32,65 +32,90 @@ enum Named {
     Directory,
     /// That directory's date and time without dashes.
     Stamp,
+    /// What the layout says of the file.
+    Listed,
+    /// The same as a number, and all smaller ones.
+    ListedUpTo,
+    /// Parts of a file: what the part is called, and behind a space the file.
+    Parts,
 }
 
 const RECORDS: &[Record] = &[
     Record {
-        tool: Some(Tool::Flyway),
+        tool: Tool::Flyway,
         table: "flyway_schema_history",
         query: "SELECT script::pg_catalog.text FROM {table} WHERE success",
         named: Named::File,
     },
     Record {
-        tool: Some(Tool::GolangMigrate),
+        tool: Tool::GolangMigrate,
         table: "schema_migrations",
         query: "SELECT CASE WHEN dirty THEN version - 1 ELSE version END::pg_catalog.text FROM {table}",
         named: Named::UpTo,
     },
     Record {
-        tool: Some(Tool::Dbmate),
+        tool: Tool::Dbmate,
         table: "schema_migrations",
         query: "SELECT version::pg_catalog.text FROM {table}",
         named: Named::Number,
     },
     Record {
-        tool: Some(Tool::Sqlx),
+        tool: Tool::Sqlx,
         table: "_sqlx_migrations",
         query: "SELECT version::pg_catalog.text FROM {table} WHERE success",
         named: Named::Number,
     },
     Record {
-        tool: Some(Tool::NodePgMigrate),
+        tool: Tool::NodePgMigrate,
         table: "pgmigrations",
         query: "SELECT name::pg_catalog.text FROM {table}",
         named: Named::Stem,
     },
     Record {
-        tool: Some(Tool::Diesel),
+        tool: Tool::Diesel,
         table: "__diesel_schema_migrations",
         query: "SELECT version::pg_catalog.text FROM {table}",
         named: Named::Stamp,
     },
     Record {
-        tool: Some(Tool::Goose),
+        tool: Tool::Goose,
         table: "goose_db_version",
         query: "SELECT version_id::pg_catalog.text FROM {table} WHERE is_applied",
         named: Named::Number,
     },
     Record {
-        tool: None,
+        tool: Tool::Drizzle,
+        table: "__drizzle_migrations",
+        query: "SELECT created_at::pg_catalog.text FROM {table}",
+        named: Named::ListedUpTo,
+    },
+    Record {
+        tool: Tool::Sqitch,
+        table: "sqitch.changes",
+        query: "SELECT pg_catalog.concat_ws(' ', project, change, pg_catalog.row_number() OVER (PARTITION BY project, change \
+                ORDER BY committed_at)) FROM {table}",
+        named: Named::Listed,
+    },
+    Record {
+        tool: Tool::Liquibase,
+        table: "databasechangelog",
+        query: "SELECT pg_catalog.concat(author, ':', id, ' ', filename) FROM {table}",
+        named: Named::Parts,
+    },
+    Record {
+        tool: Tool::Prisma,
         table: "_prisma_migrations",
         query: "SELECT migration_name::pg_catalog.text FROM {table} WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL",
         named: Named::Directory,
     },
     Record {
-        tool: None,
+        tool: Tool::Supabase,
         table: "supabase_migrations.schema_migrations",
         query: "SELECT version::pg_catalog.text FROM {table}",
         named: Named::Number,
     },
     Record {
-        tool: None,
+        tool: Tool::Atlas,
         table: "atlas_schema_revisions",
         query: "SELECT version::pg_catalog.text FROM {table}",
         named: Named::Number,
@@ -105,7 +130,24 @@ pub struct History {
 }
 
 impl History {
-    pub fn has(&self, path: &Path) -> bool {
+    /// A part of a file that has several.
+    pub fn has_part(&self, path: &Path, part: &Part) -> bool {
+        let (Named::Parts, Some(key)) = (self.named, &part.recorded) else {
+            return false;
+        };
+        // The tool writes the path from where it ran.
+        let is_file = |written: &str| {
+            let written = Path::new(written.strip_prefix("classpath:").unwrap_or(written));
+            path.ends_with(written) || written.ends_with(path.strip_prefix(".").unwrap_or(path))
+        };
+        self.names
+            .iter()
+            .filter_map(|name| name.strip_prefix(key.as_str())?.strip_prefix(' '))
+            .any(is_file)
+    }
+
+    /// `listed` is what the tool's layout says of the file.
+    pub fn has(&self, path: &Path, listed: Option<&str>) -> bool {
         let text = |part: Option<&std::ffi::OsStr>| part.and_then(|part| part.to_str()).unwrap_or_default().to_owned();
         let file = text(path.file_name());
         let directory = text(path.parent().and_then(Path::file_name));
@@ -117,9 +159,15 @@ impl History {
             Named::Number => {
                 digits().is_some_and(|own| self.names.iter().any(|name| name.trim_start_matches('0') == own))
             }
-            Named::UpTo => {
+            Named::Parts => false,
+            Named::Listed => listed.is_some_and(|listed| self.names.contains(listed)),
+            Named::UpTo | Named::ListedUpTo => {
                 let last = self.names.iter().filter_map(|name| name.parse::<u128>().ok()).max();
-                number(&file).zip(last).is_some_and(|(own, last)| own <= last)
+                let own = match self.named {
+                    Named::UpTo => number(&file),
+                    _ => listed.and_then(|listed| listed.parse().ok()),
+                };
+                own.zip(last).is_some_and(|(own, last)| own <= last)
             }
             Named::Directory => self.names.contains(&directory),
             Named::Stamp => {
@@ -134,11 +182,9 @@ impl Live {
     /// None: there is no such table, or the role may not read it.
     pub fn history(&mut self, tool: Tool) -> Result<Option<History>, String> {
         for record in RECORDS {
-            let fits = match record.tool {
-                Some(of) => of == tool,
-                None => matches!(tool, Tool::Psql),
-            };
-            if !fits {
+            // Their files may be named without their directory.
+            let by_table = matches!(record.tool, Tool::Prisma | Tool::Supabase | Tool::Atlas);
+            if record.tool != tool && !(by_table && tool == Tool::Psql) {
                 continue;
             }
             if let Some(history) = self.recorded(record)? {
@@ -203,7 +249,7 @@ mod tests {
                 named,
                 names: names.iter().map(ToString::to_string).collect(),
             };
-            assert_eq!(history.has(Path::new(path)), expect, "{names:?} {path}");
+            assert_eq!(history.has(Path::new(path), None), expect, "{names:?} {path}");
         };
         check(Named::File, &["V1__a.sql", "x/V2__b.sql"], "m/V1__a.sql", true);
         check(Named::File, &["x/V2__b.sql"], "m/x/V2__b.sql", true);
@@ -216,5 +262,34 @@ mod tests {
         check(Named::Stem, &["17_a"], "m/17_a.sql", true);
         check(Named::Directory, &["2026_a"], "m/2026_a/migration.sql", true);
         check(Named::Stamp, &["20260101000000"], "m/2026-01-01-000000_a/up.sql", true);
+    }
+
+    #[test]
+    fn what_a_layout_says_is_found() {
+        let history = |named: Named, name: &str| History {
+            table: String::new(),
+            named,
+            names: HashSet::from([name.to_owned()]),
+        };
+        let journal = history(Named::ListedUpTo, "1700");
+        assert!(
+            journal.has(Path::new("0001_b.sql"), Some("1700")) && journal.has(Path::new("0000_a.sql"), Some("1600"))
+        );
+        assert!(!journal.has(Path::new("0002_c.sql"), Some("1800")) && !journal.has(Path::new("0002_c.sql"), None));
+        let plan = history(Named::Listed, "shop users 1");
+        assert!(plan.has(Path::new("deploy/users@v1.sql"), Some("shop users 1")));
+        assert!(!plan.has(Path::new("deploy/users.sql"), Some("shop users 2")));
+        let log = history(Named::Parts, "ann:1 db/a.sql");
+        let part = |key: &str| Part {
+            recorded: Some(key.to_owned()),
+            ..Part::of(crate::check::tool::Transaction::File)
+        };
+        assert!(
+            log.has_part(Path::new("x/db/a.sql"), &part("ann:1")) && log.has_part(Path::new("./a.sql"), &part("ann:1"))
+        );
+        assert!(
+            !log.has_part(Path::new("db/a.sql"), &part("ann:2"))
+                && !log.has_part(Path::new("db/b.sql"), &part("ann:1"))
+        );
     }
 }

@@ -1,8 +1,11 @@
 //! Which files are checked, in which order, and what of them is taken as having run already. Start at [`collect`].
 
+use super::arguments::Arguments;
 use super::globs;
+use super::layouts::{self, Layout, are};
 use super::report::Remark;
 use super::tool::Tool;
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +28,19 @@ pub struct Selection<'a> {
     pub exclude_path: &'a [String],
 }
 
+impl<'a> Selection<'a> {
+    pub fn of(arguments: &'a Arguments) -> Selection<'a> {
+        Selection {
+            tool: arguments.tool,
+            down: arguments.down,
+            from: arguments.from.as_deref(),
+            changed: arguments.changed.as_deref(),
+            commands: &arguments.commands,
+            exclude_path: &arguments.exclude_path,
+        }
+    }
+}
+
 /// Files that one tool runs one after the other.
 pub struct Group {
     pub tool: Tool,
@@ -42,6 +58,18 @@ pub struct File {
     /// False: it has run already, so what it creates is in use.
     pub pending: bool,
     pub path: PathBuf,
+    /// By what the tool's own table knows it, where that is not its name.
+    pub recorded: Option<String>,
+}
+
+/// Files that belong together, before they are read.
+#[derive(Default)]
+struct Set {
+    paths: Vec<PathBuf>,
+    /// They are those of a directory.
+    directory: Option<PathBuf>,
+    /// Whose directory that is, and what it says of them.
+    layout: Option<(Tool, Layout)>,
 }
 
 /// The files of all arguments, and what there is to say about those that are left out or cannot be read.
@@ -69,7 +97,8 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
             None => expanded.push(input.clone()),
         }
     }
-    for (mut paths, directory) in sets(&expanded, &mut remarks) {
+    for mut set in sets(&expanded, selection, &mut remarks) {
+        let mut paths = std::mem::take(&mut set.paths);
         let excluded = |path: &PathBuf| {
             selection
                 .exclude_path
@@ -82,7 +111,7 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
                 continue;
             }
         }
-        if let (true, Some(place)) = (paths.is_empty(), &directory) {
+        if let (true, Some(place)) = (paths.is_empty(), &set.directory) {
             let message = format!(
                 "cannot read {}: there is no *.sql file in this directory",
                 place.display()
@@ -96,7 +125,7 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
                 Err(error) => remarks.push(Remark::error(format!("cannot read {error}"))),
             }
         }
-        groups.extend(group(read, directory.as_deref(), selection, &mut remarks));
+        groups.extend(group(read, set, selection, &mut remarks));
     }
     if let Some(from) = selection.from {
         start_at(from, &mut groups, &mut remarks);
@@ -110,6 +139,21 @@ pub fn collect(inputs: &[PathBuf], selection: &Selection, stdin: &mut dyn Read) 
     (groups, remarks)
 }
 
+/// One file, whose text is not the disk's.
+pub fn of_open(path: &Path, text: &str, selection: &Selection) -> (Vec<Group>, Vec<Remark>) {
+    let mut remarks = Vec::new();
+    let is_left_out = selection
+        .exclude_path
+        .iter()
+        .any(|pattern| globs::matches(pattern, path));
+    let read = match is_left_out {
+        true => Vec::new(),
+        false => vec![(path.to_path_buf(), text.to_owned())],
+    };
+    let group = group(read, Set::default(), selection, &mut remarks);
+    (group.into_iter().collect(), remarks)
+}
+
 /// One session of the command line's own.
 fn of_commands(selection: &Selection) -> Group {
     let file = |sql: &String| File {
@@ -118,6 +162,7 @@ fn of_commands(selection: &Selection) -> Group {
         pending: true,
         text: sql.clone(),
         path: PathBuf::from("-c"),
+        recorded: None,
     };
     Group {
         tool: selection.tool.unwrap_or(Tool::Psql),
@@ -128,74 +173,147 @@ fn of_commands(selection: &Selection) -> Group {
 }
 
 /// Each directory by itself; files named one after the other that lie in the same place belong together.
-fn sets(inputs: &[PathBuf], remarks: &mut Vec<Remark>) -> Vec<(Vec<PathBuf>, Option<PathBuf>)> {
-    let mut sets: Vec<(Vec<PathBuf>, Option<PathBuf>)> = Vec::new();
+fn sets(inputs: &[PathBuf], selection: &Selection, remarks: &mut Vec<Remark>) -> Vec<Set> {
+    let mut sets: Vec<Set> = Vec::new();
     for input in inputs {
         if input != Path::new("-") && input.is_dir() {
-            let (mut found, mut programs) = (Vec::new(), Vec::new());
-            if let Err(error) = walk(input, &mut found, &mut programs) {
-                remarks.push(Remark::error(format!("cannot read {error}")));
-            }
-            if let Some(first) = programs.first() {
-                remarks.push(Remark::note(
-                    &input.display().to_string(),
-                    None,
-                    format!(
-                        "{} no SQL and left out (such as {}): let the tool print its SQL, and check that",
-                        are(programs.len()),
-                        first.display()
-                    ),
-                ));
-            }
-            sets.push((found, Some(input.clone())));
+            of_directory(input, selection, &mut sets, remarks);
             continue;
         }
         match sets.last_mut() {
-            Some((files, None)) if files.last().is_some_and(|last| last.parent() == input.parent()) => {
-                files.push(input.clone());
+            Some(Set {
+                paths, directory: None, ..
+            }) if paths.last().is_some_and(|last| last.parent() == input.parent()) => {
+                paths.push(input.clone());
             }
-            _ => sets.push((vec![input.clone()], None)),
+            _ => sets.push(Set {
+                paths: vec![input.clone()],
+                ..Set::default()
+            }),
         }
     }
     sets
 }
 
-fn are(count: usize) -> String {
-    match count {
-        1 => "1 file is".to_string(),
-        count => format!("{count} files are"),
+/// What of it is a tool's own directory is a set of its own.
+fn of_directory(input: &Path, selection: &Selection, sets: &mut Vec<Set>, remarks: &mut Vec<Remark>) {
+    let mut walk = Walk {
+        tool: selection.tool,
+        ..Walk::default()
+    };
+    if let Err(error) = walk.through(input) {
+        remarks.push(Remark::error(format!("cannot read {error}")));
+    }
+    if let Some(first) = walk.programs.first() {
+        remarks.push(Remark::note(
+            &input.display().to_string(),
+            None,
+            format!(
+                "{} no SQL and left out (such as {}): let the tool print its SQL, and check that",
+                are(walk.programs.len()),
+                first.display()
+            ),
+        ));
+    }
+    // One that the command line says is a tool's is so, or it is an error.
+    if let (true, Some(tool)) = (walk.own.is_empty(), selection.tool)
+        && layouts::read(tool, input).is_some()
+        && !layouts::is_within(tool, input)
+    {
+        walk.own.push((input.to_path_buf(), tool));
+        walk.found.clear();
+    }
+    if walk.own.is_empty() || !walk.found.is_empty() {
+        sets.push(Set {
+            paths: walk.found,
+            directory: Some(input.to_path_buf()),
+            layout: None,
+        });
+    }
+    for (directory, tool) in walk.own {
+        let is_left_out = |pattern: &String| {
+            globs::matches(pattern, &directory) || globs::matches(pattern, &directory.join("migration"))
+        };
+        if selection.exclude_path.iter().any(is_left_out) {
+            continue;
+        }
+        match layouts::read(tool, &directory) {
+            Some(Ok(layout)) if layout.files.is_empty() && directory == input => {
+                let place = directory.display();
+                let error = format!("cannot read {place}: there is no migration of {} in it", tool.name());
+                remarks.push(Remark::error(error));
+            }
+            // One that is found below the one that is named may well be empty.
+            Some(Ok(layout)) if layout.files.is_empty() => {}
+            Some(Ok(layout)) => sets.push(of_layout(directory, tool, layout, selection.down, remarks)),
+            Some(Err(error)) => remarks.push(Remark::error(error)),
+            None => {}
+        }
     }
 }
 
-/// Symbolic links to directories are not followed, since they can go round in circles.
-fn walk(directory: &Path, found: &mut Vec<PathBuf>, programs: &mut Vec<PathBuf>) -> Result<(), String> {
-    let told = |error: io::Error| format!("{}: {error}", directory.display());
-    let mut entries = std::fs::read_dir(directory)
-        .map_err(told)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(told)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let path = entry.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        let extension = extension.unwrap_or_default().to_ascii_lowercase();
-        if entry.file_type().map_err(told)?.is_dir() {
-            walk(&path, found, programs)?;
-        } else if extension == "sql" {
-            found.push(path);
-        } else if PROGRAMS.contains(&extension.as_str()) && entry.file_name() != "__init__.py" {
-            programs.push(path);
-        }
+fn of_layout(directory: PathBuf, tool: Tool, layout: Layout, down: bool, remarks: &mut Vec<Remark>) -> Set {
+    let place = directory.display().to_string();
+    for note in &layout.notes {
+        remarks.push(Remark::note(&place, None, note.clone()));
     }
-    Ok(())
+    let path = |listed: &layouts::Listed| match down && !tool.only_forward() {
+        true => listed.back.clone().filter(|back| back.is_file()),
+        false => Some(listed.path.clone()),
+    };
+    Set {
+        paths: layout.files.iter().filter_map(path).collect(),
+        directory: Some(directory),
+        layout: Some((tool, layout)),
+    }
+}
+
+#[derive(Default)]
+struct Walk {
+    /// Only directories of this one are its own.
+    tool: Option<Tool>,
+    found: Vec<PathBuf>,
+    programs: Vec<PathBuf>,
+    /// Directories that a tool keeps in its own way.
+    own: Vec<(PathBuf, Tool)>,
+}
+
+impl Walk {
+    /// Symbolic links to directories are not followed, since they can go round in circles.
+    fn through(&mut self, directory: &Path) -> Result<(), String> {
+        if let Some(tool) = layouts::of(directory).filter(|tool| self.tool.is_none_or(|asked| asked == *tool)) {
+            self.own.push((directory.to_path_buf(), tool));
+            return Ok(());
+        }
+        let told = |error: io::Error| format!("{}: {error}", directory.display());
+        let mut entries = std::fs::read_dir(directory)
+            .map_err(told)?
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(told)?;
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            let extension = extension.unwrap_or_default().to_ascii_lowercase();
+            if entry.file_type().map_err(told)?.is_dir() {
+                self.through(&path)?;
+            } else if extension == "sql" {
+                self.found.push(path);
+            } else if PROGRAMS.contains(&extension.as_str()) && entry.file_name() != "__init__.py" {
+                self.programs.push(path);
+            }
+        }
+        Ok(())
+    }
 }
 
 fn group(
     mut read: Vec<(PathBuf, String)>,
-    directory: Option<&Path>,
+    set: Set,
     selection: &Selection,
     remarks: &mut Vec<Remark>,
 ) -> Option<Group> {
+    let directory = set.directory.as_deref();
     let first = &read.first()?.0;
     let parent = first.parent().filter(|parent| *parent != Path::new(""));
     let place = directory.or(parent).unwrap_or(first).to_path_buf();
@@ -203,11 +321,18 @@ fn group(
         .iter()
         .map(|(path, text)| (path.as_path(), text.as_str()))
         .collect();
+    let of_layout = set.layout.as_ref().map(|(tool, _)| *tool);
     let tool = selection
         .tool
+        .or(of_layout)
         .unwrap_or_else(|| Tool::detect(&texts, |file, word| mentioned(&place, file, word)));
-    // psql runs the files that it is given as they are given.
-    if directory.is_some() || tool != Tool::Psql {
+    if selection.down && tool.only_forward() {
+        let message = format!("--down: {} keeps no way back that is read", tool.name());
+        remarks.push(Remark::error(format!("cannot check {}: {message}", place.display())));
+        return None;
+    }
+    // psql runs the files that it is given as they are given, and a layout has them in their order.
+    if of_layout.is_none() && (directory.is_some() || tool != Tool::Psql) {
         let mut order: Vec<PathBuf> = read.iter().map(|(path, _)| path.clone()).collect();
         tool.sort(&mut order);
         read.sort_by_key(|(path, _)| order.iter().position(|ordered| ordered == path));
@@ -234,11 +359,17 @@ fn group(
         read.retain(|(path, _)| !any_down || tool.is_down(path));
         read.reverse();
     }
+    let listed = set.layout.map(|(_, layout)| layout.files).unwrap_or_default();
+    let mut recorded: HashMap<PathBuf, String> = listed
+        .into_iter()
+        .filter_map(|listed| Some((listed.path, listed.recorded?)))
+        .collect();
     let files = read.into_iter().map(|(path, text)| File {
         name: path.display().to_string(),
         conf: conf(&path),
         pending: true,
         text,
+        recorded: recorded.remove(&path),
         path,
     });
     Some(Group {

@@ -114,9 +114,13 @@ impl Known {
         }
     }
 
-    /// A file begins. `several`: it holds more than one statement.
-    pub fn start_file(&mut self, transaction: Transaction, several: bool) {
+    /// A file begins.
+    pub fn start_file(&mut self) {
         self.made.clear();
+    }
+
+    /// A part of it begins. `several`: it holds more than one statement.
+    pub fn start_part(&mut self, transaction: Transaction, several: bool) {
         match transaction {
             Transaction::Statement => {}
             Transaction::Message => {
@@ -132,8 +136,7 @@ impl Known {
         }
     }
 
-    /// Its session ends, or at least must not be counted on.
-    pub fn end_file(&mut self, transaction: Transaction) {
+    pub fn end_part(&mut self, transaction: Transaction) {
         self.implicit = false;
         match transaction {
             Transaction::All => return,
@@ -141,7 +144,13 @@ impl Known {
             Transaction::Message | Transaction::File => self.commit(),
         }
         self.of_tool = false;
-        self.settings = Settings::default();
+    }
+
+    /// Its session ends, or at least must not be counted on.
+    pub fn end_file(&mut self) {
+        if self.block.is_none() {
+            self.settings = Settings::default();
+        }
     }
 
     pub fn end_group(&mut self) {

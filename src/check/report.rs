@@ -77,7 +77,7 @@ pub struct Verdict<'a> {
     pub steps: Vec<StepLine>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Found {
     pub rule: String,
     /// Its own verdict: the statement's, or less. Set when it is told.
@@ -101,6 +101,25 @@ pub struct Found {
 pub struct StepLine {
     pub label: String,
     pub sql: String,
+}
+
+/// What is said of one statement, with its places, for who asks within the program.
+pub struct Said {
+    /// The statement without its semicolon. None: it is not in the text as it was read.
+    pub statement: Option<Range<usize>>,
+    pub action: &'static str,
+    pub findings: Vec<Found>,
+    /// The safe sequence.
+    pub steps: Vec<String>,
+}
+
+#[derive(Default)]
+pub struct Kept {
+    pub said: Vec<Said>,
+    /// Why the text cannot be checked as its tool would run it.
+    pub errors: Vec<String>,
+    /// Where the rules' pages are on the web.
+    pub rules_url: Option<String>,
 }
 
 /// Something that is no statement's: a file that cannot be read, a line that is skipped.
@@ -132,6 +151,8 @@ pub struct Report<'a, 'b> {
     sarif: sarif::Log,
     quality: CodeQuality,
     markdown: Markdown,
+    /// For a caller that wants the places.
+    pub kept: Option<Kept>,
 }
 
 impl Source {
@@ -196,6 +217,20 @@ impl Found {
     }
 }
 
+impl Kept {
+    fn keep(&mut self, source: &Source, verdict: &Verdict) {
+        let from = source.start_of(verdict.line);
+        let rest = source.text.get(from..).unwrap_or_default();
+        let start = rest.find(verdict.statement).map(|at| from + at);
+        self.said.push(Said {
+            statement: start.map(|start| start..start + verdict.statement.len()),
+            action: verdict.action,
+            findings: verdict.findings.clone(),
+            steps: verdict.steps.iter().map(|step| step.sql.clone()).collect(),
+        });
+    }
+}
+
 impl Counts {
     pub fn exit_code(&self, fail_on: FailOn) -> u8 {
         let failed = match fail_on {
@@ -244,6 +279,7 @@ impl<'a, 'b> Report<'a, 'b> {
             sarif: sarif::Log::new(told.rules_url),
             quality: CodeQuality::default(),
             markdown: Markdown::default(),
+            kept: None,
         }
     }
 
@@ -277,6 +313,9 @@ impl<'a, 'b> Report<'a, 'b> {
             .iter()
             .filter(|found| found.overridden.is_some())
             .count() as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.keep(source, &verdict);
+        }
         let out = &mut *self.streams.out;
         match self.format {
             Format::Json => {
@@ -303,6 +342,9 @@ impl<'a, 'b> Report<'a, 'b> {
 
     pub fn remark(&mut self, remark: Remark) -> io::Result<()> {
         self.counts.unreadable += u64::from(remark.is_error);
+        if let Some(kept) = self.kept.as_mut().filter(|_| remark.is_error) {
+            kept.errors.push(remark.message.clone());
+        }
         match self.format {
             Format::Github => github::remark(self.streams.out, &remark)?,
             Format::Sarif => self.sarif.remark(&remark),

@@ -64,6 +64,11 @@ impl<'a> Script<'a> {
         }
     }
 
+    /// How far it has been read.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// None at the end. A piece may hold nothing but space and comments.
     pub fn next_piece(&mut self) -> Option<Piece> {
         let offset = self.at;

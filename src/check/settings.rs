@@ -26,11 +26,11 @@ struct File {
     rules_url: Option<String>,
 }
 
-/// With what the nearest `.lockkeeper.toml` says, in this directory or above; and the policy that both name.
-pub fn with_file(arguments: Arguments) -> Result<(Arguments, Policy), String> {
+/// With what the nearest `.lockkeeper.toml` says, in the directory `here` or above; and the policy that both name.
+pub fn with_file(arguments: Arguments, here: Option<&Path>) -> Result<(Arguments, Policy), String> {
     let path = match &arguments.config {
         Some(path) => Some(path.clone()),
-        None => std::env::current_dir().ok().and_then(|here| nearest(&here)),
+        None => here.and_then(nearest),
     };
     let arguments = match path {
         Some(path) => {

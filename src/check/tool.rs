@@ -23,6 +23,13 @@ pub enum Tool {
     Rails,
     /// What `manage.py sqlmigrate` prints
     Django,
+    Prisma,
+    Drizzle,
+    Supabase,
+    Sqitch,
+    /// Formatted SQL
+    Liquibase,
+    Atlas,
 }
 
 /// What is one transaction, unless the file itself says BEGIN and COMMIT.
@@ -38,14 +45,55 @@ pub enum Transaction {
     All,
 }
 
-/// The part of a file that is run.
+/// A part of a file that is run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Part {
-    pub range: Range<usize>,
+    /// The tool cuts the text between two of them, whatever stands there.
+    pub ranges: Vec<Range<usize>>,
     pub transaction: Transaction,
+    /// The tool sends statements of its own with it.
+    pub with_more: bool,
+    /// By what the tool's own table knows it, where a file has several.
+    pub recorded: Option<String>,
     /// There is another part, for the other direction.
     pub other_direction: bool,
-    pub remark: Option<&'static str>,
+    pub remark: Option<String>,
+}
+
+impl Part {
+    /// Nothing yet.
+    pub fn of(transaction: Transaction) -> Part {
+        Part {
+            ranges: Vec::new(),
+            transaction,
+            with_more: false,
+            recorded: None,
+            other_direction: false,
+            remark: None,
+        }
+    }
+
+    /// One piece.
+    pub fn one(range: Range<usize>, transaction: Transaction) -> Part {
+        Part {
+            ranges: std::iter::once(range).collect(),
+            ..Part::of(transaction)
+        }
+    }
+
+    /// Each piece is sent as one message. Outside a transaction it is one by itself.
+    pub fn pieces(ranges: Vec<Range<usize>>, transaction: Transaction) -> Vec<Part> {
+        match transaction {
+            Transaction::Statement => ranges
+                .into_iter()
+                .map(|range| Part::one(range, Transaction::Message))
+                .collect(),
+            _ => vec![Part {
+                ranges,
+                ..Part::of(transaction)
+            }],
+        }
+    }
 }
 
 impl Tool {
@@ -61,6 +109,12 @@ impl Tool {
             Tool::Goose => "goose",
             Tool::Rails => "Rails (pg_dump)",
             Tool::Django => "Django (sqlmigrate)",
+            Tool::Prisma => "Prisma",
+            Tool::Drizzle => "Drizzle",
+            Tool::Supabase => "Supabase",
+            Tool::Sqitch => "Sqitch",
+            Tool::Liquibase => "Liquibase (formatted SQL)",
+            Tool::Atlas => "Atlas",
         }
     }
 
@@ -81,7 +135,23 @@ impl Tool {
             Tool::Goose => "In a file with the line `-- +goose NO TRANSACTION`:",
             Tool::Rails => "Outside BEGIN … COMMIT; in a Ruby migration with disable_ddl_transaction!:",
             Tool::Django => "In a migration with atomic = False:",
+            Tool::Prisma => "Each in a migration of its own, since a file of several statements is one transaction:",
+            Tool::Drizzle => {
+                "Outside of Drizzle, whose migrations are one transaction and have no way out (by psql, before them):"
+            }
+            Tool::Supabase => "Without BEGIN … COMMIT, which Supabase takes out of its pipeline by itself:",
+            Tool::Sqitch => "Outside BEGIN … COMMIT, in a change of its own:",
+            Tool::Liquibase => "Each in a changeset of its own with runInTransaction:false:",
+            Tool::Atlas => "In a file that begins with `-- atlas:txmode none` and an empty line:",
         }
+    }
+
+    /// The files of these have no way back that is read.
+    pub fn only_forward(self) -> bool {
+        matches!(
+            self,
+            Tool::Prisma | Tool::Drizzle | Tool::Supabase | Tool::Liquibase | Tool::Atlas
+        )
     }
 
     /// By marks in the texts first, then by the files' names. `beside` tells whether a project file (`Cargo.toml`) near the
@@ -103,6 +173,12 @@ impl Tool {
         if any_text(|text| text.starts_with("BEGIN;\n--\n-- ")) {
             return Tool::Django;
         }
+        if any_text(is_formatted_sql) {
+            return Tool::Liquibase;
+        }
+        if let Some(tool) = detect_by_layout(files, &beside) {
+            return tool;
+        }
         let any_name = |is: fn(&str) -> bool| files.iter().any(|(path, _)| is(file_name(path)));
         let no_transaction = any_text(|text| text.starts_with("-- no-transaction"));
         if any_name(|name| flyway_version(name).is_some() || (name.starts_with("R__") && name.ends_with(".sql"))) {
@@ -118,6 +194,8 @@ impl Tool {
             Tool::Sqlx
         } else if any_name(|name| number(name).is_some()) && beside("package.json", "node-pg-migrate") {
             Tool::NodePgMigrate
+        } else if beside("atlas.sum", "h1:") {
+            Tool::Atlas
         } else {
             Tool::Psql
         }
@@ -134,6 +212,9 @@ impl Tool {
                 key(a).cmp(&key(b)).then_with(|| natural(a, b))
             }),
             Tool::Psql | Tool::Diesel | Tool::Rails | Tool::Django => files.sort_by(|a, b| natural(a, b)),
+            Tool::Prisma | Tool::Drizzle | Tool::Supabase | Tool::Liquibase | Tool::Atlas => files.sort(),
+            // As they are named: only the plan has the order.
+            Tool::Sqitch => {}
         }
     }
 
@@ -149,15 +230,10 @@ impl Tool {
 
     /// The part that is run, up or down. `conf` is the text of the file's own settings, if it has any.
     pub fn part(self, text: &str, down: bool, conf: &str) -> Part {
-        let whole = |transaction| Part {
-            range: 0..text.len(),
-            transaction,
-            other_direction: false,
-            remark: None,
-        };
+        let whole = |transaction| Part::one(0..text.len(), transaction);
         match self {
-            Tool::Psql | Tool::Rails | Tool::Django => whole(Transaction::Statement),
-            Tool::GolangMigrate => whole(Transaction::Message),
+            Tool::Psql | Tool::Rails | Tool::Django | Tool::Sqitch => whole(Transaction::Statement),
+            Tool::GolangMigrate | Tool::Prisma => whole(Transaction::Message),
             Tool::Sqlx if text.starts_with("-- no-transaction") => whole(Transaction::Message),
             Tool::Sqlx => whole(Transaction::File),
             Tool::Diesel if says(conf, "run_in_transaction", "false") => whole(Transaction::Message),
@@ -194,8 +270,44 @@ impl Tool {
                 let (up, back) = (pg_migrate_mark(text, "up"), pg_migrate_mark(text, "down"));
                 sections(text, up, back, down, Transaction::All)
             }
+            // What these make of a file is in more parts than one.
+            Tool::Drizzle => whole(Transaction::All),
+            Tool::Supabase | Tool::Liquibase | Tool::Atlas => whole(Transaction::File),
         }
     }
+}
+
+/// Of files that are named one by one: by where they are, and what lies beside them.
+fn detect_by_layout(files: &[(&Path, &str)], beside: &impl Fn(&str, &str) -> bool) -> Option<Tool> {
+    let any_path = |is: fn(&Path) -> bool| files.iter().any(|(path, _)| is(path));
+    if any_path(|path| file_name(path) == "migration.sql") && beside("migration_lock.toml", "provider") {
+        Some(Tool::Prisma)
+    } else if beside("meta/_journal.json", "\"entries\"") || beside("snapshot.json", "\"dialect\"") {
+        Some(Tool::Drizzle)
+    } else if any_path(|path| {
+        path.components()
+            .any(|part| part.as_os_str() == "deploy" || part.as_os_str() == "revert")
+    }) && beside("sqitch.plan", "%project")
+    {
+        Some(Tool::Sqitch)
+    } else if any_path(|path| {
+        path.parent()
+            .is_some_and(|parent| parent.ends_with("supabase/migrations"))
+    }) {
+        Some(Tool::Supabase)
+    } else {
+        None
+    }
+}
+
+/// The first line that is not empty says that it is Liquibase's.
+pub fn is_formatted_sql(text: &str) -> bool {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let comment = first.and_then(|line| line.strip_prefix("--")).unwrap_or_default();
+    comment
+        .trim_start()
+        .to_ascii_lowercase()
+        .starts_with("liquibase formatted")
 }
 
 /// `key=value` or `key = value` on a line of its own.
@@ -216,10 +328,8 @@ fn sections(text: &str, up: Option<usize>, back: Option<usize>, down: bool, tran
         (true, _, None) => text.len()..text.len(),
     };
     Part {
-        range,
-        transaction,
         other_direction: if down { up.is_some() } else { back.is_some() },
-        remark: None,
+        ..Part::one(range, transaction)
     }
 }
 
@@ -343,14 +453,18 @@ fn flyway_part(text: &str) -> Part {
             _ => others = true,
         }
     }
+    let transaction = if alone {
+        Transaction::Statement
+    } else {
+        Transaction::File
+    };
     Part {
-        range: 0..text.len(),
-        transaction: if alone { Transaction::Statement } else { Transaction::File },
-        other_direction: false,
-        remark: (alone && others).then_some(
+        remark: (alone && others).then(|| {
             "Flyway runs this file outside a transaction, and refuses it unless `mixed` is set, since other statements are in \
-             it too: give CONCURRENTLY a file of its own",
-        ),
+             it too: give CONCURRENTLY a file of its own"
+                .to_owned()
+        }),
+        ..Part::one(0..text.len(), transaction)
     }
 }
 
@@ -415,6 +529,13 @@ mod tests {
         check("R__view.sql", "", "", Tool::Flyway);
         check("VIEW__a.sql", "", "", Tool::Psql);
         check("2026-01-01-000000_a/up.sql", "", "", Tool::Diesel);
+        check("2_a/migration.sql", "", "migration_lock.toml provider", Tool::Prisma);
+        check("0000_a.sql", "", "meta/_journal.json \"entries\"", Tool::Drizzle);
+        check("deploy/a.sql", "", "sqitch.plan %project", Tool::Sqitch);
+        check("supabase/migrations/1_a.sql", "", "", Tool::Supabase);
+        check("a.sql", "\n-- Liquibase formatted SQL\n", "", Tool::Liquibase);
+        check("1_a.sql", "", "atlas.sum h1:", Tool::Atlas);
+        check("1_a.up.sql", "", "atlas.sum h1:", Tool::GolangMigrate);
         check(
             "structure.sql",
             "--\n-- PostgreSQL database dump\n--\n",
@@ -428,7 +549,11 @@ mod tests {
     fn the_part_that_runs() {
         let check = |tool: Tool, down: bool, text: &str, expect: &str, transaction: Transaction| {
             let part = tool.part(text, down, "");
-            assert_eq!((&text[part.range], part.transaction), (expect, transaction), "{text}");
+            assert_eq!(
+                (&text[part.ranges[0].clone()], part.transaction),
+                (expect, transaction),
+                "{text}"
+            );
         };
         use Transaction::*;
         let dbmate = "-- migrate:up\na;\n-- migrate:down transaction:false\nb;\n";

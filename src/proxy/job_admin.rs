@@ -94,6 +94,11 @@ pub(super) async fn steer(
         ));
     };
     let state = job["state"].as_str().unwrap_or_default();
+    if job["kind"] == "rewrite" && steer != Steer::Pause {
+        return Err(format!(
+            "job {id} is a rewrite, which the proxy does not carry out: lockkeeper jobs --dsn … resume {id} (or cancel {id})"
+        ));
+    }
     let ([sql, interrupted], done) = match steer {
         Steer::Pause => ([jobs::pause(id), jobs::pause_interrupted(id)], "paused"),
         Steer::Cancel => ([jobs::cancel(id), jobs::cancel(id)], "cancelled"),

@@ -43,6 +43,7 @@ struct Around {
 /// Something that is to go, and what is known of it.
 struct Known {
     rule: &'static str,
+    is_free_unused: bool,
     /// As a person writes it.
     what: String,
     used: Vec<Used>,
@@ -99,7 +100,8 @@ impl Session {
         let is_used = known.iter().any(|known| known.used.iter().any(is_recent));
         // What a function reads is not seen.
         let is_named = known.iter().any(|known| !known.around.functions.is_empty());
-        if watched_s >= policy.quiet_for_s && !is_past && !is_used && !is_named && unread.is_none() {
+        let is_free = known.iter().all(|known| known.is_free_unused);
+        if is_free && watched_s >= policy.quiet_for_s && !is_past && !is_used && !is_named && unread.is_none() {
             let reasons: Vec<String> = known.iter().map(|known| known.quiet(watched_s, now)).collect();
             return Ok(Some(Unused {
                 rules: known.iter().map(|known| known.rule).collect(),
@@ -122,10 +124,12 @@ impl Session {
                 "Sessions are connected past this Lockkeeper, which does not see them: {names}."
             ));
         }
-        told.push(format!(
-            "It runs once it has been watched and unused for {} (quiet_for_s under [drop] in the policy).",
-            words::time(policy.quiet_for_s)
-        ));
+        if is_free {
+            told.push(format!(
+                "It runs once it has been watched and unused for {} (quiet_for_s under [drop] in the policy).",
+                words::time(policy.quiet_for_s)
+            ));
+        }
         if !rejection.detail.is_empty() {
             rejection.detail.push('\n');
         }
@@ -172,6 +176,7 @@ impl Session {
         let others = together.as_ref().map(|together| together.uses(database, names, column));
         Ok(Known {
             rule: removal.rule,
+            is_free_unused: removal.is_free_unused,
             what,
             used: merged(used, others.unwrap_or_default()),
             around,

@@ -420,6 +420,34 @@ impl Record {
         rows
     }
 
+    /// Who used each table at all; or of one table, which may be given with its schema, who used it and each of its columns.
+    pub fn of_tables(&self, name: Option<&str>) -> Vec<Row> {
+        let (schema, wanted) = match name.map(|name| name.split_once('.')) {
+            Some(Some((schema, name))) => (Some(schema), Some(name)),
+            _ => (None, name),
+        };
+        let is_asked = |table: &&Table| {
+            let is_schema = |asked: &str| table.schema.as_ref().is_none_or(|own| own == asked);
+            wanted.is_none_or(|name| table.name == name) && schema.is_none_or(is_schema)
+        };
+        let mut rows = Vec::new();
+        for table in self.tables.iter().filter(is_asked) {
+            for (column, seen) in &table.columns {
+                if wanted.is_none() && !column.is_empty() {
+                    continue;
+                }
+                let how = Some(if column == "*" { How::Whole } else { How::ByName }).filter(|_| !column.is_empty());
+                rows.extend(seen.iter().map(|(who, seen)| Row {
+                    schema: table.schema.clone(),
+                    relation: table.name.clone(),
+                    column: column.clone(),
+                    used: used(who, seen, how),
+                }));
+            }
+        }
+        rows
+    }
+
     /// Statements that could not be read, by who sent them.
     pub fn unread_of_all(&self) -> impl Iterator<Item = Used> {
         self.unread.iter().map(|(who, seen)| used(who, seen, None))

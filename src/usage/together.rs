@@ -20,6 +20,15 @@ pub struct Together {
     pub record: Record,
     /// Server processes of the other proxies' sessions.
     pub pids: Vec<i32>,
+    /// Of the relations that were asked for, as far as they are in the database of this connection.
+    pub columns: Vec<Column>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Column {
+    pub schema: String,
+    pub relation: String,
+    pub name: String,
 }
 
 /// Whether more than was added is due.
@@ -163,6 +172,7 @@ pub async fn read(client: &Client, relations: &[String]) -> Result<Together, Unk
         let uses = client.query(sql::USES, &[&relations]).await?;
         let watches = client.query(sql::WATCHES, &[]).await?;
         let pids = client.query(sql::OTHERS, &[]).await?;
+        let columns = client.query(sql::COLUMNS, &[&relations]).await?;
         let stored: Result<Vec<Stored>, Error> = uses.iter().map(stored).collect();
         let watches: Result<Vec<(u32, u32)>, Error> =
             watches.iter().map(|row| Ok((time(row, 0)?, time(row, 1)?))).collect();
@@ -170,6 +180,7 @@ pub async fn read(client: &Client, relations: &[String]) -> Result<Together, Unk
         Ok(Together {
             record: Record::of_stored(stored?, &watches?),
             pids: pids?,
+            columns: columns.iter().map(column).collect::<Result<_, Error>>()?,
         })
     };
     let read = read.await;
@@ -179,6 +190,14 @@ pub async fn read(client: &Client, relations: &[String]) -> Result<Together, Unk
 fn time(row: &Row, at: usize) -> Result<u32, Error> {
     let seconds: i64 = row.try_get(at)?;
     Ok(u32::try_from(seconds.max(0)).unwrap_or(u32::MAX))
+}
+
+fn column(row: &Row) -> Result<Column, Error> {
+    Ok(Column {
+        schema: row.try_get(0)?,
+        relation: row.try_get(1)?,
+        name: row.try_get(2)?,
+    })
 }
 
 fn stored(row: &Row) -> Result<Stored, Error> {

@@ -363,3 +363,37 @@ fn the_first_line_is_the_state_now() {
     }
     assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
 }
+
+/// A table's columns and who uses them, by mouse and by name; a name that is markup stays text.
+#[test]
+fn who_uses_what_is_asked() {
+    let admin = Admin::new("uses");
+    admin.stage.psql(LARGE).ok();
+    let sql = format!(
+        "SET application_name = '<b>nightly</b>'; SELECT name FROM users WHERE id = 7; SELECT 1 AS \"{EVIL}\" FROM users LIMIT 1;"
+    );
+    admin.stage.psql(&sql).ok();
+    let mut chrome = Chrome::start();
+    chrome.size(1200, 900);
+    chrome.open(admin.port, "/");
+    chrome.until("document.getElementById('usage').offsetParent !== null");
+    chrome.js("document.querySelector('#usage summary').click()");
+    let all = chrome.until("document.querySelector('#usage-found table')?.innerText");
+    assert!(all.to_string().contains("users"), "{all}");
+    chrome
+        .js("[...document.querySelectorAll('#usage-found button')].find((b) => b.innerText.includes('users')).click()");
+    let found = chrome.until("document.querySelector('#usage-found th:nth-child(2)')?.innerText === 'Column' && document.getElementById('usage-found').innerText");
+    let found = found.as_str().expect("text");
+    for expect in [
+        "by this proxy alone",
+        "name",
+        "<b>nightly</b>",
+        "SELECT name FROM users WHERE id = ?",
+    ] {
+        assert!(found.contains(expect), "{expect} is not in:\n{found}");
+    }
+    chrome.js("document.querySelector('#usage-form input').value = 'nowhere'; document.querySelector('#usage-form button').click()");
+    chrome.until("document.getElementById('usage-found').innerText.includes('Nobody was seen')");
+    assert_eq!(chrome.dialogs, 0, "the page ran what was only text");
+    assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
+}

@@ -154,7 +154,7 @@ fn data_for_others_wants_the_token() {
     let arguments = ["--admin", &listen, "--admin-token-file", &token];
     let _stage = Stage::on(cluster(lockkeeper_testkit::MAJOR), "elsewhere", QUICK, &arguments);
     let bearer = format!("Authorization: Bearer {TOKEN}");
-    for path in ["/metrics", "/api/live", "/api/statements"] {
+    for path in ["/metrics", "/api/live", "/api/statements", "/api/usage"] {
         assert_eq!(get(port, path).status, 401, "{path}");
         assert_eq!(ask(port, &format!("GET {path}"), &[&bearer]).status, 200, "{path}");
     }

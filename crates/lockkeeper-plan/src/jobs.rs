@@ -396,7 +396,7 @@ fn goes_on(j: &str) -> String {
 }
 
 /// As columns and their values: this session is the one that runs it, under a key that nobody knows before it is taken.
-const RUNNER: (&str, &str) = (
+pub(super) const RUNNER: (&str, &str) = (
     "backend_pid, run_by, run_key",
     "pg_catalog.pg_backend_pid(), (SELECT a.usesysid FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a), \
      ('x' || pg_catalog.translate(pg_catalog.right(pg_catalog.gen_random_uuid()::text, 17), '-', ''))::pg_catalog.varbit::bit(64)::pg_catalog.int8",
@@ -541,6 +541,11 @@ pub fn state(id: i64) -> JobSql {
     ))
 }
 
+/// One value, if it is there.
+pub fn kind(id: i64) -> JobSql {
+    JobSql(format!("SELECT kind FROM lockkeeper.job WHERE id = {id}"))
+}
+
 /// It is about what is no longer there.
 pub fn give_up(id: i64) -> JobSql {
     JobSql(format!(
@@ -595,11 +600,11 @@ fn pause_in(states: &str, id: i64) -> JobSql {
     ))
 }
 
-/// It is given up: what is done stays done; a row if it was unfinished.
+/// It is given up: what is done stays done; a row if it was unfinished. A rewrite has triggers and a schema of its own, and is cancelled with these.
 pub fn cancel(id: i64) -> JobSql {
     JobSql(format!(
         "UPDATE lockkeeper.job SET state = 'cancelled', error = 'cancelled by ' || session_user, \
-         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND {UNFINISHED} RETURNING rows_done"
+         finished_at = pg_catalog.clock_timestamp() WHERE id = {id} AND kind <> 'rewrite' AND {UNFINISHED} RETURNING rows_done"
     ))
 }
 
@@ -617,6 +622,11 @@ pub fn interrupt(id: i64) -> JobSql {
         "SELECT pg_catalog.pg_cancel_backend(j.backend_pid) FROM lockkeeper.job j WHERE j.id = {id} AND j.state = 'running' AND {}",
         goes_on("j")
     ))
+}
+
+/// As a literal.
+pub(super) fn text_array(items: &[String]) -> String {
+    array(items.iter().map(String::as_str))
 }
 
 fn array<'a>(items: impl Iterator<Item = &'a str>) -> String {

@@ -36,6 +36,7 @@ mod progress;
 pub mod remedies;
 pub mod removals;
 pub mod request;
+pub mod rewrite;
 pub mod rules;
 mod sketch;
 pub mod splice;

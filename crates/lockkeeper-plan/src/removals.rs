@@ -1,4 +1,4 @@
-//! What a statement takes away by name: columns, tables and views that it drops or renames.
+//! What a statement takes away by name: columns, tables and views that it drops or renames; and columns that get another type.
 
 use crate::catalog::Name;
 use crate::rules::nonconcurrent_drop_index::dropped;
@@ -6,7 +6,7 @@ use crate::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ObjectType};
 
-/// Something that nobody finds under its name any more.
+/// Something that nobody finds under its name any more, or not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removal {
     /// The rule that finds it.
@@ -14,6 +14,8 @@ pub struct Removal {
     pub relation: Name,
     /// None: the relation itself.
     pub column: Option<String>,
+    /// It is harmless where nobody uses it. A table that is rewritten is locked all the same.
+    pub is_free_unused: bool,
 }
 
 pub fn removals(statement: &Statement) -> Vec<Removal> {
@@ -28,6 +30,7 @@ pub fn removals(statement: &Statement) -> Vec<Removal> {
                 rule,
                 relation,
                 column: None,
+                is_free_unused: true,
             };
             dropped(drop).into_iter().map(whole).collect()
         }
@@ -35,15 +38,18 @@ pub fn removals(statement: &Statement) -> Vec<Removal> {
             let Some(relation) = alter.relation.as_ref().map(Name::of) else {
                 return Vec::new();
             };
-            let drops = statement
-                .actions()
-                .filter(|action| action.subtype() == AlterTableType::AtDropColumn);
-            let column = |name: &str| Removal {
-                rule: "drop-column",
+            let column = |rule: &'static str, name: &str| Removal {
+                rule,
                 relation: relation.clone(),
                 column: Some(name.to_owned()),
+                is_free_unused: rule == "drop-column",
             };
-            drops.map(|action| column(&action.name)).collect()
+            let of_column = statement.actions().filter_map(|action| match action.subtype() {
+                AlterTableType::AtDropColumn => Some(column("drop-column", &action.name)),
+                AlterTableType::AtAlterColumnType => Some(column("change-type", &action.name)),
+                _ => None,
+            });
+            of_column.collect()
         }
         NodeEnum::RenameStmt(rename) => {
             let Some(relation) = rename.relation.as_ref().map(Name::of) else {
@@ -54,7 +60,12 @@ pub fn removals(statement: &Statement) -> Vec<Removal> {
                 ObjectType::ObjectTable | ObjectType::ObjectView | ObjectType::ObjectMatview => ("rename-table", None),
                 _ => return Vec::new(),
             };
-            vec![Removal { rule, relation, column }]
+            vec![Removal {
+                rule,
+                relation,
+                column,
+                is_free_unused: true,
+            }]
         }
         _ => Vec::new(),
     }
@@ -86,6 +97,10 @@ mod tests {
         check(
             "ALTER TABLE users DROP COLUMN a, ADD COLUMN b int, DROP c",
             "drop-column users.a, drop-column users.c",
+        );
+        check(
+            "ALTER TABLE users ALTER a TYPE bigint, DROP b",
+            "change-type users.a, drop-column users.b",
         );
         check("DROP TABLE a, s.b", "drop-table a, drop-table b");
         check("DROP VIEW v", "drop-view v");

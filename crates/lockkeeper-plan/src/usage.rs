@@ -69,3 +69,9 @@ pub const WATCHES: &str = "SELECT EXTRACT(epoch FROM w.since)::int8, EXTRACT(epo
 pub const OTHERS: &str = "SELECT a.pid FROM lockkeeper.usage_watch w CROSS JOIN LATERAL pg_catalog.unnest(w.pids) p(pid) \
      JOIN pg_catalog.pg_stat_activity a ON a.pid = p.pid AND a.backend_start <= w.until \
      WHERE w.until > pg_catalog.now() - '20 seconds'::interval";
+
+/// Columns of tables of these names in this database: schema, table, column.
+pub const COLUMNS: &str = "SELECT n.nspname::text, c.relname::text, t.attname::text FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid \
+     WHERE c.relname = ANY ($1::text[]::name[]) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND t.attnum > 0 AND NOT t.attisdropped \
+     ORDER BY 1, 2, t.attnum LIMIT 5000";

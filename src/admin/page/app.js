@@ -530,6 +530,32 @@ function now() {
     el("tbody", {}, live.sessions.slice(0, 200).map((s) => el("tr", {}, [s.session, s.user, s.database, s.application_name, s.client, s.plan ? "in plan" : s.state, ago(s.since), s.statements.toLocaleString("en"), bytes(s.bytes_from_client + s.bytes_from_server)].map((v) => el("td", {}, v))))))));
 }
 
+// --- who uses what ------------------------------------------------------------------------------------------------
+
+async function usage() {
+  const table = $("usage-form").elements.table.value.trim();
+  const found = $("usage-found");
+  let answer;
+  try {
+    answer = await ask(`api/usage?${new URLSearchParams(table ? { table } : {})}`);
+  } catch (error) {
+    found.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
+    return;
+  }
+  const since = (at) => (at ? `${duration(1000 * Math.max(0, answer.now - at))} ago` : "");
+  const what = (row) => (row.column === "" ? "the table" : row.column === "*" ? "the whole row" : row.column);
+  const link = (row) => el("button", { type: "button", class: "link", onclick: () => { $("usage-form").elements.table.value = row.relation; usage(); } }, row.relation);
+  const names = table ? ["Table", "Column", "Application", "Role", "Database", "Last used", "Last written", "Times", "Newest statement"] : ["Table", "Application", "Role", "Database", "Last used", "Last written", "Times", "Newest statement"];
+  const line = (row) => el("tr", {}, [table ? row.relation : link(row), table ? what(row) : null, row.application || "(without a name)", row.role, row.database, since(row.last), since(row.written), row.count.toLocaleString("en"), el("code", {}, short(row.statement, 120))].filter((v) => v !== null).map((v) => el("td", {}, v)));
+  found.replaceChildren(...[
+    el("p", { class: "quiet" }, `Watched for ${duration(1000 * answer.watched_s)}, by ${answer.together ? "all proxies that keep lockkeeper.usage" : "this proxy alone"}.${answer.more ? " There is more: name a table." : ""}`),
+    answer.unused && answer.unused.length ? el("p", {}, "Not used since the watch began: ", el("strong", {}, answer.unused.join(", "))) : null,
+    answer.rows.length ? el("div", { class: "table", tabindex: 0, role: "region", "aria-label": "Uses" }, el("table", {},
+      el("thead", {}, el("tr", {}, names.map((name) => el("th", { scope: "col" }, name)))),
+      el("tbody", {}, answer.rows.map(line)))) : el("p", { class: "quiet" }, "Nobody was seen to use it."),
+  ].filter(Boolean));
+}
+
 // --- the page -----------------------------------------------------------------------------------------------------
 
 function show() {
@@ -601,6 +627,8 @@ $("filters").addEventListener("reset", (e) => { e.preventDefault(); go(new URLSe
 $("order").addEventListener("change", (e) => { state.order = e.target.value; show(); });
 $("older").addEventListener("click", () => { state.limit += PAGE; refresh(); });
 $("sessions").addEventListener("toggle", () => state.live && now());
+$("usage").addEventListener("toggle", () => $("usage").open && usage());
+$("usage-form").addEventListener("submit", (e) => { e.preventDefault(); usage(); });
 $("pause").addEventListener("click", () => {
   state.paused = !state.paused;
   $("pause").setAttribute("aria-pressed", state.paused);

@@ -4,7 +4,10 @@ use super::{Own, told};
 use crate::check::known::Known;
 use crate::check::report::Found;
 use crate::check::spot::Spot;
+use crate::plan::Place;
 use crate::plan::catalog::Name;
+use crate::plan::facts::Facts;
+use crate::plan::splice::qualified;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ConstrType, Constraint, CreateFunctionStmt, Node};
 
@@ -54,11 +57,21 @@ pub const DEFINER: Own = Own {
     good: &["CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS 'SELECT 1'"],
 };
 
+pub const INVALID: Own = Own {
+    name: "invalid-index",
+    verdict: "warn",
+    what: "CREATE INDEX IF NOT EXISTS over an index of that name that is INVALID. Only a server (--dsn) tells.",
+    why: "The server skips it and reports success, and no query uses the index that a build has left unfinished.",
+    safe: "DROP INDEX CONCURRENTLY before it.",
+    bad: &[],
+    good: &["DROP INDEX CONCURRENTLY IF EXISTS i; CREATE INDEX CONCURRENTLY i ON t (a)"],
+};
+
 /// NAMEDATALEN - 1
 const NAME_BYTES_MAX: usize = 63;
 
-pub fn found(at: &Spot, known: &Known) -> Vec<Found> {
-    let mut all = Vec::new();
+pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
+    let mut all: Vec<Found> = invalid_index(at, known, facts).into_iter().collect();
     if let Some(name) = long_name(&at.statement.sql) {
         let cut = if known.cuts_alike(name) {
             ", as another one of these files is"
@@ -133,6 +146,31 @@ fn long_name(sql: &str) -> Option<&str> {
 }
 
 /// Those that the statement makes.
+/// Left by a build that failed or was killed.
+fn invalid_index(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
+    let NodeEnum::IndexStmt(index) = &at.statement.node else {
+        return None;
+    };
+    let table = facts.relation(&Name::of(index.relation.as_ref()?))?;
+    let name = &index.idxname;
+    if !index.if_not_exists || table.index(name)?.valid {
+        return None;
+    }
+    let repaired = match index.concurrent && known.place() == Place::Alone {
+        true => "; the proxy builds it anew",
+        false => "",
+    };
+    let message = format!(
+        "the index {name} on {} exists but is INVALID: the server skips the statement and reports success{repaired}",
+        table.name
+    );
+    let hint = format!(
+        "DROP INDEX CONCURRENTLY {};  -- before it, outside a transaction",
+        qualified(&table.schema, name)
+    );
+    Some(told(at, &INVALID, message, &hint))
+}
+
 fn constraints<'a>(at: &'a Spot) -> Vec<&'a Constraint> {
     let of = |node: &'a Node| match &node.node {
         Some(NodeEnum::Constraint(constraint)) => vec![&**constraint],

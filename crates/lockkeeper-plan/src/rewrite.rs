@@ -1,0 +1,49 @@
+//! A table rewritten by copy and swap, online: which statements do it, in which order. Pure.
+//!
+//! A new, empty table is made by the server itself (CREATE TABLE … LIKE), and the client's ALTER TABLE is run on it. Rows are copied in
+//! steps, each one snapshot. A trigger logs the keys of rows that change, and a step makes the rows of the logged keys anew. After each
+//! step the new table is what the old one was as of the step's snapshot, up to the key that the copy has come to. Then both tables
+//! change places in one short transaction, with everything that hangs on them.
+//!
+//! Start at [`scheme::Scheme`], which is all that must be known to go on with one. What the catalog is asked stands in [`questions`].
+
+pub mod alter;
+pub mod facts;
+pub mod job;
+pub mod questions;
+pub mod scheme;
+pub mod steps;
+
+use super::splice::{qualified, quote_ident};
+
+/// The schemas of one job: objects with their final names are made in one and, after the swap, kept in the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schemas {
+    pub job: i64,
+}
+
+impl Schemas {
+    /// Where the new table, the log of keys and all else of the job stand.
+    pub fn fresh(self) -> String {
+        format!("lockkeeper_{}", self.job)
+    }
+
+    /// Where the old table goes.
+    pub fn old(self) -> String {
+        format!("lockkeeper_{}_old", self.job)
+    }
+
+    /// An object of the job's own.
+    pub fn of(self, name: &str) -> String {
+        qualified(&self.fresh(), name)
+    }
+
+    /// The trigger that logs keys.
+    pub fn key_trigger(self) -> String {
+        quote_ident(&format!("lockkeeper_{}_key", self.job))
+    }
+
+    pub fn truncate_trigger(self) -> String {
+        quote_ident(&format!("lockkeeper_{}_truncate", self.job))
+    }
+}

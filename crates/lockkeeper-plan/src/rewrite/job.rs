@@ -1,0 +1,78 @@
+//! The row of `lockkeeper.job` of a rewrite. What it is at in detail stands in the job's own schema.
+
+use crate::jobs::{self, JobSql, RUNNER};
+use crate::splice::quote_literal;
+
+pub const KIND: &str = "rewrite";
+
+/// What a table's rows are made of depends on these.
+const SETTINGS: &str = "'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', \
+     'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', 'default_text_search_config'";
+
+#[derive(Debug)]
+pub struct New<'a> {
+    pub statement: &'a str,
+    pub table: u32,
+    pub name: &'a str,
+    pub rows: u64,
+    /// The client's own.
+    pub search_path: &'a str,
+}
+
+impl New<'_> {
+    /// One row: the job's ID. It runs in this session from then on. Fails with 23505 where the table has such a job.
+    pub fn sql(&self) -> JobSql {
+        let (columns, values) = RUNNER;
+        JobSql::new(format!(
+            "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, settings, relation, relation_name, keys_estimated, runs, {columns}, \
+             application_name) SELECT '{KIND}', '{KIND} {table}', 'running', {statement}, (SELECT jsonb_object_agg(s.name, s.setting) FROM pg_settings s \
+             WHERE s.name IN ({SETTINGS})) || jsonb_build_object('search_path', {path}), {table}, {name}, {rows}, 1, {values}, \
+             current_setting('application_name') RETURNING id, run_key) SELECT id, pg_try_advisory_lock(run_key) FROM j",
+            table = self.table,
+            statement = quote_literal(self.statement),
+            path = quote_literal(self.search_path),
+            name = quote_literal(self.name),
+            rows = self.rows.max(1),
+        ))
+    }
+}
+
+/// Kind, owner, state, table, statement and settings of a job.
+pub fn read(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "SELECT jsonb_build_object('kind', j.kind, 'owner', j.owner, 'state', j.state, 'relation', j.relation::int8, 'statement', j.statement, \
+         'settings', j.settings) FROM lockkeeper.job j WHERE j.id = {id}"
+    ))
+}
+
+/// Within a step, which holds the row.
+pub fn moved(id: i64, cursor: Option<&[String]>, rows: u64) -> JobSql {
+    let last = cursor.map_or("NULL".into(), jobs::text_array);
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET last_key = {last}, rows_done = rows_done + {rows}, keys_done = keys_done + {rows}, batches = batches + 1, \
+         heartbeat_at = clock_timestamp() WHERE id = {id} AND owner = current_user"
+    ))
+}
+
+/// The copy begins anew.
+pub fn from_the_start(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET last_key = NULL, keys_done = 0, heartbeat_at = clock_timestamp() WHERE id = {id} AND owner = current_user"
+    ))
+}
+
+pub fn done(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET state = 'done', answered = true, finished_at = clock_timestamp(), heartbeat_at = clock_timestamp() \
+         WHERE id = {id} AND owner = current_user"
+    ))
+}
+
+/// Nothing of it is left.
+pub fn given_up(id: i64, why: &str) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = {}, finished_at = clock_timestamp() WHERE id = {id} AND owner = current_user \
+         AND state <> 'done'",
+        quote_literal(why)
+    ))
+}

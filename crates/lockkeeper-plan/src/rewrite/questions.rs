@@ -1,0 +1,69 @@
+//! What the catalog is asked about a table that is to be rewritten, each a query with one row and one column.
+
+use super::Schemas;
+use crate::splice::{filled, quote_literal};
+
+fn of(text: &str, table: u32, schemas: Schemas) -> String {
+    in_schema(text, table, &schemas.fresh(), &schemas.old())
+}
+
+fn in_schema(text: &str, table: u32, new: &str, old: &str) -> String {
+    let values = [
+        ("{table}", table.to_string()),
+        ("{new}", quote_literal(new)),
+        ("{old}", quote_literal(old)),
+    ];
+    filled(text.trim_end(), &values)
+}
+
+/// A [`super::facts::Table`] as JSON.
+pub fn facts(table: u32) -> String {
+    in_schema(include_str!("facts.sql"), table, "", "")
+}
+
+/// Texts for people: why it is not rewritten. None: it can be.
+pub fn refusals(table: u32, schemas: Schemas) -> String {
+    of(include_str!("refusals.sql"), table, schemas)
+}
+
+/// Statements that make the new table.
+pub fn like(table: u32, schemas: Schemas) -> String {
+    of(include_str!("like.sql"), table, schemas)
+}
+
+/// A [`super::scheme::Index`] for each index.
+pub fn indexes(table: u32, schemas: Schemas) -> String {
+    of(include_str!("indexes.sql"), table, schemas)
+}
+
+/// Statements that make the extended statistics.
+pub fn statistics(table: u32, schemas: Schemas) -> String {
+    of(include_str!("statistics.sql"), table, schemas)
+}
+
+/// A [`super::scheme::Attached`].
+pub fn attached(table: u32, schemas: Schemas) -> String {
+    of(include_str!("attached.sql"), table, schemas)
+}
+
+/// A [`super::scheme::Description`].
+pub fn describe(table: u32, schemas: Schemas) -> String {
+    of(include_str!("describe.sql"), table, schemas)
+}
+
+/// One text, that of another moment as long as nothing of the table's definition has changed.
+pub fn fingerprint(table: u32, schemas: Schemas) -> String {
+    of(include_str!("fingerprint.sql"), table, schemas)
+}
+
+/// Sessions that hold a snapshot now, apart from those two: what can be compared at the next look, who it is, and whether it waits for a lock on
+/// the table.
+pub fn snapshots(own: [i32; 2], table: u32) -> String {
+    format!(
+        "SELECT format('%s %s %s', a.pid, a.backend_xmin, a.xact_start), format('process %s (%s)', a.pid, coalesce(nullif(a.application_name, ''), a.usename::text)), \
+         EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted AND l.relation = {table}) \
+         FROM pg_stat_activity a WHERE a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid NOT IN ({}, {}) \
+         AND a.backend_type NOT IN ('autovacuum worker', 'autovacuum launcher')",
+        own[0], own[1]
+    )
+}

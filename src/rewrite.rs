@@ -1,0 +1,463 @@
+//! `lockkeeper rewrite`: a table is rewritten by copy and swap, while applications read and write it.
+//!
+//! It runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; `build.rs` looks at
+//! the table and makes the new one, `walk.rs` copies in steps, `swap.rs` exchanges both, `finish.rs` clears up, and `steer.rs` is what
+//! `lockkeeper jobs` does with such a job.
+
+mod build;
+mod finish;
+mod link;
+pub mod steer;
+mod swap;
+mod walk;
+
+use crate::jobs::{Server, runtime};
+use crate::plan::jobs;
+use crate::plan::rewrite::scheme::Scheme;
+use crate::plan::rewrite::{Schemas, job};
+use crate::plan::splice::quote_literal;
+use build::Asked;
+use clap::Args;
+use link::{Fault, Link};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use swap::Patience;
+use walk::{End, Walk};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    server: Server,
+
+    /// The table: users, or app.users
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    table: Option<String>,
+
+    /// What is to change, as ALTER TABLE statements; without them the rows are only written anew, without what deleted rows have left
+    #[arg(long, value_name = "SQL", conflicts_with = "resume")]
+    with: Option<String>,
+
+    /// Build the new table, say what would be done, and roll back: no row is copied
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+
+    /// Go on with a job that was interrupted, paused, or has failed
+    #[arg(long, value_name = "ID")]
+    resume: Option<i64>,
+
+    /// Leave the old table in its schema lockkeeper_ID_old, as it was at the swap
+    #[arg(long, conflicts_with = "resume")]
+    keep_old: bool,
+
+    #[command(flatten)]
+    pace: Pace,
+}
+
+/// How gently, and how patiently.
+#[derive(Args, Clone, Copy)]
+pub struct Pace {
+    /// Pause after each step, which takes about 200 ms
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    pause_ms: u64,
+
+    /// Try to swap for so long; then the job fails and can be resumed, and nothing was replaced
+    #[arg(long, value_name = "S", default_value_t = 3600)]
+    give_up_after_s: u64,
+
+    /// Snapshots from before the swap, such as of a long REPEATABLE READ transaction: wait until they are gone, or ignore them, which then see
+    /// the new table's rows as they were when copied
+    #[arg(long, value_name = "wait|ignore", default_value = "wait")]
+    old_snapshots: OldSnapshots,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum OldSnapshots {
+    Wait,
+    Ignore,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace {
+            pause_ms: 50,
+            give_up_after_s: 3600,
+            old_snapshots: OldSnapshots::Wait,
+        }
+    }
+}
+
+/// A job's row, as far as a rewrite needs it.
+#[derive(Deserialize)]
+struct Job {
+    kind: String,
+    owner: String,
+    state: String,
+    relation: u32,
+    statement: String,
+    settings: BTreeMap<String, String>,
+}
+
+pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
+    runtime()?.block_on(async {
+        let done = match (&arguments.table, arguments.resume) {
+            (_, Some(id)) => resume(&arguments.server, id, arguments.pace, out).await,
+            (Some(table), _) => begin(arguments, table, out).await,
+            (None, None) => Err("name a table".to_owned().into()),
+        };
+        done.map_err(|fault| fault.text)
+    })
+}
+
+fn say(out: &mut dyn Write, text: &str) -> Result<(), Fault> {
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|error| error.to_string().into())
+}
+
+async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result<(), Fault> {
+    let link = Link::open(&arguments.server).await?;
+    let with = arguments.with.as_deref().unwrap_or_default().trim();
+    let table = find(&link, name).await?;
+    link.become_role(&build::facts(&link, table).await?.owner).await?;
+    if !arguments.dry_run {
+        link.may_keep_jobs().await?;
+    }
+    let (table, alters) = build::look(&link, table, with).await?;
+    let asked = Asked {
+        table,
+        alters,
+        search_path: link.search_path.clone(),
+        keep_old: arguments.keep_old,
+    };
+    if arguments.dry_run {
+        return dry_run(&link, &asked, out).await;
+    }
+    let new = job::New {
+        statement: with,
+        table: asked.table.oid,
+        name: &crate::plan::splice::qualified(&asked.table.schema, &asked.table.name),
+        rows: asked.table.rows,
+        search_path: &asked.search_path,
+    };
+    let row = link
+        .job(&new.sql())
+        .await
+        .map_err(|fault| match fault.code.as_deref() {
+            Some("23505") => "there is a rewrite of this table already: lockkeeper jobs --dsn … list"
+                .to_owned()
+                .into(),
+            _ => fault,
+        })?;
+    let id = row.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    let id: i64 = id.ok_or_else(|| "the server does not tell the job's ID".to_owned())?;
+    say(out, &format!("job {id}: {} is rewritten", new.name))?;
+    go_on(&arguments.server, link, id, &asked, arguments.pace, out).await
+}
+
+/// As the login would find it.
+async fn find(link: &Link, name: &str) -> Result<u32, Fault> {
+    let path = quote_literal(&link.search_path);
+    let sql = format!(
+        "BEGIN; SELECT pg_catalog.set_config('search_path', {path}, true); SELECT pg_catalog.to_regclass({})::pg_catalog.oid; COMMIT",
+        quote_literal(name)
+    );
+    let oid = link.one(&sql).await;
+    if oid.is_err() {
+        link.rollback().await;
+    }
+    let oid = oid?.and_then(|oid| oid.parse().ok());
+    oid.ok_or_else(|| format!("there is no table {name}").into())
+}
+
+async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), Fault> {
+    link.run("BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL row_security = off")
+        .await?;
+    let built = build::build(link, asked, 0).await;
+    link.rollback().await;
+    let scheme = built?;
+    let key: Vec<&str> = scheme.key.iter().map(|column| column.name.as_str()).collect();
+    let mut text = format!(
+        "{} would be rewritten: about {} rows, {} MB with indexes.\nAs much again is needed on disk, and WAL for it.\nKey: {}\n\nOn the empty new table, besides what makes it like the \
+         old one:\n",
+        scheme.old(),
+        asked.table.rows,
+        asked.table.bytes >> 20,
+        key.join(", ")
+    );
+    for alter in &asked.alters {
+        text.push_str(&format!("  {}\n", alter.on(&scheme.fresh())));
+    }
+    text.push_str("\nIndexes that are built on it:\n");
+    for index in &scheme.indexes {
+        text.push_str(&format!("  {}\n", index.name));
+    }
+    text.push_str("\nLocked for the swap, which is tried for 50 ms at a time:\n");
+    text.push_str(&format!(
+        "  LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE\n",
+        scheme.old()
+    ));
+    for sql in scheme.attached.lock_views.iter().chain(&scheme.attached.lock_others) {
+        text.push_str(&format!("  {sql}\n"));
+    }
+    text.push_str("\nThe swap:\n");
+    for sql in scheme.swap() {
+        text.push_str(&format!("  {sql}\n"));
+    }
+    if !scheme.attached.validate.is_empty() {
+        text.push_str("\nAfterwards, without holding anybody up:\n");
+        for sql in &scheme.attached.validate {
+            text.push_str(&format!("  {sql}\n"));
+        }
+    }
+    say(out, text.trim_end())
+}
+
+async fn read_job(link: &Link, id: i64) -> Result<Job, Fault> {
+    let row = link
+        .job(&job::read(id))
+        .await?
+        .pop()
+        .and_then(|row| row.into_iter().next().flatten());
+    let json =
+        row.ok_or_else(|| format!("there is no job {id} here, or it belongs to a role whose jobs you may not see"))?;
+    serde_json::from_str(&json).map_err(|error| format!("the job's row cannot be read: {error}").into())
+}
+
+async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Result<(), Fault> {
+    let mut link = Link::open(server).await?;
+    link.may_keep_jobs().await?;
+    let job = read_job(&link, id).await?;
+    if job.kind != job::KIND {
+        return Err(format!("job {id} is no rewrite: lockkeeper jobs --dsn … resume {id}").into());
+    }
+    link.become_role(&job.owner).await?;
+    link.take_settings(&job.settings).await?;
+    link.search_path = job.settings.get("search_path").cloned().unwrap_or_default();
+    take(&link, id).await?;
+    if link
+        .job(&jobs::state(id))
+        .await?
+        .first()
+        .and_then(|row| row.first()?.clone())
+        .as_deref()
+        != Some("running")
+    {
+        return Err(format!("job {id} is {}, it cannot be resumed", job.state).into());
+    }
+    say(out, &format!("job {id} goes on"))?;
+    // What is kept in the job's schema counts, if it is there; else nothing was done yet.
+    let (table, alters) = match kept(&link, id).await? {
+        Some(_) => (build::facts(&link, job.relation).await?, Vec::new()),
+        None => build::look(&link, job.relation, &job.statement).await?,
+    };
+    let asked = Asked {
+        table,
+        alters,
+        search_path: link.search_path.clone(),
+        keep_old: false,
+    };
+    go_on(server, link, id, &asked, pace, out).await
+}
+
+/// The session runs the job from then on. Err: another one does.
+async fn take(link: &Link, id: i64) -> Result<(), Fault> {
+    let locked = link
+        .job(&jobs::lock(id))
+        .await?
+        .pop()
+        .and_then(|row| row.into_iter().next().flatten());
+    match locked.as_deref() {
+        Some("busy") => Err(format!("job {id} is running, in another session").into()),
+        Some(_) => link.job(&jobs::take_up(id)).await.map(|_| ()),
+        None => Err(format!("there is no job {id} here").into()),
+    }
+}
+
+/// The scheme of a job whose new table has been made, from a schema that is nobody else's.
+async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
+    let schemas = Schemas { job: id };
+    let owner = format!(
+        "SELECT CASE WHEN n.nspowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) THEN 'own' ELSE 'other' END FROM pg_namespace n WHERE n.nspname = {}",
+        quote_literal(&schemas.fresh())
+    );
+    match link.one(&owner).await?.as_deref() {
+        None => Ok(None),
+        Some("own") => link.json(&format!("SELECT scheme FROM {}", schemas.of("state"))).await,
+        Some(_) => Err(format!("the schema {} belongs to another role", schemas.fresh()).into()),
+    }
+}
+
+/// To its end, or to where it is stopped; what that means for the job is written to its row.
+async fn go_on(
+    server: &Server,
+    link: Link,
+    id: i64,
+    asked: &Asked,
+    pace: Pace,
+    out: &mut dyn Write,
+) -> Result<(), Fault> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&stop);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            // Whoever insists does not wait for a build to end. The server undoes what it was at.
+            if heard.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        }
+    });
+    let ended = phases(server, &link, id, asked, pace, &stop, out).await;
+    let fault = match ended {
+        Ok(()) => return say(out, &format!("job {id} is done")),
+        Err(End::Steered(state)) => {
+            link.rollback().await;
+            // Nothing where somebody else has said so.
+            link.job(&jobs::stop(id, "paused", "Ctrl-C")).await?;
+            return Err(format!(
+                "job {id} is {state}; to go on: lockkeeper jobs --dsn … resume {id}, to leave nothing: … cancel {id}"
+            )
+            .into());
+        }
+        Err(End::Fault(fault)) => fault,
+    };
+    link.rollback().await;
+    if fault.code.is_some() && !fault.is_the_servers() {
+        return Err(fault);
+    }
+    let state = link
+        .job(&jobs::state(id))
+        .await?
+        .first()
+        .and_then(|row| row.first()?.clone());
+    let state = match state.as_deref() {
+        Some("running") if fault.is_cancelled() => "paused",
+        Some("running") => "failed",
+        _ => return Err(format!("job {id} is {}: {}", state.unwrap_or_default(), fault.text).into()),
+    };
+    if kept(&link, id).await?.is_none() {
+        link.job(&job::given_up(id, &fault.text)).await?;
+        return Err(format!("{}\nNothing was changed.", fault.text).into());
+    }
+    link.job(&jobs::stop(id, state, &fault.text)).await?;
+    let phase = link
+        .one(&format!("SELECT phase FROM {}", Schemas { job: id }.of("state")))
+        .await?
+        .unwrap_or_default();
+    let table = &asked.table.name;
+    let next = format!("to go on: lockkeeper jobs --dsn … resume {id}");
+    let cancel = format!("to leave nothing of it: lockkeeper jobs --dsn … cancel {id}");
+    let left = match phase.as_str() {
+        "swapped" | "validated" => format!("{table} is replaced, and what is left is to be done; {next}"),
+        "built" | "stripped" => format!("{table} is as it was; {next}, {cancel}"),
+        _ => format!("{table} is as it was, and a trigger goes on logging its writes; {next}, {cancel}"),
+    };
+    Err(format!("{}\njob {id} is {state}: {left}", fault.text).into())
+}
+
+async fn phases(
+    server: &Server,
+    link: &Link,
+    id: i64,
+    asked: &Asked,
+    pace: Pace,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<(), End> {
+    let scheme = match kept(link, id).await? {
+        Some(scheme) => scheme,
+        None => build_new(link, id, asked).await?,
+    };
+    link.run(&scheme.make_keys()).await?;
+    let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms), stop);
+    let mut last = String::new();
+    let mut in_the_way = 0;
+    loop {
+        let sql = format!("SELECT phase FROM {}", walk.state_table());
+        let phase = link
+            .one(&sql)
+            .await?
+            .ok_or_else(|| "the job's state is gone".to_owned())?;
+        if phase != last {
+            say(out, told(&phase))?;
+            last.clone_from(&phase);
+        }
+        let stepped = match phase.as_str() {
+            "built" => prepare(&walk, &scheme).await,
+            "stripped" => swap::set_triggers(&walk).await,
+            "ready" => {
+                let holder = Link::open(server).await?;
+                holder.become_role(&asked.table.owner).await?;
+                let patience = Patience {
+                    give_up_after: Duration::from_secs(pace.give_up_after_s),
+                    old_snapshots: pace.old_snapshots == OldSnapshots::Wait,
+                };
+                swap::swap(&mut walk, &holder, &patience).await
+            }
+            "swapped" => finish::validate(&walk).await,
+            "validated" => return finish::contract(&walk).await,
+            phase => walk.step(phase).await,
+        };
+        match stepped {
+            Err(End::Fault(fault))
+                if fault.is_in_the_way() && in_the_way < 100 && !matches!(phase.as_str(), "ready") =>
+            {
+                link.rollback().await;
+                in_the_way += 1;
+                tokio::time::sleep(swap::TRY_PAUSE).await;
+            }
+            other => {
+                other?;
+                in_the_way = 0;
+            }
+        }
+    }
+}
+
+async fn build_new(link: &Link, id: i64, asked: &Asked) -> Result<Scheme, End> {
+    link.run("BEGIN; SET LOCAL row_security = off").await?;
+    let built = build::build(link, asked, id).await;
+    if built.is_err() {
+        link.rollback().await;
+    }
+    let scheme = built?;
+    link.run("COMMIT").await?;
+    Ok(scheme)
+}
+
+/// The swap is rehearsed, and what the copy is quicker without is taken away. A rehearsal that fails leaves nothing.
+async fn prepare(walk: &Walk<'_>, scheme: &Scheme) -> Result<(), End> {
+    if let Err(end) = swap::rehearse(walk).await {
+        if let End::Fault(fault) = &end
+            && fault.code.is_none()
+        {
+            finish::cancel(walk.link, scheme, &fault.text).await?;
+        }
+        return Err(end);
+    }
+    let mut sql = scheme.strip();
+    sql.insert(0, "BEGIN".into());
+    sql.push(format!("UPDATE {} SET phase = 'stripped'", walk.state_table()));
+    sql.push("COMMIT".into());
+    Ok(walk.link.run_all(&sql).await?)
+}
+
+fn told(phase: &str) -> &'static str {
+    match phase {
+        "built" => "the new table is built; the swap is rehearsed",
+        "stripped" => "waiting for a moment without writes, to log them from then on",
+        "copy" => "rows are copied",
+        "key" => "the index of the key is built",
+        "drain" => "rows that have changed since are made anew",
+        "indexes" => "the other indexes are built",
+        "settle" => "the new table is vacuumed and analyzed",
+        "verify" => "both tables are compared",
+        "ready" => "waiting for a moment in which the swap disturbs nobody",
+        "swapped" => "the table is replaced; its foreign keys are validated",
+        "validated" => "the old table goes away",
+        _ => "going on",
+    }
+}

@@ -1,0 +1,181 @@
+//! From a table's name to a scheme: it is looked at, the new table is built, and compared with the old one.
+
+use super::link::{Fault, Link};
+use crate::plan::rewrite::alter::{Alter, alters};
+use crate::plan::rewrite::facts::Table;
+use crate::plan::rewrite::scheme::{Description, Missing, Scheme, copied, differences};
+use crate::plan::rewrite::{Schemas, questions};
+use crate::plan::splice::quote_literal;
+
+/// What was asked for, and what it is about.
+pub struct Asked {
+    pub table: Table,
+    pub alters: Vec<Alter>,
+    /// With which the client's statements are read.
+    pub search_path: String,
+    pub keep_old: bool,
+}
+
+pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
+    let facts = link.json(&questions::facts(table)).await?;
+    facts.ok_or_else(|| "the table is not there".to_owned().into())
+}
+
+/// Looks at the table, as its owner. Err: there is none, or it is refused, with each reason.
+pub async fn look(link: &Link, table: u32, with: &str) -> Result<(Table, Vec<Alter>), Fault> {
+    let table = facts(link, table).await?;
+    let why: Vec<String> = link
+        .json(&questions::refusals(table.oid, Schemas { job: 0 }))
+        .await?
+        .unwrap_or_default();
+    if !why.is_empty() {
+        let lines: String = why.iter().map(|why| format!("\n  {why}")).collect();
+        return Err(format!("{}.{} is not rewritten:{lines}", table.schema, table.name).into());
+    }
+    let alters = alters(with, &table.schema, &table.name)?;
+    Ok((table, alters))
+}
+
+/// Within a transaction: schemas, the new table with all of its own, the log. Nothing is locked that others need.
+pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault> {
+    let Asked { table, alters, .. } = asked;
+    let schemas = Schemas { job };
+    // Under this lock its definition stays.
+    let name = crate::plan::splice::qualified(&table.schema, &table.name);
+    link.run(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE"))
+        .await?;
+    link.run(&format!(
+        "CREATE SCHEMA {}; CREATE SCHEMA {}",
+        schemas.fresh(),
+        schemas.old()
+    ))
+    .await?;
+    let fingerprint = link
+        .one(&questions::fingerprint(table.oid, schemas))
+        .await?
+        .unwrap_or_default();
+    let before = describe(link, table.oid, schemas).await?;
+    make_like(link, table.oid, schemas).await?;
+    let new = oid(link, &schemas.of(&table.name)).await?;
+    let made = describe(link, new, schemas).await?;
+    let differs = differences(&before.own, &made.own);
+    if !differs.is_empty() {
+        return Err(format!(
+            "the new table would not be like the old one:\n  {}",
+            differs.join("\n  ")
+        )
+        .into());
+    }
+    let missing = run_alters(link, asked, new, schemas).await?;
+    let changed = facts(link, new).await?;
+    let columns = copied(table, &changed, alters, &missing)?;
+    let computed: Vec<&str> = alters
+        .iter()
+        .flat_map(|alter| &alter.types)
+        .filter(|change| change.using.is_some())
+        .map(|change| change.column.as_str())
+        .collect();
+    let (key, key_index) = table.key_with(&changed, &computed).ok_or_else(|| {
+        "no primary key, and no unique index whose columns are NOT NULL, of types of PostgreSQL's own, and keep their values".to_owned()
+    })?;
+    let scheme = Scheme {
+        job,
+        table: table.oid,
+        schema: table.schema.clone(),
+        name: table.name.clone(),
+        columns,
+        key,
+        key_index,
+        indexes: link.json(&questions::indexes(new, schemas)).await?.unwrap_or_default(),
+        attached: attached(link, table.oid, schemas).await?,
+        described: Description {
+            own: describe(link, new, schemas).await?.own,
+            hangs: before.hangs,
+        },
+        fingerprint,
+        keep_old: asked.keep_old,
+    };
+    place(link, asked, &scheme).await?;
+    Ok(scheme)
+}
+
+async fn attached(link: &Link, table: u32, schemas: Schemas) -> Result<crate::plan::rewrite::scheme::Attached, Fault> {
+    let attached = link.json(&questions::attached(table, schemas)).await?;
+    attached.ok_or_else(|| "the table is not there".to_owned().into())
+}
+
+pub async fn describe(link: &Link, table: u32, schemas: Schemas) -> Result<Description, Fault> {
+    let described = link.json(&questions::describe(table, schemas)).await?;
+    described.ok_or_else(|| "the table cannot be described".to_owned().into())
+}
+
+pub async fn oid(link: &Link, name: &str) -> Result<u32, Fault> {
+    let oid = link
+        .one(&format!("SELECT to_regclass({})::oid", quote_literal(name)))
+        .await?;
+    oid.and_then(|oid| oid.parse().ok())
+        .ok_or_else(|| format!("the table {name} is not there").into())
+}
+
+async fn make_like(link: &Link, table: u32, schemas: Schemas) -> Result<(), Fault> {
+    let like: Vec<String> = link.json(&questions::like(table, schemas)).await?.unwrap_or_default();
+    link.run_all(&like).await?;
+    let indexes: Vec<crate::plan::rewrite::scheme::Index> = link
+        .json(&questions::indexes(table, schemas))
+        .await?
+        .unwrap_or_default();
+    for index in &indexes {
+        link.run_all(&index.sql).await?;
+    }
+    let statistics: Vec<String> = link
+        .json(&questions::statistics(table, schemas))
+        .await?
+        .unwrap_or_default();
+    if !statistics.is_empty() {
+        link.run_all(&statistics).await?;
+    }
+    link.run("SET LOCAL default_tablespace = ''").await?;
+    Ok(())
+}
+
+/// The client's statements on the empty table: what the server keeps for rows of new columns.
+async fn run_alters(link: &Link, asked: &Asked, new: u32, schemas: Schemas) -> Result<Missing, Fault> {
+    let mut missing = Missing::new();
+    let name = schemas.of(&asked.table.name);
+    for alter in &asked.alters {
+        let sql = alter.on(&name);
+        with_path(link, &asked.search_path, &[sql]).await?;
+        for column in facts(link, new).await?.columns {
+            let is_new = asked.table.origin(column.num).is_none();
+            if let Some(value) = column.missing.filter(|_| is_new) {
+                missing.entry(column.num).or_insert(value.into_iter().next().flatten());
+            }
+        }
+    }
+    Ok(missing)
+}
+
+/// What the client has written is read as the client's session would read it.
+async fn with_path(link: &Link, path: &str, statements: &[String]) -> Result<(), Fault> {
+    let set = format!(
+        "SELECT pg_catalog.set_config('search_path', {}, true)",
+        quote_literal(path)
+    );
+    link.run(&set).await?;
+    link.run_all(statements).await?;
+    link.run("SET LOCAL search_path = pg_catalog, pg_temp").await?;
+    Ok(())
+}
+
+async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault> {
+    link.run_all(&scheme.places()).await?;
+    with_path(link, &asked.search_path, &[scheme.view()]).await?;
+    let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
+    link.run(&format!(
+        "INSERT INTO {} (phase, scheme) VALUES ('built', {})",
+        scheme.schemas().of("state"),
+        quote_literal(&kept)
+    ))
+    .await?;
+    Ok(())
+}
