@@ -1308,3 +1308,44 @@ fn what_is_written_through_a_view_of_ones_own_is_judged() {
         assert!(stage.psql(few).ok().contains("UPDATE 8\n"));
     }
 }
+
+/// Without a catalog the types of tables, columns and schemas are unknown to the reader of PL/pgSQL: the block is read all the same, or refused.
+#[test]
+fn blocks_with_types_of_the_catalog_are_read() {
+    for major in MAJORS {
+        let stage = stage(major, "typed_blocks");
+        stage.direct("CREATE SCHEMA s; CREATE TYPE s.kind AS ENUM ('a')");
+        for declared in [
+            "r t%ROWTYPE",
+            "r s.kind",
+            "r t[]",
+            "r t.id%TYPE[]",
+            "r s.kind ARRAY",
+            "q s.kind; r t%ROWTYPE",
+        ] {
+            for write in ["DELETE FROM t", "DROP TABLE t", "TRUNCATE t"] {
+                let first = if declared.ends_with("ROWTYPE") {
+                    "r.a := 1; "
+                } else {
+                    ""
+                };
+                let sql = format!("DO $$ DECLARE {declared}; BEGIN {first}{write}; END $$");
+                refused(&stage, &sql, "in the DO block: ");
+            }
+        }
+        refused(
+            &stage,
+            "DO $$ BEGIN DROP TABLE t; FOO BAR; END $$",
+            "the DO block cannot be read here (syntax error",
+        );
+        let right = "DO $$ DECLARE r t%ROWTYPE; k s.kind := 'a'; BEGIN r.a := 7; UPDATE t SET b = k::text WHERE id = r.a; END $$";
+        let ran = stage.psql(right);
+        assert_eq!((ran.stderr.as_str(), ran.stdout.as_str()), ("", "DO\n"));
+        assert_eq!(stage.direct("SELECT b FROM t WHERE id = 7").trim(), "a");
+        refused(
+            &stage,
+            "BEGIN;\nDELETE FROM t WHERE id IN (SELECT id FROM t ORDER BY a > 0 FETCH FIRST ROW WITH TIES);\nROLLBACK;\n",
+            "more than 1000 rows of t",
+        );
+    }
+}

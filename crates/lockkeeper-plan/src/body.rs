@@ -3,6 +3,7 @@
 //! Only statements that are written out are seen, and EXECUTE of a plain string. What a program puts together while it runs is
 //! [`Body::dynamic`].
 
+mod declared;
 mod meaning;
 mod ranges;
 pub mod unvalued;
@@ -149,6 +150,23 @@ fn in_do(text: &str, is_function: bool) -> String {
     out
 }
 
+/// What of the catalog's types cannot be read without one is taken for a record.
+fn plpgsql(code: &str) -> Result<Value, String> {
+    let parsed = |code: &str| pg_query::parse_plpgsql(&format!("DO {}", quote_literal(code)));
+    parsed(code).or_else(|error| {
+        let again = declared::as_records(code).map(|code| parsed(&code));
+        again.unwrap_or(Err(error)).map_err(|error| error.to_string())
+    })
+}
+
+/// No server runs such a block.
+fn is_the_server_s(error: &str) -> bool {
+    let error = error.strip_prefix("Invalid statement: ").unwrap_or(error);
+    ["RETURN cannot have", "cannot use RETURN"]
+        .iter()
+        .any(|known| error.starts_with(known))
+}
+
 impl Body {
     /// What locks tables so that their writes are stopped: the tables, the names of the constraints that it adds to them, and its place
     /// in what runs.
@@ -222,9 +240,14 @@ impl Body {
 
     fn code_within(&mut self, text: &str, language: &str, when: When) {
         match language.to_ascii_lowercase().as_str() {
-            "plpgsql" => match pg_query::parse_plpgsql(&format!("DO {}", quote_literal(&in_do(text, !self.runs)))) {
+            "plpgsql" => match plpgsql(&in_do(text, !self.runs)) {
                 Ok(tree) => self.walk(&tree, when),
-                Err(_) => self.unknown(when),
+                // The server refuses the block for the same.
+                Err(why) if !self.runs || is_the_server_s(&why) => self.unknown(when),
+                Err(why) => {
+                    self.doubt.get_or_insert_with(|| Doubt::unread(&why));
+                    self.ran(What::Unknown, when);
+                }
             },
             "sql" => self.take(text, when),
             _ => self.unknown(when),
@@ -564,7 +587,20 @@ mod tests {
         );
         check("DO $$ BEGIN EXECUTE format('DROP TABLE %I', 'x'); END $$", &[], true);
         check("DO $$ BEGIN EXECUTE 'DROP ' || 'TABLE x'; END $$", &[], true);
-        check("DO $$ this is no PL/pgSQL, drop $$", &[], true);
+        // What cannot be read is refused.
+        check("DO $$ this is no PL/pgSQL, drop $$", &[], false);
+        let unread = &read_code(b"DO $$ this is no PL/pgSQL, drop $$", true).unwrap()[0];
+        let doubt = of(&unread.node).unwrap().doubt.unwrap();
+        assert!(
+            doubt.message.contains("cannot be read here (syntax error"),
+            "{}",
+            doubt.message
+        );
+        check(
+            "DO $$ DECLARE r t%ROWTYPE; x s.kind[]; BEGIN r.a := 1; DROP TABLE t; END $$",
+            &["DROP TABLE t"],
+            false,
+        );
         check("DO LANGUAGE plpython3u $$ plpy.execute('drop table x') $$", &[], true);
         check(
             "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN DROP TABLE t; RETURN 1; END $$",

@@ -524,7 +524,7 @@ impl<'a> Scope<'a> {
 }
 
 /// The rows that a query can have whatever its values are.
-fn rows_of_select(select: &SelectStmt) -> Option<Bound> {
+pub(super) fn rows_of_select(select: &SelectStmt) -> Option<Bound> {
     if !select.values_lists.is_empty() {
         return Some(Bound::exactly(select.values_lists.len()));
     }
@@ -590,7 +590,7 @@ fn elements(node: &Node) -> Option<Bound> {
     }
 }
 
-fn select_of(node: &Node) -> Option<&SelectStmt> {
+pub(super) fn select_of(node: &Node) -> Option<&SelectStmt> {
     match node.node.as_ref()? {
         NodeEnum::SelectStmt(select) => Some(select),
         _ => None,

@@ -1,6 +1,6 @@
 //! What the planner merely guesses: it has no statistics of an expression, and takes one row in 200 or one in three for granted.
 
-use super::bound::STEADY;
+use super::bound::{STEADY, rows_of_select, select_of};
 use super::judge::{column_of, conjunction};
 use super::key::tells_apart_as_columns_do;
 use super::text::Tree;
@@ -13,8 +13,9 @@ use crate::sketch;
 use crate::splice::{depth_change, significant_tokens};
 use crate::statement::{Statement, read_code};
 use crate::tree;
+use crate::words::mentions;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AExpr, AExprKind, BoolExprType, Node, ScanToken, Token};
+use pg_query::protobuf::{AExpr, AExprKind, BoolExprType, Node, ScanToken, SubLink, SubLinkType, Token};
 use serde_json::Value;
 
 /// By its default selectivities (DEFAULT_EQ_SEL, DEFAULT_MATCH_SEL, DEFAULT_RANGE_INEQ_SEL) the planner expects one row in so many.
@@ -34,7 +35,7 @@ pub fn may_be_many(statement: &Statement, relation: &Relation, expected: f64, ro
         let is_large = || relation.rows.is_none_or(|rows| rows > rows_max);
         let times = times(&tree, relation);
         times > 1.0 && expected.max(1.0) * times > rows_max && (times <= FACTOR || is_large())
-            || is_large() && is_unbounded(&tree)
+            || is_large() && (is_unbounded(&tree) || mentions(statement.sql.as_bytes(), "ties"))
     })
 }
 
@@ -63,13 +64,15 @@ fn takes_array(sql: &str) -> bool {
     let opens = |at: usize| tokens.get(at + 1).is_some_and(|token| token.token() == Token::Ascii40);
     (0..tokens.len()).filter(|at| is_open(*at) && opens(*at)).any(|at| {
         let mut depth = 0;
-        let mut within = tokens[at + 1..].iter().take_while(|token| {
+        let within = tokens[at + 1..].iter().take_while(|token| {
             depth += depth_change(token);
             depth > 0
         });
-        let first = within.nth(1).map(ScanToken::token);
-        let asks = |token: Token| matches!(token, Token::Select | Token::With | Token::Values | Token::Table);
-        !first.is_some_and(asks) && (first == Some(Token::Param) || within.any(|token| token.token() == Token::Param))
+        let within: Vec<Token> = within.skip(1).map(ScanToken::token).collect();
+        let asks = |token: &Token| matches!(token, Token::Select | Token::With | Token::Values | Token::Table);
+        // ARRAY[…] has as many as are written, where nothing is put to it.
+        let is_written = within.starts_with(&[Token::Array, Token::Ascii91]) && !within.contains(&Token::Op);
+        !is_written && !within.first().is_some_and(asks) && within.contains(&Token::Param)
     })
 }
 
@@ -149,6 +152,8 @@ fn times_of(term: &Node, tree: &Tree, relation: &Relation) -> f64 {
                 false => FACTOR.powi(elements.unwrap_or(1).min(GUESSES_MAX) as i32),
             }
         }
+        // As many as it says.
+        Some(NodeEnum::SubLink(link)) if has_limit(link) => 1.0,
         Some(NodeEnum::SubLink(_)) => FACTOR.powi(guesses_within(term).clamp(1, GUESSES_MAX) as i32),
         _ => FACTOR,
     }
@@ -165,6 +170,18 @@ fn collates(term: &Node, relation: &Relation) -> bool {
         tree::each(&whole, &mut |kind, _| collates |= kind == "CollateClause");
     }
     collates
+}
+
+/// `column IN (SELECT … LIMIT 10)`
+fn has_limit(link: &SubLink) -> bool {
+    let select = link.subselect.as_deref().and_then(select_of);
+    let plain = matches!(
+        link.testexpr.as_deref().and_then(|node| node.node.as_ref()),
+        Some(NodeEnum::ColumnRef(_))
+    );
+    link.sub_link_type() == SubLinkType::AnySublink
+        && plain
+        && select.is_some_and(|select| rows_of_select(select).is_some())
 }
 
 fn is_range(expr: &AExpr) -> bool {
@@ -311,6 +328,7 @@ mod tests {
         large.rows = Some(1e6);
         for (condition, expect) in [
             ("id = ANY (ARRAY(SELECT n FROM u))", true),
+            ("id IN (SELECT id FROM t ORDER BY n FETCH FIRST ROW WITH TIES)", true),
             ("id IN (SELECT unnest(a) FROM u)", true),
             ("id IN (SELECT s FROM generate_series(1, 9) s)", true),
             ("id IN (SELECT own_function(a) FROM u)", true),

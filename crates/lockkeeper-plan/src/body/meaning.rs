@@ -43,6 +43,14 @@ impl Doubt {
         }
     }
 
+    pub(super) fn unread(why: &str) -> Doubt {
+        let why = why.strip_prefix("Invalid statement: ").unwrap_or(why);
+        Doubt {
+            message: format!("the DO block cannot be read here ({why}), so that what it does is not known"),
+            hint: ONE_BY_ONE.to_string(),
+        }
+    }
+
     fn reads() -> Doubt {
         Doubt {
             message: "the DO block may change standard_conforming_strings and has a backslash in it, so that where its strings end is not known"

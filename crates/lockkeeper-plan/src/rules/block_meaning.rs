@@ -8,7 +8,7 @@ use pg_query::NodeEnum;
 pub(super) const RULE: Rule = Rule {
     name: "block-meaning",
     lock: LockMode::None,
-    what: "A DO block in which a name that is dropped, changed or written to may come to mean another table, that executes a prepared statement, or prepares one that changes rows and has parameters.",
+    what: "A DO block in which a name that is dropped, changed or written to may come to mean another table, that executes a prepared statement, or prepares one that changes rows and has parameters; or whose PL/pgSQL cannot be read.",
     why: "Its statements are judged by what their names mean before it runs: DROP TABLE t twice drops the temporary t first, and then the one that it hid.",
     versions: "13–18",
     safe: "Names with their schema, or the statements one by one.",
