@@ -345,10 +345,13 @@ impl Session {
         }
     }
 
+    /// The first that could not be written is told of, and the others are not waited for: a disk that hangs is waited for once.
     async fn hear_posted(&mut self) {
         for posted in std::mem::take(&mut self.posted) {
             let written = self.shared.audit.heard(posted).await;
-            self.tell_unwritten(written).await;
+            if written.is_err() {
+                return self.tell_unwritten(written).await;
+            }
         }
     }
 
