@@ -69,7 +69,7 @@ pub struct Pace {
     give_up_after_s: u64,
 
     /// Snapshots from before the swap, such as of a long REPEATABLE READ transaction: wait until they are gone, or ignore them, which then see
-    /// the new table's rows as they were when copied
+    /// the new table's rows as they were when copied, or none
     #[arg(long, value_name = "wait|ignore", default_value = "wait")]
     old_snapshots: OldSnapshots,
 }

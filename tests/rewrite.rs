@@ -397,7 +397,7 @@ CREATE TABLE child2 (t_id int); ALTER TABLE child2 ADD CONSTRAINT c2 FOREIGN KEY
 CREATE TRIGGER touch BEFORE INSERT OR UPDATE OF note ON "T x" FOR EACH ROW WHEN (NEW.n > 0) EXECUTE FUNCTION touch(); COMMENT ON TRIGGER touch ON "T x" IS 'tr';
 CREATE TRIGGER off BEFORE UPDATE ON "T x" FOR EACH ROW EXECUTE FUNCTION touch(); ALTER TABLE "T x" DISABLE TRIGGER off;
 CREATE CONSTRAINT TRIGGER ct AFTER UPDATE ON "T x" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION touch();
-DO $$ BEGIN CREATE ROLE "rewrite R"; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$ BEGIN CREATE ROLE "rewrite R"; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 GRANT SELECT, UPDATE ON "T x" TO "rewrite R"; GRANT INSERT ON "T x" TO "rewrite R" WITH GRANT OPTION; GRANT SELECT (n) ON "T x" TO PUBLIC;
 GRANT USAGE ON SEQUENCE "T x_id_seq" TO "rewrite R";
 CREATE POLICY p ON "T x" FOR UPDATE TO "rewrite R" USING (n > 1) WITH CHECK (n > 2); CREATE POLICY q ON "T x" AS RESTRICTIVE USING (true);
@@ -423,7 +423,8 @@ fn what_hangs_on_a_table_follows_it(major: u32) {
     stage.direct(
         "INSERT INTO app.\"T x\" (parent_id, big) VALUES (1, 'new'); UPDATE app.v SET note = 'by view' WHERE id = 8",
     );
-    assert_eq!(stage.number("SELECT max(id) FROM app.\"T x\""), 3005);
+    // Each rewrite leaves a gap, for whoever still waited for the sequence that was there before.
+    assert_eq!(stage.number("SELECT max(id) FROM app.\"T x\""), 6005);
     assert_eq!(stage.direct("SELECT note FROM app.\"T x\" WHERE id = 8"), "by view");
     assert_eq!(
         stage.direct("SELECT string_agg(conname, ',') FROM pg_constraint WHERE NOT convalidated"),
@@ -528,6 +529,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "CREATE TABLE t (id int PRIMARY KEY)",
         "DROP TABLE t",
         "only ALTER TABLE",
+    ),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (a int); CREATE INDEX log ON t (id)",
+        "",
+        "log has the name of a table of the job's own",
     ),
     (
         "CREATE TABLE t (id int PRIMARY KEY)",
@@ -670,8 +676,8 @@ fn an_old_snapshot_sees_all_rows(major: u32) {
 }
 
 fn a_role_without_superuser_rewrites_its_table(major: u32) {
-    let stage = stage(major, "rewrite_role", "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-        DO $$ BEGIN CREATE ROLE rewrite_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+    let stage = stage(major, "rewrite_role", "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        DO $$ BEGIN CREATE ROLE rewrite_app LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
         CREATE SCHEMA app AUTHORIZATION rewriter; SET ROLE rewriter; CREATE TABLE app.t (id int PRIMARY KEY, n int); INSERT INTO app.t SELECT g, g FROM generate_series(1, 1000) g;
         GRANT USAGE ON SCHEMA app TO rewrite_app; GRANT SELECT, UPDATE ON app.t TO rewrite_app;");
     let as_rewriter = |arguments: &[&str]| lockkeeper(&stage, "rewriter", &["rewrite"], arguments);
@@ -731,6 +737,161 @@ fn a_role_without_superuser_rewrites_its_table(major: u32) {
         stage.direct("SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'app.t'::regclass"),
         "rewriter"
     );
+    leaves_nothing(&stage);
+}
+
+/// Views, triggers and defaults are read anew in the session that rewrites: nobody else's code is called by that.
+fn nobody_else_s_code_is_called(major: u32) {
+    let others = [
+        "CREATE VIEW v AS SELECT id, '(x)'::c AS c FROM app.t",
+        "CREATE TRIGGER g AFTER UPDATE ON app.t FOR EACH ROW WHEN (old.id = 1 AND '(x)'::c IS NOT NULL) EXECUTE FUNCTION fires()",
+        "CREATE VIEW v AS SELECT id FROM app.t",
+    ];
+    for (number, other) in others.iter().enumerate() {
+        let stage = stage(
+            major,
+            &format!("rewrite_stranger_{number}"),
+            &format!(
+                "DO $$ BEGIN CREATE ROLE rewrite_evil LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+                 CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY); INSERT INTO app.t VALUES (1); CREATE TABLE called (who text); GRANT INSERT ON called TO PUBLIC;
+                 GRANT USAGE ON SCHEMA app TO rewrite_evil; GRANT SELECT, TRIGGER ON app.t TO rewrite_evil; CREATE SCHEMA evil AUTHORIZATION rewrite_evil;
+                 SET ROLE rewrite_evil; SET search_path = evil;
+                 CREATE FUNCTION f(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.called VALUES (current_user); RETURN true; END $$;
+                 CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+                 CREATE DOMAIN d AS text CHECK (f(value)); CREATE TYPE c AS (a d); {other};"
+            ),
+        );
+        stage.direct("DELETE FROM called");
+        for more in [&["app.t"][..], &["app.t", "--dry-run"]] {
+            let ran = rewrite(&stage, more);
+            assert!(
+                ran.status == 1 && ran.stderr.contains("rewrite_evil"),
+                "{other}: {ran:?}"
+            );
+        }
+        assert_eq!(stage.number("SELECT count(*) FROM called"), 0, "{other}");
+        leaves_nothing(&stage);
+    }
+}
+
+/// Of sessions of another role a plain role sees the snapshot alone, which is waited for; and what default privileges give to others is taken
+/// back from all that is the job's own.
+fn another_role_s_snapshot_is_waited_for(major: u32) {
+    let stage = stage(major, "rewrite_others", "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        DO $$ BEGIN CREATE ROLE rewrite_app LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        CREATE SCHEMA app AUTHORIZATION rewriter; SET ROLE rewriter; GRANT USAGE ON SCHEMA app TO rewrite_app;
+        ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO rewrite_app; ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO rewrite_app;
+        CREATE TABLE app.t (id int PRIMARY KEY, n int); INSERT INTO app.t SELECT g, g FROM generate_series(1, 1000) g; CREATE TABLE app.other (i int);");
+    stage.direct(&format!("GRANT CREATE ON DATABASE \"{}\" TO rewriter", stage.database));
+    let dsn = format!(
+        "host=127.0.0.1 port={} user=rewrite_app dbname={}",
+        stage.cluster.port(),
+        stage.database
+    );
+    runs(async {
+        let (old, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
+            .await
+            .expect("the application");
+        tokio::spawn(connection);
+        old.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM app.other")
+            .await
+            .expect("a snapshot");
+        let ran = lockkeeper(&stage, "rewriter", &["rewrite"], &["app.t", "--give-up-after-s", "1"]);
+        assert!(
+            ran.status == 1 && ran.stderr.contains("has a snapshot from before"),
+            "{ran:?}"
+        );
+        for object in ["log", "state", "f"] {
+            let told = old.query(&format!("SELECT FROM lockkeeper_1.{object}"), &[]).await;
+            assert_eq!(
+                told.expect_err("no right").code().map(|code| code.code()),
+                Some("42501")
+            );
+            old.batch_execute("ROLLBACK").await.expect("it goes on");
+        }
+        let ran = lockkeeper(&stage, "rewriter", &["rewrite"], &["--resume", "1"]);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        assert_eq!(
+            old.query_one("SELECT count(*) FROM app.t", &[])
+                .await
+                .expect("its rows")
+                .get::<_, i64>(0),
+            1000
+        );
+    });
+    leaves_nothing(&stage);
+}
+
+/// Where the table has another owner by then, or the role another name, a superuser can end the job.
+fn a_superuser_cancels_whoever_owns_the_table(major: u32) {
+    let stage = stage(major, "rewrite_owners", "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        DO $$ BEGIN CREATE ROLE rewrite_next LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        CREATE SCHEMA app AUTHORIZATION rewriter; SET ROLE rewriter; CREATE TABLE app.t (id int PRIMARY KEY, n int); INSERT INTO app.t SELECT g, g FROM generate_series(1, 20000) g;");
+    stage.direct(&format!("GRANT CREATE ON DATABASE \"{}\" TO rewriter", stage.database));
+    let mut command = command(&stage, "rewriter", &["rewrite"], &["app.t", "--pause-ms", ONE_STEP]);
+    let mut process = Process(
+        command.stdout(Stdio::null()).spawn().expect("it starts"),
+        tempfile::tempfile().expect("a file"),
+    );
+    until("writes are logged", || phase(&stage, 1) == "copy");
+    process.kill();
+    stage.direct("ALTER TABLE app.t OWNER TO rewrite_next; UPDATE app.t SET n = 0 WHERE id = 1");
+    jobs(&stage, &["cancel", "1"]).ok();
+    leaves_nothing(&stage);
+    stage.direct("UPDATE app.t SET n = n + 1");
+    assert_eq!(
+        stage.number("SELECT count(*) FROM lockkeeper.job WHERE state = 'cancelled'"),
+        1
+    );
+}
+
+/// A key that is renamed ends the job, and no write of the application.
+fn a_renamed_key_fails_no_write(major: u32) {
+    let table =
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, g FROM generate_series(1, 20000) g";
+    let stage = stage(major, "rewrite_renamed", table);
+    let mut process = Process::start(&stage, &["t", "--pause-ms", ONE_STEP]);
+    until("writes are logged", || phase(&stage, 1) == "copy");
+    stage.direct("ALTER TABLE t RENAME id TO key; UPDATE t SET n = n + 1 WHERE key = 7; INSERT INTO t VALUES (0, 1); DELETE FROM t WHERE key = 9; ALTER TABLE t RENAME key TO id");
+    process.kill();
+    assert_eq!(stage.number("SELECT count(*) FROM lockkeeper_1.log WHERE op = 'T'"), 3);
+    jobs(&stage, &["cancel", "1"]).ok();
+    leaves_nothing(&stage);
+}
+
+/// Whoever locks the table while the swap is tried waits for nobody for long: the two sessions of the swap never wait for each other's waiters.
+fn locks_of_others_never_stand_still(major: u32) {
+    let stage = stage(major, "rewrite_locked", MIRRORED);
+    runs(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut tasks = Vec::new();
+        for sql in [
+            "UPDATE t SET n = n + 1 WHERE id = 1",
+            "UPDATE t SET n = n + 1 WHERE id = 2; SELECT pg_sleep(0.01)",
+            "BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE; COMMIT; SELECT pg_sleep(0.02)",
+            "BEGIN; LOCK TABLE t IN SHARE MODE; COMMIT; SELECT pg_sleep(0.03)",
+        ] {
+            let (connection, stop) = (stage.connect_direct().await, Arc::clone(&stop));
+            tasks.push(tokio::spawn(async move {
+                connection
+                    .client
+                    .batch_execute("SET statement_timeout = '20s'")
+                    .await
+                    .expect("it is set");
+                while !stop.load(Ordering::Relaxed) {
+                    connection.client.batch_execute(sql).await.expect("nobody stands still");
+                }
+            }));
+        }
+        for _ in 0..3 {
+            Process::start(&stage, &["t", "--pause-ms", "0", "--old-snapshots", "ignore"]).ends();
+        }
+        stop.store(true, Ordering::Relaxed);
+        for task in tasks {
+            task.await.expect("it went well");
+        }
+    });
+    is_mirrored(&stage);
     leaves_nothing(&stage);
 }
 
@@ -845,4 +1006,9 @@ on_both!(
     a_role_without_superuser_rewrites_its_table,
     another_change_of_the_table_ends_the_job,
     a_paused_job_goes_on,
+    nobody_else_s_code_is_called,
+    another_role_s_snapshot_is_waited_for,
+    a_renamed_key_fails_no_write,
+    locks_of_others_never_stand_still,
+    a_superuser_cancels_whoever_owns_the_table,
 );

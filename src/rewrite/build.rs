@@ -170,6 +170,7 @@ async fn with_path(link: &Link, path: &str, statements: &[String]) -> Result<(),
 async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault> {
     link.run_all(&scheme.places()).await?;
     with_path(link, &asked.search_path, &[scheme.view()]).await?;
+    link.run(&scheme.revoke()).await?;
     let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
     link.run(&format!(
         "INSERT INTO {} (phase, scheme) VALUES ('built', {})",

@@ -193,6 +193,17 @@ impl Link {
         }
     }
 
+    /// The login is a superuser, and that role is none, or is not there any more.
+    pub async fn is_above(&self, owner: &str) -> Result<bool, Fault> {
+        let of = |name: &str| format!("(SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = {name})");
+        let sql = format!(
+            "SELECT {} AND NOT coalesce({}, false)",
+            of("session_user"),
+            of(&quote_literal(owner))
+        );
+        self.is(&sql).await
+    }
+
     /// What rows are made of is read with the settings that the job began with.
     pub async fn take_settings(&self, settings: &BTreeMap<String, String>) -> Result<(), Fault> {
         for (name, value) in settings.iter().filter(|(name, _)| *name != "search_path") {

@@ -1,17 +1,21 @@
 //! `lockkeeper jobs` with a job that is a rewrite: resumed here, cancelled without leaving anything, shown with its phase.
 
 use super::link::{Fault, Link};
+use super::swap::{begin_try, tries};
 use super::walk::End;
-use super::{Pace, finish, kept, read_job, resume};
+use super::{Job, Pace, finish, kept, read_job, resume};
 use crate::jobs::{self, Arguments, Steer, runtime};
 use crate::plan::jobs as sql;
 use crate::plan::rewrite::job;
 use crate::plan::rewrite::scheme::Scheme;
+use crate::plan::rewrite::{Schemas, questions};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// As long the session that runs a job may take to hear that it is to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(60);
+/// As long a moment without readers and writers is waited for.
+const CLEARED_WITHIN: Duration = Duration::from_secs(600);
 
 /// As [`jobs::run`], which knows of all other kinds.
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
@@ -78,6 +82,9 @@ async fn show(arguments: &Arguments, id: i64, out: &mut dyn Write) -> Result<(),
 
 async fn cancel(link: &Link, id: i64, out: &mut dyn Write) -> Result<(), Fault> {
     let job = read_job(link, id).await?;
+    if link.is_above(&job.owner).await? {
+        return cancel_from_above(link, id, &job, out).await;
+    }
     link.become_role(&job.owner).await?;
     let done = matches!(job.state.as_str(), "done" | "cancelled");
     let scheme = kept(link, id).await?;
@@ -97,6 +104,44 @@ async fn cancel(link: &Link, id: i64, out: &mut dyn Write) -> Result<(), Fault> 
         "job {id} is given up; nothing is left of it, and the table is as it was"
     )
     .map_err(|error| error.to_string().into())
+}
+
+/// By a superuser, whatever has become of the table's owner: what the job has made is found in the catalog alone, since reading its own
+/// tables would run what their owner has made of them.
+async fn cancel_from_above(link: &Link, id: i64, job: &Job, out: &mut dyn Write) -> Result<(), Fault> {
+    stop_whoever_runs(link, id).await?;
+    let cleared = tries(CLEARED_WITHIN, async || {
+        begin_try(link).await?;
+        let cleared = async {
+            if link
+                .is(&questions::is_replaced(job.relation, Schemas { job: id }))
+                .await?
+            {
+                let resume =
+                    format!("to have the rest done, its owner resumes it: lockkeeper jobs --dsn … resume {id}");
+                return Err(End::from(format!(
+                    "the table of job {id} is replaced already; {resume}"
+                )));
+            }
+            link.run(&Schemas { job: id }.drop_all()).await?;
+            link.job_row(&job::given_up_by_a_superuser(id, "cancelled")).await?;
+            Ok(link.run("COMMIT").await.map(|_| ())?)
+        };
+        let cleared = cleared.await;
+        if cleared.is_err() {
+            link.rollback().await;
+        }
+        cleared
+    });
+    match cleared.await {
+        Ok(()) => writeln!(
+            out,
+            "job {id} is given up; nothing is left of it, and the table is as it was"
+        )
+        .map_err(|error| error.to_string().into()),
+        Err(End::Fault(fault)) => Err(fault),
+        Err(End::Steered(state)) => Err(format!("job {id} is {state}").into()),
+    }
 }
 
 async fn clear(link: &Link, id: i64, scheme: &Scheme) -> Result<(), Fault> {

@@ -18,10 +18,13 @@ const HOLD: Duration = Duration::from_millis(50);
 /// As long nobody is let in who waits to write, and has a snapshot from before the last step.
 const STRICT_FOR: Duration = Duration::from_secs(5);
 
+/// Should we hang while we hold what others need, the server ends us.
+const IDLE_MAX: &str = "2s";
+
 /// BEGIN, with what a try needs.
 pub async fn begin_try(link: &Link) -> Result<(), Fault> {
     link.run(&format!(
-        "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SET LOCAL row_security = off"
+        "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SET LOCAL row_security = off; SET LOCAL idle_in_transaction_session_timeout = '{IDLE_MAX}'"
     ))
     .await?;
     Ok(())
@@ -210,7 +213,25 @@ async fn send_autovacuum_away(walk: &Walk<'_>) -> Result<(), End> {
     Ok(())
 }
 
+/// Whatever the other session waits for while this one holds the table may wait for this one, which the server does not see: it waits no
+/// longer than a try, and then both let go.
 async fn try_swap(
+    walk: &mut Walk<'_>,
+    holder: &Link,
+    patience: &Patience,
+    older: Option<&[Row]>,
+) -> Result<(), Missed> {
+    walk.link.run(&format!("SET lock_timeout = '{TRY}'")).await?;
+    let tried = try_swap_briefly(walk, holder, patience, older).await;
+    if tried.is_err() {
+        holder.rollback().await;
+        walk.link.rollback().await;
+    }
+    walk.link.run("SET lock_timeout = 0").await?;
+    tried
+}
+
+async fn try_swap_briefly(
     walk: &mut Walk<'_>,
     holder: &Link,
     patience: &Patience,
@@ -222,7 +243,7 @@ async fn try_swap(
     holder
         .run(&format!("LOCK TABLE ONLY {} IN EXCLUSIVE MODE", scheme.old()))
         .await?;
-    walk.drain(None).await?;
+    walk.drain_once().await?;
     if patience.old_snapshots {
         wait_for_snapshots(walk, holder, older).await?;
     }

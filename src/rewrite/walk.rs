@@ -344,6 +344,12 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The same, and what is in the way is not tried again.
+    pub async fn drain_once(&mut self) -> Result<(), End> {
+        self.dead += self.try_drain(None).await?;
+        Ok(())
+    }
+
     async fn try_drain(&self, next: Option<&str>) -> Result<u64, End> {
         self.begin().await?;
         let lines = self.drain_within().await?;

@@ -14,7 +14,7 @@ pub mod questions;
 pub mod scheme;
 pub mod steps;
 
-use super::splice::{qualified, quote_ident};
+use super::splice::{qualified, quote_ident, quote_literal};
 
 /// The schemas of one job: objects with their final names are made in one and, after the swap, kept in the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,5 +45,21 @@ impl Schemas {
 
     pub fn truncate_trigger(self) -> String {
         quote_ident(&format!("lockkeeper_{}_truncate", self.job))
+    }
+
+    /// All that a job has made, by what the catalog alone knows: first the triggers, wherever their table is by now, since without the log
+    /// every write would fail.
+    pub fn drop_all(self) -> String {
+        let (fresh, old) = (self.fresh(), self.old());
+        format!(
+            "DO $lockkeeper$ DECLARE x text; BEGIN FOR x IN SELECT pg_catalog.format('DROP TRIGGER %I ON %s', g.tgname, g.tgrelid::pg_catalog.regclass) \
+             FROM pg_catalog.pg_trigger g JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+             WHERE n.nspname IN ({}, {}) AND NOT g.tgisinternal LOOP EXECUTE x; END LOOP; END $lockkeeper$; \
+             DROP SCHEMA IF EXISTS {}, {} CASCADE",
+            quote_literal(&fresh),
+            quote_literal(&old),
+            quote_ident(&fresh),
+            quote_ident(&old)
+        )
     }
 }

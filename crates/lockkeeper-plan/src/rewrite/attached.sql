@@ -37,7 +37,10 @@ WITH t AS (
   UNION ALL
   SELECT 7, row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s OWNED BY %s.%I', s.name, t.name, s.attname) FROM t, seq s WHERE s.deptype = 'a'
   UNION ALL
-  SELECT 8, row_number() OVER (ORDER BY s.name), format('SELECT setval(to_regclass(%L), q.last_value, q.is_called) FROM %I.%I q', s.name, {old}, s.relname) FROM seq s WHERE s.deptype = 'i'
+  -- Whoever waits for the old sequence by its OID takes a few more values from it, which the new one must not give again.
+  SELECT 8, row_number() OVER (ORDER BY s.name), format('SELECT setval(to_regclass(%L), CASE WHEN q.is_called AND q.last_value + 1000 * x.seqincrement BETWEEN x.seqmin AND x.seqmax '
+    'THEN q.last_value + 1000 * x.seqincrement ELSE q.last_value END, q.is_called) FROM %I.%I q, pg_sequence x WHERE x.seqrelid = to_regclass(%L)',
+    s.name, {old}, s.relname, format('%I.%I', {old}, s.relname)) FROM seq s WHERE s.deptype = 'i'
   UNION ALL
   SELECT 9, k.oid::int8, format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', k.child, k.conname, k.def) FROM fk k
   UNION ALL

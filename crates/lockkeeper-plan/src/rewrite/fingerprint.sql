@@ -24,6 +24,11 @@ WITH fk AS (
   UNION ALL SELECT format('comment %s %s', g.tgname, d.description) FROM pg_description d JOIN pg_trigger g ON g.oid = d.objoid AND g.tgrelid = {table} WHERE d.classoid = 'pg_trigger'::regclass
   UNION ALL SELECT format('comment %s %s', p.polname, d.description) FROM pg_description d JOIN pg_policy p ON p.oid = d.objoid AND p.polrelid = {table} WHERE d.classoid = 'pg_policy'::regclass
   UNION ALL SELECT format('comment %s %s', x.stxname, d.description) FROM pg_description d JOIN pg_statistic_ext x ON x.oid = d.objoid AND x.stxrelid = {table} WHERE d.classoid = 'pg_statistic_ext'::regclass
+  UNION ALL SELECT format('comment %s %s', s.relname, d.description) FROM pg_description d JOIN pg_depend o ON o.objid = d.objoid AND o.classid = 'pg_class'::regclass
+    AND o.refclassid = 'pg_class'::regclass AND o.refobjid = {table} AND o.deptype IN ('a', 'i') JOIN pg_class s ON s.oid = d.objoid AND s.relkind = 'S' WHERE d.classoid = 'pg_class'::regclass
+  UNION ALL SELECT format('toast %s', x.reloptions) FROM pg_class c JOIN pg_class x ON x.oid = c.reltoastrelid WHERE c.oid = {table}
+  UNION ALL SELECT format('index column %s %s %s', ic.relname, a.attnum, a.attstattarget) FROM pg_index i JOIN pg_class ic ON ic.oid = i.indexrelid JOIN pg_attribute a ON a.attrelid = ic.oid
+    WHERE i.indrelid = {table}
   UNION ALL SELECT format('partner %s %s %s', c.oid, c.relname, c.relnamespace) FROM pg_class c WHERE c.oid IN (SELECT f.conrelid FROM fk f UNION SELECT f.confrelid FROM fk f) AND c.oid <> {table}
   UNION ALL SELECT format('sequence %s %s %s %s %s %s', s.oid, s.relname, s.relowner, s.relacl, to_jsonb(q), d.deptype) FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = {table} AND d.deptype IN ('a', 'i')

@@ -68,6 +68,14 @@ pub fn done(id: i64) -> JobSql {
     ))
 }
 
+/// Nothing of it is left, by a superuser whose it need not be.
+pub fn given_up_by_a_superuser(id: i64, why: &str) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET state = 'cancelled', error = {}, finished_at = clock_timestamp() WHERE id = {id} AND state <> 'done'",
+        quote_literal(why)
+    ))
+}
+
 /// Nothing of it is left.
 pub fn given_up(id: i64, why: &str) -> JobSql {
     JobSql::new(format!(

@@ -57,13 +57,21 @@ pub fn fingerprint(table: u32, schemas: Schemas) -> String {
 }
 
 /// Sessions that hold a snapshot now, apart from those two: what can be compared at the next look, who it is, and whether it waits for a lock on
-/// the table.
+/// the table. Of others' sessions a plain role is told the snapshot, and not what they are.
 pub fn snapshots(own: [i32; 2], table: u32) -> String {
     format!(
         "SELECT format('%s %s %s', a.pid, a.backend_xmin, a.xact_start), format('process %s (%s)', a.pid, coalesce(nullif(a.application_name, ''), a.usename::text)), \
          EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND NOT l.granted AND l.relation = {table}) \
          FROM pg_stat_activity a WHERE a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid NOT IN ({}, {}) \
-         AND a.backend_type NOT IN ('autovacuum worker', 'autovacuum launcher')",
+         AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher')",
         own[0], own[1]
+    )
+}
+
+/// Whether the table stands where a swap has put it.
+pub fn is_replaced(table: u32, schemas: Schemas) -> String {
+    format!(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {table} AND n.nspname = {})",
+        quote_literal(&schemas.old())
     )
 }

@@ -31,6 +31,19 @@ WITH t AS (
 ), view AS (
   SELECT DISTINCT d.classid, d.objid, v.oid, v.relowner, v.relnamespace FROM t JOIN dependent d ON d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid
   JOIN pg_rewrite r ON r.oid = d.objid AND r.rulename = '_RETURN' JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v'
+), used AS (
+  -- What is read anew for the new table, or called for its rows, apart from the functions of triggers, which are only named.
+  SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid,
+    CASE d.refclassid WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc p WHERE p.oid = d.refobjid)
+      WHEN 'pg_type'::regclass THEN (SELECT y.typowner FROM pg_type y WHERE y.oid = d.refobjid)
+      WHEN 'pg_operator'::regclass THEN (SELECT o.oprowner FROM pg_operator o WHERE o.oid = d.refobjid)
+      WHEN 'pg_opclass'::regclass THEN (SELECT o.opcowner FROM pg_opclass o WHERE o.oid = d.refobjid) END AS owner
+  FROM (SELECT class, oid FROM own UNION SELECT classid, objid FROM view) o JOIN pg_depend d ON d.classid = o.class AND d.objid = o.oid
+  WHERE NOT EXISTS (SELECT FROM own x WHERE x.class = d.refclassid AND x.oid = d.refobjid)
+  AND NOT (d.classid = 'pg_trigger'::regclass AND d.refclassid = 'pg_proc'::regclass AND d.refobjid = (SELECT g.tgfoid FROM pg_trigger g WHERE g.oid = d.objid))
+), trusted AS (
+  -- Whose code may run in this session: its own login's, and superusers'.
+  SELECT r.oid FROM pg_roles r WHERE r.rolsuper OR r.rolname = session_user
 ), why(num, text) AS (
   SELECT 1, format('%s is no plain table', t.name) FROM t WHERE t.relkind <> 'r' OR t.relpersistence <> 'p' OR t.reloftype <> 0
   UNION ALL
@@ -83,6 +96,19 @@ WITH t AS (
   SELECT 6, format('%s may not use the schema %s of %s', me.rolname, c.relnamespace::regnamespace, c.relname)
   FROM me, (SELECT k.conrelid FROM fk k UNION SELECT k.confrelid FROM fk k UNION SELECT v.oid FROM view v) o(oid) JOIN pg_class c ON c.oid = o.oid
   WHERE NOT has_schema_privilege(c.relnamespace, 'USAGE')
+  UNION ALL
+  SELECT 6, format('%s uses %s of %s: that role''s code would run in the session of %s', pg_describe_object(u.classid, u.objid, 0), pg_describe_object(u.refclassid, u.refobjid, 0),
+    pg_get_userbyid(u.owner), session_user) FROM used u WHERE u.owner IS NOT NULL AND u.owner NOT IN (SELECT x.oid FROM trusted x)
+  UNION ALL
+  SELECT 6, format('the view %s belongs to %s: what that role has written would be read in the session of %s', v.oid::regclass, pg_get_userbyid(v.relowner), session_user)
+  FROM view v JOIN pg_namespace vn ON vn.oid = v.relnamespace WHERE vn.nspname NOT IN ({new}, {old}) AND v.relowner NOT IN (SELECT x.oid FROM trusted x)
+  UNION ALL
+  SELECT 6, format('%s has not all privileges on %s itself: GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON %s TO %I', me.rolname, t.name, t.name, me.rolname) FROM t, me
+  WHERE NOT (has_table_privilege(t.oid, 'SELECT') AND has_table_privilege(t.oid, 'INSERT') AND has_table_privilege(t.oid, 'UPDATE')
+    AND has_table_privilege(t.oid, 'DELETE') AND has_table_privilege(t.oid, 'TRUNCATE'))
+  UNION ALL
+  SELECT 6, format('%s has the name of a table of the job''s own: rename it first', c.oid::regclass) FROM own o JOIN pg_class c ON o.class = 'pg_class'::regclass AND c.oid = o.oid
+  WHERE c.relname IN ('log', 'state', 'f')
   UNION ALL
   SELECT 7, format('of the privileges on %s some were granted by another role than its owner', c.oid::regclass) FROM (SELECT t.oid FROM t UNION SELECT i.oid FROM identity i) o(oid) JOIN pg_class c ON c.oid = o.oid
   WHERE EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantor <> c.relowner) OR EXISTS (SELECT FROM pg_attribute x, aclexplode(x.attacl) a WHERE x.attrelid = c.oid AND a.grantor <> c.relowner)

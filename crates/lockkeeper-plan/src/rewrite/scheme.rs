@@ -229,6 +229,9 @@ impl Scheme {
         };
         let (log, old, new) = (schemas.of("log"), of("OLD"), of("NEW"));
         let head = "LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $lockkeeper$ BEGIN";
+        // A column that has been renamed is not to fail anybody's write: all is copied anew then. It is asked without a write, so that
+        // no subtransaction gets a number.
+        let asked = head.replace(" BEGIN", " DECLARE x bool; BEGIN BEGIN");
         let replaced = format!("the table {} was replaced by lockkeeper rewrite, try again", self.old());
         vec![
             format!(
@@ -241,7 +244,9 @@ impl Scheme {
                 schemas.of("state")
             ),
             format!(
-                "CREATE FUNCTION {}() RETURNS trigger {head} \
+                "CREATE FUNCTION {}() RETURNS trigger {asked} \
+                 IF TG_OP = 'INSERT' THEN x := ROW({new}) IS NULL; ELSE x := ROW({old}) IS NULL; END IF; \
+                 EXCEPTION WHEN undefined_column THEN INSERT INTO {log} (op) VALUES ('T'); RETURN NULL; END; \
                  IF TG_OP = 'INSERT' THEN INSERT INTO {log} VALUES ('R', {new}); \
                  ELSIF TG_OP = 'DELETE' THEN INSERT INTO {log} VALUES ('R', {old}); \
                  ELSE INSERT INTO {log} VALUES ('R', {old}); \
@@ -259,6 +264,27 @@ impl Scheme {
                 quote_literal(&replaced)
             ),
         ]
+    }
+
+    /// What default privileges have given to others, of all that is the job's own.
+    pub fn revoke(&self) -> String {
+        let schemas = self.schemas();
+        let names = format!(
+            "({}, {})",
+            quote_literal(&schemas.fresh()),
+            quote_literal(&schemas.old())
+        );
+        let to = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END";
+        format!(
+            "DO $lockkeeper$ DECLARE x text; BEGIN FOR x IN \
+             SELECT format('REVOKE ALL ON SCHEMA %I FROM %s', n.nspname, {to}) FROM pg_namespace n, aclexplode(n.nspacl) a \
+             WHERE n.nspname IN {names} AND a.grantee <> n.nspowner UNION \
+             SELECT format('REVOKE ALL ON TABLE %s FROM %s', c.oid::regclass, {to}) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid, \
+             aclexplode(c.relacl) a WHERE n.nspname IN {names} AND c.relname IN ('log', 'state', 'f') AND a.grantee <> c.relowner UNION \
+             SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', p.oid::regprocedure, {to}) FROM pg_namespace n JOIN pg_proc p ON p.pronamespace = n.oid, \
+             aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE n.nspname IN {names} AND a.grantee <> p.proowner \
+             LOOP EXECUTE x; END LOOP; END $lockkeeper$"
+        )
     }
 
     /// In one transaction: from its end on, every write is logged.
