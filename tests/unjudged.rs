@@ -1176,20 +1176,21 @@ fn several_guesses_are_counted_wherever_they_stand() {
             several.replace("a %", "t.a %")
         );
         refused(&stage, &merge, "more than 1000 rows of t");
-        // Few are counted once for the same text.
+        // Few are counted once for the same text, for a while.
         stage.mark();
+        let mut raw = Raw::connect(stage.port, &stage.database);
         for sql in [
             "UPDATE t SET b = 'z' WHERE lower(b) = 'x' AND a % 1000 = 0",
             "WITH d AS (UPDATE t SET b = 'z' WHERE lower(b) = 'z' AND a % 1000 = 0 RETURNING *) SELECT count(*) FROM d",
         ] {
-            for _ in 0..3 {
-                let ran = stage.psql(sql);
-                assert_eq!(ran.stderr, "", "{sql}");
+            for _ in 0..20 {
+                let answer = raw.query(sql);
+                assert_eq!(raw::error_field(&answer, b'M'), None, "{sql}");
             }
         }
         let received = stage.received();
         let counted = received.iter().filter(|sql| sql.contains("lockkeeper_counted")).count();
-        assert_eq!(counted, 2, "{received:#?}");
+        assert!((2..20).contains(&counted), "{counted} of 40: {received:#?}");
     }
 }
 
