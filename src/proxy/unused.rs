@@ -23,6 +23,8 @@ use std::sync::Arc;
 
 /// Of more than these nothing is asked.
 const REMOVALS_MAX: usize = 10;
+/// Of a statement of more words only that is asked which may let it go.
+const WORDS_MAX: usize = 2_000;
 /// Uses that an error tells of each.
 const TOLD_MAX: usize = 3;
 
@@ -68,7 +70,9 @@ impl Session {
             .filter(|finding| finding.action == Action::Reject);
         let refused: Vec<&str> = refused.map(|finding| finding.rule).collect();
         let mut asked = of(statement, removals).await?;
-        asked.retain(|removal| refused.contains(&removal.rule));
+        // What no answer lets go is not worth that a long statement is judged once more.
+        let is_worth = statement.words <= WORDS_MAX;
+        asked.retain(|removal| refused.contains(&removal.rule) && (is_worth || removal.is_free_unused));
         if policy.quiet_for_s == 0 || asked.is_empty() || asked.len() > REMOVALS_MAX {
             return Ok(None);
         }
