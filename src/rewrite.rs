@@ -174,7 +174,7 @@ async fn find(link: &Link, name: &str) -> Result<u32, Fault> {
 }
 
 async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), Fault> {
-    link.run("BEGIN; SET LOCAL lock_timeout = '1s'; SET LOCAL row_security = off")
+    link.run(&format!("{}; SET LOCAL lock_timeout = '1s'", build::BEGIN))
         .await?;
     let built = build::build(link, asked, 0).await;
     link.rollback().await;
@@ -418,7 +418,7 @@ async fn phases(
 }
 
 async fn build_new(link: &Link, id: i64, asked: &Asked) -> Result<Scheme, End> {
-    link.run("BEGIN; SET LOCAL row_security = off").await?;
+    link.run(build::BEGIN).await?;
     let built = build::build(link, asked, id).await;
     if built.is_err() {
         link.rollback().await;

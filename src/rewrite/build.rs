@@ -24,17 +24,26 @@ pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
 /// Looks at the table, as its owner. Err: there is none, or it is refused, with each reason.
 pub async fn look(link: &Link, table: u32, with: &str) -> Result<(Table, Vec<Alter>), Fault> {
     let table = facts(link, table).await?;
-    let why: Vec<String> = link
-        .json(&questions::refusals(table.oid, Schemas { job: 0 }))
-        .await?
-        .unwrap_or_default();
-    if !why.is_empty() {
-        let lines: String = why.iter().map(|why| format!("\n  {why}")).collect();
-        return Err(format!("{}.{} is not rewritten:{lines}", table.schema, table.name).into());
-    }
+    can_follow(link, &table, Schemas { job: 0 }).await?;
     let alters = alters(with, &table.schema, &table.name)?;
     Ok((table, alters))
 }
+
+async fn can_follow(link: &Link, table: &Table, schemas: Schemas) -> Result<(), Fault> {
+    let why: Vec<String> = link
+        .json(&questions::refusals(table.oid, schemas))
+        .await?
+        .unwrap_or_default();
+    if why.is_empty() {
+        return Ok(());
+    }
+    let lines: String = why.iter().map(|why| format!("\n  {why}")).collect();
+    Err(format!("{}.{} is not rewritten:{lines}", table.schema, table.name).into())
+}
+
+/// For [`build`]: what is found of the table, and what is asked whether it may be taken over, is of one moment. What somebody changes
+/// afterwards is noticed by the fingerprint, before any of it is run.
+pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL row_security = off";
 
 /// Within a transaction: schemas, the new table with all of its own, the log. Nothing is locked that others need.
 pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault> {
@@ -54,6 +63,7 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         .one(&questions::fingerprint(table.oid, schemas))
         .await?
         .unwrap_or_default();
+    can_follow(link, table, schemas).await?;
     let before = describe(link, table.oid, schemas).await?;
     make_like(link, table.oid, schemas).await?;
     let new = oid(link, &schemas.of(&table.name)).await?;
