@@ -774,6 +774,38 @@ fn nobody_else_s_code_is_called(major: u32) {
     }
 }
 
+/// Nor of what somebody hangs on the table after it was looked at.
+fn nobody_else_s_code_is_called_that_comes_later(major: u32) {
+    let stage = stage(
+        major,
+        "rewrite_later",
+        "DO $$ BEGIN CREATE ROLE rewrite_evil LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         CREATE SCHEMA app; CREATE TABLE app.t (id int PRIMARY KEY); INSERT INTO app.t VALUES (1); CREATE TABLE called (who text); GRANT INSERT ON called TO PUBLIC;
+         GRANT USAGE ON SCHEMA app TO rewrite_evil; GRANT SELECT ON app.t TO rewrite_evil; CREATE SCHEMA evil AUTHORIZATION rewrite_evil;
+         SET ROLE rewrite_evil; SET search_path = evil;
+         CREATE FUNCTION f(text) RETURNS bool LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.called VALUES (current_user); RETURN true; END $$;
+         CREATE DOMAIN d AS text CHECK (f(value)); CREATE TYPE c AS (a d);",
+    );
+    runs(async {
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("BEGIN; CREATE SCHEMA lockkeeper_1")
+            .await
+            .expect("a name that is taken for now");
+        let mut process = Process::start(&stage, &["app.t"]);
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lockkeeper rewrite' AND wait_event_type = 'Lock')";
+        until("it has looked at the table", || stage.direct(waits) == "t");
+        stage.direct("SET ROLE rewrite_evil; SET search_path = evil; CREATE VIEW v AS SELECT id, '(x)'::c AS c FROM app.t; RESET ROLE; DELETE FROM public.called");
+        holder.client.batch_execute("ROLLBACK").await.expect("it is free");
+        until("it has ended", || process.has_ended().is_some());
+        assert_eq!(process.has_ended(), Some(false), "{}", process.said());
+    });
+    assert_eq!(stage.number("SELECT count(*) FROM called"), 0);
+    jobs(&stage, &["cancel", "1"]);
+    leaves_nothing(&stage);
+}
+
 /// Of sessions of another role a plain role sees the snapshot alone, which is waited for; and what default privileges give to others is taken
 /// back from all that is the job's own.
 fn another_role_s_snapshot_is_waited_for(major: u32) {
@@ -1007,6 +1039,7 @@ on_both!(
     another_change_of_the_table_ends_the_job,
     a_paused_job_goes_on,
     nobody_else_s_code_is_called,
+    nobody_else_s_code_is_called_that_comes_later,
     another_role_s_snapshot_is_waited_for,
     a_renamed_key_fails_no_write,
     locks_of_others_never_stand_still,
