@@ -396,13 +396,7 @@ impl Record {
                 // The table itself is told where it alone is asked for.
                 let is_told = column.is_empty() == words.as_ref().is_some_and(|words| table.is_named("", words));
                 if is_asked && is_told {
-                    let how = Some(if column == "*" { How::Whole } else { How::ByName }).filter(|_| !column.is_empty());
-                    rows.extend(seen.iter().map(|(who, seen)| Row {
-                        schema: table.schema.clone(),
-                        relation: table.name.clone(),
-                        column: column.clone(),
-                        used: used(who, seen, how),
-                    }));
+                    rows.extend(table.rows(column, seen));
                 }
             }
         }
@@ -436,13 +430,7 @@ impl Record {
                 if wanted.is_none() && !column.is_empty() {
                     continue;
                 }
-                let how = Some(if column == "*" { How::Whole } else { How::ByName }).filter(|_| !column.is_empty());
-                rows.extend(seen.iter().map(|(who, seen)| Row {
-                    schema: table.schema.clone(),
-                    relation: table.name.clone(),
-                    column: column.clone(),
-                    used: used(who, seen, how),
-                }));
+                rows.extend(table.rows(column, seen));
             }
         }
         rows
@@ -461,6 +449,17 @@ impl Record {
 }
 
 impl Table {
+    /// Who used that column of it.
+    fn rows<'a>(&'a self, column: &'a str, seen: &'a [(Who, Seen)]) -> impl Iterator<Item = Row> + 'a {
+        let how = Some(if column == "*" { How::Whole } else { How::ByName }).filter(|_| !column.is_empty());
+        seen.iter().map(move |(who, seen)| Row {
+            schema: self.schema.clone(),
+            relation: self.name.clone(),
+            column: column.to_owned(),
+            used: used(who, seen, how),
+        })
+    }
+
     fn is_named(&self, column: &str, words: &[&str]) -> bool {
         let schema = |word: &str| self.schema.as_ref().is_none_or(|schema| schema == word);
         let is_column = |word: &str| column == word || column == "*";
