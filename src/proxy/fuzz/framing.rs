@@ -287,6 +287,8 @@ impl Play<'_> {
                     self.mode = Mode::Forward;
                     unsettled = false;
                 }
+                // Of what is owed a session asks the server, which nobody plays here.
+                Poll::Ready(Ok(Event::Uncounted)) => return false,
                 Poll::Ready(Ok(Event::ClientGone | Event::ServerGone | Event::Stopped) | Err(_)) => return false,
                 // As the session does it.
                 Poll::Ready(Ok(Event::Unsettled)) => (self.mode, unsettled) = (Mode::Settle, true),
@@ -379,7 +381,7 @@ impl Play<'_> {
             Event::Close(length) => (b'C', length),
             Event::Describe(length) => (b'D', length),
             Event::TooLarge(tag, length) => (tag, length),
-            _ => unreachable!(),
+            _ => unreachable!("{event:?}"),
         };
         assert_eq!((tag, Some(frame.start + length)), (frame.tag, frame.end));
         match event {
