@@ -19,15 +19,18 @@ mod layouts;
 mod live;
 mod objects;
 mod parts;
+mod relations;
 mod report;
 mod sarif;
 mod script;
 mod settings;
 mod spot;
+mod tables;
 mod text;
 mod tool;
 mod transaction;
 mod trials;
+mod verdict;
 mod within;
 mod writes;
 
@@ -46,13 +49,14 @@ use inputs::{File, Group, Selection};
 use known::Known;
 use live::Live;
 use pg_query::NodeEnum;
-use report::{FailOn, Found, Remark, Report, Source, StepLine, Told, Verdict};
+use report::{FailOn, Report, Told};
 pub use report::{Kept, Said, Streams};
 use script::{Piece, Script};
 use spot::Spot;
 use std::io;
 use std::ops::Range;
 use tool::{Part, Tool};
+use verdict::{Found, Remark, Source, StepLine, Verdict};
 
 /// Where nobody says it: what is advised for the oldest version works on all of them.
 const OLDEST: u32 = 130_000;
@@ -285,7 +289,7 @@ impl Checker<'_, '_, '_> {
 
     /// One that has run already: what it says of tables and types is so, and what it has made is in use. A server knows better.
     fn read_only(&mut self, file: &File, parts: &[Part]) {
-        self.known.start_file();
+        self.known.tables.start_file();
         for part in parts {
             self.known.start_part(part.transaction, several(&file.text, part));
             for range in &part.ranges {
@@ -294,7 +298,7 @@ impl Checker<'_, '_, '_> {
             self.known.end_part(part.transaction);
         }
         self.known.end_file();
-        self.known.is_in_use();
+        self.known.tables.is_in_use();
     }
 
     fn read_range(&mut self, text: &str) {
@@ -341,7 +345,7 @@ impl Checker<'_, '_, '_> {
             let message = "left out by its own comment (lockkeeper-check: off)".to_string();
             self.report.remark(Remark::note(&source.name, None, message))?;
         }
-        self.known.start_file();
+        self.known.tables.start_file();
         for part in parts {
             self.known.start_part(part.transaction, several(&source.text, &part));
             for range in part.ranges {
@@ -636,7 +640,7 @@ impl Checker<'_, '_, '_> {
         if let Some(live) = &mut self.live
             && judged
             // The copy would be of the table as it is, not as the files have left it.
-            && !held::locks(statement).iter().any(|(name, _)| self.known.find(name).is_some())
+            && !held::locks(statement).iter().any(|(name, _)| self.known.tables.find(name).is_some())
         {
             live.try_out(statement, &mut facts, self.policy, place)?;
         }

@@ -145,25 +145,7 @@ const CIRCLES: &[(&str, &[&[&str]])] = &[
             ],
         ],
     ),
-    (
-        "src/",
-        &[
-            &[
-                "check::design",
-                "check::design::columns",
-                "check::design::later",
-                "check::design::others",
-                "check::formats",
-                "check::github",
-                "check::report",
-                "check::sarif",
-                "check::spot",
-                "check::text",
-                "check::transaction",
-            ],
-            &["check::effects", "check::known"],
-        ],
-    ),
+    ("src/", &[]),
 ];
 
 #[test]

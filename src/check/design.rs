@@ -5,29 +5,18 @@
 mod columns;
 mod later;
 mod others;
+mod own;
 
 use super::known::Known;
-use super::report::Found;
 use super::spot::Spot;
+use super::verdict::Found;
 use crate::plan::facts::Facts;
-use crate::plan::lock::LockMode;
 use crate::plan::rules;
 use crate::plan::statement::Statement;
 pub use later::State;
+pub use own::Own;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, ConstrType, Node};
-
-/// A rule as data, as the proxy's are.
-pub struct Own {
-    pub name: &'static str,
-    /// warn | reject
-    pub verdict: &'static str,
-    pub what: &'static str,
-    pub why: &'static str,
-    pub safe: &'static str,
-    pub bad: &'static [&'static str],
-    pub good: &'static [&'static str],
-}
 
 pub static RULES: &[Own] = &[
     Own {
@@ -80,17 +69,6 @@ pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
     let mut all = columns::found(at, known, facts);
     all.extend(others::found(at, known, facts));
     all
-}
-
-fn told(at: &Spot, rule: &Own, message: String, hint: &str) -> Found {
-    Found::new(
-        at.source,
-        at.whole(),
-        rule.name,
-        LockMode::None,
-        message,
-        hint.to_string(),
-    )
 }
 
 /// Its syntax is only the newest version's, or only newer ones have a safe form of it.

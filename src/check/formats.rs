@@ -1,7 +1,7 @@
 //! Formats that other programs read: GitLab's code quality report, compilers' messages, and a comment for a pull request.
 
 use super::github::instead;
-use super::report::Verdict;
+use super::verdict::Verdict;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! Workflow commands of GitHub Actions, which become annotations of the changed lines.
 
-use super::report::{Remark, Verdict};
+use super::verdict::{Remark, Verdict};
 use std::io::{self, Write};
 
 pub fn tell(out: &mut dyn Write, verdict: &Verdict) -> io::Result<()> {

@@ -3,8 +3,8 @@
 use super::arguments::Arguments;
 use super::globs;
 use super::layouts::{self, Layout, are};
-use super::report::Remark;
 use super::tool::Tool;
+use super::verdict::Remark;
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

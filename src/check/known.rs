@@ -5,6 +5,8 @@ use super::effects;
 use super::held::{self, Held};
 use super::journal::Journal;
 use super::objects::Objects;
+use super::relations::{add_columns, old_relation};
+use super::tables::{self, Entry, Key, Tables};
 use super::tool::Transaction;
 use crate::plan::Place;
 use crate::plan::batches::{Target, target};
@@ -18,13 +20,8 @@ use pg_query::NodeEnum;
 use pg_query::protobuf::{TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val};
 use std::collections::BTreeMap;
 
-/// Schema and name.
-pub type Key = (String, String);
-
 pub struct Known {
-    /// Where a name without a schema is taken to be.
-    default_schema: String,
-    tables: Journal<Key, Entry>,
+    pub tables: Tables,
     pub objects: Objects,
     settings: Settings,
     block: Option<Block>,
@@ -36,8 +33,6 @@ pub struct Known {
     implicit: bool,
     /// The file's whole session is one transaction of its tool's.
     of_tool: bool,
-    /// What the file has made so far.
-    made: Vec<Key>,
 }
 
 /// A transaction that is open.
@@ -47,8 +42,6 @@ struct Block {
     settings: Settings,
     /// Table locks, in the order in which they were taken.
     held: Vec<Held>,
-    /// Tables that it has made.
-    made: Vec<Key>,
     savepoints: Vec<Savepoint>,
     /// The line of the file's own BEGIN; 0 if it is not the file's.
     begun: usize,
@@ -58,19 +51,10 @@ struct Block {
 
 struct Savepoint {
     name: String,
-    tables: usize,
+    tables: tables::Mark,
     locks: usize,
     objects: (usize, usize),
     held: usize,
-    made: usize,
-}
-
-/// What the files say of a name.
-#[derive(Clone)]
-enum Entry {
-    There(Box<Table>),
-    /// Dropped or renamed: also what a server still knows by this name.
-    Gone,
 }
 
 #[derive(Clone, Default)]
@@ -88,21 +72,10 @@ struct Settings {
 /// What the server reads texts and types by.
 const OF_SESSION: [&str; 4] = ["timezone", "datestyle", "intervalstyle", "default_tablespace"];
 
-/// A relation that the files have created or changed.
-#[derive(Clone)]
-pub struct Table {
-    pub relation: Relation,
-    /// All its columns are listed. Else it is an old one that no server was asked about.
-    pub complete: bool,
-    /// It is on the server, which tells the rest of it.
-    pub of_server: bool,
-}
-
 impl Known {
     pub fn new(default_schema: String) -> Known {
         Known {
-            default_schema,
-            tables: Journal::default(),
+            tables: Tables::new(default_schema),
             objects: Objects::default(),
             settings: Settings::default(),
             block: None,
@@ -110,13 +83,7 @@ impl Known {
             lasting: Settings::default(),
             implicit: false,
             of_tool: false,
-            made: Vec::new(),
         }
-    }
-
-    /// A file begins.
-    pub fn start_file(&mut self) {
-        self.made.clear();
     }
 
     /// A part of it begins. `several`: it holds more than one statement.
@@ -149,42 +116,19 @@ impl Known {
     /// Its session ends, or at least must not be counted on.
     pub fn end_file(&mut self) {
         if self.block.is_none() {
-            self.settings = Settings::default();
+            self.set_to(Settings::default());
         }
     }
 
     pub fn end_group(&mut self) {
         self.commit();
         self.of_tool = false;
-        self.settings = Settings::default();
-    }
-
-    /// What the file has made is in use: it has rows by now, and others see it.
-    pub fn is_in_use(&mut self) {
-        for key in std::mem::take(&mut self.made) {
-            if let Some(Entry::There(table)) = self.tables.get_mut(&key)
-                && matches!(table.relation.kind, 'r' | 'p' | 'm' | 'i' | 'I')
-            {
-                let relation = &mut table.relation;
-                (relation.created_here, relation.never_filled, relation.bytes) = (false, false, u64::MAX);
-                relation.rows = None;
-                for index in &mut relation.indexes {
-                    index.bytes = u64::MAX;
-                }
-            }
-        }
+        self.set_to(Settings::default());
     }
 
     /// The open transaction is the tool's own, not one that the file has begun.
     pub fn is_of_tool(&self) -> bool {
         self.of_tool && self.block.is_some()
-    }
-
-    /// The server cuts both names to the same.
-    pub fn cuts_alike(&self, name: &str) -> bool {
-        let cut = |name: &str| name.bytes().take(63).collect::<Vec<u8>>();
-        let other = |known: &Key| known.1.len() >= 63 && known.1 != name && cut(&known.1) == cut(name);
-        self.made.iter().any(other)
     }
 
     /// A block that the file itself has begun is open: the line of its BEGIN.
@@ -200,14 +144,6 @@ impl Known {
     pub fn new_enum_value(&self, sql: &str) -> Option<&str> {
         let values = self.block.as_ref()?.enum_values.iter().map(String::as_str);
         values.into_iter().find(|value| sql.contains(&quote_literal(value)))
-    }
-
-    /// The files have made it.
-    pub fn is_new(&self, name: &Name, facts: &Facts) -> bool {
-        let of_files = self.find(name).map(|table| &table.relation);
-        of_files
-            .or_else(|| facts.relation(name))
-            .is_some_and(|relation| relation.created_here || relation.never_filled)
     }
 
     /// The locks that the open transaction holds.
@@ -254,7 +190,9 @@ impl Known {
         }
         let request = Request::of(statement);
         let mut asked = request.relations;
-        let tables_of_indexes = asked.iter().filter_map(|name| self.find(name)?.relation.table.clone());
+        let tables_of_indexes = asked
+            .iter()
+            .filter_map(|name| self.tables.find(name)?.relation.table.clone());
         asked.extend(tables_of_indexes.collect::<Vec<_>>());
         for name in asked {
             self.relation(&mut facts, name, statement);
@@ -266,9 +204,9 @@ impl Known {
                 .filter(|name| facts.relation(name).is_none_or(|relation| relation.indexes.is_empty())),
             _ => None,
         };
-        if let Some(name) = limited.filter(|name| !self.is_small(name)) {
+        if let Some(name) = limited.filter(|name| !self.tables.is_small(name)) {
             facts.relations.retain(|relation| relation.asked != name);
-            facts.relations.push(effects::old_relation(&name, &self.schema(&name)));
+            facts.relations.push(old_relation(&name, &self.tables.schema(&name)));
         }
         facts
     }
@@ -277,7 +215,7 @@ impl Known {
     fn relation(&self, facts: &mut Facts, name: Name, statement: &Statement) {
         let on_server = facts.relation(&name).cloned();
         let schema = on_server.as_ref().map(|relation| relation.schema.clone());
-        let key = (schema.unwrap_or_else(|| self.schema(&name)), name.name.clone());
+        let key = (schema.unwrap_or_else(|| self.tables.schema(&name)), name.name.clone());
         let held = self.holds(&key, LockMode::Share);
         let relation = match (self.tables.get(&key), on_server) {
             (Some(Entry::Gone), _) => {
@@ -298,14 +236,14 @@ impl Known {
                     _ => now.clone(),
                 };
                 if !table.complete {
-                    effects::add_columns(&mut relation, statement);
+                    add_columns(&mut relation, statement);
                 }
                 relation
             }
             (None, Some(server)) if held => server,
             (None, None) if held && facts.offline => {
-                let mut relation = effects::old_relation(&name, &key.0);
-                effects::add_columns(&mut relation, statement);
+                let mut relation = old_relation(&name, &key.0);
+                add_columns(&mut relation, statement);
                 relation
             }
             (None, _) => return,
@@ -318,17 +256,15 @@ impl Known {
         });
     }
 
-    fn or_old(&self, name: &Name) -> Relation {
-        match self.find(name).filter(|table| table.complete && !table.of_server) {
-            Some(table) => table.relation.clone(),
-            None => effects::old_relation(name, &self.schema(name)),
-        }
-    }
-
     /// What an UPDATE or DELETE changes; where nothing is known of it, an old table.
     pub fn target(&self, statement: &Statement, facts: &Facts) -> Option<Relation> {
         let name = written(statement)?;
-        Some(facts.relation(&name).cloned().unwrap_or_else(|| self.or_old(&name)))
+        Some(
+            facts
+                .relation(&name)
+                .cloned()
+                .unwrap_or_else(|| self.tables.or_old(&name)),
+        )
     }
 
     /// The open transaction holds that lock on it, or a stronger one.
@@ -342,8 +278,8 @@ impl Known {
         let Some(name) = written(statement).filter(|_| matches!(statement.kind, Kind::Write)) else {
             return false;
         };
-        let old = self.or_old(&name);
-        !self.is_small(&name) && target(statement, &old, small_bytes) == Target::Unknown
+        let old = self.tables.or_old(&name);
+        !self.tables.is_small(&name) && target(statement, &old, small_bytes) == Target::Unknown
     }
 
     /// The statement has run; `facts` are those that it was judged by.
@@ -388,16 +324,14 @@ impl Known {
 
     fn commit(&mut self) {
         self.of_tool = false;
-        let Some(block) = self.block.take() else { return };
+        if self.block.take().is_none() {
+            return;
+        }
         self.locks = Journal::default();
-        self.settings = std::mem::take(&mut self.lasting);
+        let lasting = std::mem::take(&mut self.lasting);
+        self.set_to(lasting);
         self.tables.commit();
         self.objects.commit();
-        for key in block.made {
-            if let Some(Entry::There(table)) = self.tables.get_mut(&key) {
-                effects::is_committed(&mut table.relation);
-            }
-        }
     }
 
     fn rollback(&mut self) {
@@ -406,7 +340,7 @@ impl Known {
             self.locks = Journal::default();
             self.tables.rollback();
             self.objects.rollback();
-            self.settings = block.settings;
+            self.set_to(block.settings);
         }
     }
 
@@ -422,7 +356,7 @@ impl Known {
         }
         let mut taken = Vec::new();
         for (name, mode) in held::locks(statement) {
-            let of_files = || self.find(&name).map(|table| &table.relation);
+            let of_files = || self.tables.find(&name).map(|table| &table.relation);
             let relation = facts.relation(&name).or_else(of_files);
             if mode == LockMode::None || relation.is_some_and(Relation::invisible_to_others) {
                 continue;
@@ -431,8 +365,8 @@ impl Known {
             let named = relation.and_then(|index| index.table.as_ref()).unwrap_or(&name);
             let schema = relation.map(|relation| relation.schema.clone());
             let key = match relation {
-                Some(index) if index.table.is_some() => (self.schema(named), named.name.clone()),
-                _ => (schema.unwrap_or_else(|| self.schema(&name)), name.name.clone()),
+                Some(index) if index.table.is_some() => (self.tables.schema(named), named.name.clone()),
+                _ => (schema.unwrap_or_else(|| self.tables.schema(&name)), name.name.clone()),
             };
             // What does not exist is not locked.
             if relation.is_some() || facts.offline {
@@ -467,11 +401,11 @@ impl Known {
                 }
             }
             NodeEnum::VariableSetStmt(set) => self.set(set),
-            NodeEnum::DiscardStmt(_) => self.settings = Settings::default(),
+            NodeEnum::DiscardStmt(_) => self.set_to(Settings::default()),
             _ => {
-                let default = self.schema(&Name::default());
+                let default = self.tables.schema(&Name::default());
                 self.objects.apply(statement, facts, &default);
-                effects::apply(self, statement, facts);
+                effects::apply(&mut self.tables, statement, facts);
             }
         }
     }
@@ -485,7 +419,6 @@ impl Known {
                 locks,
                 objects,
                 held: block.held.len(),
-                made: block.made.len(),
             });
         }
     }
@@ -498,63 +431,14 @@ impl Known {
         block.savepoints.truncate(at + 1);
         let point = &block.savepoints[at];
         block.held.truncate(point.held);
-        block.made.truncate(point.made);
         self.locks.back_to(point.locks);
         self.tables.back_to(point.tables);
         self.objects.back_to(point.objects);
     }
 
-    /// One that the files have made, and into which they have put no more than a few rows.
-    fn is_small(&self, name: &Name) -> bool {
-        self.find(name)
-            .is_some_and(|table| table.relation.bytes != u64::MAX && !table.of_server)
-    }
-
-    pub fn schema(&self, name: &Name) -> String {
-        let of_path = self.settings.search_path.as_ref().map(|(_, first)| first);
-        name.schema.as_ref().or(of_path).unwrap_or(&self.default_schema).clone()
-    }
-
-    fn key(&self, name: &Name) -> Key {
-        (self.schema(name), name.name.clone())
-    }
-
-    pub fn find(&self, name: &Name) -> Option<&Table> {
-        match self.tables.get(&self.key(name))? {
-            Entry::There(table) => Some(table),
-            Entry::Gone => None,
-        }
-    }
-
-    pub fn find_mut(&mut self, name: &Name) -> Option<&mut Table> {
-        let key = self.key(name);
-        match self.tables.get_mut(&key)? {
-            Entry::There(table) => Some(table),
-            Entry::Gone => None,
-        }
-    }
-
-    pub fn add(&mut self, mut table: Table) {
-        let relation = &mut table.relation;
-        let key = (relation.schema.clone(), relation.name.clone());
-        if relation.created_here {
-            self.made.push(key.clone());
-            match &mut self.block {
-                Some(block) => block.made.push(key.clone()),
-                None => effects::is_committed(relation),
-            }
-        }
-        self.tables.insert(key, Entry::There(Box::new(table)));
-    }
-
-    pub fn remove(&mut self, schema: String, name: String) -> Option<Table> {
-        let key = (schema, name);
-        let table = match self.tables.get(&key) {
-            Some(Entry::There(table)) => Some(Table::clone(table)),
-            _ => None,
-        };
-        self.tables.insert(key, Entry::Gone);
-        table
+    fn set_to(&mut self, settings: Settings) {
+        self.tables.first_of_path = settings.search_path.as_ref().map(|(_, first)| first.clone());
+        self.settings = settings;
     }
 
     fn set(&mut self, set: &VariableSetStmt) {
@@ -594,7 +478,9 @@ impl Known {
         if !set.is_local {
             change(&mut self.lasting);
         }
-        change(&mut self.settings);
+        let mut settings = std::mem::take(&mut self.settings);
+        change(&mut settings);
+        self.set_to(settings);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::design;
 use super::github::instead;
-use super::report::{Remark, Verdict};
+use super::verdict::{Remark, Verdict};
 use crate::plan::rules::RULES;
 use crate::plan::rules::rule::Rule;
 use serde_json::{Value, json};

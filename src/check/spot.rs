@@ -1,6 +1,6 @@
 //! A statement and where it stands, as what is found in it is told.
 
-use super::report::{Found, Source};
+use super::verdict::{Found, Source};
 use crate::plan::Finding;
 use crate::plan::statement::{Statement, first_token};
 use std::ops::Range;

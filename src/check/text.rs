@@ -1,6 +1,6 @@
 //! Findings for people: the statement's line with the place underlined, and the safe sequence.
 
-use super::report::{Found, Source, Verdict};
+use super::verdict::{Found, Source, Verdict};
 use std::io::{self, Write};
 use unicode_width::UnicodeWidthChar;
 

@@ -3,8 +3,8 @@
 
 use super::held::Held;
 use super::known::Known;
-use super::report::{Found, Source};
 use super::spot::Spot;
+use super::verdict::{Found, Source};
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
@@ -114,7 +114,7 @@ pub fn under_locks(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
     let is_own = |table: &(String, String)| {
         named.iter().any(|(name, _)| {
             let schema = facts.relation(name).map(|relation| relation.schema.clone());
-            table.1 == name.name && table.0 == schema.unwrap_or_else(|| known.schema(name))
+            table.1 == name.name && table.0 == schema.unwrap_or_else(|| known.tables.schema(name))
         })
     };
     let strongest = strongest(known, LockMode::Share, |_| true)?;
@@ -178,7 +178,7 @@ fn waits_for_another(statement: &Statement, known: &Known, facts: &Facts) -> boo
     mine.iter().any(|(name, mode)| {
         let relation = facts.relation(name);
         let schema = relation.map(|relation| relation.schema.clone());
-        let key = (schema.unwrap_or_else(|| known.schema(name)), name.name.clone());
+        let key = (schema.unwrap_or_else(|| known.tables.schema(name)), name.name.clone());
         let is_new = relation.is_some_and(|relation| relation.invisible_to_others());
         let is_there = relation.is_some() || facts.offline;
         *mode >= LockMode::ShareRowExclusive && is_there && !is_new && !known.holds(&key, *mode)

@@ -1,7 +1,7 @@
 //! What is said of an UPDATE or DELETE where no server can say how many rows it touches.
 
-use super::report::Found;
 use super::spot::Spot;
+use super::verdict::Found;
 use crate::plan::Place;
 use crate::plan::batches::by_hand::by_hand;
 use crate::plan::catalog::Relation;

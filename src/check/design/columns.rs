@@ -1,9 +1,9 @@
 //! Types of columns that are regretted, and NOT NULL that goes.
 
-use super::{Own, told};
+use super::own::{Own, told};
 use crate::check::known::Known;
-use crate::check::report::Found;
 use crate::check::spot::Spot;
+use crate::check::verdict::Found;
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use pg_query::NodeEnum;
@@ -73,6 +73,7 @@ pub const NULLABLE_KEY: Own = Own {
 /// The index of a PRIMARY KEY USING INDEX has columns that may be NULL, as far as the files tell.
 fn may_be_null(known: &Known, facts: &Facts, table: &Name, index: &str) -> bool {
     let relation = known
+        .tables
         .find(table)
         .map(|table| &table.relation)
         .or_else(|| facts.relation(table));
@@ -121,7 +122,7 @@ pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
                             && added.contype() == ConstrType::ConstrPrimary
                             && !added.indexname.is_empty()
                             && name.as_ref().is_some_and(|table| {
-                                !known.is_new(table, facts) && may_be_null(known, facts, table, &added.indexname)
+                                !known.tables.is_new(table, facts) && may_be_null(known, facts, table, &added.indexname)
                             }) =>
                     {
                         let message = format!(
@@ -132,7 +133,7 @@ pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
                     }
                     (AlterTableType::AtDropNotNull, _) => {
                         let table = name.as_ref();
-                        let is_new = table.is_some_and(|table| known.is_new(table, facts));
+                        let is_new = table.is_some_and(|table| known.tables.is_new(table, facts));
                         if !is_new {
                             let message = format!(
                                 "{} may be NULL from now on, which its readers may not expect",

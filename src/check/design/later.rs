@@ -1,9 +1,9 @@
 //! What only the end of a file tells: a key or an index that is made later in it.
 
-use super::{Own, told};
+use super::own::{Own, told};
 use crate::check::known::Known;
-use crate::check::report::Found;
 use crate::check::spot::Spot;
+use crate::check::verdict::Found;
 use crate::plan::catalog::{Name, Relation};
 use crate::plan::facts::Facts;
 use crate::plan::request::Request;
@@ -69,7 +69,7 @@ impl State {
         match &at.statement.node {
             NodeEnum::CreateStmt(create) => {
                 if let Some(name) = create.relation.as_ref().map(Name::of) {
-                    if is_keyless(create) && known.find(&name).is_some() {
+                    if is_keyless(create) && known.tables.find(&name).is_some() {
                         let message = format!("{} has no primary key", name.name);
                         self.keyless
                             .push((name.clone(), told(at, &NO_KEY, message, NO_KEY.safe)));
@@ -127,6 +127,7 @@ impl State {
         let other = Name::of(constraint.pktable.as_ref()?);
         let relation = |name: &Name| {
             known
+                .tables
                 .find(name)
                 .map(|table| &table.relation)
                 .or_else(|| facts.relation(name))
@@ -161,13 +162,13 @@ impl State {
         let mut all = Vec::new();
         for (name, found) in self.keyless.drain(..) {
             let has_none = |relation: &Relation| !relation.indexes.iter().any(|index| index.primary);
-            if known.find(&name).is_some_and(|table| has_none(&table.relation)) {
+            if known.tables.find(&name).is_some_and(|table| has_none(&table.relation)) {
                 all.push(found);
             }
         }
         for (name, columns, found) in self.foreign.drain(..) {
             // Of an old table that nobody was asked about its indexes are not known.
-            let Some(table) = known.find(&name).filter(|table| table.complete) else {
+            let Some(table) = known.tables.find(&name).filter(|table| table.complete) else {
                 continue;
             };
             let begins = |index: &crate::plan::catalog::Index| {

@@ -1,9 +1,9 @@
 //! Names that are cut, triggers and constraints that do not work, and functions that run with another's rights.
 
-use super::{Own, told};
+use super::own::{Own, told};
 use crate::check::known::Known;
-use crate::check::report::Found;
 use crate::check::spot::Spot;
+use crate::check::verdict::Found;
 use crate::plan::Place;
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
@@ -73,7 +73,7 @@ const NAME_BYTES_MAX: usize = 63;
 pub fn found(at: &Spot, known: &Known, facts: &Facts) -> Vec<Found> {
     let mut all: Vec<Found> = invalid_index(at, known, facts).into_iter().collect();
     if let Some(name) = long_name(&at.statement.sql) {
-        let cut = if known.cuts_alike(name) {
+        let cut = if known.tables.cuts_alike(name) {
             ", as another one of these files is"
         } else {
             ""
