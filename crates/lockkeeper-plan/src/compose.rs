@@ -756,7 +756,7 @@ impl<'a> Composer<'a> {
         }
         steps
             .iter()
-            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rewrite(_) | Mode::Rows))
             && deferred::prove::trials(subject, later_of(steps)).is_some()
     }
 
@@ -883,6 +883,10 @@ impl<'a> Composer<'a> {
                 // Its finding says which job it is.
                 None => return String::new(),
             },
+            _ if steps.iter().any(|step| matches!(step.mode, Mode::Rewrite(_))) => {
+                "the table is replaced by a copy, and the statements between it and the COMMIT would meet the old one"
+                    .to_string()
+            }
             _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
                 "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
                     .to_string()
@@ -913,6 +917,9 @@ impl<'a> Composer<'a> {
             let own = self.own_step(self.whole.statement.sql.clone());
             return self.run(vec![own]);
         }
+        if !resumed && let Some(whole) = self.rewritten_at_once() {
+            return self.run(vec![whole]);
+        }
         let groups = self.groups();
         let steps = match (&self.progress, self.whole.place) {
             (Some(progress), Place::Alone) if groups.len() > 1 || resumed => progress.steps(groups),
@@ -924,6 +931,24 @@ impl<'a> Composer<'a> {
             _ => one_after_the_other(groups),
         };
         self.run(steps)
+    }
+
+    /// Where one of several actions has the table rewritten, the others are done on the new table too, as far as a rewrite can do them.
+    fn rewritten_at_once(&self) -> Option<Step> {
+        let statement = self.whole.statement;
+        let mut steps = self.parts.iter().flat_map(|part| match &part.work {
+            Work::Steps(steps) => steps.as_slice(),
+            Work::Own(_) => &[],
+        });
+        let step = steps.find(|step| matches!(step.mode, Mode::Rewrite(_)))?;
+        let relation = self.relation().filter(|_| self.parts.len() > 1)?;
+        crate::rewrite::alter::alters(&statement.sql, &relation.schema, &relation.name).ok()?;
+        let mut whole = step.clone();
+        if let Mode::Rewrite(online) = &mut whole.mode {
+            online.with = statement.sql.trim().to_owned();
+        }
+        whole.sql.clone_from(&statement.sql);
+        Some(whole)
     }
 
     /// The steps of now, and a job for the others.
@@ -1280,6 +1305,8 @@ fn tag(statement: &Statement) -> &'static str {
         NodeEnum::IndexStmt(_) => "CREATE INDEX",
         NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
         NodeEnum::ReindexStmt(_) => "REINDEX",
+        NodeEnum::VacuumStmt(_) => "VACUUM",
+        NodeEnum::ClusterStmt(_) => "CLUSTER",
         NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
         // Batches tell their own count.
         NodeEnum::UpdateStmt(_) => "UPDATE 0",

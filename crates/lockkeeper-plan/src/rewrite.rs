@@ -10,6 +10,7 @@
 pub mod alter;
 pub mod facts;
 pub mod job;
+pub mod online;
 pub mod questions;
 pub mod scheme;
 pub mod steps;

@@ -28,6 +28,9 @@ pub struct Scheme {
     pub fingerprint: String,
     /// The old table stays, in its schema of the job.
     pub keep_old: bool,
+    /// The rows are written in the order of the key.
+    #[serde(default)]
+    pub is_ordered: bool,
 }
 
 /// One column of the new table that is not computed by the server.
