@@ -4,7 +4,7 @@
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
 use super::batches::Batches;
-use super::body::{Body, Locks};
+use super::body::Locks;
 use super::catalog::{Name, Relation};
 use super::deferred::behind::{self, Met};
 use super::deferred::{self, Deferral, New, Trial};
@@ -19,11 +19,11 @@ use super::policy::{self, Action, InTransaction, Overridden, Policy};
 use super::progress::{Group, Progress};
 use super::request::Request;
 use super::rules::{self, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
-use super::statement::{self, Kind, Statement};
+use super::statement::{Body, Kind, Statement};
 use super::step::{Mode, Place, Step};
-use super::{about, splice, tool, tree};
+use super::{about, splice, tool, tree, words};
 use crate::rules::rule::{Found, Remedy, Rule};
-use crate::statement::alter::AlterText;
+use crate::statement::alter::{AlterText, alter_actions};
 use crate::subject::Subject;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
@@ -253,7 +253,7 @@ fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
 /// The actions of an ALTER TABLE, text and tree beside each other.
 fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
     let commands: Vec<&AlterTableCmd> = statement.actions().collect();
-    let text = statement::alter::alter_actions(statement)?;
+    let text = alter_actions(statement)?;
     (text.actions.len() == commands.len()).then_some((text, commands))
 }
 
@@ -697,7 +697,7 @@ impl<'a> Composer<'a> {
     /// Without the comments before it.
     fn whole_span(&self) -> Range<usize> {
         let sql = &self.whole.statement.sql;
-        statement::first_token(sql)..sql.len()
+        words::first_token(sql)..sql.len()
     }
 
     /// A comment that is meant to override something and cannot: refused, unless what cannot be read is let through.

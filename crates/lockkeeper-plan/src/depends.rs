@@ -927,7 +927,7 @@ fn listed(names: &[Node]) -> Option<Name> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement;
+    use crate::reading;
     use pg_query::protobuf::Token;
 
     /// One of each kind of question.
@@ -988,7 +988,7 @@ mod tests {
     #[test]
     fn only_operators_and_types_of_pg_catalog_are_meant() {
         for asked in ASKED {
-            let statements = statement::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
+            let statements = reading::read(asked.as_bytes(), true).unwrap_or_else(|e| panic!("{asked}: {e:?}"));
             let question = Question::of(&statements[0]).unwrap_or_else(|| panic!("{asked}: nothing is asked"));
             let ahead: Vec<String> = question.ahead().into_iter().map(|(_, expression)| expression).collect();
             let sql = format!("SELECT ({}), ({})", ahead.join("), ("), question.sql());
