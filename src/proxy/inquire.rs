@@ -7,6 +7,7 @@ use super::session::Session;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
+use crate::plan::mixed::alone::executed_name;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::statement::Statement;
@@ -200,9 +201,14 @@ impl Session {
         place: Place,
         parameters: &Parameters,
     ) -> Result<Option<String>, End> {
-        let Some(explain) = explain(statement, parameters) else {
-            return Ok(None);
-        };
+        if let Some(name) = executed_name(&statement.sql) {
+            return self.explained_executed(statement, &name, place).await;
+        }
+        self.explains(explain(statement, parameters), place).await
+    }
+
+    pub(super) async fn explains(&mut self, explain: Option<Ask>, place: Place) -> Result<Option<String>, End> {
+        let Some(explain) = explain else { return Ok(None) };
         match self.ask_harmlessly(explain, place).await {
             Ok(answer) => Ok(answer.value().map(str::to_owned)),
             Err(End::Refused(mut report)) if place == Place::Pipeline || is_of_the_moment(&report) => {

@@ -167,6 +167,8 @@ pub struct PreparedWrite {
     pub node: NodeEnum,
     /// Empty: within another statement.
     pub sql: String,
+    /// Of its parameters, once the server has said them.
+    pub types: Option<Vec<String>>,
 }
 
 impl Unnamed {
@@ -464,6 +466,12 @@ impl Relay {
         self.shapes.names_moved();
     }
 
+    /// A name that is prepared may mean something else from now on.
+    pub fn may_be_prepared_again(&mut self) {
+        self.by_text.forget_harmless();
+        self.prepared_writes.values_mut().for_each(|known| known.types = None);
+    }
+
     /// A statement on its way calls these.
     fn calls(&mut self, calls: Calls) {
         match calls {
@@ -473,6 +481,7 @@ impl Relay {
                 self.shapes.called();
                 // Also PREPARE.
                 self.prepared_others = true;
+                self.may_be_prepared_again();
             }
             Calls::MakesTemporary => self.shapes.makes(false),
             Calls::Makes => self.shapes.makes(true),
