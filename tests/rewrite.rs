@@ -1,5 +1,8 @@
 //! `lockkeeper rewrite`: a table is rewritten by copy and swap under writers, is exactly what it was, and leaves nothing; what cannot follow is refused.
 
+#[path = "rewrite/back.rs"]
+mod back;
+
 use lockkeeper_testkit::{Ran, Stage, cluster, on_both, run, runs, until};
 use std::io::{Read, Seek, SeekFrom};
 use std::process::{Child, Command, Stdio};

@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod calls;
 pub mod catalog;
 pub mod compose;
+pub mod contracts;
 pub mod deferred;
 pub mod depends;
 pub mod dry;
