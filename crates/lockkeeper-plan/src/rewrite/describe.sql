@@ -13,7 +13,7 @@ WITH t AS (
   UNION ALL
   SELECT 'own', 'column', a.attname::text, jsonb_build_object('at', row_number() OVER (ORDER BY a.attnum), 'type', format_type(a.atttypid, a.atttypmod), 'collation', a.attcollation::int8,
     'not_null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated, 'storage', a.attstorage, 'compression', to_jsonb(a) ->> 'attcompression',
-    'target', nullif(a.attstattarget, -1), 'options', a.attoptions, 'comment', col_description(t.oid, a.attnum),
+    'target', nullif(a.attstattarget, -1), 'options', (SELECT jsonb_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE left(o, 3) <> 'pg_'), 'comment', col_description(t.oid, a.attnum),
     'default', (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = t.oid AND d.adnum = a.attnum),
     'acl', (SELECT jsonb_agg(x::text ORDER BY x::text) FROM aclexplode(a.attacl) x))
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped

@@ -17,9 +17,12 @@ WITH t AS (
   SELECT 4, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STATISTICS %s', t.new, a.attname, a.attstattarget)
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0
   UNION ALL
-  SELECT 5, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', t.new, a.attname,
-    (SELECT string_agg(format('%I = %L', split_part(x.o, '=', 1), substr(x.o, strpos(x.o, '=') + 1)), ', ') FROM unnest(a.attoptions) x(o)))
-  FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attoptions IS NOT NULL
+  -- Minor versions of late 2026 keep an option of their own with each column, pg_attver, which no two tables have alike.
+  SELECT 5, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', t.new, a.attname, o.list)
+  FROM t JOIN pg_attribute a ON a.attrelid = t.oid CROSS JOIN LATERAL (
+    SELECT string_agg(format('%I = %L', split_part(x.o, '=', 1), substr(x.o, strpos(x.o, '=') + 1)), ', ') AS list
+    FROM unnest(a.attoptions) x(o) WHERE left(x.o, 3) <> 'pg_') o
+  WHERE a.attnum > 0 AND NOT a.attisdropped AND o.list IS NOT NULL
   UNION ALL
   SELECT 6, 0, format('ALTER TABLE %s REPLICA IDENTITY %s', t.new, CASE t.relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)
   FROM t WHERE t.relreplident IN ('f', 'n')

@@ -222,12 +222,13 @@ impl<'a> Carried<'a> {
             quote_literal(&expand.relation.schema),
         );
         let mut body = format!(
-            "DECLARE\n  a pg_catalog.pg_attribute;\n  g record;\n  target int;\nBEGIN\n  \
+            "DECLARE\n  a pg_catalog.pg_attribute;\n  g record;\n  target int;\n  options text;\nBEGIN\n  \
              SELECT x.* INTO STRICT a FROM pg_catalog.pg_attribute x WHERE x.attrelid = {oid}::pg_catalog.oid AND x.attname = {};\n  \
              EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', {t}, {to}, pg_catalog.col_description(a.attrelid, a.attnum));\n  \
              target := a.attstattarget;\n  \
              IF target >= 0 THEN EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', {t}, {to}, target); END IF;\n  \
-             IF a.attoptions IS NOT NULL THEN EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', {t}, {to}, pg_catalog.array_to_string(a.attoptions, ', ')); END IF;\n  \
+             options := (SELECT pg_catalog.string_agg(o, ', ') FROM pg_catalog.unnest(a.attoptions) o WHERE pg_catalog.left(o, 3) <> 'pg_');\n  \
+             IF options IS NOT NULL THEN EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', {t}, {to}, options); END IF;\n  \
              FOR g IN SELECT x.privilege_type AS what, x.is_grantable, CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END AS who \
              FROM pg_catalog.aclexplode(a.attacl) x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee WHERE x.grantee = 0 OR r.oid IS NOT NULL LOOP\n    \
              EXECUTE pg_catalog.format('GRANT %s (%I) ON %s TO %s%s', g.what, {to}, {t}, g.who, CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END);\n  \
