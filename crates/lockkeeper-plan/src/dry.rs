@@ -424,7 +424,7 @@ fn row_of(step: &Step, facts: &Facts, place: Place) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statement::read;
+    use super::super::reading::read;
     use super::*;
 
     #[track_caller]

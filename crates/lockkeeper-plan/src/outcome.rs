@@ -2,7 +2,7 @@
 
 use crate::deferred::Deferral;
 use crate::finding::{Finding, Rejection};
-use crate::statement;
+use crate::reading;
 use crate::step::{Mode, Step};
 
 /// What is done about one statement.
@@ -50,7 +50,7 @@ impl Run {
 
     /// How to get back to the schema before the plan, one statement each: the steps' `rollback`, last step first.
     pub fn rollback_plan(&self) -> Vec<String> {
-        let statements = |text: &str| match statement::read(text.as_bytes(), true) {
+        let statements = |text: &str| match reading::read(text.as_bytes(), true) {
             Ok(all) => all.into_iter().map(|statement| statement.sql).collect(),
             Err(_) => vec![text.to_string()],
         };

@@ -3,8 +3,9 @@
 
 use super::{executes, inner, names_of};
 use crate::mentions::Mentions;
+use crate::reading::read_code;
 use crate::splice::{depth_change, one_statement, qualified, quote_ident, significant_tokens, tree_text};
-use crate::statement::{Kind, Statement, read_code};
+use crate::statement::{Kind, Statement};
 use crate::words::mentions as mentions_word;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
@@ -394,7 +395,7 @@ fn is_execute(text: &Text, at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::read;
+    use crate::reading::read;
 
     #[track_caller]
     fn check(sql: &str, expect: &[&str]) {
