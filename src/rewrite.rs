@@ -17,7 +17,7 @@ mod walk;
 use crate::jobs::{Server, runtime};
 use crate::plan::jobs;
 use crate::plan::rewrite::scheme::{Scheme, WayBack};
-use crate::plan::rewrite::{Schemas, job};
+use crate::plan::rewrite::{Schemas, facts, job, questions};
 use crate::plan::splice::quote_literal;
 use build::Asked;
 use clap::Args;
@@ -141,6 +141,7 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
     if arguments.dry_run {
         return dry_run(&link, &asked, out).await;
     }
+    take_foreign_keys(&link, &asked.table).await?;
     let new = job::New {
         statement: with,
         table: asked.table.oid,
@@ -253,6 +254,7 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
     if kept(&link, id).await?.is_some() && matches!(phase(&link, id).await?.as_str(), "kept" | "closed") {
         return Err(format!("job {id} is done, but for the old table; {}", anew::next(id)).into());
     }
+    take_foreign_keys(&link, &build::facts(&link, job.relation).await?).await?;
     take(&link, id).await?;
     if link
         .job(&jobs::state(id))
@@ -277,6 +279,18 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
         keep_old: false,
     };
     go_on(server, link, id, &asked, pace, out).await
+}
+
+/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
+async fn take_foreign_keys(link: &Link, table: &facts::Table) -> Result<(), Fault> {
+    match link.one(&questions::take_foreign_keys(table.oid)).await? {
+        Some(other) => Err(format!(
+            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
+            table.schema, table.name
+        )
+        .into()),
+        None => Ok(()),
+    }
 }
 
 /// The session runs the job from then on. Err: another one does.

@@ -9,7 +9,7 @@ use super::finish::{self, Ends};
 use super::link::{Fault, Link};
 use super::swap::{begin_try, tries};
 use super::walk::{End, Walk};
-use super::{Pace, kept, listen, read_job, run_phases, say, take};
+use super::{Pace, kept, listen, read_job, run_phases, say, take, take_foreign_keys};
 use crate::jobs::Server;
 use crate::plan::jobs;
 use crate::plan::rewrite::facts::Table;
@@ -90,6 +90,9 @@ pub async fn back(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> 
         WayBack::Closed(why) => return Err(format!("there is no way back from job {id}: {why}").into()),
         WayBack::NotAsked => return Err(format!("there is no way back from job {id}: it had no --keep-old").into()),
     };
+    if !matches!(back.as_deref(), Some("swapped" | "validated")) {
+        take_foreign_keys(&link, &build::facts(&link, way.table).await?).await?;
+    }
     take(&link, id).await?;
     let stop = listen();
     let ended = async {

@@ -243,6 +243,13 @@ async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault>
         link.run_all(&scheme.places_back()).await?;
     }
     with_path(link, &asked.search_path, &[scheme.view()]).await?;
+    if let Some(functions) = link.one(&questions::volatile(scheme.schemas())).await? {
+        return Err(format!(
+            "USING calls what has another value each time: {functions}; a row that changes meanwhile would be made with another one. Write the \
+             values by an UPDATE, before or after"
+        )
+        .into());
+    }
     link.run(&scheme.revoke()).await?;
     let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
     link.run(&format!(

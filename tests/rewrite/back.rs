@@ -230,6 +230,69 @@ fn finished_the_old_table_goes(major: u32) {
     assert_eq!(stage.direct("SELECT state FROM lockkeeper.job"), "done");
 }
 
+/// Two tables that are linked, begun together: one is done, the other is refused before anything is done, or waits for its turn.
+fn linked_tables_are_not_rewritten_together(major: u32) {
+    let stage = stage(
+        major,
+        "rewrite_linked",
+        "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p_id int REFERENCES p); INSERT INTO p VALUES (1); INSERT INTO c VALUES (1, 1)",
+    );
+    runs(async {
+        let holder = stage.connect_direct().await;
+        holder
+            .client
+            .batch_execute("BEGIN; CREATE SCHEMA lockkeeper_1")
+            .await
+            .expect("a name that is taken for now");
+        let first = Process::start(&stage, &["p"]);
+        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lockkeeper rewrite' AND wait_event_type = 'Lock')";
+        until("it has made nothing yet", || stage.direct(waits) == "t");
+        let ran = rewrite(&stage, &["c"]);
+        assert!(
+            ran.status == 1
+                && ran
+                    .stderr
+                    .contains("linked with public.p, by the foreign key c_p_id_fkey"),
+            "{ran:?}"
+        );
+        holder.client.batch_execute("ROLLBACK").await.expect("it is free");
+        first.ends();
+    });
+    assert_eq!(stage.number("SELECT count(*) FROM lockkeeper.job"), 1);
+    rewrite(&stage, &["c"]).ok();
+    leaves_nothing(&stage);
+}
+
+/// An expression that has another value each time is refused before anything is done, also where the function hides in an operator.
+fn volatile_values_are_refused(major: u32) {
+    let stage = stage(
+        major,
+        "rewrite_volatile",
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1); CREATE FUNCTION lot(int, int) RETURNS int LANGUAGE sql AS 'SELECT $1 + $2';
+         CREATE OPERATOR +% (LEFTARG = int, RIGHTARG = int, FUNCTION = lot)",
+    );
+    for (using, function) in [
+        ("v + random()", "random()"),
+        ("(v +% 1)", "lot(integer,integer)"),
+        ("CASE WHEN v > 0 THEN coalesce(v +% 1, 0) END", "lot(integer,integer)"),
+    ] {
+        let with = format!("ALTER TABLE t ALTER v TYPE bigint USING {using}");
+        let ran = rewrite(&stage, &["t", "--with", &with]);
+        assert!(ran.status == 1 && ran.stderr.contains(function), "{using}: {ran:?}");
+        leaves_nothing(&stage);
+    }
+    rewrite(
+        &stage,
+        &[
+            "t",
+            "--with",
+            "ALTER TABLE t ALTER v TYPE timestamptz USING now() + v * interval '1 day'",
+            "--dry-run",
+        ],
+    )
+    .ok();
+}
+
 on_both!(
     back_to_the_old_table,
     back_with_all_that_hangs_on_it,
@@ -238,4 +301,6 @@ on_both!(
     back_only_where_it_leads,
     back_killed_anywhere,
     finished_the_old_table_goes,
+    linked_tables_are_not_rewritten_together,
+    volatile_values_are_refused,
 );

@@ -6,7 +6,8 @@ WITH t AS (
   SELECT k.* FROM t JOIN pg_constraint k ON k.contype = 'f' AND (k.conrelid = t.oid OR k.confrelid = t.oid)
 ), said(part, kind, name, what) AS (
   SELECT 'own', 'table', '', jsonb_build_object('owner', t.relowner::int8, 'persistence', t.relpersistence, 'am', t.relam::int8, 'tablespace', t.reltablespace::int8,
-    'replident', t.relreplident, 'comment', obj_description(t.oid, 'pg_class'),
+    'replident', t.relreplident, 'comment', obj_description(t.oid, 'pg_class'), 'type comment', obj_description(t.reltype, 'pg_type'),
+    'type acl', (SELECT jsonb_agg(a::text ORDER BY a::text) FROM pg_type y, aclexplode(coalesce(y.typacl, acldefault('T', y.typowner))) a WHERE y.oid = t.reltype),
     'options', to_jsonb(t.reloptions),
     'toast', (SELECT jsonb_agg(o ORDER BY o) FROM pg_class s, unnest(s.reloptions) o WHERE s.oid = t.reltoastrelid),
     'acl', (SELECT jsonb_agg(a::text ORDER BY a::text) FROM aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a)) FROM t

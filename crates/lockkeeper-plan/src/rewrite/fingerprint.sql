@@ -6,6 +6,7 @@ WITH fk AS (
   -- TRUNCATE, VACUUM FULL and CLUSTER change its file, and are no change of its definition.
   SELECT format('class %s', to_jsonb(c) - '{relfilenode,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid,relhasindex,relhasrules,relhastriggers,relhassubclass}'::text[])
     FROM pg_class c WHERE c.oid = {table}
+  UNION ALL SELECT format('type %s %s', y.typacl, obj_description(y.oid, 'pg_type')) FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = {table}
   UNION ALL SELECT format('column %s %s', a.attnum, a.xmin) FROM pg_attribute a WHERE a.attrelid = {table} AND a.attnum > 0
   UNION ALL SELECT format('default %s %s', a.oid, a.xmin) FROM pg_attrdef a WHERE a.adrelid = {table}
   UNION ALL SELECT format('constraint %s %s', k.oid, k.xmin) FROM pg_constraint k WHERE k.conrelid = {table} OR k.contype = 'f' AND k.confrelid = {table}
