@@ -1,11 +1,14 @@
 //! `lockkeeper rewrite`: a table is rewritten by copy and swap, while applications read and write it.
 //!
 //! It runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; `build.rs` looks at
-//! the table and makes the new one, `walk.rs` copies in steps, `swap.rs` exchanges both, `finish.rs` clears up, and `steer.rs` is what
-//! `lockkeeper jobs` does with such a job.
+//! the table and makes the new one, `walk.rs` copies in steps, `swap.rs` exchanges both, `finish.rs` clears up, `back.rs` is the way back, and
+//! `steer.rs` is what `lockkeeper jobs` does with such a job.
 
+mod anew;
+mod back;
 mod build;
 mod finish;
+mod ledger;
 mod link;
 pub mod steer;
 mod swap;
@@ -13,11 +16,12 @@ mod walk;
 
 use crate::jobs::{Server, runtime};
 use crate::plan::jobs;
-use crate::plan::rewrite::scheme::Scheme;
-use crate::plan::rewrite::{Schemas, job};
+use crate::plan::rewrite::scheme::{Scheme, WayBack};
+use crate::plan::rewrite::{Schemas, facts, job, questions};
 use crate::plan::splice::quote_literal;
 use build::Asked;
 use clap::Args;
+use finish::Ends;
 use link::{Fault, Link};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -49,9 +53,10 @@ pub struct Arguments {
     #[arg(long, value_name = "ID")]
     resume: Option<i64>,
 
-    /// Leave the old table in its schema lockkeeper_ID_old, as it was at the swap
-    #[arg(long, conflicts_with = "resume")]
-    keep_old: bool,
+    /// Keep the old table after the swap, in its schema lockkeeper_ID_old, and log what is written, so that `lockkeeper jobs back ID` returns to
+    /// it. After so many seconds it is listed as due: `lockkeeper jobs finish` drops it [default: 86400, a day]
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "86400", require_equals = true, conflicts_with = "resume")]
+    keep_old: Option<u64>,
 
     #[command(flatten)]
     pace: Pace,
@@ -131,17 +136,19 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
         table,
         alters,
         search_path: link.search_path.clone(),
-        keep_old: arguments.keep_old,
+        keep_old: arguments.keep_old.is_some(),
     };
     if arguments.dry_run {
         return dry_run(&link, &asked, out).await;
     }
+    take_foreign_keys(&link, &asked.table).await?;
     let new = job::New {
         statement: with,
         table: asked.table.oid,
         name: &crate::plan::splice::qualified(&asked.table.schema, &asked.table.name),
         rows: asked.table.rows,
         search_path: &asked.search_path,
+        keep_old_s: arguments.keep_old,
     };
     let row = link
         .job(&new.sql())
@@ -207,6 +214,13 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     for sql in scheme.swap() {
         text.push_str(&format!("  {sql}\n"));
     }
+    match &scheme.way_back {
+        WayBack::NotAsked => {}
+        WayBack::Open(_) => text.push_str("\nThe old table is kept, and there is a way back to it.\n"),
+        WayBack::Closed(why) => text.push_str(&format!(
+            "\nThe old table is kept as it is at the swap. There is no way back: {why}.\n"
+        )),
+    }
     if !scheme.attached.validate.is_empty() {
         text.push_str("\nAfterwards, without holding anybody up:\n");
         for sql in &scheme.attached.validate {
@@ -237,6 +251,10 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
     link.become_role(&job.owner).await?;
     link.take_settings(&job.settings).await?;
     link.search_path = job.settings.get("search_path").cloned().unwrap_or_default();
+    if kept(&link, id).await?.is_some() && matches!(phase(&link, id).await?.as_str(), "kept" | "closed") {
+        return Err(format!("job {id} is done, but for the old table; {}", anew::next(id)).into());
+    }
+    take_foreign_keys(&link, &build::facts(&link, job.relation).await?).await?;
     take(&link, id).await?;
     if link
         .job(&jobs::state(id))
@@ -263,6 +281,18 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
     go_on(server, link, id, &asked, pace, out).await
 }
 
+/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
+async fn take_foreign_keys(link: &Link, table: &facts::Table) -> Result<(), Fault> {
+    match link.one(&questions::take_foreign_keys(table.oid)).await? {
+        Some(other) => Err(format!(
+            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
+            table.schema, table.name
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
 /// The session runs the job from then on. Err: another one does.
 async fn take(link: &Link, id: i64) -> Result<(), Fault> {
     let locked = link
@@ -279,7 +309,7 @@ async fn take(link: &Link, id: i64) -> Result<(), Fault> {
 
 /// The scheme of a job whose new table has been made, from a schema that is nobody else's.
 async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
-    let schemas = Schemas { job: id };
+    let schemas = Schemas::of_job(id);
     let owner = format!(
         "SELECT CASE WHEN n.nspowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) THEN 'own' ELSE 'other' END FROM pg_namespace n WHERE n.nspname = {}",
         quote_literal(&schemas.fresh())
@@ -291,15 +321,8 @@ async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
     }
 }
 
-/// To its end, or to where it is stopped; what that means for the job is written to its row.
-async fn go_on(
-    server: &Server,
-    link: Link,
-    id: i64,
-    asked: &Asked,
-    pace: Pace,
-    out: &mut dyn Write,
-) -> Result<(), Fault> {
+/// Ctrl-C, from now on.
+fn listen() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
     tokio::spawn(async move {
@@ -310,9 +333,33 @@ async fn go_on(
             }
         }
     });
+    stop
+}
+
+async fn phase(link: &Link, id: i64) -> Result<String, Fault> {
+    let sql = format!("SELECT phase FROM {}", Schemas::of_job(id).of("state"));
+    Ok(link.one(&sql).await?.unwrap_or_default())
+}
+
+/// To its end, or to where it is stopped; what that means for the job is written to its row.
+async fn go_on(
+    server: &Server,
+    link: Link,
+    id: i64,
+    asked: &Asked,
+    pace: Pace,
+    out: &mut dyn Write,
+) -> Result<(), Fault> {
+    let stop = listen();
     let ended = phases(server, &link, id, asked, pace, &stop, out).await;
     let fault = match ended {
-        Ok(()) => return say(out, &format!("job {id} is done")),
+        Ok(Ends::Kept) => {
+            return say(
+                out,
+                &format!("job {id} is done, and the old table is kept; {}", anew::next(id)),
+            );
+        }
+        Ok(_) => return say(out, &format!("job {id} is done")),
         Err(End::Steered(state)) => {
             link.rollback().await;
             // Nothing where somebody else has said so.
@@ -343,10 +390,7 @@ async fn go_on(
         return Err(format!("{}\nNothing was changed.", fault.text).into());
     }
     link.job(&jobs::stop(id, state, &fault.text)).await?;
-    let phase = link
-        .one(&format!("SELECT phase FROM {}", Schemas { job: id }.of("state")))
-        .await?
-        .unwrap_or_default();
+    let phase = phase(&link, id).await?;
     let table = &asked.table.name;
     let next = format!("to go on: lockkeeper jobs --dsn … resume {id}");
     let cancel = format!("to leave nothing of it: lockkeeper jobs --dsn … cancel {id}");
@@ -366,13 +410,25 @@ async fn phases(
     pace: Pace,
     stop: &AtomicBool,
     out: &mut dyn Write,
-) -> Result<(), End> {
+) -> Result<Ends, End> {
     let scheme = match kept(link, id).await? {
         Some(scheme) => scheme,
         None => build_new(link, id, asked).await?,
     };
     link.run(&scheme.make_keys()).await?;
     let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms), stop);
+    run_phases(server, &mut walk, &asked.table.owner, pace, out).await
+}
+
+/// From the phase that the job is in, whichever way it goes.
+async fn run_phases(
+    server: &Server,
+    walk: &mut Walk<'_>,
+    owner: &str,
+    pace: Pace,
+    out: &mut dyn Write,
+) -> Result<Ends, End> {
+    let (link, scheme) = (walk.link, walk.scheme);
     let mut last = String::new();
     let mut in_the_way = 0;
     loop {
@@ -386,19 +442,21 @@ async fn phases(
             last.clone_from(&phase);
         }
         let stepped = match phase.as_str() {
-            "built" => prepare(&walk, &scheme).await,
-            "stripped" => swap::set_triggers(&walk).await,
+            "built" => prepare(walk, scheme).await,
+            "back" => anew::rehearse(walk).await,
+            "stripped" => swap::set_triggers(walk).await,
+            "drain" if scheme.is_back => anew::drain(walk).await,
             "ready" => {
                 let holder = Link::open(server).await?;
-                holder.become_role(&asked.table.owner).await?;
+                holder.become_role(owner).await?;
                 let patience = Patience {
                     give_up_after: Duration::from_secs(pace.give_up_after_s),
                     old_snapshots: pace.old_snapshots == OldSnapshots::Wait,
                 };
-                swap::swap(&mut walk, &holder, &patience).await
+                swap::swap(walk, &holder, &patience).await
             }
-            "swapped" => finish::validate(&walk).await,
-            "validated" => return finish::contract(&walk).await,
+            "swapped" => finish::validate(walk).await,
+            "validated" => return finish::contract(walk).await,
             phase => walk.step(phase).await,
         };
         match stepped {
@@ -447,6 +505,7 @@ async fn prepare(walk: &Walk<'_>, scheme: &Scheme) -> Result<(), End> {
 
 fn told(phase: &str) -> &'static str {
     match phase {
+        "back" => "the swap back is rehearsed",
         "built" => "the new table is built; the swap is rehearsed",
         "stripped" => "waiting for a moment without writes, to log them from then on",
         "copy" => "rows are copied",
@@ -457,7 +516,7 @@ fn told(phase: &str) -> &'static str {
         "verify" => "both tables are compared",
         "ready" => "waiting for a moment in which the swap disturbs nobody",
         "swapped" => "the table is replaced; its foreign keys are validated",
-        "validated" => "the old table goes away",
+        "validated" => "what is left is cleared up",
         _ => "going on",
     }
 }

@@ -174,6 +174,8 @@ const SHOWS: [Shown; 11] = [
             integer("rows"),
             float("percent"),
             text("error"),
+            text("due"),
+            text("unused"),
             text("statement"),
         ],
     },
@@ -554,6 +556,8 @@ async fn jobs(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
             whole("rows_done"),
             maybe(job["percent"].as_f64(), Value::Float),
             text("error"),
+            text("due_at"),
+            text("unused"),
             maybe(job["statement"].as_str(), |sql| string(one_line(sql))),
         ]
     };

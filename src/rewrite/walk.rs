@@ -49,6 +49,8 @@ pub struct Walk<'a> {
     pub steps: u64,
     /// Lines that were taken from the log since it was vacuumed.
     pub dead: u64,
+    /// On the way back: the way there.
+    pub there: Option<&'a Scheme>,
 }
 
 /// As the job's own table has it.
@@ -67,6 +69,7 @@ impl<'a> Walk<'a> {
             rows: ROWS_FIRST,
             steps: 0,
             dead: 0,
+            there: None,
         }
     }
 
@@ -301,7 +304,7 @@ impl<'a> Walk<'a> {
                 self.drain(None).await?;
             }
         }
-        self.build(&[self.scheme.restore_autovacuum()], Some("settle")).await
+        self.build(&self.scheme.restore_autovacuum(), Some("settle")).await
     }
 
     /// Else the first plans after the swap are made blind.
@@ -406,10 +409,12 @@ impl<'a> Walk<'a> {
         let bound: Option<Vec<String>> = link
             .json(&self.scheme.bound(state.cursor.as_deref(), self.rows))
             .await?;
-        if !link
-            .is(&self.scheme.compare(state.cursor.as_deref(), bound.as_deref()))
-            .await?
-        {
+        let (after, up_to) = (state.cursor.as_deref(), bound.as_deref());
+        let compared = match self.there {
+            Some(there) => there.compare_back(self.scheme, after, up_to),
+            None => self.scheme.compare(after, up_to),
+        };
+        if !link.is(&compared).await? {
             let key = |key: &Option<Vec<String>>| key.as_ref().map_or("the end".into(), |key| key.join(", "));
             return Err(format!(
                 "the rows of both tables differ between the keys {} and {}: nothing was replaced; cancel the job",

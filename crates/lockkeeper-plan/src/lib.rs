@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod calls;
 pub mod catalog;
 pub mod compose;
+pub mod contracts;
 pub mod cost;
 pub mod deferred;
 pub mod depends;

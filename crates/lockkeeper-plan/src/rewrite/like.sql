@@ -44,6 +44,14 @@ WITH t AS (
   UNION ALL
   SELECT 11, 0, format('COMMENT ON TABLE %s IS %L', t.new, obj_description(t.oid, 'pg_class')) FROM t WHERE obj_description(t.oid, 'pg_class') IS NOT NULL
   UNION ALL
+  SELECT 11, 1, format('COMMENT ON TYPE %s IS %L', t.new, obj_description(t.reltype, 'pg_type')) FROM t WHERE obj_description(t.reltype, 'pg_type') IS NOT NULL
+  UNION ALL
+  SELECT 11, 2, format('REVOKE ALL ON TYPE %s FROM PUBLIC, %I', t.new, pg_get_userbyid(t.relowner)) FROM t JOIN pg_type y ON y.oid = t.reltype WHERE y.typacl IS NOT NULL
+  UNION ALL
+  SELECT 11, 2 + row_number() OVER (), format('GRANT %s ON TYPE %s TO %s%s', a.privilege_type, t.new,
+    CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+  FROM t JOIN pg_type y ON y.oid = t.reltype, aclexplode(y.typacl) a
+  UNION ALL
   -- CREATE TABLE ... LIKE names them anew.
   SELECT 12, a.attnum, format('DO $lockkeeper$ DECLARE s text := pg_get_serial_sequence(%L, %L); BEGIN IF s <> %L THEN EXECUTE format(''ALTER SEQUENCE %%s RENAME TO %%I'', s, %L); END IF; END $lockkeeper$',
     t.new, a.attname, format('%I.%I', {new}, s.relname), s.relname)
