@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 pub struct Session {
     pub(super) relay: Relay,
+    /// Its server, by its place in the list.
+    pub(super) server: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: Arc<CancelFlag>,
     pub(super) who: Who,
