@@ -57,6 +57,7 @@ mod prepared_by_text;
 mod read;
 mod readiness;
 mod reading;
+mod rehearse;
 mod relay;
 mod reply;
 mod restores;

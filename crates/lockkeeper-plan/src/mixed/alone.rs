@@ -503,7 +503,7 @@ mod tests {
         check(
             "EXECUTE q (1, 'a, $1')",
             "PREPARE q (bigint) AS DELETE FROM p WHERE id = $1 AND b = $2",
-            &["DELETE FROM p WHERE id =  CAST((1) AS bigint)  AND b =  CAST(('a, $1') AS text) "],
+            &["DELETE FROM p WHERE id =  CAST((1) AS bigint)  AND b =  CAST(('a, $1') AS text)"],
         );
         check(
             "EXPLAIN ANALYZE EXECUTE q",
