@@ -6,6 +6,7 @@
 
 mod aftermath;
 mod apart;
+mod approve;
 mod auth_query;
 mod away;
 mod batch_progress;

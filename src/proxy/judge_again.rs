@@ -45,13 +45,15 @@ impl Session {
             Err(end) => return or_refused(Err(end)),
         }
         let may_race = place == Place::Alone && matches!(statement.kind, Kind::Ddl);
-        let text = may_race.then(|| statement.sql.clone());
+        let may_wait = place == Place::Alone && self.shared.policy().asks();
+        let text = (may_race || may_wait).then(|| statement.sql.clone());
         let first = self
             .verdict_now(statement, place, parameters, closing, position_shift)
             .await?;
-        let raced =
-            matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report) && !was_rehearsed(report));
-        let Some(text) = text.filter(|_| raced) else {
+        let was_decided = std::mem::take(&mut self.was_decided);
+        let raced = may_race
+            && matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report) && !was_rehearsed(report));
+        let Some(text) = text.filter(|_| raced || was_decided) else {
             return Ok(first);
         };
         let Some(statement) = self.read_again(&text).await else {

@@ -501,6 +501,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         deferred: Default::default(),
         dry: Default::default(),
         is_dry: false,
+        was_decided: false,
     };
     let heard = shared.unheard.over(&session.relay.server, at);
     let ran = match shared.restores.refuses(&session.who, &packet) {
