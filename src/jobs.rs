@@ -7,8 +7,11 @@ use crate::plan::jobs::{self, JobSql};
 use crate::plan::policy::Policy;
 use crate::proxy::InProcess;
 use crate::proxy::settings::{Upstream, UpstreamTls, Verify};
+use crate::usage::left::Left;
+use crate::usage::together;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
+use serde_json::Value;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
@@ -95,6 +98,15 @@ enum Action {
     /// Give a job up: it cannot be resumed, what is done stays done, and its statement sent again begins anew. A constraint that was
     /// to be validated stays, NOT VALID: new rows obey it
     Cancel { id: i64 },
+    /// Return to the table that a rewrite with --keep-old has put aside, with the rows written since, in one brief swap
+    Back { id: i64 },
+    /// Drop the table that a rewrite with --keep-old has put aside: there is no way back then
+    Finish {
+        id: i64,
+        /// Also where the proxies' ledger (lockkeeper.usage) knows of somebody who still names it
+        #[arg(long)]
+        even_if_used: bool,
+    },
 }
 
 /// What is done with one job otherwise where it is of another kind.
@@ -103,6 +115,8 @@ pub enum Steer {
     Show,
     Resume,
     Cancel,
+    Back,
+    Finish { even_if_used: bool },
 }
 
 impl Arguments {
@@ -119,6 +133,8 @@ impl Arguments {
             Action::Show { id } => Some((Steer::Show, id)),
             Action::Resume { id, .. } => Some((Steer::Resume, id)),
             Action::Cancel { id } => Some((Steer::Cancel, id)),
+            Action::Back { id } => Some((Steer::Back, id)),
+            Action::Finish { id, even_if_used } => Some((Steer::Finish { even_if_used }, id)),
             Action::List { .. } | Action::Pause { .. } => None,
         }
     }
@@ -148,6 +164,8 @@ struct Row {
     created_at: String,
     heartbeat_at: String,
     finished_at: Option<String>,
+    /// When the table that a rewrite has put aside is to be dropped.
+    due_at: Option<String>,
     statement: String,
     settings: std::collections::BTreeMap<String, String>,
 }
@@ -217,7 +235,8 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
         match &arguments.action {
             Action::List { all } => {
                 let rows = session.jobs(None, *all).await?;
-                list(&rows, arguments.format, out)
+                let left = session.left(&rows).await?;
+                list(&rows, &left, arguments.format, out)
             }
             Action::Show { id } => {
                 let rows = session.jobs(Some(*id), true).await?;
@@ -244,6 +263,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
                 };
                 tell(out, &format!("job {id} is given up; {done}"))
             }
+            Action::Back { id } | Action::Finish { id, .. } => Err(format!("job {id} is no rewrite")),
             Action::Resume { id, .. } => {
                 if audit.is_none() {
                     let note = "no audit log will have what is done: --audit FILE, or LOCKKEEPER_AUDIT, names the one to append it to";
@@ -372,6 +392,23 @@ impl Session {
                 column(2)
             )),
         }
+    }
+
+    /// The same as JSON, with what is known of the use of tables that are kept, and columns that are to be dropped.
+    async fn left(&self, rows: &[(String, Row)]) -> Result<Vec<Value>, String> {
+        let mut all: Vec<Value> = rows
+            .iter()
+            .filter_map(|(json, _)| serde_json::from_str(json).ok())
+            .collect();
+        let left = Left::ask(&self.client).await.map_err(|error| explain(&error))?;
+        let relations = left.relations(&all);
+        // Without the ledger, or the right to read it, nothing is known.
+        let together = match relations.is_empty() {
+            true => None,
+            false => together::read(&self.client, &relations).await.ok(),
+        };
+        left.add_to(&mut all, together.as_ref().map(|together| &together.record));
+        Ok(all)
     }
 
     /// As JSON and decoded.
@@ -519,10 +556,10 @@ pub(crate) fn target(server: &Server) -> Result<(Config, Upstream, Option<Upstre
     Ok((config, upstream, tls))
 }
 
-fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(), String> {
+fn list(rows: &[(String, Row)], left: &[Value], format: Format, out: &mut dyn Write) -> Result<(), String> {
     let mut text = String::new();
     if format == Format::Json {
-        rows.iter().for_each(|(json, _)| text.push_str(&format!("{json}\n")));
+        left.iter().for_each(|json| text.push_str(&format!("{json}\n")));
     } else if rows.is_empty() {
         text.push_str("no unfinished jobs (--all lists the others too)\n");
     } else {
@@ -568,7 +605,29 @@ fn list(rows: &[(String, Row)], format: Format, out: &mut dyn Write) -> Result<(
             text.push('\n');
         }
     }
+    if format == Format::Text {
+        left.iter().filter_map(left_to_do).for_each(|line| text.push_str(&line));
+    }
     out.write_all(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// A line for what waits to be dropped.
+fn left_to_do(job: &Value) -> Option<String> {
+    let unused = job["unused"]
+        .as_str()
+        .map(|unused| format!(": {unused}"))
+        .unwrap_or_default();
+    if job["kind"] == "contract" {
+        let statement = job["statement"].as_str().unwrap_or_default();
+        return Some(format!("{statement}{unused}\n"));
+    }
+    let (id, due) = (job["id"].as_i64()?, moment(job["due_at"].as_str()?));
+    Some(match job["state"] == "due" {
+        true => format!("job {id}: its old table is due to be dropped (jobs finish {id}){unused}\n"),
+        false => format!(
+            "job {id}: its old table is kept until {due}, and there may be a way back (jobs back {id}){unused}\n"
+        ),
+    })
 }
 
 fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Result<(), String> {
@@ -597,6 +656,10 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
     let next = match row.state.as_str() {
         "running" => Some(format!("lockkeeper jobs --dsn … pause {}", row.id)),
         "done" | "cancelled" => None,
+        "kept" | "due" => Some(format!(
+            "lockkeeper jobs --dsn … back {id}, or finish {id}, which drops the old table",
+            id = row.id
+        )),
         _ => Some(format!(
             "send the statement again, or lockkeeper jobs --dsn … resume {id} (or cancel {id})",
             id = row.id
@@ -617,6 +680,7 @@ fn show((json, row): &(String, Row), format: Format, out: &mut dyn Write) -> Res
         ("begun", Some(moment(&row.created_at))),
         ("last moved", Some(moment(&row.heartbeat_at))),
         ("ended", row.finished_at.as_deref().map(moment)),
+        ("due", row.due_at.as_deref().map(moment)),
         ("statement", Some(row.statement.clone())),
         ("next", next),
     ];

@@ -2,12 +2,15 @@
 //!
 //! The command runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; [`through`] is
 //! the same over the session of a client in the proxy. `phases.rs` has the order: `build.rs` looks at the table and makes the new one, `walk.rs`
-//! copies in steps, `swap.rs` exchanges both, or `alone.rs` where there is one session only, and `finish.rs` clears up. `steer.rs` is what
+//! copies in steps, `swap.rs` exchanges both, or `alone.rs` where there is one session only, and `finish.rs` clears up. `back.rs` is the way back, and `steer.rs` is what
 //! `lockkeeper jobs` does with such a job.
 
 mod alone;
+mod anew;
+mod back;
 mod build;
 mod finish;
+mod ledger;
 pub mod link;
 mod open;
 pub mod phases;
@@ -18,13 +21,15 @@ mod walk;
 
 use crate::jobs::{Server, runtime};
 use crate::plan::jobs;
-use crate::plan::rewrite::{Schemas, job};
+use crate::plan::rewrite::job;
+use crate::plan::rewrite::scheme::WayBack;
 use crate::plan::splice::quote_literal;
 use build::Asked;
 use clap::Args;
+use finish::Ends;
 use link::{Fault, Link};
 use open::open;
-use phases::{Opening, Pace, kept, phases, read_job, take};
+use phases::{Opening, Pace, kept, phase, phases, read_job, take, take_foreign_keys};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,9 +56,10 @@ pub struct Arguments {
     #[arg(long, value_name = "ID")]
     resume: Option<i64>,
 
-    /// Leave the old table in its schema lockkeeper_ID_old, as it was at the swap
-    #[arg(long, conflicts_with = "resume")]
-    keep_old: bool,
+    /// Keep the old table after the swap, in its schema lockkeeper_ID_old, and log what is written, so that `lockkeeper jobs back ID` returns to
+    /// it. After so many seconds it is listed as due: `lockkeeper jobs finish` drops it [default: 86400, a day]
+    #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "86400", require_equals = true, conflicts_with = "resume")]
+    keep_old: Option<u64>,
 
     #[command(flatten)]
     pace: Pace,
@@ -89,18 +95,20 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
         table,
         alters,
         search_path: link.search_path.clone(),
-        keep_old: arguments.keep_old,
+        keep_old: arguments.keep_old.is_some(),
         order: None,
     };
     if arguments.dry_run {
         return dry_run(&link, &asked, out).await;
     }
+    take_foreign_keys(&link, &asked.table).await?;
     let new = job::New {
         statement: with,
         table: asked.table.oid,
         name: &crate::plan::splice::qualified(&asked.table.schema, &asked.table.name),
         rows: asked.table.rows,
         search_path: &asked.search_path,
+        keep_old_s: arguments.keep_old,
     };
     let row = link
         .job(&new.sql())
@@ -166,6 +174,13 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     for sql in scheme.swap() {
         text.push_str(&format!("  {sql}\n"));
     }
+    match &scheme.way_back {
+        WayBack::NotAsked => {}
+        WayBack::Open(_) => text.push_str("\nThe old table is kept, and there is a way back to it.\n"),
+        WayBack::Closed(why) => text.push_str(&format!(
+            "\nThe old table is kept as it is at the swap. There is no way back: {why}.\n"
+        )),
+    }
     if !scheme.attached.validate.is_empty() {
         text.push_str("\nAfterwards, without holding anybody up:\n");
         for sql in &scheme.attached.validate {
@@ -185,6 +200,10 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
     link.become_role(&job.owner).await?;
     link.take_settings(&job.settings).await?;
     link.search_path = job.settings.get("search_path").cloned().unwrap_or_default();
+    if kept(&link, id).await?.is_some() && matches!(phase(&link, id).await?.as_str(), "kept" | "closed") {
+        return Err(format!("job {id} is done, but for the old table; {}", anew::next(id)).into());
+    }
+    take_foreign_keys(&link, &build::facts(&link, job.relation).await?).await?;
     take(&link, id).await?;
     if link
         .job(&jobs::state(id))
@@ -212,15 +231,8 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
     go_on(server, link, id, &asked, pace, out).await
 }
 
-/// To its end, or to where it is stopped; what that means for the job is written to its row.
-async fn go_on(
-    server: &Server,
-    link: Link,
-    id: i64,
-    asked: &Asked,
-    pace: Pace,
-    out: &mut dyn Write,
-) -> Result<(), Fault> {
+/// Ctrl-C, from now on.
+fn listen() -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
     tokio::spawn(async move {
@@ -231,6 +243,19 @@ async fn go_on(
             }
         }
     });
+    stop
+}
+
+/// To its end, or to where it is stopped; what that means for the job is written to its row.
+async fn go_on(
+    server: &Server,
+    link: Link,
+    id: i64,
+    asked: &Asked,
+    pace: Pace,
+    out: &mut dyn Write,
+) -> Result<(), Fault> {
+    let stop = listen();
     let holder = || -> Opening<'_> {
         Box::pin(async {
             let holder = open(server).await?;
@@ -241,7 +266,13 @@ async fn go_on(
     let mut tell = |text: &str| say(out, text);
     let ended = phases(&link, id, asked, pace, &stop, Some(&holder), &mut tell).await;
     let fault = match ended {
-        Ok(()) => return say(out, &format!("job {id} is done")),
+        Ok(Ends::Kept) => {
+            return say(
+                out,
+                &format!("job {id} is done, and the old table is kept; {}", anew::next(id)),
+            );
+        }
+        Ok(_) => return say(out, &format!("job {id} is done")),
         Err(End::Steered(state)) => {
             link.rollback().await;
             // Nothing where somebody else has said so.
@@ -272,10 +303,7 @@ async fn go_on(
         return Err(format!("{}\nNothing was changed.", fault.text).into());
     }
     link.job(&jobs::stop(id, state, &fault.text)).await?;
-    let phase = link
-        .one(&format!("SELECT phase FROM {}", Schemas { job: id }.of("state")))
-        .await?
-        .unwrap_or_default();
+    let phase = phase(&link, id).await?;
     let table = &asked.table.name;
     let next = format!("to go on: lockkeeper jobs --dsn … resume {id}");
     let cancel = format!("to leave nothing of it: lockkeeper jobs --dsn … cancel {id}");

@@ -6,6 +6,7 @@
 //! [`Usage::note`].
 
 pub mod holds;
+pub mod left;
 pub mod record;
 pub mod show;
 pub mod store;

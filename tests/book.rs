@@ -5,7 +5,7 @@ use clap::Parser;
 use lockkeeper::book::{pages, summary_of_rules};
 use lockkeeper::command_line::Cli;
 use lockkeeper::plan::grammar::STACK_BYTES;
-use lockkeeper::plan::statement::read;
+use lockkeeper::plan::reading::read;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

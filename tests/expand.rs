@@ -60,7 +60,7 @@ const CATALOG: &str = "
 SELECT line FROM (
   SELECT 1 AS part, concat_ws(' | ', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
     (SELECT collname FROM pg_collation WHERE oid = a.attcollation), 'target ' || coalesce(a.attstattarget, -1), a.attstorage,
-    to_jsonb(a) ->> 'attcompression', (SELECT string_agg(o, ' ') FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(a.attacl) x),
+    to_jsonb(a) ->> 'attcompression', (SELECT string_agg(o, ' ') FROM unnest(a.attoptions) o WHERE left(o, 3) <> 'pg_'), (SELECT string_agg(x::text, ' ' ORDER BY x::text) FROM unnest(a.attacl) x),
     col_description(a.attrelid, a.attnum)) AS line
   FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE a.attrelid = 't'::regclass AND a.attnum > 0 AND NOT a.attisdropped

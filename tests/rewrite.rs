@@ -1,5 +1,8 @@
 //! `lockkeeper rewrite`: a table is rewritten by copy and swap under writers, is exactly what it was, and leaves nothing; what cannot follow is refused.
 
+#[path = "rewrite/back.rs"]
+mod back;
+
 use lockkeeper_testkit::{Ran, Stage, cluster, on_both, run, runs, until};
 use std::io::{Read, Seek, SeekFrom};
 use std::process::{Child, Command, Stdio};
@@ -383,7 +386,7 @@ CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW;
 CREATE TABLE "T x" (id int GENERATED ALWAYS AS IDENTITY (START 5 INCREMENT 3), s serial, parent_id int REFERENCES parent ON DELETE CASCADE, self int,
   m mood DEFAULT 'a', note text COLLATE "C", n numeric(10,2) NOT NULL DEFAULT 1.5 CHECK (n > 0), gone int, gen int GENERATED ALWAYS AS (id * 2) STORED,
   big text, at timestamptz DEFAULT now(), CONSTRAINT "pk of T" PRIMARY KEY (id), CONSTRAINT uq UNIQUE (s) DEFERRABLE INITIALLY DEFERRED)
-  WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.1, toast.autovacuum_enabled = false);
+  WITH (autovacuum_enabled = true, fillfactor = 80, autovacuum_vacuum_scale_factor = 0.1, toast.autovacuum_enabled = false);
 ALTER TABLE "T x" DROP COLUMN gone; ALTER TABLE "T x" ADD later int DEFAULT 7;
 ALTER TABLE "T x" ADD CONSTRAINT self FOREIGN KEY (self) REFERENCES "T x" (id) DEFERRABLE; COMMENT ON CONSTRAINT self ON "T x" IS 'self fk';
 ALTER TABLE "T x" ALTER n SET STATISTICS 500, ALTER n SET (n_distinct = -0.5), ALTER big SET STORAGE EXTERNAL, ALTER big SET COMPRESSION pglz;
@@ -391,6 +394,7 @@ CREATE INDEX ix ON "T x" (lower(note), n DESC NULLS LAST) INCLUDE (m) WITH (fill
 CREATE INDEX br ON "T x" USING brin (at); CREATE INDEX cl ON "T x" (at); ALTER TABLE "T x" CLUSTER ON cl;
 ALTER TABLE "T x" ADD CONSTRAINT ex EXCLUDE USING btree (big WITH =); ALTER TABLE "T x" REPLICA IDENTITY USING INDEX "pk of T";
 COMMENT ON TABLE "T x" IS 'it''s \ a table'; COMMENT ON COLUMN "T x".n IS 'n'; COMMENT ON INDEX ix IS 'ix'; COMMENT ON CONSTRAINT "pk of T" ON "T x" IS 'pk';
+COMMENT ON TYPE "T x" IS 'a row';
 CREATE STATISTICS st (dependencies, mcv) ON m, n FROM "T x"; COMMENT ON STATISTICS st IS 'st'; ALTER STATISTICS st SET STATISTICS 77;
 CREATE TABLE child (id int PRIMARY KEY, t_id int REFERENCES "T x" (id) ON UPDATE CASCADE);
 CREATE TABLE child2 (t_id int); ALTER TABLE child2 ADD CONSTRAINT c2 FOREIGN KEY (t_id) REFERENCES "T x" (id) NOT VALID;
@@ -399,7 +403,7 @@ CREATE TRIGGER off BEFORE UPDATE ON "T x" FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE CONSTRAINT TRIGGER ct AFTER UPDATE ON "T x" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION touch();
 DO $$ BEGIN CREATE ROLE "rewrite R"; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 GRANT SELECT, UPDATE ON "T x" TO "rewrite R"; GRANT INSERT ON "T x" TO "rewrite R" WITH GRANT OPTION; GRANT SELECT (n) ON "T x" TO PUBLIC;
-GRANT USAGE ON SEQUENCE "T x_id_seq" TO "rewrite R";
+GRANT USAGE ON TYPE "T x" TO "rewrite R"; REVOKE USAGE ON TYPE "T x" FROM PUBLIC; GRANT USAGE ON SEQUENCE "T x_id_seq" TO "rewrite R";
 CREATE POLICY p ON "T x" FOR UPDATE TO "rewrite R" USING (n > 1) WITH CHECK (n > 2); CREATE POLICY q ON "T x" AS RESTRICTIVE USING (true);
 COMMENT ON POLICY p ON "T x" IS 'pol'; ALTER TABLE "T x" ENABLE ROW LEVEL SECURITY;
 CREATE VIEW v WITH (security_barrier = true, check_option = local) AS SELECT id, note FROM "T x" WHERE n > 1; CREATE VIEW vv AS SELECT * FROM v;

@@ -2,7 +2,8 @@
 
 use super::verdict::{Found, Source};
 use crate::plan::Finding;
-use crate::plan::statement::{Statement, first_token};
+use crate::plan::statement::Statement;
+use crate::plan::words::first_token;
 use std::ops::Range;
 
 /// A statement, and where it starts in its file.

@@ -3,7 +3,8 @@
 //! A share of that bound is taken by [`weighing`] alone and moves into the work itself, so that nobody can hold one while the server runs
 //! a statement, while a lock is waited for, or while a client does not read.
 
-use crate::plan::statement::{Statement, words_of};
+use crate::plan::cost::words_of;
+use crate::plan::statement::Statement;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 

@@ -8,6 +8,8 @@ use crate::audit::query_of_another;
 use crate::live::Steer;
 use crate::plan::jobs;
 use crate::plan::splice::{quote_ident, quote_literal};
+use crate::usage::left::Left;
+use crate::usage::together;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +56,7 @@ async fn rows(client: &Client, id: Option<i64>) -> Result<Vec<Value>, String> {
 
 /// Those that are not finished.
 pub(super) async fn list(shared: &Shared, client: &Client) -> Result<Value, String> {
-    const SHOWN: [&str; 11] = [
+    const SHOWN: [&str; 13] = [
         "id",
         "kind",
         "owner",
@@ -66,6 +68,8 @@ pub(super) async fn list(shared: &Shared, client: &Client) -> Result<Value, Stri
         "percent",
         "error",
         "started_at",
+        "due_at",
+        "unused",
     ];
     let literals = shared.policy().audit_literals;
     let shown = |row: Value| {
@@ -75,7 +79,19 @@ pub(super) async fn list(shared: &Shared, client: &Client) -> Result<Value, Stri
         job.insert("statement".into(), json!(statement));
         Value::Object(job)
     };
-    Ok(rows(client, None).await?.into_iter().map(shown).collect())
+    let mut all = rows(client, None).await?;
+    let left = Left::ask(client).await.map_err(|error| told(&error))?;
+    let relations = left.relations(&all);
+    // What this proxy alone has seen, where nothing is kept together.
+    let together = match relations.is_empty() {
+        true => None,
+        false => together::read(client, &relations).await.ok(),
+    };
+    match together {
+        Some(together) => left.add_to(&mut all, Some(&together.record)),
+        None => shared.live.usage.ask(|record| left.add_to(&mut all, Some(record))),
+    }
+    Ok(all.into_iter().map(shown).collect())
 }
 
 /// What was done, in words.
@@ -95,6 +111,11 @@ pub(super) async fn steer(
     };
     let state = job["state"].as_str().unwrap_or_default();
     if job["kind"] == "rewrite" && steer != Steer::Pause {
+        if matches!(state, "kept" | "due") {
+            return Err(format!(
+                "job {id} is done but for its old table: lockkeeper jobs --dsn … back {id}, or finish {id}, which drops it"
+            ));
+        }
         return Err(format!(
             "job {id} is a rewrite, which the proxy does not carry out: lockkeeper jobs --dsn … resume {id} (or cancel {id})"
         ));

@@ -11,8 +11,9 @@ use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, Job, Kind};
 use crate::plan::lock::LockMode;
 use crate::plan::policy::Policy;
+use crate::plan::reading::read;
 use crate::plan::request::Request;
-use crate::plan::statement::{Statement, read};
+use crate::plan::statement::Statement;
 use crate::plan::{Mode, Place, Run, Step};
 use lockkeeper_wire::messages::Report;
 
@@ -24,6 +25,7 @@ impl Session {
         let relation = batches.relation.clone();
         let statement = batches.statement.clone();
         let run = Run {
+            rehearsal: None,
             deferral: None,
             findings: Vec::new(),
             notices: Vec::new(),

@@ -174,6 +174,8 @@ const SHOWS: [Shown; 11] = [
             integer("rows"),
             float("percent"),
             text("error"),
+            text("due"),
+            text("unused"),
             text("statement"),
         ],
     },
@@ -374,8 +376,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         }
         Command::Reload => return reload(shared).await,
         Command::Decide(approved, id, ref reason) => {
-            let done = shared.live.decide(id, approved, user, reason);
-            let done = done.map_err(|why| Report::error("55000", &format!("lockkeeper: {why}")))?;
+            let done = super::approve::decide(shared, id, approved, user, reason).await?;
             return Ok(Reply {
                 columns: columns(command),
                 rows: vec![vec![string(done)]],
@@ -554,6 +555,8 @@ async fn jobs(live: &Live) -> Result<Vec<Vec<Value>>, Report> {
             whole("rows_done"),
             maybe(job["percent"].as_f64(), Value::Float),
             text("error"),
+            text("due_at"),
+            text("unused"),
             maybe(job["statement"].as_str(), |sql| string(one_line(sql))),
         ]
     };

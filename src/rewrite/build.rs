@@ -2,10 +2,12 @@
 
 use super::link::{Fault, Link};
 use crate::plan::rewrite::alter::{Alter, alters};
+use crate::plan::rewrite::back::Parts;
 use crate::plan::rewrite::facts::Table;
-use crate::plan::rewrite::scheme::{Description, Missing, Scheme, copied, differences};
+use crate::plan::rewrite::scheme::{Description, Missing, Scheme, WayBack, copied, differences};
 use crate::plan::rewrite::{Schemas, questions};
 use crate::plan::splice::quote_literal;
+use serde_json::{Map, Value};
 
 /// What was asked for, and what it is about.
 pub struct Asked {
@@ -26,12 +28,12 @@ pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
 /// Looks at the table, as its owner. Err: there is none, or it is refused, with each reason.
 pub async fn look(link: &Link, table: u32, with: &str) -> Result<(Table, Vec<Alter>), Fault> {
     let table = facts(link, table).await?;
-    can_follow(link, &table, Schemas { job: 0 }).await?;
+    can_follow(link, &table, Schemas::of_job(0)).await?;
     let alters = alters(with, &table.schema, &table.name)?;
     Ok((table, alters))
 }
 
-async fn can_follow(link: &Link, table: &Table, schemas: Schemas) -> Result<(), Fault> {
+pub async fn can_follow(link: &Link, table: &Table, schemas: Schemas) -> Result<(), Fault> {
     let why: Vec<String> = link
         .json(&questions::refusals(table.oid, schemas))
         .await?
@@ -50,7 +52,7 @@ pub const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL row_se
 /// Within a transaction: schemas, the new table with all of its own, the log. Nothing is locked that others need.
 pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault> {
     let Asked { table, alters, .. } = asked;
-    let schemas = Schemas { job };
+    let schemas = Schemas::of_job(job);
     // Under this lock its definition stays.
     let name = crate::plan::splice::qualified(&table.schema, &table.name);
     link.run(&format!("LOCK TABLE ONLY {name} IN ACCESS SHARE MODE"))
@@ -95,6 +97,27 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         ),
         None => "no primary key, and no unique index whose columns are NOT NULL, of types of PostgreSQL's own, and keep their values".to_owned(),
     })?;
+    let described = Description {
+        own: describe(link, new, schemas).await?.own,
+        hangs: before.hangs,
+    };
+    let way_back = match asked.keep_old {
+        false => WayBack::NotAsked,
+        true => {
+            let parts = Parts {
+                schemas,
+                old: table,
+                new: &changed,
+                alters,
+                key: &key,
+                key_index: &key_index,
+                options: options(&before.own),
+                own: before.own,
+                hangs: described.hangs.clone(),
+            };
+            way_back_from(link, parts).await?
+        }
+    };
     let scheme = Scheme {
         job,
         table: table.oid,
@@ -105,19 +128,49 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         key_index,
         indexes: link.json(&questions::indexes(new, schemas)).await?.unwrap_or_default(),
         attached: attached(link, table.oid, schemas).await?,
-        described: Description {
-            own: describe(link, new, schemas).await?.own,
-            hangs: before.hangs,
-        },
+        options: options(&described.own),
+        described,
         fingerprint,
         keep_old: asked.keep_old,
         is_ordered: only.is_some(),
+        way_back,
+        is_back: false,
     };
     place(link, asked, &scheme).await?;
     Ok(scheme)
 }
 
-async fn attached(link: &Link, table: u32, schemas: Schemas) -> Result<crate::plan::rewrite::scheme::Attached, Fault> {
+/// While the new table is built: what a way back from it needs, or why there is none.
+async fn way_back_from(link: &Link, parts: Parts<'_>) -> Result<WayBack, Fault> {
+    let (scheme, retyped) = match parts.scheme() {
+        Ok(made) => made,
+        Err(why) => return Ok(WayBack::Closed(why)),
+    };
+    for column in retyped {
+        link.run("SAVEPOINT lockkeeper_cast").await?;
+        match link
+            .one(&format!("SELECT (NULL::{})::{}", column.from, column.to))
+            .await
+        {
+            Ok(_) => link.run("RELEASE SAVEPOINT lockkeeper_cast").await?,
+            Err(fault) if fault.is_the_servers() => {
+                link.run("ROLLBACK TO SAVEPOINT lockkeeper_cast").await?;
+                return Ok(WayBack::Closed(format!(
+                    "values of {} have no way back from {} to {}: {}",
+                    column.name, column.from, column.to, fault.text
+                )));
+            }
+            Err(fault) => return Err(fault),
+        };
+    }
+    Ok(WayBack::Open(Box::new(scheme)))
+}
+
+pub async fn attached(
+    link: &Link,
+    table: u32,
+    schemas: Schemas,
+) -> Result<crate::plan::rewrite::scheme::Attached, Fault> {
     let attached = link.json(&questions::attached(table, schemas)).await?;
     attached.ok_or_else(|| "the table is not there".to_owned().into())
 }
@@ -185,11 +238,28 @@ async fn with_path(link: &Link, path: &str, statements: &[String]) -> Result<(),
     Ok(())
 }
 
+/// Of the table, in their order.
+fn options(own: &Map<String, Value>) -> Vec<String> {
+    let options = own.get("table ").and_then(|table| table.get("options"));
+    let options = options.and_then(Value::as_array).into_iter().flatten();
+    options.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault> {
     link.run_all(&scheme.places()).await?;
+    if !scheme.places_back().is_empty() {
+        link.run_all(&scheme.places_back()).await?;
+    }
     with_path(link, &asked.search_path, &[scheme.view()]).await?;
     // That the values go into the new columns, the server says now, and not hours later.
     link.rows(&format!("EXPLAIN {}", scheme.copy(None, None))).await?;
+    if let Some(functions) = link.one(&questions::volatile(scheme.schemas())).await? {
+        return Err(format!(
+            "USING calls what has another value each time: {functions}; a row that changes meanwhile would be made with another one. Write the \
+             values by an UPDATE, before or after"
+        )
+        .into());
+    }
     link.run(&scheme.revoke()).await?;
     let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
     link.run(&format!(

@@ -9,6 +9,15 @@ use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// How a job came to its end.
+pub enum Ends {
+    Done,
+    /// The old table is kept.
+    Kept,
+    /// The old table is in its place again.
+    Back,
+}
+
 /// Nobody who reads or writes waits for it.
 pub async fn validate(walk: &Walk<'_>) -> Result<(), End> {
     for sql in &walk.scheme.attached.validate {
@@ -37,11 +46,30 @@ async fn validate_one(walk: &Walk<'_>, sql: &str) -> Result<(), End> {
     Ok(())
 }
 
-/// The old table and all that is the job's own is dropped, and the job is done.
-pub async fn contract(walk: &Walk<'_>) -> Result<(), End> {
+/// The old table and all that is the job's own is dropped, and the job is done, unless the old table is kept.
+pub async fn contract(walk: &Walk<'_>) -> Result<Ends, End> {
     let scheme = walk.scheme;
-    let done = job::done(scheme.job);
-    clear(walk.link, scheme, !scheme.keep_old, &done).await
+    if scheme.is_back {
+        let why = "the old table is in its place again";
+        clear(walk.link, scheme, &job::given_up(scheme.job, why)).await?;
+        return Ok(Ends::Back);
+    }
+    if scheme.keep_old {
+        return keep(walk).await.map(|()| Ends::Kept);
+    }
+    clear(walk.link, scheme, &job::done(scheme.job)).await?;
+    Ok(Ends::Done)
+}
+
+async fn keep(walk: &Walk<'_>) -> Result<(), End> {
+    walk.link.run("BEGIN").await?;
+    walk.hold().await?;
+    walk.link
+        .run(&format!("UPDATE {} SET phase = 'kept'", walk.state_table()))
+        .await?;
+    walk.link.job_row(&job::kept(walk.scheme.job)).await?;
+    walk.link.run("COMMIT").await?;
+    Ok(())
 }
 
 /// Nothing is left of the job: the triggers go first, since without the log every write would fail.
@@ -55,13 +83,13 @@ pub async fn cancel(link: &Link, scheme: &Scheme, why: &str) -> Result<(), End> 
         Ok(dropped?)
     })
     .await?;
-    clear(link, scheme, true, &job::given_up(scheme.job, why)).await
+    clear(link, scheme, &job::given_up(scheme.job, why)).await
 }
 
-async fn clear(link: &Link, scheme: &Scheme, with_old: bool, job: &crate::plan::jobs::JobSql) -> Result<(), End> {
+pub async fn clear(link: &Link, scheme: &Scheme, job: &crate::plan::jobs::JobSql) -> Result<(), End> {
     tries(link, PATIENCE, async || {
         begin_try(link).await?;
-        let cleared = clear_once(link, scheme, with_old, job).await;
+        let cleared = clear_once(link, scheme, job).await;
         if cleared.is_err() {
             link.rollback().await;
         }
@@ -70,8 +98,8 @@ async fn clear(link: &Link, scheme: &Scheme, with_old: bool, job: &crate::plan::
     .await
 }
 
-async fn clear_once(link: &Link, scheme: &Scheme, with_old: bool, job: &crate::plan::jobs::JobSql) -> Result<(), End> {
-    link.run_all(&scheme.clear(with_old)).await?;
+async fn clear_once(link: &Link, scheme: &Scheme, job: &crate::plan::jobs::JobSql) -> Result<(), End> {
+    link.run_all(&scheme.clear()).await?;
     link.job_row(job).await?;
     link.run("COMMIT").await?;
     Ok(())

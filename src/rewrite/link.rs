@@ -27,6 +27,11 @@ impl Fault {
         self.code.as_deref().is_some_and(|code| codes.contains(&code))
     }
 
+    /// A value does not fit, or a row violates a constraint.
+    pub fn is_of_the_rows(&self) -> bool {
+        (self.code.as_deref()).is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    }
+
     /// Another session was in the way: lock_not_available, deadlock_detected, serialization_failure.
     pub fn is_in_the_way(&self) -> bool {
         self.is(&["55P03", "40P01", "40001"])
@@ -162,6 +167,14 @@ impl Link {
         self.search_path = row.next().flatten().unwrap_or_default();
         self.run(SET_UP).await?;
         Ok(())
+    }
+
+    /// Over a connection of our own.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.way {
+            Way::Own(client) => Some(client),
+            Way::Session(_) => None,
+        }
     }
 
     async fn ask(&self, sql: &str) -> Result<Answer, Fault> {

@@ -1,14 +1,15 @@
 //! A rewrite from the phase that it is in to its end, and the job's row that says so.
 
 use super::alone;
+use super::anew;
 use super::build::{self, Asked};
-use super::finish;
+use super::finish::{self, Ends};
 use super::link::{Fault, Link};
 use super::swap::{self, Patience};
 use super::walk::{End, Walk};
 use crate::plan::jobs;
 use crate::plan::rewrite::scheme::Scheme;
-use crate::plan::rewrite::{Schemas, job};
+use crate::plan::rewrite::{Schemas, facts, job, questions};
 use crate::plan::splice::quote_literal;
 use clap::Args;
 use serde::Deserialize;
@@ -76,6 +77,23 @@ pub async fn read_job(link: &Link, id: i64) -> Result<Job, Fault> {
     serde_json::from_str(&json).map_err(|error| format!("the job's row cannot be read: {error}").into())
 }
 
+/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
+pub async fn take_foreign_keys(link: &Link, table: &facts::Table) -> Result<(), Fault> {
+    match link.one(&questions::take_foreign_keys(table.oid)).await? {
+        Some(other) => Err(format!(
+            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
+            table.schema, table.name
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+pub async fn phase(link: &Link, id: i64) -> Result<String, Fault> {
+    let sql = format!("SELECT phase FROM {}", Schemas::of_job(id).of("state"));
+    Ok(link.one(&sql).await?.unwrap_or_default())
+}
+
 /// The session runs the job from then on. Err: another one does.
 pub async fn take(link: &Link, id: i64) -> Result<(), Fault> {
     let locked = link
@@ -92,7 +110,7 @@ pub async fn take(link: &Link, id: i64) -> Result<(), Fault> {
 
 /// The scheme of a job whose new table has been made, from a schema that is nobody else's.
 pub async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
-    let schemas = Schemas { job: id };
+    let schemas = Schemas::of_job(id);
     let owner = format!(
         "SELECT CASE WHEN n.nspowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) THEN 'own' ELSE 'other' END FROM pg_namespace n WHERE n.nspname = {}",
         quote_literal(&schemas.fresh())
@@ -112,7 +130,7 @@ pub async fn phases(
     stop: &AtomicBool,
     holder: Option<Holder<'_>>,
     tell: &mut dyn FnMut(&str) -> Result<(), Fault>,
-) -> Result<(), End> {
+) -> Result<Ends, End> {
     let scheme = match kept(link, id).await? {
         Some(scheme) => scheme,
         None => build_new(link, id, asked).await?,
@@ -120,6 +138,17 @@ pub async fn phases(
     link.run(&scheme.make_keys()).await?;
     let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms), stop);
     walk.of = asked.table.rows;
+    run_phases(&mut walk, pace, holder, tell).await
+}
+
+/// From the phase that the job is in, whichever way it goes.
+pub async fn run_phases(
+    walk: &mut Walk<'_>,
+    pace: Pace,
+    holder: Option<Holder<'_>>,
+    tell: &mut dyn FnMut(&str) -> Result<(), Fault>,
+) -> Result<Ends, End> {
+    let (link, scheme) = (walk.link, walk.scheme);
     let mut last = String::new();
     let mut in_the_way = 0;
     loop {
@@ -134,20 +163,22 @@ pub async fn phases(
             last.clone_from(&phase);
         }
         let stepped = match phase.as_str() {
-            "built" => prepare(&walk, &scheme).await,
-            "stripped" => swap::set_triggers(&walk).await,
+            "built" => prepare(walk, scheme).await,
+            "back" => anew::rehearse(walk).await,
+            "stripped" => swap::set_triggers(walk).await,
+            "drain" if scheme.is_back => anew::drain(walk).await,
             "ready" => {
                 let patience = Patience {
                     give_up_after: Duration::from_secs(pace.give_up_after_s),
                     old_snapshots: pace.old_snapshots == OldSnapshots::Wait,
                 };
                 match holder {
-                    Some(holder) => swap::swap(&mut walk, &holder().await?, &patience).await,
-                    None => alone::swap(&mut walk, &patience).await,
+                    Some(holder) => swap::swap(walk, &holder().await?, &patience).await,
+                    None => alone::swap(walk, &patience).await,
                 }
             }
-            "swapped" => finish::validate(&walk).await,
-            "validated" => return finish::contract(&walk).await,
+            "swapped" => finish::validate(walk).await,
+            "validated" => return finish::contract(walk).await,
             phase => walk.step(phase).await,
         };
         match stepped {
@@ -196,6 +227,7 @@ async fn prepare(walk: &Walk<'_>, scheme: &Scheme) -> Result<(), End> {
 
 fn told(phase: &str) -> &'static str {
     match phase {
+        "back" => "the swap back is rehearsed",
         "built" => "the new table is built; the swap is rehearsed",
         "stripped" => "waiting for a moment without writes, to log them from then on",
         "copy" => "rows are copied",
@@ -206,7 +238,7 @@ fn told(phase: &str) -> &'static str {
         "verify" => "both tables are compared",
         "ready" => "waiting for a moment in which the swap disturbs nobody",
         "swapped" => "the table is replaced; its foreign keys are validated",
-        "validated" => "the old table goes away",
+        "validated" => "what is left is cleared up",
         _ => "going on",
     }
 }

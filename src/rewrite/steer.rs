@@ -5,12 +5,13 @@ use super::open::open;
 use super::phases::{Job, Pace, kept, read_job};
 use super::swap::{begin_try, tries};
 use super::walk::End;
-use super::{finish, resume};
+use super::{back, finish, resume};
 use crate::jobs::{self, Arguments, Steer, runtime};
 use crate::plan::jobs as sql;
 use crate::plan::rewrite::job;
 use crate::plan::rewrite::scheme::Scheme;
 use crate::plan::rewrite::{Schemas, questions};
+use crate::plan::splice::quote_literal;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -34,11 +35,18 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
             .pop()
             .and_then(|row| row.into_iter().next().flatten());
         if row.as_deref() != Some(job::KIND) {
-            return Ok(false);
+            return match steer {
+                Steer::Back | Steer::Finish { .. } => {
+                    Err(format!("there is no rewrite {id} here: lockkeeper jobs --dsn … list --all").into())
+                }
+                _ => Ok(false),
+            };
         }
         match steer {
             Steer::Resume => resume(server, id, Pace::default(), out).await?,
             Steer::Cancel => cancel(&link, id, out).await?,
+            Steer::Back => back::back(server, id, Pace::default(), out).await?,
+            Steer::Finish { even_if_used } => back::finish(server, id, even_if_used, out).await?,
             Steer::Show => return Ok(false),
         }
         Ok::<_, Fault>(true)
@@ -67,8 +75,17 @@ async fn show(arguments: &Arguments, id: i64, out: &mut dyn Write) -> Result<(),
         let Some(scheme) = kept(&link, id).await? else {
             return Ok(None);
         };
-        let (state, log) = (scheme.schemas().of("state"), scheme.schemas().of("log"));
-        let asked = format!("SELECT phase, pg_size_pretty(pg_total_relation_size('{log}'::regclass)) FROM {state}");
+        let at = scheme.schemas();
+        let size = |at: Schemas| {
+            let log = quote_literal(&at.of("log"));
+            format!("coalesce(pg_total_relation_size(to_regclass({log})), 0)")
+        };
+        let asked = format!(
+            "SELECT phase, pg_size_pretty({} + {}) FROM {}",
+            size(at),
+            size(at.turned()),
+            at.of("state")
+        );
         Ok::<_, Fault>(link.rows(&asked).await?.pop())
     };
     let text = match look.await {
@@ -116,7 +133,7 @@ async fn cancel_from_above(link: &Link, id: i64, job: &Job, out: &mut dyn Write)
         begin_try(link).await?;
         let cleared = async {
             if link
-                .is(&questions::is_replaced(job.relation, Schemas { job: id }))
+                .is(&questions::is_replaced(job.relation, Schemas::of_job(id)))
                 .await?
             {
                 let resume =
@@ -125,7 +142,7 @@ async fn cancel_from_above(link: &Link, id: i64, job: &Job, out: &mut dyn Write)
                     "the table of job {id} is replaced already; {resume}"
                 )));
             }
-            link.run(&Schemas { job: id }.drop_all()).await?;
+            link.run(&Schemas::of_job(id).drop_all()).await?;
             link.job_row(&job::given_up_by_a_superuser(id, "cancelled")).await?;
             Ok(link.run("COMMIT").await.map(|_| ())?)
         };
@@ -150,6 +167,10 @@ async fn clear(link: &Link, id: i64, scheme: &Scheme) -> Result<(), Fault> {
     let phase = link
         .one(&format!("SELECT phase FROM {}", scheme.schemas().of("state")))
         .await?;
+    if matches!(phase.as_deref(), Some("kept" | "closed")) {
+        let next = super::anew::next(id);
+        return Err(format!("the table of job {id} is replaced already, and the old one is kept; {next}").into());
+    }
     if matches!(phase.as_deref(), Some("swapped" | "validated")) {
         return Err(format!(
             "the table of job {id} is replaced already; to have the rest done: lockkeeper jobs --dsn … resume {id}"

@@ -50,11 +50,9 @@ pub async fn rehearse(walk: &Walk<'_>) -> Result<(), End> {
     });
     match tried.await {
         Err(end) if is_in_the_way(&end) => Err(name_blockers(end, walk.scheme)),
-        Err(End::Fault(fault)) if !fault.is_cancelled() => Err(format!(
-            "the swap was rehearsed with an empty table and rolled back, and fails:\n{}",
-            fault.text
-        )
-        .into()),
+        Err(End::Fault(fault)) if !fault.is_cancelled() => {
+            Err(format!("the swap was rehearsed and rolled back, and fails:\n{}", fault.text).into())
+        }
         other => other,
     }
 }

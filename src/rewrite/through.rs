@@ -5,8 +5,8 @@ use super::link::{Fault, Link, Request};
 use super::phases::{self, Pace};
 use super::walk::End;
 use crate::plan::jobs;
+use crate::plan::rewrite::job;
 use crate::plan::rewrite::online::{Online, Order, has_rights_of, marked};
-use crate::plan::rewrite::{Schemas, job};
 use crate::plan::splice::qualified;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc::UnboundedSender;
@@ -97,12 +97,14 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         keep_old: false,
         order,
     };
+    phases::take_foreign_keys(link, &asked.table).await?;
     let new = job::New {
         statement: &online.with,
         table: asked.table.oid,
         name: &name,
         rows: asked.table.rows,
         search_path: &asked.search_path,
+        keep_old_s: None,
     };
     let row = link.job(&new.sql()).await?.pop();
     let id = row.and_then(|row| row.first()?.as_deref()?.parse().ok());
@@ -126,6 +128,7 @@ fn other_job(id: i64, name: &str, statement: &str) -> Fault {
 async fn resume(link: &Link, id: i64, pace: Pace, running: &mut Option<i64>) -> Result<(), Left> {
     let job = phases::read_job(link, id).await?;
     link.take_settings(&job.settings).await?;
+    phases::take_foreign_keys(link, &build::facts(link, job.relation).await?).await?;
     phases::take(link, id).await?;
     *running = Some(id);
     let search_path = job.settings.get("search_path").cloned().unwrap_or_default();
@@ -149,7 +152,7 @@ async fn go_on(link: &Link, id: i64, asked: &Asked, pace: Pace) -> Result<(), Le
     let stop = AtomicBool::new(false);
     let ended = phases::phases(link, id, asked, pace, &stop, None, &mut |_| Ok(())).await;
     let (fault, steered) = match ended {
-        Ok(()) => return Ok(()),
+        Ok(_) => return Ok(()),
         Err(End::Steered(state)) => (
             Fault::from(format!("somebody else says that it is {state}")),
             Some(state),
@@ -176,10 +179,7 @@ async fn go_on(link: &Link, id: i64, asked: &Asked, pace: Pace) -> Result<(), Le
         None => fault.text.clone(),
     };
     link.job(&jobs::stop(id, state, &error)).await?;
-    let phase = link
-        .one(&format!("SELECT phase FROM {}", Schemas { job: id }.of("state")))
-        .await?
-        .unwrap_or_default();
+    let phase = phases::phase(link, id).await?;
     Err(left(fault, id, state, &phase, &asked.table.name))
 }
 

@@ -51,6 +51,8 @@ pub struct Walk<'a> {
     pub steps: u64,
     /// Lines that were taken from the log since it was vacuumed.
     pub dead: u64,
+    /// On the way back: the way there.
+    pub there: Option<&'a Scheme>,
 }
 
 /// As the job's own table has it.
@@ -70,6 +72,7 @@ impl<'a> Walk<'a> {
             of: 0,
             steps: 0,
             dead: 0,
+            there: None,
         }
     }
 
@@ -305,7 +308,7 @@ impl<'a> Walk<'a> {
                 self.drain(None).await?;
             }
         }
-        self.build(&[self.scheme.restore_autovacuum()], Some("settle")).await
+        self.build(&self.scheme.restore_autovacuum(), Some("settle")).await
     }
 
     /// Else the first plans after the swap are made blind.
@@ -416,10 +419,12 @@ impl<'a> Walk<'a> {
         let bound: Option<Vec<String>> = link
             .json(&self.scheme.bound(state.cursor.as_deref(), self.rows))
             .await?;
-        if !link
-            .is(&self.scheme.compare(state.cursor.as_deref(), bound.as_deref()))
-            .await?
-        {
+        let (after, up_to) = (state.cursor.as_deref(), bound.as_deref());
+        let compared = match self.there {
+            Some(there) => there.compare_back(self.scheme, after, up_to),
+            None => self.scheme.compare(after, up_to),
+        };
+        if !link.is(&compared).await? {
             let key = |key: &Option<Vec<String>>| key.as_ref().map_or("the end".into(), |key| key.join(", "));
             return Err(format!(
                 "the rows of both tables differ between the keys {} and {}: nothing was replaced; cancel the job",

@@ -20,6 +20,10 @@ struct Work {
 impl Work {
     /// A table of a role's own, and a control connection whose role may see its jobs and be it.
     fn new(name: &str) -> Work {
+        Work::with(name, SLOW)
+    }
+
+    fn with(name: &str, policy: &str) -> Work {
         let mut stage = Stage::without_proxy(cluster(lockkeeper_testkit::MAJOR), name);
         let (owner, watch) = (format!("{name}_owner"), format!("{name}_watch"));
         stage.direct(&format!(
@@ -38,7 +42,7 @@ impl Work {
         let dir = tempfile::tempdir().expect("a directory");
         let token = dir.path().join("token");
         std::fs::write(&token, TOKEN).expect("the token is written");
-        std::fs::write(stage.policy_file(), SLOW).expect("a policy");
+        std::fs::write(stage.policy_file(), policy).expect("a policy");
         let port = free_port().expect("a free port");
         let (listen, token) = (format!("127.0.0.1:{port}"), token.display().to_string());
         let dsn = format!("user={watch} dbname={}", stage.database);
@@ -146,4 +150,65 @@ fn a_job_is_given_up_in_the_browser() {
     let state = work.stage.direct("SELECT state FROM lockkeeper.job");
     assert_eq!(state.trim(), "cancelled");
     assert!(chrome.complaints.is_empty(), "{:#?}", chrome.complaints);
+}
+
+/// What was put aside and waits to be dropped: the old table of a rewrite, and columns that a change of type or name has left.
+#[test]
+fn what_is_due_to_be_dropped_is_listed() {
+    let policy = "extends = \"standard\"\n\n[rules]\nchange-type = \"rewrite\"\nrename-column = \"rewrite\"\n";
+    let work = Work::with("left", policy);
+    let stage = &work.stage;
+    stage.direct("CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small VALUES (1)");
+    let lockkeeper = |command: &str, arguments: &[&str]| {
+        let ran = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"))
+            .args([command, "--dsn"])
+            .arg(format!(
+                "host=127.0.0.1 port={} user=postgres dbname={}",
+                stage.cluster.port(),
+                stage.database
+            ))
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    lockkeeper("rewrite", &["small", "--keep-old=0"]);
+    stage.psql("ALTER TABLE users RENAME name TO called").ok();
+    stage.psql("SELECT name FROM users WHERE id = 1").ok();
+    until("its use is known", || {
+        let jobs = work.jobs()["rows"].clone();
+        let of = |kind: &str| {
+            let rows = jobs.as_array().into_iter().flatten();
+            rows.clone()
+                .find(|row| row["kind"] == kind)
+                .cloned()
+                .unwrap_or_default()
+        };
+        let (kept, left) = (of("rewrite"), of("contract"));
+        let has = |row: &Value, key: &str, words: &str| row[key].as_str().is_some_and(|text| text.contains(words));
+        has(&kept, "state", "due")
+            && has(&kept, "unused", "unused since the watch began")
+            && has(
+                &left,
+                "statement",
+                "drop the column name of users (it is called called now)",
+            )
+            && has(&left, "unused", "SELECT name FROM users")
+    });
+    let console = stage
+        .psql_args(&["-d", "lockkeeper", "-At", "-F", ";"], "SHOW JOBS")
+        .ok();
+    assert!(
+        console.contains(";due;") && console.contains("drop the column name of users"),
+        "{console}"
+    );
+    let listed = lockkeeper("jobs", &["list"]);
+    assert!(
+        listed.contains("job 1: its old table is due to be dropped (jobs finish 1)"),
+        "{listed}"
+    );
+    assert!(listed.contains("contract: drop the column name of users"), "{listed}");
+    let refused = work.steer("resume", 409);
+    assert!(refused.contains("finish 1"), "{refused}");
 }

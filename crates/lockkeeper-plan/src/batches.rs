@@ -739,7 +739,7 @@ fn expected_rows(statement: &Statement, relation: &Relation, planned: f64) -> f6
 mod tests {
     use super::*;
     use crate::catalog::{Column, Function, Index, Name, RewriteRule, Trigger};
-    use crate::statement::read;
+    use crate::reading::read;
 
     /// (id, tenant, name, n, flag, created) with a primary key.
     pub fn table(key: &[&str]) -> Relation {

@@ -9,42 +9,14 @@ mod ranges;
 pub mod unvalued;
 
 use super::catalog::Name;
+use super::cost::{WORDS_MAX, words_of};
 use super::mixed;
 use super::splice::{one_statement, quote_literal, significant_tokens, tree_text};
-use super::statement::{Kind, Statement, WORDS_MAX, read_code, words_of};
-pub use meaning::Doubt;
+use super::statement::{Body, Doubt, Kind, Ran, Statement, Unreadable, Variable, What, When};
 use pg_query::protobuf::{AlterTableCmd, RangeVar, Token};
 use pg_query::{Node, NodeEnum};
 use serde_json::Value;
 use std::sync::Arc;
-use unvalued::Variable;
-
-#[derive(Clone, Debug, Default)]
-pub struct Body {
-    /// Schema changes, and in a DO block what changes rows. Those of one list of statements are in its order; whether one is
-    /// reached is not known.
-    pub statements: Vec<Arc<Statement>>,
-    /// There is an EXECUTE of something that is not a plain string, or the code could not be read.
-    pub dynamic: bool,
-    /// A DO block: it runs now, so that what it writes counts too.
-    runs: bool,
-    /// COMMIT or ROLLBACK: it cannot run as a part of a transaction.
-    pub ends_transactions: bool,
-    /// In a DO block: why its statements may do something else than they are judged by.
-    pub doubt: Option<Doubt>,
-    /// PREPARE of what changes rows, for the EXECUTE that may follow the block.
-    pub prepares: Vec<NodeEnum>,
-    /// Variables, records and labels of its own, which EXPLAIN does not know.
-    variables: Vec<Variable>,
-    /// It says itself whether a name is a variable or a column, where it may be both.
-    resolves_names: bool,
-    /// Of its text, and of the blocks within it.
-    words: usize,
-    /// Blocks within blocks, at the moment.
-    depth: usize,
-    /// All that a DO block runs, in the order of [`Body::statements`].
-    ran: Vec<Ran>,
-}
 
 #[derive(Clone, Debug)]
 pub(super) struct Locks {
@@ -53,31 +25,17 @@ pub(super) struct Locks {
     pub added: Vec<String>,
 }
 
-/// One thing that a DO block runs.
-#[derive(Clone, Debug)]
-struct Ran {
-    what: What,
-    when: When,
-    /// It is one of them.
-    counts: bool,
-}
+/// How SQL within the code is read: what reads statements looks into the code of each, and so on.
+pub type Read = fn(&[u8], bool) -> Result<Vec<Statement>, Unreadable>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    /// After what stands before it.
-    InTurn,
-    /// In a loop: also after what stands behind it there.
-    Again,
-    /// A declaration: its cursors run when they are opened.
-    AnyTime,
-}
-
-#[derive(Clone, Debug)]
-enum What {
-    Statement(Arc<Statement>),
-    /// An expression as a query, for the functions that it calls.
-    Expression(Box<NodeEnum>),
-    Unknown,
+/// Code that is being read.
+struct Code {
+    body: Body,
+    read: Read,
+    /// Of its text, and of the blocks within it.
+    words: usize,
+    /// Blocks within blocks, at the moment.
+    depth: usize,
 }
 
 /// A block within a block, and so on: of what is deeper nothing is known. Each of them has the text of all that are within it.
@@ -91,7 +49,7 @@ const WORDS: [&str; 9] = [
 const WRITES: [&str; 4] = ["update", "delete", "merge", "insert"];
 
 /// None: no code, or none in which there could be a schema change, or in a block that runs an INSERT.
-pub fn of(node: &NodeEnum) -> Option<Body> {
+pub fn of(node: &NodeEnum, read: Read) -> Option<Body> {
     let (options, is_function) = match node {
         NodeEnum::DoStmt(block) => (&block.args, false),
         NodeEnum::CreateFunctionStmt(create) => (&create.options, true),
@@ -106,12 +64,18 @@ pub fn of(node: &NodeEnum) -> Option<Body> {
     if !writes && !escapes && !WORDS.iter().any(|word| lower.contains(word)) {
         return None;
     }
-    let mut body = Body {
-        runs: !is_function,
-        resolves_names: lower.contains("variable_conflict"),
-        ..Body::default()
+    let mut code = Code {
+        body: Body {
+            runs: !is_function,
+            resolves_names: lower.contains("variable_conflict"),
+            ..Body::default()
+        },
+        read,
+        words: 0,
+        depth: 0,
     };
-    body.code(&text, &language, When::InTurn);
+    code.code(&text, &language, When::InTurn);
+    let mut body = code.body;
     if body.runs {
         body.doubt = body.doubt.take().or_else(|| meaning::doubt(&body, &text));
     }
@@ -183,35 +147,6 @@ impl Body {
         all.filter(|locks| !locks.tables.is_empty()).collect()
     }
 
-    /// There is something in it for the rules.
-    pub fn is_judged(&self) -> bool {
-        self.dynamic || self.doubt.is_some() || !self.statements.is_empty()
-    }
-
-    /// INSERTs of a DO block that change other rows by a rule (CREATE RULE) count like what changes rows itself.
-    pub(super) fn count_inserts(&mut self, fires: impl Fn(&Statement) -> bool) {
-        if !self.ran.iter().any(|ran| ran.inserts()) {
-            return;
-        }
-        for ran in &mut self.ran {
-            if let What::Statement(statement) = &mut ran.what
-                && matches!(statement.kind, Kind::Harmless)
-                // Of what is prepared its EXECUTE is judged.
-                && !matches!(statement.node, NodeEnum::PrepareStmt(_))
-                && fires(statement)
-            {
-                Arc::make_mut(statement).kind = Kind::MixedWrite;
-                ran.counts = true;
-            }
-        }
-        let counting = self.ran.iter().filter(|ran| ran.counts);
-        let statements = counting.filter_map(|ran| match &ran.what {
-            What::Statement(statement) => Some(Arc::clone(statement)),
-            _ => None,
-        });
-        self.statements = statements.collect();
-    }
-
     /// The places in what runs of all that counts: a block's statements.
     pub(super) fn places(&self) -> Vec<usize> {
         let counting = self.ran.iter().enumerate().filter(|(_, ran)| ran.counts);
@@ -226,7 +161,9 @@ impl Body {
             _ => first < then,
         }
     }
+}
 
+impl Code {
     fn code(&mut self, text: &str, language: &str, when: When) {
         // With the trees of all its statements, which are kept.
         self.words += words_of(text.as_bytes());
@@ -240,12 +177,12 @@ impl Body {
 
     fn code_within(&mut self, text: &str, language: &str, when: When) {
         match language.to_ascii_lowercase().as_str() {
-            "plpgsql" => match plpgsql(&in_do(text, !self.runs)) {
+            "plpgsql" => match plpgsql(&in_do(text, !self.body.runs)) {
                 Ok(tree) => self.walk(&tree, when),
                 // The server refuses the block for the same.
-                Err(why) if !self.runs || is_the_server_s(&why) => self.unknown(when),
+                Err(why) if !self.body.runs || is_the_server_s(&why) => self.unknown(when),
                 Err(why) => {
-                    self.doubt.get_or_insert_with(|| Doubt::unread(&why));
+                    self.body.doubt.get_or_insert_with(|| Doubt::unread(&why));
                     self.ran(What::Unknown, when);
                 }
             },
@@ -255,23 +192,23 @@ impl Body {
     }
 
     fn unknown(&mut self, when: When) {
-        self.dynamic = true;
+        self.body.dynamic = true;
         self.ran(What::Unknown, when);
     }
 
     fn ran(&mut self, what: What, when: When) {
-        if self.runs {
+        if self.body.runs {
             let counts = matches!(&what, What::Statement(statement) if self.counts(&statement.kind));
-            self.ran.push(Ran { what, when, counts });
+            self.body.ran.push(Ran { what, when, counts });
         }
     }
 
     fn counts(&self, kind: &Kind) -> bool {
-        matches!(kind, Kind::Ddl) || self.runs && matches!(kind, Kind::Write | Kind::MixedWrite)
+        matches!(kind, Kind::Ddl) || self.body.runs && matches!(kind, Kind::Write | Kind::MixedWrite)
     }
 
     fn take(&mut self, sql: &str, when: When) {
-        match read_code(sql.as_bytes(), true) {
+        match (self.read)(sql.as_bytes(), true) {
             Ok(statements) => statements.into_iter().for_each(|one| self.statement(one, when)),
             Err(_) => self.unknown(when),
         }
@@ -284,34 +221,34 @@ impl Body {
                 let (text, language) = code_of(&block.args);
                 // In a function too it runs as a block: nothing is returned from it.
                 if let Some(text) = text {
-                    let runs = std::mem::replace(&mut self.runs, true);
-                    let known = self.statements.len();
+                    let runs = std::mem::replace(&mut self.body.runs, true);
+                    let known = self.body.statements.len();
                     self.code(&text, &language, when);
-                    self.runs = runs;
+                    self.body.runs = runs;
                     if !runs {
-                        let inner = self.statements.split_off(known);
+                        let inner = self.body.statements.split_off(known);
                         let kept: Vec<_> = inner.into_iter().filter(|s| self.counts(&s.kind)).collect();
-                        self.statements.extend(kept);
+                        self.body.statements.extend(kept);
                     }
                 }
             }
-            NodeEnum::PrepareStmt(prepare) if self.runs && mixed::changes(&statement.node) => {
-                self.prepares.push(statement.node.clone());
-                match prepared(&statement) {
+            NodeEnum::PrepareStmt(prepare) if self.body.runs && mixed::changes(&statement.node) => {
+                self.body.prepares.push(statement.node.clone());
+                match prepared(&statement, self.read) {
                     Some(inner) => self.statement(inner, when),
-                    None => self.doubt = Some(Doubt::prepares(&prepare.name)),
+                    None => self.body.doubt = Some(Doubt::prepares(&prepare.name)),
                 }
             }
-            node if self.runs
+            node if self.body.runs
                 && let Some(name) = mixed::executes(node) =>
             {
-                self.doubt = Some(Doubt::executes(name));
+                self.body.doubt = Some(Doubt::executes(name));
             }
             _ => {
                 let statement = Arc::new(statement);
                 self.ran(What::Statement(Arc::clone(&statement)), when);
                 if self.counts(&statement.kind) {
-                    self.statements.push(statement);
+                    self.body.statements.push(statement);
                 }
             }
         }
@@ -340,7 +277,7 @@ impl Body {
                         "dynquery" => self.string(inner, when),
                         _ => {
                             // CALL, and DO as well: a procedure may end the transaction.
-                            self.ends_transactions |= matches!(
+                            self.body.ends_transactions |= matches!(
                                 key.as_str(),
                                 "PLpgSQL_stmt_commit" | "PLpgSQL_stmt_rollback" | "PLpgSQL_stmt_call"
                             );
@@ -365,7 +302,7 @@ impl Body {
         // Of what is not looked up when it is read (%TYPE), the type is not told.
         let is_type = |name: &&str| !name.contains('%') && !name.eq_ignore_ascii_case("unknown");
         if let Some(name) = name.as_str() {
-            self.variables.push(Variable {
+            self.body.variables.push(Variable {
                 name: name.to_owned(),
                 type_name: type_name.filter(is_type).map(str::to_owned),
             });
@@ -375,13 +312,13 @@ impl Body {
     /// The text of a statement, or that of an expression.
     fn query(&mut self, sql: Option<&str>, when: When) {
         let Some(sql) = sql else { return };
-        if let Ok(statements) = read_code(sql.as_bytes(), true)
+        if let Ok(statements) = (self.read)(sql.as_bytes(), true)
             && !statements.is_empty()
         {
             statements.into_iter().for_each(|one| self.statement(one, when));
             return;
         }
-        if !self.runs {
+        if !self.body.runs {
             return;
         }
         let select = |expression: &str| one_statement(&format!("SELECT {expression}"));
@@ -398,13 +335,6 @@ impl Body {
             Some(sql) => self.take(&sql, when),
             None => self.unknown(when),
         }
-    }
-}
-
-impl Ran {
-    /// It inserts, itself or within what it carries out.
-    fn inserts(&self) -> bool {
-        matches!(&self.what, What::Statement(statement) if !mixed::inserted(&statement.node).is_empty())
     }
 }
 
@@ -479,13 +409,13 @@ fn assigned(sql: &str) -> Option<&str> {
 
 /// The statement of a PREPARE with its own text. None: it has parameters, so that what it will mean is not known; or the text could
 /// not be cut out.
-fn prepared(prepare: &Statement) -> Option<Statement> {
+fn prepared(prepare: &Statement, read: Read) -> Option<Statement> {
     let tokens = significant_tokens(&prepare.sql)?;
     if tokens.iter().any(|token| token.token() == Token::Param) {
         return None;
     }
     let text = prepared_text(prepare)?;
-    let mut statements = read_code(text.as_bytes(), true).ok()?;
+    let mut statements = read(text.as_bytes(), true).ok()?;
     (statements.len() == 1).then(|| statements.remove(0))
 }
 
@@ -534,12 +464,13 @@ fn string(node: &Node) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reading::read_code;
 
     /// The schema changes inside, and what else is known.
     #[track_caller]
     fn check(sql: &str, expect: &[&str], dynamic: bool) {
         let statements = read_code(sql.as_bytes(), true).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
-        let body = of(&statements[0].node).unwrap_or_default();
+        let body = of(&statements[0].node, read_code).unwrap_or_default();
         let found: Vec<&str> = body.statements.iter().map(|s| s.sql.as_str()).collect();
         assert_eq!((found.as_slice(), body.dynamic), (expect, dynamic), "{sql}");
     }
@@ -590,7 +521,7 @@ mod tests {
         // What cannot be read is refused.
         check("DO $$ this is no PL/pgSQL, drop $$", &[], false);
         let unread = &read_code(b"DO $$ this is no PL/pgSQL, drop $$", true).unwrap()[0];
-        let doubt = of(&unread.node).unwrap().doubt.unwrap();
+        let doubt = of(&unread.node, read_code).unwrap().doubt.unwrap();
         assert!(
             doubt.message.contains("cannot be read here (syntax error"),
             "{}",

@@ -203,7 +203,7 @@ mod tests {
     use pg_query::protobuf::AlterTableCmd;
 
     fn bound_of(sql: &str) -> PartitionBoundSpec {
-        let statements = crate::statement::read(sql.as_bytes(), true).unwrap();
+        let statements = crate::reading::read(sql.as_bytes(), true).unwrap();
         let of_action = |command: &AlterTableCmd| match command.def.as_ref()?.node.as_ref()? {
             NodeEnum::PartitionCmd(command) => command.bound.clone(),
             _ => None,

@@ -3,8 +3,12 @@
 //! [`plan`] judges every part of the statement, asks the policy what each finding means, and puts the parts together: the client's
 //! own text where nothing is flagged, else its actions in order, the flagged ones as the steps of their remedies.
 
-use super::batches::Batches;
-use super::body::{Body, Locks};
+mod block;
+mod later;
+mod locked;
+mod queue;
+mod refused;
+
 use super::catalog::{Name, Relation};
 use super::deferred::behind::{self, Met};
 use super::deferred::{self, Deferral, New, Trial};
@@ -12,19 +16,19 @@ use super::depends::{Part as Going, What};
 use super::facts::Facts;
 use super::finding::{Finding, Rejection};
 use super::jobs::Access;
-use super::lock::LockMode;
 use super::outcome::{Plan, Run};
 use super::overrides::Overrides;
 use super::policy::{self, Action, InTransaction, Overridden, Policy};
 use super::progress::{Group, Progress};
 use super::request::Request;
-use super::rules::{self, lock_queue, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
-use super::statement::{self, Kind, Statement};
+use super::rules::{self, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
+use super::statement::{Kind, Statement};
 use super::step::{Mode, Place, Step};
-use super::{about, splice, tool, tree};
+use super::{about, rehearsal, splice, words};
 use crate::rules::rule::{Found, Remedy, Rule};
-use crate::statement::alter::AlterText;
+use crate::statement::alter::{AlterText, alter_actions};
 use crate::subject::Subject;
+use locked::{locked, strongest, tag};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableCmd, AlterTableType, ObjectType};
 use std::cell::OnceCell;
@@ -62,7 +66,7 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
         return Plan::Run(run);
     }
     if let Some(body) = statement.body() {
-        return code(composer, body);
+        return composer.code(body, plan);
     }
     match behind::met(&whole) {
         None => {}
@@ -79,173 +83,6 @@ pub(super) fn plan(statement: &Statement, facts: &Facts, policy: &Policy, place:
     composer.finish()
 }
 
-/// A DO block is as dangerous as the statements in it, which share its one transaction; it cannot be taken apart. A function only
-/// says what it would do.
-fn code(mut composer: Composer, body: &Body) -> Plan {
-    let (whole, span) = (composer.whole, composer.whole_span());
-    composer.part(whole, 0, span.clone());
-    if !composer.refusals.is_empty() {
-        return Plan::Reject(composer.rejection());
-    }
-    let is_block = matches!(whole.statement.node, NodeEnum::DoStmt(_));
-    let inside = if whole.place == Place::Alone {
-        Place::Block
-    } else {
-        whole.place
-    };
-    // Nothing of it can be left for later: what comes behind it in the block would not wait.
-    let mut policy = whole.policy.clone();
-    for choice in [&mut policy.in_transaction, &mut policy.backfill.in_transaction] {
-        if *choice == InTransaction::Defer {
-            *choice = InTransaction::Reject;
-        }
-    }
-    let mut brief = false;
-    let mut then = Then::of(body, whole.facts);
-    for (at, inner) in body.statements.iter().enumerate() {
-        let writes = matches!(inner.kind, Kind::Write | Kind::MixedWrite);
-        let rows = whole.facts.rows_within.get(at).filter(|_| writes);
-        if let Some(None) = rows {
-            // It has variables of the program, which EXPLAIN does not know.
-            composer.notices.push(format!(
-                "how many rows this touches is not known before the DO block runs: {}",
-                shortened(&inner.sql)
-            ));
-            continue;
-        }
-        if is_block {
-            then.comes_to(at);
-        }
-        then.facts.estimated_rows = match rows {
-            Some(rows) => *rows,
-            None => whole.facts.estimated_rows,
-        };
-        then.facts.cascaded = whole.facts.cascaded_within.get(at).cloned().flatten();
-        then.facts.more_were_counted = whole.facts.many_within.get(at).is_some_and(|many| *many);
-        let facts = &then.facts;
-        match plan(inner, facts, &policy, inside) {
-            Plan::Reject(mut rejection) if is_block => {
-                rejection.message = format!("in the DO block: {}", rejection.message);
-                rejection
-                    .findings
-                    .iter_mut()
-                    .for_each(|finding| finding.span = span.clone());
-                rejection.hint = format!("Take the statement out of the DO block.\n{}", rejection.hint);
-                return Plan::Reject(rejection);
-            }
-            Plan::Reject(rejection) => {
-                let notice = format!(
-                    "nobody will judge what this function does when it is called: {}",
-                    rejection.message
-                );
-                composer.notices.push(notice);
-                composer
-                    .findings
-                    .extend(rejection.findings.into_iter().map(|finding| Finding {
-                        action: Action::Warn,
-                        span: span.clone(),
-                        ..finding
-                    }));
-            }
-            // Its own text stays in the block, and is not safe as it is.
-            Plan::Run(run) if is_block && run.steps.iter().any(|step| step.sql != inner.sql) => {
-                let found = run.findings.iter().find(|finding| finding.action == Action::Rewrite);
-                let by_hand: Vec<&str> = run.steps.iter().map(|step| step.sql.as_str()).collect();
-                let mut findings = run.findings.clone();
-                findings.iter_mut().for_each(|finding| {
-                    finding.span = span.clone();
-                    finding.action = Action::Reject;
-                });
-                return Plan::Reject(Rejection {
-                    sqlstate: REJECTED.to_string(),
-                    message: format!(
-                        "in the DO block: {}",
-                        found.map_or("a statement is not safe as it is written", |finding| &finding.message)
-                    ),
-                    detail: String::new(),
-                    hint: format!("Write in the block instead: {};", by_hand.join("; ")),
-                    findings,
-                });
-            }
-            Plan::Run(run) if is_block => {
-                brief = true;
-                composer.findings.extend(run.findings.into_iter().map(|f| Finding {
-                    span: span.clone(),
-                    ..f
-                }));
-                composer.notices.extend(run.notices);
-            }
-            Plan::Forward { findings, notices } if is_block => {
-                composer.findings.extend(findings.into_iter().map(|f| Finding {
-                    span: span.clone(),
-                    ..f
-                }));
-                composer.notices.extend(notices);
-            }
-            _ => {}
-        }
-    }
-    if !brief || body.ends_transactions {
-        return forward(composer.findings, composer.notices);
-    }
-    let own = composer.own_step(whole.statement.sql.clone());
-    composer.run(vec![own])
-}
-
-/// The facts as they will be when a statement of a block has its turn: what may run before it holds locks by then.
-struct Then<'a> {
-    body: &'a Body,
-    before: &'a Facts,
-    facts: Facts,
-    locks: Vec<Locks>,
-    /// Of the locks, those that are in `facts`.
-    held: Vec<bool>,
-    places: Vec<usize>,
-}
-
-impl<'a> Then<'a> {
-    fn of(body: &'a Body, before: &'a Facts) -> Then<'a> {
-        let locks = body.locks();
-        Then {
-            body,
-            before,
-            facts: before.clone(),
-            held: vec![false; locks.len()],
-            locks,
-            places: body.places(),
-        }
-    }
-
-    /// From one statement to the next hardly more than one lock comes to it: all are looked up anew only where a loop ends.
-    fn comes_to(&mut self, at: usize) {
-        let Some(&place) = self.places.get(at) else { return };
-        let holds = |locks: &Locks| self.body.may_precede(locks.at, place);
-        let now: Vec<bool> = self.locks.iter().map(holds).collect();
-        if self.held.iter().zip(&now).any(|(held, now)| *held && !now) {
-            self.facts = self.before.clone();
-            self.held.fill(false);
-        }
-        for ((locks, held), now) in self.locks.iter().zip(&mut self.held).zip(now) {
-            if now && !*held {
-                locks
-                    .tables
-                    .iter()
-                    .for_each(|table| self.facts.hold(table, &locks.added));
-            }
-            *held = now;
-        }
-    }
-}
-
-/// On one line, for a notice.
-fn shortened(sql: &str) -> String {
-    let words = splice::one_line(sql, 80);
-    match words.char_indices().nth(80) {
-        Some((at, _)) => format!("{} …", &words[..at]),
-        None => words,
-    }
-}
-
 fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
     Plan::Forward { findings, notices }
 }
@@ -253,7 +90,7 @@ fn forward(findings: Vec<Finding>, notices: Vec<String>) -> Plan {
 /// The actions of an ALTER TABLE, text and tree beside each other.
 fn actions(statement: &Statement) -> Option<(AlterText, Vec<&AlterTableCmd>)> {
     let commands: Vec<&AlterTableCmd> = statement.actions().collect();
-    let text = statement::alter::alter_actions(statement)?;
+    let text = alter_actions(statement)?;
     (text.actions.len() == commands.len()).then_some((text, commands))
 }
 
@@ -697,7 +534,7 @@ impl<'a> Composer<'a> {
     /// Without the comments before it.
     fn whole_span(&self) -> Range<usize> {
         let sql = &self.whole.statement.sql;
-        statement::first_token(sql)..sql.len()
+        words::first_token(sql)..sql.len()
     }
 
     /// A comment that is meant to override something and cannot: refused, unless what cannot be read is let through.
@@ -720,105 +557,6 @@ impl<'a> Composer<'a> {
 
     fn policy_subject(&self) -> policy::Subject<'_> {
         about::policy_subject(self.whole.facts, &self.tables)
-    }
-
-    /// Inside the client's transaction only what is one brief statement, or one of its own kind, can run.
-    fn runs_here(&self, steps: &[Step]) -> bool {
-        if self.whole.place == Place::Alone {
-            return true;
-        }
-        match steps {
-            [one] => matches!(&one.mode, Mode::Rows) || matches!(&one.mode, Mode::Brief { then } if then.is_empty()),
-            _ => false,
-        }
-    }
-
-    /// Whether the steps can be divided: what is brief now, the rest after COMMIT. Rows that are filled in batches would be missed
-    /// by the statements in between.
-    fn defers(&self, subject: &Subject, steps: &[Step]) -> bool {
-        self.may_defer() && self.would_defer(subject, steps)
-    }
-
-    /// In a pipeline: behind a BEGIN it would be done.
-    fn begin_helps(&self, subject: &Subject, steps: &[Step]) -> bool {
-        self.divides()
-            && self.in_transaction() == InTransaction::Defer
-            && self.relation().is_some()
-            && self.would_defer(subject, steps)
-    }
-
-    fn would_defer(&self, subject: &Subject, steps: &[Step]) -> bool {
-        if matches!(self.whole.facts.job_access(), Access::None(_)) {
-            return false;
-        }
-        if let Some(batches) = self.write_of(steps) {
-            return self.why_not_later(batches).is_none() && self.whole.facts.open_job.is_none();
-        }
-        steps
-            .iter()
-            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rewrite(_) | Mode::Rows))
-            && deferred::prove::trials(subject, later_of(steps)).is_some()
-    }
-
-    /// The client's own UPDATE or DELETE.
-    fn write_of<'s>(&self, steps: &'s [Step]) -> Option<&'s Batches> {
-        match steps {
-            [
-                Step {
-                    mode: Mode::Batches(batches),
-                    ..
-                },
-            ] if matches!(self.whole.statement.kind, Kind::Write) => Some(batches),
-            _ => None,
-        }
-    }
-
-    /// What keeps the client's own UPDATE or DELETE from being carried out behind its transaction.
-    fn why_not_later(&self, batches: &Batches) -> Option<String> {
-        let temporary = self.whole.facts.relations.iter().find(|r| r.persistence == 't');
-        let view = self
-            .whole
-            .facts
-            .target(self.whole.statement)
-            .filter(|target| target.kind == 'v');
-        match (&batches.access, temporary) {
-            _ if view.is_some() => Some("what reads the view's rows before the COMMIT is not known".to_string()),
-            _ if batches.returns => Some("the rows of RETURNING are answered at once".to_string()),
-            (Access::None(why), _) => Some(why.clone()),
-            (_, Some(table)) => Some(format!("the temporary table {} may be gone by then", table.name)),
-            // They may be the transaction's own.
-            _ if !batches.seen_by.is_empty() => {
-                let settings: Vec<&str> = batches.seen_by.keys().map(String::as_str).collect();
-                Some(format!(
-                    "by row-level security the settings {} decide which rows it sees",
-                    settings.join(", ")
-                ))
-            }
-            _ => None,
-        }
-    }
-
-    /// What the policy says of such a statement in the client's transaction.
-    fn in_transaction(&self) -> InTransaction {
-        match self.whole.statement.kind {
-            Kind::Write => self.whole.policy.backfill.in_transaction,
-            _ => self.whole.policy.in_transaction,
-        }
-    }
-
-    /// In a block, by the policy, and of a kind that is divided without harm: what REFRESH gives is perhaps read right behind it.
-    fn divides(&self) -> bool {
-        match &self.whole.statement.node {
-            NodeEnum::IndexStmt(_) | NodeEnum::AlterTableStmt(_) => true,
-            _ => matches!(self.whole.statement.kind, Kind::Write),
-        }
-    }
-
-    fn may_defer(&self) -> bool {
-        self.divides()
-            && self.whole.place == Place::Block
-            && self.in_transaction() == InTransaction::Defer
-            && self.relation().is_some()
     }
 
     /// A removal is brief: it is done in the client's transaction, in short tries, so that whatever comes later there, and names or
@@ -855,45 +593,6 @@ impl<'a> Composer<'a> {
             .iter()
             .filter_map(|name| facts.relation(name))
             .next()
-    }
-
-    /// What keeps it from being deferred, and what would not.
-    fn why_not_deferred(&self, subject: &Subject, steps: &[Step]) -> String {
-        let why = match (self.whole.facts.job_access(), self.write_of(steps)) {
-            _ if self.whole.place == Place::Pipeline => {
-                return match self.begin_helps(subject, steps) {
-                    true => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a \
-                                             BEGIN. Behind a BEGIN of their own, what is long is left for after COMMIT; sent alone, it runs at \
-                                             once.\n"
-                        .to_string(),
-                    false => "Several statements before one Sync (a driver's batch or pipeline) are one transaction without a BEGIN. Sent \
-                              alone, it runs at once.\n"
-                        .to_string(),
-                };
-            }
-            (_, Some(_)) if self.in_transaction() == InTransaction::Reject => {
-                return "The policy can let it wait: with in_transaction = \"defer\" under [backfill] it is carried out in batches right after \
-                        the COMMIT.\n"
-                    .to_string();
-            }
-            _ if !self.may_defer() => return String::new(),
-            (Access::None(why), _) => why,
-            (_, Some(batches)) => match self.why_not_later(batches) {
-                Some(why) => why,
-                // Its finding says which job it is.
-                None => return String::new(),
-            },
-            _ if steps.iter().any(|step| matches!(step.mode, Mode::Rewrite(_))) => {
-                "the table is replaced by a copy, and the statements between it and the COMMIT would meet the old one"
-                    .to_string()
-            }
-            _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
-                "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
-                    .to_string()
-            }
-            _ => return String::new(),
-        };
-        format!("It cannot be left for after COMMIT: {why}.\n")
     }
 
     fn finish(mut self) -> Plan {
@@ -1006,6 +705,7 @@ impl<'a> Composer<'a> {
 
     fn run(self, steps: Vec<Step>) -> Plan {
         Plan::Run(Run {
+            rehearsal: rehearsal::of(self.whole, &steps),
             deferral: None,
             tag: tag(self.whole.statement).to_string(),
             findings: self.findings,
@@ -1013,52 +713,6 @@ impl<'a> Composer<'a> {
             steps,
             why: self.why,
         })
-    }
-
-    /// Any lock that another session could wait for: not if everything named was created here, or does not exist.
-    fn locks_others(&self) -> bool {
-        if !lock_queue::locks(self.whole) {
-            return false;
-        }
-        let facts = self.whole.facts;
-        let named = &self.request.relations;
-        if facts.offline || named.is_empty() {
-            return true;
-        }
-        named
-            .iter()
-            .filter_map(|name| facts.relation(name))
-            .any(|relation| !relation.invisible_to_others())
-    }
-
-    fn judge_lock_queue(&mut self) -> Action {
-        let rule = &lock_queue::RULE;
-        let found = lock_queue::found(&self.shown);
-        let (action, overridden) = self.action(rule.name);
-        // An override of the other rules lets the statement run, but still not wait in the queue.
-        match action {
-            Action::Allow if overridden.is_none() => return action,
-            Action::Warn => self.notices.push(format!("{}: {}", rule.name, found.message)),
-            Action::Reject => self.refusals.push(Refusal {
-                sqlstate: REJECTED,
-                message: found.message.clone(),
-                short: found.short.clone(),
-                hint: found.hint.clone(),
-                rule: rule.name,
-            }),
-            _ => {}
-        }
-        self.notices.extend(told(rule.name, &overridden));
-        self.findings.push(Finding {
-            rule: rule.name,
-            lock: strongest(self.whole.statement),
-            message: found.message,
-            hint: found.hint,
-            action,
-            overridden,
-            span: self.whole_span(),
-        });
-        action
     }
 
     fn own_step(&self, sql: String) -> Step {
@@ -1113,94 +767,6 @@ impl<'a> Composer<'a> {
         let steps = vec![self.own_step(sql)];
         Some(Group { actions, steps })
     }
-
-    fn rejection(self) -> Rejection {
-        let first = &self.refusals[0];
-        let refused: Vec<&Finding> = self.findings.iter().filter(|f| f.action == Action::Reject).collect();
-        let detail = refused
-            .iter()
-            .map(|f| {
-                // What the message says is not said again.
-                let message = match f.message == first.message {
-                    true => String::new(),
-                    false => format!("{}; ", f.message),
-                };
-                let (lock, blocks) = (f.lock.name(), f.lock.blocks());
-                format!("Rule {}: {message}the lock is {lock}, which blocks {blocks}.", f.rule)
-            })
-            .collect::<Vec<_>>()
-            .join("\n");
-        let mut hint = self
-            .refusals
-            .iter()
-            .map(|r| r.hint.as_str())
-            .collect::<Vec<_>>()
-            .join("\n");
-        // What the server itself refuses, nobody can let through.
-        if self
-            .refusals
-            .iter()
-            .all(|r| !matches!(r.sqlstate, "42601") && r.rule != "concurrent-in-transaction")
-        {
-            hint.push('\n');
-            hint.push_str(&self.override_hint());
-        }
-        let message = match first.short.as_str() {
-            "" => first.message.clone(),
-            short => format!("{}: {short}", first.message),
-        };
-        Rejection {
-            sqlstate: first.sqlstate.to_string(),
-            message,
-            detail,
-            hint: hint.trim().to_string(),
-            findings: self.findings,
-        }
-    }
-
-    fn override_hint(&self) -> String {
-        let (policy, subject) = (self.whole.policy, self.policy_subject());
-        if !policy.may_override(&subject) {
-            return match self.overrides.any() {
-                true => format!(
-                    "An override is given (lockkeeper.override, or the comment `lockkeeper: allow=…`), but the policy does not let {} use it.",
-                    self.whole.facts.role
-                ),
-                false => String::new(),
-            };
-        }
-        if let Some(problem) = self.overrides.problem(policy.reason_required(&subject)) {
-            return problem;
-        }
-        let facts = self.whole.facts;
-        let lost = match facts.override_lost {
-            true => {
-                "lockkeeper.override is set, but behind a connection pooler it may be another client's, and does not count. "
-            }
-            false => "",
-        };
-        let mut names: Vec<&str> = Vec::new();
-        for refusal in &self.refusals {
-            if !names.contains(&refusal.rule) {
-                names.push(refusal.rule);
-            }
-        }
-        let setting = format!("lockkeeper.override = '{}: <why>'", names.join(", "));
-        let comment = format!("/* lockkeeper: allow={} reason=\"<why>\" */", names.join(","));
-        let how = match facts.tool {
-            // Behind a pooler a setting does not count.
-            Some(tool) if !facts.pooled => {
-                let lasts = match self.whole.place {
-                    Place::Block => tool::Lasts::Transaction,
-                    _ => tool::Lasts::Session,
-                };
-                tool.overriding(&setting, &comment, lasts)
-            }
-            None if !facts.pooled => format!("SET {setting}; or in front of it {comment}"),
-            _ => format!("in front of it {comment}"),
-        };
-        format!("{lost}To run it as it is all the same: {how}")
-    }
 }
 
 /// Inside the client's transaction only brief statements are left: one step, whose savepoint holds them all.
@@ -1247,74 +813,11 @@ fn later_of(steps: &[Step]) -> &[Step] {
     &steps[first.unwrap_or(steps.len())..]
 }
 
-/// The strongest lock that the client's own text takes on what exists.
-/// Whose lock the statement waits for: the first that it names, or of a table that is made the first that is there, as its parent or
-/// what it refers to.
-fn locked<'a>(statement: &Statement, request: &'a Request, facts: &Facts) -> Option<&'a Name> {
-    let made = matches!(
-        statement.node,
-        NodeEnum::CreateStmt(_) | NodeEnum::CreateForeignTableStmt(_) | NodeEnum::CreateSchemaStmt(_)
-    );
-    // Within a new schema it is none that is there.
-    let first = usize::from(!matches!(statement.node, NodeEnum::CreateSchemaStmt(_)));
-    let there = request
-        .relations
-        .iter()
-        .skip(first)
-        .find(|name| facts.relation(name).is_some());
-    there.filter(|_| made).or(request.relations.first())
-}
-
-fn strongest(statement: &Statement) -> LockMode {
-    match &statement.node {
-        NodeEnum::IndexStmt(_) => LockMode::Share,
-        NodeEnum::LockStmt(_) => LockMode::AccessExclusive,
-        NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => {
-            LockMode::ShareUpdateExclusive
-        }
-        NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
-        NodeEnum::CreateStmt(create) if create.partbound.is_none() => match tree::references(create) {
-            true => LockMode::ShareRowExclusive,
-            false => LockMode::ShareUpdateExclusive,
-        },
-        NodeEnum::AlterTableStmt(alter) => {
-            let weak = |node: &pg_query::protobuf::Node| match &node.node {
-                Some(NodeEnum::AlterTableCmd(c)) => matches!(
-                    c.subtype(),
-                    AlterTableType::AtSetStatistics
-                        | AlterTableType::AtSetOptions
-                        | AlterTableType::AtResetOptions
-                        | AlterTableType::AtValidateConstraint
-                        | AlterTableType::AtAttachPartition
-                ),
-                _ => false,
-            };
-            if alter.cmds.iter().all(weak) {
-                LockMode::ShareUpdateExclusive
-            } else {
-                LockMode::AccessExclusive
-            }
-        }
-        _ => LockMode::AccessExclusive,
-    }
-}
-
-/// The command tag of a statement that runs in steps. A brief step's own tag is the server's.
-fn tag(statement: &Statement) -> &'static str {
-    match &statement.node {
-        NodeEnum::IndexStmt(_) => "CREATE INDEX",
-        NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
-        NodeEnum::ReindexStmt(_) => "REINDEX",
-        NodeEnum::VacuumStmt(_) => "VACUUM",
-        NodeEnum::ClusterStmt(_) => "CLUSTER",
-        NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
-        // Batches tell their own count.
-        NodeEnum::UpdateStmt(_) => "UPDATE 0",
-        NodeEnum::DeleteStmt(_) => "DELETE 0",
-        NodeEnum::CreateStmt(_) => "CREATE TABLE",
-        NodeEnum::AlterTableStmt(_) => "ALTER TABLE",
-        NodeEnum::AlterDomainStmt(_) => "ALTER DOMAIN",
-        NodeEnum::RenameStmt(rename) if rename.relation_type() == ObjectType::ObjectTable => "ALTER TABLE",
-        _ => "",
+/// On one line, for a notice.
+fn shortened(sql: &str) -> String {
+    let words = splice::one_line(sql, 80);
+    match words.char_indices().nth(80) {
+        Some((at, _)) => format!("{} …", &words[..at]),
+        None => words,
     }
 }

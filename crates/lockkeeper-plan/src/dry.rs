@@ -432,7 +432,7 @@ fn row_of(step: &Step, facts: &Facts, place: Place) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statement::read;
+    use super::super::reading::read;
     use super::*;
 
     #[track_caller]

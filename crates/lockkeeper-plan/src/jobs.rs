@@ -561,6 +561,9 @@ pub fn answered(id: i64) -> JobSql {
     ))
 }
 
+/// When the old table of a rewrite is due to be dropped.
+const DUE_AT: &str = "(j.finished_at + pg_catalog.make_interval(secs => (j.details ->> 'keep_old_s')::float8))";
+
 /// Rows of JSON for people and programs, the newest last: all unfinished ones and, if asked, the others; or one.
 pub fn listing(id: Option<i64>, all: bool) -> JobSql {
     let which = match id {
@@ -570,7 +573,9 @@ pub fn listing(id: Option<i64>, all: bool) -> JobSql {
     };
     JobSql(format!(
         "SELECT pg_catalog.row_to_json(x)::text FROM (SELECT j.id, j.kind, j.owner, CASE WHEN j.state = 'running' AND NOT {runs} \
-         THEN 'interrupted' ELSE j.state END AS state, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
+         THEN 'interrupted' WHEN j.kind = 'rewrite' AND j.state = 'paused' AND j.answered THEN CASE WHEN {DUE_AT} <= pg_catalog.clock_timestamp() \
+         THEN 'due' ELSE 'kept' END ELSE j.state END AS state, CASE WHEN j.kind = 'rewrite' AND j.answered AND j.state <> 'done' THEN {DUE_AT} END AS due_at, \
+         CASE WHEN j.kind = 'rewrite' AND j.answered AND j.state <> 'done' THEN (SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = j.relation) END AS aside, j.relation_name AS relation, j.rows_done, j.keys_done, j.keys_estimated, \
          CASE WHEN j.state = 'done' THEN 100 ELSE least(99, round(100.0 * CASE WHEN j.kind = 'deferred' \
          THEN j.keys_done::numeric / nullif(pg_catalog.jsonb_array_length(j.details -> 'steps'), 0) \
          ELSE j.keys_done::numeric / nullif(j.keys_estimated, 0) END)) END AS percent, \

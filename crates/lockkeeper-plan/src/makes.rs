@@ -1,7 +1,7 @@
 //! What a text makes of queries: tables and materialized views.
 
 use crate::calls::Calls;
-use crate::statement::read;
+use crate::reading::read;
 use crate::words::{skip_space_and_semicolons, word_at};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{IntoClause, SelectStmt};

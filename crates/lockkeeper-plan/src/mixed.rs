@@ -244,7 +244,8 @@ fn given(plan: &Value) -> f64 {
 mod tests {
     use super::*;
     use crate::gate::{Gate, gate};
-    use crate::statement::{Kind, read};
+    use crate::reading::read;
+    use crate::statement::Kind;
 
     #[test]
     fn what_is_changed() {

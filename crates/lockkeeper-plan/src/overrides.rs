@@ -7,7 +7,8 @@
 
 use super::policy::Overridden;
 use super::rules::{RULES, find};
-use super::statement::{Statement, leading_comments};
+use super::statement::Statement;
+use super::words::leading_comments;
 use crate::rules::rule::Rule;
 
 const MARK: &str = "lockkeeper:";
@@ -224,7 +225,7 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statement::read;
+    use super::super::reading::read;
     use super::*;
 
     /// Of each statement the rules and the reason that its comments give, or what is wrong with them.

@@ -74,7 +74,7 @@ pub fn removals(statement: &Statement) -> Vec<Removal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::read;
+    use crate::reading::read;
 
     #[test]
     fn what_goes_by_name_is_found() {

@@ -762,7 +762,7 @@ fn listed_name(names: &[Node]) -> Option<Name> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::statement::read;
+    use super::super::reading::read;
     use super::*;
 
     fn request(sql: &str) -> Request {

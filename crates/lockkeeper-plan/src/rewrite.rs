@@ -8,6 +8,7 @@
 //! Start at [`scheme::Scheme`], which is all that must be known to go on with one. What the catalog is asked stands in [`questions`].
 
 pub mod alter;
+pub mod back;
 pub mod facts;
 pub mod job;
 pub mod online;
@@ -21,17 +22,34 @@ use super::splice::{qualified, quote_ident, quote_literal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schemas {
     pub job: i64,
+    /// On the way back: the old table stands where the new one did, and the other way round.
+    pub back: bool,
 }
 
 impl Schemas {
+    pub fn of_job(job: i64) -> Schemas {
+        Schemas { job, back: false }
+    }
+
+    /// Those of the way back, or again those of the way there.
+    pub fn turned(self) -> Schemas {
+        Schemas {
+            back: !self.back,
+            ..self
+        }
+    }
+
     /// Where the new table, the log of keys and all else of the job stand.
     pub fn fresh(self) -> String {
-        format!("lockkeeper_{}", self.job)
+        match self.back {
+            false => format!("lockkeeper_{}", self.job),
+            true => format!("lockkeeper_{}_old", self.job),
+        }
     }
 
     /// Where the old table goes.
     pub fn old(self) -> String {
-        format!("lockkeeper_{}_old", self.job)
+        self.turned().fresh()
     }
 
     /// An object of the job's own.

@@ -86,3 +86,34 @@ pub(crate) fn block_comment_end(text: &[u8], at: usize) -> Option<usize> {
         }
     }
 }
+
+/// The comments in front of a statement's first token, without their marks. The same bytes as the server's scanner skips, so
+/// that nothing of the statement itself is ever taken for one.
+pub(crate) fn leading_comments(sql: &str) -> Vec<&str> {
+    let bytes = sql.as_bytes();
+    let (mut at, mut comments) = (0, Vec::new());
+    loop {
+        let (start, end, next) = match (bytes.get(at), bytes.get(at + 1)) {
+            (Some(&byte), _) if is_space(byte) => {
+                at += 1;
+                continue;
+            }
+            (Some(b'-'), Some(b'-')) => {
+                let end = line_end(bytes, at);
+                (at + 2, end, end)
+            }
+            (Some(b'/'), Some(b'*')) => match block_comment_end(bytes, at) {
+                Some(end) => (at + 2, end - 2, end),
+                None => return comments,
+            },
+            _ => return comments,
+        };
+        comments.extend(sql.get(start..end));
+        at = next;
+    }
+}
+
+/// Without the space and comments in front, in bytes: where the first token is.
+pub fn first_token(sql: &str) -> usize {
+    skip_space(sql.as_bytes(), 0).unwrap_or(sql.len())
+}

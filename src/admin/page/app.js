@@ -218,6 +218,7 @@ function whatIsLeft() {
     for (const name of event.after.not_valid || []) left.push({ id: event.id, text: `NOT VALID constraint ${name}` });
   }
   for (const job of (state.live.jobs && state.live.jobs.rows) || []) {
+    if (job.state === "due") left.push({ text: job.id === null ? short(job.statement, 120) : `the old table of job ${job.id} is due to be dropped: lockkeeper jobs finish ${job.id}` });
     if (["paused", "failed", "interrupted"].includes(job.state)) left.push({ text: `job ${job.id} is ${job.state}: ${short(job.statement, 70)}` });
   }
   // Newest first: what the script ends with has been run since.
@@ -495,11 +496,12 @@ function jobsTable(jobs) {
   const row = (job) => {
     const done = job.percent === null ? null : job.percent / 100;
     return el("article", { class: "card" },
-      el("p", { class: "line" }, chip(job.state, { running: "note", done: "good", failed: "bad", paused: "note", interrupted: "bad" }[job.state]), ` job ${job.id} on ${job.relation} · ${job.owner} · ${plural(job.rows_done, "row")}`),
+      el("p", { class: "line" }, chip(job.state, { running: "note", done: "good", failed: "bad", paused: "note", interrupted: "bad", due: "note" }[job.state]), job.id === null ? ` ${job.relation} · ${job.owner}` : ` job ${job.id} on ${job.relation} · ${job.owner} · ${plural(job.rows_done, "row")}`),
       el("p", { class: "line" }, el("code", {}, short(job.statement, 200))),
-      el("progress", { max: 1, value: done, "aria-label": `progress of job ${job.id}` }),
-      job.error ? el("p", { class: "line bad" }, job.error) : null,
-      el("p", { class: "buttons" }, job.state === "running" ? steer(job, "pause", "Pause") : steer(job, "resume", "Resume"), steer(job, "cancel", "Cancel")));
+      job.unused ? el("p", { class: "line" }, `What was put aside is ${job.unused}`) : null,
+      ["kept", "due"].includes(job.state) ? null : el("progress", { max: 1, value: done, "aria-label": `progress of job ${job.id}` }),
+      job.error ? el("p", { class: job.state === "kept" || job.state === "due" ? "line" : "line bad" }, job.error) : null,
+      ["kept", "due"].includes(job.state) ? null : el("p", { class: "buttons" }, job.state === "running" ? steer(job, "pause", "Pause") : steer(job, "resume", "Resume"), steer(job, "cancel", "Cancel")));
   };
   return jobs.map(row);
 }

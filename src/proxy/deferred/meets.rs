@@ -5,7 +5,8 @@ use super::super::session::Session;
 use super::pending::Pending;
 use crate::plan::Place;
 use crate::plan::deferred::behind::{looks_up, uses_rows};
-use crate::plan::statement::{Statement, read};
+use crate::plan::reading::read;
+use crate::plan::statement::Statement;
 use lockkeeper_wire::messages::Report;
 use pg_query::NodeEnum;
 

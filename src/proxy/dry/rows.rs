@@ -1,6 +1,7 @@
 //! The rows as a query for them, which the server describes, formats and encodes; and what is said where nothing runs.
 
-use crate::plan::statement::{Statement, first_token};
+use crate::plan::statement::Statement;
+use crate::plan::words::first_token;
 use lockkeeper_wire::messages::Report;
 use serde_json::json;
 

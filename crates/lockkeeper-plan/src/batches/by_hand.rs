@@ -2,8 +2,9 @@
 
 use super::Batches;
 use super::text::parts;
+use crate::reading::read;
 use crate::splice::quote_ident;
-use crate::statement::{Statement, read};
+use crate::statement::Statement;
 
 /// As the standard policy's `batch_rows`.
 const ROWS: u32 = 5_000;

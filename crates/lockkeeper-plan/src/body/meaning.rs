@@ -1,25 +1,17 @@
 //! Whether the statements of a DO block mean what they are judged by. They are judged by the catalog as it is before the block runs; what
 //! stands in front of them in the block may have made a name mean another table by then.
 
-use super::{Body, Ran, What};
 use crate::calls::{Calls, calls};
 use crate::catalog::Name;
 use crate::mentions::Mentions;
 use crate::request::Request;
 use crate::splice::one_line;
-use crate::statement::{Kind, Statement};
+use crate::statement::{Body, Doubt, Kind, Ran, Statement, What};
 use crate::words::mentions;
 use crate::{mixed, sketch};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CmdType, DropBehavior, ObjectType, VariableSetKind};
 use serde_json::Value;
-
-/// Why a DO block is not known to do what it is judged by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Doubt {
-    pub message: String,
-    pub hint: String,
-}
 
 const ONE_BY_ONE: &str =
     "Send the statements one by one, outside of a DO block: each is then judged when its turn comes.";

@@ -1,13 +1,12 @@
 //! Statements of a DO block whose values are not known before it runs: those of its variables, and what EXECUTE … USING gives. The planner
 //! says how many rows it expects whatever these are: it is asked for a generic plan, with a parameter in the place of each variable.
 
-use super::Body;
 use super::ranges::{Asked, asked};
 use crate::ascii::decoded;
 use crate::mixed;
 use crate::sketch;
 use crate::splice::{filled, one_statement, quote_ident, quote_literal, significant_tokens};
-use crate::statement::Statement;
+use crate::statement::{Body, Statement};
 use pg_query::protobuf::{ScanToken, Token};
 use serde_json::Value;
 
@@ -18,14 +17,6 @@ pub const ANSWER: &str = "SELECT pg_catalog.current_setting('lockkeeper.unvalued
 
 /// Every block has these.
 const ALWAYS: [(&str, &str); 3] = [("found", "bool"), ("sqlstate", "text"), ("sqlerrm", "text")];
-
-/// A variable, record or label of the block.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Variable {
-    pub name: String,
-    /// As it is declared, if it is that of a variable and can be read.
-    pub type_name: Option<String>,
-}
 
 /// What is prepared in a statement's place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,7 +295,7 @@ impl References {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::read;
+    use crate::reading::read;
 
     fn made(code: &str) -> Vec<Option<Unvalued>> {
         let statements = read(format!("DO $x$ {code} $x$").as_bytes(), true).unwrap();

@@ -1,8 +1,9 @@
 //! The client's ALTER TABLE statements, as far as a rewrite can carry them out on the empty new table.
 
+use crate::reading::read;
 use crate::splice::{one_statement, tree_text};
+use crate::statement::Statement;
 use crate::statement::alter::alter_actions;
-use crate::statement::{Statement, read};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableType as A, ColumnDef, ConstrType, DropBehavior, ObjectType, TypeName,

@@ -16,7 +16,16 @@ WITH t AS (
   SELECT DISTINCT v.oid, v.reloptions, format('%I.%I', vn.nspname, v.relname) AS name, pg_get_viewdef(v.oid) AS def, pg_get_userbyid(v.relowner) AS owner
   FROM t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.classid = 'pg_rewrite'::regclass
   JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class AND v.relkind = 'v' JOIN pg_namespace vn ON vn.oid = v.relnamespace
-  WHERE vn.nspname <> {new}
+  WHERE vn.nspname NOT IN ({new}, {old})
+), trigger AS (
+  SELECT g.* FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal JOIN pg_proc p ON p.oid = g.tgfoid
+  JOIN pg_namespace pn ON pn.oid = p.pronamespace WHERE pn.nspname NOT IN ({new}, {old})
+), by_sequence AS (
+  -- The default of a table that is put aside would hold its sequence.
+  SELECT a.attnum, a.attname, pg_get_expr(x.adbin, x.adrelid) AS value FROM t JOIN pg_attrdef x ON x.adrelid = t.oid
+  JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = x.adnum AND a.attgenerated = ''
+  WHERE EXISTS (SELECT FROM pg_depend d JOIN pg_depend o ON o.classid = d.refclassid AND o.objid = d.refobjid AND o.deptype = 'a' AND o.refclassid = 'pg_class'::regclass AND o.refobjid = t.oid
+    WHERE d.classid = 'pg_attrdef'::regclass AND d.objid = x.oid AND d.refclassid = 'pg_class'::regclass)
 ), st AS (
   SELECT x.stxname, sn.nspname, format('%I.%I', sn.nspname, x.stxname) AS name
   FROM pg_statistic_ext x JOIN pg_namespace sn ON sn.oid = x.stxnamespace WHERE x.stxrelid = {table}
@@ -26,6 +35,8 @@ WITH t AS (
   SELECT 2, row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s OWNED BY NONE', s.name) FROM seq s WHERE s.deptype = 'a'
   UNION ALL
   SELECT 3, 0, format('ALTER TABLE %s SET SCHEMA %I', t.name, {old}) FROM t
+  UNION ALL
+  SELECT 3, b.attnum, format('ALTER TABLE ONLY %I.%I ALTER COLUMN %I DROP DEFAULT', {old}, t.relname, b.attname) FROM t, by_sequence b
   UNION ALL
   SELECT 4, 0, format('ALTER TABLE %s SET SCHEMA %I', t.new, t.nspname) FROM t
   UNION ALL
@@ -46,13 +57,13 @@ WITH t AS (
   UNION ALL
   SELECT 10, k.oid::int8, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, k.child, k.said) FROM fk k WHERE k.said IS NOT NULL
   UNION ALL
-  SELECT 11, g.oid::int8, pg_get_triggerdef(g.oid) FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
+  SELECT 11, g.oid::int8, pg_get_triggerdef(g.oid) FROM trigger g
   UNION ALL
   SELECT 12, g.oid::int8, format('ALTER TABLE %s %s TRIGGER %I', t.name, CASE g.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END, g.tgname)
-  FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal AND g.tgenabled <> 'O'
+  FROM t, trigger g WHERE g.tgenabled <> 'O'
   UNION ALL
   SELECT 13, g.oid::int8, format('COMMENT ON TRIGGER %I ON %s IS %L', g.tgname, t.name, obj_description(g.oid, 'pg_trigger'))
-  FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal WHERE obj_description(g.oid, 'pg_trigger') IS NOT NULL
+  FROM t, trigger g WHERE obj_description(g.oid, 'pg_trigger') IS NOT NULL
   UNION ALL
   SELECT 14, p.oid::int8, format('CREATE POLICY %I ON %s AS %s FOR %s TO %s%s%s', p.polname, t.name, CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
     CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
@@ -76,4 +87,5 @@ SELECT jsonb_build_object(
   'lock_views', (SELECT coalesce(jsonb_agg(format('ALTER VIEW %s OWNER TO %I', v.name, v.owner) ORDER BY v.oid), '[]') FROM view v),
   'lock_others', (SELECT coalesce(jsonb_agg(format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', o.oid::regclass) ORDER BY o.oid), '[]')
     FROM (SELECT k.conrelid AS oid FROM fk k UNION SELECT k.confrelid FROM fk k) o WHERE o.oid <> {table}),
+  'defaults', (SELECT coalesce(jsonb_agg(format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', t.name, b.attname, b.value) ORDER BY b.attnum), '[]') FROM t, by_sequence b),
   'validate', (SELECT coalesce(jsonb_agg(format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.child, k.conname) ORDER BY k.oid), '[]') FROM fk k WHERE k.convalidated))

@@ -6,14 +6,15 @@ WITH t AS (
   SELECT k.* FROM t JOIN pg_constraint k ON k.contype = 'f' AND (k.conrelid = t.oid OR k.confrelid = t.oid)
 ), said(part, kind, name, what) AS (
   SELECT 'own', 'table', '', jsonb_build_object('owner', t.relowner::int8, 'persistence', t.relpersistence, 'am', t.relam::int8, 'tablespace', t.reltablespace::int8,
-    'replident', t.relreplident, 'comment', obj_description(t.oid, 'pg_class'),
-    'options', (SELECT jsonb_agg(o ORDER BY o) FROM unnest(t.reloptions) o),
+    'replident', t.relreplident, 'comment', obj_description(t.oid, 'pg_class'), 'type comment', obj_description(t.reltype, 'pg_type'),
+    'type acl', (SELECT jsonb_agg(a::text ORDER BY a::text) FROM pg_type y, aclexplode(coalesce(y.typacl, acldefault('T', y.typowner))) a WHERE y.oid = t.reltype),
+    'options', to_jsonb(t.reloptions),
     'toast', (SELECT jsonb_agg(o ORDER BY o) FROM pg_class s, unnest(s.reloptions) o WHERE s.oid = t.reltoastrelid),
     'acl', (SELECT jsonb_agg(a::text ORDER BY a::text) FROM aclexplode(coalesce(t.relacl, acldefault('r', t.relowner))) a)) FROM t
   UNION ALL
   SELECT 'own', 'column', a.attname::text, jsonb_build_object('at', row_number() OVER (ORDER BY a.attnum), 'type', format_type(a.atttypid, a.atttypmod), 'collation', a.attcollation::int8,
     'not_null', a.attnotnull, 'identity', a.attidentity, 'generated', a.attgenerated, 'storage', a.attstorage, 'compression', to_jsonb(a) ->> 'attcompression',
-    'target', nullif(a.attstattarget, -1), 'options', (SELECT array_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_attver='), 'comment', col_description(t.oid, a.attnum),
+    'target', nullif(a.attstattarget, -1), 'options', (SELECT jsonb_agg(o ORDER BY o) FROM unnest(a.attoptions) o WHERE left(o, 3) <> 'pg_'), 'comment', col_description(t.oid, a.attnum),
     'default', (SELECT pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d WHERE d.adrelid = t.oid AND d.adnum = a.attnum),
     'acl', (SELECT jsonb_agg(x::text ORDER BY x::text) FROM aclexplode(a.attacl) x))
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped
@@ -43,7 +44,8 @@ WITH t AS (
     'comment', obj_description(k.oid, 'pg_constraint')) FROM fk k
   UNION ALL
   SELECT 'hangs', 'trigger', g.tgname::text, jsonb_build_object('def', pg_get_triggerdef(g.oid), 'enabled', g.tgenabled, 'comment', obj_description(g.oid, 'pg_trigger'))
-  FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal
+  FROM t JOIN pg_trigger g ON g.tgrelid = t.oid AND NOT g.tgisinternal JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace
+  WHERE pn.nspname NOT IN ({new}, {old})
   UNION ALL
   SELECT 'hangs', 'policy', p.polname::text, jsonb_build_object('command', p.polcmd, 'permissive', p.polpermissive, 'roles', p.polroles::int8[], 'using', pg_get_expr(p.polqual, p.polrelid),
     'check', pg_get_expr(p.polwithcheck, p.polrelid), 'comment', obj_description(p.oid, 'pg_policy')) FROM t JOIN pg_policy p ON p.polrelid = t.oid
@@ -54,7 +56,7 @@ WITH t AS (
   UNION ALL
   SELECT 'hangs', 'view', v.oid::regclass::text, jsonb_build_object('def', pg_get_viewdef(v.oid), 'options', v.reloptions, 'owner', v.relowner::int8)
   FROM (SELECT DISTINCT r.ev_class FROM t JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.classid = 'pg_rewrite'::regclass
-    JOIN pg_rewrite r ON r.oid = d.objid) x JOIN pg_class v ON v.oid = x.ev_class AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new}))
+    JOIN pg_rewrite r ON r.oid = d.objid) x JOIN pg_class v ON v.oid = x.ev_class AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new})) AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({old}))
 )
 SELECT jsonb_build_object(
   'own', (SELECT coalesce(jsonb_object_agg(s.kind || ' ' || s.name, s.what), '{}') FROM said s WHERE s.part = 'own'),

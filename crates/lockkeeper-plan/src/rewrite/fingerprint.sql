@@ -6,6 +6,7 @@ WITH fk AS (
   -- TRUNCATE, VACUUM FULL and CLUSTER change its file, and are no change of its definition.
   SELECT format('class %s', to_jsonb(c) - '{relfilenode,relpages,reltuples,relallvisible,relallfrozen,relfrozenxid,relminmxid,relhasindex,relhasrules,relhastriggers,relhassubclass}'::text[])
     FROM pg_class c WHERE c.oid = {table}
+  UNION ALL SELECT format('type %s %s', y.typacl, obj_description(y.oid, 'pg_type')) FROM pg_class c JOIN pg_type y ON y.oid = c.reltype WHERE c.oid = {table}
   UNION ALL SELECT format('column %s %s', a.attnum, a.xmin) FROM pg_attribute a WHERE a.attrelid = {table} AND a.attnum > 0
   UNION ALL SELECT format('default %s %s', a.oid, a.xmin) FROM pg_attrdef a WHERE a.adrelid = {table}
   UNION ALL SELECT format('constraint %s %s', k.oid, k.xmin) FROM pg_constraint k WHERE k.conrelid = {table} OR k.contype = 'f' AND k.confrelid = {table}
@@ -35,9 +36,9 @@ WITH fk AS (
   UNION ALL SELECT format('depends %s %s', d.classid, d.objid) FROM pg_depend d
     LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid LEFT JOIN pg_class v ON v.oid = r.ev_class
     WHERE (d.refclassid = 'pg_class'::regclass AND d.refobjid = {table} OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT c.reltype FROM pg_class c WHERE c.oid = {table}))
-    AND d.classid NOT IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_constraint'::regclass) AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new}))
+    AND d.classid NOT IN ('pg_class'::regclass, 'pg_trigger'::regclass, 'pg_constraint'::regclass) AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new})) AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({old}))
   UNION ALL SELECT format('view %s %s %s', v.oid, v.xmin, r.xmin) FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
-    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {table} AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new}))
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = {table} AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({new})) AND v.relnamespace IS DISTINCT FROM to_regnamespace(quote_ident({old}))
   UNION ALL SELECT format('publication %s %s', p.oid, p.xmin) FROM pg_publication p
 )
 SELECT md5(string_agg(DISTINCT s.what, '|' ORDER BY s.what)) FROM seen s

@@ -17,6 +17,8 @@ pub struct New<'a> {
     pub rows: u64,
     /// The client's own.
     pub search_path: &'a str,
+    /// How long the old table is kept.
+    pub keep_old_s: Option<u64>,
 }
 
 impl New<'_> {
@@ -24,14 +26,18 @@ impl New<'_> {
     pub fn sql(&self) -> JobSql {
         let (columns, values) = RUNNER;
         JobSql::new(format!(
-            "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, settings, relation, relation_name, keys_estimated, runs, {columns}, \
+            "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, settings, relation, relation_name, details, keys_estimated, runs, {columns}, \
              application_name) SELECT '{KIND}', '{KIND} {table}', 'running', {statement}, (SELECT jsonb_object_agg(s.name, s.setting) FROM pg_settings s \
-             WHERE s.name IN ({SETTINGS})) || jsonb_build_object('search_path', {path}), {table}, {name}, {rows}, 1, {values}, \
+             WHERE s.name IN ({SETTINGS})) || jsonb_build_object('search_path', {path}), {table}, {name}, {details}, {rows}, 1, {values}, \
              current_setting('application_name') RETURNING id, run_key) SELECT id, pg_try_advisory_lock(run_key) FROM j",
             table = self.table,
             statement = quote_literal(self.statement),
             path = quote_literal(self.search_path),
             name = quote_literal(self.name),
+            details = match self.keep_old_s {
+                Some(seconds) => format!("jsonb_build_object('keep_old_s', {seconds})"),
+                None => "'{}'".into(),
+            },
             rows = self.rows.max(1),
         ))
     }
@@ -74,6 +80,14 @@ pub fn moved(id: i64, cursor: Option<&[String]>, rows: u64) -> JobSql {
 pub fn from_the_start(id: i64) -> JobSql {
     JobSql::new(format!(
         "UPDATE lockkeeper.job SET last_key = NULL, keys_done = 0, heartbeat_at = clock_timestamp() WHERE id = {id} AND owner = current_user"
+    ))
+}
+
+/// It is done but for the old table, which is kept: paused until somebody goes back or drops it.
+pub fn kept(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "UPDATE lockkeeper.job SET state = 'paused', answered = true, error = 'the table is replaced, and the old one is kept', \
+         finished_at = clock_timestamp(), heartbeat_at = clock_timestamp() WHERE id = {id} AND owner = current_user"
     ))
 }
 

@@ -17,12 +17,12 @@ WITH t AS (
   SELECT 4, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STATISTICS %s', t.new, a.attname, a.attstattarget)
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0
   UNION ALL
-  SELECT 5, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', t.new, a.attname,
-    (SELECT string_agg(format('%I = %L', split_part(x.o, '=', 1), substr(x.o, strpos(x.o, '=') + 1)), ', ') FROM unnest(a.attoptions) x(o)
-    WHERE x.o !~ '^pg_attver='))
-  -- pg_attver is the server's own mark of a version, since the minor releases of November 2026.
-  FROM t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped
-  AND EXISTS (SELECT FROM unnest(a.attoptions) x(o) WHERE x.o !~ '^pg_attver=')
+  -- Minor versions of late 2026 keep an option of their own with each column, pg_attver, which no two tables have alike.
+  SELECT 5, a.attnum, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', t.new, a.attname, o.list)
+  FROM t JOIN pg_attribute a ON a.attrelid = t.oid CROSS JOIN LATERAL (
+    SELECT string_agg(format('%I = %L', split_part(x.o, '=', 1), substr(x.o, strpos(x.o, '=') + 1)), ', ') AS list
+    FROM unnest(a.attoptions) x(o) WHERE left(x.o, 3) <> 'pg_') o
+  WHERE a.attnum > 0 AND NOT a.attisdropped AND o.list IS NOT NULL
   UNION ALL
   SELECT 6, 0, format('ALTER TABLE %s REPLICA IDENTITY %s', t.new, CASE t.relreplident WHEN 'f' THEN 'FULL' ELSE 'NOTHING' END)
   FROM t WHERE t.relreplident IN ('f', 'n')
@@ -43,6 +43,14 @@ WITH t AS (
   FROM t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped, aclexplode(a.attacl) x
   UNION ALL
   SELECT 11, 0, format('COMMENT ON TABLE %s IS %L', t.new, obj_description(t.oid, 'pg_class')) FROM t WHERE obj_description(t.oid, 'pg_class') IS NOT NULL
+  UNION ALL
+  SELECT 11, 1, format('COMMENT ON TYPE %s IS %L', t.new, obj_description(t.reltype, 'pg_type')) FROM t WHERE obj_description(t.reltype, 'pg_type') IS NOT NULL
+  UNION ALL
+  SELECT 11, 2, format('REVOKE ALL ON TYPE %s FROM PUBLIC, %I', t.new, pg_get_userbyid(t.relowner)) FROM t JOIN pg_type y ON y.oid = t.reltype WHERE y.typacl IS NOT NULL
+  UNION ALL
+  SELECT 11, 2 + row_number() OVER (), format('GRANT %s ON TYPE %s TO %s%s', a.privilege_type, t.new,
+    CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+  FROM t JOIN pg_type y ON y.oid = t.reltype, aclexplode(y.typacl) a
   UNION ALL
   -- CREATE TABLE ... LIKE names them anew.
   SELECT 12, a.attnum, format('DO $lockkeeper$ DECLARE s text := pg_get_serial_sequence(%L, %L); BEGIN IF s <> %L THEN EXECUTE format(''ALTER SEQUENCE %%s RENAME TO %%I'', s, %L); END IF; END $lockkeeper$',

@@ -3,6 +3,9 @@
 use super::Schemas;
 use crate::splice::{filled, quote_literal};
 
+/// The class of the advisory locks on foreign keys: `lkfk`.
+const FOREIGN_KEYS: i32 = 0x6c6b_666b;
+
 fn of(text: &str, table: u32, schemas: Schemas) -> String {
     in_schema(text, table, &schemas.fresh(), &schemas.old())
 }
@@ -65,6 +68,25 @@ pub fn snapshots(own: [i32; 2], table: u32) -> String {
          FROM pg_stat_activity a WHERE a.backend_xmin IS NOT NULL AND a.datname = current_database() AND a.pid NOT IN ({}, {}) \
          AND coalesce(a.backend_type, '') NOT IN ('autovacuum worker', 'autovacuum launcher')",
         own[0], own[1]
+    )
+}
+
+/// Volatile functions that the rows of the new table are made with, as the server itself has read them: names, or no value.
+pub fn volatile(schemas: Schemas) -> String {
+    format!(
+        "SELECT string_agg(DISTINCT p.oid::regprocedure::text, ', ') FROM pg_rewrite r, regexp_matches(r.ev_action::text, ':[a-z]*(?:funcid|fnoid) ([0-9]+)', 'g') m \
+         JOIN pg_proc p ON p.oid = m[1]::oid WHERE r.ev_class = to_regclass({}) AND p.provolatile = 'v'",
+        quote_literal(&schemas.of("f"))
+    )
+}
+
+/// Takes what only one rewrite at a time may have, for as long as the session lasts: the foreign keys of the table, each of which is one of another
+/// table too. The other table of the first that another session has, or no row.
+pub fn take_foreign_keys(table: u32) -> String {
+    format!(
+        "SELECT format('%s, by the foreign key %s', CASE k.conrelid WHEN {table} THEN k.confrelid ELSE k.conrelid END::regclass, k.conname) \
+         FROM (SELECT k.* FROM pg_constraint k WHERE k.contype = 'f' AND (k.conrelid = {table} OR k.confrelid = {table}) ORDER BY k.oid OFFSET 0) k \
+         WHERE NOT pg_try_advisory_lock({FOREIGN_KEYS}, k.oid::int8::bit(32)::int4) LIMIT 1"
     )
 }
 

@@ -117,6 +117,7 @@ WITH t AS (
   UNION ALL
   SELECT 8, format('%s has a trigger of another rewrite: finish or cancel that first (lockkeeper jobs list)', g.tgrelid::regclass)
   FROM (SELECT t.oid FROM t UNION SELECT k.conrelid FROM fk k UNION SELECT k.confrelid FROM fk k) o(oid) JOIN pg_trigger g ON g.tgrelid = o.oid AND g.tgname ~ '^lockkeeper_[0-9]+_(key|truncate)$'
+  JOIN pg_proc p ON p.oid = g.tgfoid JOIN pg_namespace pn ON pn.oid = p.pronamespace WHERE pn.nspname NOT IN ({new}, {old})
   UNION ALL
   SELECT 9, format('%s may create no schema in the database: GRANT CREATE ON DATABASE %I TO %I', me.rolname, current_database(), me.rolname) FROM me
   WHERE NOT has_database_privilege(current_database(), 'CREATE')

@@ -31,6 +31,14 @@ pub struct Scheme {
     /// The rows are written in the order of the key.
     #[serde(default)]
     pub is_ordered: bool,
+    #[serde(default)]
+    pub way_back: WayBack,
+    /// It is the way back itself.
+    #[serde(default)]
+    pub is_back: bool,
+    /// The options of the new table, in their order.
+    #[serde(default)]
+    pub options: Vec<String>,
 }
 
 /// One column of the new table that is not computed by the server.
@@ -50,13 +58,30 @@ pub struct Index {
     pub sql: Vec<String>,
 }
 
+/// Whoever has set it to the job's ID may write the table that is put aside.
+pub const SETTING: &str = "lockkeeper.rewrite";
+
+/// Whether there is one.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub enum WayBack {
+    /// Nobody asked for it.
+    #[default]
+    NotAsked,
+    /// The old table is kept as of the swap, and why no more can be done.
+    Closed(String),
+    Open(Box<Scheme>),
+}
+
 /// What hangs on the old table, as statements.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Attached {
     pub swap: Vec<String>,
     pub lock_views: Vec<String>,
     pub lock_others: Vec<String>,
     pub validate: Vec<String>,
+    /// Gives a table in the old one's place the defaults that the old one is moved away without.
+    #[serde(default)]
+    pub defaults: Vec<String>,
 }
 
 /// A table in words that do not depend on its OID.
@@ -174,7 +199,10 @@ fn made_for_each_row(name: &str, domain: bool, alters: &[Alter]) -> Result<(), S
 
 impl Scheme {
     pub fn schemas(&self) -> Schemas {
-        Schemas { job: self.job }
+        Schemas {
+            job: self.job,
+            back: self.is_back,
+        }
     }
 
     /// The table that applications see.
@@ -236,6 +264,13 @@ impl Scheme {
         // no subtransaction gets a number.
         let asked = head.replace(" BEGIN", " DECLARE x bool; BEGIN BEGIN");
         let replaced = format!("the table {} was replaced by lockkeeper rewrite, try again", self.old());
+        let back = format!(
+            "IF pg_catalog.current_setting('{}', true) IS DISTINCT FROM '{}' THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = {}; END IF; \
+             IF TG_LEVEL = 'STATEMENT' THEN RETURN NULL; ELSIF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW;",
+            SETTING,
+            self.job,
+            quote_literal(&replaced)
+        );
         vec![
             format!(
                 "CREATE TABLE {log} (op \"char\" NOT NULL, {}) WITH (autovacuum_vacuum_cost_delay = 0, autovacuum_vacuum_scale_factor = 0, \
@@ -262,9 +297,8 @@ impl Scheme {
                 schemas.of("log_truncate")
             ),
             format!(
-                "CREATE FUNCTION {}() RETURNS trigger {head} RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = {}; END $lockkeeper$",
-                qualified(&schemas.old(), "guard"),
-                quote_literal(&replaced)
+                "CREATE FUNCTION {}() RETURNS trigger {head} {back} END $lockkeeper$",
+                qualified(&schemas.old(), "guard")
             ),
         ]
     }
@@ -343,33 +377,40 @@ impl Scheme {
         all
     }
 
-    /// As it was before [`Scheme::strip`], whose other half the indexes are.
-    pub fn restore_autovacuum(&self) -> String {
-        let options = self
-            .described
-            .own
-            .get("table ")
-            .and_then(|table| table.get("options"))
-            .and_then(Value::as_array);
-        let kept = options
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .find_map(|option| option.strip_prefix("autovacuum_enabled="));
-        match kept {
-            Some(value) => format!(
-                "ALTER TABLE {} SET (autovacuum_enabled = {})",
-                self.fresh(),
-                quote_literal(value)
-            ),
-            None => format!("ALTER TABLE {} RESET (autovacuum_enabled)", self.fresh()),
+    /// As it was before [`Scheme::strip`], whose other half the indexes are: the options in the order that they had.
+    pub fn restore_autovacuum(&self) -> Vec<String> {
+        let (name, value) = (
+            |option: &String| {
+                option
+                    .split_once('=')
+                    .map_or(option.clone(), |(name, _)| name.to_owned())
+            },
+            |option: &String| {
+                option
+                    .split_once('=')
+                    .map_or(String::new(), |(_, value)| value.to_owned())
+            },
+        );
+        let reset: Vec<String> = self.options.iter().map(|option| quote_ident(&name(option))).collect();
+        let set: Vec<String> = self
+            .options
+            .iter()
+            .map(|option| format!("{} = {}", quote_ident(&name(option)), quote_literal(&value(option))))
+            .collect();
+        let table = self.fresh();
+        let mut all = vec![format!("ALTER TABLE {table} RESET (autovacuum_enabled)")];
+        if !set.is_empty() {
+            all.push(format!("ALTER TABLE {table} RESET ({})", reset.join(", ")));
+            all.push(format!("ALTER TABLE {table} SET ({})", set.join(", ")));
         }
+        all
     }
 
     /// With all locks held: both tables change places, with what hangs on them.
     pub fn swap(&self) -> Vec<String> {
         let mut all = self.drop_triggers();
         all.extend(self.attached.swap.iter().cloned());
+        all.extend(self.back_in_service());
         let (parked, guard) = (self.parked(), qualified(&self.schemas().old(), "guard"));
         for (name, events, each) in [
             ("guard", "INSERT OR UPDATE OR DELETE", "ROW"),
@@ -381,6 +422,28 @@ impl Scheme {
             all.push(format!("ALTER TABLE {parked} ENABLE ALWAYS TRIGGER lockkeeper_{name}"));
         }
         all.push(self.same_privileges());
+        if let WayBack::Open(back) = &self.way_back {
+            all.extend(back.triggers());
+        }
+        all
+    }
+
+    /// Within the transaction that makes the job's places: what the triggers on the new table will write to.
+    pub fn places_back(&self) -> Vec<String> {
+        match &self.way_back {
+            WayBack::Open(back) => back.places(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// On the way back: the old table is no longer guarded, and has again the defaults that would have held sequences.
+    fn back_in_service(&self) -> Vec<String> {
+        if !self.is_back {
+            return Vec::new();
+        }
+        let drop = |name| format!("DROP TRIGGER lockkeeper_{name} ON {}", self.old());
+        let mut all = ["guard", "guard_truncate"].map(drop).to_vec();
+        all.extend(self.attached.defaults.iter().cloned());
         all
     }
 
@@ -397,28 +460,18 @@ impl Scheme {
         )
     }
 
-    /// After the triggers, or after the swap: all that is left of the job.
-    pub fn clear(&self, with_old: bool) -> Vec<String> {
-        let schemas = self.schemas();
-        let mut all = vec![format!("DROP VIEW IF EXISTS {}", schemas.of("f"))];
-        all.push(format!("DROP TABLE IF EXISTS {}", self.fresh()));
-        if with_old {
-            all.push(format!("DROP TABLE IF EXISTS {}", self.parked()));
-            all.push(format!(
-                "DROP FUNCTION IF EXISTS {}()",
-                qualified(&schemas.old(), "guard")
-            ));
-            all.push(format!("DROP SCHEMA {}", schemas.old()));
+    /// Before the swap or after it, whichever way: all that is left of the job. The table that applications see stands elsewhere.
+    pub fn clear(&self) -> Vec<String> {
+        let places = [self.schemas(), self.schemas().turned()];
+        let mut all: Vec<String> = places.map(|at| format!("DROP VIEW IF EXISTS {}", at.of("f"))).to_vec();
+        all.extend(places.map(|at| format!("DROP TABLE IF EXISTS {}", at.of(&self.name))));
+        for at in places {
+            all.push(format!("DROP TABLE IF EXISTS {}, {}", at.of("log"), at.of("state")));
+            all.extend(
+                ["log_key", "log_truncate", "guard"].map(|name| format!("DROP FUNCTION IF EXISTS {}()", at.of(name))),
+            );
+            all.push(format!("DROP SCHEMA {}", at.fresh()));
         }
-        all.push(format!(
-            "DROP TABLE IF EXISTS {}, {}",
-            schemas.of("log"),
-            schemas.of("state")
-        ));
-        for name in ["log_key", "log_truncate"] {
-            all.push(format!("DROP FUNCTION IF EXISTS {}()", schemas.of(name)));
-        }
-        all.push(format!("DROP SCHEMA {}", schemas.fresh()));
         all
     }
 }

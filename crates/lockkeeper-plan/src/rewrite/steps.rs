@@ -144,6 +144,16 @@ impl Scheme {
             .map(|(n, column)| format!("(c{})::{}", n + 1, column.type_name))
             .collect();
         let there: Vec<String> = self.columns.iter().map(|column| quote_ident(&column.name)).collect();
+        self.compare_sides(&expected, (&there, &self.fresh()), [after, up_to])
+    }
+
+    /// What the view makes of the old table's rows against columns of a table, by count and hash.
+    pub(super) fn compare_sides(
+        &self,
+        made: &[String],
+        (there, table): (&[String], &str),
+        [after, up_to]: [Option<&[String]>; 2],
+    ) -> String {
         let side = |columns: &[String], from: &str, names: &[String]| {
             format!(
                 "(SELECT ROW(count(*), sum(hashtextextended(ROW({})::text, 0)::numeric)) FROM {from} WHERE {})",
@@ -153,8 +163,25 @@ impl Scheme {
         };
         format!(
             "SELECT {} IS NOT DISTINCT FROM {}",
-            side(&expected, &self.schemas().of("f"), &self.numbered()),
-            side(&there, &self.fresh(), &self.named())
+            side(made, &self.schemas().of("f"), &self.numbered()),
+            side(there, table, &self.named())
         )
+    }
+
+    /// Some of the keys that were taken from the log, in their order.
+    pub(super) fn keys_from(&self, from: u64, count: u64) -> String {
+        format!(
+            "SELECT * FROM {KEYS} k WHERE k.op = 'R' ORDER BY {} OFFSET {from} LIMIT {count}",
+            self.key_names("k.")
+        )
+    }
+
+    pub(super) fn is_key(&self, of: &str) -> String {
+        let each: Vec<String> = self
+            .numbered()
+            .iter()
+            .map(|name| format!("{of}.{name} = k.{name}"))
+            .collect();
+        each.join(" AND ")
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::depends::{Part, Question, Taken, What};
 use crate::splice::{one_line, qualified, quote_ident};
-use crate::statement::first_token;
 use crate::subject::{Subject, Table, sql_name};
+use crate::words::first_token;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{AlterTableType, DropBehavior, ObjectType};
 

@@ -6,8 +6,10 @@ use crate::depends::{Depends, Part, State, Taken, What};
 use crate::facts::Facts;
 use crate::outcome::Plan;
 use crate::policy::Policy;
+use crate::reading;
+use crate::reading::read;
 use crate::request::Request;
-use crate::statement::{self, Statement, read};
+use crate::statement::Statement;
 use crate::step::{Mode, Place};
 use crate::{glance, plan};
 use std::sync::Arc;
@@ -213,7 +215,7 @@ fn policy() -> Policy {
 }
 
 fn planned(sql: &str, facts: &Facts, place: Place) -> Plan {
-    let statements = statement::read(sql.as_bytes(), true).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    let statements = reading::read(sql.as_bytes(), true).unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     crate::plan(&statements[0], facts, &policy(), place)
 }
 

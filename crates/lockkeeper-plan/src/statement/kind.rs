@@ -1,13 +1,45 @@
 //! What is done with each statement of the grammar: the one place where that is decided.
 
-use super::Kind;
 use crate::mixed;
 use crate::splice::is_false;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{CallStmt, TransactionStmt, TransactionStmtKind, VacuumStmt, a_const};
 
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Never judged: forwarded. `node` is a stand-in where the tree is nested too deeply to be taken over.
+    Harmless,
+    /// BEGIN, START TRANSACTION. `plain` if it has no options (isolation level, read only …).
+    Begin { plain: bool },
+    /// COMMIT, END, PREPARE TRANSACTION; `chain` for AND CHAIN.
+    Commit { chain: bool },
+    /// ROLLBACK, ABORT; not ROLLBACK TO, which is Harmless.
+    Rollback { chain: bool },
+    /// An UPDATE or DELETE, which may be large.
+    Write,
+    /// `UPDATE … [ORDER BY …] LIMIT n`, which no PostgreSQL has. `node` is that of the statement without its ORDER BY and LIMIT.
+    LimitedWrite(LimitedWrite),
+    /// MERGE, or a WITH that changes data, which may be large and cannot be split ([`mixed`]).
+    MixedWrite,
+    /// `CALL lockkeeper.resume(7)`: the proxy goes on with that job.
+    Resume(i64),
+    /// Anything that may lock or break something: judged by the rules.
+    Ddl,
+}
+
+/// Byte ranges are within `Statement::sql`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitedWrite {
+    /// From ORDER BY or LIMIT to the end of the clause.
+    pub clause: std::ops::Range<usize>,
+    /// The list after ORDER BY, without these words.
+    pub order_by: Option<String>,
+    /// The expression after LIMIT: `10000`, `$1`.
+    pub limit: String,
+}
+
 /// What is not listed, and whatever a later grammar adds, is Ddl. `code`: there is a body to be judged.
-pub(super) fn kind_of(node: &NodeEnum, code: bool) -> Kind {
+pub(crate) fn kind_of(node: &NodeEnum, code: bool) -> Kind {
     use NodeEnum as N;
     match node {
         N::TransactionStmt(transaction) => transaction_kind(transaction),

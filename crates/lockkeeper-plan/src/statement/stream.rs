@@ -273,7 +273,8 @@ fn in_word(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::statement::{Kind, read};
+    use crate::reading::read;
+    use crate::statement::Kind;
     use proptest::prelude::*;
 
     /// In pieces of every size it must say the same.

@@ -227,7 +227,7 @@ impl<'a> Carried<'a> {
              EXECUTE pg_catalog.format('COMMENT ON COLUMN %s.%I IS %L', {t}, {to}, pg_catalog.col_description(a.attrelid, a.attnum));\n  \
              target := a.attstattarget;\n  \
              IF target >= 0 THEN EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS %s', {t}, {to}, target); END IF;\n  \
-             options := (SELECT pg_catalog.string_agg(o, ', ') FROM pg_catalog.unnest(a.attoptions) o WHERE o !~ '^pg_attver=');\n  \
+             options := (SELECT pg_catalog.string_agg(o, ', ') FROM pg_catalog.unnest(a.attoptions) o WHERE pg_catalog.left(o, 3) <> 'pg_');\n  \
              IF options IS NOT NULL THEN EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I SET (%s)', {t}, {to}, options); END IF;\n  \
              FOR g IN SELECT x.privilege_type AS what, x.is_grantable, CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(r.rolname) END AS who \
              FROM pg_catalog.aclexplode(a.attacl) x LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.grantee WHERE x.grantee = 0 OR r.oid IS NOT NULL LOOP\n    \

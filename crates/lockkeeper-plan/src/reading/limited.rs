@@ -1,7 +1,7 @@
 //! `UPDATE … LIMIT n` and `DELETE … LIMIT n`, which the grammar refuses: found by tokens, proven by parsing both halves.
 
-use super::LimitedWrite;
 use crate::splice::{depth_change, one_statement, significant_tokens, tree_text};
+use crate::statement::LimitedWrite;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{LimitOption, Token};
 

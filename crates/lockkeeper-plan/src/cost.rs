@@ -2,12 +2,14 @@
 
 use crate::words::line_end;
 
+/// A text whose tree would have more nodes, each of which takes 608 bytes: more than a gigabyte, is not given to the parser.
+pub(crate) const WORDS_MAX: usize = 2_000_000;
 const COMMENT_DEPTH_MAX: usize = 32;
 
 /// An upper bound of the steps that the server's C scanner takes over runs of operator characters: for each operator and
 /// each `/*` it looks at the whole rest of the run before it steps back, so 80 KB of `/*/*/*` cost it seconds. None if comments are
 /// nested deeper than [`COMMENT_DEPTH_MAX`].
-pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<Cost> {
+pub(crate) fn scanner_cost(text: &[u8], escapes: bool) -> Option<Cost> {
     let (mut at, mut cost, mut run_end, mut depth, mut words) = (0usize, 0usize, 0usize, 0usize, 0usize);
     while let Some(&byte) = text.get(at) {
         let next = text.get(at + 1).copied();
@@ -58,7 +60,7 @@ pub(super) fn scanner_cost(text: &[u8], escapes: bool) -> Option<Cost> {
 }
 
 /// What a text costs that is given to the parser.
-pub(super) struct Cost {
+pub(crate) struct Cost {
     /// Of the C scanner.
     pub steps: usize,
     /// At most so many nodes its tree has, as far as bytes tell: words, operators and opening parentheses outside of strings and comments. What
