@@ -5,8 +5,8 @@ use super::link::{Fault, Link, Request};
 use super::phases::{self, Pace};
 use super::walk::End;
 use crate::plan::jobs;
-use crate::plan::rewrite::job;
 use crate::plan::rewrite::online::{Online, Order, has_rights_of, marked};
+use crate::plan::rewrite::{job, questions};
 use crate::plan::splice::qualified;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc::UnboundedSender;
@@ -38,8 +38,9 @@ pub async fn run(session: UnboundedSender<Request>, online: &Online, pace: Pace)
     if done.is_err() {
         link.rollback().await;
     }
+    // Where the session has gone, so have its locks.
+    let _ = link.run(&questions::let_foreign_keys_go()).await;
     if let Some(id) = id {
-        // Where the session has gone, so have both.
         let _ = link.job(&job::release(id)).await;
         let _ = link.run("DROP TABLE IF EXISTS pg_temp.lockkeeper_keys").await;
     }

@@ -90,6 +90,14 @@ pub fn take_foreign_keys(table: u32) -> String {
     )
 }
 
+/// Lets go what [`take_foreign_keys`] has taken in this session, for a session that lives on.
+pub fn let_foreign_keys_go() -> String {
+    format!(
+        "SELECT pg_advisory_unlock({FOREIGN_KEYS}, l.objid::int8::bit(32)::int4) FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 \
+         AND l.granted AND l.pid = pg_backend_pid() AND l.classid = {FOREIGN_KEYS}::int8::oid"
+    )
+}
+
 /// Whether the table stands where a swap has put it.
 pub fn is_replaced(table: u32, schemas: Schemas) -> String {
     format!(
