@@ -63,6 +63,7 @@ mod relay;
 mod reply;
 mod restores;
 mod resume;
+mod rewriting;
 mod room;
 mod script;
 mod servers;

@@ -1,36 +1,39 @@
 //! `lockkeeper rewrite`: a table is rewritten by copy and swap, while applications read and write it.
 //!
-//! It runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; `build.rs` looks at
-//! the table and makes the new one, `walk.rs` copies in steps, `swap.rs` exchanges both, `finish.rs` clears up, `back.rs` is the way back, and
-//! `steer.rs` is what `lockkeeper jobs` does with such a job.
+//! The command runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; [`through`] is
+//! the same over the session of a client in the proxy. `phases.rs` has the order: `build.rs` looks at the table and makes the new one, `walk.rs`
+//! copies in steps, `swap.rs` exchanges both, or `alone.rs` where there is one session only, and `finish.rs` clears up. `back.rs` is the way back,
+//! and `steer.rs` is what `lockkeeper jobs` does with such a job.
 
+mod alone;
 mod anew;
 mod back;
 mod build;
 mod finish;
 mod ledger;
-mod link;
+pub mod link;
+mod open;
+pub mod phases;
 pub mod steer;
 mod swap;
+pub mod through;
 mod walk;
 
 use crate::jobs::{Server, runtime};
 use crate::plan::jobs;
-use crate::plan::rewrite::scheme::{Scheme, WayBack};
-use crate::plan::rewrite::{Schemas, facts, job, questions};
+use crate::plan::rewrite::scheme::WayBack;
+use crate::plan::rewrite::{Schemas, job};
 use crate::plan::splice::quote_literal;
 use build::Asked;
 use clap::Args;
 use finish::Ends;
 use link::{Fault, Link};
-use serde::Deserialize;
-use std::collections::BTreeMap;
+use open::open;
+use phases::{Opening, Pace, kept, phases, read_job, take, take_foreign_keys};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-use swap::Patience;
-use walk::{End, Walk};
+use walk::End;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -62,50 +65,6 @@ pub struct Arguments {
     pace: Pace,
 }
 
-/// How gently, and how patiently.
-#[derive(Args, Clone, Copy)]
-pub struct Pace {
-    /// Pause after each step, which takes about 200 ms
-    #[arg(long, value_name = "MS", default_value_t = 50)]
-    pause_ms: u64,
-
-    /// Try to swap for so long; then the job fails and can be resumed, and nothing was replaced
-    #[arg(long, value_name = "S", default_value_t = 3600)]
-    give_up_after_s: u64,
-
-    /// Snapshots from before the swap, such as of a long REPEATABLE READ transaction: wait until they are gone, or ignore them, which then see
-    /// the new table's rows as they were when copied, or none
-    #[arg(long, value_name = "wait|ignore", default_value = "wait")]
-    old_snapshots: OldSnapshots,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum OldSnapshots {
-    Wait,
-    Ignore,
-}
-
-impl Default for Pace {
-    fn default() -> Pace {
-        Pace {
-            pause_ms: 50,
-            give_up_after_s: 3600,
-            old_snapshots: OldSnapshots::Wait,
-        }
-    }
-}
-
-/// A job's row, as far as a rewrite needs it.
-#[derive(Deserialize)]
-struct Job {
-    kind: String,
-    owner: String,
-    state: String,
-    relation: u32,
-    statement: String,
-    settings: BTreeMap<String, String>,
-}
-
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     runtime()?.block_on(async {
         let done = match (&arguments.table, arguments.resume) {
@@ -124,7 +83,7 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Fault> {
 }
 
 async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result<(), Fault> {
-    let link = Link::open(&arguments.server).await?;
+    let link = open(&arguments.server).await?;
     let with = arguments.with.as_deref().unwrap_or_default().trim();
     let table = find(&link, name).await?;
     link.become_role(&build::facts(&link, table).await?.owner).await?;
@@ -137,6 +96,7 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
         alters,
         search_path: link.search_path.clone(),
         keep_old: arguments.keep_old.is_some(),
+        order: None,
     };
     if arguments.dry_run {
         return dry_run(&link, &asked, out).await;
@@ -230,19 +190,8 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     say(out, text.trim_end())
 }
 
-async fn read_job(link: &Link, id: i64) -> Result<Job, Fault> {
-    let row = link
-        .job(&job::read(id))
-        .await?
-        .pop()
-        .and_then(|row| row.into_iter().next().flatten());
-    let json =
-        row.ok_or_else(|| format!("there is no job {id} here, or it belongs to a role whose jobs you may not see"))?;
-    serde_json::from_str(&json).map_err(|error| format!("the job's row cannot be read: {error}").into())
-}
-
 async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Result<(), Fault> {
-    let mut link = Link::open(server).await?;
+    let mut link = open(server).await?;
     link.may_keep_jobs().await?;
     let job = read_job(&link, id).await?;
     if job.kind != job::KIND {
@@ -277,48 +226,9 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
         alters,
         search_path: link.search_path.clone(),
         keep_old: false,
+        order: None,
     };
     go_on(server, link, id, &asked, pace, out).await
-}
-
-/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
-async fn take_foreign_keys(link: &Link, table: &facts::Table) -> Result<(), Fault> {
-    match link.one(&questions::take_foreign_keys(table.oid)).await? {
-        Some(other) => Err(format!(
-            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
-            table.schema, table.name
-        )
-        .into()),
-        None => Ok(()),
-    }
-}
-
-/// The session runs the job from then on. Err: another one does.
-async fn take(link: &Link, id: i64) -> Result<(), Fault> {
-    let locked = link
-        .job(&jobs::lock(id))
-        .await?
-        .pop()
-        .and_then(|row| row.into_iter().next().flatten());
-    match locked.as_deref() {
-        Some("busy") => Err(format!("job {id} is running, in another session").into()),
-        Some(_) => link.job(&jobs::take_up(id)).await.map(|_| ()),
-        None => Err(format!("there is no job {id} here").into()),
-    }
-}
-
-/// The scheme of a job whose new table has been made, from a schema that is nobody else's.
-async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
-    let schemas = Schemas::of_job(id);
-    let owner = format!(
-        "SELECT CASE WHEN n.nspowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user) THEN 'own' ELSE 'other' END FROM pg_namespace n WHERE n.nspname = {}",
-        quote_literal(&schemas.fresh())
-    );
-    match link.one(&owner).await?.as_deref() {
-        None => Ok(None),
-        Some("own") => link.json(&format!("SELECT scheme FROM {}", schemas.of("state"))).await,
-        Some(_) => Err(format!("the schema {} belongs to another role", schemas.fresh()).into()),
-    }
 }
 
 /// Ctrl-C, from now on.
@@ -351,7 +261,15 @@ async fn go_on(
     out: &mut dyn Write,
 ) -> Result<(), Fault> {
     let stop = listen();
-    let ended = phases(server, &link, id, asked, pace, &stop, out).await;
+    let holder = || -> Opening<'_> {
+        Box::pin(async {
+            let holder = open(server).await?;
+            holder.become_role(&asked.table.owner).await?;
+            Ok(holder)
+        })
+    };
+    let mut tell = |text: &str| say(out, text);
+    let ended = phases(&link, id, asked, pace, &stop, Some(&holder), &mut tell).await;
     let fault = match ended {
         Ok(Ends::Kept) => {
             return say(
@@ -400,123 +318,4 @@ async fn go_on(
         _ => format!("{table} is as it was, and a trigger goes on logging its writes; {next}, {cancel}"),
     };
     Err(format!("{}\njob {id} is {state}: {left}", fault.text).into())
-}
-
-async fn phases(
-    server: &Server,
-    link: &Link,
-    id: i64,
-    asked: &Asked,
-    pace: Pace,
-    stop: &AtomicBool,
-    out: &mut dyn Write,
-) -> Result<Ends, End> {
-    let scheme = match kept(link, id).await? {
-        Some(scheme) => scheme,
-        None => build_new(link, id, asked).await?,
-    };
-    link.run(&scheme.make_keys()).await?;
-    let mut walk = Walk::new(link, &scheme, Duration::from_millis(pace.pause_ms), stop);
-    run_phases(server, &mut walk, &asked.table.owner, pace, out).await
-}
-
-/// From the phase that the job is in, whichever way it goes.
-async fn run_phases(
-    server: &Server,
-    walk: &mut Walk<'_>,
-    owner: &str,
-    pace: Pace,
-    out: &mut dyn Write,
-) -> Result<Ends, End> {
-    let (link, scheme) = (walk.link, walk.scheme);
-    let mut last = String::new();
-    let mut in_the_way = 0;
-    loop {
-        let sql = format!("SELECT phase FROM {}", walk.state_table());
-        let phase = link
-            .one(&sql)
-            .await?
-            .ok_or_else(|| "the job's state is gone".to_owned())?;
-        if phase != last {
-            say(out, told(&phase))?;
-            last.clone_from(&phase);
-        }
-        let stepped = match phase.as_str() {
-            "built" => prepare(walk, scheme).await,
-            "back" => anew::rehearse(walk).await,
-            "stripped" => swap::set_triggers(walk).await,
-            "drain" if scheme.is_back => anew::drain(walk).await,
-            "ready" => {
-                let holder = Link::open(server).await?;
-                holder.become_role(owner).await?;
-                let patience = Patience {
-                    give_up_after: Duration::from_secs(pace.give_up_after_s),
-                    old_snapshots: pace.old_snapshots == OldSnapshots::Wait,
-                };
-                swap::swap(walk, &holder, &patience).await
-            }
-            "swapped" => finish::validate(walk).await,
-            "validated" => return finish::contract(walk).await,
-            phase => walk.step(phase).await,
-        };
-        match stepped {
-            Err(End::Fault(fault))
-                if fault.is_in_the_way() && in_the_way < 100 && !matches!(phase.as_str(), "ready") =>
-            {
-                link.rollback().await;
-                in_the_way += 1;
-                tokio::time::sleep(swap::TRY_PAUSE).await;
-            }
-            other => {
-                other?;
-                in_the_way = 0;
-            }
-        }
-    }
-}
-
-async fn build_new(link: &Link, id: i64, asked: &Asked) -> Result<Scheme, End> {
-    link.run(build::BEGIN).await?;
-    let built = build::build(link, asked, id).await;
-    if built.is_err() {
-        link.rollback().await;
-    }
-    let scheme = built?;
-    link.run("COMMIT").await?;
-    Ok(scheme)
-}
-
-/// The swap is rehearsed, and what the copy is quicker without is taken away. A rehearsal that fails leaves nothing.
-async fn prepare(walk: &Walk<'_>, scheme: &Scheme) -> Result<(), End> {
-    if let Err(end) = swap::rehearse(walk).await {
-        if let End::Fault(fault) = &end
-            && fault.code.is_none()
-        {
-            finish::cancel(walk.link, scheme, &fault.text).await?;
-        }
-        return Err(end);
-    }
-    let mut sql = scheme.strip();
-    sql.insert(0, "BEGIN".into());
-    sql.push(format!("UPDATE {} SET phase = 'stripped'", walk.state_table()));
-    sql.push("COMMIT".into());
-    Ok(walk.link.run_all(&sql).await?)
-}
-
-fn told(phase: &str) -> &'static str {
-    match phase {
-        "back" => "the swap back is rehearsed",
-        "built" => "the new table is built; the swap is rehearsed",
-        "stripped" => "waiting for a moment without writes, to log them from then on",
-        "copy" => "rows are copied",
-        "key" => "the index of the key is built",
-        "drain" => "rows that have changed since are made anew",
-        "indexes" => "the other indexes are built",
-        "settle" => "the new table is vacuumed and analyzed",
-        "verify" => "both tables are compared",
-        "ready" => "waiting for a moment in which the swap disturbs nobody",
-        "swapped" => "the table is replaced; its foreign keys are validated",
-        "validated" => "what is left is cleared up",
-        _ => "going on",
-    }
 }

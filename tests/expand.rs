@@ -536,6 +536,8 @@ fn what_cannot_be_carried_is_refused(major: u32) {
         stage.direct("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
         stage.direct("CREATE TABLE t (id bigint PRIMARY KEY, a int, b int); INSERT INTO t SELECT g, g, g FROM generate_series(1, 100) g");
         stage.direct(prepare);
+        // Nor can the table be rewritten as a whole.
+        stage.direct("CREATE MATERIALIZED VIEW hangs AS SELECT count(*) FROM t");
         let schema = stage.schema();
         let ran = stage.psql(statement);
         assert_eq!(ran.status, 3, "{prepare} {statement}: {ran:?}");
@@ -546,11 +548,6 @@ fn what_cannot_be_carried_is_refused(major: u32) {
     let rename = "ALTER TABLE t RENAME COLUMN a TO c";
     check("", "ALTER TABLE t ALTER COLUMN id TYPE numeric", "id is part of t_pkey");
     check("", "ALTER TABLE t RENAME id TO key", "id is part of t_pkey");
-    check(
-        "",
-        "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD COLUMN c int",
-        "give it an ALTER TABLE of its own",
-    );
     check(
         "",
         "ALTER TABLE t RENAME COLUMN a TO b",

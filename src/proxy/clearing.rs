@@ -151,6 +151,18 @@ impl Session {
         }
     }
 
+    /// The same, once, for what makes its tries itself.
+    pub(super) async fn clear_for_rewrite(
+        &mut self,
+        step: &Step,
+        setting: StepContext<'_>,
+        clearing: &mut Clearing,
+    ) -> Result<(), End> {
+        let seen = self.holders(&step.relation, step.lock).await?;
+        let holders: Vec<Holder> = seen.iter().map(|seen| self.holder(seen)).collect();
+        Ok(self.hold_others(step, setting, clearing, &holders).await?)
+    }
+
     fn holder(&self, seen: &Seen) -> Holder {
         let blocker = &seen.blocker;
         let doing = match (blocker.state.as_deref(), seen.state_s) {
@@ -347,7 +359,8 @@ impl Session {
              WHERE NOT EXISTS (SELECT FROM base b JOIN pg_catalog.pg_class o ON o.oid = b.oid WHERE NOT pg_catalog.pg_has_role(o.relowner, 'USAGE'))",
             encoded(
                 "pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(n.nspname, c.relname, \
-                 NOT EXISTS (SELECT FROM pg_catalog.pg_class other WHERE other.relname = c.relname AND other.oid <> c.oid)))"
+                 NOT EXISTS (SELECT FROM pg_catalog.pg_class other JOIN pg_catalog.pg_namespace m ON m.oid = other.relnamespace \
+                 WHERE other.relname = c.relname AND other.oid <> c.oid AND m.nspname !~ '^lockkeeper_[0-9]+(_old)?$')))"
             )
         );
         let asked = [Ask::about(sql, relation)];

@@ -213,6 +213,7 @@ impl Session {
             Mode::Long { then } => self.long(step, then).await?,
             Mode::Concurrent => self.concurrent(step, setting, tries).await?,
             Mode::Batches(batches) => self.batches(batches, setting, tries).await?,
+            Mode::Rewrite(online) => self.rewrite(online, step, setting, tries).await?,
             // Answered by the session itself: it is never conducted.
             Mode::Rows => {
                 let report = Report::error("XX000", "lockkeeper: a statement with rows cannot be a step");

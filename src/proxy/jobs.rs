@@ -390,7 +390,7 @@ impl Session {
     }
 
     /// Of two sessions that do it at once the second waits for the first, and finds it done.
-    async fn create_job_table(&mut self) -> Result<(), End> {
+    pub(super) async fn create_job_table(&mut self) -> Result<(), End> {
         let mut asks = vec![Ask::as_client("BEGIN"), Ask::set_local("lock_timeout", "10s")];
         asks.extend(jobs::create_statements().into_iter().map(Ask::new));
         let created = self.relay.ask(&asks, Closing::Sync, Hears::Nothing).await;

@@ -570,8 +570,12 @@ impl Session {
                 if (facts.lock_timeout_ms, facts.statement_timeout_ms) != (0, 0) {
                     self.ask_limits(begun, closing).await?;
                 }
-                // The statement_timeout counts for each batch.
-                if run.steps.iter().any(|step| matches!(step.mode, StepMode::Batches(_))) {
+                // The statement_timeout counts for each batch, and a rewrite is made of steps.
+                if run
+                    .steps
+                    .iter()
+                    .any(|step| matches!(step.mode, StepMode::Batches(_) | StepMode::Rewrite(_)))
+                {
                     self.limits.without_end();
                 }
                 self.announce(&entry, &policy).await?;

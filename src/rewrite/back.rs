@@ -7,9 +7,11 @@ use super::anew::next;
 use super::build::{self, can_follow, describe, oid};
 use super::finish::{self, Ends};
 use super::link::{Fault, Link};
+use super::open::open as connect;
+use super::phases::{Opening, Pace, kept, read_job, run_phases, take, take_foreign_keys};
 use super::swap::{begin_try, tries};
 use super::walk::{End, Walk};
-use super::{Pace, kept, listen, read_job, run_phases, say, take, take_foreign_keys};
+use super::{listen, say};
 use crate::jobs::Server;
 use crate::plan::jobs;
 use crate::plan::rewrite::facts::Table;
@@ -32,7 +34,7 @@ struct Kept {
 }
 
 async fn open(server: &Server, id: i64) -> Result<Kept, Fault> {
-    let mut link = Link::open(server).await?;
+    let mut link = connect(server).await?;
     link.may_keep_jobs().await?;
     let job = read_job(&link, id).await?;
     if job.kind != job::KIND {
@@ -105,7 +107,14 @@ pub async fn back(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> 
             .await?;
         let mut walk = Walk::new(&link, &way, Duration::from_millis(pace.pause_ms), &stop);
         walk.there = Some(&scheme);
-        run_phases(server, &mut walk, &owner, pace, out).await
+        let holder = || -> Opening<'_> {
+            Box::pin(async {
+                let holder = connect(server).await?;
+                holder.become_role(&owner).await?;
+                Ok(holder)
+            })
+        };
+        run_phases(&mut walk, pace, Some(&holder), &mut |text| say(out, text)).await
     };
     let fault = match ended.await {
         Ok(Ends::Back) => {
@@ -148,7 +157,7 @@ async fn read_way(link: &Link, way: &Scheme) -> Result<Scheme, Fault> {
 
 /// From the beginning, whatever an earlier try has left: nothing of it takes long but the rows that have changed, which are kept.
 async fn begin(link: &Link, there: &Scheme, mut way: Scheme) -> Result<Scheme, End> {
-    let begun = tries(PATIENCE, async || {
+    let begun = tries(link, PATIENCE, async || {
         link.run(&format!("{}; SET LOCAL lock_timeout = '1s'", build::BEGIN))
             .await?;
         let begun = begin_once(link, there, &mut way).await;
@@ -239,7 +248,7 @@ pub async fn finish(server: &Server, id: i64, even_if_used: bool, out: &mut dyn 
 async fn close(link: &Link, scheme: &Scheme) -> Result<(), End> {
     if let WayBack::Open(way) = &scheme.way_back {
         let closed = format!("UPDATE {} SET phase = 'closed'", scheme.schemas().of("state"));
-        tries(PATIENCE, async || {
+        tries(link, PATIENCE, async || {
             begin_try(link).await?;
             let sql = [way.drop_triggers_anywhere(), closed.clone(), "COMMIT".into()];
             let dropped = link.run_all(&sql).await;

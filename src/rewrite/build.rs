@@ -16,6 +16,8 @@ pub struct Asked {
     /// With which the client's statements are read.
     pub search_path: String,
     pub keep_old: bool,
+    /// The index whose order the rows are to be written in.
+    pub order: Option<String>,
 }
 
 pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
@@ -87,8 +89,13 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         .filter(|change| change.using.is_some())
         .map(|change| change.column.as_str())
         .collect();
-    let (key, key_index) = table.key_with(&changed, &computed).ok_or_else(|| {
-        "no primary key, and no unique index whose columns are NOT NULL, of types of PostgreSQL's own, and keep their values".to_owned()
+    let only = asked.order.as_deref();
+    let (key, key_index) = table.key_with(&changed, &computed, only).ok_or_else(|| match only {
+        Some(index) => format!(
+            "rows can be written in the order of a primary key, or of a unique index whose columns are NOT NULL and of types of PostgreSQL's own, \
+             and {index} is none"
+        ),
+        None => "no primary key, and no unique index whose columns are NOT NULL, of types of PostgreSQL's own, and keep their values".to_owned(),
     })?;
     let described = Description {
         own: describe(link, new, schemas).await?.own,
@@ -127,6 +134,7 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         keep_old: asked.keep_old,
         way_back,
         is_back: false,
+        is_ordered: only.is_some(),
     };
     place(link, asked, &scheme).await?;
     Ok(scheme)
@@ -250,6 +258,8 @@ async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault>
         )
         .into());
     }
+    // That the values go into the new columns, the server says now, and not hours later.
+    link.rows(&format!("EXPLAIN {}", scheme.copy(None, None))).await?;
     link.run(&scheme.revoke()).await?;
     let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
     link.run(&format!(

@@ -21,7 +21,7 @@ pub enum Ends {
 /// Nobody who reads or writes waits for it.
 pub async fn validate(walk: &Walk<'_>) -> Result<(), End> {
     for sql in &walk.scheme.attached.validate {
-        tries(PATIENCE, async || {
+        tries(walk.link, PATIENCE, async || {
             walk.link.run("BEGIN").await?;
             let validated = validate_one(walk, sql).await;
             if validated.is_err() {
@@ -74,7 +74,7 @@ async fn keep(walk: &Walk<'_>) -> Result<(), End> {
 
 /// Nothing is left of the job: the triggers go first, since without the log every write would fail.
 pub async fn cancel(link: &Link, scheme: &Scheme, why: &str) -> Result<(), End> {
-    tries(PATIENCE, async || {
+    tries(link, PATIENCE, async || {
         begin_try(link).await?;
         let dropped = link.run_all(&[scheme.drop_triggers_anywhere(), "COMMIT".into()]).await;
         if dropped.is_err() {
@@ -87,7 +87,7 @@ pub async fn cancel(link: &Link, scheme: &Scheme, why: &str) -> Result<(), End> 
 }
 
 pub async fn clear(link: &Link, scheme: &Scheme, job: &crate::plan::jobs::JobSql) -> Result<(), End> {
-    tries(PATIENCE, async || {
+    tries(link, PATIENCE, async || {
         begin_try(link).await?;
         let cleared = clear_once(link, scheme, job).await;
         if cleared.is_err() {

@@ -1,6 +1,7 @@
 //! What the proxies' ledger knows of a table that was put aside: whoever still names it is told before it is dropped.
 
-use super::link::{Fault, Link};
+use super::link::Fault;
+use super::open::open;
 use super::say;
 use crate::jobs::Server;
 use crate::plan::rewrite::scheme::Scheme;
@@ -11,9 +12,10 @@ use std::io::Write;
 
 /// Err: somebody has used it, by its own name, since it was put aside. Without a ledger nothing is known, and nothing said.
 pub async fn is_unused(server: &Server, scheme: &Scheme, out: &mut dyn Write) -> Result<(), Fault> {
-    let link = Link::open(server).await?;
+    let link = open(server).await?;
     let database = link.one("SELECT current_database()").await?.unwrap_or_default();
-    let together = match read(link.client(), std::slice::from_ref(&scheme.name)).await {
+    let Some(client) = link.client() else { return Ok(()) };
+    let together = match read(client, std::slice::from_ref(&scheme.name)).await {
         Ok(together) => together,
         Err(Unknown::NotThere) => return Ok(()),
         Err(Unknown::Failed(why)) => return say(out, &format!("whether the old table is used is not known: {why}")),

@@ -1,12 +1,12 @@
-//! A connection of the rewrite's own, straight to the server: what it sends is never judged, and never cut into parts.
+//! What a rewrite sends its statements over: a connection of its own, straight to the server, or the session of a client in the proxy. What is
+//! sent is never judged.
 
-use crate::jobs::{Server, quiet_policy, target};
 use crate::plan::jobs::{self, JobSql};
 use crate::plan::splice::{quote_ident, quote_literal};
-use crate::proxy::InProcess;
 use std::collections::BTreeMap;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -53,81 +53,200 @@ impl Fault {
 pub type Row = Vec<Option<String>>;
 
 pub struct Link {
-    client: Client,
+    way: Way,
     pub pid: i32,
     /// The login's own.
     pub search_path: String,
 }
 
+enum Way {
+    Own(Client),
+    Session(mpsc::UnboundedSender<Request>),
+}
+
+/// What the session of a client does for a rewrite.
+pub enum Request {
+    /// Statements, one behind the other, up to the first error.
+    Run(Vec<String>, oneshot::Sender<Result<Answer, Fault>>),
+    /// A pause between two steps, which may become longer for others' sake.
+    Rest(Duration, oneshot::Sender<Result<Answer, Fault>>),
+    /// A pause between two looks or tries for a lock, whether it was a try, and why it was in vain.
+    Wait(Duration, bool, String, oneshot::Sender<Result<Answer, Fault>>),
+    /// What is done from now on.
+    Now(String),
+    /// So many rows more are done, of about so many.
+    Moved(u64, u64),
+}
+
+/// The rows of all statements, and how many the last one changed.
+#[derive(Default)]
+pub struct Answer {
+    pub rows: Vec<Row>,
+    pub count: u64,
+}
+
 /// What our statements are read with, and what no limit of the role's is to end.
-const SET_UP: &str = "SET search_path = pg_catalog, pg_temp; SET statement_timeout = 0; SET lock_timeout = 0; \
+pub const SET_UP: &str = "SET search_path = pg_catalog, pg_temp; SET statement_timeout = 0; SET lock_timeout = 0; \
      SET idle_in_transaction_session_timeout = 0; SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed'; \
      SET default_transaction_deferrable = off; SET standard_conforming_strings = on; SET quote_all_identifiers = off; SET client_min_messages = warning; \
      SET max_parallel_workers_per_gather = 0; SET jit = off; \
      SELECT pg_catalog.set_config(s.name, '0', false) FROM pg_catalog.pg_settings s WHERE s.name IN ('transaction_timeout', 'idle_session_timeout')";
 
+/// Its names, and more that a rewrite sets.
+pub const CHANGED: &str = "'search_path', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', \
+     'default_transaction_read_only', 'default_transaction_isolation', 'default_transaction_deferrable', 'standard_conforming_strings', \
+     'quote_all_identifiers', 'client_min_messages', 'max_parallel_workers_per_gather', 'jit', 'transaction_timeout', 'idle_session_timeout', \
+     'enable_seqscan', 'enable_hashjoin', 'enable_mergejoin'";
+
+/// The server's words: message, DETAIL and HINT.
+fn fault(error: &tokio_postgres::Error) -> Fault {
+    let text = error.as_db_error().map_or(error.to_string(), |report| {
+        let part = |name: &str, text: Option<&str>| text.map(|text| format!("\n{name}: {text}")).unwrap_or_default();
+        let (detail, hint) = (part("DETAIL", report.detail()), part("HINT", report.hint()));
+        format!("{}{detail}{hint}", report.message())
+    });
+    Fault {
+        code: error.code().map(|code| code.code().to_owned()),
+        text,
+    }
+}
+
+/// One by one: they end with a semicolon that stands in no parentheses.
+fn statements(sql: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    // The scanner does not take a text without tokens.
+    if sql.trim().is_empty() {
+        return all;
+    }
+    let (mut from, mut depth) = (0, 0);
+    for token in pg_query::scan_tokens(sql).unwrap_or_default() {
+        let (start, end) = (token.start as usize, token.end as usize);
+        match sql.get(start..end) {
+            Some("(") => depth += 1,
+            Some(")") => depth -= 1,
+            Some(";") if depth == 0 => {
+                all.extend(sql.get(from..start).map(str::to_owned));
+                from = end;
+            }
+            _ => {}
+        }
+    }
+    all.extend(sql.get(from..).map(str::to_owned));
+    all.retain(|one| !one.trim().is_empty());
+    all
+}
+
 impl Link {
-    pub async fn open(server: &Server) -> Result<Link, String> {
-        let (mut config, upstream, tls) = target(server)?;
-        let stream = InProcess::new(upstream, tls.as_ref(), quiet_policy()?, None)?
-            .straight()
-            .await?;
-        // Encryption is the stream's.
-        config.ssl_mode(SslMode::Disable).application_name("lockkeeper rewrite");
-        let connected = config.connect_raw(stream, NoTls).await;
-        let (client, connection) = connected.map_err(|error| crate::jobs::explain(&error))?;
-        tokio::spawn(connection);
+    /// Over a connection of our own.
+    pub async fn of(client: Client) -> Result<Link, String> {
         let mut link = Link {
-            client,
+            way: Way::Own(client),
             pid: 0,
             search_path: String::new(),
         };
-        let about = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path')";
-        let mut row = link
-            .rows(about)
-            .await
-            .map_err(|fault| fault.text)?
-            .pop()
-            .unwrap_or_default()
-            .into_iter();
-        link.pid = row
-            .next()
-            .flatten()
-            .and_then(|pid| pid.parse().ok())
-            .ok_or("the server does not tell its process")?;
-        link.search_path = row.next().flatten().unwrap_or_default();
-        link.run(SET_UP).await.map_err(|fault| fault.text)?;
+        link.begin().await.map_err(|fault| fault.text)?;
         Ok(link)
     }
 
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// None: it is the session of a client.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.way {
+            Way::Own(client) => Some(client),
+            Way::Session(_) => None,
+        }
+    }
+
+    /// Over a client's session, which serves the requests, and has made sure that it can be set back to what it was.
+    pub async fn through(session: mpsc::UnboundedSender<Request>) -> Result<Link, Fault> {
+        let mut link = Link {
+            way: Way::Session(session),
+            pid: 0,
+            search_path: String::new(),
+        };
+        link.begin().await?;
+        Ok(link)
+    }
+
+    async fn begin(&mut self) -> Result<(), Fault> {
+        let about = "SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('search_path')";
+        let mut row = self.rows(about).await?.pop().unwrap_or_default().into_iter();
+        let pid = row.next().flatten().and_then(|pid| pid.parse().ok());
+        self.pid = pid.ok_or_else(|| "the server does not tell its process".to_owned())?;
+        self.search_path = row.next().flatten().unwrap_or_default();
+        self.run(SET_UP).await?;
+        Ok(())
+    }
+
+    async fn ask(&self, sql: &str) -> Result<Answer, Fault> {
+        let client = match &self.way {
+            Way::Own(client) => client,
+            Way::Session(session) => return asked(session, |reply| Request::Run(statements(sql), reply)).await,
+        };
+        let messages = client.simple_query(sql).await.map_err(|error| fault(&error))?;
+        let mut answer = Answer::default();
+        for message in messages {
+            match message {
+                SimpleQueryMessage::Row(row) => answer
+                    .rows
+                    .push((0..row.len()).map(|n| row.get(n).map(str::to_owned)).collect()),
+                SimpleQueryMessage::CommandComplete(count) => answer.count = count,
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Between two steps.
+    pub async fn rest(&self, time: Duration) -> Result<(), Fault> {
+        match &self.way {
+            Way::Own(_) => tokio::time::sleep(time).await,
+            Way::Session(session) => {
+                asked(session, |reply| Request::Rest(time, reply)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Between two tries for a lock.
+    pub async fn wait(&self, time: Duration, why: &str) -> Result<(), Fault> {
+        self.wait_for(time, true, why).await
+    }
+
+    /// Between two looks at those who are in the way.
+    pub async fn look(&self, time: Duration, why: &str) -> Result<(), Fault> {
+        self.wait_for(time, false, why).await
+    }
+
+    async fn wait_for(&self, time: Duration, is_try: bool, why: &str) -> Result<(), Fault> {
+        match &self.way {
+            Way::Own(_) => tokio::time::sleep(time).await,
+            Way::Session(session) => {
+                asked(session, |reply| Request::Wait(time, is_try, why.to_owned(), reply)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn moved(&self, rows: u64, of: u64) {
+        if let Way::Session(session) = &self.way {
+            let _ = session.send(Request::Moved(rows, of));
+        }
+    }
+
+    pub fn now(&self, what: &str) {
+        if let Way::Session(session) = &self.way {
+            let _ = session.send(Request::Now(what.to_owned()));
+        }
     }
 
     /// All rows of a simple query, which may be several statements.
     pub async fn rows(&self, sql: &str) -> Result<Vec<Row>, Fault> {
-        let messages = self.client.simple_query(sql).await.map_err(|error| Fault {
-            code: error.code().map(|code| code.code().to_owned()),
-            text: crate::jobs::explain(&error),
-        })?;
-        let row = |message: SimpleQueryMessage| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|n| row.get(n).map(str::to_owned)).collect()),
-            _ => None,
-        };
-        Ok(messages.into_iter().filter_map(row).collect())
+        Ok(self.ask(sql).await?.rows)
     }
 
     /// How many rows the last statement changed.
     pub async fn run(&self, sql: &str) -> Result<u64, Fault> {
-        let messages = self.client.simple_query(sql).await.map_err(|error| Fault {
-            code: error.code().map(|code| code.code().to_owned()),
-            text: crate::jobs::explain(&error),
-        })?;
-        let count = |message: &SimpleQueryMessage| match message {
-            SimpleQueryMessage::CommandComplete(count) => Some(*count),
-            _ => None,
-        };
-        Ok(messages.iter().rev().find_map(count).unwrap_or_default())
+        Ok(self.ask(sql).await?.count)
     }
 
     /// All of them in one message.
@@ -167,7 +286,15 @@ impl Link {
 
     /// Outside of one.
     pub async fn job(&self, sql: &JobSql) -> Result<Vec<Row>, Fault> {
-        self.rows(&sql.guarded()).await
+        if let Way::Own(_) = &self.way {
+            return self.rows(&sql.guarded()).await;
+        }
+        // Several messages make a transaction without a block, in which SET LOCAL warns.
+        let rows = self.rows(&format!("BEGIN; {}; COMMIT", sql.guarded())).await;
+        if rows.is_err() {
+            self.rollback().await;
+        }
+        rows
     }
 
     pub async fn rollback(&self) {
@@ -223,5 +350,37 @@ impl Link {
             .await?;
         }
         Ok(())
+    }
+}
+
+/// Err: the session is over, or says so.
+async fn asked(
+    session: &mpsc::UnboundedSender<Request>,
+    request: impl FnOnce(oneshot::Sender<Result<Answer, Fault>>) -> Request,
+) -> Result<Answer, Fault> {
+    let over = || Fault {
+        code: Some("08006".to_owned()),
+        text: "the session is over".to_owned(),
+    };
+    let (reply, answer) = oneshot::channel();
+    session.send(request(reply)).map_err(|_| over())?;
+    answer.await.unwrap_or_else(|_| Err(over()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::statements;
+
+    #[test]
+    fn statements_one_by_one() {
+        let sql = "BEGIN; SELECT 'a;b', \"c;d\"; DO $x$ BEGIN a; b; END $x$ -- ;\n;; COMMIT";
+        let all = [
+            "BEGIN",
+            " SELECT 'a;b', \"c;d\"",
+            " DO $x$ BEGIN a; b; END $x$ -- ;\n",
+            " COMMIT",
+        ];
+        assert_eq!(statements(sql), all);
+        assert!(statements(" ").is_empty());
     }
 }

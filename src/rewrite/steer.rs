@@ -1,9 +1,11 @@
 //! `lockkeeper jobs` with a job that is a rewrite: resumed here, cancelled without leaving anything, shown with its phase.
 
 use super::link::{Fault, Link};
+use super::open::open;
+use super::phases::{Job, Pace, kept, read_job};
 use super::swap::{begin_try, tries};
 use super::walk::End;
-use super::{Job, Pace, back, finish, kept, read_job, resume};
+use super::{back, finish, resume};
 use crate::jobs::{self, Arguments, Steer, runtime};
 use crate::plan::jobs as sql;
 use crate::plan::rewrite::job;
@@ -25,7 +27,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
     };
     let server = arguments.server();
     let taken = runtime()?.block_on(async {
-        let link = Link::open(server).await?;
+        let link = open(server).await?;
         link.may_keep_jobs().await?;
         let row = link
             .job(&sql::kind(id))
@@ -64,7 +66,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
 /// What the job's own schema knows, where this session may look into it.
 async fn show(arguments: &Arguments, id: i64, out: &mut dyn Write) -> Result<(), String> {
     let look = async {
-        let link = Link::open(arguments.server()).await?;
+        let link = open(arguments.server()).await?;
         let job = read_job(&link, id).await?;
         if job.kind != job::KIND {
             return Ok(None);
@@ -127,7 +129,7 @@ async fn cancel(link: &Link, id: i64, out: &mut dyn Write) -> Result<(), Fault> 
 /// tables would run what their owner has made of them.
 async fn cancel_from_above(link: &Link, id: i64, job: &Job, out: &mut dyn Write) -> Result<(), Fault> {
     stop_whoever_runs(link, id).await?;
-    let cleared = tries(CLEARED_WITHIN, async || {
+    let cleared = tries(link, CLEARED_WITHIN, async || {
         begin_try(link).await?;
         let cleared = async {
             if link

@@ -16,7 +16,7 @@ pub const TRY_PAUSE: Duration = Duration::from_millis(200);
 const HOLD: Duration = Duration::from_millis(50);
 
 /// As long nobody is let in who waits to write, and has a snapshot from before the last step.
-const STRICT_FOR: Duration = Duration::from_secs(5);
+pub const STRICT_FOR: Duration = Duration::from_secs(5);
 
 /// Should we hang while we hold what others need, the server ends us.
 const IDLE_MAX: &str = "2s";
@@ -32,7 +32,7 @@ pub async fn begin_try(link: &Link) -> Result<(), Fault> {
 
 /// All that the swap locks: the views, the table, and NOWAIT the tables of its foreign keys, so that an application which has locked one of
 /// them and waits for the table wins.
-async fn lock_all(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
+pub async fn lock_all(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
     let mut locks = scheme.attached.lock_views.clone();
     locks.push(format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", scheme.old()));
     locks.extend(scheme.attached.lock_others.iter().cloned());
@@ -42,7 +42,7 @@ async fn lock_all(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
 /// The server itself proves every statement of the swap, before hours of copying: the whole swap with the empty table, rolled back.
 pub async fn rehearse(walk: &Walk<'_>) -> Result<(), End> {
     let link = walk.link;
-    let tried = tries(Duration::from_secs(600), async || {
+    let tried = tries(link, Duration::from_secs(600), async || {
         begin_try(link).await?;
         let rehearsed = rehearse_once(walk).await;
         link.rollback().await;
@@ -79,12 +79,16 @@ async fn compare(link: &Link, scheme: &Scheme) -> Result<(), Fault> {
 }
 
 /// Again and again, with pauses, while others are in the way.
-pub async fn tries<T>(give_up_after: Duration, mut work: impl AsyncFnMut() -> Result<T, End>) -> Result<T, End> {
+pub async fn tries<T>(
+    link: &Link,
+    give_up_after: Duration,
+    mut work: impl AsyncFnMut() -> Result<T, End>,
+) -> Result<T, End> {
     let begun = Instant::now();
     loop {
         match work().await {
             Err(End::Fault(fault)) if fault.is_in_the_way() && begun.elapsed() < give_up_after => {
-                tokio::time::sleep(TRY_PAUSE).await;
+                link.wait(TRY_PAUSE, &fault.text).await?;
             }
             other => return other,
         }
@@ -94,7 +98,7 @@ pub async fn tries<T>(give_up_after: Duration, mut work: impl AsyncFnMut() -> Re
 /// From then on every write is logged.
 pub async fn set_triggers(walk: &Walk<'_>) -> Result<(), End> {
     let (link, scheme) = (walk.link, walk.scheme);
-    tries(Duration::from_secs(600), async || {
+    tries(link, Duration::from_secs(600), async || {
         begin_try(link).await?;
         let set = set_triggers_once(walk).await;
         if set.is_err() {
@@ -144,7 +148,7 @@ pub struct Patience {
 }
 
 /// A swap that was not made, and why, for people.
-enum Missed {
+pub enum Missed {
     End(End),
     InTheWay(String),
 }
@@ -192,12 +196,12 @@ pub async fn swap(walk: &mut Walk<'_>, holder: &Link, patience: &Patience) -> Re
             .into());
         }
         tried = true;
-        tokio::time::sleep(TRY_PAUSE).await;
+        walk.link.wait(TRY_PAUSE, &missed).await?;
     }
 }
 
 /// It gives way to whoever has waited for longer than deadlock_timeout, and nobody who reads or writes waits behind this.
-async fn send_autovacuum_away(walk: &Walk<'_>) -> Result<(), End> {
+pub async fn send_autovacuum_away(walk: &Walk<'_>) -> Result<(), End> {
     let sql = format!(
         "BEGIN; SET LOCAL lock_timeout = '3s'; LOCK TABLE ONLY {} IN SHARE UPDATE EXCLUSIVE MODE; COMMIT",
         walk.scheme.old()
@@ -246,6 +250,12 @@ async fn try_swap_briefly(
         wait_for_snapshots(walk, holder, older).await?;
     }
     lock_all(holder, scheme).await?;
+    exchange(walk, holder).await
+}
+
+/// Under the lock: nobody is in the way, the log is empty, the table is what it was; then both change places.
+pub async fn exchange(walk: &Walk<'_>, holder: &Link) -> Result<(), Missed> {
+    let scheme = walk.scheme;
     let in_the_way = format!(
         "SELECT CASE WHEN EXISTS (SELECT FROM pg_locks l WHERE l.mode = 'SIReadLock' AND l.relation = {} AND l.database = (SELECT d.oid FROM pg_database d \
          WHERE d.datname = current_database())) THEN 'serializable transactions have read the table' \

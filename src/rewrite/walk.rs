@@ -46,6 +46,8 @@ pub struct Walk<'a> {
     /// After each step.
     pub pause: Duration,
     pub rows: u64,
+    /// As many rows the table has, by the statistics.
+    pub of: u64,
     pub steps: u64,
     /// Lines that were taken from the log since it was vacuumed.
     pub dead: u64,
@@ -67,6 +69,7 @@ impl<'a> Walk<'a> {
             stop,
             pause,
             rows: ROWS_FIRST,
+            of: 0,
             steps: 0,
             dead: 0,
             there: None,
@@ -189,7 +192,7 @@ impl<'a> Walk<'a> {
         let begun = Instant::now();
         loop {
             let left = self.pause.saturating_sub(begun.elapsed());
-            tokio::time::sleep(left.min(STEP)).await;
+            self.link.rest(left.min(STEP)).await?;
             if left <= STEP || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
             }
@@ -250,6 +253,7 @@ impl<'a> Walk<'a> {
         link.job_row(&job::moved(self.scheme.job, bound.as_deref(), copied))
             .await?;
         self.commit().await?;
+        link.moved(copied, self.of);
         self.vacuum_log().await
     }
 
@@ -361,6 +365,12 @@ impl<'a> Walk<'a> {
         }
         self.commit().await?;
         Ok(lines)
+    }
+
+    /// Within a transaction that has locked the table: nobody writes it meanwhile.
+    pub async fn drain_here(&mut self) -> Result<(), End> {
+        self.dead += self.drain_within().await?;
+        Ok(())
     }
 
     /// The new table is, for the rest of the transaction, what the old one is for its snapshot.

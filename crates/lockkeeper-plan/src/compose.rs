@@ -616,6 +616,9 @@ impl<'a> Composer<'a> {
             let own = self.own_step(self.whole.statement.sql.clone());
             return self.run(vec![own]);
         }
+        if !resumed && let Some(whole) = self.rewritten_at_once() {
+            return self.run(vec![whole]);
+        }
         let groups = self.groups();
         let steps = match (&self.progress, self.whole.place) {
             (Some(progress), Place::Alone) if groups.len() > 1 || resumed => progress.steps(groups),
@@ -627,6 +630,24 @@ impl<'a> Composer<'a> {
             _ => one_after_the_other(groups),
         };
         self.run(steps)
+    }
+
+    /// Where one of several actions has the table rewritten, the others are done on the new table too, as far as a rewrite can do them.
+    fn rewritten_at_once(&self) -> Option<Step> {
+        let statement = self.whole.statement;
+        let mut steps = self.parts.iter().flat_map(|part| match &part.work {
+            Work::Steps(steps) => steps.as_slice(),
+            Work::Own(_) => &[],
+        });
+        let step = steps.find(|step| matches!(step.mode, Mode::Rewrite(_)))?;
+        let relation = self.relation().filter(|_| self.parts.len() > 1)?;
+        crate::rewrite::alter::alters(&statement.sql, &relation.schema, &relation.name).ok()?;
+        let mut whole = step.clone();
+        if let Mode::Rewrite(online) = &mut whole.mode {
+            online.with = statement.sql.trim().to_owned();
+        }
+        whole.sql.clone_from(&statement.sql);
+        Some(whole)
     }
 
     /// The steps of now, and a job for the others.

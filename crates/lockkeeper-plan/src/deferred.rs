@@ -186,7 +186,7 @@ impl Stored {
             Mode::Brief { then } => (How::Brief, then.clone()),
             Mode::Long { then } => (How::Long, then.clone()),
             Mode::Concurrent => (How::Concurrent, Vec::new()),
-            Mode::Batches(_) | Mode::Rows => return None,
+            Mode::Batches(_) | Mode::Rewrite(_) | Mode::Rows => return None,
         };
         let cleanup = step.cleanup.clone();
         Some(Stored {

@@ -403,6 +403,14 @@ fn row_of(step: &Step, facts: &Facts, place: Place) -> Row {
                 },
             )
         }
+        Mode::Rewrite(_) => (
+            step.sql.clone(),
+            Row {
+                rows: scanned,
+                work: Work::Unknown,
+                ..Row::default()
+            },
+        ),
         Mode::Rows => (step.sql.clone(), changes(facts)),
     };
     let in_transaction = place != Place::Alone && matches!(step.mode, Mode::Brief { .. });

@@ -582,7 +582,8 @@ pub fn listing(id: Option<i64>, all: bool) -> JobSql {
          CASE WHEN j.kind = 'deferred' THEN pg_catalog.jsonb_path_query_array(j.details, '$.steps[*].label') END AS steps, \
          CASE WHEN j.kind = 'deferred' THEN j.keys_done END AS steps_done, \
          j.batches, j.runs, j.key_columns, j.last_key, j.upper_key, j.backend_pid, j.application_name, j.error, j.answered, \
-         j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, j.statement, \
+         j.created_at, j.started_at, j.heartbeat_at, j.finished_at, j.settings, \
+         CASE WHEN j.kind = 'rewrite' AND j.statement = '' THEN pg_catalog.concat('VACUUM FULL ', j.relation_name) ELSE j.statement END AS statement, \
          pg_catalog.encode(j.parameters, 'hex') AS parameters FROM lockkeeper.job j WHERE {which} ORDER BY j.id) x",
         runs = goes_on("j"),
     ))

@@ -8,5 +8,6 @@ pub(crate) mod names;
 pub mod not_null;
 pub(crate) mod partitions;
 pub(crate) mod replace_column;
+pub(crate) mod rewrite_table;
 pub(crate) mod steps;
 pub(crate) mod unique;

@@ -2,6 +2,7 @@
 
 use crate::batches::{Batches, by_hand};
 use crate::lock::LockMode;
+use crate::rewrite::online::Online;
 
 /// Where the statement would run, as the session knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub enum Mode {
     Concurrent,
     /// A large UPDATE or DELETE in keyset batches, each its own transaction.
     Batches(Box<Batches>),
+    /// The table is rewritten by copy and swap, as a job.
+    Rewrite(Box<Online>),
     /// The client's statement with its text changed, answered as the server answers it (rows, tag): UPDATE … LIMIT.
     Rows,
 }
@@ -86,6 +89,7 @@ impl Step {
         let own = match &self.mode {
             Mode::Batches(batches) => batches.by_hand().unwrap_or_else(in_batches),
             // Offline its key is not known.
+            Mode::Rewrite(online) => format!("-- in a shell: {}", online.command()),
             Mode::Rows if self.label == FILL => by_hand::as_if_by_id(&self.sql).unwrap_or_else(in_batches),
             _ => self.sql.trim().to_string(),
         };

@@ -68,7 +68,7 @@ impl Rates {
                 Mode::Long { .. } => Work::Scans(bytes),
                 Mode::Concurrent => Work::Builds(bytes),
                 Mode::Batches(_) => Work::Changes(record.rows.unwrap_or(0)),
-                Mode::Brief { .. } | Mode::Rows => continue,
+                Mode::Brief { .. } | Mode::Rewrite(_) | Mode::Rows => continue,
             };
             let drops = step.sql.to_ascii_uppercase().contains("DROP INDEX");
             if !drops {

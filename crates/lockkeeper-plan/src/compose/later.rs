@@ -45,7 +45,7 @@ impl<'a> Composer<'a> {
         }
         steps
             .iter()
-            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rows))
+            .all(|step| !matches!(step.mode, Mode::Batches(_) | Mode::Rewrite(_) | Mode::Rows))
             && deferred::prove::trials(subject, later_of(steps)).is_some()
     }
 
@@ -136,6 +136,10 @@ impl<'a> Composer<'a> {
                 // Its finding says which job it is.
                 None => return String::new(),
             },
+            _ if steps.iter().any(|step| matches!(step.mode, Mode::Rewrite(_))) => {
+                "the table is replaced by a copy, and the statements between it and the COMMIT would meet the old one"
+                    .to_string()
+            }
             _ if steps.iter().any(|step| matches!(step.mode, Mode::Batches(_))) => {
                 "it fills existing rows in batches, and the statements between it and the COMMIT would see them empty"
                     .to_string()

@@ -67,6 +67,8 @@ pub(super) fn tag(statement: &Statement) -> &'static str {
         NodeEnum::IndexStmt(_) => "CREATE INDEX",
         NodeEnum::DropStmt(drop) if drop.remove_type() == pg_query::protobuf::ObjectType::ObjectIndex => "DROP INDEX",
         NodeEnum::ReindexStmt(_) => "REINDEX",
+        NodeEnum::VacuumStmt(_) => "VACUUM",
+        NodeEnum::ClusterStmt(_) => "CLUSTER",
         NodeEnum::RefreshMatViewStmt(_) => "REFRESH MATERIALIZED VIEW",
         // Batches tell their own count.
         NodeEnum::UpdateStmt(_) => "UPDATE 0",

@@ -25,7 +25,7 @@ use trigger::Values;
 pub(crate) const BECOMING: &str = "becomes another column";
 pub(crate) const REPLACED: &str = "was replaced by another column";
 /// Behind all other triggers, so that what they change is seen.
-const LAST: &str = "zzz_lockkeeper";
+pub(crate) const LAST: &str = "zzz_lockkeeper";
 
 /// Err: why it cannot be carried out.
 pub(crate) fn sequence(subject: &Subject, table: &Table, column: &str, change: Change) -> Result<Vec<Step>, String> {

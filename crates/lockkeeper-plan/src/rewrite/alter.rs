@@ -146,6 +146,7 @@ fn take(alter: &mut Alter, command: &AlterTableCmd, text: &str) -> Result<(), St
             | A::AtSetRelOptions
             | A::AtResetRelOptions
             | A::AtAddIdentity
+            | A::AtClusterOn
             | A::AtDropIdentity,
             _,
         ) => {}

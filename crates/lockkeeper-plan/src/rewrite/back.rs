@@ -105,6 +105,7 @@ impl Parts<'_> {
             keep_old: false,
             way_back: WayBack::NotAsked,
             is_back: true,
+            is_ordered: false,
             options: self.options,
         };
         Ok((scheme, retyped))

@@ -90,9 +90,11 @@ impl Table {
         self.columns.iter().find(|column| column.num == num)
     }
 
-    /// A key of both tables whose values stay what they are, and the index of it in the new one. `computed` are columns that get other values.
-    pub fn key_with(&self, new: &Table, computed: &[&str]) -> Option<(Vec<KeyColumn>, String)> {
-        self.keys.iter().find_map(|key| {
+    /// A key of both tables whose values stay what they are, and the index of it in the new one. `computed` are columns that get other values;
+    /// `only` is the name of the one that is wanted.
+    pub fn key_with(&self, new: &Table, computed: &[&str], only: Option<&str>) -> Option<(Vec<KeyColumn>, String)> {
+        let wanted = self.keys.iter().filter(|key| only.is_none_or(|name| key.name == name));
+        wanted.into_iter().find_map(|key| {
             let columns: Option<Vec<&Column>> = key.columns.iter().map(|num| self.column(*num)).collect();
             let numbers: Option<Vec<i16>> = key.columns.iter().map(|num| self.number_in_copy(*num)).collect();
             let (columns, numbers) = (columns?, numbers?);
@@ -162,7 +164,7 @@ mod tests {
                 vec![column(1, "id", type_oid, type_name), column(2, "email", TEXT, "text")],
                 &[("pk", &[1]), ("mail", &[2])],
             );
-            old.key_with(&new, computed).map(|(_, index)| index)
+            old.key_with(&new, computed, None).map(|(_, index)| index)
         };
         assert_eq!(of(INT8, "bigint", &[]).as_deref(), Some("pk"));
         // Values of another type may become equal, and computed ones may be anything.

@@ -6,7 +6,7 @@ use crate::splice::quote_literal;
 pub const KIND: &str = "rewrite";
 
 /// What a table's rows are made of depends on these.
-const SETTINGS: &str = "'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', \
+pub const SETTINGS: &str = "'TimeZone', 'DateStyle', 'IntervalStyle', 'lc_monetary', 'lc_numeric', 'lc_time', 'bytea_output', 'extra_float_digits', \
      'xmloption', 'xmlbinary', 'array_nulls', 'transform_null_equals', 'default_text_search_config'";
 
 #[derive(Debug)]
@@ -48,6 +48,22 @@ pub fn read(id: i64) -> JobSql {
     JobSql::new(format!(
         "SELECT jsonb_build_object('kind', j.kind, 'owner', j.owner, 'state', j.state, 'relation', j.relation::int8, 'statement', j.statement, \
          'settings', j.settings) FROM lockkeeper.job j WHERE j.id = {id}"
+    ))
+}
+
+/// ID and statement of the rewrite of a table that is not done yet; of one that has been replaced already by its name.
+pub fn unfinished(table: u32, name: &str) -> JobSql {
+    JobSql::new(format!(
+        "SELECT j.id, j.statement FROM lockkeeper.job j WHERE j.kind = '{KIND}' AND j.owner = current_user AND j.state NOT IN ('done', 'cancelled') \
+         AND (j.relation = {table} OR j.relation_name = {}) ORDER BY j.relation = {table} DESC, j.id DESC LIMIT 1",
+        quote_literal(name)
+    ))
+}
+
+/// This session runs it no more.
+pub fn release(id: i64) -> JobSql {
+    JobSql::new(format!(
+        "SELECT pg_advisory_unlock(j.run_key) FROM lockkeeper.job j WHERE j.id = {id} AND j.backend_pid = pg_backend_pid() AND j.owner = current_user"
     ))
 }
 

@@ -36,6 +36,9 @@ pub struct Scheme {
     /// The options of the new table, in their order.
     #[serde(default)]
     pub options: Vec<String>,
+    /// The rows are written in the order of the key.
+    #[serde(default)]
+    pub is_ordered: bool,
 }
 
 /// One column of the new table that is not computed by the server.

@@ -77,7 +77,11 @@ impl Scheme {
 
     /// Rows behind one key up to another.
     pub fn copy(&self, after: Option<&[String]>, up_to: Option<&[String]>) -> String {
-        self.insert(&format!(" WHERE {}", self.range(after, up_to, &self.numbered())))
+        let order = match self.is_ordered {
+            true => format!(" ORDER BY {}", self.key_names("f.")),
+            false => String::new(),
+        };
+        self.insert(&format!(" WHERE {}{order}", self.range(after, up_to, &self.numbered())))
     }
 
     /// One row if the table was truncated, as far as this snapshot knows.

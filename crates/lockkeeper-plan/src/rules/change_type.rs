@@ -7,7 +7,7 @@ use crate::depends::Part;
 use crate::grammar::parse;
 use crate::lock::LockMode;
 use crate::remedies::replace_column::expand::Change;
-use crate::remedies::{add_column, names, replace_column};
+use crate::remedies::{add_column, names, replace_column, rewrite_table};
 use crate::step::Step;
 use crate::subject::{Subject, Table};
 use crate::trial::Effect;
@@ -21,7 +21,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ALTER COLUMN … TYPE that rewrites or scans a table that is not small, or rebuilds one of its indexes; ALTER TYPE … ALTER ATTRIBUTE … CASCADE.",
     why: "The table is written anew, or its index, under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
-    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, a swap of the names, then the old column's end; `rewrite` in the policy has all but the last done. Widening a varchar, varchar to text and the like are instant and pass.",
+    safe: "Expand and contract: a new column of the new type, a trigger, a backfill, a swap of the names, then the old column's end; `rewrite` in the policy has all but the last done, and where a second column cannot take the place of the first (a key with foreign keys on it) has the table rewritten by copy and swap. Widening a varchar, varchar to text and the like are instant and pass.",
     bad: &[
         "ALTER TABLE users ALTER COLUMN age TYPE bigint",
         "ALTER TABLE users ALTER COLUMN name TYPE varchar(5)",
@@ -57,13 +57,19 @@ fn check(subject: &Subject) -> Option<Found> {
     let type_sql = written.as_ref().map_or("…", |w| w.type_sql.as_str());
     let using = written.as_ref().and_then(|w| w.using.as_deref());
     let advice = rename_column::steps(&table, name, &new, type_sql, using);
-    Some(replace_column::found(
-        RULE.name,
-        message,
-        "add a column of the new type, keep both in step, deploy, then drop the old one",
-        advice,
-        steps(subject, &table, name, definition, written.as_ref()),
-    ))
+    let short = "add a column of the new type, keep both in step, deploy, then drop the old one";
+    // A second column keeps the table; where it cannot be, the whole table is written anew.
+    let own = match steps(subject, &table, name, definition, written.as_ref()) {
+        Ok(steps) => Ok(steps),
+        Err(why) => {
+            let rewrite = rewrite_table::of_action(subject, &table, RULE.name);
+            match rewrite_table::instead_of("A second column cannot take the first one's place", &why, rewrite) {
+                Ok(steps) => return Some(rewrite_table::found(message, short, advice, Ok(steps))),
+                Err(why) => Err(why),
+            }
+        }
+    };
+    Some(replace_column::found(RULE.name, message, short, advice, own))
 }
 
 /// ALTER TYPE … ALTER ATTRIBUTE … CASCADE: the tables that are made of the type are rewritten.

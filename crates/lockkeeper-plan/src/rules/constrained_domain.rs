@@ -2,7 +2,7 @@
 
 use super::rule::{Found, Rule};
 use crate::lock::LockMode;
-use crate::remedies::{add_column, names};
+use crate::remedies::{add_column, names, rewrite_table};
 use crate::splice::{quote_ident, quote_literal};
 use crate::subject::Subject;
 use crate::trial::Effect;
@@ -16,7 +16,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ADD COLUMN of a domain type with a CHECK or NOT NULL, on a table that is not small.",
     why: "Even without a default the table and all its indexes are rewritten under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18",
-    safe: "A column of the base type, with the domain's condition as a CHECK that is NOT VALID at first and then validated.",
+    safe: "A column of the base type, with the domain's condition as a CHECK that is NOT VALID at first and then validated. `rewrite` in the policy has the table rewritten by copy and swap.",
     bad: &["ALTER TABLE users ADD COLUMN d positive_int"],
     good: &[
         "ALTER TABLE users ADD COLUMN d plain_domain",
@@ -64,7 +64,12 @@ fn check(subject: &Subject) -> Option<Found> {
             "\nALTER TABLE {t} ALTER COLUMN {c} SET NOT NULL;  -- once no row is without a value"
         ));
     }
-    Some(Found::advice(message, "use the base type and a CHECK constraint", hint))
+    Some(rewrite_table::found(
+        message,
+        "use the base type and a CHECK constraint",
+        hint,
+        rewrite_table::of_action(subject, &table, RULE.name),
+    ))
 }
 
 /// ` DEFAULT …`, if it is a plain constant.

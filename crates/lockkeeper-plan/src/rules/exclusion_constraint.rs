@@ -2,6 +2,7 @@
 
 use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::rewrite_table;
 use crate::subject::Subject;
 use pg_query::protobuf::ConstrType;
 
@@ -11,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ADD CONSTRAINT … EXCLUDE on a table that is not small.",
     why: "Its index is built under ACCESS EXCLUSIVE, and PostgreSQL has no concurrent way: all reads and writes wait for the build.",
     versions: "13–18",
-    safe: "A new table with the constraint, filled beside the old one; or a maintenance window with an override.",
+    safe: "A new table with the constraint, filled beside the old one and swapped with it; `rewrite` in the policy has it done.",
     bad: &["ALTER TABLE users ADD CONSTRAINT x EXCLUDE USING gist (name WITH =)"],
     good: &["ALTER TABLE small ADD CONSTRAINT x EXCLUDE USING gist (a WITH =)"],
     check,
@@ -33,9 +34,10 @@ fn check(subject: &Subject) -> Option<Found> {
         new = crate::splice::quote_ident(&crate::remedies::names::object(&table.bare(), "new", "")),
         t = table.sql
     );
-    Some(Found::advice(
+    Some(rewrite_table::found(
         message,
         "there is no concurrent way: use a new table or a quiet hour with an override",
         hint,
+        rewrite_table::of_action(subject, &table, RULE.name),
     ))
 }

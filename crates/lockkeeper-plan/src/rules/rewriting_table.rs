@@ -4,6 +4,10 @@ use super::rule::{Found, Rule};
 use super::taken;
 use crate::depends::Part;
 use crate::lock::LockMode;
+use crate::remedies::rewrite_table;
+use crate::rewrite::online::Order;
+use crate::splice::quote_ident;
+use crate::step::Step;
 use crate::subject::{Subject, Table, name_of};
 use crate::tree::flag;
 use pg_query::NodeEnum;
@@ -15,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE (ALL IN TABLESPACE too) and SET ACCESS METHOD on a table that is not small.",
     why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
     versions: "13–18",
-    safe: "pg_repack or pg_squeeze, which copy beside the running table and swap at the end.",
+    safe: "Copy beside the running table and swap at the end, which Lockkeeper does for VACUUM FULL, CLUSTER by a unique key, SET TABLESPACE and SET ACCESS METHOD; or pg_repack or pg_squeeze.",
     bad: &[
         "CLUSTER users USING users_name_idx",
         "VACUUM FULL users",
@@ -40,9 +44,13 @@ fn check(subject: &Subject) -> Option<Found> {
         some => some.iter().map(Table::described).collect::<Vec<_>>().join(", "),
     };
     let message = format!("{what} copies {listed} under ACCESS EXCLUSIVE, which blocks reads and writes");
+    let steps = online(subject, &tables);
     if let NodeEnum::AlterTableStmt(_) = &subject.statement.node {
-        let hint = format!("{what} has no form that lets others go on meanwhile: choose a quiet hour and override.");
-        return Some(Found::advice(message, "choose a quiet hour and override", hint));
+        let hint = format!(
+            "{what} has no form of its own that lets others go on meanwhile. In a quiet hour it can be overridden."
+        );
+        let short = "have the table rewritten by copy and swap, or choose a quiet hour and override";
+        return Some(rewrite_table::found(message, short, hint, steps));
     }
     let (vacuum, repack) = match tables.first() {
         Some(table) => (
@@ -55,7 +63,39 @@ fn check(subject: &Subject) -> Option<Found> {
         "To remove bloat: {vacuum};  -- blocks nobody\n\
          To write a table anew while it is in use: {repack}, or the pg_squeeze extension."
     );
-    Some(Found::advice(message, "use VACUUM, pg_repack or pg_squeeze", hint))
+    Some(rewrite_table::found(
+        message,
+        "use VACUUM, pg_repack or pg_squeeze",
+        hint,
+        steps,
+    ))
+}
+
+/// Invisible to whoever reads and writes the table: by copy and swap.
+fn online(subject: &Subject, tables: &[Table]) -> Result<Vec<Step>, String> {
+    let [table] = tables else {
+        return Err("it is done for one table at a time, and each is to be named".to_string());
+    };
+    let (with, order) = match &subject.statement.node {
+        NodeEnum::AlterTableStmt(_) => match subject.action.as_ref().map(|action| action.command.subtype()) {
+            // After a crash of the server one table would be empty, and the other not.
+            Some(AlterTableType::AtSetLogged | AlterTableType::AtSetUnLogged) => {
+                return Err("rows of an unlogged table do not outlast a crash of the server".to_string());
+            }
+            _ => return rewrite_table::of_action(subject, table, RULE.name),
+        },
+        NodeEnum::ClusterStmt(cluster) if cluster.indexname.is_empty() => (String::new(), Order::Marked),
+        NodeEnum::ClusterStmt(cluster) => {
+            let index = &cluster.indexname;
+            let mark = format!("ALTER TABLE {} CLUSTER ON {}", table.sql, quote_ident(index));
+            (mark, Order::By(index.clone()))
+        }
+        NodeEnum::VacuumStmt(vacuum) if vacuum.rels.len() > 1 => {
+            return Err("it is done for one table at a time".to_string());
+        }
+        _ => (String::new(), Order::Any),
+    };
+    rewrite_table::steps(subject, table, RULE.name, with, order)
 }
 
 /// ALTER … ALL IN TABLESPACE.

@@ -3,6 +3,7 @@
 use super::rename_column;
 use super::rule::{Found, Rule};
 use crate::lock::LockMode;
+use crate::remedies::rewrite_table;
 use crate::splice::quote_ident;
 use crate::subject::Subject;
 use pg_query::protobuf::AlterTableType;
@@ -13,7 +14,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ALTER COLUMN … SET EXPRESSION of a STORED generated column of a table that is not small.",
     why: "The table and all its indexes are rewritten under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "17–18; of a VIRTUAL column (18) it is instant",
-    safe: "A plain column with the new values that a trigger keeps up to date, existing rows filled in batches; on 18 a VIRTUAL column.",
+    safe: "A plain column with the new values that a trigger keeps up to date, existing rows filled in batches; on 18 a VIRTUAL column. `rewrite` in the policy has the table rewritten by copy and swap.",
     bad: &["ALTER TABLE users ALTER COLUMN doubled SET EXPRESSION AS (age * 3)"],
     good: &["ALTER TABLE small ALTER COLUMN a SET EXPRESSION AS (b * 3)"],
     check,
@@ -39,9 +40,10 @@ fn check(subject: &Subject) -> Option<Found> {
     if subject.version() >= 18 {
         hint.push_str("\n-- or, without storage: GENERATED ALWAYS AS (…) VIRTUAL, which is instant");
     }
-    Some(Found::advice(
+    Some(rewrite_table::found(
         message,
         "use a new column that a trigger keeps up to date",
         hint,
+        rewrite_table::of_action(subject, &table, RULE.name),
     ))
 }

@@ -2,7 +2,7 @@
 
 use super::rule::{Found, Rule};
 use crate::lock::LockMode;
-use crate::remedies::add_column;
+use crate::remedies::{add_column, rewrite_table};
 use crate::subject::Subject;
 use pg_query::protobuf::ConstrType;
 
@@ -12,7 +12,7 @@ pub(super) const RULE: Rule = Rule {
     what: "ADD COLUMN … GENERATED ALWAYS AS (…) STORED on a table that is not small.",
     why: "The table and all its indexes are rewritten under ACCESS EXCLUSIVE: all reads and writes wait.",
     versions: "13–18; a VIRTUAL column (18) is instant",
-    safe: "A plain column that a trigger keeps up to date, existing rows filled in batches; on 18 a VIRTUAL column.",
+    safe: "A plain column that a trigger keeps up to date, existing rows filled in batches; on 18 a VIRTUAL column. `rewrite` in the policy has the table rewritten by copy and swap.",
     bad: &["ALTER TABLE users ADD COLUMN lower_name text GENERATED ALWAYS AS (lower(name)) STORED"],
     good: &["ALTER TABLE small ADD COLUMN d int GENERATED ALWAYS AS (a * 2) STORED"],
     check,
@@ -36,9 +36,10 @@ fn check(subject: &Subject) -> Option<Found> {
         "a STORED generated column rewrites {} under ACCESS EXCLUSIVE, which blocks reads and writes",
         table.described()
     );
-    Some(Found::advice(
+    Some(rewrite_table::found(
         message,
         "use a plain column kept up to date by a trigger",
         hint,
+        rewrite_table::of_action(subject, &table, RULE.name),
     ))
 }

@@ -239,6 +239,7 @@ fn rendered(plan: &Plan) -> String {
                 Mode::Long { then } => format!("long {}{}", step.sql, " + then".repeat(then.len())),
                 Mode::Concurrent => format!("concurrent {}", step.sql),
                 Mode::Batches(_) => format!("batches {}", step.sql),
+                Mode::Rewrite(online) => format!("rewrite {} with {}", online.name, online.with),
                 Mode::Rows => "rows".to_string(),
             };
             run.steps.iter().map(line).collect::<Vec<_>>().join("\n")
