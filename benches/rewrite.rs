@@ -19,7 +19,7 @@ const CLIENTS: u64 = 4;
 /// As long the application runs alone before.
 const BEFORE: Duration = Duration::from_secs(5);
 
-const POLICY: &str = "extends = \"standard\"\n[rules]\nchange-type = \"rewrite\"\n";
+const POLICY: &str = "extends = \"standard\"\n[rules]\nchange-type = \"rewrite\"\n[table]\nsmall_bytes = 0\n";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
@@ -92,7 +92,7 @@ async fn run() -> Result<(), String> {
     std::fs::write(&policy, POLICY).map_err(|e| e.to_string())?;
     let (_proxy, ours) = lockkeeper(&cluster, dir.path(), &policy.display().to_string())?;
     println!(
-        "{:<28}{:>9}{:>9}{:>12}{:>12}{:>12}{:>12}{:>9}{:>9}",
+        "{:<28}{:>9}{:>9}{:>12}{:>12}{:>12}{:>14}{:>9}{:>9}",
         format!("{rows} rows"),
         "CPU s",
         "wall s",
@@ -127,7 +127,7 @@ async fn run() -> Result<(), String> {
 impl Figures {
     fn line(&self, name: &str) -> String {
         format!(
-            "{name:<28}{:>9.1}{:>9.1}{:>12.1}{:>12.1}{:>12.1}{:>12}{:>9.0}{:>9.0}",
+            "{name:<28}{:>9.1}{:>9.1}{:>12.1}{:>12.1}{:>12.1}{:>14}{:>9.0}{:>9.0}",
             self.cpu_s,
             self.wall_s,
             self.before.at(0.99),

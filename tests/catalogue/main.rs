@@ -20,8 +20,10 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls};
 
-/// As `standard`, but nothing counts as small.
+/// As `standard`, but nothing counts as small, and no table is rewritten: tests/rewrite_through.rs has that.
 const POLICY: &str = "extends = \"standard\"
+[rules]
+rewriting-table = \"reject\"
 [table]
 small_bytes = 0
 [lock]
