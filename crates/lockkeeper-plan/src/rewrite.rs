@@ -11,6 +11,7 @@ pub mod alter;
 pub mod back;
 pub mod facts;
 pub mod job;
+pub mod partition;
 pub mod questions;
 pub mod scheme;
 pub mod steps;

@@ -106,6 +106,7 @@ impl Parts<'_> {
             way_back: WayBack::NotAsked,
             is_back: true,
             options: self.options,
+            partitions: Vec::new(),
         };
         Ok((scheme, retyped))
     }

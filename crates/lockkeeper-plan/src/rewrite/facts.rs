@@ -90,13 +90,13 @@ impl Table {
         self.columns.iter().find(|column| column.num == num)
     }
 
-    /// A key of both tables whose values stay what they are, and the index of it in the new one. `computed` are columns that get other values.
+    /// A key of the table whose values stay what they are, and an index of the new one that begins with it. `computed` are columns that get other values.
     pub fn key_with(&self, new: &Table, computed: &[&str]) -> Option<(Vec<KeyColumn>, String)> {
         self.keys.iter().find_map(|key| {
             let columns: Option<Vec<&Column>> = key.columns.iter().map(|num| self.column(*num)).collect();
             let numbers: Option<Vec<i16>> = key.columns.iter().map(|num| self.number_in_copy(*num)).collect();
             let (columns, numbers) = (columns?, numbers?);
-            let index = new.keys.iter().find(|of_new| of_new.columns == numbers)?;
+            let index = new.keys.iter().find(|of_new| of_new.columns.starts_with(&numbers))?;
             let stays = columns.iter().zip(&numbers).all(|(column, num)| {
                 !computed.contains(&column.name.as_str())
                     && new.column(*num).is_some_and(|of_new| column.stays_equal(of_new))
