@@ -45,6 +45,8 @@ pub enum Phase {
     Statement,
     /// A minute after a plan: the same again, with how long statements take now.
     After,
+    /// A second person has approved or declined what the statement asked for.
+    Decided,
 }
 
 /// Who sent the statement.

@@ -9,6 +9,7 @@ mod file;
 pub mod options;
 mod timeout;
 mod tls;
+mod upstream;
 pub mod watching;
 
 use crate::audit::sink::{Fsync, Sink};
@@ -30,7 +31,6 @@ use watching::{Admin, admin, console, control};
 pub const POLICIES: [&str; 3] = ["observe", "standard", "strict"];
 const LISTEN_DEFAULT: &str = "127.0.0.1:6432";
 const LISTEN_PORT: u16 = 6432;
-const UPSTREAM_PORT: u16 = 5432;
 const AUDIT_ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// The server sends its answers on when they fill 8 KB, also without a Sync; so many are more than that.
 const PIPELINE_LEAST: u64 = 10_000;
@@ -67,19 +67,17 @@ impl Options {
         let upstream = self.upstream.ok_or(
             "upstream is not set: where is the PostgreSQL server? Give --upstream HOST:PORT or --upstream /socket/directory",
         )?;
-        let server = Address::parse("upstream", &upstream, UPSTREAM_PORT)?;
-        if server.port() == 0 {
-            return Err(format!(
-                "upstream: {upstream} has port 0; a PostgreSQL server's is 5432 as a rule"
-            ));
-        }
-        if addresses.contains(&server) {
-            return Err(format!(
-                "upstream: {upstream} is where lockkeeper itself listens; give the PostgreSQL server's address"
-            ));
-        }
+        let servers = upstream::servers(&upstream, &addresses)?;
         let client_tls = client_tls(self.client_tls, self.tls_cert, self.tls_key, self.tls_client_ca)?;
-        let upstream_tls = upstream_tls(self.upstream_tls, self.upstream_ca, self.upstream_tls_name, &server)?;
+        let tls = |server: &Address| {
+            upstream_tls(
+                self.upstream_tls,
+                self.upstream_ca.clone(),
+                self.upstream_tls_name.clone(),
+                server,
+            )
+        };
+        let upstream = upstream::upstreams(servers, self.target_session_attrs, tls)?;
         let query = auth_query(self.auth_user, self.auth_query, self.auth_dbname, self.auth_cache_s)?;
         let auth = auth(self.auth, self.auth_file, query)?;
         let admin = admin(self.admin, self.admin_token_file, self.admin_host)?;
@@ -144,10 +142,9 @@ impl Options {
                 listen: addresses.iter().map(Address::text).collect(),
                 reuse_port: self.reuse_port.unwrap_or(false),
                 trusted: Trusted::parse(&self.proxy_protocol_from)?,
-                upstream: server.upstream(),
+                upstream,
                 audit,
                 client_tls,
-                upstream_tls,
                 auth,
                 console,
                 control,
@@ -278,10 +275,10 @@ mod tests {
         assert_eq!(settings.proxy.limits.drain_timeout, Duration::from_secs(60));
         assert_eq!(settings.log_format, LogFormat::Json);
         assert_eq!(settings.policy, "standard");
-        let Upstream::Tcp { host, port } = settings.proxy.upstream else {
+        let Upstream::Tcp { host, port } = &settings.proxy.upstream.servers[0].address else {
             panic!("an address");
         };
-        assert_eq!((host.as_str(), port), ("other", 9));
+        assert_eq!((host.as_str(), *port), ("other", 9));
     }
 
     /// The help says what the defaults are, and each setting from the file arrives in its place.

@@ -62,7 +62,7 @@ pub struct Live {
 
 /// What a proxy was started with.
 pub struct About {
-    /// `HOST:PORT`, or the path of a socket.
+    /// `HOST:PORT`, or the path of a socket; several with commas between them.
     pub upstream: String,
     pub connections_max: usize,
     pub audit: Audit,

@@ -137,10 +137,21 @@ fn check_serve(settings: &Settings) -> ExitCode {
             Err(error) => return fail(1, &format!("audit: {}: {error}", sink.path.display())),
         };
     }
-    match settings.proxy.reach() {
-        Ok(version) => say(&format!("server {}: {version}", settings.proxy.upstream)),
-        Err(error) => fail(1, &error),
+    let reached = match settings.proxy.reach() {
+        Ok(reached) => reached,
+        Err(error) => return fail(1, &error),
+    };
+    let mut ended = ExitCode::SUCCESS;
+    for server in reached {
+        let address = server.address;
+        match server.reached {
+            Ok(version) => {
+                say(&format!("server {address}: {version}"));
+            }
+            Err(error) => ended = fail(1, &error),
+        }
     }
+    ended
 }
 
 fn serve(arguments: Serve) -> ExitCode {

@@ -6,6 +6,7 @@
 
 mod aftermath;
 mod apart;
+mod approve;
 mod auth_query;
 mod away;
 mod batch_progress;
@@ -28,6 +29,7 @@ mod dispatch;
 mod dry;
 mod end;
 mod entry;
+mod executed;
 mod extended;
 mod fillable;
 mod follow_up;
@@ -56,12 +58,14 @@ mod prepared_by_text;
 mod read;
 mod readiness;
 mod reading;
+mod rehearse;
 mod relay;
 mod reply;
 mod restores;
 mod resume;
 mod room;
 mod script;
+mod servers;
 mod session;
 pub mod settings;
 mod shapes;
@@ -70,6 +74,7 @@ mod shows;
 mod sparing;
 mod startup;
 mod step_context;
+mod stop;
 mod stream;
 mod surroundings;
 mod throttle;
@@ -93,7 +98,8 @@ use crate::plan::policy::Policy;
 use current::Current;
 use dashmap::DashMap;
 use restores::Restores;
-use settings::{Auth, Config, Control, Limits, Upstream, UpstreamTls};
+use servers::Servers;
+use settings::{Auth, Config, Control, Limits, ServerAt, Target, Upstream, UpstreamTls, Upstreams};
 use shared::{Shared, Stop};
 use sparing::Sparing;
 use std::io;
@@ -104,7 +110,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use stream::Stream;
 use tls::{Acceptor, Connector};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -121,39 +126,34 @@ impl Config {
     /// Reads the files that TLS and authentication need and says what is wrong with them.
     pub fn check_files(&self) -> Result<(), String> {
         self.client_tls.as_ref().map(Acceptor::load).transpose()?;
-        self.connector()?;
+        self.servers()?;
         self.auth.load(mpsc::channel(1).0)?;
         Ok(())
     }
 
-    /// Whether a server answers there, over TLS where that is wanted: what it is.
-    pub fn reach(&self) -> Result<String, String> {
-        let connector = self.connector()?;
-        runtime()?.block_on(async {
-            let mut stream = connect::connect(&self.upstream, connector.as_ref(), &self.limits).await?;
-            if connector.is_some() {
-                return Ok("it answers, over TLS".to_owned());
-            }
-            // Whether it takes TLS: a question that only a PostgreSQL server answers with one of two letters.
-            const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-            let asked = async {
-                stream.write_all(&SSL_REQUEST).await?;
-                stream.read_u8().await
-            };
-            match tokio::time::timeout(self.limits.connect_timeout, asked).await {
-                Ok(Ok(b'S' | b'N')) => Ok("it answers".to_owned()),
-                Ok(Ok(_)) => Err(format!("{}: what answers there is no PostgreSQL server", self.upstream)),
-                Ok(Err(error)) => Err(format!("{}: {error}", self.upstream)),
-                Err(_) => Err(format!("{}: no answer in time", self.upstream)),
-            }
-        })
+    /// Whether a server answers at each address, over TLS where that is wanted.
+    pub fn reach(&self) -> Result<Vec<Reached>, String> {
+        let servers = self.servers()?;
+        let each = |server: &servers::Server| {
+            let reached = runtime()?.block_on(servers::reach::reach(server, &self.limits));
+            Ok(Reached {
+                address: server.address.to_string(),
+                reached,
+            })
+        };
+        servers.all().iter().map(each).collect()
     }
 
-    fn connector(&self) -> Result<Option<Connector>, String> {
+    fn servers(&self) -> Result<Servers, String> {
         let binds = matches!(self.auth, Auth::Scram { .. });
-        let tls = self.upstream_tls.as_ref();
-        tls.map(|tls| Connector::load(tls, binds)).transpose()
+        Servers::new(&self.upstream, binds)
     }
+}
+
+/// A server's address, and what answers there.
+pub struct Reached {
+    pub address: String,
+    pub reached: Result<String, String>,
 }
 
 impl Auth {
@@ -207,7 +207,7 @@ pub fn serve(
     let (reloads, asked_reloads) = mpsc::channel(1);
     let (asks, asked) = mpsc::channel(lookup::ASKS_MAX);
     let shared = Arc::new(Shared {
-        upstream: config.upstream.clone(),
+        servers: config.servers()?,
         limits: config.limits.clone(),
         audit,
         live,
@@ -218,7 +218,6 @@ pub fn serve(
         trusted: config.trusted.clone(),
         reloads,
         acceptor: config.client_tls.as_ref().map(Acceptor::load).transpose()?,
-        connector: config.connector()?,
         verifiers: config.auth.load(asks)?,
         cancels: DashMap::new(),
         restores: Restores::default(),
@@ -261,6 +260,14 @@ impl InProcess {
         policy: Policy,
         audit: Option<&std::path::Path>,
     ) -> Result<InProcess, String> {
+        let server = ServerAt {
+            address: upstream,
+            tls: tls.cloned(),
+        };
+        let upstream = Upstreams {
+            servers: vec![server],
+            target: Target::Any,
+        };
         let sink = audit.map(|path| Sink {
             path: path.to_path_buf(),
             fsync: Fsync::default(),
@@ -268,7 +275,7 @@ impl InProcess {
             rotate_after: None,
         });
         Ok(InProcess(Arc::new(Shared {
-            upstream,
+            servers: Servers::new(&upstream, false)?,
             limits: Limits::default(),
             audit: sink.map_or_else(|| Ok(Audit::off()), Audit::open)?,
             live: Arc::default(),
@@ -279,7 +286,6 @@ impl InProcess {
             policy: Current::new(policy),
             book: Default::default(),
             acceptor: None,
-            connector: tls.map(|tls| Connector::load(tls, false)).transpose()?,
             verifiers: None,
             following: AtomicUsize::new(0),
             cancels: DashMap::new(),
@@ -297,7 +303,7 @@ impl InProcess {
     pub async fn straight(
         &self,
     ) -> Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, String> {
-        self.0.connect().await
+        self.0.connect().await.map(|(_, stream)| stream)
     }
 
     /// The process that the server has named to the newest session, as cancel requests name it.
@@ -345,6 +351,7 @@ async fn run(
     };
     let (accepted, mut arriving) = mpsc::channel(256);
     let (hand_over, handed_over) = watch::channel(false);
+    servers::watch::begin(&shared, config.control.as_ref().map(|Control(control)| control));
     for listen in &config.listen {
         let listener = bind(listen, config.reuse_port).await?;
         tracing::info!(listen, upstream = %config.upstream, policy = shared.policy().name, "listening");
@@ -376,6 +383,7 @@ async fn run(
                 "drain_timeout is over, ending sessions that are not idle"
             );
             shared.stop.send_replace(Stop::Now);
+            shared.servers.stop(Stop::Now);
             ended(&shared, tokio::time::Instant::now() + FAREWELL_TIME).await;
         }
     };
@@ -431,6 +439,7 @@ async fn ended(shared: &Shared, until: tokio::time::Instant) {
 /// True if it was asked for a second time.
 fn stop(shared: &Shared) -> bool {
     let again = shared.stop.send_replace(Stop::Draining) != Stop::No;
+    shared.servers.stop(Stop::Draining);
     shared.live.set_phase(Phase::Stopping);
     let sessions = shared.connections.load(Ordering::Relaxed);
     tracing::info!(
@@ -459,8 +468,9 @@ fn reload(shared: &Shared, load_policy: &(dyn Fn() -> Result<Policy, String> + S
         }
     }
     let client = shared.acceptor.as_ref().map(Acceptor::reload);
-    let upstream = shared.connector.as_ref().map(Connector::reload);
-    for reloaded in [client, upstream].into_iter().flatten() {
+    let servers = shared.servers.all().iter();
+    let upstream = servers.filter_map(|server| server.connector.as_ref().map(Connector::reload));
+    for reloaded in client.into_iter().chain(upstream) {
         match reloaded {
             Ok(()) => tracing::info!("TLS files read again"),
             Err(error) => {

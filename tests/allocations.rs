@@ -3,7 +3,7 @@
 
 use lockkeeper::config::load_policy;
 use lockkeeper::proxy;
-use lockkeeper::proxy::settings::{Auth, Config, Limits, Upstream};
+use lockkeeper::proxy::settings::{Auth, Config, Limits, ServerAt, Target, Upstream, Upstreams};
 use lockkeeper_testkit::raw::{Raw, c, command_tags, frame};
 use lockkeeper_testkit::{Stage, cluster};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -75,16 +75,21 @@ fn serve(upstream: u16) -> u16 {
         listen: vec![format!("127.0.0.1:{port}")],
         reuse_port: false,
         trusted: Default::default(),
-        upstream: Upstream::Tcp {
-            host: "127.0.0.1".into(),
-            port: upstream,
+        upstream: Upstreams {
+            servers: vec![ServerAt {
+                address: Upstream::Tcp {
+                    host: "127.0.0.1".into(),
+                    port: upstream,
+                },
+                tls: None,
+            }],
+            target: Target::Any,
         },
         audit: None,
         auth: Auth::PassThrough,
         console: None,
         control: None,
         client_tls: None,
-        upstream_tls: None,
         limits: Limits {
             threads: 1,
             ..Limits::default()

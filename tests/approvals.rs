@@ -1,10 +1,10 @@
 //! The policy's action `ask`: a second person, as another role, decides; what was approved runs, and the audit log says by whom and why.
 
 use lockkeeper_testkit::raw::{Raw, bind_with, command_tags, error_field, execute, parse, rows, startup, sync};
-use lockkeeper_testkit::{Stage, cluster, on_both};
+use lockkeeper_testkit::{Stage, cluster, on_both, runs, until};
 use std::process::Command;
 
-on_both!(a_second_person_decides,);
+on_both!(a_second_person_decides, a_statement_waits_for_the_second_person,);
 
 const POLICY: &str = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 10\n[rules]\ndrop-table = \"ask\"\nnonconcurrent-index = \"ask\"\nlarge-write = \"ask\"\n";
 
@@ -140,4 +140,118 @@ fn a_second_person_decides(major: u32) {
     assert_eq!(rows(&raw.query("DROP TABLE t")), ["refused"]);
     let (_, list) = command(&stage, &dba, &["list"]);
     assert!(!list.contains("DROP TABLE t\n"), "{list}");
+}
+
+/// The numbers of the approvals that were decided, as the log has them: with the statement's own id, before the decision counts.
+fn decisions(stage: &Stage) -> Vec<(String, String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let lines = stage.audit_lines();
+    let decided = lines.iter().filter(|line| line["event"] == "decided");
+    decided
+        .map(|line| (text(&line["id"]), text(&line["outcome"]), text(&line["detail"])))
+        .collect()
+}
+
+fn a_statement_waits_for_the_second_person(major: u32) {
+    let (eve, chief) = (format!("eve_{major}"), format!("chief_{major}"));
+    let users = format!("{eve},{chief}");
+    let policy = format!("{POLICY}[approval]\nwait_s = 60\n");
+    let stage = Stage::on(cluster(major), "waiting", &policy, &["--console-users", &users]);
+    stage.direct(&format!(
+        "CREATE ROLE {eve} LOGIN; CREATE ROLE {chief} LOGIN; GRANT CREATE ON SCHEMA public TO {eve};
+         CREATE TABLE a AS SELECT 1; CREATE TABLE b AS SELECT 1; CREATE TABLE c AS SELECT 1; CREATE TABLE d AS SELECT 1;
+         ALTER TABLE a OWNER TO {eve}; ALTER TABLE b OWNER TO {eve}; ALTER TABLE c OWNER TO {eve}; ALTER TABLE d OWNER TO {eve}"
+    ));
+    let decide = |what: &str, statement: &str| {
+        let number = waiting(&stage, &chief, statement);
+        let (ok, said) = command(&stage, &chief, &[what, &number, "--reason", "ticket 42"]);
+        assert!(ok, "{said}");
+        number
+    };
+    // Approved while it waits: it runs, and its lines in the log have one id.
+    let mut raw = session(&stage, &eve);
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| raw.query("DROP TABLE a"));
+        let number = decide("approve", "DROP TABLE a");
+        let answer = sent.join().expect("an answer");
+        assert_eq!(command_tags(&answer), ["DROP TABLE"]);
+        let lines = stage.audit_lines();
+        let end = lines
+            .iter()
+            .rfind(|line| line["event"] == "statement")
+            .expect("the end");
+        let id = end["id"].as_str().unwrap_or_default().to_owned();
+        let detail = format!("approval {number}: approved by {chief}: ticket 42");
+        assert_eq!(decisions(&stage), [(id.clone(), "approved".into(), detail.clone())]);
+        assert!(!lines.iter().any(|line| line["outcome"] == "rejected"));
+        let shown = Command::new(env!("CARGO_BIN_EXE_lockkeeper"))
+            .args(["audit", "show", &id])
+            .arg(stage.audit_file())
+            .env("COLUMNS", "140")
+            .output()
+            .expect("it runs");
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains(&detail), "{shown}");
+    });
+    // Prepared, too; declined it is refused with the reason.
+    std::thread::scope(|scope| {
+        let sent = scope.spawn(|| {
+            raw.send(
+                &[
+                    parse("", "DROP TABLE b"),
+                    bind_with("", "", &[]),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            );
+            raw.until_ready()
+        });
+        decide("decline", "DROP TABLE b");
+        let message = error_field(&sent.join().expect("an answer"), b'M').unwrap_or_default();
+        assert!(message.contains("has declined it: ticket 42"), "{message}");
+    });
+    // In a transaction nothing waits, since its locks would wait as well.
+    raw.query("BEGIN");
+    asked(&mut raw, "DROP TABLE c");
+    raw.query("ROLLBACK");
+    // A cancel request ends the wait.
+    runs(async {
+        let dsn = format!(
+            "host=127.0.0.1 port={} user={eve} dbname={}",
+            stage.port, stage.database
+        );
+        let (client, connection) = tokio_postgres::connect(&dsn, tokio_postgres::NoTls)
+            .await
+            .expect("a session");
+        tokio::spawn(connection);
+        let token = client.cancel_token();
+        let sent = tokio::spawn(async move { client.simple_query("DROP TABLE d").await });
+        waiting(&stage, &chief, "DROP TABLE d");
+        token.cancel_query(tokio_postgres::NoTls).await.expect("sent");
+        let ended = sent.await.expect("no panic").expect_err("cancelled");
+        assert_eq!(ended.code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
+    });
+    assert_eq!(
+        stage.direct("SELECT count(*) FROM pg_class WHERE relname IN ('b', 'c', 'd')"),
+        "3"
+    );
+}
+
+/// Its number, once the statement waits.
+fn waiting(stage: &Stage, user: &str, statement: &str) -> String {
+    let mut number = String::new();
+    until("the statement waits", || {
+        let list = command(stage, user, &["list"]).1;
+        let lines: Vec<&str> = list.lines().collect();
+        let found = lines
+            .windows(2)
+            .find(|two| two[1].trim() == statement && two[0].contains("waiting"));
+        number = found
+            .and_then(|two| two[0].split_whitespace().next())
+            .unwrap_or_default()
+            .to_owned();
+        !number.is_empty()
+    });
+    number
 }

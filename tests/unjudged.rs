@@ -747,6 +747,100 @@ fn an_execute_is_judged_when_it_is_run() {
     assert_eq!(stage.direct("SELECT count(*) FROM t WHERE b = 'y'"), "0");
 }
 
+/// An EXECUTE of a query is one execution to the server, which chooses its plans by their number, and costs a question once: until a
+/// function may have prepared something else under its name.
+#[test]
+fn an_execute_of_a_query_is_not_explained() {
+    for major in MAJORS {
+        let mut stage = stage(major, "not_explained");
+        stage.direct(
+            "CREATE FUNCTION own() RETURNS int LANGUAGE sql AS 'SELECT 1';
+             CREATE FUNCTION prepares() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+                 EXECUTE 'DEALLOCATE q'; EXECUTE 'PREPARE q(int) AS UPDATE t SET b = ''y'' WHERE id > $1'; RETURN 1; END $$",
+        );
+        stage.mark();
+        let executes = "EXECUTE q(1);\n".repeat(4);
+        let counted = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'q';\n";
+        let script =
+            format!("SELECT own();\nPREPARE q(int) AS SELECT count(*) FROM t WHERE id > $1;\n{executes}{counted}");
+        let told = stage.psql_args(&["-qAt"], &script);
+        assert_eq!(
+            told.stdout, "1\n4999\n4999\n4999\n4999\n0|4\n",
+            "PostgreSQL {major}: {}",
+            told.stderr
+        );
+        let received = stage.received();
+        let asked = received
+            .iter()
+            .filter(|sql| sql.contains("pg_catalog.pg_prepared_statements"));
+        assert_eq!(asked.count(), 1, "PostgreSQL {major}: {received:?}");
+        // What is known of a name ends where it may have got another meaning: in the same message too.
+        let begin = "SELECT own();\nPREPARE q(int) AS SELECT 1 WHERE $1 > 0;\nEXECUTE q(1);\nEXECUTE q(1);\n";
+        for again in [
+            "SELECT prepares();\nEXECUTE q(0);\n",
+            "SELECT prepares()\\; EXECUTE q(0);\n",
+            "EXECUTE q(1)\\; SELECT prepares()\\; EXECUTE q(0);\n",
+            "EXECUTE q(1)\\; SELECT prepares();\nEXECUTE q(0);\n",
+            "DEALLOCATE q;\nPREPARE q(int) AS DELETE FROM t WHERE id > $1;\nEXECUTE q(0);\n",
+            "DEALLOCATE q\\; PREPARE q(int) AS DELETE FROM t WHERE id > $1\\; EXECUTE q(0);\n",
+            "DO $$ BEGIN EXECUTE 'DEALLOCATE q'; EXECUTE 'PREPARE' || ' q(int) AS DELETE FROM t WHERE id > $1'; END $$;\nEXECUTE q(0);\n",
+            "DO $$ BEGIN DEALLOCATE q; PREPARE q(int) AS DELETE FROM t WHERE id > $1; END $$;\nEXECUTE q(0);\n",
+        ] {
+            let told = stage.psql_args(&["-q"], &format!("{begin}{again}")).stderr;
+            let is_judged = ["would lock about", "lock them", "the DO block prepares q"]
+                .iter()
+                .any(|said| told.contains(said));
+            assert!(is_judged, "PostgreSQL {major}: {again}: {told}");
+            assert_eq!(
+                stage.direct("SELECT count(*) FROM t WHERE b = 'x'"),
+                "5000",
+                "PostgreSQL {major}: {again}: {told}"
+            );
+        }
+    }
+}
+
+/// What an EXECUTE is given is evaluated once, by the server that runs it.
+#[test]
+fn the_arguments_of_an_execute_are_evaluated_once() {
+    for major in MAJORS {
+        let stage = stage(major, "evaluated_once");
+        stage.direct("CREATE SEQUENCE s");
+        let script = "PREPARE w(int) AS UPDATE u SET a = 2 WHERE id = $1;\nPREPARE x AS UPDATE t SET b = $1 WHERE id = $2;\n\
+            EXECUTE w(nextval('s')::int);\nEXECUTE w(nextval('s')::int);\nEXPLAIN EXECUTE w(nextval('s')::int);\n\
+            EXECUTE x(4, nextval('s')::int);\nEXPLAIN ANALYZE EXECUTE x('z', nextval('s')::int);\n\
+            SELECT generic_plans + custom_plans FROM pg_prepared_statements WHERE name = 'w';\n";
+        let told = stage.psql_args(&["-qAt"], script);
+        assert!(
+            told.stdout.ends_with("\n3\n"),
+            "PostgreSQL {major}: {} {}",
+            told.stdout,
+            told.stderr
+        );
+        assert_eq!(stage.direct("SELECT last_value FROM s"), "5", "PostgreSQL {major}");
+        assert_eq!(
+            stage.direct("SELECT string_agg(id || b, ' ' ORDER BY id) FROM t WHERE b <> 'x'"),
+            "44 5z"
+        );
+        // What is much is refused all the same, whatever the types of its parameters and arguments.
+        for large in [
+            "PREPARE y AS UPDATE t SET b = $1 WHERE id > $2;\nEXECUTE y(1, '0');\n",
+            "PREPARE y(text) AS DELETE FROM t WHERE b <> $1;\nEXECUTE y(17);\n",
+            "PREPARE y(text) AS DELETE FROM t WHERE b <> $1;\nEXECUTE y(17);\nEXECUTE y(18);\n",
+            "PREPARE y(int) AS UPDATE t SET b = 'y' WHERE id > $1;\nEXECUTE y(5000);\nEXECUTE y(0);\n",
+            "PREPARE y(int) AS UPDATE t SET b = 'y' WHERE id > $1;\nEXECUTE y(5000);\nDEALLOCATE y;\nPREPARE y(int) AS DELETE FROM t WHERE id <> $1;\nEXECUTE y(5000);\n",
+        ] {
+            let told = stage.psql_args(&["-q"], large).stderr;
+            assert!(told.contains("would lock about"), "PostgreSQL {major}: {large}: {told}");
+        }
+        assert_eq!(
+            stage.direct("SELECT count(*) FROM t WHERE b <> 'y'"),
+            "5000",
+            "PostgreSQL {major}"
+        );
+    }
+}
+
 /// In another encoding than UTF-8 a write is counted, whatever it is a part of.
 #[test]
 fn writes_within_others_are_counted_in_every_encoding() {
@@ -1131,9 +1225,8 @@ fn what_the_planner_guesses_is_counted() {
             let received = stage.received();
             received.iter().filter(|sql| sql.contains("lockkeeper_counted")).count()
         };
-        for _ in 0..3 {
-            assert_eq!(stage.psql(few).ok(), "UPDATE 5\n");
-        }
+        // In one session: what is remembered is so for a moment only.
+        assert_eq!(stage.psql(&few.repeat(3)).ok(), "UPDATE 5\n".repeat(3));
         assert_eq!(counted(&stage), 1, "{:#?}", stage.received());
         // Of these it knows, or far too few are expected.
         stage.mark();

@@ -183,21 +183,14 @@ impl Site {
         let Some(about) = live.about() else {
             return Err("not known yet".into());
         };
-        let connected = async {
-            match about.upstream.starts_with('/') {
-                true => tokio::net::UnixStream::connect(&about.upstream).await.map(drop),
-                false => tokio::net::TcpStream::connect(&about.upstream).await.map(drop),
+        // One of several is enough.
+        let mut result = Err("no server".to_owned());
+        for address in about.upstream.split(',') {
+            result = reach(address).await;
+            if result.is_ok() {
+                break;
             }
-        };
-        let result = match tokio::time::timeout(REACH_TIME, connected).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("{}: {error}", about.upstream)),
-            Err(_) => Err(format!(
-                "{}: no answer within {} s",
-                about.upstream,
-                REACH_TIME.as_secs()
-            )),
-        };
+        }
         let now = (Instant::now(), result.clone());
         *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         result
@@ -370,6 +363,20 @@ async fn converse(stream: tokio::net::TcpStream, site: Arc<Site>, state: Arc<Sta
         .serve_connection(TokioIo::new(stream), service);
     // A peer that goes away or talks nonsense is its own affair.
     let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
+}
+
+async fn reach(address: &str) -> Result<(), String> {
+    let connected = async {
+        match address.starts_with('/') {
+            true => tokio::net::UnixStream::connect(address).await.map(drop),
+            false => tokio::net::TcpStream::connect(address).await.map(drop),
+        }
+    };
+    match tokio::time::timeout(REACH_TIME, connected).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(format!("{address}: {error}")),
+        Err(_) => Err(format!("{address}: no answer within {} s", REACH_TIME.as_secs())),
+    }
 }
 
 #[cfg(test)]

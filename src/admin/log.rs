@@ -154,6 +154,7 @@ impl Search {
                     self.push(event, true, false);
                 }
             }
+            Phase::Decided => {}
             Phase::Planned | Phase::Waiting | Phase::Step | Phase::Ran if self.ended.contains(&id) => {}
             Phase::Waiting | Phase::Step | Phase::Ran => {
                 // The latest of it; its steps are put together from those before.

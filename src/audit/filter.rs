@@ -92,6 +92,7 @@ pub fn kind_and_id(line: &[u8]) -> (LineKind, &[u8]) {
         Some(b"waiting") => Phase::Waiting,
         Some(b"ran") => Phase::Ran,
         Some(b"after") => Phase::After,
+        Some(b"decided") => Phase::Decided,
         Some(b"log") => return (LineKind::Log, b""),
         _ => return (LineKind::Unknown, b""),
     };

@@ -4,6 +4,8 @@ use crate::proxy::settings::Upstream;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
+/// PostgreSQL's.
+pub(super) const UPSTREAM_PORT: u16 = 5432;
 /// sockaddr_un's sun_path, less the NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -143,7 +145,7 @@ fn port_number(text: &str) -> Result<u16, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LISTEN_PORT, UPSTREAM_PORT};
+    use crate::config::LISTEN_PORT;
 
     fn listen(text: &str) -> Result<String, String> {
         Address::parse("listen", text, LISTEN_PORT).map(|address| address.text())

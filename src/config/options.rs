@@ -46,9 +46,19 @@ pub struct Options {
     pub proxy_protocol_from: Vec<String>,
 
     /// The PostgreSQL server: HOST:PORT, or a socket directory (/var/run/postgresql, /tmp:5433); the port is 5432 where
-    /// none is given
+    /// none is given. Several, separated by commas, are a primary and its standbys
     #[arg(long, value_name = "ADDRESS", env = "LOCKKEEPER_UPSTREAM", hide_env_values = true)]
     pub upstream: Option<String>,
+
+    /// Which of several servers sessions go to, as libpq has it: any, read-write, read-only, primary, standby, or
+    /// prefer-standby [default: read-write with several servers, else any]
+    #[arg(
+        long,
+        value_name = "WHICH",
+        env = "LOCKKEEPER_TARGET_SESSION_ATTRS",
+        hide_env_values = true
+    )]
+    pub target_session_attrs: Option<TargetName>,
 
     /// TLS for clients over TCP: disable, allow, or require (whoever does not use it is refused) [default: allow with
     /// --tls-cert, else disable]
@@ -480,6 +490,17 @@ pub enum UpstreamTlsMode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum TargetName {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum AuthMode {
     Passthrough,
@@ -507,6 +528,7 @@ impl Options {
             reuse_port: self.reuse_port.or(below.reuse_port),
             proxy_protocol_from: either(self.proxy_protocol_from, below.proxy_protocol_from),
             upstream: self.upstream.or(below.upstream),
+            target_session_attrs: self.target_session_attrs.or(below.target_session_attrs),
             policy: self.policy.or(below.policy),
             audit: self.audit.or(below.audit),
             audit_fsync: self.audit_fsync.or(below.audit_fsync),

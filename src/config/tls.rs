@@ -77,7 +77,7 @@ mod tests {
         let resolve = |text: &str| {
             let text = format!("upstream = \"DB\"\n{}", text.replace("; ", "\n"));
             let proxy = Options::parse(&text).expect("a good file").resolve()?.proxy;
-            Ok::<_, String>((proxy.client_tls, proxy.upstream_tls))
+            Ok::<_, String>((proxy.client_tls, proxy.upstream.servers[0].tls.clone()))
         };
         let client = |required| ClientTls {
             required,

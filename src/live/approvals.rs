@@ -29,9 +29,21 @@ pub struct Decision {
     pub reason: String,
 }
 
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Asks {
+    pub key: Key,
+    /// In the audit log.
+    pub statement_id: String,
+    /// As the log would have it.
+    pub statement: String,
+    pub rules: String,
+}
+
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: u64,
+    pub statement_id: String,
     pub(super) key: Key,
     pub application_name: String,
     /// As the log would have it.

@@ -1,6 +1,6 @@
 //! Who asks for approval, and who decides.
 
-use super::approvals::{Decision, Key, Request};
+use super::approvals::{Asks, Decision, Key, Request};
 use super::{Live, lock};
 use crate::audit::Who;
 use std::time::SystemTime;
@@ -15,10 +15,10 @@ impl Live {
     }
 
     /// The number under which it waits.
-    pub fn ask_approval(&self, key: Key, who: &Who, statement: String, rules: String) -> u64 {
+    pub fn ask_approval(&self, asks: Asks, who: &Who) -> u64 {
         let mut approvals = lock(&self.approvals);
         approvals.forget_old(SystemTime::now());
-        let same = |request: &&Request| request.key == key && request.decided.is_none();
+        let same = |request: &&Request| request.key == asks.key && request.decided.is_none();
         if let Some(known) = approvals.requests.values().find(same) {
             return known.id;
         }
@@ -26,10 +26,11 @@ impl Live {
         let id = approvals.last;
         let request = Request {
             id,
-            key,
+            statement_id: asks.statement_id,
+            key: asks.key,
             application_name: who.application_name.clone(),
-            statement,
-            rules,
+            statement: asks.statement,
+            rules: asks.rules,
             asked: SystemTime::now(),
             decided: None,
         };
@@ -43,8 +44,15 @@ impl Live {
         approvals.requests.values().cloned().collect()
     }
 
-    /// What was done, in words. Err: why not.
-    pub fn decide(&self, id: u64, approved: bool, by: &str, reason: &str) -> Result<String, String> {
+    /// What could not be written down was not decided.
+    pub fn undecide(&self, id: u64) {
+        if let Some(request) = lock(&self.approvals).requests.get_mut(&id) {
+            request.decided = None;
+        }
+    }
+
+    /// What was decided. Err: why not.
+    pub fn decide(&self, id: u64, approved: bool, by: &str, reason: &str) -> Result<Request, String> {
         let mut approvals = lock(&self.approvals);
         approvals.forget_old(SystemTime::now());
         let Some(request) = approvals.requests.get_mut(&id) else {
@@ -69,10 +77,7 @@ impl Live {
         };
         request.decided = Some((SystemTime::now(), decision));
         tracing::info!(id, approved, by, reason, statement = request.statement, "decided");
-        Ok(match approved {
-            true => format!("{id} is approved: {} may send it within an hour", request.key.user),
-            false => format!("{id} is declined"),
-        })
+        Ok(request.clone())
     }
 }
 
@@ -88,10 +93,18 @@ mod tests {
             database: "d".into(),
             digest: vec![digest],
         };
-        let who = Who::default();
-        let id = live.ask_approval(key("amy", 1), &who, "DROP TABLE t".into(), "drop-table".into());
-        assert_eq!(live.ask_approval(key("amy", 1), &who, String::new(), String::new()), id);
-        assert_ne!(live.ask_approval(key("bob", 1), &who, String::new(), String::new()), id);
+        let ask = |key: Key| {
+            let asks = Asks {
+                key,
+                statement_id: String::new(),
+                statement: "DROP TABLE t".into(),
+                rules: "drop-table".into(),
+            };
+            live.ask_approval(asks, &Who::default())
+        };
+        let id = ask(key("amy", 1));
+        assert_eq!(ask(key("amy", 1)), id);
+        assert_ne!(ask(key("bob", 1)), id);
         assert!(live.approval(&key("amy", 1)).is_none());
         assert!(live.decide(id, true, "amy", "mine").is_err());
         assert!(live.decide(id, true, "dba", " ").is_err());

@@ -56,7 +56,7 @@ impl Ledger {
     /// One event of the audit log, whether or not there is a log.
     pub fn take(&mut self, event: &Event) {
         match event.phase {
-            Phase::Planned | Phase::Waiting | Phase::Ran | Phase::After => {}
+            Phase::Planned | Phase::Waiting | Phase::Ran | Phase::After | Phase::Decided => {}
             Phase::Step => {
                 for step in &event.steps {
                     let steps = self.steps.entry(step.outcome.clone()).or_default();

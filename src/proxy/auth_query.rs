@@ -211,7 +211,7 @@ fn read_answer(rows: &[Vec<u8>], user: &[u8]) -> Result<Option<Verifier>, String
 /// Logs in as the auth_user.
 async fn open(shared: &Shared, verifiers: &Verifiers, settings: &AuthQuery) -> Result<Stream, Failed> {
     let time = shared.limits.connect_timeout;
-    let mut server = shared.connect().await.map_err(Failed::Unreachable)?;
+    let (_, mut server) = shared.connect().await.map_err(Failed::Unreachable)?;
     let late = || {
         let seconds = time.as_secs();
         Failed::Unreachable(format!(

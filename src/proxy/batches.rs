@@ -637,6 +637,7 @@ impl Session {
         let shared = Arc::clone(&self.shared);
         let seat = self.seat.shared();
         let left = Arc::clone(&self.relay.left);
+        let server = self.server;
         let packet = wire::cancel_request(&self.relay.cancel_key);
         let (mut stopped, mut gone) = (false, self.relay.client_gone());
         let answers = {
@@ -647,12 +648,12 @@ impl Session {
                     answers = &mut asked => break answers,
                     () = left.notified(), if !gone => {
                         gone = true;
-                        pass_cancel(&packet, &shared).await;
+                        pass_cancel(&packet, &shared, server).await;
                     }
                     () = tokio::time::sleep(LOOK_EVERY), if !stopped && !gone => {
                         if seat.stalls_ms() >= others_wait_max.as_secs_f64() * 1e3 {
                             stopped = true;
-                            pass_cancel(&packet, &shared).await;
+                            pass_cancel(&packet, &shared, server).await;
                         }
                     }
                 }

@@ -65,7 +65,16 @@ impl Session {
         self.seat.reins.begin(&entry.event().id, setting.place != Place::Alone);
         self.seat.plan_begins(entry.event(), setting.policy.audit_literals);
         let watched = self.begin_watching(relations, run);
-        let conducted = match self.conduct(run, setting, &mut entry).await {
+        let rehearsal = run.rehearsal.as_ref().filter(|rehearsal| !self.is_lost(&rehearsal.sql));
+        let rehearsed = match rehearsal {
+            Some(rehearsal) => self.rehearse(rehearsal, run, setting).await,
+            None => Ok(()),
+        };
+        let conducted = match rehearsed {
+            Ok(()) => self.conduct(run, setting, &mut entry).await,
+            Err(end) => Err(end),
+        };
+        let conducted = match conducted {
             Ok(tag) => Ok(tag),
             Err(End::Refused(report)) => Err(self.by_whom(report)),
             Err(End::Broken(broken)) => {

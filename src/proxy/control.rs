@@ -6,6 +6,7 @@
 use super::blockers::{merge, shortened};
 use super::job_admin::{self, told};
 use super::shared::Shared;
+use super::stream::Stream;
 use crate::audit::Blocker;
 use crate::live::{Blocked, Control, Question, Waiter, shape};
 use crate::usage::together::{self, Unknown};
@@ -62,11 +63,11 @@ pub async fn run(shared: Arc<Shared>, config: tokio_postgres::Config, mut questi
     let mut told = false;
     loop {
         match connect(&shared, &config).await {
-            Ok(client) => {
+            Ok((at, client)) => {
                 shared.live.set_control(Control::Up);
                 tracing::info!("control connection");
                 told = false;
-                if let Err(error) = serve(&shared, &client, &config, &mut questions).await {
+                if let Err(error) = serve(&shared, (at, &client), &config, &mut questions).await {
                     tracing::warn!(error, "the control connection ended");
                 }
                 shared.live.set_control(Control::Down);
@@ -82,14 +83,19 @@ pub async fn run(shared: Arc<Shared>, config: tokio_postgres::Config, mut questi
     }
 }
 
-pub(super) async fn connect(shared: &Arc<Shared>, config: &tokio_postgres::Config) -> Result<Client, String> {
+/// At the server that sessions go to, by its place in the list.
+pub(super) async fn connect(shared: &Arc<Shared>, config: &tokio_postgres::Config) -> Result<(usize, Client), String> {
+    let (at, stream) = shared.connect().await?;
+    Ok((at, login(stream, config).await?))
+}
+
+pub(super) async fn login(stream: Stream, config: &tokio_postgres::Config) -> Result<Client, String> {
     let mut config = config.clone();
     // TLS, where it is asked for, is this proxy's own.
     config.ssl_mode(SslMode::Disable);
     if config.get_application_name().is_none() {
         config.application_name("lockkeeper control");
     }
-    let stream = shared.connect().await?;
     let connecting = timeout(CONNECT_TIME, config.connect_raw(stream, NoTls)).await;
     let (client, connection) = connecting
         .map_err(|_| "the server did not finish the login in time".to_owned())?
@@ -117,7 +123,7 @@ async fn refuse(questions: &mut mpsc::Receiver<Question>, error: &str) {
 
 async fn serve(
     shared: &Arc<Shared>,
-    client: &Client,
+    (at, client): (usize, &Client),
     config: &tokio_postgres::Config,
     questions: &mut mpsc::Receiver<Question>,
 ) -> Result<(), String> {
@@ -144,6 +150,9 @@ async fn serve(
                     return Err("the server closed it".into());
                 }
             }
+        }
+        if shared.servers.is_left(at) {
+            return Err("sessions go to another server now".into());
         }
         if !watched.is_empty() {
             let waiting = waiters(client).await?;

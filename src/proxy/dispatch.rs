@@ -24,7 +24,7 @@ use tokio::sync::watch;
 impl Session {
     /// Until one of both sides goes away.
     pub async fn run(&mut self) -> Result<(), Broken> {
-        let mut stop = self.shared.stop.subscribe();
+        let mut stop = self.shared.servers.get(self.server).stops();
         let mut glance = stop.clone();
         loop {
             glance.mark_unchanged();
@@ -144,7 +144,11 @@ impl Session {
             return Ok(());
         }
         let mut out = BytesMut::new();
-        Report::fatal("57P01", SHUTTING_DOWN).put_error(&mut out, self.relay.encoding());
+        let message = match *self.shared.stop.borrow() {
+            Stop::No => self.shared.servers.farewell(self.server),
+            _ => SHUTTING_DOWN.to_owned(),
+        };
+        Report::fatal("57P01", &message).put_error(&mut out, self.relay.encoding());
         self.relay.tell(&out).await
     }
 

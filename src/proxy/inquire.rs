@@ -24,6 +24,14 @@ fn depends_ask(question: &depends::Question) -> Ask {
 }
 
 impl Session {
+    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
+    pub(super) fn closing_of_question(&self) -> Closing {
+        match self.relay.may_sync() {
+            true => Closing::Sync,
+            false => Closing::Flush,
+        }
+    }
+
     pub(super) async fn facts(&mut self, request: Request, closing: Closing) -> Result<Facts, End> {
         Ok(self.facts_and_depends(request, None, closing).await?.0)
     }
@@ -191,27 +199,6 @@ impl Session {
     /// What is asked now is asked without the statement's tree.
     pub(super) fn is_aside(&self) -> bool {
         self.aside.is_on
-    }
-
-    /// The plan, as JSON. None: the statement itself will fail in the same way, in the server's words.
-    pub(super) async fn explained(
-        &mut self,
-        statement: &Statement,
-        place: Place,
-        parameters: &Parameters,
-    ) -> Result<Option<String>, End> {
-        let Some(explain) = explain(statement, parameters) else {
-            return Ok(None);
-        };
-        match self.ask_harmlessly(explain, place).await {
-            Ok(answer) => Ok(answer.value().map(str::to_owned)),
-            Err(End::Refused(mut report)) if place == Place::Pipeline || is_of_the_moment(&report) => {
-                report.remove(b'P');
-                Err(report.into())
-            }
-            Err(End::Refused(_)) => Ok(None),
-            Err(broken) => Err(broken),
-        }
     }
 
     /// What a new partition may hold. The question fails only where there is no PL/pgSQL, or at the moment.

@@ -60,6 +60,11 @@ impl Session {
         entry
     }
 
+    /// The id of the statement that is being judged, which is counted when it is entered.
+    pub(super) fn next_id(&self) -> String {
+        format!("{}-{}.{}", self.shared.instance, self.who.session, self.judged + 1)
+    }
+
     pub(super) fn entry_of(&self, statement: &str) -> Entry {
         let (policy, who) = (self.shared.policy(), self.who.clone());
         Entry {

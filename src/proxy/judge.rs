@@ -15,7 +15,7 @@ use super::step_context::StepContext;
 use super::time_limits::Limits;
 use super::verdict::{Verdict, or_refused};
 use super::weigh::Along;
-use crate::live::approvals::Key;
+use crate::live::approvals::{Asks, Key};
 use crate::plan::bounds::Bounds;
 use crate::plan::deferred::exchange;
 use crate::plan::facts::Facts;
@@ -342,7 +342,9 @@ impl Session {
             }
         }
         if matches!(plan, Plan::Reject(_)) && policy.asks() {
-            let (asked, known) = self.asked(statement, (plan, facts), &policy, place, parameters).await?;
+            let (asked, known) = self
+                .asked(statement, (plan, facts), &policy, (place, closing), parameters)
+                .await?;
             (plan, facts) = (asked, known);
         }
         self.judged += 1;
@@ -386,7 +388,7 @@ impl Session {
         statement: &Arc<Statement>,
         (plan, mut facts): (Plan, Facts),
         policy: &Arc<Policy>,
-        place: Place,
+        (place, closing): (Place, Closing),
         parameters: &Parameters,
     ) -> Result<(Plan, Facts), End> {
         let Plan::Reject(mut refusal) = plan else {
@@ -427,11 +429,19 @@ impl Session {
             refusal.message = format!("{}; it needs the approval of a second person", refusal.message);
         } else {
             let rules: Vec<&str> = refusal.findings.iter().map(|finding| finding.rule).collect();
-            let shown = self
-                .entry_of(&statement.sql)
-                .event()
-                .shown_statement(policy.audit_literals);
-            let id = self.shared.live.ask_approval(key, &self.who, shown, rules.join(", "));
+            let entry = self.entry_of(&statement.sql);
+            let shown = entry.event().shown_statement(policy.audit_literals);
+            let asks = Asks {
+                key: key.clone(),
+                // As its own lines of the log will have it.
+                statement_id: self.next_id(),
+                statement: shown,
+                rules: rules.join(", "),
+            };
+            let id = self.shared.live.ask_approval(asks, &self.who);
+            if place == Place::Alone && closing == Closing::Sync && policy.approval_wait_s > 0 {
+                self.waits_for_approval(id, &key, policy.approval_wait_s).await?;
+            }
             refusal.message = format!(
                 "{}; it needs the approval of a second person, asked for as number {id}",
                 refusal.message

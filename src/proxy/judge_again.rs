@@ -4,6 +4,7 @@
 use super::dialogue::{Ask, Closing, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::parameters::Parameters;
+use super::rehearse::was_rehearsed;
 use super::session::Session;
 use super::verdict::{Verdict, or_refused};
 use crate::plan::Place;
@@ -44,21 +45,32 @@ impl Session {
             Err(end) => return or_refused(Err(end)),
         }
         let may_race = place == Place::Alone && matches!(statement.kind, Kind::Ddl);
-        let text = may_race.then(|| statement.sql.clone());
+        let may_wait = place == Place::Alone && self.shared.policy().asks();
+        let text = (may_race || may_wait).then(|| statement.sql.clone());
         let first = self
             .verdict_now(statement, place, parameters, closing, position_shift)
             .await?;
-        let raced = matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report));
-        let Some(text) = text.filter(|_| raced) else {
+        let was_decided = std::mem::take(&mut self.was_decided);
+        let raced = may_race
+            && matches!(&first, Verdict::Refused(report) if self.raced && names_changed(report) && !was_rehearsed(report));
+        let Some(text) = text.filter(|_| raced || was_decided) else {
             return Ok(first);
         };
-        match self.read_again(&text).await {
-            Some(statement) => {
-                self.verdict_now(statement, place, parameters, closing, position_shift)
-                    .await
+        let Some(statement) = self.read_again(&text).await else {
+            return Ok(first);
+        };
+        let second = self
+            .verdict_now(statement, place, parameters, closing, position_shift)
+            .await?;
+        // It was no other session: what the first go has committed is said with its error.
+        Ok(match (&first, &second) {
+            (Verdict::Refused(before), Verdict::Refused(now))
+                if has_committed(before) && before.message() == now.message() =>
+            {
+                first
             }
-            None => Ok(first),
-        }
+            _ => second,
+        })
     }
 
     /// One ALTER TABLE that drops a key and makes another: as the two statements that it stands for, in one transaction.
@@ -122,6 +134,10 @@ impl Session {
         self.commit("COMMIT").await?;
         Ok(Some(verdict))
     }
+}
+
+fn has_committed(report: &Report) -> bool {
+    report.text(b'D').contains("lockkeeper: committed before it:")
 }
 
 /// duplicate_table, duplicate_object, duplicate_column, undefined_object, undefined_column, unique_violation (of the catalog).

@@ -4,7 +4,6 @@
 //! The server is asked first, so that its own refusals (pg_hba.conf, too many connections) and its answer about the
 //! protocol's version come to the client as they are. A client hears that it is in only when the server has let it in.
 
-use super::settings::Upstream;
 use super::stream::Stream;
 use super::verifiers::{Found, Source, Verifiers};
 use bytes::BytesMut;
@@ -45,8 +44,17 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// The server takes nobody now; another may.
+    pub fn is_for_now(&self) -> bool {
+        match self {
+            Ended::Refused(frame) => Report::of_frame(frame).sqlstate() == CANNOT_CONNECT_NOW,
+            Ended::Server(what) => what == CLOSED,
+            Ended::Report(_) | Ended::Silent(_) => false,
+        }
+    }
+
     /// What the client hears.
-    pub fn last_words(&self, upstream: &Upstream) -> Vec<u8> {
+    pub fn last_words(&self, upstream: &impl fmt::Display) -> Vec<u8> {
         let mut out = BytesMut::new();
         match self {
             Ended::Report(report) => report.put_error(&mut out, Encoding::Ascii),
@@ -88,9 +96,15 @@ pub enum Asked {
     Sasl { plus: bool },
 }
 
-/// From the startup packet, which the server has got, up to and with AuthenticationOk, which the client has got then.
-pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User, verifiers: &Verifiers) -> Result<(), Ended> {
-    let asked = asked(client, server).await?;
+/// From what the server has [asked](asked) for up to and with AuthenticationOk, which the client has got then. It gives the keys with
+/// which the client could log in to another server, too, where there are any.
+pub async fn log_in(
+    client: &mut Stream,
+    server: &mut Stream,
+    asked: Asked,
+    user: &User,
+    verifiers: &Verifiers,
+) -> Result<Keys, Ended> {
     let await_verifier = begin_proof(client, user).await?;
     // Only now, so that a client that comes without a password, to ask for one then, costs no more.
     let challenged = match asked {
@@ -121,7 +135,25 @@ pub async fn log_in(client: &mut Stream, server: &mut Stream, user: &User, verif
         proven.server_final.as_bytes(),
     );
     wire::put_authentication(&mut out, wire::AUTHENTICATION_OK, b"");
-    tell(client, &out).await
+    tell(client, &out).await?;
+    Ok(proven.keys)
+}
+
+/// The same login at another server, which has got the startup packet; the client is not needed any more.
+pub async fn again(server: &mut Stream, keys: &Keys) -> Result<(), Ended> {
+    let frame = loop {
+        let frame = from_server(server).await?;
+        if frame[0] == b'R' {
+            break frame;
+        }
+    };
+    match wanted(&frame).map_err(Ended::Report)? {
+        Asked::Nothing => Ok(()),
+        Asked::Sasl { plus } => {
+            let challenged = begin(server, plus).await?;
+            finish(server, challenged, keys).await
+        }
+    }
 }
 
 /// The server refuses what has proven the password here.
@@ -152,14 +184,17 @@ fn explained(ended: Ended, source: Source) -> Ended {
     Ended::Report(report)
 }
 
-async fn asked(client: &mut Stream, server: &mut Stream) -> Result<Asked, Ended> {
+/// What the server says first. Of a server that refuses at once the client hears nothing.
+pub async fn asked(client: &mut Stream, server: &mut Stream) -> Result<Asked, Ended> {
+    let mut before = Vec::new();
     loop {
         let frame = from_server(server).await?;
         if frame[0] != b'R' {
             // NegotiateProtocolVersion.
-            tell(client, &frame).await?;
+            before.extend_from_slice(&frame);
             continue;
         }
+        tell(client, &before).await?;
         return wanted(&frame).map_err(Ended::Report);
     }
 }

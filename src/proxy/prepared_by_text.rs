@@ -1,6 +1,6 @@
 //! Statements that SQL has prepared, bound over the protocol: they are judged as if they had been parsed there.
 
-use super::dialogue::{Ask, Closing, Hears};
+use super::dialogue::{Ask, Hears};
 use super::dispatch::needs_judging;
 use super::end::{Broken, End};
 use super::held;
@@ -8,12 +8,10 @@ use super::read::parsed;
 use super::reading::depends_on_reading;
 use super::session::Session;
 use super::verdict::Verdict;
-use crate::plan::body::prepared_text;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Prepared, Statement, Unreadable, prepared};
 use bytes::{Bytes, BytesMut};
 use lockkeeper_wire::messages::Report;
-use pg_query::NodeEnum;
 
 impl Session {
     /// In front of a Bind: what the server knows by that name is held, if it is to be judged.
@@ -77,17 +75,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
         self.hold_prepared(name, statement, len).await
     }
 
-    /// The text of what the PREPARE of that name prepares, in the message that it came in.
-    pub(super) async fn prepares(&mut self, text: &str, name: &str) -> Option<String> {
-        let statements = self.read(text.as_bytes()).await.ok()?;
-        let named = |statement: &&Statement| matches!(&statement.node, NodeEnum::PrepareStmt(p) if p.name == name);
-        let mut named = statements.iter().filter(named);
-        let prepare = named.next()?;
-        // Of several it is not known which it was.
-        let text = prepared_text(prepare)?.to_owned();
-        named.next().is_none().then_some(text)
-    }
-
     /// EXECUTE of what was prepared over the protocol and is judged only when it is executed over the protocol too.
     pub(super) async fn executes_held(&self, statements: &[Statement]) -> Option<Report> {
         if self.forwards_unread() {
@@ -147,14 +134,6 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             }
         }
         Ok(())
-    }
-
-    /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
-    pub(super) fn closing_of_question(&self) -> Closing {
-        match self.relay.may_sync() {
-            true => Closing::Sync,
-            false => Closing::Flush,
-        }
     }
 
     /// A statement that the server has under that name already.

@@ -68,6 +68,7 @@ impl Session {
                 // It may put the text of one together.
                 self.relay.prepared_others = true;
                 self.relay.by_text.may_be_anything();
+                self.relay.may_be_prepared_again();
                 let prepares = statement.body().map(|body| body.prepares.clone()).unwrap_or_default();
                 for prepare in &prepares {
                     self.has_prepared(prepare, "");
@@ -129,6 +130,7 @@ impl Session {
         let write = PreparedWrite {
             node: prepare.clone(),
             sql: sql.to_owned(),
+            types: None,
         };
         match known.len() < PREPARED_WRITES_MAX || known.contains_key(&prepared.name) {
             true => drop(known.insert(prepared.name.clone(), write)),

@@ -118,6 +118,16 @@ enum ChannelBinding {
     Explain { offered: bool },
 }
 
+impl ChannelBinding {
+    fn between(client: &Stream, server: &Stream) -> ChannelBinding {
+        match (client.is_tls(), server.is_tls()) {
+            (_, false) => ChannelBinding::AsItIs,
+            (false, true) => ChannelBinding::Strip,
+            (true, true) => ChannelBinding::Explain { offered: false },
+        }
+    }
+}
+
 /// Which of the server's parameters the session needs, as ParameterStatus reports them.
 #[derive(Clone, Debug)]
 pub struct Reported {
@@ -126,6 +136,9 @@ pub struct Reported {
     pub server_encoding: String,
     pub application_name: String,
     pub server_version: String,
+    /// Since PostgreSQL 14.
+    pub in_hot_standby: Option<bool>,
+    pub read_only: Option<bool>,
 }
 
 /// What the server has answered, where [`OnAnswer::notes`] says that it is wanted.
@@ -167,6 +180,8 @@ pub struct PreparedWrite {
     pub node: NodeEnum,
     /// Empty: within another statement.
     pub sql: String,
+    /// Of its parameters, once the server has said them.
+    pub types: Option<Vec<String>>,
 }
 
 impl Unnamed {
@@ -194,6 +209,8 @@ pub struct Relay {
     /// Transaction status of the last ReadyForQuery; 0 before the first.
     pub status: u8,
     pub reported: Reported,
+    /// The next ReadyForQuery is kept until [`Relay::tell_end`]: the session may not stay with its server.
+    pub keeps_ready: bool,
     /// Something was executed since the last ReadyForQuery, with which the server reports what has changed.
     unreported: bool,
     /// What the server, asked since then, has said of itself.
@@ -298,11 +315,7 @@ enum Look {
 
 impl Relay {
     pub fn new(client: Stream, server: Stream, limits: &Limits, live: Arc<Live>) -> Relay {
-        let channel_binding = match (client.is_tls(), server.is_tls()) {
-            (_, false) => ChannelBinding::AsItIs,
-            (false, true) => ChannelBinding::Strip,
-            (true, true) => ChannelBinding::Explain { offered: false },
-        };
+        let channel_binding = ChannelBinding::between(&client, &server);
         let flow = Arc::<Flow>::default();
         Relay {
             client,
@@ -318,7 +331,10 @@ impl Relay {
                 server_encoding: String::new(),
                 application_name: String::new(),
                 server_version: String::new(),
+                in_hot_standby: None,
+                read_only: None,
             },
+            keeps_ready: false,
             unreported: false,
             asked: None,
             cancel_key: Vec::new(),
@@ -464,6 +480,12 @@ impl Relay {
         self.shapes.names_moved();
     }
 
+    /// A name that is prepared may mean something else from now on.
+    pub fn may_be_prepared_again(&mut self) {
+        self.by_text.forget_harmless();
+        self.prepared_writes.values_mut().for_each(|known| known.types = None);
+    }
+
     /// A statement on its way calls these.
     fn calls(&mut self, calls: Calls) {
         match calls {
@@ -473,6 +495,7 @@ impl Relay {
                 self.shapes.called();
                 // Also PREPARE.
                 self.prepared_others = true;
+                self.may_be_prepared_again();
             }
             Calls::MakesTemporary => self.shapes.makes(false),
             Calls::Makes => self.shapes.makes(true),
@@ -819,6 +842,68 @@ impl Relay {
     /// there is room, so that its going away is noticed.
     pub async fn receive(&mut self) -> Result<Vec<u8>, Broken> {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
+    }
+
+    /// The same before the session has begun. None: what comes next asks the client to authenticate itself, and stays where it is.
+    pub async fn receive_unless_challenge(&mut self) -> Result<Option<Vec<u8>>, Broken> {
+        const CODE: usize = 4;
+        let is_challenge = std::future::poll_fn(|cx| {
+            loop {
+                self.poll_watch_client(cx);
+                let here = self.down.unjudged();
+                if here.first().is_some_and(|tag| *tag != b'R') {
+                    return Poll::Ready(Ok(false));
+                }
+                if here.len() >= HEADER + CODE {
+                    return Poll::Ready(Ok(wire::authentication(here) != Some(wire::AUTHENTICATION_OK)));
+                }
+                if ready!(self.down.poll_read(&mut self.server, cx)).map_err(Broken::Server)? == 0 {
+                    return Poll::Ready(Err(Broken::Server(io::ErrorKind::UnexpectedEof.into())));
+                }
+            }
+        })
+        .await?;
+        match is_challenge {
+            true => Ok(None),
+            false => self.receive().await.map(Some),
+        }
+    }
+
+    /// The challenge that is here is the client's.
+    pub fn takes_challenge(&mut self) -> Result<(), Broken> {
+        self.scan_down()
+    }
+
+    /// All that a server says before a session begins: the client hears it.
+    pub async fn takes_arrival(&mut self, frames: &[Vec<u8>]) -> Result<(), Broken> {
+        self.channel_binding = ChannelBinding::AsItIs;
+        for frame in frames {
+            match frame[0] {
+                b'S' => self.takes_report(&frame[HEADER..]),
+                b'K' => self.cancel_key = frame[HEADER..].to_vec(),
+                b'Z' => {
+                    self.ready(frame);
+                    self.responses.received(b'Z');
+                }
+                _ => {}
+            }
+        }
+        self.tell(&frames.concat()).await
+    }
+
+    /// The client has heard an error of the server's.
+    pub fn failed(&mut self) {
+        self.answered.failed = true;
+    }
+
+    /// The client has heard nothing of the server that it came to first, which is given back.
+    pub fn moves_to(&mut self, server: Stream) -> Stream {
+        let left = std::mem::replace(&mut self.server, server);
+        self.down.discard(self.down.unjudged().len());
+        self.server_eof = false;
+        self.server_deaf = false;
+        self.channel_binding = ChannelBinding::between(&self.client, &self.server);
+        left
     }
 
     /// The client's next whole message, where this proxy itself answers it. None: the client has gone.

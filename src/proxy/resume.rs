@@ -25,6 +25,7 @@ impl Session {
         let relation = batches.relation.clone();
         let statement = batches.statement.clone();
         let run = Run {
+            rehearsal: None,
             deferral: None,
             findings: Vec::new(),
             notices: Vec::new(),

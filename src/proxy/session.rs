@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 pub struct Session {
     pub(super) relay: Relay,
+    /// Its server, by its place in the list.
+    pub(super) server: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) cancel: Arc<CancelFlag>,
     pub(super) who: Who,
@@ -54,6 +56,8 @@ pub struct Session {
     /// What it knows of its prepared statements in a dry run; and whether the statement that is being judged is for one.
     pub(super) dry: super::dry::looked::Looked,
     pub(super) is_dry: bool,
+    /// A second person has decided while the statement waited: it is judged once more.
+    pub(super) was_decided: bool,
     /// How many NOTICEs about findings the client has heard, by rule.
     pub(super) notices: HashMap<String, u32>,
 }

@@ -26,6 +26,57 @@ impl fmt::Display for Upstream {
     }
 }
 
+/// Which server sessions go to, as libpq's target_session_attrs has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Target {
+    #[default]
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+impl Target {
+    /// As libpq writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Target::Any => "any",
+            Target::ReadWrite => "read-write",
+            Target::ReadOnly => "read-only",
+            Target::Primary => "primary",
+            Target::Standby => "standby",
+            Target::PreferStandby => "prefer-standby",
+        }
+    }
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAt {
+    pub address: Upstream,
+    /// None: it is reached without TLS. Never used over a Unix socket.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// All servers, in the order in which they are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstreams {
+    pub servers: Vec<ServerAt>,
+    pub target: Target,
+}
+
+impl fmt::Display for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, server) in self.servers.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{}", server.address)?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `HOST:PORT`, or a directory for a Unix socket `.s.PGSQL.PORT` (`/run/lockkeeper:6432`).
@@ -34,12 +85,10 @@ pub struct Config {
     pub reuse_port: bool,
     /// Whose connections begin with the PROXY protocol.
     pub trusted: super::forwarded::Trusted,
-    pub upstream: Upstream,
+    pub upstream: Upstreams,
     pub audit: Option<Sink>,
     /// None: clients that ask for TLS hear that there is none.
     pub client_tls: Option<ClientTls>,
-    /// None: the server is reached without TLS. Never used over a Unix socket.
-    pub upstream_tls: Option<UpstreamTls>,
     pub auth: Auth,
     pub console: Option<Console>,
     pub control: Option<Control>,

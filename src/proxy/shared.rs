@@ -1,11 +1,12 @@
 //! What all sessions share.
 
-use super::connect::connect;
 use super::current::Current;
 use super::restores::Restores;
-use super::settings::{Console, Limits, Upstream};
+use super::servers::Servers;
+use super::settings::{Console, Limits};
+pub(super) use super::stop::Stop;
 use super::stream::Stream;
-use super::tls::{Acceptor, Connector};
+use super::tls::Acceptor;
 use super::verifiers::Verifiers;
 use super::{shapes, unheard};
 use crate::audit::Audit;
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// What all sessions share.
 pub(crate) struct Shared {
-    pub(super) upstream: Upstream,
+    pub(super) servers: Servers,
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) live: Arc<Live>,
@@ -33,7 +34,6 @@ pub(crate) struct Shared {
     /// The console asks for a reload and waits for what came of it.
     pub(super) reloads: mpsc::Sender<oneshot::Sender<Result<(), String>>>,
     pub(super) acceptor: Option<Acceptor>,
-    pub(super) connector: Option<Connector>,
     /// None: the server authenticates clients.
     pub(super) verifiers: Option<Verifiers>,
     /// By the server's process ID and cancel key, as a CancelRequest carries them.
@@ -58,25 +58,17 @@ impl Shared {
         self.policy.get()
     }
 
-    /// A connection to the server, encrypted as the settings say.
-    pub(super) async fn connect(&self) -> Result<Stream, String> {
-        connect(&self.upstream, self.connector.as_ref(), &self.limits).await
+    /// A connection to the server, encrypted as the settings say; of several to the one that sessions go to now, by its place in the list.
+    pub(super) async fn connect(&self) -> Result<(usize, Stream), String> {
+        self.servers.connect(&self.limits).await
     }
-}
-
-/// How far the proxy is on its way down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stop {
-    No,
-    /// Sessions end when their transaction or plan has.
-    Draining,
-    /// drain_timeout is over: a plan ends where it is.
-    Now,
 }
 
 /// A cancel request came for a session whose plan may be between two statements.
 #[derive(Default)]
 pub(super) struct CancelFlag {
+    /// The server of the session, by its place in the list.
+    pub(super) server: usize,
     pub(super) raised: AtomicBool,
     pub(super) wake: Notify,
 }

@@ -376,8 +376,7 @@ pub async fn run(command: Command, shared: &Shared, user: &str) -> Result<Reply,
         }
         Command::Reload => return reload(shared).await,
         Command::Decide(approved, id, ref reason) => {
-            let done = shared.live.decide(id, approved, user, reason);
-            let done = done.map_err(|why| Report::error("55000", &format!("lockkeeper: {why}")))?;
+            let done = super::approve::decide(shared, id, approved, user, reason).await?;
             return Ok(Reply {
                 columns: columns(command),
                 rows: vec![vec![string(done)]],

@@ -7,6 +7,7 @@ use super::console;
 use super::end::Broken;
 use super::login::{self, CANNOT_CONNECT_NOW, Ended, User};
 use super::relay::{Event, Mode, Relay};
+use super::servers::arrive::{Unarrived, Way};
 use super::session::Session;
 use super::settings::Console;
 use super::shared::{CancelFlag, Shared, Stop};
@@ -263,12 +264,13 @@ fn hand_over(seat: &crate::live::Seat, shared: &Arc<Shared>, flag: &Arc<CancelFl
     let packet = wire::cancel_request(key);
     let runtime = tokio::runtime::Handle::current();
     let underway = Arc::clone(&seat.reins.underway);
+    let server = flag.server;
     seat.reins.stops_by(move || {
         flag.raise();
         let (shared, packet, underway) = (Arc::clone(&shared), packet.clone(), Arc::clone(&underway));
         underway.fetch_add(1, Ordering::SeqCst);
         runtime.spawn(async move {
-            pass_cancel(&packet, &shared).await;
+            pass_cancel(&packet, &shared, server).await;
             underway.fetch_sub(1, Ordering::SeqCst);
         });
     });
@@ -277,16 +279,21 @@ fn hand_over(seat: &crate::live::Seat, shared: &Arc<Shared>, flag: &Arc<CancelFl
 /// Passes a cancel request on as it is: the keys are the server's own. A plan that is between two statements hears of
 /// it by its flag, since a cancel that reaches an idle backend is lost.
 async fn cancel(packet: &[u8], shared: &Shared) {
-    if let Some(flag) = shared.cancels.get(&packet[KEY_AT..]) {
+    let flag = shared.cancels.get(&packet[KEY_AT..]).map(|flag| Arc::clone(&flag));
+    if let Some(flag) = flag {
         flag.raise();
+        return pass_cancel(packet, shared, flag.server).await;
     }
-    pass_cancel(packet, shared).await;
+    // A session of another proxy's, whose server is not known here. A key that is not a server's own does nothing there.
+    for server in 0..shared.servers.all().len() {
+        pass_cancel(packet, shared, server).await;
+    }
 }
 
-/// To the server, on a connection of its own; returns when the server has sent the signal.
-pub async fn pass_cancel(packet: &[u8], shared: &Shared) {
+/// To this server of the list, on a connection of its own; returns when the server has sent the signal.
+pub async fn pass_cancel(packet: &[u8], shared: &Shared, server: usize) {
     let send = async {
-        let mut server = shared.connect().await?;
+        let mut server = shared.servers.reach(server, &shared.limits).await?;
         send(&mut server, packet).await.map_err(|error| error.to_string())?;
         // The server closes when it has sent the signal: the client's own wait must mean the same.
         let mut rest = [0; 16];
@@ -316,22 +323,6 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         refuse(&mut client, &Report::fatal("57P03", "lockkeeper is shutting down")).await;
         return;
     }
-    let mut server = match shared.connect().await {
-        Ok(server) => server,
-        Err(error) => {
-            static KIND: Sparing = Sparing::new();
-            if let Some(left_out) = KIND.admits() {
-                tracing::warn!(client = address, error, left_out, "the server cannot be reached");
-            }
-            shared.live.ledger().upstream_error("connect");
-            let report = Report::fatal(
-                CANNOT_CONNECT_NOW,
-                &format!("lockkeeper: {error}; check that PostgreSQL runs there and that --upstream names it"),
-            );
-            refuse(&mut client, &report).await;
-            return;
-        }
-    };
     let console = shared
         .console
         .as_ref()
@@ -340,32 +331,47 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         Some(console) => console::at_database(&packet, &console.auth_database),
         None => packet,
     };
-    if let Err(error) = send(&mut server, &packet).await {
-        let report = Report::fatal(
-            CANNOT_CONNECT_NOW,
-            &format!("lockkeeper: the server closed the connection at once: {error}"),
-        );
-        refuse(&mut client, &report).await;
-        return;
-    }
+    shared.servers.settle(shared.limits.connect_timeout).await;
+    let mut way = Way::new(&shared, &packet);
+    let mut server = match way.next().await {
+        Ok(server) => server,
+        Err(report) => {
+            static KIND: Sparing = Sparing::new();
+            if let Some(left_out) = KIND.admits() {
+                let error = report.message();
+                tracing::warn!(client = address, error, left_out, "the server cannot be reached");
+            }
+            shared.live.ledger().upstream_error("connect");
+            refuse(&mut client, &report).await;
+            return;
+        }
+    };
     let deadline = Instant::now() + shared.limits.authentication_timeout;
+    let mut keys = None;
     if let Some(verifiers) = &shared.verifiers {
         let user = User {
             name: user_name(&packet),
             end_point,
         };
-        let logged_in = timeout_at(deadline, login::log_in(&mut client, &mut server, &user, verifiers)).await;
+        let log_in = async {
+            let asked = way.asked(&mut client, &mut server).await?;
+            login::log_in(&mut client, &mut server, asked, &user, verifiers).await
+        };
         let late = |_| {
             let seconds = shared.limits.authentication_timeout.as_secs();
             let message = format!("lockkeeper: authentication was not finished within {seconds} s");
             Err(Ended::Report(Report::fatal("08006", &message)))
         };
-        if let Err(ended) = logged_in.unwrap_or_else(late) {
-            tracing::info!(client = address, user = parameters.user, %ended, "not authenticated");
-            // A client that does not read keeps nobody.
-            let _ = timeout(FAREWELL_TIMEOUT, send(&mut client, &ended.last_words(&shared.upstream))).await;
-            tokio::join!(client.close(), server.close());
-            return;
+        match timeout_at(deadline, log_in).await.unwrap_or_else(late) {
+            Ok(proven) => keys = Some(proven),
+            Err(ended) => {
+                tracing::info!(client = address, user = parameters.user, %ended, "not authenticated");
+                let at = &shared.servers.get(way.at).address;
+                // A client that does not read keeps nobody.
+                let _ = timeout(FAREWELL_TIMEOUT, send(&mut client, &ended.last_words(at))).await;
+                tokio::join!(client.close(), server.close());
+                return;
+            }
         }
     }
     let id = shared.sessions.fetch_add(1, Ordering::Relaxed) + 1;
@@ -374,7 +380,35 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     if shared.verifiers.is_some() {
         relay.authenticated();
     }
-    match timeout_at(deadline, relay.run(Mode::Authenticate)).await {
+    let begins = async {
+        if console.is_none() && (shared.servers.are_looked_at() || shared.servers.all().len() > 1) {
+            way.arrive(&mut relay, keys.as_ref()).await?;
+        }
+        let event = relay.run(Mode::Authenticate).await?;
+        if matches!(event, Event::Quiescent) && relay.keeps_end() {
+            way.confirm(&mut relay).await?;
+        }
+        Ok(event)
+    };
+    let begun = match timeout_at(deadline, begins).await {
+        Ok(Err(Unarrived::Report(report))) => {
+            let mut out = BytesMut::new();
+            report.put_error(&mut out, Encoding::Ascii);
+            tracing::info!(
+                session = id,
+                client = address,
+                why = report.message(),
+                "no server for it"
+            );
+            let _ = timeout(FAREWELL_TIMEOUT, relay.tell(&out)).await;
+            return relay.close().await;
+        }
+        Ok(Err(Unarrived::Broken(broken))) => Ok(Err(broken)),
+        Ok(Ok(event)) => Ok(Ok(event)),
+        Err(late) => Err(late),
+    };
+    let at = way.at;
+    match begun {
         Ok(Ok(Event::Quiescent)) => {}
         Ok(Ok(Event::ServerGone) | Err(Broken::Server(_))) if !relay.has_failed() && !relay.client_gone() => {
             static KIND: Sparing = Sparing::new();
@@ -388,7 +422,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             }
             shared.live.ledger().upstream_error("closed");
             let why = "closed the connection during authentication";
-            give_up(relay, &shared, CANNOT_CONNECT_NOW, why).await;
+            give_up(relay, &shared, at, CANNOT_CONNECT_NOW, why).await;
             return;
         }
         // The server has said why, or the client went away.
@@ -403,6 +437,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
             give_up(
                 relay,
                 &shared,
+                at,
                 "08006",
                 &format!("and the client did not finish authentication within {seconds} s"),
             )
@@ -422,7 +457,10 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         application_name: parameters.application_name,
         client: address,
     };
-    let cancel = Arc::new(CancelFlag::default());
+    let cancel = Arc::new(CancelFlag {
+        server: at,
+        ..CancelFlag::default()
+    });
     let database = shared.book.database(&who.database);
     relay.shapes.open(database, &standing_parameters(&packet));
     // A server without keys, or with nothing in them: anybody could send that.
@@ -439,6 +477,7 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
     hand_over(&seat, &shared, &cancel, &key);
     let mut session = Session {
         relay,
+        server: at,
         seat,
         shared: Arc::clone(&shared),
         cancel,
@@ -462,16 +501,18 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
         deferred: Default::default(),
         dry: Default::default(),
         is_dry: false,
+        was_decided: false,
     };
-    let heard = shared.unheard.over(&session.relay.server);
+    let heard = shared.unheard.over(&session.relay.server, at);
     let ran = match shared.restores.refuses(&session.who, &packet) {
         Some(report) => Err(Broken::Refused(Box::new(report))),
         None => session.run().await,
     };
     let lost = heard.as_ref().is_some_and(|heard| heard.lost());
+    let left = heard.as_ref().is_some_and(|heard| heard.left());
     drop(heard);
-    if lost {
-        tell_lost(&mut session).await;
+    if lost || left {
+        tell_lost(&mut session, left).await;
     }
     if let Err(broken) = &ran {
         end_broken(&mut session, broken).await;
@@ -482,16 +523,15 @@ async fn start(mut client: Stream, end_point: Option<Vec<u8>>, address: String, 
 }
 
 /// The server's connection was ended, since nothing was heard of it.
-async fn tell_lost(session: &mut Session) {
+async fn tell_lost(session: &mut Session, left: bool) {
     let seconds = session.shared.limits.unacknowledged.as_secs();
+    let why = match left {
+        true => "cannot be reached any more, and another has taken its place".to_owned(),
+        false => format!("has acknowledged nothing for {seconds} s"),
+    };
     static KIND: Sparing = Sparing::new();
     if let Some(left_out) = KIND.admits() {
-        tracing::warn!(
-            session = session.who.session,
-            seconds,
-            left_out,
-            "the server has vanished"
-        );
+        tracing::warn!(session = session.who.session, why, left_out, "the server has vanished");
     }
     session.shared.live.ledger().upstream_error("vanished");
     if !session.relay.down.at_frame() {
@@ -499,8 +539,8 @@ async fn tell_lost(session: &mut Session) {
     }
     let mut out = BytesMut::new();
     let message = format!(
-        "lockkeeper: the server at {} has acknowledged nothing for {seconds} s, so that the session ends; what became of its last statement is not known",
-        session.shared.upstream
+        "lockkeeper: the server at {} {why}, so that the session ends; what became of its last statement is not known",
+        session.shared.servers.get(session.server).address
     );
     Report::fatal("08006", &message).put_error(&mut out, session.relay.encoding());
     let _ = timeout(FAREWELL_TIMEOUT, session.relay.tell(&out)).await;
@@ -533,11 +573,11 @@ async fn open_console(mut relay: Relay, user: &[u8], console: &Console, shared: 
 }
 
 /// Authentication has not come to its end; `why` is about the server.
-async fn give_up(mut relay: Relay, shared: &Shared, sqlstate: &str, why: &str) {
+async fn give_up(mut relay: Relay, shared: &Shared, at: usize, sqlstate: &str, why: &str) {
     let mut out = BytesMut::new();
     Report::fatal(
         sqlstate,
-        &format!("lockkeeper: the server at {} {why}", shared.upstream),
+        &format!("lockkeeper: the server at {} {why}", shared.servers.get(at).address),
     )
     .put_error(&mut out, Encoding::Ascii);
     // A client that does not read keeps nobody.

@@ -25,6 +25,9 @@ struct Watched {
     /// Something was unacknowledged whenever it was looked since then.
     since: Option<Instant>,
     lost: Arc<AtomicBool>,
+    /// Its server's place in the list.
+    server: usize,
+    left: Arc<AtomicBool>,
 }
 
 /// While it lives, the connection is watched. It must go before the connection does.
@@ -32,12 +35,18 @@ pub struct Guard {
     watch: Arc<Watch>,
     id: u64,
     lost: Arc<AtomicBool>,
+    left: Arc<AtomicBool>,
 }
 
 impl Guard {
     /// The connection was ended because nothing came any more.
     pub fn lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// The connection was ended because another server has taken this one's place.
+    pub fn left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
     }
 }
 
@@ -49,23 +58,36 @@ impl Drop for Guard {
 
 impl Watch {
     /// None: not over TCP.
-    pub fn over(self: &Arc<Watch>, server: &Stream) -> Option<Guard> {
+    pub fn over(self: &Arc<Watch>, server: &Stream, place: usize) -> Option<Guard> {
         let fd = server.tcp_fd()?;
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let lost = Arc::new(AtomicBool::new(false));
+        let left = Arc::new(AtomicBool::new(false));
         self.watched.insert(
             id,
             Watched {
                 fd,
                 since: None,
                 lost: Arc::clone(&lost),
+                server: place,
+                left: Arc::clone(&left),
             },
         );
         Some(Guard {
             watch: Arc::clone(self),
             id,
             lost,
+            left,
         })
+    }
+
+    /// All connections to this server of the list end now.
+    pub fn end_all_at(&self, place: usize) {
+        for one in self.watched.iter().filter(|one| one.server == place) {
+            one.left.store(true, Ordering::Relaxed);
+            // SAFETY: shutdown(2) has no memory effects, and the descriptor is open as long as its guard waits for this entry.
+            unsafe { libc::shutdown(one.fd, libc::SHUT_RDWR) };
+        }
     }
 
     /// Without end.

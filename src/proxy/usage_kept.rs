@@ -25,7 +25,7 @@ pub async fn run(shared: Arc<Shared>, mut config: tokio_postgres::Config) {
     let mut said = String::new();
     loop {
         let ended = match connect(&shared, &config).await {
-            Ok(client) => keep(&shared, &client, since).await,
+            Ok((_, client)) => keep(&shared, &client, since).await,
             Err(why) => Unknown::Failed(why),
         };
         let pause = match ended {

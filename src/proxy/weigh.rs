@@ -11,10 +11,9 @@ use crate::plan::batches::bound::{self, Bound, Ground};
 use crate::plan::batches::{self, Target, cascade, count, guess};
 use crate::plan::catalog::Relation;
 use crate::plan::facts::{Cascaded, Facts, Told};
-use crate::plan::mixed::alone::{alone, executed, executed_name};
+use crate::plan::mixed::alone::{alone, executed_name};
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
-use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
 use crate::plan::{Place, deferred, jobs};
 use std::sync::Arc;
@@ -243,21 +242,7 @@ impl Session {
         let Some(name) = executed_name(&statement.sql) else {
             return Ok(alone(statement));
         };
-        let known = self.relay.prepared_writes.get(&name).map(|known| known.sql.clone());
-        let held = self.relay.held.statement(name.as_bytes());
-        let held = held.and_then(|held| String::from_utf8(held.text.to_vec()).ok());
-        let prepared = match known.filter(|sql| !sql.is_empty()).or(held) {
-            Some(sql) => sql,
-            None => {
-                let sql = format!(
-                    "SELECT p.statement FROM pg_catalog.pg_prepared_statements p WHERE p.name OPERATOR(pg_catalog.=) {}",
-                    quote_literal(&name)
-                );
-                let answers = self.relay.ask(&[Ask::new(sql)], closing, Hears::Nothing).await?;
-                answers.first().and_then(Answer::value).unwrap_or_default().to_owned()
-            }
-        };
-        Ok(executed(&statement.sql, &prepared))
+        self.parts_executed(statement, &name, closing).await
     }
 
     /// What foreign keys delete or change with the statement's rows. Of the functions that choose these is known what the facts say;

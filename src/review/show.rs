@@ -230,6 +230,10 @@ impl Story<'_> {
         for why in &self.last.why {
             self.line(out, 2, "safe because: ", why);
         }
+        for event in self.events.iter().filter(|event| event.phase == Phase::Decided) {
+            let decided = event.detail.as_deref().unwrap_or_default();
+            self.line(out, 2, "", &format!("{decided} ({})", timestamp(event.time)));
+        }
     }
 
     /// In a log without the end a step that nothing is told of may have run, up to the moment at which the log ends.

@@ -24,7 +24,7 @@ use super::request::Request;
 use super::rules::{self, nonconcurrent_drop_index, nonconcurrent_index, server_fault};
 use super::statement::{Kind, Statement};
 use super::step::{Mode, Place, Step};
-use super::{about, splice, words};
+use super::{about, rehearsal, splice, words};
 use crate::rules::rule::{Found, Remedy, Rule};
 use crate::statement::alter::{AlterText, alter_actions};
 use crate::subject::Subject;
@@ -684,6 +684,7 @@ impl<'a> Composer<'a> {
 
     fn run(self, steps: Vec<Step>) -> Plan {
         Plan::Run(Run {
+            rehearsal: rehearsal::of(self.whole, &steps),
             deferral: None,
             tag: tag(self.whole.statement).to_string(),
             findings: self.findings,

@@ -144,6 +144,28 @@ pub fn may_execute_prepared(text: &[u8]) -> bool {
     begins_with(text, &["execute"]) || begins_with(text, &["explain", "create"]) && mentions(text, "execute")
 }
 
+/// The name that an EXECUTE has, and what stands behind it, if it is the only statement of the text and the name is written as the
+/// server knows it.
+pub fn executed_plainly(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    const NAME_BYTES_MAX: usize = 63;
+    let start = skip_space_and_semicolons(text, 0)?;
+    let word = word_at(&text[start..]);
+    if !word.eq_ignore_ascii_case(b"execute") || holds_several(text) {
+        return None;
+    }
+    let rest = &text[skip_space(text, start + word.len())?..];
+    let name = word_at(rest);
+    let is_plain = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_';
+    let begins = name.first().is_some_and(|first| !first.is_ascii_digit());
+    (begins && name.len() <= NAME_BYTES_MAX && name.iter().all(is_plain)).then(|| rest.split_at(name.len()))
+}
+
+/// It may give a name that is prepared another meaning.
+pub fn may_prepare_again(text: &[u8]) -> bool {
+    let words = ["prepare", "deallocate", "discard"];
+    begins_with(text, &words) || holds_several(text) && words.iter().any(|word| mentions(text, word))
+}
+
 /// What changes rows or the schema and answers with rows too, so that FETCH can run its portal. Too many texts are better than too few.
 pub fn may_return_rows(text: &[u8]) -> bool {
     let start = skip_space_and_semicolons(text, 0);

@@ -36,7 +36,9 @@ pub mod policy;
 pub mod pooled;
 mod progress;
 pub mod reading;
+pub mod rehearsal;
 pub mod remedies;
+
 pub mod removals;
 pub mod request;
 pub mod rewrite;

@@ -18,6 +18,20 @@ pub enum Plan {
     Reject(Rejection),
 }
 
+/// An ALTER TABLE on an empty table of the same columns, see [`crate::rehearsal`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// What makes the tables; where it fails, nothing is known.
+    pub made: Vec<String>,
+    pub sql: String,
+    /// The real table's, for the error.
+    pub schema: String,
+    /// Each table that a foreign key refers to has a stand-in.
+    pub(crate) all_known: bool,
+    /// They have all keys that the real ones have.
+    pub(crate) all_keys: bool,
+}
+
 #[derive(Clone, Debug)]
 pub struct Run {
     pub findings: Vec<Finding>,
@@ -25,6 +39,8 @@ pub struct Run {
     pub notices: Vec<String>,
     /// Empty only where everything is deferred.
     pub steps: Vec<Step>,
+    /// What comes before the first step, where there are several.
+    pub rehearsal: Option<Rehearsal>,
     /// What is left for after the client's COMMIT.
     pub deferral: Option<Deferral>,
     /// The command tag that the client sees at the end, such as `ALTER TABLE`. A [`Mode::Batches`] or [`Mode::Rows`] step

@@ -176,6 +176,12 @@ impl Stage {
         (self.proxy, self.port) = (Some(proxy), port);
     }
 
+    /// Starts a proxy with this list of servers.
+    pub fn start_proxy_before(&mut self, upstream: &str, arguments: &[&str]) {
+        let (proxy, port) = start_proxy(self.dir.path(), upstream, arguments);
+        (self.proxy, self.port) = (Some(proxy), port);
+    }
+
     /// Starts a proxy again after [`Stage::kill_proxy`]; on another port, with the same policy file and audit log.
     pub fn start_proxy(&mut self, arguments: &[&str]) {
         let upstream = format!("127.0.0.1:{}", self.cluster.port());

@@ -324,6 +324,7 @@ impl Session {
             }
             let progress = deferred::progress(job.id, n + 1);
             let run = Run {
+                rehearsal: None,
                 deferral: None,
                 findings: Vec::new(),
                 notices: Vec::new(),

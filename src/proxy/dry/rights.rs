@@ -3,6 +3,7 @@
 use crate::plan::Place;
 use crate::plan::dry::rights;
 use crate::plan::facts::Facts;
+use crate::plan::mixed::alone::executed_name;
 use crate::plan::statement::Statement;
 use crate::proxy::dialogue::{Answer, Ask};
 use crate::proxy::end::{Broken, End};
@@ -23,7 +24,8 @@ impl Session {
         parameters: &Parameters,
     ) -> Result<Option<String>, Broken> {
         // In a pipeline a question that fails would be the end of the transaction.
-        let explained = explain(statement, parameters).filter(|_| rights::is_explained(statement));
+        let explained = explain(statement, parameters)
+            .filter(|_| rights::is_explained(statement) && executed_name(&statement.sql).is_none());
         if let Some(explain) = explained.filter(|_| place != Place::Pipeline) {
             return match self.ask_harmlessly(explain, place).await {
                 // An earlier statement of the dry run may make it.

@@ -108,6 +108,11 @@ impl Relay {
                 if self.responses.quiescent() {
                     self.probe.done(&self.live.traffic);
                 }
+                if std::mem::take(&mut self.keeps_ready) {
+                    self.kept_ready = Some(self.down.unjudged()[..len].to_vec());
+                    self.down.cut(len);
+                    return false;
+                }
                 if on_answer.keeps_ready() {
                     self.down.cut(len);
                     return false;
@@ -272,6 +277,11 @@ impl Relay {
         }
     }
 
+    /// A ReadyForQuery that the client waits for.
+    pub fn keeps_end(&self) -> bool {
+        self.kept_ready.is_some()
+    }
+
     /// Since [`Relay::settle`] began, or at all.
     pub fn has_failed(&self) -> bool {
         self.answered.failed
@@ -373,6 +383,8 @@ impl Reported {
             b"client_encoding" => self.client_encoding = value(),
             b"server_encoding" => self.server_encoding = value(),
             b"application_name" => self.application_name = value(),
+            b"in_hot_standby" => self.in_hot_standby = Some(value() == "on"),
+            b"default_transaction_read_only" => self.read_only = Some(value() == "on"),
             b"server_version" => {
                 self.server_version = value();
                 tell_fault(&self.server_version);

@@ -3,10 +3,10 @@
 use super::{Event, Growing, Look, Relay};
 use crate::live::Live;
 use crate::live::traffic::Shaped;
-use crate::plan::calls::Calls;
+use crate::plan::calls::{Calls, calls};
 use crate::plan::gate::{
-    Gate, calls_before, gate, holds_several, may_execute_prepared, may_insert, may_move_names, may_use_prepared,
-    prepares_insert,
+    Gate, calls_before, executed_plainly, gate, holds_several, may_execute_prepared, may_insert, may_move_names,
+    may_prepare_again, may_use_prepared, prepares_insert,
 };
 use crate::plan::makes::makes_relations;
 use crate::plan::statement::stream::Stream as Followed;
@@ -379,6 +379,15 @@ impl Relay {
             || (self.prepared_inserts && !self.shapes.knows_of_no_rules())
     }
 
+    /// Of an EXECUTE: the server has said what it executes, and nothing since can have prepared something else.
+    fn harmless_arguments<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
+        if !self.by_text.has_harmless() {
+            return None;
+        }
+        let (name, arguments) = executed_plainly(text)?;
+        (self.by_text.is_harmless(name) && self.held.statement(name).is_none()).then_some(arguments)
+    }
+
     /// A Bind that passes may begin a statement that is timed.
     pub(super) fn time_bind(&mut self) {
         if self.responses.skipping() || !self.responses.quiescent() || !self.probe.is_due() {
@@ -466,13 +475,19 @@ impl Relay {
         // Of an unnamed statement its Bind decides.
         let learned = learned.filter(|learned| tag == b'P' || !learned.may_grow() || self.responses.quiescent());
         let known = harmless || learned.is_some();
+        let executed = self.harmless_arguments(text).filter(|_| tag == b'Q');
         // What an EXECUTE is when it is prepared over the protocol, it need not be when it is run.
         let may_execute = match tag {
             b'P' if may_execute_prepared(text) => true,
             // Nor what stands before it in the same message has prepared.
             b'Q' if holds_several(text) && mentions(text, "execute") => true,
+            b'Q' if executed.is_some() => false,
             _ => self.executes_what_is_known() && may_use_prepared(text),
         };
+        if may_execute {
+            self.by_text.learns(tag == b'Q' && executed_plainly(text).is_some());
+        }
+        let prepares_again = may_prepare_again(text);
         if unnamed && surely && known && !may_execute {
             // The server drops it before it looks at the new one.
             self.held.forget_statement(b"");
@@ -490,15 +505,16 @@ impl Relay {
                 self.unnamed.learned = learned;
             }
         }
-        let calls = match known && !harmless {
-            true => Calls::Harmless,
-            false => self.calls_of(text),
+        let called = match executed {
+            _ if known && !harmless => Calls::Harmless,
+            Some(arguments) => calls(arguments),
+            None => self.calls_of(text),
         };
-        let prepares = calls != Calls::Harmless && mentions(text, "prepare");
+        let prepares = called != Calls::Harmless && mentions(text, "prepare");
         let prepares_later = prepares_insert(text);
         if let Some(name) = name {
             // Where the server does not take it, what it calls is what it called before.
-            self.held.prepared_calls(name, calls, unnamed && surely);
+            self.held.prepared_calls(name, called, unnamed && surely);
         }
         if let Some(name) = name
             && may_insert(text)
@@ -514,7 +530,10 @@ impl Relay {
                 None => {}
             }
         }
-        self.calls(calls);
+        self.calls(called);
+        if prepares_again {
+            self.may_be_prepared_again();
+        }
         self.prepared_calls |= prepares;
         self.prepared_inserts |= prepares_later;
         if pass {

@@ -21,12 +21,27 @@ pub fn alone(statement: &Statement) -> Vec<Statement> {
     }
 }
 
-/// What an EXECUTE runs, with its arguments in the place of the parameters. `prepare`: the text of the PREPARE, or of what was prepared over
-/// the protocol.
-pub fn executed(execute: &str, prepare: &str) -> Vec<Statement> {
-    with_arguments(execute, prepare)
+/// What changes rows in the statement that an EXECUTE runs, as [`executed_text`] has it.
+pub fn executed(execute: &str, prepare: &str, types: &[String]) -> Vec<Statement> {
+    executed_text(execute, prepare, types)
         .map(|sql| of_text(&sql))
         .unwrap_or_default()
+}
+
+/// Whether the arguments of an EXECUTE compute nothing: to evaluate them once more changes nothing.
+pub fn has_constant_arguments(execute: &str) -> bool {
+    let constant = |argument: &str| {
+        let Some(NodeEnum::SelectStmt(select)) = one_statement(&format!("SELECT ({argument})")) else {
+            return false;
+        };
+        let value = |node: &NodeEnum| match node {
+            NodeEnum::ResTarget(target) => target.val.as_ref()?.node.clone(),
+            _ => None,
+        };
+        let target = select.target_list.first().and_then(|target| target.node.as_ref());
+        matches!(target.and_then(value), Some(NodeEnum::AConst(_)))
+    };
+    arguments_of(execute).is_some_and(|arguments| arguments.iter().all(|argument| constant(argument)))
 }
 
 /// The prepared statement that this text executes.
@@ -346,20 +361,25 @@ fn merged(main: &str, merge: &MergeStmt, queries: &str) -> Option<Vec<Statement>
     Some(all)
 }
 
-/// `$1` is what the first argument is, in its type where the PREPARE names it.
-fn with_arguments(execute: &str, prepare: &str) -> Option<String> {
+fn arguments_of(execute: &str) -> Option<Vec<&str>> {
     let run = Text::of(execute)?;
     let word = (0..run.tokens.len()).rfind(|at| run.is(*at, "execute") && is_execute(&run, *at))?;
-    let arguments = match run.is(word + 2, "(") {
-        true => run.list(word + 2)?.0,
-        false => Vec::new(),
-    };
+    match run.is(word + 2, "(") {
+        true => Some(run.list(word + 2)?.0),
+        false => Some(Vec::new()),
+    }
+}
+
+/// What an EXECUTE runs, with its arguments in the place of the parameters, each in the type that the server has given the parameter.
+/// `prepare`: the text of the PREPARE, or of what was prepared over the protocol.
+pub fn executed_text(execute: &str, prepare: &str, types: &[String]) -> Option<String> {
+    let arguments = arguments_of(execute)?;
     let all = Text::of(prepare)?;
-    let (mut types, mut start) = (Vec::new(), 0);
+    let mut start = 0;
     if all.is(0, "prepare") {
         start = 2;
         if all.is(start, "(") {
-            (types, start) = all.list(start)?;
+            start = all.list(start)?.1;
         }
         start += usize::from(all.is(start, "as"));
     }
@@ -377,11 +397,7 @@ fn with_arguments(execute: &str, prepare: &str) -> Option<String> {
             .ok()?
             .checked_sub(1)?;
         let argument = arguments.get(number)?;
-        let value = match types.get(number) {
-            Some(type_name) => format!(" CAST(({argument}) AS {type_name}) "),
-            None => format!(" ({argument}) "),
-        };
-        sql.replace_range(range, &value);
+        sql.replace_range(range, &format!(" CAST(({argument}) AS {}) ", types.get(number)?));
     }
     Some(sql)
 }
@@ -477,13 +493,17 @@ mod tests {
     #[test]
     fn what_is_executed_alone() {
         let check = |execute: &str, prepare: &str, expect: &[&str]| {
-            let found: Vec<String> = executed(execute, prepare).into_iter().map(|one| one.sql).collect();
+            let types = ["bigint".to_owned(), "text".to_owned()];
+            let found: Vec<String> = executed(execute, prepare, &types)
+                .into_iter()
+                .map(|one| one.sql)
+                .collect();
             assert_eq!(found, expect, "{execute}");
         };
         check(
             "EXECUTE q (1, 'a, $1')",
             "PREPARE q (bigint) AS DELETE FROM p WHERE id = $1 AND b = $2",
-            &["DELETE FROM p WHERE id =  CAST((1) AS bigint)  AND b =  ('a, $1')"],
+            &["DELETE FROM p WHERE id =  CAST((1) AS bigint)  AND b =  CAST(('a, $1') AS text)"],
         );
         check(
             "EXPLAIN ANALYZE EXECUTE q",
@@ -493,7 +513,20 @@ mod tests {
         check(
             "CREATE TABLE n AS EXECUTE q (5)",
             "WITH d AS (DELETE FROM p WHERE id = $1 RETURNING id) SELECT * FROM d",
-            &["DELETE FROM p WHERE id =  (5)  RETURNING id"],
+            &["DELETE FROM p WHERE id =  CAST((5) AS bigint)  RETURNING id"],
         );
+        // As many parameters as it has.
+        check("EXECUTE q (1)", "PREPARE q AS DELETE FROM p WHERE id = $2", &[]);
+    }
+
+    #[test]
+    fn what_may_be_evaluated_once_more() {
+        let check = |execute: &str, expect: bool| assert_eq!(has_constant_arguments(execute), expect, "{execute}");
+        check("EXECUTE q", true);
+        check("EXECUTE q (1, 'a', NULL, -2)", true);
+        check("EXPLAIN ANALYZE EXECUTE q (1)", true);
+        check("EXECUTE q (nextval('s'))", false);
+        check("EXECUTE q (1, a || b)", false);
+        check("EXECUTE q ('a'::domain_of_mine)", false);
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) drop: DropTable,
     #[serde(default)]
+    pub(super) approval: ApprovalTable,
+    #[serde(default)]
     pub(super) table: TableTable,
     #[serde(default)]
     pub(super) backfill: BackfillTable,
@@ -67,6 +69,12 @@ pub(super) struct LockTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct DropTable {
     pub(super) quiet_for_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApprovalTable {
+    pub(super) wait_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -129,6 +137,9 @@ impl File {
             drop: DropTable {
                 quiet_for_s: self.drop.quiet_for_s.or(base.drop.quiet_for_s),
             },
+            approval: ApprovalTable {
+                wait_s: self.approval.wait_s.or(base.approval.wait_s),
+            },
             table: TableTable {
                 small_bytes: self.table.small_bytes.or(base.table.small_bytes),
             },
@@ -174,6 +185,7 @@ impl File {
                 cancels: self.lock.cancel,
             },
             quiet_for_s: self.drop.quiet_for_s?,
+            approval_wait_s: self.approval.wait_s?,
             small_bytes: self.table.small_bytes?,
             backfill: Backfill {
                 rows_max: self.backfill.rows_max?,

@@ -111,6 +111,7 @@ pub(crate) fn repair(subject: &Subject) -> Option<Run> {
     }
     let table = subject.table(&name_of(index.relation.as_ref()?))?;
     Some(Run {
+        rehearsal: None,
         deferral: None,
         findings: Vec::new(),
         notices: Vec::new(),
