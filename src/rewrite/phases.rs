@@ -63,6 +63,7 @@ pub struct Job {
     pub state: String,
     pub relation: u32,
     pub statement: String,
+    pub details: job::Details,
     pub settings: BTreeMap<String, String>,
 }
 

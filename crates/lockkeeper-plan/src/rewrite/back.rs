@@ -107,6 +107,7 @@ impl Parts<'_> {
             is_back: true,
             is_ordered: false,
             options: self.options,
+            partitions: Vec::new(),
         };
         Ok((scheme, retyped))
     }
