@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(target.path, "/");
         for (text, expect) in [
             ("ftp://a/", "must begin with"),
-            ("hooks.example/a", "must begin with"),
+            ("hooks.example/a", "webhook: the URL "),
             ("https://a:b@c/", "user or password"),
             ("https://a b/", "cannot be read"),
         ] {
