@@ -274,7 +274,7 @@ const LINE_INLINE_MAX: usize = 32 << 10;
 
 impl Event {
     /// Without passwords, and without literals where they are not wanted.
-    fn masked(&self, literals: Literals) -> Event {
+    pub fn masked(&self, literals: Literals) -> Event {
         let mask = Mask::of(&self.statement, &self.parameters, literals);
         let mut event = self.clone();
         let error = |sqlstate: &Option<String>, text: &mut Option<String>| {

@@ -11,6 +11,7 @@ mod timeout;
 mod tls;
 mod upstream;
 pub mod watching;
+mod webhook;
 
 use crate::audit::sink::{Fsync, Sink};
 use crate::plan::policy::Policy;
@@ -86,6 +87,14 @@ impl Options {
         }
         let console = console(self.console_users, self.console_database, self.console_auth_database)?;
         let control = self.control_dsn.as_deref().map(control).transpose()?;
+        let webhook = webhook::webhook(webhook::Given {
+            url: self.webhook,
+            secret_file: self.webhook_secret_file,
+            ca: self.webhook_ca,
+            events: self.webhook_events,
+            format: self.webhook_format,
+            long_s: self.webhook_long_s,
+        })?;
         let audit = audit(
             self.audit,
             self.audit_fsync,
@@ -148,6 +157,7 @@ impl Options {
                 auth,
                 console,
                 control,
+                webhook,
                 limits,
             },
             admin,

@@ -41,3 +41,4 @@ pub mod review;
 pub mod rewrite;
 pub mod rules_page;
 pub mod usage;
+pub mod webhook;

@@ -96,6 +96,7 @@ use crate::live::traffic::SNAPSHOT_EVERY;
 use crate::live::{About, Live, Phase};
 use crate::plan::grammar::{STACK_BYTES, this_thread_is_deep};
 use crate::plan::policy::Policy;
+use crate::webhook::Webhook;
 use current::Current;
 use dashmap::DashMap;
 use restores::Restores;
@@ -128,6 +129,7 @@ impl Config {
     pub fn check_files(&self) -> Result<(), String> {
         self.client_tls.as_ref().map(Acceptor::load).transpose()?;
         self.servers()?;
+        self.webhook.clone().map(Webhook::open).transpose()?;
         self.auth.load(mpsc::channel(1).0)?;
         Ok(())
     }
@@ -205,6 +207,7 @@ pub fn serve(
         audit_file: config.audit.as_ref().map(|sink| sink.path.clone()),
     });
     live.set_policy(&policy.name);
+    let (webhook, delivery) = config.webhook.clone().map(Webhook::open).transpose()?.unzip();
     let (reloads, asked_reloads) = mpsc::channel(1);
     let (asks, asked) = mpsc::channel(lookup::ASKS_MAX);
     let shared = Arc::new(Shared {
@@ -212,6 +215,7 @@ pub fn serve(
         limits: config.limits.clone(),
         audit,
         live,
+        webhook: webhook.map(Arc::new),
         instance: instance()?,
         policy: Current::new(policy),
         book: Default::default(),
@@ -233,6 +237,11 @@ pub fn serve(
     let runtime = runtime()?;
     let audit = shared.audit.clone();
     runtime.block_on(async {
+        if let (Some(webhook), Some(delivery)) = (shared.webhook.clone(), delivery) {
+            let live = Arc::clone(&shared.live);
+            tokio::spawn(delivery.run());
+            tokio::spawn(async move { webhook.look_for_long(&live).await });
+        }
         let ended = run(config, shared, asked_reloads, load_policy, asked).await;
         audit.close().await;
         ended
@@ -280,6 +289,7 @@ impl InProcess {
             limits: Limits::default(),
             audit: sink.map_or_else(|| Ok(Audit::off()), Audit::open)?,
             live: Arc::default(),
+            webhook: None,
             instance: instance()?,
             console: None,
             trusted: Default::default(),

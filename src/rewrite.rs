@@ -2,8 +2,8 @@
 //!
 //! The command runs over connections of its own, straight at the server, with the rights of the table's owner. Start at [`run`]; [`through`] is
 //! the same over the session of a client in the proxy. `phases.rs` has the order: `build.rs` looks at the table and makes the new one, `walk.rs`
-//! copies in steps, `swap.rs` exchanges both, or `alone.rs` where there is one session only, and `finish.rs` clears up. `back.rs` is the way back, and `steer.rs` is what
-//! `lockkeeper jobs` does with such a job.
+//! copies in steps, `swap.rs` exchanges both, or `alone.rs` where there is one session only, and `finish.rs` clears up. `back.rs` is the way back,
+//! and `steer.rs` is what `lockkeeper jobs` does with such a job.
 
 mod alone;
 mod anew;
@@ -13,6 +13,7 @@ mod finish;
 mod ledger;
 pub mod link;
 mod open;
+mod partition;
 pub mod phases;
 pub mod steer;
 mod swap;
@@ -21,15 +22,16 @@ mod walk;
 
 use crate::jobs::{Server, runtime};
 use crate::plan::jobs;
-use crate::plan::rewrite::job;
+use crate::plan::rewrite::partition::read;
 use crate::plan::rewrite::scheme::WayBack;
+use crate::plan::rewrite::{Schemas, job};
 use crate::plan::splice::quote_literal;
 use build::Asked;
 use clap::Args;
 use finish::Ends;
 use link::{Fault, Link};
 use open::open;
-use phases::{Opening, Pace, kept, phase, phases, read_job, take, take_foreign_keys};
+use phases::{Opening, Pace, kept, phases, read_job, take, take_foreign_keys};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,8 +63,37 @@ pub struct Arguments {
     #[arg(long, value_name = "S", num_args = 0..=1, default_missing_value = "86400", require_equals = true, conflicts_with = "resume")]
     keep_old: Option<u64>,
 
+    /// Partition it by RANGE (column) or HASH (column, …); a DEFAULT partition takes rows that no range has
+    #[arg(long, value_name = "SQL", conflicts_with = "resume", requires = "partitions")]
+    partition_by: Option<String>,
+
+    /// Which partitions are made: daily, weekly, monthly, yearly, or for integers the width of a range; of a hash how many
+    #[arg(long, value_name = "SIZE", requires = "partition_by")]
+    partitions: Option<String>,
+
+    /// So many ranges beyond the last row and today
+    #[arg(long, value_name = "N", requires = "partition_by", default_value_t = 3)]
+    partitions_ahead: u32,
+
+    /// No DEFAULT partition: a row that no range has ends the rewrite, and after it fails
+    #[arg(long, requires = "partition_by")]
+    no_default_partition: bool,
+
     #[command(flatten)]
     pace: Pace,
+}
+
+impl Arguments {
+    fn details(&self) -> Result<job::Details, String> {
+        let partitioning = match (&self.partition_by, &self.partitions) {
+            (Some(by), Some(parts)) => Some(read(by, parts, self.partitions_ahead, !self.no_default_partition)?),
+            _ => None,
+        };
+        Ok(job::Details {
+            keep_old_s: self.keep_old,
+            partitioning,
+        })
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
@@ -84,6 +115,7 @@ fn say(out: &mut dyn Write, text: &str) -> Result<(), Fault> {
 
 async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result<(), Fault> {
     let link = open(&arguments.server).await?;
+    let details = arguments.details()?;
     let with = arguments.with.as_deref().unwrap_or_default().trim();
     let table = find(&link, name).await?;
     link.become_role(&build::facts(&link, table).await?.owner).await?;
@@ -95,8 +127,9 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
         table,
         alters,
         search_path: link.search_path.clone(),
-        keep_old: arguments.keep_old.is_some(),
+        keep_old: details.keep_old_s.is_some(),
         order: None,
+        partitioning: details.partitioning.clone(),
     };
     if arguments.dry_run {
         return dry_run(&link, &asked, out).await;
@@ -108,7 +141,7 @@ async fn begin(arguments: &Arguments, name: &str, out: &mut dyn Write) -> Result
         name: &crate::plan::splice::qualified(&asked.table.schema, &asked.table.name),
         rows: asked.table.rows,
         search_path: &asked.search_path,
-        keep_old_s: arguments.keep_old,
+        details: &details,
     };
     let row = link
         .job(&new.sql())
@@ -157,6 +190,16 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     );
     for alter in &asked.alters {
         text.push_str(&format!("  {}\n", alter.on(&scheme.fresh())));
+    }
+    if let Some(by) = &asked.partitioning {
+        text.push_str(&format!(
+            "\nPartitioned by {}, in {} partitions:\n",
+            by.by,
+            scheme.partitions.len()
+        ));
+        for part in &scheme.partitions {
+            text.push_str(&format!("  {} {}\n", part.name, part.bound));
+        }
     }
     text.push_str("\nIndexes that are built on it:\n");
     for index in &scheme.indexes {
@@ -225,8 +268,9 @@ async fn resume(server: &Server, id: i64, pace: Pace, out: &mut dyn Write) -> Re
         table,
         alters,
         search_path: link.search_path.clone(),
-        keep_old: false,
+        keep_old: job.details.keep_old_s.is_some(),
         order: None,
+        partitioning: job.details.partitioning.clone(),
     };
     go_on(server, link, id, &asked, pace, out).await
 }
@@ -244,6 +288,11 @@ fn listen() -> Arc<AtomicBool> {
         }
     });
     stop
+}
+
+async fn phase(link: &Link, id: i64) -> Result<String, Fault> {
+    let sql = format!("SELECT phase FROM {}", Schemas::of_job(id).of("state"));
+    Ok(link.one(&sql).await?.unwrap_or_default())
 }
 
 /// To its end, or to where it is stopped; what that means for the job is written to its row.

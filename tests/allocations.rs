@@ -89,6 +89,7 @@ fn serve(upstream: u16) -> u16 {
         auth: Auth::PassThrough,
         console: None,
         control: None,
+        webhook: None,
         client_tls: None,
         limits: Limits {
             threads: 1,

@@ -1345,6 +1345,16 @@ fn filled_columns_go_on_counting() {
             "t",
             "{major}: the sequence goes with its column"
         );
+        // It is logged where its table is, as the server makes it.
+        let kinds = |table: &str| {
+            let sql = format!("SELECT string_agg(relpersistence::text, '' ORDER BY relname) FROM pg_class WHERE relkind = 'S' AND relname LIKE '{table}%'");
+            stage.direct(&sql).trim().to_owned()
+        };
+        stage.direct("CREATE UNLOGGED TABLE quick (id int PRIMARY KEY, n text); INSERT INTO quick SELECT g, repeat('x', 100) FROM generate_series(1, 9000) g");
+        stage.direct("CREATE UNLOGGED TABLE quick_too (id int, s serial)");
+        stage.psql("ALTER TABLE quick ADD COLUMN s serial;").ok();
+        assert_eq!(kinds("quick"), "uu", "{major}");
+        assert_eq!(kinds("users"), "p", "{major}");
     }
 }
 

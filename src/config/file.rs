@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn every_flag_is_a_key_of_the_file() {
-        assert_eq!(keys().len(), 45);
+        assert_eq!(keys().len(), 51);
         for key in keys() {
             // No setting is a table: the key is known, its value is not.
             let error = Options::parse(&format!("{key} = {{}}")).expect_err(key);

@@ -289,6 +289,69 @@ pub struct Options {
     )]
     pub control_dsn: Option<String>,
 
+    /// Tell this URL of what people want to hear of at once: POST with JSON, signed, tried again; never in the way of a session
+    /// [default: none]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LOCKKEEPER_WEBHOOK",
+        hide_env_values = true,
+        help_heading = "Webhook"
+    )]
+    pub webhook: Option<String>,
+
+    /// A secret of which each message has a signature (HMAC-SHA256), as a file
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_WEBHOOK_SECRET_FILE",
+        hide_env_values = true,
+        help_heading = "Webhook"
+    )]
+    pub webhook_secret_file: Option<PathBuf>,
+
+    /// Whom to trust for https, as a PEM file [default: whom the system trusts]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "LOCKKEEPER_WEBHOOK_CA",
+        hide_env_values = true,
+        help_heading = "Webhook"
+    )]
+    pub webhook_ca: Option<PathBuf>,
+
+    /// What is told of: refused, asked, decided, failed, long, contract [default: all]
+    #[arg(
+        long,
+        value_name = "LIST",
+        env = "LOCKKEEPER_WEBHOOK_EVENTS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        help_heading = "Webhook"
+    )]
+    #[serde(deserialize_with = "one_or_several")]
+    pub webhook_events: Vec<String>,
+
+    /// How it is written: json, or slack for what takes {"text": …} [default: json]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "LOCKKEEPER_WEBHOOK_FORMAT",
+        hide_env_values = true,
+        help_heading = "Webhook"
+    )]
+    pub webhook_format: Option<WebhookFormat>,
+
+    /// A plan that has run for so long is told of [default: 300]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "LOCKKEEPER_WEBHOOK_LONG_S",
+        hide_env_values = true,
+        help_heading = "Webhook"
+    )]
+    pub webhook_long_s: Option<u64>,
+
     /// Keep in this directory what outlasts a restart: who used which table and column, and when. Of one proxy alone
     /// [default: none, and a restart begins anew]
     #[arg(
@@ -502,6 +565,13 @@ pub enum TargetName {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+pub enum WebhookFormat {
+    Json,
+    Slack,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum AuthMode {
     Passthrough,
     Scram,
@@ -551,6 +621,12 @@ impl Options {
             console_auth_database: self.console_auth_database.or(below.console_auth_database),
             control_dsn: self.control_dsn.or(below.control_dsn),
             state_dir: self.state_dir.or(below.state_dir),
+            webhook: self.webhook.or(below.webhook),
+            webhook_secret_file: self.webhook_secret_file.or(below.webhook_secret_file),
+            webhook_ca: self.webhook_ca.or(below.webhook_ca),
+            webhook_events: either(self.webhook_events, below.webhook_events),
+            webhook_format: self.webhook_format.or(below.webhook_format),
+            webhook_long_s: self.webhook_long_s.or(below.webhook_long_s),
             auth_user: self.auth_user.or(below.auth_user),
             auth_query: self.auth_query.or(below.auth_query),
             auth_dbname: self.auth_dbname.or(below.auth_dbname),

@@ -14,13 +14,13 @@ impl Live {
         Some((request.id, request.decision()?.clone()))
     }
 
-    /// The number under which it waits.
-    pub fn ask_approval(&self, asks: Asks, who: &Who) -> u64 {
+    /// The number under which it waits, and the request if it is a new one.
+    pub fn ask_approval(&self, asks: Asks, who: &Who) -> (u64, Option<Request>) {
         let mut approvals = lock(&self.approvals);
         approvals.forget_old(SystemTime::now());
         let same = |request: &&Request| request.key == asks.key && request.decided.is_none();
         if let Some(known) = approvals.requests.values().find(same) {
-            return known.id;
+            return (known.id, None);
         }
         approvals.last += 1;
         let id = approvals.last;
@@ -34,8 +34,8 @@ impl Live {
             asked: SystemTime::now(),
             decided: None,
         };
-        approvals.requests.insert(id, request);
-        id
+        approvals.requests.insert(id, request.clone());
+        (id, Some(request))
     }
 
     pub fn approvals(&self) -> Vec<Request> {
@@ -100,7 +100,7 @@ mod tests {
                 statement: "DROP TABLE t".into(),
                 rules: "drop-table".into(),
             };
-            live.ask_approval(asks, &Who::default())
+            live.ask_approval(asks, &Who::default()).0
         };
         let id = ask(key("amy", 1));
         assert_eq!(ask(key("amy", 1)), id);

@@ -4,9 +4,11 @@ use super::end::End;
 use super::session::Session;
 use super::shared::Shared;
 use crate::audit::{Event, FindingRecord, Phase};
-use crate::live::approvals::{Key, Request};
+use crate::live::approvals::{Asks, Key, Request};
 use crate::plan::Place;
 use crate::plan::policy::OnAuditFailure;
+use crate::webhook::message::Message;
+use crate::webhook::settings::Kind;
 use lockkeeper_wire::messages::Report;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,15 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 impl Session {
+    /// Under which number it waits; who is to hear of it is told, once.
+    pub(super) fn asks_approval(&self, asks: Asks) -> u64 {
+        let (id, new) = self.shared.live.ask_approval(asks, &self.who);
+        if let (Some(webhook), Some(request)) = (&self.shared.webhook, new) {
+            webhook.offer(Message::approval(Kind::Asked, &request));
+        }
+        id
+    }
+
     /// Waits on the server, where a cancel reaches it. Err: it was decided, and the statement is judged once more; or the wait has ended
     /// otherwise than by its time.
     pub(super) async fn waits_for_approval(&mut self, id: u64, key: &Key, seconds: u64) -> Result<(), End> {
@@ -51,6 +62,9 @@ pub(super) async fn decide(shared: &Shared, id: u64, approved: bool, by: &str, r
             let message = format!("lockkeeper: the audit log cannot be written, so nothing was decided: {error}");
             return Err(Report::error("58030", &message));
         }
+    }
+    if let Some(webhook) = &shared.webhook {
+        webhook.offer(Message::approval(Kind::Decided, &request));
     }
     Ok(match approved {
         true => format!("{id} is approved: {} may send it within an hour", request.user()),

@@ -330,6 +330,9 @@ impl Session {
         step.iter().for_each(|step| self.shared.live.ledger().take(step));
         self.shared.live.ledger().take(&event);
         let literals = self.shared.policy().audit_literals;
+        if let Some(webhook) = &self.shared.webhook {
+            webhook.offer_event(&event, || event.masked(literals));
+        }
         let written = match &step {
             Some(step) => self.shared.audit.write_both(step, &event, literals).await,
             None => self.shared.audit.write(&event, literals).await,

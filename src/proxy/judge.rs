@@ -438,7 +438,7 @@ impl Session {
                 statement: shown,
                 rules: rules.join(", "),
             };
-            let id = self.shared.live.ask_approval(asks, &self.who);
+            let id = self.asks_approval(asks);
             if place == Place::Alone && closing == Closing::Sync && policy.approval_wait_s > 0 {
                 self.waits_for_approval(id, &key, policy.approval_wait_s).await?;
             }

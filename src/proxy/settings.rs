@@ -92,6 +92,7 @@ pub struct Config {
     pub auth: Auth,
     pub console: Option<Console>,
     pub control: Option<Control>,
+    pub webhook: Option<crate::webhook::settings::Settings>,
     pub limits: Limits,
 }
 

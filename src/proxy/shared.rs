@@ -12,6 +12,7 @@ use super::{shapes, unheard};
 use crate::audit::Audit;
 use crate::live::Live;
 use crate::plan::policy::Policy;
+use crate::webhook::Webhook;
 use dashmap::DashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(super) limits: Limits,
     pub(super) audit: Audit,
     pub(super) live: Arc<Live>,
+    pub(super) webhook: Option<Arc<Webhook>>,
     /// This process among all that write the same audit log, now and later: part of a statement's id there.
     pub(super) instance: String,
     pub(super) policy: Current<Policy>,

@@ -425,6 +425,22 @@ fn certificates(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static
     }
 }
 
+/// A client of anybody whom these certificates vouch for; those that cannot be read are left out, since systems have such, too.
+pub(crate) fn trusting(setting: &str, path: &Path) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    let (taken, _) = roots.add_parsable_certificates(certificates(setting, path)?);
+    if taken == 0 {
+        return Err(format!(
+            "{setting}: {} has no certificate that can be used",
+            path.display()
+        ));
+    }
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
 fn roots(setting: &str, path: &Path) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), String> {
     let listed = certificates(setting, path)?;
     let mut roots = RootCertStore::empty();

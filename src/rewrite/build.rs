@@ -1,9 +1,11 @@
 //! From a table's name to a scheme: it is looked at, the new table is built, and compared with the old one.
 
 use super::link::{Fault, Link};
+use super::partition;
 use crate::plan::rewrite::alter::{Alter, alters};
 use crate::plan::rewrite::back::Parts;
 use crate::plan::rewrite::facts::Table;
+use crate::plan::rewrite::partition::{Part, Partitioning};
 use crate::plan::rewrite::scheme::{Description, Missing, Scheme, WayBack, copied, differences};
 use crate::plan::rewrite::{Schemas, questions};
 use crate::plan::splice::quote_literal;
@@ -18,6 +20,7 @@ pub struct Asked {
     pub keep_old: bool,
     /// The index whose order the rows are to be written in.
     pub order: Option<String>,
+    pub partitioning: Option<Partitioning>,
 }
 
 pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
@@ -69,9 +72,14 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         .unwrap_or_default();
     can_follow(link, table, schemas).await?;
     let before = describe(link, table.oid, schemas).await?;
-    make_like(link, table.oid, schemas).await?;
-    let new = oid(link, &schemas.of(&table.name)).await?;
-    let made = describe(link, new, schemas).await?;
+    // What becomes partitioned is made like a plain table, which stands aside for the moment.
+    let at = match asked.partitioning {
+        Some(_) => schemas.turned(),
+        None => schemas,
+    };
+    make_like(link, table.oid, at).await?;
+    let new = oid(link, &at.of(&table.name)).await?;
+    let made = describe(link, new, at).await?;
     let differs = differences(&before.own, &made.own);
     if !differs.is_empty() {
         return Err(format!(
@@ -80,7 +88,7 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         )
         .into());
     }
-    let missing = run_alters(link, asked, new, schemas).await?;
+    let missing = run_alters(link, asked, new, at).await?;
     let changed = facts(link, new).await?;
     let columns = copied(table, &changed, alters, &missing)?;
     let computed: Vec<&str> = alters
@@ -97,13 +105,19 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         ),
         None => "no primary key, and no unique index whose columns are NOT NULL, of types of PostgreSQL's own, and keep their values".to_owned(),
     })?;
+    let (new, partitions) = match &asked.partitioning {
+        Some(by) => divide(link, table, new, schemas, by).await?,
+        None => (new, Vec::new()),
+    };
     let described = Description {
         own: describe(link, new, schemas).await?.own,
         hangs: before.hangs,
     };
-    let way_back = match asked.keep_old {
-        false => WayBack::NotAsked,
-        true => {
+    let stored = describe(link, table.oid, schemas).await?.own;
+    let way_back = match (asked.keep_old, partitions.is_empty()) {
+        (false, _) => WayBack::NotAsked,
+        (true, false) => WayBack::Closed("the new table is partitioned".into()),
+        (true, true) => {
             let parts = Parts {
                 schemas,
                 old: table,
@@ -128,16 +142,50 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         key_index,
         indexes: link.json(&questions::indexes(new, schemas)).await?.unwrap_or_default(),
         attached: attached(link, table.oid, schemas).await?,
-        options: options(&described.own),
+        options: match partitions.is_empty() {
+            true => options(&described.own),
+            false => options(&stored),
+        },
+        partitions,
         described,
         fingerprint,
         keep_old: asked.keep_old,
-        is_ordered: only.is_some(),
         way_back,
         is_back: false,
+        is_ordered: only.is_some(),
     };
+    if !scheme.partitions.is_empty() {
+        partition::reads_only(&scheme.attached.swap, table)?;
+    }
     place(link, asked, &scheme).await?;
     Ok(scheme)
+}
+
+/// The partitioned table in the place of the plain one: its OID, and its partitions.
+async fn divide(
+    link: &Link,
+    table: &Table,
+    plain: u32,
+    schemas: Schemas,
+    by: &Partitioning,
+) -> Result<(u32, Vec<Part>), Fault> {
+    let parts = partition::parts(link, table, by).await?;
+    partition::build(link, plain, table, schemas, by, &parts).await?;
+    let new = oid(link, &schemas.of(&table.name)).await?;
+    let (was, is) = (
+        describe(link, plain, schemas).await?.own,
+        describe(link, new, schemas).await?.own,
+    );
+    let differs = differences(&partition::comparable(&was), &partition::comparable(&is));
+    if !differs.is_empty() {
+        return Err(format!(
+            "the partitioned table would not be like the old one:\n  {}",
+            differs.join("\n  ")
+        )
+        .into());
+    }
+    link.run(&partition::drop_plain(schemas, table)).await?;
+    Ok((new, parts))
 }
 
 /// While the new table is built: what a way back from it needs, or why there is none.
@@ -251,8 +299,6 @@ async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault>
         link.run_all(&scheme.places_back()).await?;
     }
     with_path(link, &asked.search_path, &[scheme.view()]).await?;
-    // That the values go into the new columns, the server says now, and not hours later.
-    link.rows(&format!("EXPLAIN {}", scheme.copy(None, None))).await?;
     if let Some(functions) = link.one(&questions::volatile(scheme.schemas())).await? {
         return Err(format!(
             "USING calls what has another value each time: {functions}; a row that changes meanwhile would be made with another one. Write the \
@@ -260,6 +306,8 @@ async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault>
         )
         .into());
     }
+    // That the values go into the new columns, the server says now, and not hours later.
+    link.rows(&format!("EXPLAIN {}", scheme.copy(None, None))).await?;
     link.run(&scheme.revoke()).await?;
     let kept = serde_json::to_string(scheme).map_err(|error| error.to_string())?;
     link.run(&format!(

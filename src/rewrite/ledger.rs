@@ -14,9 +14,7 @@ use std::io::Write;
 pub async fn is_unused(server: &Server, scheme: &Scheme, out: &mut dyn Write) -> Result<(), Fault> {
     let link = open(server).await?;
     let database = link.one("SELECT current_database()").await?.unwrap_or_default();
-    let Some(client) = link.client() else {
-        return Ok(());
-    };
+    let Some(client) = link.client() else { return Ok(()) };
     let together = match read(client, std::slice::from_ref(&scheme.name)).await {
         Ok(together) => together,
         Err(Unknown::NotThere) => return Ok(()),

@@ -148,6 +148,14 @@ impl Link {
         Ok(link)
     }
 
+    /// None: it is the session of a client.
+    pub fn client(&self) -> Option<&Client> {
+        match &self.way {
+            Way::Own(client) => Some(client),
+            Way::Session(_) => None,
+        }
+    }
+
     /// Over a client's session, which serves the requests, and has made sure that it can be set back to what it was.
     pub async fn through(session: mpsc::UnboundedSender<Request>) -> Result<Link, Fault> {
         let mut link = Link {
@@ -167,14 +175,6 @@ impl Link {
         self.search_path = row.next().flatten().unwrap_or_default();
         self.run(SET_UP).await?;
         Ok(())
-    }
-
-    /// Over a connection of our own.
-    pub fn client(&self) -> Option<&Client> {
-        match &self.way {
-            Way::Own(client) => Some(client),
-            Way::Session(_) => None,
-        }
     }
 
     async fn ask(&self, sql: &str) -> Result<Answer, Fault> {

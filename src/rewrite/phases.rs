@@ -1,15 +1,15 @@
 //! A rewrite from the phase that it is in to its end, and the job's row that says so.
 
-use super::alone;
-use super::anew;
 use super::build::{self, Asked};
 use super::finish::{self, Ends};
 use super::link::{Fault, Link};
 use super::swap::{self, Patience};
 use super::walk::{End, Walk};
+use super::{alone, anew};
 use crate::plan::jobs;
+use crate::plan::rewrite::facts::Table;
 use crate::plan::rewrite::scheme::Scheme;
-use crate::plan::rewrite::{Schemas, facts, job, questions};
+use crate::plan::rewrite::{Schemas, job, questions};
 use crate::plan::splice::quote_literal;
 use clap::Args;
 use serde::Deserialize;
@@ -63,6 +63,7 @@ pub struct Job {
     pub state: String,
     pub relation: u32,
     pub statement: String,
+    pub details: job::Details,
     pub settings: BTreeMap<String, String>,
 }
 
@@ -75,23 +76,6 @@ pub async fn read_job(link: &Link, id: i64) -> Result<Job, Fault> {
     let json =
         row.ok_or_else(|| format!("there is no job {id} here, or it belongs to a role whose jobs you may not see"))?;
     serde_json::from_str(&json).map_err(|error| format!("the job's row cannot be read: {error}").into())
-}
-
-/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
-pub async fn take_foreign_keys(link: &Link, table: &facts::Table) -> Result<(), Fault> {
-    match link.one(&questions::take_foreign_keys(table.oid)).await? {
-        Some(other) => Err(format!(
-            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
-            table.schema, table.name
-        )
-        .into()),
-        None => Ok(()),
-    }
-}
-
-pub async fn phase(link: &Link, id: i64) -> Result<String, Fault> {
-    let sql = format!("SELECT phase FROM {}", Schemas::of_job(id).of("state"));
-    Ok(link.one(&sql).await?.unwrap_or_default())
 }
 
 /// The session runs the job from then on. Err: another one does.
@@ -122,6 +106,21 @@ pub async fn kept(link: &Link, id: i64) -> Result<Option<Scheme>, Fault> {
     }
 }
 
+/// Err: a table that this one is linked with is rewritten now, and each of both would take the other's foreign keys away.
+pub async fn take_foreign_keys(link: &Link, table: &Table) -> Result<(), Fault> {
+    match link.one(&questions::take_foreign_keys(table.oid)).await? {
+        Some(other) => Err(format!(
+            "{}.{} is not rewritten now: it is linked with {other}, and that table is being rewritten; begin when that is done (lockkeeper jobs list)",
+            table.schema, table.name
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
+/// Whom it tells what it is at.
+pub type Tell<'a> = &'a mut dyn FnMut(&str) -> Result<(), Fault>;
+
 pub async fn phases(
     link: &Link,
     id: i64,
@@ -129,7 +128,7 @@ pub async fn phases(
     pace: Pace,
     stop: &AtomicBool,
     holder: Option<Holder<'_>>,
-    tell: &mut dyn FnMut(&str) -> Result<(), Fault>,
+    tell: Tell<'_>,
 ) -> Result<Ends, End> {
     let scheme = match kept(link, id).await? {
         Some(scheme) => scheme,
@@ -146,7 +145,7 @@ pub async fn run_phases(
     walk: &mut Walk<'_>,
     pace: Pace,
     holder: Option<Holder<'_>>,
-    tell: &mut dyn FnMut(&str) -> Result<(), Fault>,
+    tell: Tell<'_>,
 ) -> Result<Ends, End> {
     let (link, scheme) = (walk.link, walk.scheme);
     let mut last = String::new();

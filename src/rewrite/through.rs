@@ -6,7 +6,7 @@ use super::phases::{self, Pace};
 use super::walk::End;
 use crate::plan::jobs;
 use crate::plan::rewrite::online::{Online, Order, has_rights_of, marked};
-use crate::plan::rewrite::{job, questions};
+use crate::plan::rewrite::{Schemas, job, questions};
 use crate::plan::splice::qualified;
 use std::sync::atomic::AtomicBool;
 use tokio::sync::mpsc::UnboundedSender;
@@ -65,17 +65,6 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
     link.become_role(&table.owner).await?;
     link.may_keep_jobs().await?;
     let name = qualified(&table.schema, &table.name);
-    let there = link.job(&job::unfinished(table.oid, &name)).await?.pop();
-    let mut there = there.into_iter().flatten().map(Option::unwrap_or_default);
-    if let (Some(id), Some(statement)) = (there.next(), there.next()) {
-        let id: i64 = id
-            .parse()
-            .map_err(|_| Fault::from("the job's ID cannot be read".to_owned()))?;
-        if statement != online.with {
-            return Err(other_job(id, &name, &statement).into());
-        }
-        return resume(link, id, pace, running).await;
-    }
     let order = match &online.order {
         Order::Any => None,
         Order::By(index) => Some(index.clone()),
@@ -89,6 +78,17 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
             }
         },
     };
+    let there = link.job(&job::unfinished(table.oid, &name)).await?.pop();
+    let mut there = there.into_iter().flatten().map(Option::unwrap_or_default);
+    if let (Some(id), Some(statement)) = (there.next(), there.next()) {
+        let id: i64 = id
+            .parse()
+            .map_err(|_| Fault::from("the job's ID cannot be read".to_owned()))?;
+        if statement != online.with {
+            return Err(other_job(id, &name, &statement).into());
+        }
+        return resume(link, id, (&name, order), pace, running).await;
+    }
     let search_path = link.search_path.clone();
     let (table, alters) = build::look(link, table.oid, &online.with).await?;
     let asked = Asked {
@@ -97,16 +97,17 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         search_path,
         keep_old: false,
         order,
+        partitioning: None,
     };
-    phases::take_foreign_keys(link, &asked.table).await?;
     let new = job::New {
         statement: &online.with,
         table: asked.table.oid,
         name: &name,
         rows: asked.table.rows,
         search_path: &asked.search_path,
-        keep_old_s: None,
+        details: &job::Details::default(),
     };
+    phases::take_foreign_keys(link, &asked.table).await?;
     let row = link.job(&new.sql()).await?.pop();
     let id = row.and_then(|row| row.first()?.as_deref()?.parse().ok());
     let id: i64 = id.ok_or_else(|| Fault::from("the server does not tell the job's ID".to_owned()))?;
@@ -126,14 +127,26 @@ fn other_job(id: i64, name: &str, statement: &str) -> Fault {
     }
 }
 
-async fn resume(link: &Link, id: i64, pace: Pace, running: &mut Option<i64>) -> Result<(), Left> {
+async fn resume(
+    link: &Link,
+    id: i64,
+    (name, order): (&str, Option<String>),
+    pace: Pace,
+    running: &mut Option<i64>,
+) -> Result<(), Left> {
     let job = phases::read_job(link, id).await?;
     link.take_settings(&job.settings).await?;
+    let kept = phases::kept(link, id).await?;
+    // CLUSTER and VACUUM FULL have the same new table, but not the same order of rows.
+    let is_other = kept.as_ref().is_some_and(|scheme| scheme.is_ordered != order.is_some());
+    if is_other || job.details.partitioning.is_some() {
+        return Err(other_job(id, name, &job.statement).into());
+    }
     phases::take_foreign_keys(link, &build::facts(link, job.relation).await?).await?;
     phases::take(link, id).await?;
     *running = Some(id);
     let search_path = job.settings.get("search_path").cloned().unwrap_or_default();
-    let (table, alters) = match phases::kept(link, id).await? {
+    let (table, alters) = match kept {
         Some(_) => (build::facts(link, job.relation).await?, Vec::new()),
         None => build::look(link, job.relation, &job.statement).await?,
     };
@@ -141,8 +154,9 @@ async fn resume(link: &Link, id: i64, pace: Pace, running: &mut Option<i64>) -> 
         table,
         alters,
         search_path,
-        keep_old: false,
-        order: None,
+        keep_old: job.details.keep_old_s.is_some(),
+        order,
+        partitioning: job.details.partitioning.clone(),
     };
     link.now(&format!("job {id} goes on"));
     go_on(link, id, &asked, pace).await
@@ -180,7 +194,10 @@ async fn go_on(link: &Link, id: i64, asked: &Asked, pace: Pace) -> Result<(), Le
         None => fault.text.clone(),
     };
     link.job(&jobs::stop(id, state, &error)).await?;
-    let phase = phases::phase(link, id).await?;
+    let phase = link
+        .one(&format!("SELECT phase FROM {}", Schemas::of_job(id).of("state")))
+        .await?
+        .unwrap_or_default();
     Err(left(fault, id, state, &phase, &asked.table.name))
 }
 

@@ -51,6 +51,7 @@ pub fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), String> {
 async fn kept_together(server: &Server) -> Result<Record, String> {
     let session = Session::open(server, quiet_policy()?, None).await?;
     match read(session.client(), &[]).await {
+        Ok(together) if together.record.until == 0 => Err("no proxy has kept anything in lockkeeper.usage yet".into()),
         Ok(together) => Ok(together.record),
         Err(Unknown::NotThere) => {
             Err("there is no lockkeeper.usage in this database; lockkeeper init --control-role makes it".into())

@@ -559,11 +559,8 @@ impl<'a> Worker<'a> {
         ]);
         command.arg(self.ground.cluster.port().to_string()).arg(&copy.name);
         let dump = lockkeeper_testkit::run(command, "").ok();
-        // Framed with a random key.
-        dump.lines()
-            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines = dump.lines().filter_map(lockkeeper_testkit::lasting);
+        lines.collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -12,6 +12,7 @@ pub mod back;
 pub mod facts;
 pub mod job;
 pub mod online;
+pub mod partition;
 pub mod questions;
 pub mod scheme;
 pub mod steps;

@@ -15,7 +15,7 @@ use crate::subject::{Action, Subject, Table};
 use crate::tree;
 use crate::trial::Effect;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{ColumnDef, ConstrType, Constraint, Node};
+use pg_query::protobuf::{ColumnDef, ConstrType, Constraint, Node, Token};
 
 /// Whether the action adds a column with an inline constraint of this type.
 pub(crate) fn has(subject: &Subject, wanted: ConstrType) -> bool {
@@ -108,6 +108,8 @@ pub(crate) fn domain<'a>(subject: &Subject<'a>, added: &ColumnDef) -> Option<&'a
     subject.facts.types.iter().find(|t| t.asked == asked && t.kind == 'd')
 }
 
+/// From this version on the sequence of an unlogged table is unlogged too.
+const UNLOGGED_SEQUENCES: u32 = 150_000;
 /// They give a timestamptz.
 const NOW: &[&str] = &["now", "transaction_timestamp", "statement_timestamp"];
 
@@ -198,14 +200,18 @@ pub(crate) fn sequence(subject: &Subject, table: &Table, asked: &Name) -> Result
         return Err("a column that is both UNIQUE and PRIMARY KEY is not rewritten".to_string());
     }
     for piece in others.into_iter().chain(unique) {
-        let Some(table_form) = as_table_constraint(piece, &column.colname) else {
+        if !is_constraint(piece.kind) {
             continue;
-        };
+        }
+        let table_form = as_table_constraint(piece, &column.colname).ok_or(unproven)?;
         let text = format!("{} ADD {table_form}", action.head);
         let command = parse_action(&text).ok_or(unproven)?;
         let Some(NodeEnum::Constraint(constraint)) = command.def.as_ref().and_then(|d| d.node.as_ref()) else {
             return Err(unproven.to_string());
         };
+        if !is_same(constraint, piece.constraint) {
+            return Err(unproven.to_string());
+        }
         let added = Action {
             head: action.head,
             text: &format!("ADD {table_form}"),
@@ -468,7 +474,9 @@ impl Fill {
     fn serial(subject: &Subject, table: &Table, asked: &Name, column: &str, type_name: &str) -> Fill {
         let relation = table.named(asked);
         let sequence = qualified(&relation.schema, &names::sequence(&relation, column));
-        let mut before = vec![format!("CREATE SEQUENCE {sequence} AS {type_name}")];
+        let is_unlogged = relation.persistence == 'u' && subject.facts.server_version >= UNLOGGED_SEQUENCES;
+        let unlogged = if is_unlogged { "UNLOGGED " } else { "" };
+        let mut before = vec![format!("CREATE {unlogged}SEQUENCE {sequence} AS {type_name}")];
         // The server makes it the table's owner's at once.
         if !relation.owner.is_empty() && relation.owner != subject.facts.role {
             before.push(format!(
@@ -544,6 +552,23 @@ impl Fill {
     }
 }
 
+/// What is a constraint of the table too, and not a property of the column.
+fn is_constraint(kind: ConstrType) -> bool {
+    matches!(
+        kind,
+        ConstrType::ConstrCheck | ConstrType::ConstrForeign | ConstrType::ConstrUnique | ConstrType::ConstrPrimary
+    )
+}
+
+/// What has been said of the constraint is said of the table's.
+fn is_same(table_s: &Constraint, column_s: &Constraint) -> bool {
+    table_s.contype() == column_s.contype()
+        && table_s.conname == column_s.conname
+        && table_s.nulls_not_distinct == column_s.nulls_not_distinct
+        && table_s.options.len() == column_s.options.len()
+        && table_s.indexspace == column_s.indexspace
+}
+
 /// `UNIQUE` of a column is `UNIQUE (c)` of the table. None for what stays with the column.
 fn as_table_constraint(piece: &Piece, column: &str) -> Option<String> {
     let quoted = quote_ident(column);
@@ -556,17 +581,18 @@ fn as_table_constraint(piece: &Piece, column: &str) -> Option<String> {
         ConstrType::ConstrCheck => Some(format!("{name}{text}")),
         ConstrType::ConstrForeign => Some(format!("{name}FOREIGN KEY ({quoted}) {text}")),
         ConstrType::ConstrUnique | ConstrType::ConstrPrimary => {
-            // Behind the key word, or the two of PRIMARY KEY and NULLS [NOT] DISTINCT.
-            let plain = piece.constraint.options.is_empty() && piece.constraint.indexspace.is_empty();
-            let upper = text.to_ascii_uppercase();
-            let words = match piece.kind {
-                ConstrType::ConstrPrimary => "PRIMARY KEY",
-                _ if piece.constraint.nulls_not_distinct => "UNIQUE NULLS NOT DISTINCT",
-                _ if upper.starts_with("UNIQUE NULLS DISTINCT") => "UNIQUE NULLS DISTINCT",
-                _ => "UNIQUE",
+            // Behind UNIQUE or PRIMARY KEY, and NULLS [NOT] DISTINCT; what follows is written alike.
+            let tokens: Vec<_> = pg_query::scan(&text).ok()?.tokens;
+            let words: Vec<_> = tokens.iter().filter(|t| !is_comment(t.token)).collect();
+            let is = |at: usize, token: Token| words.get(at).is_some_and(|t| t.token() == token);
+            let last = match (is(0, Token::Primary), is(1, Token::NullsP), is(2, Token::Not)) {
+                (false, false, _) => 0,
+                (true, ..) => 1,
+                (_, _, false) => 2,
+                (_, _, true) => 3,
             };
-            let rest = upper.starts_with(words).then(|| &text[words.len()..])?;
-            plain.then(|| format!("{name}{words} ({quoted}){rest}"))
+            let end = usize::try_from(words.get(last)?.end).ok()?;
+            Some(format!("{name}{} ({quoted}){}", text.get(..end)?, text.get(end..)?))
         }
         _ => None,
     }

@@ -102,11 +102,12 @@ impl Parts<'_> {
                 hangs: self.hangs,
             },
             fingerprint: String::new(),
-            is_ordered: false,
             keep_old: false,
             way_back: WayBack::NotAsked,
             is_back: true,
+            is_ordered: false,
             options: self.options,
+            partitions: Vec::new(),
         };
         Ok((scheme, retyped))
     }

@@ -3,7 +3,7 @@
 WITH t AS (
   SELECT c.*, n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {table}
 ), fk AS (
-  SELECT k.* FROM t JOIN pg_constraint k ON k.contype = 'f' AND (k.conrelid = t.oid OR k.confrelid = t.oid)
+  SELECT k.* FROM t JOIN pg_constraint k ON k.contype = 'f' AND k.conparentid = 0 AND (k.conrelid = t.oid OR k.confrelid = t.oid)
 ), said(part, kind, name, what) AS (
   SELECT 'own', 'table', '', jsonb_build_object('owner', t.relowner::int8, 'persistence', t.relpersistence, 'am', t.relam::int8, 'tablespace', t.reltablespace::int8,
     'replident', t.relreplident, 'comment', obj_description(t.oid, 'pg_class'), 'type comment', obj_description(t.reltype, 'pg_type'),
@@ -22,7 +22,7 @@ WITH t AS (
   SELECT 'own', 'constraint', k.conname::text, jsonb_build_object('def', pg_get_constraintdef(k.oid), 'type', k.contype, 'valid', k.convalidated, 'comment', obj_description(k.oid, 'pg_constraint'))
   FROM t JOIN pg_constraint k ON k.conrelid = t.oid WHERE k.contype NOT IN ('f', 't')
   UNION ALL
-  SELECT 'own', 'index', ic.relname::text, jsonb_build_object('def', replace(pg_get_indexdef(i.indexrelid), format(' ON %I.%I USING ', t.nspname, t.relname), ' ON USING '),
+  SELECT 'own', 'index', ic.relname::text, jsonb_build_object('def', replace(replace(pg_get_indexdef(i.indexrelid), format(' ON ONLY %I.%I USING ', t.nspname, t.relname), ' ON USING '), format(' ON %I.%I USING ', t.nspname, t.relname), ' ON USING '),
     'tablespace', ic.reltablespace::int8, 'clustered', i.indisclustered, 'replident', i.indisreplident, 'valid', i.indisvalid, 'primary', i.indisprimary, 'immediate', i.indimmediate,
     'comment', obj_description(ic.oid, 'pg_class'), 'targets', (SELECT jsonb_agg(nullif(a.attstattarget, -1) ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = ic.oid))
   FROM t JOIN pg_index i ON i.indrelid = t.oid JOIN pg_class ic ON ic.oid = i.indexrelid

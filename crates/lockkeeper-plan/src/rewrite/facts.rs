@@ -90,15 +90,15 @@ impl Table {
         self.columns.iter().find(|column| column.num == num)
     }
 
-    /// A key of both tables whose values stay what they are, and the index of it in the new one. `computed` are columns that get other values;
-    /// `only` is the name of the one that is wanted.
+    /// A key of the table whose values stay what they are, and an index of the new one that begins with it. `computed` are columns that get
+    /// other values; `only` is the name of the one that is wanted.
     pub fn key_with(&self, new: &Table, computed: &[&str], only: Option<&str>) -> Option<(Vec<KeyColumn>, String)> {
         let wanted = self.keys.iter().filter(|key| only.is_none_or(|name| key.name == name));
         wanted.into_iter().find_map(|key| {
             let columns: Option<Vec<&Column>> = key.columns.iter().map(|num| self.column(*num)).collect();
             let numbers: Option<Vec<i16>> = key.columns.iter().map(|num| self.number_in_copy(*num)).collect();
             let (columns, numbers) = (columns?, numbers?);
-            let index = new.keys.iter().find(|of_new| of_new.columns == numbers)?;
+            let index = new.keys.iter().find(|of_new| of_new.columns.starts_with(&numbers))?;
             let stays = columns.iter().zip(&numbers).all(|(column, num)| {
                 !computed.contains(&column.name.as_str())
                     && new.column(*num).is_some_and(|of_new| column.stays_equal(of_new))

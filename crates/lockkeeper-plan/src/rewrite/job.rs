@@ -1,7 +1,9 @@
 //! The row of `lockkeeper.job` of a rewrite. What it is at in detail stands in the job's own schema.
 
+use super::partition::Partitioning;
 use crate::jobs::{self, JobSql, RUNNER};
 use crate::splice::quote_literal;
+use serde::{Deserialize, Serialize};
 
 pub const KIND: &str = "rewrite";
 
@@ -17,8 +19,17 @@ pub struct New<'a> {
     pub rows: u64,
     /// The client's own.
     pub search_path: &'a str,
+    pub details: &'a Details,
+}
+
+/// What else was asked for.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Details {
     /// How long the old table is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_old_s: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitioning: Option<Partitioning>,
 }
 
 impl New<'_> {
@@ -28,16 +39,13 @@ impl New<'_> {
         JobSql::new(format!(
             "WITH j AS (INSERT INTO lockkeeper.job (kind, identity, state, statement, settings, relation, relation_name, details, keys_estimated, runs, {columns}, \
              application_name) SELECT '{KIND}', '{KIND} {table}', 'running', {statement}, (SELECT jsonb_object_agg(s.name, s.setting) FROM pg_settings s \
-             WHERE s.name IN ({SETTINGS})) || jsonb_build_object('search_path', {path}), {table}, {name}, {details}, {rows}, 1, {values}, \
+             WHERE s.name IN ({SETTINGS})) || jsonb_build_object('search_path', {path}), {table}, {name}, {details}::jsonb, {rows}, 1, {values}, \
              current_setting('application_name') RETURNING id, run_key) SELECT id, pg_try_advisory_lock(run_key) FROM j",
             table = self.table,
             statement = quote_literal(self.statement),
             path = quote_literal(self.search_path),
             name = quote_literal(self.name),
-            details = match self.keep_old_s {
-                Some(seconds) => format!("jsonb_build_object('keep_old_s', {seconds})"),
-                None => "'{}'".into(),
-            },
+            details = quote_literal(&serde_json::to_string(self.details).unwrap_or_else(|_| "{}".into())),
             rows = self.rows.max(1),
         ))
     }
@@ -47,7 +55,7 @@ impl New<'_> {
 pub fn read(id: i64) -> JobSql {
     JobSql::new(format!(
         "SELECT jsonb_build_object('kind', j.kind, 'owner', j.owner, 'state', j.state, 'relation', j.relation::int8, 'statement', j.statement, \
-         'settings', j.settings) FROM lockkeeper.job j WHERE j.id = {id}"
+         'settings', j.settings, 'details', j.details) FROM lockkeeper.job j WHERE j.id = {id}"
     ))
 }
 

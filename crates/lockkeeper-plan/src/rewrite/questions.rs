@@ -36,7 +36,20 @@ pub fn like(table: u32, schemas: Schemas) -> String {
 
 /// A [`super::scheme::Index`] for each index.
 pub fn indexes(table: u32, schemas: Schemas) -> String {
-    of(include_str!("indexes.sql"), table, schemas)
+    indexes_of(table, schemas, false)
+}
+
+/// The same for a partitioned table, whose constraints are added whole.
+pub fn indexes_whole(table: u32, schemas: Schemas) -> String {
+    indexes_of(table, schemas, true)
+}
+
+fn indexes_of(table: u32, schemas: Schemas, whole: bool) -> String {
+    of(
+        &include_str!("indexes.sql").replace("{whole}", &whole.to_string()),
+        table,
+        schemas,
+    )
 }
 
 /// Statements that make the extended statistics.

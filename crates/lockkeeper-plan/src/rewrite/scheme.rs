@@ -3,6 +3,7 @@
 use super::Schemas;
 use super::alter::Alter;
 use super::facts::{KeyColumn, Table};
+use super::partition::Part;
 use crate::splice::{qualified, quote_ident, quote_literal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,17 +29,20 @@ pub struct Scheme {
     pub fingerprint: String,
     /// The old table stays, in its schema of the job.
     pub keep_old: bool,
-    /// The rows are written in the order of the key.
-    #[serde(default)]
-    pub is_ordered: bool,
     #[serde(default)]
     pub way_back: WayBack,
     /// It is the way back itself.
     #[serde(default)]
     pub is_back: bool,
-    /// The options of the new table, in their order.
+    /// The options of the new table, or of its partitions, in their order.
     #[serde(default)]
     pub options: Vec<String>,
+    /// The rows are written in the order of the key.
+    #[serde(default)]
+    pub is_ordered: bool,
+    /// Its partitions, where it is partitioned.
+    #[serde(default)]
+    pub partitions: Vec<Part>,
 }
 
 /// One column of the new table that is not computed by the server.
@@ -311,13 +315,18 @@ impl Scheme {
             quote_literal(&schemas.fresh()),
             quote_literal(&schemas.old())
         );
+        let partitions: String = self
+            .partitions
+            .iter()
+            .map(|part| format!(", {}", quote_literal(&part.name)))
+            .collect();
         let to = "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END";
         format!(
             "DO $lockkeeper$ DECLARE x text; BEGIN FOR x IN \
              SELECT format('REVOKE ALL ON SCHEMA %I FROM %s', n.nspname, {to}) FROM pg_namespace n, aclexplode(n.nspacl) a \
              WHERE n.nspname IN {names} AND a.grantee <> n.nspowner UNION \
              SELECT format('REVOKE ALL ON TABLE %s FROM %s', c.oid::regclass, {to}) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid, \
-             aclexplode(c.relacl) a WHERE n.nspname IN {names} AND c.relname IN ('log', 'state', 'f') AND a.grantee <> c.relowner UNION \
+             aclexplode(c.relacl) a WHERE n.nspname IN {names} AND c.relname IN ('log', 'state', 'f'{partitions}) AND a.grantee <> c.relowner UNION \
              SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', p.oid::regprocedure, {to}) FROM pg_namespace n JOIN pg_proc p ON p.pronamespace = n.oid, \
              aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE n.nspname IN {names} AND a.grantee <> p.proowner \
              LOOP EXECUTE x; END LOOP; END $lockkeeper$"
@@ -362,10 +371,23 @@ impl Scheme {
         )
     }
 
+    /// The tables that have the new table's rows.
+    fn stored(&self) -> Vec<String> {
+        match self.partitions.is_empty() {
+            true => vec![self.fresh()],
+            false => self
+                .partitions
+                .iter()
+                .map(|part| self.schemas().of(&part.name))
+                .collect(),
+        }
+    }
+
     /// What the copy is quicker without.
     pub fn strip(&self) -> Vec<String> {
         let new = self.fresh();
-        let mut all = vec![format!("ALTER TABLE {new} SET (autovacuum_enabled = off)")];
+        let off = |table: &String| format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
+        let mut all: Vec<String> = self.stored().iter().map(off).collect();
         all.push(format!(
             "DO $lockkeeper$ DECLARE x text; BEGIN \
              FOR x IN SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', {new}, k.conname) FROM pg_catalog.pg_constraint k \
@@ -397,11 +419,13 @@ impl Scheme {
             .iter()
             .map(|option| format!("{} = {}", quote_ident(&name(option)), quote_literal(&value(option))))
             .collect();
-        let table = self.fresh();
-        let mut all = vec![format!("ALTER TABLE {table} RESET (autovacuum_enabled)")];
-        if !set.is_empty() {
-            all.push(format!("ALTER TABLE {table} RESET ({})", reset.join(", ")));
-            all.push(format!("ALTER TABLE {table} SET ({})", set.join(", ")));
+        let mut all = Vec::new();
+        for table in self.stored() {
+            all.push(format!("ALTER TABLE {table} RESET (autovacuum_enabled)"));
+            if !set.is_empty() {
+                all.push(format!("ALTER TABLE {table} RESET ({})", reset.join(", ")));
+                all.push(format!("ALTER TABLE {table} SET ({})", set.join(", ")));
+            }
         }
         all
     }
@@ -410,6 +434,10 @@ impl Scheme {
     pub fn swap(&self) -> Vec<String> {
         let mut all = self.drop_triggers();
         all.extend(self.attached.swap.iter().cloned());
+        all.extend(self.partitions.iter().map(|part| {
+            let (part, schema) = (self.schemas().of(&part.name), quote_ident(&self.schema));
+            format!("ALTER TABLE {part} SET SCHEMA {schema}")
+        }));
         all.extend(self.back_in_service());
         let (parked, guard) = (self.parked(), qualified(&self.schemas().old(), "guard"));
         for (name, events, each) in [
