@@ -1347,7 +1347,9 @@ fn filled_columns_go_on_counting() {
         );
         // It is logged where its table is, as the server makes it.
         let kinds = |table: &str| {
-            let sql = format!("SELECT string_agg(relpersistence::text, '' ORDER BY relname) FROM pg_class WHERE relkind = 'S' AND relname LIKE '{table}%'");
+            let sql = format!(
+                "SELECT string_agg(relpersistence::text, '' ORDER BY relname) FROM pg_class WHERE relkind = 'S' AND relname LIKE '{table}%'"
+            );
             stage.direct(&sql).trim().to_owned()
         };
         stage.direct("CREATE UNLOGGED TABLE quick (id int PRIMARY KEY, n text); INSERT INTO quick SELECT g, repeat('x', 100) FROM generate_series(1, 9000) g");

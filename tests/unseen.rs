@@ -353,8 +353,9 @@ fn an_insert_that_was_prepared_before_its_rule(major: u32) {
     for _ in 0..2 {
         let told = run(&mut raw, "s", &["2"]);
         assert!(told.contains("CREATE RULE) of "), "{told}");
+        // By the rows that the planner expects, or by the rule.
         let told = raw::error_field(&raw.query("EXECUTE q (2)"), b'M').unwrap_or_default();
-        assert!(told.contains("CREATE RULE) of "), "{told}");
+        assert!(told.contains("CREATE RULE) of ") || told.contains(LARGE), "{told}");
         assert_eq!(run(&mut raw, "o", &[]), "");
     }
     assert_eq!(stage.direct(all).trim(), "5000");

@@ -311,18 +311,24 @@ impl Link {
         }
     }
 
-    /// As the table's owner, with whose rights all is done. Code of the owner's would otherwise run in a superuser's session.
+    /// As the table's owner, with whose rights all is done. The owner can change the job's objects while it runs, and code of the owner's in
+    /// another login's session could go back to that login: so they are the same, or nobody else can be the owner.
     pub async fn become_role(&self, owner: &str) -> Result<(), Fault> {
-        let quoted = quote_literal(owner);
-        let sql = format!(
-            "SELECT CASE WHEN current_user = {quoted} THEN 'same' WHEN (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user) \
-             AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = {quoted}) THEN 'above' ELSE 'other' END"
-        );
-        match self.one(&sql).await?.as_deref() {
-            Some("same") => Ok(()),
-            Some("above") => Err(format!(
-                "the table belongs to {owner}: connect as {owner}, or as a member of {owner} that is no superuser; code of {owner}'s would \
-                 otherwise run in a superuser's session"
+        let row = self.rows(&who_may_be(owner)).await?.pop().unwrap_or_default();
+        let mut row = row.into_iter().flatten();
+        match (row.next().as_deref(), row.next()) {
+            (Some("same"), _) => Ok(()),
+            (Some("authorized"), _) => {
+                Err("the session has SET SESSION AUTHORIZATION, which whatever it runs could undo: connect as the table's owner".to_owned().into())
+            }
+            (Some("above"), _) => Err(format!(
+                "the table belongs to {owner}: connect as {owner}; code of {owner}'s would otherwise run in a superuser's session"
+            )
+            .into()),
+            (Some("shared"), others) => Err(format!(
+                "the table belongs to {owner}, and {} could change what the rewrite runs while it runs, in the session of another login: connect as {owner}, \
+                 or give the table to a role that only this login can be",
+                others.unwrap_or_else(|| owner.to_owned())
             )
             .into()),
             _ => self.run(&format!("SET ROLE {}", quote_ident(owner))).await.map(|_| ()),
@@ -351,6 +357,20 @@ impl Link {
         }
         Ok(())
     }
+}
+
+/// How this session's login and that role stand to each other, and which other logins can be that role.
+fn who_may_be(owner: &str) -> String {
+    let owner = quote_literal(owner);
+    format!(
+        "SELECT CASE WHEN (SELECT a.usesysid FROM pg_stat_get_activity(pg_backend_pid()) a) <> s.oid THEN 'authorized' \
+         WHEN s.oid = o.oid OR o.rolsuper THEN CASE WHEN current_user = o.rolname THEN 'same' ELSE 'other' END \
+         WHEN s.rolsuper THEN 'above' WHEN o.rolcanlogin OR m.others IS NOT NULL THEN 'shared' \
+         WHEN current_user = o.rolname THEN 'same' ELSE 'other' END, m.others \
+         FROM pg_roles o CROSS JOIN pg_roles s CROSS JOIN LATERAL (SELECT string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname) AS others \
+         FROM pg_roles r WHERE r.rolcanlogin AND NOT r.rolsuper AND r.oid <> s.oid AND pg_has_role(r.oid, o.oid, 'MEMBER')) m \
+         WHERE o.rolname = {owner} AND s.rolname = session_user"
+    )
 }
 
 /// Err: the session is over, or says so.
