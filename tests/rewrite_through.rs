@@ -161,6 +161,37 @@ fn killed_it_goes_on(major: u32) {
     leaves_nothing(&stage);
 }
 
+/// What has got the name of a table whose job is not done is no part of that job.
+fn another_table_of_the_name_is_told_apart(major: u32) {
+    let mut stage = Stage::with(major, "renamed", &slow());
+    stage.direct(TABLE);
+    init(&stage);
+    let change = "ALTER TABLE t ALTER COLUMN id TYPE bigint";
+    runs(async {
+        let connection = stage.connect().await;
+        let running = tokio::spawn(async move { connection.client.batch_execute(change).await });
+        until_true(&stage, COPIES).await;
+        stage.kill_proxy();
+        running.await.unwrap().unwrap_err();
+    });
+    let alone =
+        "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    runs(until_true(&stage, alone));
+    stage.direct("ALTER TABLE t RENAME TO away; CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    std::fs::write(stage.policy_file(), POLICY).unwrap();
+    stage.start_proxy(&[]);
+    let told = stage.psql(change).stderr;
+    assert!(
+        told.contains("job 1 rewrites a table that was public.t when it began"),
+        "{told}"
+    );
+    assert_eq!(stage.direct("SELECT pg_typeof(id) FROM t").trim(), "integer");
+    let cancelled = lockkeeper(&stage, &["cancel", "1"]);
+    let ran = stage.psql(change);
+    assert_eq!(ran.status, 0, "{cancelled}: {}", ran.stderr);
+    assert_eq!(stage.direct("SELECT pg_typeof(id) FROM t").trim(), "bigint");
+}
+
 /// A cancel leaves a job that says so, and a session that is what it was.
 fn cancelled_it_is_paused(major: u32) {
     let stage = Stage::with(major, "cancelled", &slow());
@@ -481,6 +512,7 @@ fn a_table_that_is_never_idle_is_swapped(major: u32) {
 on_both!(
     each_statement_is_carried_out,
     killed_it_goes_on,
+    another_table_of_the_name_is_told_apart,
     cancelled_it_is_paused,
     refused_with_the_reason,
     by_the_standard_policy,

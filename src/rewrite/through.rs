@@ -5,6 +5,7 @@ use super::link::{Fault, Link, Request};
 use super::phases::{self, Pace};
 use super::walk::End;
 use crate::plan::jobs;
+use crate::plan::rewrite::facts::Table;
 use crate::plan::rewrite::online::{Online, Order, has_rights_of, marked};
 use crate::plan::rewrite::{Schemas, job, questions};
 use crate::plan::splice::qualified;
@@ -87,7 +88,7 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         if statement != online.with {
             return Err(other_job(id, &name, &statement).into());
         }
-        return resume(link, id, (&name, order), pace, running).await;
+        return resume(link, id, (&table, order), pace, running).await;
     }
     let search_path = link.search_path.clone();
     let (table, alters) = build::look(link, table.oid, &online.with).await?;
@@ -130,17 +131,34 @@ fn other_job(id: i64, name: &str, statement: &str) -> Fault {
 async fn resume(
     link: &Link,
     id: i64,
-    (name, order): (&str, Option<String>),
+    (now, order): (&Table, Option<String>),
     pace: Pace,
     running: &mut Option<i64>,
 ) -> Result<(), Left> {
     let job = phases::read_job(link, id).await?;
     link.take_settings(&job.settings).await?;
     let kept = phases::kept(link, id).await?;
+    let name = qualified(&now.schema, &now.name);
+    let phase = match kept {
+        Some(_) => {
+            link.one(&format!("SELECT phase FROM {}", Schemas::of_job(id).of("state")))
+                .await?
+        }
+        None => None,
+    };
+    // After the swap the new table has the name. Before, it is another table's.
+    if job.relation != now.oid && !matches!(phase.as_deref(), Some("swapped" | "validated")) {
+        return Err(Left::from(Fault {
+            code: Some("55006".into()),
+            text: format!(
+                "job {id} rewrites a table that was {name} when it began, and is not any more; to leave nothing of it: lockkeeper jobs --dsn … cancel {id}"
+            ),
+        }));
+    }
     // CLUSTER and VACUUM FULL have the same new table, but not the same order of rows.
     let is_other = kept.as_ref().is_some_and(|scheme| scheme.is_ordered != order.is_some());
     if is_other || job.details.partitioning.is_some() {
-        return Err(other_job(id, name, &job.statement).into());
+        return Err(other_job(id, &name, &job.statement).into());
     }
     phases::take_foreign_keys(link, &build::facts(link, job.relation).await?).await?;
     phases::take(link, id).await?;
