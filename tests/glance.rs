@@ -1,6 +1,10 @@
 //! What is not asked, because the transaction has made it or holds its lock: where that is so, and where it only looks so. There the
 //! statement is tried for like any other, so that it gives up in time while somebody else uses the table.
 
+use lockkeeper::plan::facts::Facts;
+use lockkeeper::plan::reading::read;
+use lockkeeper::plan::request::Request;
+use lockkeeper::plan::{glance, path, spot};
 use lockkeeper_testkit::raw::{Raw, error_field, rows};
 use lockkeeper_testkit::{Stage, on_both};
 use std::time::{Duration, Instant};
@@ -11,6 +15,7 @@ on_both!(
     what_the_transaction_holds_is_sent_as_it_is,
     what_only_looks_held_is_tried_for,
     small_tables_are_glanced_at,
+    what_is_spotted_is_what_the_long_question_tells,
 );
 
 const POLICY: &str = "extends = \"standard\"\n[lock]\ngive_up_in_transaction_s = 1\npause_ms = 10\n";
@@ -268,4 +273,117 @@ fn small_tables_are_glanced_at(major: u32) {
             .any(|sql| sql.contains("CREATE INDEX CONCURRENTLY large_v")),
         "{received:#?}"
     );
+}
+
+/// Whether the short question was enough; then both answers are the same.
+fn is_spotted(session: &mut Raw, sql: &str) -> bool {
+    let statement = read(sql.as_bytes(), true).unwrap().remove(0);
+    let whole = Request::of(&statement);
+    let mut request = glance::request(&statement).unwrap_or(whole);
+    request.jobs = false;
+    let ahead = spot::ahead(&request).unwrap_or_else(|| panic!("{sql}: not asked"));
+    let mut value = |questions: [&str; 2]| {
+        done(session, "BEGIN");
+        done(session, questions[0]);
+        let answer = session.query(questions[1]);
+        assert_eq!(error_field(&answer, b'M'), None, "{sql}");
+        done(session, "ROLLBACK");
+        rows(&answer).remove(0)
+    };
+    let short = value([&ahead, spot::SQL]);
+    let long = value([&path::to_ours(&request.ahead(), path::CATALOG), &request.sql()]);
+    if short == "NULL" {
+        return false;
+    }
+    // They come in no order.
+    let told = |mut facts: Facts| {
+        facts.relations.sort_by_key(|relation| relation.oid);
+        format!("{facts:#?}")
+    };
+    assert_eq!(
+        told(spot::decode(&short, &request).unwrap()),
+        told(Facts::decode(&long).unwrap()),
+        "{sql}"
+    );
+    true
+}
+
+fn what_is_spotted_is_what_the_long_question_tells(major: u32) {
+    let stage = Stage::with(major, "spotted", POLICY);
+    stage.direct(
+        r#"CREATE SCHEMA "o\""'é";
+        CREATE TABLE "o\""'é"."t ,{}" (id int, v int);
+        CREATE TABLE never (id int, v int);
+        CREATE TABLE filled (id int PRIMARY KEY, v int);
+        INSERT INTO filled SELECT g, g FROM generate_series(1, 1000) g;
+        ANALYZE filled;
+        CREATE TABLE emptied (id int, v int);
+        INSERT INTO emptied VALUES (1, 1);
+        TRUNCATE emptied;
+        CREATE UNLOGGED TABLE unlogged (id int, v int);
+        CREATE TABLE flawed (id int, v int);
+        ALTER TABLE flawed ADD CHECK (v > 0) NOT VALID;
+        CREATE TABLE "Ünüblich" (id int, v int);
+        CREATE TABLE parent (id int, v int);
+        CREATE TABLE child () INHERITS (parent);
+        CREATE TABLE parted (id int, v int) PARTITION BY RANGE (id);
+        CREATE TABLE part PARTITION OF parted FOR VALUES FROM (1) TO (9);
+        CREATE VIEW shown AS SELECT 1 AS v;
+        CREATE TABLE busy (id int, v int);
+        CREATE TABLE hidden (id int, v int)"#,
+    );
+    let mut session = Raw::connect(stage.cluster.port(), &stage.database);
+    done(&mut session, "SET application_name = 'é '' \\'");
+    done(&mut session, "SET lock_timeout = '1500ms'");
+    done(&mut session, "SET statement_timeout = '1h'");
+    done(&mut session, "SET lockkeeper.override = ''");
+    done(&mut session, "CREATE TEMPORARY TABLE hidden (id int, v int)");
+    let name = "n".repeat(70);
+    done(&mut session, &format!("CREATE TABLE {name} (id int, v int)"));
+    let named = |table: &str| {
+        [
+            format!("CREATE INDEX ON {table} (v)"),
+            format!("ALTER TABLE {table} ADD CHECK (v > 0)"),
+            format!("ALTER TABLE {table} ALTER v SET DEFAULT 1"),
+            format!("ALTER TABLE {table} ADD w int"),
+            format!("DROP TABLE {table}"),
+            format!("DROP TABLE IF EXISTS absent, never, {table}, public.filled, other.absent"),
+            format!("ALTER TABLE {table} ADD FOREIGN KEY (v) REFERENCES filled"),
+        ]
+    };
+    let mut other = Raw::connect(stage.cluster.port(), &stage.database);
+    done(&mut other, "BEGIN");
+    done(&mut other, "LOCK TABLE busy");
+    let ordinary = [
+        r#""o\""'é"."t ,{}""#,
+        "never",
+        "public.filled",
+        "emptied",
+        "unlogged",
+        "flawed",
+        "\"Ünüblich\"",
+        "hidden",
+        "absent",
+        name.as_str(),
+    ];
+    for sql in ordinary.into_iter().flat_map(named) {
+        assert!(is_spotted(&mut session, &sql), "{sql}");
+    }
+    for sql in ["parent", "child", "parted", "part", "shown", "busy"]
+        .into_iter()
+        .flat_map(named)
+    {
+        assert!(!is_spotted(&mut session, &sql), "{sql}");
+    }
+    for sql in [
+        "SET lockkeeper.override = 'drop-table: \"x\"'",
+        "SET lockkeeper.dry_run = on",
+        "SET ROLE pg_monitor",
+    ] {
+        done(&mut session, sql);
+        assert!(
+            is_spotted(&mut session, "ALTER TABLE filled ALTER v SET DEFAULT 1"),
+            "{sql}"
+        );
+    }
 }

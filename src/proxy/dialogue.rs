@@ -500,11 +500,7 @@ impl Relay {
         for (ask, is_asked) in asks.into_iter().zip(asked) {
             if let Some(text) = ask.kept().filter(relies) {
                 let guard = path::guard(&self.kept_name(text));
-                match all
-                    .0
-                    .last_mut()
-                    .filter(|before: &&mut Ask| path::is_to_ours(&before.sql))
-                {
+                match all.0.last_mut().filter(|before: &&mut Ask| path::is_ahead(&before.sql)) {
                     Some(before) => before.sql.push_str(&format!(", {guard}")),
                     None => {
                         all.0.push(Ask::new(format!("SELECT {guard}")));

@@ -9,6 +9,7 @@ use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
+use crate::plan::spot;
 use crate::plan::statement::Statement;
 use crate::plan::trial::{self, Tried};
 use crate::plan::{Place, batches};
@@ -61,6 +62,11 @@ impl Session {
         question: Option<&depends::Question>,
         closing: Closing,
     ) -> Result<(Facts, Option<Depends>), End> {
+        if question.is_none()
+            && let Some(facts) = self.spotted(request, closing).await?
+        {
+            return Ok((self.known(facts), None));
+        }
         let facts = Ask {
             ahead: request.ahead(),
             catalog: Some(request.variant()),
@@ -75,19 +81,42 @@ impl Session {
         };
         let answer = answers.pop().unwrap_or_default();
         match Facts::decode(answer.value().unwrap_or_default()) {
-            Ok(mut facts) => {
-                self.relay.works_with(facts.backend_pid);
-                facts.pooled = self.relay.is_behind_pooler();
-                // It may be another client's.
-                facts.override_lost = facts.pooled && facts.override_.take().is_some();
-                let level = facts.client_min_messages.as_str();
-                self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
-                self.who.application_name.clone_from(&facts.application_name);
-                self.seat.is_known_as(&facts.application_name);
-                Ok((facts, depends))
-            }
+            Ok(facts) => Ok((self.known(facts), depends)),
             Err(error) => Err(self.unreadable_answer(&error)),
         }
+    }
+
+    /// The answer to a shorter question, where it is enough.
+    async fn spotted(&mut self, request: &Request, closing: Closing) -> Result<Option<Facts>, End> {
+        let is_alone = closing == Closing::Sync && self.relay.is_outside_block();
+        let Some(ahead) = spot::ahead(request).filter(|_| is_alone) else {
+            return Ok(None);
+        };
+        let asked = Ask {
+            catalog: Some("spot".to_owned()),
+            ..Ask::as_client(spot::SQL)
+        };
+        let answers = self
+            .relay
+            .ask_catalogs(vec![Ask::as_client(ahead), asked], closing)
+            .await;
+        let mut answers = answers.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
+        let answer = answers.pop().unwrap_or_default();
+        let facts = answer.value().map(|answer| spot::decode(answer, request));
+        facts.transpose().map_err(|error| self.unreadable_answer(&error))
+    }
+
+    /// What they tell of the session.
+    fn known(&mut self, mut facts: Facts) -> Facts {
+        self.relay.works_with(facts.backend_pid);
+        facts.pooled = self.relay.is_behind_pooler();
+        // It may be another client's.
+        facts.override_lost = facts.pooled && facts.override_.take().is_some();
+        let level = facts.client_min_messages.as_str();
+        self.relay.hears_notices = level.starts_with("debug") || matches!(level, "log" | "notice");
+        self.who.application_name.clone_from(&facts.application_name);
+        self.seat.is_known_as(&facts.application_name);
+        facts
     }
 
     /// What goes with the statement.

@@ -45,6 +45,7 @@ pub mod rewrite;
 pub mod rules;
 mod sketch;
 pub mod splice;
+pub mod spot;
 pub mod statement;
 pub mod step;
 mod subject;

@@ -59,9 +59,9 @@ pub fn to_ours(ahead: &[(&'static str, String)], others: &[(&str, &str)]) -> Str
     format!("SELECT {}", all.join(", "))
 }
 
-/// It is what [`to_ours`] gives: more can be put to its end, if it is safe with any path.
-pub fn is_to_ours(sql: &str) -> bool {
-    sql.starts_with("SELECT pg_catalog.set_config('lockkeeper.search_path', ")
+/// It sets what a question of ours reads, as [`to_ours`] does: more can be put to its end, if it is safe with any path.
+pub fn is_ahead(sql: &str) -> bool {
+    sql.starts_with("SELECT pg_catalog.set_config('lockkeeper.")
 }
 
 /// Divides by zero where a statement of that name was prepared in SQL. Safe with any path.
