@@ -60,7 +60,7 @@ fn machine() -> serde_json::Value {
 
 /// The command that measures the same again.
 fn asked(name: &str) -> String {
-    const KNOWN: [&str; 14] = [
+    const KNOWN: [&str; 16] = [
         "ROUNDS",
         "SECONDS_EACH",
         "CLIENTS",
@@ -75,6 +75,8 @@ fn asked(name: &str) -> String {
         "WAYS",
         "POLICY",
         "LOCKKEEPER_BIN",
+        "FILES",
+        "SQUAWK",
     ];
     let set = KNOWN
         .iter()
