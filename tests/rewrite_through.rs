@@ -20,6 +20,8 @@ pause_ms = 10
 [backfill]
 pause_ms = 1
 notice_s = 1
+[rewrite]
+keep_old_s = 0
 ";
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL, pad text, day daterange);
@@ -123,6 +125,39 @@ fn each_statement_is_carried_out(major: u32) {
         stage.number("SELECT count(*) FROM lockkeeper.job WHERE state <> 'done'"),
         0
     );
+}
+
+/// Behind what applications see, and not behind what only moves rows.
+fn the_policy_keeps_the_old_table(major: u32) {
+    let stage = Stage::with(major, "keeps", &POLICY.replace("keep_old_s = 0", "keep_old_s = 86400"));
+    stage.direct(TABLE);
+    stage.psql("VACUUM FULL t").ok();
+    leaves_nothing(&stage);
+    let ran = stage.psql("ALTER TABLE t ALTER id TYPE bigint");
+    assert!(ran.stderr.contains("the old table is kept"), "{}", ran.stderr);
+    let id = stage.number("SELECT max(id) FROM lockkeeper.job");
+    assert!(
+        ran.stderr.contains(&format!("jobs --dsn … finish {id}")),
+        "{}",
+        ran.stderr
+    );
+    assert!(lockkeeper(&stage, &["list"]).contains("kept"));
+    stage.psql("INSERT INTO t VALUES (10000, 1)").ok();
+    let again = stage.psql("VACUUM FULL t");
+    let kept = format!(
+        "the table that public.t was before job {id} is kept; to go back to it: lockkeeper jobs --dsn … back {id}"
+    );
+    assert!(again.stderr.contains(&kept), "{}", again.stderr);
+    lockkeeper(&stage, &["back", &id.to_string()]);
+    let kind = "SELECT pg_typeof(id) || ' ' || id FROM t WHERE id = 10000";
+    assert_eq!(stage.direct(kind).trim(), "integer 10000");
+    leaves_nothing(&stage);
+
+    stage.psql("ALTER TABLE t ALTER id TYPE bigint").ok();
+    let id = stage.number("SELECT max(id) FROM lockkeeper.job");
+    lockkeeper(&stage, &["finish", &id.to_string()]);
+    leaves_nothing(&stage);
+    assert_eq!(stage.direct(kind).trim(), "bigint 10000");
 }
 
 /// kill -9 of the proxy: rows that are written meanwhile are not lost, and the same statement goes on.
@@ -510,6 +545,7 @@ fn a_table_that_is_never_idle_is_swapped(major: u32) {
 }
 
 on_both!(
+    the_policy_keeps_the_old_table,
     each_statement_is_carried_out,
     killed_it_goes_on,
     another_table_of_the_name_is_told_apart,

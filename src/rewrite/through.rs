@@ -1,6 +1,8 @@
 //! A rewrite over the session of a client in the proxy, with that client's rights: begun, or gone on with where an earlier run has stopped.
 
+use super::anew;
 use super::build::{self, Asked};
+use super::finish::Ends;
 use super::link::{Fault, Link, Request};
 use super::phases::{self, Pace};
 use super::walk::End;
@@ -85,6 +87,12 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         let id: i64 = id
             .parse()
             .map_err(|_| Fault::from("the job's ID cannot be read".to_owned()))?;
+        if phase_of(link, id).await?.as_deref() == Some("kept") {
+            return Err(Left::from(Fault {
+                code: Some("55006".into()),
+                text: format!("the table that {name} was before job {id} is kept; {}", anew::next(id)),
+            }));
+        }
         if statement != online.with {
             return Err(other_job(id, &name, &statement).into());
         }
@@ -96,7 +104,7 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         table,
         alters,
         search_path,
-        keep_old: false,
+        keep_old: online.keep_old_s.is_some(),
         order,
         partitioning: None,
     };
@@ -106,7 +114,10 @@ async fn begin(link: &Link, online: &Online, pace: Pace, running: &mut Option<i6
         name: &name,
         rows: asked.table.rows,
         search_path: &asked.search_path,
-        details: &job::Details::default(),
+        details: &job::Details {
+            keep_old_s: online.keep_old_s,
+            partitioning: None,
+        },
     };
     phases::take_foreign_keys(link, &asked.table).await?;
     let row = link.job(&new.sql()).await?.pop();
@@ -128,6 +139,17 @@ fn other_job(id: i64, name: &str, statement: &str) -> Fault {
     }
 }
 
+/// None: it has not begun to make anything.
+async fn phase_of(link: &Link, id: i64) -> Result<Option<String>, Fault> {
+    match phases::kept(link, id).await? {
+        Some(_) => {
+            link.one(&format!("SELECT phase FROM {}", Schemas::of_job(id).of("state")))
+                .await
+        }
+        None => Ok(None),
+    }
+}
+
 async fn resume(
     link: &Link,
     id: i64,
@@ -139,13 +161,7 @@ async fn resume(
     link.take_settings(&job.settings).await?;
     let kept = phases::kept(link, id).await?;
     let name = qualified(&now.schema, &now.name);
-    let phase = match kept {
-        Some(_) => {
-            link.one(&format!("SELECT phase FROM {}", Schemas::of_job(id).of("state")))
-                .await?
-        }
-        None => None,
-    };
+    let phase = phase_of(link, id).await?;
     // After the swap the new table has the name. Before, it is another table's.
     if job.relation != now.oid && !matches!(phase.as_deref(), Some("swapped" | "validated")) {
         return Err(Left::from(Fault {
@@ -185,6 +201,10 @@ async fn go_on(link: &Link, id: i64, asked: &Asked, pace: Pace) -> Result<(), Le
     let stop = AtomicBool::new(false);
     let ended = phases::phases(link, id, asked, pace, &stop, None, &mut |_| Ok(())).await;
     let (fault, steered) = match ended {
+        Ok(Ends::Kept) => {
+            link.now(&format!("job {id}: the old table is kept; {}", anew::next(id)));
+            return Ok(());
+        }
         Ok(_) => return Ok(()),
         Err(End::Steered(state)) => (
             Fault::from(format!("somebody else says that it is {state}")),

@@ -74,6 +74,8 @@ pub struct Policy {
     pub lock: Lock,
     /// What nobody has used for so long may be dropped; 0 = that is never enough.
     pub quiet_for_s: u64,
+    /// So long the old table is kept behind an online rewrite that changes what applications see; 0 = it is dropped at once.
+    pub rewrite_keep_old_s: u64,
     /// So long a statement waits for the second person whom the action `ask` wants; 0 = it is refused at once.
     pub approval_wait_s: u64,
     pub small_bytes: u64,

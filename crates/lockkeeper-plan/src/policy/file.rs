@@ -26,6 +26,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) drop: DropTable,
     #[serde(default)]
+    pub(super) rewrite: RewriteTable,
+    #[serde(default)]
     pub(super) approval: ApprovalTable,
     #[serde(default)]
     pub(super) table: TableTable,
@@ -69,6 +71,12 @@ pub(super) struct LockTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct DropTable {
     pub(super) quiet_for_s: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RewriteTable {
+    pub(super) keep_old_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -137,6 +145,9 @@ impl File {
             drop: DropTable {
                 quiet_for_s: self.drop.quiet_for_s.or(base.drop.quiet_for_s),
             },
+            rewrite: RewriteTable {
+                keep_old_s: self.rewrite.keep_old_s.or(base.rewrite.keep_old_s),
+            },
             approval: ApprovalTable {
                 wait_s: self.approval.wait_s.or(base.approval.wait_s),
             },
@@ -185,6 +196,7 @@ impl File {
                 cancels: self.lock.cancel,
             },
             quiet_for_s: self.drop.quiet_for_s?,
+            rewrite_keep_old_s: self.rewrite.keep_old_s?,
             approval_wait_s: self.approval.wait_s?,
             small_bytes: self.table.small_bytes?,
             backfill: Backfill {

@@ -37,6 +37,7 @@ impl Policy {
             ("lock.hold_ms", lock.hold_ms.to_string()),
             ("lock.cancel", format!("{} blocks", lock.cancels.len())),
             ("drop.quiet_for_s", self.quiet_for_s.to_string()),
+            ("rewrite.keep_old_s", self.rewrite_keep_old_s.to_string()),
             ("approval.wait_s", self.approval_wait_s.to_string()),
             ("table.small_bytes", self.small_bytes.to_string()),
             ("backfill.rows_max", backfill.rows_max.to_string()),

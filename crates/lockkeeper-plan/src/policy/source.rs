@@ -37,7 +37,7 @@ impl Source<'_> {
     /// Refuses what is not a useful number: a lock_timeout of 0 would wait without end, a batch of 0 rows never ends.
     fn check_numbers(&self, file: &File) -> Result<(), String> {
         let backfill = &file.backfill;
-        let numbers: [(&str, &str, Option<u64>, u64, u64); 22] = [
+        let numbers: [(&str, &str, Option<u64>, u64, u64); 23] = [
             ("lock", "timeout_ms", file.lock.timeout_ms, 1, 60_000),
             ("lock", "pause_ms", file.lock.pause_ms, 1, 600_000),
             ("lock", "give_up_after_s", file.lock.give_up_after_s, 1, 604_800),
@@ -60,6 +60,7 @@ impl Source<'_> {
             ("lock", "timeout_max_ms", file.lock.timeout_max_ms, 1, 600_000),
             ("lock", "hold_ms", file.lock.hold_ms, 0, 600_000),
             ("drop", "quiet_for_s", file.drop.quiet_for_s, 0, 315_360_000),
+            ("rewrite", "keep_old_s", file.rewrite.keep_old_s, 0, 315_360_000),
             ("approval", "wait_s", file.approval.wait_s, 0, 86_400),
             ("table", "small_bytes", file.table.small_bytes, 0, 1 << 40),
             ("backfill", "rows_max", file.backfill.rows_max, 1, 1_000_000_000),

@@ -10,6 +10,7 @@ use crate::rules::rule::{Found, Remedy};
 use crate::splice::qualified;
 use crate::step::{Mode, Step};
 use crate::subject::{Subject, Table};
+use pg_query::protobuf::{AlterTableCmd, AlterTableType};
 
 /// Err: why it cannot be.
 pub(crate) fn steps(
@@ -45,11 +46,13 @@ pub(crate) fn steps(
     let name = known.map_or(table.sql.clone(), |relation| {
         qualified(&relation.schema, &relation.name)
     });
+    let keep_old_s = Some(subject.policy.rewrite_keep_old_s).filter(|seconds| *seconds > 0 && is_seen(subject));
     let online = Online {
         relation: known.map_or(0, |relation| relation.oid),
         name: name.clone(),
         with,
         order,
+        keep_old_s,
         access,
         instead_of: String::new(),
         rule,
@@ -132,4 +135,16 @@ fn asked_for(steps: &[Step]) -> String {
         _ => None,
     });
     told.unwrap_or_default()
+}
+
+/// Applications see what it changes, and may need the way back. Of the others the old table has only what they were sent to get rid of.
+fn is_seen(subject: &Subject) -> bool {
+    use AlterTableType as A;
+    let moves = |action: &AlterTableCmd| {
+        matches!(
+            action.subtype(),
+            A::AtSetTableSpace | A::AtSetAccessMethod | A::AtSetLogged | A::AtSetUnLogged
+        )
+    };
+    subject.statement.actions().any(|action| !moves(action))
 }

@@ -12,6 +12,8 @@ pub struct Online {
     /// ALTER TABLE statements for the new table; empty where it stays as it is.
     pub with: String,
     pub order: Order,
+    /// How long the old table is kept, if it is.
+    pub keep_old_s: Option<u64>,
     /// Whether there is a place to keep the job in.
     pub access: Access,
     /// Why it is not done in another way, in a sentence; empty where there is none.
@@ -69,6 +71,7 @@ mod tests {
             name: name.into(),
             with: with.into(),
             order: Order::Any,
+            keep_old_s: None,
             access: Access::Ready,
             instead_of: String::new(),
             rule: "change-type",
