@@ -467,6 +467,16 @@ impl Relay {
         self.group.block == Block::Ended && self.place() != Place::Pipeline
     }
 
+    /// A portal of the client's that a Sync of ours has ended is made again in a group of its own.
+    pub fn binds_again(&mut self) {
+        self.group.bound = 1;
+    }
+
+    /// A plan has run in the client's implicit transaction, in place of its Execute.
+    pub fn has_executed(&mut self) {
+        self.group.executed = true;
+    }
+
     /// Since PostgreSQL 18 the transaction of an extended-query group without Sync outlasts a simple query.
     pub fn keeps_groups(&self) -> bool {
         let major = self.reported.server_version.split(|c: char| !c.is_ascii_digit()).next();
