@@ -380,7 +380,8 @@ fn run(sql: &str) -> Vec<u8> {
     [parse("", sql), bind("", ""), execute("", 0)].concat()
 }
 
-const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i";
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i";
 const COLUMNS: &str = "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum";
 
 pub fn what_follows_a_commit_in_its_group_is_one_transaction(major: u32) {
