@@ -275,6 +275,8 @@ pub struct Relay {
     pub has_savepoint: bool,
     /// What errors are told with that may come from what the transaction has left for after its COMMIT.
     pub explains: Option<String>,
+    /// What is committed of the work that goes on, for [`Relay::tell_last`].
+    pub stands: Vec<String>,
     /// What the server has answered since [`Relay::settle`] began.
     answered: Answered,
     /// What others see of this session's traffic.
@@ -370,6 +372,7 @@ impl Relay {
             kept_ready: None,
             has_savepoint: false,
             explains: None,
+            stands: Vec::new(),
             answered: Answered::default(),
             probe: Probe::new(Arc::clone(&flow.runs)),
             holding: Holding::default(),
