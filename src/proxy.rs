@@ -47,6 +47,7 @@ mod journal;
 mod judge;
 mod judge_again;
 mod known;
+mod last_words;
 mod lock_holders;
 mod login;
 mod lookup;

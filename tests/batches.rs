@@ -1010,6 +1010,11 @@ fn crashes_leave_whole_batches(major: u32) {
         );
         let error = running.await.unwrap().unwrap_err();
         assert_eq!(error.code(), Some(&SqlState::ADMIN_SHUTDOWN), "{error:?}");
+        let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+        assert!(
+            detail.contains("what earlier batches have changed in public.t stays; send the same statement again"),
+            "{error:?}"
+        );
     });
     runs(until_true(&stage, no_other));
     let ended = event(&stage, "statement", FILL);

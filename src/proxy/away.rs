@@ -6,7 +6,8 @@
 //! The server has taken the Bind, so that the client knows its errors; then the portal is closed there, and made again from the same Bind for
 //! a Describe or an Execute.
 
-use super::end::{Broken, End};
+use super::dialogue::{Closing, Hears};
+use super::end::{Broken, End, unless_refused};
 use super::held;
 use super::session::Session;
 use bytes::BytesMut;
@@ -29,6 +30,20 @@ impl Session {
         match portal.away && !self.relay.responses.skipping() {
             true => self.bind_again(portal).await,
             false => Ok(()),
+        }
+    }
+
+    /// Behind a COMMIT without its ReadyForQuery yet, that of a Sync tells whether it had AND CHAIN. Nothing is uncommitted, so that this ends
+    /// no more than the portal that is to be executed, which is made again.
+    pub(super) async fn ask_chained(&mut self, portal: &held::Portal) -> Result<(), End> {
+        if !self.relay.may_be_chained() || self.relay.is_behind_pooler() {
+            return Ok(());
+        }
+        unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
+        self.relay.binds_again();
+        match portal.away {
+            true => Ok(()),
+            false => Ok(self.bind_again(portal).await?),
         }
     }
 

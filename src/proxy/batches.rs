@@ -8,6 +8,7 @@ use super::conduct::Done;
 use super::dialogue::{Answer, Ask, Closing, Deliver, Hears};
 use super::end::{Broken, End, unless_refused};
 use super::jobs::Begun;
+use super::last_words;
 use super::pace::Took;
 use super::parameters::Parameters;
 use super::session::Session;
@@ -125,7 +126,9 @@ impl Session {
             plan.rows = Some(course.rows);
             plan.done = course.done(batches);
         });
+        self.relay.stands.push(last_words::of_batches(batches, course.job));
         let walked = self.walk(batches, setting, &mut course, tries).await;
+        self.relay.stands.pop();
         let kept: Vec<String> = [course.ends.kept.take(), course.changes.kept.take()]
             .into_iter()
             .flatten()

@@ -692,7 +692,7 @@ impl Relay {
                 b'E' => {
                     let report = Report::of_frame(&frame);
                     if matches!(report.get(b'V').or(report.get(b'S')), Some(b"FATAL" | b"PANIC")) {
-                        self.tell(&frame).await?;
+                        self.tell_last(&frame).await?;
                         return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
                     }
                     error.get_or_insert(report);

@@ -409,6 +409,10 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 }
             }
             held::Kind::Judge => self.execute_judged(len, portal).await,
+            held::Kind::Done => {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                Err(Report::error("55000", &format!("portal \"{name}\" cannot be run")).into())
+            }
             held::Kind::Dry => self.execute_dry(len, portal).await,
             held::Kind::Forgets => {
                 self.relay.pass_frame(len);
@@ -462,10 +466,7 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             let unreadable = Unreadable::Syntax("it cannot be read again".into());
             return Err(unparsed_report(&unreadable).into());
         };
-        if self.relay.may_be_chained() && !self.relay.is_behind_pooler() {
-            // Nothing is uncommitted, so that a Sync harms nothing and its ReadyForQuery tells.
-            unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
-        }
+        self.ask_chained(&portal).await?;
         // A Sync of ours would end the portal, which can be bound again only while its statement is there.
         let lasts = self.relay.held.is_still(&portal);
         let place = match self.relay.place() {
@@ -527,6 +528,11 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
                 Ok(self.observe(entry).await?)
             }
             Verdict::Done(tag) => {
+                let (name, _) = wire::bind_names(&portal.bind).unwrap_or_default();
+                self.relay.held.done(name);
+                if closing == Closing::Flush {
+                    self.relay.has_executed();
+                }
                 self.relay.drop_frame(len);
                 let mut out = BytesMut::new();
                 wire::put_command_complete(&mut out, &tag);

@@ -37,6 +37,8 @@ pub enum Kind {
     Rewritten,
     /// Parsed in a dry run: the server has a query for the rows of its plan.
     Dry,
+    /// Of a portal: it was carried out by statements of ours. The server runs no such portal twice.
+    Done,
     /// DEALLOCATE or DISCARD: when it is executed, others are held no longer.
     Forgets,
 }
@@ -144,6 +146,12 @@ impl Held {
     pub fn put_away(&mut self, name: &[u8]) {
         if let Some(portal) = self.portals.get_mut(name) {
             portal.away = true;
+        }
+    }
+
+    pub fn done(&mut self, name: &[u8]) {
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.statement.what = Kind::Done;
         }
     }
 

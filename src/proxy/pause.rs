@@ -113,7 +113,7 @@ impl Session {
                 Some(b'S') => self.relay.takes_report(&frame[HEADER..]),
                 Some(b'E') => {
                     // Between statements this is the server ending the session.
-                    self.relay.tell(&frame).await?;
+                    self.relay.tell_last(&frame).await?;
                     return Err(Broken::Server(io::ErrorKind::ConnectionAborted.into()).into());
                 }
                 _ => {}

@@ -275,6 +275,8 @@ pub struct Relay {
     pub has_savepoint: bool,
     /// What errors are told with that may come from what the transaction has left for after its COMMIT.
     pub explains: Option<String>,
+    /// What is committed of the work that goes on, for [`Relay::tell_last`].
+    pub stands: Vec<String>,
     /// What the server has answered since [`Relay::settle`] began.
     answered: Answered,
     /// What others see of this session's traffic.
@@ -370,6 +372,7 @@ impl Relay {
             kept_ready: None,
             has_savepoint: false,
             explains: None,
+            stands: Vec::new(),
             answered: Answered::default(),
             probe: Probe::new(Arc::clone(&flow.runs)),
             holding: Holding::default(),
@@ -465,6 +468,16 @@ impl Relay {
     /// A COMMIT since the last ReadyForQuery: whether it had AND CHAIN, and so left a block open, is not known.
     pub fn may_be_chained(&self) -> bool {
         self.group.block == Block::Ended && self.place() != Place::Pipeline
+    }
+
+    /// A portal of the client's that a Sync of ours has ended is made again in a group of its own.
+    pub fn binds_again(&mut self) {
+        self.group.bound = 1;
+    }
+
+    /// A plan has run in the client's implicit transaction, in place of its Execute.
+    pub fn has_executed(&mut self) {
+        self.group.executed = true;
     }
 
     /// Since PostgreSQL 18 the transaction of an extended-query group without Sync outlasts a simple query.

@@ -233,7 +233,13 @@ async fn goes_on(major: u32, kill_proxy: bool, way: &str) {
         true => stage.kill_proxy(),
         false => drop(stage.direct(&format!("SELECT pg_terminate_backend({pid})"))),
     }
-    assert!(committing.await.unwrap().is_err());
+    let error = committing.await.unwrap().unwrap_err();
+    let detail = error.as_db_error().and_then(|error| error.detail()).unwrap_or_default();
+    assert_eq!(
+        detail.contains("the transaction IS committed"),
+        !kill_proxy,
+        "{error:?}"
+    );
     let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
     if kill_proxy {
         stage.direct(&format!("SELECT pg_terminate_backend({pid})"));

@@ -12,6 +12,8 @@ on_both!(
     a_flush_without_a_sync_brings_what_is_there,
     no_order_of_messages_gets_ddl_past_the_judge,
     portals_outlive_a_judged_statement_of_their_group,
+    what_follows_a_commit_in_its_group_is_one_transaction,
+    a_portal_is_executed_once,
     a_judged_simple_query_ends_the_unnamed_portal,
     a_flush_before_the_sync_makes_no_pipeline,
     a_judged_simple_query_shares_the_transaction_of_an_unfinished_group,
@@ -372,4 +374,84 @@ pub fn a_flush_before_the_sync_makes_no_pipeline(major: u32) {
     let built = stage
         .direct("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass AND NOT indisprimary AND indisvalid");
     assert_eq!(built, "2");
+}
+
+fn run(sql: &str) -> Vec<u8> {
+    [parse("", sql), bind("", ""), execute("", 0)].concat()
+}
+
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'v' || i FROM generate_series(1, 100) i";
+const COLUMNS: &str = "SELECT attname FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0 ORDER BY attnum";
+
+pub fn what_follows_a_commit_in_its_group_is_one_transaction(major: u32) {
+    let stage = Stage::with(major, "behind_commit", QUICK);
+    let fails = || run("SELECT 1/0");
+    check(
+        &stage,
+        TABLE,
+        &[
+            &[
+                run("BEGIN"),
+                run("SELECT 1"),
+                run("COMMIT"),
+                run("UPDATE t SET v = 'a' WHERE id < 50"),
+                run("UPDATE t SET v = 'b' WHERE id > 60"),
+                sync(),
+            ],
+            &[
+                run("COMMIT"),
+                run("ALTER TABLE t ADD COLUMN a int"),
+                run("ALTER TABLE t ADD COLUMN a int"),
+                sync(),
+            ],
+            &[run("COMMIT"), run("CREATE INDEX i ON t (v)"), fails(), sync()],
+            &[run("COMMIT"), run("UPDATE t SET v = 'c'"), fails(), sync()],
+            &[
+                run("BEGIN"),
+                run("COMMIT AND CHAIN"),
+                run("ALTER TABLE t ADD COLUMN b int"),
+                fails(),
+                sync(),
+            ],
+            &[query("ROLLBACK"), query(COLUMNS)],
+            &[query("SELECT v, count(*) FROM t GROUP BY v ORDER BY v")],
+            &[query("SELECT to_regclass('i')")],
+        ],
+    );
+}
+
+pub fn a_portal_is_executed_once(major: u32) {
+    let stage = Stage::with(major, "executed_once", QUICK);
+    let twice = |sql: &str| [run(sql), execute("", 0), sync()].concat();
+    check(
+        &stage,
+        TABLE,
+        &[
+            &[twice("CREATE INDEX ON t (v)")],
+            &[twice("ALTER TABLE t ALTER COLUMN v SET DEFAULT 'd'")],
+            &[twice("UPDATE t SET v = 'c' WHERE id = 3")],
+            // A portal ends with its transaction.
+            &[
+                parse("s", "UPDATE t SET v = 'd' WHERE id = 4"),
+                bind("p", "s"),
+                run("COMMIT"),
+                execute("p", 0),
+                sync(),
+            ],
+            &[
+                run("BEGIN"),
+                parse("a", "ALTER TABLE t ADD COLUMN a int"),
+                bind("p", "a"),
+                run("COMMIT"),
+                execute("p", 0),
+                sync(),
+            ],
+            &[query("BEGIN"), bind("p", "a"), execute("p", 0), sync()],
+            &[execute("p", 0), sync()],
+            &[query("ROLLBACK"), query(COLUMNS)],
+            &[query("SELECT count(*) FROM pg_index WHERE indrelid = 't'::regclass")],
+            &[query("SELECT count(*) FROM t WHERE v IN ('c', 'd')")],
+        ],
+    );
 }

@@ -2,6 +2,7 @@
 
 use super::super::dialogue::{Ask, Closing, Hears};
 use super::super::end::{Broken, End, unless_refused};
+use super::super::last_words;
 use super::super::parameters::Parameters;
 use super::super::session::Session;
 use super::super::step_context::StepContext;
@@ -99,6 +100,9 @@ impl Session {
         }
         let told: Told = if committed { after_the_commit } else { unfinished };
         let mut outcome = Ok(());
+        if committed {
+            self.relay.stands.push(last_words::OF_JOBS.to_owned());
+        }
         for role in roles {
             let ids: Vec<i64> = pending.iter().filter(|p| p.role == role).map(|p| p.id).collect();
             outcome = self.run_as(&role, &ids, told).await;
@@ -108,6 +112,7 @@ impl Session {
                 Err(End::Broken(_)) => return outcome,
             }
         }
+        self.relay.stands.clear();
         self.let_go_tables().await?;
         outcome
     }

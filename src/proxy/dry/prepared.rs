@@ -145,9 +145,7 @@ impl Session {
         let Some(statement) = statements.pop().filter(|_| statements.is_empty()) else {
             return Err(unread().into());
         };
-        if self.relay.may_be_chained() && !self.relay.is_behind_pooler() {
-            unless_refused(self.relay.ask(&[], Closing::Sync, Hears::Nothing).await)?;
-        }
+        self.ask_chained(&portal).await?;
         let lasts = self.relay.held.is_still(&portal);
         let place = match self.relay.place() {
             Place::Alone if !lasts || self.relay.is_behind_pooler() => Place::Pipeline,

@@ -137,6 +137,7 @@ impl Relay {
                             block: Block::Ended,
                             ..Group::default()
                         };
+                        self.held.forget_portals();
                     } else if body.starts_with(b"ROLLBACK\0") {
                         self.group.block = Block::Unknown;
                     } else if [&b"SET\0"[..], b"RESET\0", b"DISCARD ALL\0"].contains(&body) {
