@@ -35,6 +35,7 @@ mod within;
 mod writes;
 
 use crate::plan::batches::{Target, explained_rows, target};
+use crate::plan::dry;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
 use crate::plan::mixed;
@@ -58,7 +59,7 @@ use spot::Spot;
 use std::io;
 use std::ops::Range;
 use tool::{Part, Tool};
-use verdict::{Found, Remark, Source, StepLine, Verdict};
+use verdict::{Found, PlanLine, Remark, Source, StepLine, Verdict};
 
 /// Where nobody says it: what is advised for the oldest version works on all of them.
 const OLDEST: u32 = 130_000;
@@ -365,6 +366,7 @@ impl Checker<'_, '_, '_> {
                 action: "warn",
                 findings: vec![found],
                 steps: Vec::new(),
+                plan: Vec::new(),
             };
             self.tell_more(&source, verdict)?;
         }
@@ -415,6 +417,7 @@ impl Checker<'_, '_, '_> {
             action: "reject",
             findings: vec![transaction::left_open(source, start..start + text.len())],
             steps: Vec::new(),
+            plan: Vec::new(),
         };
         self.tell_more(source, verdict)
     }
@@ -435,6 +438,7 @@ impl Checker<'_, '_, '_> {
                     action,
                     findings: vec![found],
                     steps: Vec::new(),
+                    plan: Vec::new(),
                 };
                 let mut verdict = verdict;
                 self.leave_out(&mut verdict);
@@ -502,6 +506,14 @@ impl Checker<'_, '_, '_> {
             },
             false => plan(statement, facts, self.policy, place),
         };
+        let mut lines: Vec<PlanLine> = match self.arguments.plan {
+            true => dry::rows(&plan, statement, facts, place)
+                .into_iter()
+                .map(PlanLine::from)
+                .collect(),
+            false => Vec::new(),
+        };
+        let is_refused = matches!(plan, Plan::Reject(_));
         let (mut action, mut findings, steps) = judged(&at, plan, self.tool);
         if action == "forward"
             && findings.is_empty()
@@ -533,6 +545,10 @@ impl Checker<'_, '_, '_> {
             action = "warn";
             found.hint = "SET lock_timeout = '2s';  -- before it in the file, and try again when it fails".to_string();
         }
+        if action == "reject" && !is_refused {
+            // What is known of the file beside it says more.
+            lines.clear();
+        }
         findings.extend(design::found(&at, &self.known, facts));
         let token = first_token(&statement.sql);
         let verdict = Verdict {
@@ -542,6 +558,7 @@ impl Checker<'_, '_, '_> {
             action,
             findings,
             steps,
+            plan: lines,
         };
         self.known.ran(statement, facts, verdict.line);
         let more = self.design.ran(&at, &self.known, facts);

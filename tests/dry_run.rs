@@ -24,6 +24,7 @@ on_both!(
     code_that_no_text_names_writes_nothing,
     the_setting_is_the_server_s_at_each_moment,
     names_of_prepared_statements_do_not_deceive,
+    check_tells_the_same_plan,
 );
 
 const POLICY: &str =
@@ -744,4 +745,66 @@ fn names_of_prepared_statements_do_not_deceive(major: u32) {
     );
     raw.query("ROLLBACK");
     assert_eq!(all_of(&stage), before);
+}
+
+/// `check --plan` says of a statement what the proxy's dry run answers, but for how long it takes here and who is in the way.
+fn check_tells_the_same_plan(major: u32) {
+    let stage = stage(major, "");
+    let policy = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(policy.path(), POLICY).unwrap();
+    let port = stage.cluster.port();
+    let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname={}", stage.database);
+    for sql in [
+        "CREATE INDEX ON t (a)",
+        "ALTER TABLE t ADD CONSTRAINT above CHECK (a > 0)",
+        "ALTER TABLE t ALTER a SET NOT NULL",
+        "ALTER TABLE x ADD FOREIGN KEY (t_id) REFERENCES t",
+        "ALTER TABLE t ADD CONSTRAINT once UNIQUE (a)",
+        "ALTER TABLE t ALTER a SET DEFAULT 1",
+        "DROP INDEX IF EXISTS t_a_idx",
+        "UPDATE t SET a = a + 1",
+        "DROP TABLE t",
+        "COMMENT ON TABLE t IS 'x'",
+        "SELECT 1",
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        lockkeeper_cluster::clean_environment(&mut command);
+        command.args([
+            "check", "--plan", "--format", "json", "--dsn", &dsn, "-c", sql, "--policy",
+        ]);
+        let out = command.arg(policy.path()).output().unwrap();
+        let line: serde_json::Value =
+            serde_json::from_slice(out.stdout.split(|b| *b == b'\n').next().unwrap()).unwrap();
+        let of_check: Vec<String> = line["plan"].as_array().unwrap().iter().map(in_short).collect();
+        if sql == "SELECT 1" || sql.starts_with("COMMENT") {
+            assert!(of_check[0].contains("goes to the server as it is"), "{of_check:?}");
+            continue;
+        }
+        let mut session = Raw::connect(stage.port, &stage.database);
+        session.query("SET lockkeeper.dry_run = on");
+        let answer = session.query(sql);
+        let cells = cells(&answer);
+        // step, action, sql, lock, blocks, rows, time, held_by, runs, rollback, why
+        let of_proxy: Vec<String> = cells
+            .chunks(11)
+            .map(|row| [0, 1, 2, 3, 4, 5, 8, 9, 10].map(|at| row[at].clone()).join(" | "))
+            .collect();
+        assert!(!of_proxy.is_empty(), "{sql}");
+        // Who has used it, no file tells.
+        let without_uses = |told: &[String]| told.join("\n").split("Rule drop-table").next().unwrap().to_owned();
+        assert_eq!(without_uses(&of_check), without_uses(&of_proxy), "{sql}");
+    }
+}
+
+fn in_short(step: &serde_json::Value) -> String {
+    let text = |key: &str| match &step[key] {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Null => String::new(),
+        number => number.to_string(),
+    };
+    [
+        "step", "action", "sql", "lock", "blocks", "rows", "runs", "rollback", "why",
+    ]
+    .map(text)
+    .join(" | ")
 }

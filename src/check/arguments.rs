@@ -30,6 +30,11 @@ pub struct Arguments {
     #[arg(long, value_name = "CONNINFO", env = "LOCKKEEPER_DSN", hide_env_values = true)]
     pub dsn: Option<String>,
 
+    /// Tell what the proxy would do for each statement, step by step: the SQL, its lock and whom that blocks, the rows, and the way back. The
+    /// server is asked
+    #[arg(long, requires = "dsn")]
+    pub plan: bool,
+
     /// The migration tool that runs the files [default: told by their names and the marks in them, else psql]
     #[arg(long, value_name = "TOOL")]
     pub tool: Option<Tool>,
@@ -89,6 +94,7 @@ impl Arguments {
             format: Format::Text,
             server_version,
             dsn: None,
+            plan: false,
             tool: None,
             transaction: None,
             down: false,

@@ -47,7 +47,7 @@ pub fn tell(out: &mut dyn Write, source: &Source, verdict: &Verdict, colour: boo
         }
     }
     if action == "forward" {
-        return Ok(());
+        return plan(out, verdict, gutter, paint);
     }
     let pad = " ".repeat(gutter);
     if verdict.findings.is_empty() {
@@ -60,7 +60,7 @@ pub fn tell(out: &mut dyn Write, source: &Source, verdict: &Verdict, colour: boo
             verdict.line
         )?;
     }
-    if !verdict.steps.is_empty() {
+    if !verdict.steps.is_empty() && verdict.plan.is_empty() {
         writeln!(
             out,
             "{pad} {} the safe sequence, which the proxy would run:",
@@ -71,7 +71,50 @@ pub fn tell(out: &mut dyn Write, source: &Source, verdict: &Verdict, colour: boo
             indented(out, &pad, &format!("{};", step.sql.trim_end().trim_end_matches(';')))?;
         }
     }
+    plan(out, verdict, gutter, paint)?;
     writeln!(out)
+}
+
+fn plan(out: &mut dyn Write, verdict: &Verdict, gutter: usize, paint: Paint) -> io::Result<()> {
+    // Why one is refused is told already.
+    let lines: Vec<_> = verdict.plan.iter().filter(|line| line.runs != "never").collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let pad = " ".repeat(gutter);
+    writeln!(
+        out,
+        "{pad} {} the plan of line {}:",
+        paint.of("1;34", "="),
+        verdict.line
+    )?;
+    for line in lines {
+        writeln!(out, "{pad}     -- {}: {}", line.step, clean(&line.action))?;
+        let rows = line.rows.map(|rows| rows.to_string());
+        let told = [
+            ("lock", &line.lock),
+            ("blocks", &line.blocks),
+            ("rows", &rows),
+            ("undo", &line.rollback),
+            ("why", &line.why),
+        ];
+        for (name, value) in told
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+        {
+            writeln!(out, "{pad}     --   {name}: {}", clean(value))?;
+        }
+        if line.runs != "now" {
+            writeln!(out, "{pad}     --   runs {}", line.runs)?;
+        }
+        if let Some(sql) = &line.sql {
+            indented(out, &pad, &format!("{};", sql.trim_end().trim_end_matches(';')))?;
+        }
+    }
+    match verdict.action {
+        "forward" => writeln!(out),
+        _ => Ok(()),
+    }
 }
 
 fn tone(action: &str) -> &'static str {

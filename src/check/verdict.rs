@@ -1,6 +1,7 @@
 //! What is found of a statement and where, as every format tells it.
 
 use crate::plan::Overridden;
+use crate::plan::dry::Row;
 use crate::plan::lock::LockMode;
 use serde::Serialize;
 use std::ops::Range;
@@ -29,6 +30,9 @@ pub struct Verdict<'a> {
     pub action: &'static str,
     pub findings: Vec<Found>,
     pub steps: Vec<StepLine>,
+    /// Where --plan asks for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlanLine>,
 }
 
 #[derive(Clone, Serialize)]
@@ -55,6 +59,37 @@ pub struct Found {
 pub struct StepLine {
     pub label: String,
     pub sql: String,
+}
+
+/// What the proxy would do in this place, as a dry run answers.
+#[derive(Serialize)]
+pub struct PlanLine {
+    pub step: String,
+    pub action: String,
+    pub sql: Option<String>,
+    pub lock: Option<String>,
+    pub blocks: Option<String>,
+    pub rows: Option<u64>,
+    pub runs: &'static str,
+    pub rollback: Option<String>,
+    pub why: Option<String>,
+}
+
+impl From<Row> for PlanLine {
+    fn from(row: Row) -> PlanLine {
+        let (lock, runs) = (row.locks(), row.runs());
+        PlanLine {
+            lock,
+            runs,
+            step: row.step,
+            action: row.action,
+            sql: row.sql,
+            blocks: Some(row.blocks).filter(|blocks| !blocks.is_empty()),
+            rows: row.rows,
+            rollback: row.rollback,
+            why: row.why,
+        }
+    }
 }
 
 /// Something that is no statement's: a file that cannot be read, a line that is skipped.

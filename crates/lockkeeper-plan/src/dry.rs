@@ -204,6 +204,25 @@ pub struct Row {
     pub why: Option<String>,
 }
 
+impl Row {
+    /// `SHARE on public.users`
+    pub fn locks(&self) -> Option<String> {
+        match (self.lock, self.relation.as_str()) {
+            (LockMode::None, _) => None,
+            (lock, "") => Some(lock.name().to_owned()),
+            (lock, relation) => Some(format!("{} on {relation}", lock.name())),
+        }
+    }
+
+    pub fn runs(&self) -> &'static str {
+        match (self.step.as_str(), self.deferred) {
+            ("refused", _) => "never",
+            (_, true) => "after COMMIT, as a job",
+            (_, false) => "now",
+        }
+    }
+}
+
 /// What a step's time depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Work {

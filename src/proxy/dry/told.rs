@@ -73,21 +73,11 @@ impl Session {
     }
 
     fn row_json(&self, row: &Row, held_by: Option<String>) -> serde_json::Value {
-        let lock = match (row.lock, row.relation.as_str()) {
-            (LockMode::None, _) => None,
-            (lock, "") => Some(lock.name().to_owned()),
-            (lock, relation) => Some(format!("{} on {relation}", lock.name())),
-        };
-        let runs = match (row.step.as_str(), row.deferred) {
-            ("refused", _) => "never",
-            (_, true) => "after COMMIT, as a job",
-            (_, false) => "now",
-        };
         let time = (row.step != "refused").then(|| self.shared.rates.told(row.work));
         json!({
-            "step": row.step, "action": row.action, "sql": row.sql, "lock": lock,
+            "step": row.step, "action": row.action, "sql": row.sql, "lock": row.locks(),
             "blocks": (!row.blocks.is_empty()).then_some(&row.blocks), "rows": row.rows, "time": time,
-            "held_by": held_by, "runs": runs, "rollback": row.rollback, "why": row.why,
+            "held_by": held_by, "runs": row.runs(), "rollback": row.rollback, "why": row.why,
         })
     }
 
