@@ -135,6 +135,9 @@ fn the_policy_keeps_the_old_table(major: u32) {
     leaves_nothing(&stage);
     let ran = stage.psql("ALTER TABLE t ALTER id TYPE bigint");
     assert!(ran.stderr.contains("the old table is kept"), "{}", ran.stderr);
+    let label = "rewrite the table by copy and swap, and keep the old one for 86400 s";
+    let is_told = |line: &serde_json::Value| line["steps"][0]["label"].as_str() == Some(label);
+    assert!(stage.audit_lines().iter().any(is_told));
     let id = stage.number("SELECT max(id) FROM lockkeeper.job");
     assert!(
         ran.stderr.contains(&format!("jobs --dsn … finish {id}")),

@@ -58,7 +58,10 @@ pub(crate) fn steps(
         rule,
     };
     Ok(vec![Step {
-        label: "rewrite the table by copy and swap".to_string(),
+        label: match keep_old_s {
+            Some(seconds) => format!("rewrite the table by copy and swap, and keep the old one for {seconds} s"),
+            None => "rewrite the table by copy and swap".to_string(),
+        },
         sql: subject.statement.sql.clone(),
         mode: Mode::Rewrite(Box::new(online)),
         guard: None,
