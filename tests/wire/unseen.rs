@@ -462,7 +462,8 @@ fn kept_question(major: u32, table: &str) {
     for n in 0..6 {
         raw.query(&format!("ALTER TABLE t ALTER COLUMN v SET DEFAULT '{n}'"));
     }
-    let kept = raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_(facts|spot)'");
+    let kept =
+        raw.query("SELECT count(*) FROM pg_prepared_statements WHERE name ~ '^lockkeeper_[0-9a-f]{16}_(facts|spot)'");
     assert_eq!(rows(&kept), ["1"]);
 }
 
