@@ -1,5 +1,6 @@
 //! What an application's UPDATE and DELETE cost, and that no large one passes by what is remembered of a small one.
 
+use lockkeeper_testkit::raw::{Raw, error_field};
 use lockkeeper_testkit::{Stage, on_both, runs};
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -21,6 +22,7 @@ on_both!(
     the_second_write_of_any_session_asks_nothing,
     a_list_is_as_long_as_its_message,
     a_limit_is_no_literal,
+    read_only_it_is_refused_in_the_servers_words,
     a_correlated_sub_select_bounds_nothing,
     a_table_that_grew,
     a_key_that_somebody_dropped,
@@ -799,4 +801,41 @@ fn rows_that_a_pipeline_brings(major: u32) {
         assert_eq!(inserted.unwrap(), 3_000);
         assert!(!passed(&stage, sql), "{updated:?} {:#?}", stage.received());
     });
+}
+
+/// Whatever is sent first in a statement's place.
+fn read_only_it_is_refused_in_the_servers_words(major: u32) {
+    let stage = Stage::with(major, "read_only", POLICY);
+    stage.direct(
+        "CREATE TABLE r (id int PRIMARY KEY, n int); INSERT INTO r SELECT g, g FROM generate_series(1, 1000) g;
+         CREATE TABLE u (n int); INSERT INTO u SELECT g FROM generate_series(1, 1000) g; CREATE INDEX by_n ON r (n); ANALYZE",
+    );
+    let before = stage.schema();
+    let refused = |port: u16, sql: &str| {
+        let mut session = Raw::connect(port, &stage.database);
+        session.query("SET default_transaction_read_only = on");
+        let answer = session.query(sql);
+        (error_field(&answer, b'C'), error_field(&answer, b'M'))
+    };
+    for sql in [
+        "UPDATE r SET n = n + 1",
+        "DELETE FROM r",
+        "UPDATE r SET n = n + 1 RETURNING id",
+        "CREATE INDEX ON r (id, n)",
+        "ALTER TABLE r ADD CHECK (n > 0)",
+        "ALTER TABLE r ALTER n SET NOT NULL",
+        "ALTER TABLE u ADD FOREIGN KEY (n) REFERENCES r",
+        "ALTER TABLE u ADD UNIQUE (n)",
+        "ALTER TABLE r ALTER n SET DEFAULT 1",
+        "DROP INDEX by_n",
+        "REINDEX INDEX by_n",
+    ] {
+        let straight = refused(stage.cluster.port(), sql);
+        assert!(
+            straight.0.as_deref() == Some("25006") || sql.starts_with("REINDEX"),
+            "{sql}: {straight:?}"
+        );
+        assert_eq!(refused(stage.port, sql), straight, "{sql}");
+    }
+    assert_eq!(stage.schema(), before);
 }

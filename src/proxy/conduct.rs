@@ -114,6 +114,18 @@ impl Session {
                 ),
             );
         }
+        if report.sqlstate() == "25006" {
+            // As the server says it of the client's own statement.
+            let tag = match &step.mode {
+                Mode::Batches(batches) => batches.verb,
+                _ => &run.tag,
+            };
+            let message = report.message();
+            let ends = [" in a read-only transaction", " during recovery"];
+            if let Some(end) = ends.into_iter().find(|end| message.ends_with(end)) {
+                report.set(b'M', &format!("cannot execute {tag}{end}"));
+            }
+        }
         if super::relay::NEEDS_MORE.contains(&report.sqlstate().as_str())
             && let Some(text) = self.deferred.explanation()
         {
