@@ -11,7 +11,7 @@ use super::end::{Broken, End, unless_refused};
 use super::held;
 use super::session::Session;
 use bytes::BytesMut;
-use lockkeeper_wire::messages as wire;
+use lockkeeper_wire::messages::{self as wire, Report};
 
 impl Session {
     /// Behind the Bind, which the server has taken.
@@ -45,6 +45,20 @@ impl Session {
             true => Ok(()),
             false => Ok(self.bind_again(portal).await?),
         }
+    }
+
+    /// Behind a ROLLBACK, or ROLLBACK TO, the server says whether the portal is still there; its error is then the client's.
+    pub(super) async fn ask_portal(&mut self, name: &[u8], portal: &held::Portal) -> Result<(), End> {
+        if portal.away {
+            let name = String::from_utf8_lossy(name);
+            let text = format!(
+                "lockkeeper: the portal \"{name}\" may have ended with the ROLLBACK before, and was not executed; bind it again"
+            );
+            return Err(Report::error("34000", &text).into());
+        }
+        self.relay.ask_describe(name).await?;
+        self.relay.held.is_there(name);
+        Ok(())
     }
 
     /// What the server says of a portal is asked of one that is there for that long.

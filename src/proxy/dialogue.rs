@@ -412,7 +412,7 @@ impl Relay {
             }
             let described = delivers.is_some_and(|deliver| deliver.described);
             if described {
-                wire::put_describe_portal(&mut out, &self.reserved);
+                wire::put_describe_portal(&mut out, self.reserved.as_bytes());
             }
             wire::put_execute(&mut out, &self.reserved);
             wire::put_close(&mut out, b'P', &self.reserved);
@@ -527,6 +527,21 @@ impl Relay {
         let answered = self.collect(&mut owed, Hears::Notices, &[]).await;
         if let Err(End::Refused(_)) = answered {
             self.after_error(closing).await?;
+        }
+        answered.map(|_| ())
+    }
+
+    /// Ok: the client's portal of that name is there.
+    pub async fn ask_describe(&mut self, portal: &[u8]) -> Result<(), End> {
+        let mut owed = Responses::default();
+        let mut out = BytesMut::new();
+        wire::put_describe_portal(&mut out, portal);
+        owed.sent(b'D');
+        self.end(&mut out, &mut owed, Closing::Flush);
+        self.send(&out).await;
+        let answered = self.collect(&mut owed, Hears::Nothing, &[]).await;
+        if let Err(End::Refused(_)) = answered {
+            self.after_error(Closing::Flush).await?;
         }
         answered.map(|_| ())
     }

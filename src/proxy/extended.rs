@@ -208,6 +208,7 @@ impl Session {
                         statement,
                         bind: bind.clone(),
                         away: false,
+                        doubted: false,
                     };
                     // The unnamed one is mostly executed next: see where another is.
                     let goes = !portal.is_empty() && bound.may_be_fetched();
@@ -376,6 +377,9 @@ FROM pg_catalog.pg_prepared_statements AS p WHERE p.name OPERATOR(pg_catalog.=) 
             self.relay.pass_frame(len);
             return Ok(());
         };
+        if portal.doubted {
+            self.ask_portal(&name, &portal).await?;
+        }
         match portal.statement.what {
             held::Kind::Rewritten => {
                 let entry = self.entry_rewritten(&portal.statement.text, &portal.bind);

@@ -53,6 +53,8 @@ pub struct Portal {
     pub bind: Bytes,
     /// The server does not have it, see [`super::away`].
     pub away: bool,
+    /// It may have ended with a ROLLBACK (TO), whose tag does not tell how far it went.
+    pub doubted: bool,
 }
 
 impl Portal {
@@ -146,6 +148,17 @@ impl Held {
     pub fn put_away(&mut self, name: &[u8]) {
         if let Some(portal) = self.portals.get_mut(name) {
             portal.away = true;
+        }
+    }
+
+    pub fn doubt_portals(&mut self) {
+        self.portals.values_mut().for_each(|portal| portal.doubted = true);
+    }
+
+    /// The server has it.
+    pub fn is_there(&mut self, name: &[u8]) {
+        if let Some(portal) = self.portals.get_mut(name) {
+            portal.doubted = false;
         }
     }
 
@@ -273,6 +286,7 @@ mod tests {
             statement: statement(text),
             bind: vec![0; bind].into(),
             away: false,
+            doubted: false,
         }
     }
 

@@ -14,6 +14,7 @@ on_both!(
     portals_outlive_a_judged_statement_of_their_group,
     what_follows_a_commit_in_its_group_is_one_transaction,
     a_portal_is_executed_once,
+    a_portal_ends_with_its_part_of_the_transaction,
     a_judged_simple_query_ends_the_unnamed_portal,
     a_flush_before_the_sync_makes_no_pipeline,
     a_judged_simple_query_shares_the_transaction_of_an_unfinished_group,
@@ -417,6 +418,50 @@ pub fn what_follows_a_commit_in_its_group_is_one_transaction(major: u32) {
             &[query("ROLLBACK"), query(COLUMNS)],
             &[query("SELECT v, count(*) FROM t GROUP BY v ORDER BY v")],
             &[query("SELECT to_regclass('i')")],
+        ],
+    );
+}
+
+pub fn a_portal_ends_with_its_part_of_the_transaction(major: u32) {
+    let stage = Stage::with(major, "rolled_back", QUICK);
+    let alter = |name: &str| {
+        [
+            parse(name, &format!("ALTER TABLE t ADD COLUMN {name} int")),
+            bind("p", name),
+        ]
+        .concat()
+    };
+    check(
+        &stage,
+        TABLE,
+        &[
+            &[run("BEGIN"), alter("a"), run("ROLLBACK"), execute("p", 0), sync()],
+            &[
+                run("BEGIN"),
+                run("SAVEPOINT s"),
+                alter("b"),
+                run("ROLLBACK TO s"),
+                execute("p", 0),
+                run("COMMIT"),
+                sync(),
+            ],
+            &[query("ROLLBACK")],
+            // Bound before, it lives on.
+            &[
+                run("BEGIN"),
+                alter("c"),
+                run("SAVEPOINT s"),
+                run("ROLLBACK TO s"),
+                execute("p", 0),
+                run("COMMIT"),
+                sync(),
+            ],
+            &[query("BEGIN"), query("SAVEPOINT s"), alter("d"), sync()],
+            &[query("ROLLBACK TO s"), execute("p", 0), sync()],
+            &[query("COMMIT"), query(COLUMNS)],
+            &[query("BEGIN"), alter("e"), sync()],
+            &[query("SAVEPOINT s"), query("ROLLBACK TO s"), execute("p", 0), sync()],
+            &[query("COMMIT"), query(COLUMNS)],
         ],
     );
 }

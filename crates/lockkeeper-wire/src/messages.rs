@@ -362,10 +362,10 @@ fn put(out: &mut BytesMut, message: impl Message) {
     message.encode(out).expect("a message of fixed form");
 }
 
-pub fn put_describe_portal(out: &mut BytesMut, portal: &str) {
+pub fn put_describe_portal(out: &mut BytesMut, portal: &[u8]) {
     put_frame(out, b'D', |b| {
         b.put_u8(b'P');
-        put_c_string(b, portal.as_bytes());
+        put_c_string(b, portal);
     });
 }
 

@@ -43,6 +43,9 @@ impl Relay {
                     self.writes_running = self.writes_running.saturating_sub(1);
                 }
                 self.shapes.heard(told);
+                if told == b"ROLLBACK\0" {
+                    self.held.doubt_portals();
+                }
                 if told == b"SAVEPOINT\0" {
                     self.has_savepoint = true;
                 } else if self.notes_ends {
