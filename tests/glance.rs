@@ -285,6 +285,8 @@ fn is_spotted(session: &mut Raw, sql: &str) -> bool {
     let mut value = |questions: [&str; 2]| {
         done(session, "BEGIN");
         done(session, questions[0]);
+        // It has time, whatever the client gives its statements.
+        assert_eq!(rows(&session.query("SHOW statement_timeout")), ["1min"]);
         let answer = session.query(questions[1]);
         assert_eq!(error_field(&answer, b'M'), None, "{sql}");
         done(session, "ROLLBACK");

@@ -6,6 +6,7 @@
 
 use super::catalog::Name;
 use super::facts::Facts;
+use super::path::CATALOG;
 use super::request::Request;
 use super::splice::quote_literal;
 use std::collections::HashMap;
@@ -14,8 +15,6 @@ use std::collections::HashMap;
 pub const SQL: &str = include_str!("spot.sql");
 
 /// Sets what [`SQL`] reads, and how it is planned, for the transaction. Safe with any path. None: it would not tell enough.
-///
-/// Without indexes it would read whole catalogs, and what the planner then expects would have the JIT compiler called.
 pub fn ahead(request: &Request) -> Option<String> {
     let asks_more = Request {
         relations: Vec::new(),
@@ -40,11 +39,18 @@ pub fn ahead(request: &Request) -> Option<String> {
     let values = [
         ("lockkeeper.relation_schemas", array(names.iter().map(schema).collect())),
         ("lockkeeper.relation_names", array(names.iter().map(last).collect())),
-        ("enable_seqscan", "'off'".to_owned()),
-        ("jit", "'off'".to_owned()),
+        (
+            "lockkeeper.statement_timeout",
+            "pg_catalog.current_setting('statement_timeout')".to_owned(),
+        ),
     ];
-    let set = |(name, value): &(&str, String)| format!("pg_catalog.set_config('{name}', {value}, true)");
-    let all: Vec<String> = values.iter().map(set).collect();
+    let needed = |(name, _): &&(&str, &str)| *name != "work_mem";
+    let others = CATALOG
+        .iter()
+        .filter(needed)
+        .map(|(name, value)| (*name, (*value).to_owned()));
+    let set = |(name, value): (&str, String)| format!("pg_catalog.set_config('{name}', {value}, true)");
+    let all: Vec<String> = values.into_iter().chain(others).map(set).collect();
     Some(format!("SELECT {}", all.join(", ")))
 }
 

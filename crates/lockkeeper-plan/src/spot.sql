@@ -51,7 +51,7 @@ SELECT CASE
     WHERE r.rolname OPERATOR(pg_catalog.=) current_user AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()),
   'client_min_messages', pg_catalog.current_setting('client_min_messages'),
   'lock_timeout_ms', (EXTRACT(epoch FROM pg_catalog.current_setting('lock_timeout')::pg_catalog.interval) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8,
-  'statement_timeout_ms', (EXTRACT(epoch FROM pg_catalog.current_setting('statement_timeout')::pg_catalog.interval) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8,
+  'statement_timeout_ms', (EXTRACT(epoch FROM pg_catalog.current_setting('lockkeeper.statement_timeout')::pg_catalog.interval) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8,
   'relations', coalesce((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
     'asked', pg_catalog.json_build_object('name', f.at::pg_catalog.text),
     'oid', f.oid::pg_catalog.int8,
