@@ -6,7 +6,7 @@ use lockkeeper::plan::reading::read;
 use lockkeeper::plan::request::Request;
 use lockkeeper::plan::{glance, path, spot};
 use lockkeeper_testkit::raw::{Raw, error_field, rows};
-use lockkeeper_testkit::{Stage, on_both};
+use lockkeeper_testkit::{Stage, on_both, own_cluster};
 use std::time::{Duration, Instant};
 
 on_both!(
@@ -16,6 +16,7 @@ on_both!(
     what_only_looks_held_is_tried_for,
     small_tables_are_glanced_at,
     what_is_spotted_is_what_the_long_question_tells,
+    a_prepared_transaction_keeps_no_question_waiting,
 );
 
 const POLICY: &str = "extends = \"standard\"\n[lock]\ngive_up_in_transaction_s = 1\npause_ms = 10\n";
@@ -388,4 +389,30 @@ fn what_is_spotted_is_what_the_long_question_tells(major: u32) {
             "{sql}"
         );
     }
+}
+
+/// What it holds has no process. Sizes would be waited for until somebody ends it, where the statement gives up in time.
+fn a_prepared_transaction_keeps_no_question_waiting(major: u32) {
+    let server: &'static lockkeeper_cluster::Cluster =
+        Box::leak(Box::new(own_cluster(major, &[("max_prepared_transactions", "2")])));
+    let policy =
+        "extends = \"standard\"\n[lock]\ngive_up_after_s = 1\npause_ms = 10\n[rules]\ndrop-table = \"allow\"\n";
+    let stage = Stage::on(server, "two_phases", policy, &[]);
+    stage.direct("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE VIEW shown AS SELECT v FROM t");
+    stage.direct("BEGIN; LOCK TABLE t; PREPARE TRANSACTION 'held'");
+    for sql in [
+        "ALTER TABLE t ALTER v SET DEFAULT 1",
+        "CREATE INDEX ON t (v)",
+        "ALTER TABLE t ADD CHECK (v > 0)",
+        "ALTER TABLE t ALTER v TYPE bigint",
+        "DROP TABLE t CASCADE",
+    ] {
+        let mut session = Raw::connect(stage.port, &stage.database);
+        // Should it wait all the same, it does not wait for ever.
+        done(&mut session, "SET statement_timeout = '20s'");
+        let answer = session.query(sql);
+        let told = (error_field(&answer, b'C'), error_field(&answer, b'M'));
+        assert!(matches!(told.0.as_deref(), Some("55P03")), "{sql}: {told:?}");
+    }
+    stage.direct("ROLLBACK PREPARED 'held'");
 }

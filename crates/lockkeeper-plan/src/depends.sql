@@ -54,7 +54,8 @@ whole(statement, oid, named) AS MATERIALIZED (
 busy(oid) AS MATERIALIZED (
   SELECT l.relation FROM pg_catalog.pg_locks l
   WHERE l.locktype OPERATOR(pg_catalog.=) 'relation' AND l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
-    AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()),
+    -- A prepared transaction holds its locks without a process.
+    AND coalesce(l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid(), true)),
 block(size) AS (SELECT pg_catalog.current_setting('block_size')::pg_catalog.int8),
 mine(xid, xmax) AS MATERIALIZED (
   SELECT pg_catalog.pg_current_xact_id_if_assigned()::pg_catalog.text::pg_catalog.int8,

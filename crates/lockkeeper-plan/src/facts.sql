@@ -13,8 +13,9 @@ asked_types(s, n) AS (SELECT a.s::name, a.n::name
 mine(xid, xmax) AS MATERIALIZED (
   SELECT pg_catalog.pg_current_xact_id_if_assigned()::text::pg_catalog.int8,
          pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::pg_catalog.int8),
+-- A prepared transaction holds its locks without a process.
 strong(oid, own, exclusive) AS MATERIALIZED (
-  SELECT l.relation, l.pid = pg_catalog.pg_backend_pid(), l.mode = 'AccessExclusiveLock' FROM pg_catalog.pg_locks l
+  SELECT l.relation, coalesce(l.pid = pg_catalog.pg_backend_pid(), false), l.mode = 'AccessExclusiveLock' FROM pg_catalog.pg_locks l
   WHERE l.locktype = 'relation' AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
     AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
 -- Whatever opens these relations (sizes, definitions) would wait.
@@ -297,8 +298,8 @@ SELECT pg_catalog.encode(pg_catalog.convert_to(pg_catalog.json_build_object(
     'bytes', coalesce(z.bytes, 0)::pg_catalog.int8,
     'rows', z.tuples,
     'created_here', coalesce(h.here, false),
-    'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE pg_catalog.pg_relation_size(f.oid) = 0
-      AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0 END,
+    'never_filled', CASE WHEN f.is_busy OR f.relkind <> 'r' THEN false ELSE coalesce(pg_catalog.pg_relation_size(f.oid) = 0
+      AND pg_catalog.pg_relation_filenode(f.oid) = f.oid AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) = 0, false) END,
     'is_partition', f.relispartition,
     'alone', NOT f.relispartition AND NOT f.relhassubclass AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE h.inhrelid = f.oid),
     'held', f.oid IN (SELECT s.oid FROM strong s WHERE s.own),

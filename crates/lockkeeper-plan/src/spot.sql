@@ -2,8 +2,9 @@ WITH asked(s, n, at) AS (
   SELECT a.s, a.n, a.at
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::pg_catalog.text[]),
     pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::pg_catalog.text[])) WITH ORDINALITY a(s, n, at)),
+-- A prepared transaction holds its locks without a process.
 strong(oid, own, exclusive) AS MATERIALIZED (
-  SELECT l.relation, l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid(), l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
+  SELECT l.relation, coalesce(l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid(), false), l.mode OPERATOR(pg_catalog.=) 'AccessExclusiveLock'
   FROM pg_catalog.pg_locks l
   WHERE l.locktype OPERATOR(pg_catalog.=) 'relation'
     AND l.mode OPERATOR(pg_catalog.=) ANY (ARRAY['ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'])
@@ -63,9 +64,9 @@ SELECT CASE
     'rows', CASE WHEN f.reltuples OPERATOR(pg_catalog.<) 0 OR (f.reltuples OPERATOR(pg_catalog.=) 0 AND f.relpages OPERATOR(pg_catalog.=) 0) THEN NULL
       ELSE f.reltuples::pg_catalog.float8 END,
     'created_here', false,
-    'never_filled', pg_catalog.pg_relation_size(f.oid) OPERATOR(pg_catalog.=) 0
+    'never_filled', coalesce(pg_catalog.pg_relation_size(f.oid) OPERATOR(pg_catalog.=) 0
       AND pg_catalog.pg_relation_filenode(f.oid) OPERATOR(pg_catalog.=) f.oid
-      AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) OPERATOR(pg_catalog.=) 0,
+      AND pg_catalog.pg_stat_get_tuples_inserted(f.oid) OPERATOR(pg_catalog.=) 0, false),
     'is_partition', false,
     'alone', true,
     'held', EXISTS (SELECT FROM strong s WHERE s.oid OPERATOR(pg_catalog.=) f.oid AND s.own),
