@@ -29,6 +29,8 @@ fn words(kind: Kind) -> &'static str {
         Kind::Failed => "did not end well",
         Kind::Long => "takes long",
         Kind::Contract => "has left something to be done later",
+        Kind::Stopped => "has stopped unfinished",
+        Kind::Due => "is due",
     }
 }
 
@@ -97,6 +99,41 @@ impl Message {
         Message { kind: Kind::Long, body }
     }
 
+    /// `kind`: stopped or due. Of a row of the list of jobs; `event` has what of its texts may be shown.
+    pub fn job(kind: Kind, row: &Value, hint: &str, event: &Event) -> Message {
+        let body = json!({
+            "event": kind.name(),
+            "time": timestamp(SystemTime::now()),
+            "job": row["id"],
+            "user": row["owner"],
+            "database": row["database"],
+            "application_name": row["application_name"],
+            "relation": row["relation"],
+            "column": row["column"],
+            "state": row["state"],
+            "statement": Some(cut(&event.statement)).filter(|sql| !sql.is_empty()),
+            "rows_done": row["rows_done"],
+            "message": event.error,
+            "unused": row["unused"],
+            "hint": hint,
+        });
+        Message { kind, body }
+    }
+
+    /// What the message is about.
+    fn subject(&self) -> String {
+        let text = |key: &str| self.body[key].as_str().map(escaped).unwrap_or_default();
+        let (user, database, relation) = (text("user"), text("database"), text("relation"));
+        match (self.kind, self.body["job"].as_i64()) {
+            (Kind::Due, None) => format!("dropping the column {} of {relation} on {database}", text("column")),
+            (Kind::Due, Some(job)) => {
+                format!("dropping the old table of {relation} on {database}, which job {job} has kept,")
+            }
+            (_, Some(job)) => format!("job {job} of {user} on {database}"),
+            (_, None) => format!("a statement of {user} on {database}"),
+        }
+    }
+
     pub fn written(&self, format: Format) -> Vec<u8> {
         let body = match format {
             Format::Json => self.body.to_string(),
@@ -107,18 +144,16 @@ impl Message {
 
     fn slack(&self) -> String {
         let text = |key: &str| self.body[key].as_str().map(escaped).unwrap_or_default();
-        let mut lines = vec![format!(
-            "*lockkeeper*: a statement of {} on {} {}",
-            text("user"),
-            text("database"),
-            words(self.kind)
-        )];
-        lines.push(format!("```{}```", text("statement").replace("```", "'''")));
+        let mut lines = vec![format!("*lockkeeper*: {} {}", self.subject(), words(self.kind))];
+        if !text("statement").is_empty() {
+            lines.push(format!("```{}```", text("statement").replace("```", "'''")));
+        }
         for (key, label) in [
             ("message", ""),
             ("detail", ""),
             ("step", "step: "),
             ("blocked_by", "blocked by: "),
+            ("unused", ""),
         ] {
             if !text(key).is_empty() {
                 lines.push(format!("{label}{}", text(key)));
@@ -135,7 +170,10 @@ impl Message {
                 ),
             });
         }
-        lines.push(format!("id {}", text("id")));
+        lines.push(match self.kind {
+            Kind::Stopped | Kind::Due => text("hint"),
+            _ => format!("id {}", text("id")),
+        });
         lines.join("\n")
     }
 }
