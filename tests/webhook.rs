@@ -325,6 +325,13 @@ impl Watched {
         raw
     }
 
+    /// As if that were long ago.
+    fn has_written_down_that_all_is_delivered(&self) {
+        let open = "SELECT count(*) FROM lockkeeper.told WHERE NOT delivered";
+        until("it is written down", || self.stage.direct(open) == "0");
+        self.stage.direct("UPDATE lockkeeper.told SET at = at - interval '1 h'");
+    }
+
     fn begins_one(&self, port: u16, update: &str) -> Raw {
         self.begins(port, &[update], update)
     }
@@ -380,6 +387,7 @@ fn stopped_is_told_of(major: u32) {
     assert!(failed.stderr.contains("division by zero"), "{}", failed.stderr);
     until("the failed job is told of again", || watched.told().len() == 5);
     // Proxies that start anew find all of them again, and one more.
+    watched.has_written_down_that_all_is_delivered();
     watched.stage.kill_proxy();
     drop(other);
     let others = [watched.other("stopped"), watched.other("stopped,refused")];
@@ -462,10 +470,36 @@ fn due_is_told_of(major: u32) {
     watched
         .stage
         .direct("UPDATE lockkeeper.job SET finished_at = finished_at - interval '2 h' WHERE id = 2");
+    watched.has_written_down_that_all_is_delivered();
     let _one_more = watched.other("due");
     until("what is due now is told of", || watched.told().len() >= 3);
     let jobs: Vec<i64> = watched.jobs_told().into_iter().map(|(job, _)| job).collect();
     assert_eq!(jobs, [1, 0, 2]);
+}
+
+#[test]
+fn what_a_killed_proxy_has_not_delivered_another_one_tells() {
+    let watched = Watched::new(18, "undelivered", 2);
+    watched.stage.direct("CREATE TABLE small (id int PRIMARY KEY)");
+    watched.lockkeeper("rewrite", &["small", "--keep-old=0"]);
+    let killed = watched.other("due");
+    until("a try has failed", || !watched.all.lock().expect("whole").is_empty());
+    drop(killed);
+    let claim = "SELECT count(*) FROM lockkeeper.told WHERE NOT delivered";
+    assert_eq!(watched.stage.number(claim), 1);
+    watched
+        .stage
+        .direct("UPDATE lockkeeper.told SET at = at - interval '1 h'");
+    let _other = watched.other("due");
+    until("it is told of", || !watched.told().is_empty());
+    watched.has_written_down_that_all_is_delivered();
+    // Nor a third time.
+    watched.stage.direct("CREATE TABLE other (id int PRIMARY KEY)");
+    watched.lockkeeper("rewrite", &["other", "--keep-old=0"]);
+    let _one_more = watched.other("due");
+    until("the other job is told of", || watched.told().len() >= 2);
+    let jobs: Vec<i64> = watched.jobs_told().into_iter().map(|(job, _)| job).collect();
+    assert_eq!(jobs, [1, 2]);
 }
 
 #[test]

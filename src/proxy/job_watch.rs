@@ -9,12 +9,13 @@ use super::shared::Shared;
 use crate::live::Phase;
 use crate::usage::together::Unknown;
 use crate::webhook::Webhook;
-use crate::webhook::claims;
+use crate::webhook::claims::{self, Claims};
 use crate::webhook::jobs::{Found, Looks};
 use crate::webhook::settings::Kind;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_postgres::Client;
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -30,10 +31,10 @@ pub async fn run(shared: Arc<Shared>, mut config: tokio_postgres::Config) {
         return;
     };
     config.application_name("lockkeeper jobs");
-    let mut said = String::new();
+    let (mut claims, mut said) = (Claims::default(), String::new());
     loop {
         let ended = match connect(&shared, &config).await {
-            Ok(connection) => watch(&shared, &webhook, connection).await,
+            Ok(connection) => watch(&shared, &webhook, connection, &mut claims).await,
             Err(why) => Unknown::Failed(why),
         };
         let (why, pause) = match ended {
@@ -55,13 +56,13 @@ pub async fn run(shared: Arc<Shared>, mut config: tokio_postgres::Config) {
     }
 }
 
+fn late<T>(_: Elapsed) -> Result<T, Unknown> {
+    Err(Unknown::Failed("the server did not answer in time".into()))
+}
+
 /// As long as it goes well.
-async fn watch(shared: &Shared, webhook: &Webhook, (at, client): (usize, Client)) -> Unknown {
-    let late = || Unknown::Failed("the server did not answer in time".into());
-    if let Err(unknown) = timeout(TIME_MAX, claims::forget(&client))
-        .await
-        .unwrap_or_else(|_| Err(late()))
-    {
+async fn watch(shared: &Shared, webhook: &Webhook, (at, client): (usize, Client), claims: &mut Claims) -> Unknown {
+    if let Err(unknown) = timeout(TIME_MAX, claims::forget(&client)).await.unwrap_or_else(late) {
         return unknown;
     }
     let mut looks = Looks::default();
@@ -73,57 +74,73 @@ async fn watch(shared: &Shared, webhook: &Webhook, (at, client): (usize, Client)
         }
         // One that ends now could claim what it does not tell any more.
         if shared.live.phase() == Phase::Serving {
-            let look = timeout(TIME_MAX, look(shared, &client, webhook, with_due, &mut looks));
-            if let Err(unknown) = look.await.unwrap_or_else(|_| Err(late())) {
+            let mut looking = Looking {
+                shared,
+                client: &client,
+                webhook,
+                looks: &mut looks,
+                claims,
+            };
+            if let Err(unknown) = timeout(TIME_MAX, looking.look(with_due)).await.unwrap_or_else(late) {
                 return unknown;
             }
         }
-        sleep(EVERY).await;
+        let next = Instant::now() + EVERY;
+        loop {
+            let kept = timeout(TIME_MAX, claims.keep(&client, &webhook.receipts)).await;
+            if let Err(unknown) = kept.unwrap_or_else(late) {
+                return unknown;
+            }
+            if timeout_at(next, webhook.receipts.news.notified()).await.is_err() {
+                break;
+            }
+        }
         if shared.servers.is_left(at) {
             return Unknown::Failed("sessions go to another server now".into());
         }
     }
 }
 
-async fn look(
-    shared: &Shared,
-    client: &Client,
-    webhook: &Webhook,
-    with_due: bool,
-    looks: &mut Looks,
-) -> Result<(), Unknown> {
-    if webhook.wants(Kind::Stopped) {
-        let stopped = job_admin::stopped(client).await.map_err(Unknown::Failed)?;
-        let stopped = looks.lasting(stopped.into_iter().filter_map(Found::stopped).collect());
-        tell(shared, client, webhook, looks, stopped).await?;
-    }
-    if with_due {
-        let quiet_for_s = shared.policy().quiet_for_s;
-        let aside = job_admin::put_aside(shared, client).await.map_err(Unknown::Failed)?;
-        let due = aside.into_iter().filter_map(|row| Found::due(row, quiet_for_s));
-        tell(shared, client, webhook, looks, due.collect()).await?;
-    }
-    Ok(())
+struct Looking<'a> {
+    shared: &'a Shared,
+    client: &'a Client,
+    webhook: &'a Webhook,
+    looks: &'a mut Looks,
+    claims: &'a mut Claims,
 }
 
-/// All of one kind. What another proxy has told of is left to it.
-async fn tell(
-    shared: &Shared,
-    client: &Client,
-    webhook: &Webhook,
-    looks: &mut Looks,
-    found: Vec<Found>,
-) -> Result<(), Unknown> {
-    let open = looks.open(found);
-    let Some(first) = open.first() else {
-        return Ok(());
-    };
-    let subjects: Vec<&str> = open.iter().map(|one| one.subject.as_str()).collect();
-    let claimed = claims::claim(client, first.kind.name(), &subjects).await?;
-    let literals = shared.policy().audit_literals;
-    for one in open.iter().filter(|one| claimed.contains(&one.subject)) {
-        webhook.offer(one.message(literals));
+impl Looking<'_> {
+    async fn look(&mut self, with_due: bool) -> Result<(), Unknown> {
+        if self.webhook.wants(Kind::Stopped) {
+            let stopped = job_admin::stopped(self.client).await.map_err(Unknown::Failed)?;
+            let stopped = stopped.into_iter().filter_map(Found::stopped).collect();
+            let stopped = self.looks.lasting(stopped);
+            self.tell(Kind::Stopped, stopped).await?;
+        }
+        if with_due {
+            let quiet_for_s = self.shared.policy().quiet_for_s;
+            let aside = job_admin::put_aside(self.shared, self.client).await;
+            let aside = aside.map_err(Unknown::Failed)?.into_iter();
+            let due = aside.filter_map(|row| Found::due(row, quiet_for_s)).collect();
+            self.tell(Kind::Due, due).await?;
+        }
+        Ok(())
     }
-    looks.settle(&open);
-    Ok(())
+
+    /// What another proxy tells of is left to it.
+    async fn tell(&mut self, kind: Kind, found: Vec<Found>) -> Result<(), Unknown> {
+        let now = Instant::now().into_std();
+        let open = self.looks.open(found, now);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let subjects: Vec<&str> = open.iter().map(|one| one.subject.as_str()).collect();
+        let claimed = self.claims.claim(self.client, kind.name(), &subjects).await?;
+        let literals = self.shared.policy().audit_literals;
+        for one in open.iter().filter(|one| claimed.contains(&one.subject)) {
+            self.webhook.offer(one.message(literals));
+        }
+        self.looks.settle(&open, now);
+        Ok(())
+    }
 }

@@ -5,10 +5,11 @@ use super::settings::Kind;
 use crate::audit::{Event, Phase};
 use crate::plan::policy::Literals;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-/// So many are remembered as told; of more it is asked again.
-const SETTLED_MAX: usize = 10_000;
+/// So long it is not asked again who tells of one.
+const SETTLED_FOR: Duration = Duration::from_secs(300);
 
 /// What may be told of.
 #[derive(Clone, Debug)]
@@ -74,7 +75,11 @@ impl Found {
             error: text("error").filter(|_| literals == Literals::Keep),
             ..Event::empty(Phase::Statement)
         };
-        Message::job(self.kind, &self.row, &self.hint, &event.masked(literals))
+        let message = Message::job(self.kind, &self.row, &self.hint, &event.masked(literals));
+        Message {
+            account: Some((self.kind.name(), self.subject.clone())),
+            ..message
+        }
     }
 }
 
@@ -82,7 +87,8 @@ impl Found {
 #[derive(Default)]
 pub struct Looks {
     before: BTreeMap<String, Value>,
-    settled: BTreeSet<String>,
+    /// Since when.
+    settled: BTreeMap<String, Instant>,
 }
 
 impl Looks {
@@ -95,17 +101,16 @@ impl Looks {
         stopped.into_iter().filter(lasts).collect()
     }
 
-    /// Without those of which it is known that somebody has told.
-    pub fn open(&self, found: Vec<Found>) -> Vec<Found> {
-        let is_open = |one: &Found| !self.settled.contains(&one.subject);
+    /// Without those of which it was asked a moment ago who tells.
+    pub fn open(&mut self, found: Vec<Found>, now: Instant) -> Vec<Found> {
+        self.settled
+            .retain(|_, at| now.saturating_duration_since(*at) < SETTLED_FOR);
+        let is_open = |one: &Found| !self.settled.contains_key(&one.subject);
         found.into_iter().filter(is_open).collect()
     }
 
-    pub fn settle(&mut self, found: &[Found]) {
-        if self.settled.len() >= SETTLED_MAX {
-            self.settled.clear();
-        }
-        self.settled.extend(found.iter().map(|one| one.subject.clone()));
+    pub fn settle(&mut self, found: &[Found], now: Instant) {
+        self.settled.extend(found.iter().map(|one| (one.subject.clone(), now)));
     }
 }
 
@@ -130,12 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_not_asked_again_and_the_next_run_is() {
-        let mut looks = Looks::default();
-        assert_eq!(looks.open(vec![stop("a", "failed")]).len(), 1);
-        looks.settle(&[stop("a", "failed")]);
-        assert_eq!(looks.open(vec![stop("a", "failed")]).len(), 0);
-        assert_eq!(looks.open(vec![stop("b", "failed")]).len(), 1);
+    fn what_is_settled_is_not_asked_at_once_and_the_next_run_is() {
+        let (mut looks, now) = (Looks::default(), Instant::now());
+        assert_eq!(looks.open(vec![stop("a", "failed")], now).len(), 1);
+        looks.settle(&[stop("a", "failed")], now);
+        assert_eq!(looks.open(vec![stop("a", "failed")], now).len(), 0);
+        assert_eq!(looks.open(vec![stop("b", "failed")], now).len(), 1);
+        assert_eq!(looks.open(vec![stop("a", "failed")], now + SETTLED_FOR).len(), 1);
     }
 
     #[test]

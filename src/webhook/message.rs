@@ -1,5 +1,6 @@
 //! What is told, as JSON or as Slack has it: pure.
 
+use super::receipts::Account;
 use super::settings::{Format, Kind};
 use crate::audit::time::timestamp;
 use crate::audit::{Event, Phase};
@@ -39,9 +40,19 @@ fn words(kind: Kind) -> &'static str {
 pub struct Message {
     pub kind: Kind,
     pub body: Value,
+    /// Whoever keeps account of it is told what became of it.
+    pub account: Option<Account>,
 }
 
 impl Message {
+    fn new(kind: Kind, body: Value) -> Message {
+        Message {
+            kind,
+            body,
+            account: None,
+        }
+    }
+
     pub fn of(kind: Kind, event: &Event) -> Message {
         let rules: Vec<&str> = event.findings.iter().map(|finding| finding.rule.as_str()).collect();
         let body = json!({
@@ -60,7 +71,7 @@ impl Message {
             "duration_ms": event.duration_ms,
             "contract": event.contract,
         });
-        Message { kind, body }
+        Message::new(kind, body)
     }
 
     /// `kind`: asked or decided.
@@ -80,7 +91,7 @@ impl Message {
             "by": decision.map(|decision| decision.by.clone()),
             "reason": decision.map(|decision| decision.reason.clone()),
         });
-        Message { kind, body }
+        Message::new(kind, body)
     }
 
     pub fn long(session: &SessionNow, plan: &PlanNow, ran: Duration) -> Message {
@@ -96,7 +107,7 @@ impl Message {
             "step": plan.steps.get(plan.step),
             "blocked_by": plan.blocked_by,
         });
-        Message { kind: Kind::Long, body }
+        Message::new(Kind::Long, body)
     }
 
     /// `kind`: stopped or due. Of a row of the list of jobs; `event` has what of its texts may be shown.
@@ -117,7 +128,7 @@ impl Message {
             "unused": row["unused"],
             "hint": hint,
         });
-        Message { kind, body }
+        Message::new(kind, body)
     }
 
     /// What the message is about.
