@@ -96,6 +96,11 @@ impl Ask {
         self.catalog.as_ref().or(self.lasting.as_ref())
     }
 
+    /// The server plans a statement of the client's for it, and may call functions of that meanwhile.
+    pub fn explains(&self) -> bool {
+        self.sql.contains("EXPLAIN (FORMAT JSON)") || self.raw.starts_with(b"EXPLAIN ")
+    }
+
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
     pub fn new(sql: impl Into<String>) -> Ask {
         let sql = sql.into();
