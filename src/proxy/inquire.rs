@@ -7,12 +7,14 @@ use super::session::Session;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
+use crate::plan::jobs::JobTable;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::spot;
 use crate::plan::statement::Statement;
 use crate::plan::trial::{self, Tried};
-use crate::plan::{Place, batches};
+use crate::plan::waiting::Waiting;
+use crate::plan::{Place, batches, deferred};
 use lockkeeper_wire::messages::Report;
 
 /// Every operator and type in it is written with its schema.
@@ -23,6 +25,9 @@ fn depends_ask(question: &depends::Question) -> Ask {
         ..Ask::new(question.sql())
     }
 }
+
+/// Of the errors of a table that is no good (manual, appendix A): access rule violation, object state, schema name.
+const CLASSES: [&str; 3] = ["42", "55", "3F"];
 
 impl Session {
     /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
@@ -88,8 +93,14 @@ impl Session {
 
     /// The answer to a shorter question, where it is enough.
     async fn spotted(&mut self, request: &Request, closing: Closing) -> Result<Option<Facts>, End> {
+        let asks_jobs = request.jobs;
+        let request = &Request {
+            jobs: false,
+            ..request.clone()
+        };
         let is_alone = closing == Closing::Sync && self.relay.is_outside_block();
-        let Some(ahead) = spot::ahead(request).filter(|_| is_alone) else {
+        let is_doubtful = asks_jobs && (self.doubts_jobs || self.relay.is_behind_pooler());
+        let Some(ahead) = spot::ahead(request).filter(|_| is_alone && !is_doubtful) else {
             return Ok(None);
         };
         let asked = Ask {
@@ -102,8 +113,47 @@ impl Session {
             .await;
         let mut answers = answers.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
         let answer = answers.pop().unwrap_or_default();
-        let facts = answer.value().map(|answer| spot::decode(answer, request));
-        facts.transpose().map_err(|error| self.unreadable_answer(&error))
+        let facts = answer.value().map(|answer| spot::decode(answer, request)).transpose();
+        let Some(mut facts) = facts.map_err(|error| self.unreadable_answer(&error))? else {
+            return Ok(None);
+        };
+        if asks_jobs && facts.jobs_there {
+            // What waits is needed next. That it is told proves that the table can be used.
+            let unfinished = self.waiting_if_good().await;
+            facts.unfinished = unfinished.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
+            if facts.unfinished.is_none() {
+                self.doubts_jobs = true;
+                return Ok(None);
+            }
+            facts.jobs = Some(JobTable::good());
+        }
+        Ok(Some(facts))
+    }
+
+    /// The role's unfinished deferred jobs, all of them, outside of a transaction block and before it is known whether the table can be used; if not, None.
+    async fn waiting_if_good(&mut self) -> Result<Option<Vec<Waiting>>, End> {
+        let ask = Ask {
+            catalog: Some("jobs_waiting_if_good".to_owned()),
+            ..deferred::waiting_if_good().into()
+        };
+        match self.relay.ask_catalog(ask, Closing::Sync).await {
+            Ok(answer) => answer.value().map(|answer| self.waiting_in(answer)).transpose(),
+            // Not to be trusted, not the role's, not there any more, or of columns of its own.
+            Err(End::Refused(report)) if CLASSES.iter().any(|class| report.sqlstate().starts_with(class)) => Ok(None),
+            Err(end) => Err(end),
+        }
+    }
+
+    pub(super) fn waiting_in(&self, answer: &str) -> Result<Vec<Waiting>, End> {
+        match deferred::decode(answer) {
+            Ok(mut waiting) => {
+                for job in &mut waiting {
+                    job.pending = self.deferred.pending.iter().any(|p| p.id == job.id);
+                }
+                Ok(waiting)
+            }
+            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
+        }
     }
 
     /// What they tell of the session.

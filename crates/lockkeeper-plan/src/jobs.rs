@@ -7,6 +7,8 @@
 //! What is in the table decides what sessions run. So nothing of it is read or written before [`TRUST`] has been asked in the same
 //! transaction: that SQL is a [`JobSql`], and whatever sends one puts [`guards`] in front of it.
 
+pub mod stopped;
+
 use super::ascii::{decoded, encoded};
 use super::splice::quote_literal;
 use super::waiting::Details;
@@ -134,6 +136,17 @@ pub struct JobTable {
     pub distrust: Option<String>,
     /// The role may read and write it.
     pub usable: bool,
+}
+
+impl JobTable {
+    /// Of this version, and the role's to use.
+    pub fn good() -> JobTable {
+        JobTable {
+            comment: VERSION.to_owned(),
+            distrust: None,
+            usable: true,
+        }
+    }
 }
 
 /// The statements that create schema and table, in order, for one transaction.

@@ -49,6 +49,7 @@ pub mod spot;
 pub mod statement;
 pub mod step;
 mod subject;
+pub mod told;
 pub mod tool;
 pub(crate) mod tree;
 pub mod trial;

@@ -5,6 +5,7 @@ use super::super::end::{Broken, End, unless_refused};
 use super::super::session::Session;
 use super::pending::lends;
 use super::{LOOK_AGAIN, LOOK_FOR_CIRCLES};
+use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::policy::Policy;
 use crate::plan::waiting::Waiting;
@@ -20,16 +21,17 @@ impl Session {
             ..deferred::waiting(ids).into()
         };
         let answer = self.relay.ask_catalog(ask, Closing::Sync).await?;
-        let answer = answer.value().unwrap_or_default();
-        match deferred::decode(answer) {
-            Ok(mut waiting) => {
-                for job in &mut waiting {
-                    job.pending = self.deferred.pending.iter().any(|p| p.id == job.id);
-                }
-                Ok(waiting)
-            }
-            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
-        }
+        self.waiting_in(answer.value().unwrap_or_default())
+    }
+
+    /// What they bring counts, where the role has any.
+    pub async fn reserve_in(&mut self, facts: &mut Facts) -> Result<(), End> {
+        let waiting = match facts.unfinished.take() {
+            Some(waiting) => waiting,
+            None => self.waiting(None).await?,
+        };
+        facts.reserve(waiting);
+        Ok(())
     }
 
     /// Its ID.
