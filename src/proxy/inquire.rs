@@ -324,21 +324,29 @@ impl Session {
             };
             return answer.map_err(End::from);
         }
+        // Functions that are called IMMUTABLE or STABLE and are not would write. In a pipeline nothing else does then, up to its end.
+        let plans = self.is_dry && asks.iter().any(Ask::explains);
+        let count = asks.len();
+        let asks = match plans {
+            true => [vec![Ask::set_local("transaction_read_only", "on")], asks].concat(),
+            false => asks,
+        };
+        let before = asks.len() - count;
         if place != Place::Block {
-            return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
+            let mut answers = self.relay.ask(&asks, closing_at(place), Hears::Nothing).await?;
+            return Ok(answers.split_off(before.min(answers.len())));
         }
         let point = self.relay.reserved.clone();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
-        let count = asks.len();
         let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
         if let Err(End::Refused(_)) = answers {
             unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
         }
-        Ok(answers?.into_iter().skip(1).take(count).collect())
+        Ok(answers?.into_iter().skip(1 + before).take(count).collect())
     }
 }
 
