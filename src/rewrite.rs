@@ -9,6 +9,7 @@ mod alone;
 mod anew;
 mod back;
 mod build;
+mod crash;
 mod finish;
 mod ledger;
 pub mod link;
@@ -359,6 +360,7 @@ async fn go_on(
     let left = match phase.as_str() {
         "swapped" | "validated" => format!("{table} is replaced, and what is left is to be done; {next}"),
         "built" | "stripped" => format!("{table} is as it was; {next}, {cancel}"),
+        crash::PHASE => format!("{table} is not replaced; {cancel}"),
         _ => format!("{table} is as it was, and a trigger goes on logging its writes; {next}, {cancel}"),
     };
     Err(format!("{}\njob {id} is {state}: {left}", fault.text).into())

@@ -275,6 +275,7 @@ pub async fn exchange(walk: &Walk<'_>, holder: &Link) -> Result<(), Missed> {
         );
         return Err(Missed::End(text.into()));
     }
+    walk.no_crash_since(holder).await?;
     let mut all = scheme.swap();
     all.push(format!(
         "UPDATE {} SET phase = {}",

@@ -19,6 +19,10 @@ const DISCARD_EVERY: u64 = 10;
 /// So many dead lines of the log are worth a VACUUM.
 const DEAD_MAX: u64 = 20_000;
 
+/// Why a job with an unlogged table does not go on.
+pub const CRASHED: &str =
+    "the server has crashed since the job began, or a standby has taken its place, which empties unlogged tables";
+
 /// What ended a step otherwise than well.
 pub enum End {
     Fault(Fault),
@@ -90,6 +94,7 @@ impl<'a> Walk<'a> {
             .await?;
         self.hold().await?;
         let state = self.state().await?;
+        self.no_crash_since(self.link).await?;
         self.is_as_it_was().await?;
         Ok(state)
     }
@@ -141,6 +146,14 @@ impl<'a> Walk<'a> {
                 self.scheme.old()
             )
             .into()),
+        }
+    }
+
+    /// Before the swap: unlogged tables, of which one is the old one or the new one, have their rows.
+    pub async fn no_crash_since(&self, link: &Link) -> Result<(), End> {
+        match !self.scheme.is_unlogged || link.is(&self.scheme.lasts()).await? {
+            true => Ok(()),
+            false => Err(format!("{CRASHED}: nothing was replaced; resume the job").into()),
         }
     }
 
@@ -271,6 +284,7 @@ impl<'a> Walk<'a> {
     async fn build(&self, sql: &[String], next: Option<&str>) -> Result<(), End> {
         self.link.run("BEGIN").await?;
         self.hold().await?;
+        self.no_crash_since(self.link).await?;
         self.link.run_all(sql).await?;
         if let Some(next) = next {
             self.move_to(next, None).await?;

@@ -8,7 +8,7 @@ WITH t AS (
   SELECT k.*, k.conrelid::regclass::text AS child, regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') AS def, obj_description(k.oid, 'pg_constraint') AS said
   FROM t JOIN pg_constraint k ON k.contype = 'f' AND (k.conrelid = t.oid OR k.confrelid = t.oid)
 ), seq AS (
-  SELECT s.relname, d.deptype, a.attname, format('%I.%I', sn.nspname, s.relname) AS name
+  SELECT s.relname, s.relpersistence, d.deptype, a.attname, format('%I.%I', sn.nspname, s.relname) AS name
   FROM t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
   JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
   JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
@@ -47,6 +47,11 @@ WITH t AS (
     'THEN ALTER STATISTICS %I.%I SET SCHEMA %I; END IF; END $lockkeeper$', s.stxname, quote_ident({new}), {new}, s.stxname, s.nspname) FROM st s
   UNION ALL
   SELECT 7, row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s OWNED BY %s.%I', s.name, t.name, s.attname) FROM t, seq s WHERE s.deptype = 'a'
+  UNION ALL
+  -- SET LOGGED and SET UNLOGGED do the same to a table's sequences.
+  SELECT 7, 1000000 + row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s SET %s', s.name, CASE n.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END)
+  FROM t JOIN pg_class n ON n.oid = to_regclass(t.new) AND n.relpersistence <> t.relpersistence, seq s
+  WHERE s.deptype = 'a' AND s.relpersistence <> n.relpersistence AND current_setting('server_version_num')::int >= 150000
   UNION ALL
   -- Whoever waits for the old sequence by its OID takes a few more values from it, which the new one must not give again.
   SELECT 8, row_number() OVER (ORDER BY s.name), format('SELECT setval(to_regclass(%L), CASE WHEN q.is_called AND q.last_value + 1000 * x.seqincrement BETWEEN x.seqmin AND x.seqmax '
