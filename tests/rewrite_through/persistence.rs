@@ -1,6 +1,7 @@
 //! SET LOGGED and SET UNLOGGED through the proxy, and a crash of the server on the way.
 
 use super::*;
+use lockkeeper_cluster::Cluster;
 use lockkeeper_testkit::own_cluster;
 
 const UNLOGGED: &str = "ALTER TABLE t SET UNLOGGED";
@@ -65,32 +66,45 @@ fn a_partitioned_table_is_the_server_s(major: u32) {
     assert!(ran.stderr.contains("is a partition"), "{}", ran.stderr);
 }
 
-/// The statement has begun to copy, and the server is cut off.
+/// The statement has begun to copy, and the server is shut down immediately and recovers.
 fn crashed_while_it_copies(major: u32, setup: &str, statement: &'static str) -> Stage {
-    let cluster: &'static _ = Box::leak(Box::new(own_cluster(major, &[("synchronous_commit", "on")])));
+    let cluster: &'static Cluster = Box::leak(Box::new(own_cluster(major, &[("synchronous_commit", "on")])));
     let mut stage = Stage::on(cluster, "crashed", &slow(), &[]);
     stage.direct(setup);
     runs(async {
-        let [connection, victim, witness] = [
-            stage.connect().await,
-            stage.connect_direct().await,
-            stage.connect_direct().await,
-        ];
+        let connection = stage.connect().await;
         let running = tokio::spawn(async move { connection.client.batch_execute(statement).await });
         until_true(&stage, COPIES).await;
         until_true(&stage, HAS_COPIED).await;
-        let pid = victim.client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap();
-        cluster.kill_backend(pid.get(0)).unwrap();
-        witness.client.batch_execute("SELECT pg_sleep(60)").await.unwrap_err();
+        cluster.restart().unwrap();
         running.await.unwrap().unwrap_err();
-    });
-    until("the server is there again", || {
-        cluster.psql("postgres", "SELECT 1").is_ok()
     });
     stage.kill_proxy();
     std::fs::write(stage.policy_file(), POLICY).unwrap();
     stage.start_proxy(&[]);
     stage
+}
+
+/// What `check --dsn` says is what the proxy does.
+fn check_says_that_it_is_rewritten(major: u32) {
+    let stage = stage(major, "checked");
+    init(&stage);
+    stage.direct("DROP TABLE child CASCADE; CREATE UNLOGGED TABLE u AS SELECT g AS id FROM generate_series(1, 100) g; ALTER TABLE u ADD PRIMARY KEY (id)");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    lockkeeper_cluster::clean_environment(&mut command);
+    let (port, database, policy) = (stage.cluster.port(), &stage.database, stage.policy_file());
+    let dsn = format!("host=127.0.0.1 port={port} user=postgres dbname={database}");
+    command.args(["check", "--dsn", &dsn, "--policy"]).arg(policy).arg("-");
+    let sql = "ALTER TABLE t SET LOGGED; ALTER TABLE t SET UNLOGGED; ALTER TABLE u SET LOGGED";
+    let said = run(command, sql).stdout;
+    for told in [
+        "rewrite[rewriting-table]: SET UNLOGGED copies t",
+        "lockkeeper rewrite --dsn … public.t --with 'ALTER TABLE t SET UNLOGGED'",
+        "rewrite[rewriting-table]: SET LOGGED copies u",
+        "1 forwarded, 0 warned of, 2 rewritten, 0 rejected",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
 }
 
 fn a_crash_gives_it_up(major: u32) {
@@ -152,6 +166,7 @@ fn a_crash_empties_the_table_and_nothing_is_swapped(major: u32) {
 on_both!(
     it_is_done_where_the_server_would_do_it,
     a_partitioned_table_is_the_server_s,
+    check_says_that_it_is_rewritten,
     a_crash_gives_it_up,
     a_crash_empties_the_table_and_nothing_is_swapped,
 );
