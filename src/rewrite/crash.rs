@@ -30,7 +30,7 @@ pub async fn look(walk: &Walk<'_>) -> Result<(), End> {
         finish::drop_triggers(link, scheme, &[crashed]).await?;
     }
     Err(format!(
-        "{CRASHED}: {old} has lost its rows, and is not replaced; those that were copied before are in {fresh}"
+        "{CRASHED}: {old} has lost its rows, and is not replaced; those that were copied before are in {fresh} until the job is cancelled"
     )
     .into())
 }

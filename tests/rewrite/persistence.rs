@@ -146,6 +146,32 @@ fn foreign_keys_that_may_be_follow(major: u32) {
     }
 }
 
+/// With the owner's rights alone, also where others own what it is linked with.
+fn a_role_without_superuser_may(major: u32) {
+    let setup = "DO $$ BEGIN CREATE ROLE rewriter LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+        CREATE SCHEMA app; GRANT ALL ON SCHEMA app TO rewriter; SET ROLE rewriter; CREATE TABLE app.t (id int PRIMARY KEY, n int);
+        INSERT INTO app.t SELECT g, g FROM generate_series(1, 1000) g; RESET ROLE; CREATE SCHEMA theirs; CREATE TABLE theirs.c (t_id int REFERENCES app.t)";
+    let stage = stage(major, "persistence_role", setup);
+    let with = ["app.t", "--with", "ALTER TABLE app.t SET UNLOGGED"];
+    let as_rewriter = || lockkeeper(&stage, "rewriter", &["rewrite"], &with).stderr;
+    let told = as_rewriter();
+    assert!(told.contains("GRANT CREATE ON DATABASE"), "{told}");
+    stage.direct(&format!("GRANT CREATE ON DATABASE \"{}\" TO rewriter", stage.database));
+    let told = as_rewriter();
+    assert!(
+        told.contains("to unlogged because it references logged table \"c\""),
+        "{told}"
+    );
+    leaves_nothing(&stage);
+    stage.direct("DROP TABLE theirs.c");
+    assert_eq!(as_rewriter(), "");
+    assert_eq!(
+        stage.direct("SELECT format('%s %s', pg_get_userbyid(relowner), relpersistence) FROM pg_class WHERE oid = 'app.t'::regclass"),
+        "rewriter u"
+    );
+    leaves_nothing(&stage);
+}
+
 fn cancelled_in_any_phase(major: u32) {
     let stage = stage(
         major,
@@ -402,6 +428,7 @@ on_both!(
     there_and_back_under_writers,
     refused_in_the_server_s_words,
     foreign_keys_that_may_be_follow,
+    a_role_without_superuser_may,
     cancelled_in_any_phase,
     killed_it_goes_on,
     a_crash_on_the_way_to_unlogged,
