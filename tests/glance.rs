@@ -4,7 +4,7 @@
 use lockkeeper::plan::facts::Facts;
 use lockkeeper::plan::reading::read;
 use lockkeeper::plan::request::Request;
-use lockkeeper::plan::{glance, path, spot};
+use lockkeeper::plan::{deferred, glance, jobs, path, spot};
 use lockkeeper_testkit::raw::{Raw, error_field, rows};
 use lockkeeper_testkit::{Stage, on_both, own_cluster};
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ on_both!(
     small_tables_are_glanced_at,
     what_is_spotted_is_what_the_long_question_tells,
     a_prepared_transaction_keeps_no_question_waiting,
+    jobs_are_read_at_once_only_where_their_table_is_good,
 );
 
 const POLICY: &str = "extends = \"standard\"\n[lock]\ngive_up_in_transaction_s = 1\npause_ms = 10\n";
@@ -415,4 +416,70 @@ fn a_prepared_transaction_keeps_no_question_waiting(major: u32) {
         assert!(matches!(told.0.as_deref(), Some("55P03")), "{sql}: {told:?}");
     }
     stage.direct("ROLLBACK PREPARED 'held'");
+}
+
+/// What waits is asked for with the guards alone, and says by its answer what is asked of the table elsewhere.
+fn jobs_are_read_at_once_only_where_their_table_is_good(major: u32) {
+    let stage = Stage::with(major, "good", POLICY);
+    stage.direct("CREATE ROLE good_other");
+    let mut session = Raw::connect(stage.cluster.port(), &stage.database);
+    let sql = |text: &str| text.to_owned();
+    let states = [
+        (sql("SELECT"), true),
+        (
+            sql(
+                "INSERT INTO lockkeeper.job (kind, identity, state, statement, relation) VALUES ('deferred', 'x', 'waiting', 'DROP INDEX i', 1)",
+            ),
+            true,
+        ),
+        (
+            sql("COMMENT ON TABLE lockkeeper.job IS 'lockkeeper jobs, version 1'"),
+            false,
+        ),
+        (sql("COMMENT ON TABLE lockkeeper.job IS NULL"), false),
+        (sql("GRANT TRIGGER ON lockkeeper.job TO good_other"), false),
+        (sql("ALTER TABLE lockkeeper.job OWNER TO good_other"), false),
+        (sql("ALTER TABLE lockkeeper.job DISABLE ROW LEVEL SECURITY"), false),
+        (sql("CREATE RULE r AS ON INSERT TO lockkeeper.job DO NOTHING"), false),
+        (sql("CREATE POLICY other ON lockkeeper.job USING (true)"), false),
+        (sql("SET row_security = off"), true),
+        (sql("SET ROLE good_other"), true),
+        (
+            sql("REVOKE ALL ON lockkeeper.job FROM public; SET ROLE good_other"),
+            false,
+        ),
+        (
+            sql("REVOKE INSERT ON lockkeeper.job FROM public; SET ROLE good_other"),
+            false,
+        ),
+        (
+            sql("REVOKE UPDATE ON lockkeeper.job FROM public; SET ROLE good_other"),
+            false,
+        ),
+        (
+            sql("REVOKE USAGE ON SCHEMA lockkeeper FROM public; SET ROLE good_other"),
+            false,
+        ),
+        (sql("DROP TABLE lockkeeper.job"), false),
+    ];
+    for statement in jobs::create_statements() {
+        done(&mut session, statement);
+    }
+    for (state, is_good) in states {
+        done(&mut session, "BEGIN");
+        done(&mut session, &state);
+        done(&mut session, &path::to_ours(&[], path::CATALOG));
+        let table = rows(&session.query(jobs::TRUST)).pop();
+        let table: Option<jobs::JobTable> = table.map(|json| serde_json::from_str(&json).unwrap());
+        let is_ready =
+            table.is_some_and(|table| jobs::is_current(&table.comment) && table.distrust.is_none() && table.usable);
+        let [own, guard] = jobs::guards();
+        let asked = [own, guard, deferred::waiting_if_good().text().to_owned()];
+        let answers: Vec<_> = asked.iter().map(|sql| session.query(sql)).collect();
+        let is_told = error_field(&answers[2], b'C').is_none() && rows(&answers[2]) != ["NULL"];
+        assert_eq!((is_ready, is_told), (is_good, is_good), "{state}");
+        done(&mut session, "ROLLBACK");
+        done(&mut session, "RESET ALL");
+    }
+    stage.direct("DROP ROLE good_other");
 }

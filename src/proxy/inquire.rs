@@ -7,6 +7,7 @@ use super::session::Session;
 use crate::plan::bounds::{self, Bounds, Question};
 use crate::plan::depends::{self, Depends};
 use crate::plan::facts::Facts;
+use crate::plan::jobs::JobTable;
 use crate::plan::policy::Policy;
 use crate::plan::request::Request;
 use crate::plan::spot;
@@ -88,8 +89,14 @@ impl Session {
 
     /// The answer to a shorter question, where it is enough.
     async fn spotted(&mut self, request: &Request, closing: Closing) -> Result<Option<Facts>, End> {
+        let asks_jobs = request.jobs;
+        let request = &Request {
+            jobs: false,
+            ..request.clone()
+        };
         let is_alone = closing == Closing::Sync && self.relay.is_outside_block();
-        let Some(ahead) = spot::ahead(request).filter(|_| is_alone) else {
+        let is_doubtful = asks_jobs && (self.doubts_jobs || self.relay.is_behind_pooler());
+        let Some(ahead) = spot::ahead(request).filter(|_| is_alone && !is_doubtful) else {
             return Ok(None);
         };
         let asked = Ask {
@@ -102,8 +109,21 @@ impl Session {
             .await;
         let mut answers = answers.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
         let answer = answers.pop().unwrap_or_default();
-        let facts = answer.value().map(|answer| spot::decode(answer, request));
-        facts.transpose().map_err(|error| self.unreadable_answer(&error))
+        let facts = answer.value().map(|answer| spot::decode(answer, request)).transpose();
+        let Some(mut facts) = facts.map_err(|error| self.unreadable_answer(&error))? else {
+            return Ok(None);
+        };
+        if asks_jobs && facts.jobs_there {
+            // What waits is needed next. That it is told proves that the table can be used.
+            let unfinished = self.waiting_if_good().await;
+            facts.unfinished = unfinished.map_err(|end| end.reworded(|report| self.unanswered_question(report)))?;
+            if facts.unfinished.is_none() {
+                self.doubts_jobs = true;
+                return Ok(None);
+            }
+            facts.jobs = Some(JobTable::good());
+        }
+        Ok(Some(facts))
     }
 
     /// What they tell of the session.

@@ -299,7 +299,7 @@ impl Session {
             _ => place == Place::Block && facts.open_job.is_some(),
         };
         if looks && !is_known && facts.job_access() == jobs::Access::Ready {
-            facts.reserve(self.waiting(None).await?);
+            self.reserve_in(&mut facts).await?;
         }
         facts.tool = self
             .relay
@@ -503,7 +503,7 @@ impl Session {
             return Ok(None);
         };
         if place != Place::Pipeline && facts.job_access() == jobs::Access::Ready {
-            facts.reserve(self.waiting(None).await?);
+            self.reserve_in(&mut facts).await?;
         }
         Ok(Some(facts).filter(|facts| facts.waiting.is_empty()))
     }

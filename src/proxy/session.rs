@@ -45,6 +45,8 @@ pub struct Session {
     pub(super) unanswered: Vec<i64>,
     /// Of jobs that this session runs: the keys of their advisory locks.
     pub(super) job_keys: std::collections::HashMap<i64, i64>,
+    /// `lockkeeper.job` could not be used when it was read without asking first.
+    pub(super) doubts_jobs: bool,
     /// Statements of the audit log whose transaction is open.
     pub(super) uncommitted: Vec<Uncommitted>,
     /// What is asked about a long statement without its tree.

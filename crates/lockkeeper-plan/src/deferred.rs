@@ -253,6 +253,17 @@ impl Stored {
     }
 }
 
+/// What [`waiting`] tells of its rows.
+const TOLD: &str = "coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
+     state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
+     'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
+     WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
+     AND c.relpages > 0), \
+     'settings', settings, 'details', details || pg_catalog.jsonb_build_object('done', CASE kind WHEN 'deferred' THEN keys_done ELSE 0 END)) ORDER BY id), '[]'::json)";
+
+/// Which rows these are.
+const THEIRS: &str = "owner = current_user AND (kind = 'deferred' OR details @> '{\"write\": true}')";
+
 /// One row with one column, for [`decode`]: all of them in order, or those of the list.
 pub fn waiting(ids: Option<&[i64]>) -> JobSql {
     let which = match ids {
@@ -263,16 +274,21 @@ pub fn waiting(ids: Option<&[i64]>) -> JobSql {
             format!(" AND id IN ({})", ids.join(", "))
         }
     };
-    let jobs = "coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('id', id, 'statement', statement, 'identity', identity, 'state', \
-         state, 'error', error, 'relation', relation::int8, 'there', EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = relation), 'runs', runs, \
-         'bytes', coalesce((SELECT greatest(c.relpages, 0)::int8 * pg_catalog.current_setting('block_size')::int8 FROM pg_catalog.pg_class c \
-         WHERE c.oid = relation), 0), 'rows', (SELECT c.reltuples FROM pg_catalog.pg_class c WHERE c.oid = relation AND c.reltuples >= 0 \
-         AND c.relpages > 0), \
-         'settings', settings, 'details', details || pg_catalog.jsonb_build_object('done', CASE kind WHEN 'deferred' THEN keys_done ELSE 0 END)) ORDER BY id), '[]'::json)";
     JobSql::new(format!(
-        "SELECT {} FROM lockkeeper.job WHERE owner = current_user \
-         AND (kind = 'deferred' OR details @> '{{\"write\": true}}') AND {UNFINISHED}{which}",
-        encoded(jobs)
+        "SELECT {} FROM lockkeeper.job WHERE {THEIRS} AND {UNFINISHED}{which}",
+        encoded(TOLD)
+    ))
+}
+
+/// All of them, or NULL where the table is of another version or the role may not write it: with its guards it says of the table all that
+/// [`jobs::TRUST`] does, if that is [good](jobs::JobTable::good).
+pub fn waiting_if_good() -> JobSql {
+    JobSql::new(format!(
+        "SELECT CASE WHEN pg_catalog.obj_description('lockkeeper.job'::regclass, 'pg_class') = {} \
+         AND pg_catalog.has_any_column_privilege('lockkeeper.job', 'INSERT') AND pg_catalog.has_any_column_privilege('lockkeeper.job', 'UPDATE') \
+         THEN {} END FROM lockkeeper.job WHERE {THEIRS} AND {UNFINISHED}",
+        quote_literal(jobs::VERSION),
+        encoded(TOLD)
     ))
 }
 

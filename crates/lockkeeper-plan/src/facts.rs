@@ -78,6 +78,9 @@ pub struct Facts {
     /// The table `lockkeeper.job`, where there is one.
     #[serde(default)]
     pub jobs: Option<JobTable>,
+    /// The role's unfinished deferred jobs, where they were asked for with the facts.
+    #[serde(skip)]
+    pub unfinished: Option<Vec<Waiting>>,
     /// There is such a table, whether or not it was asked about.
     #[serde(default)]
     pub jobs_there: bool,

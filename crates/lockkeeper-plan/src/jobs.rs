@@ -136,6 +136,17 @@ pub struct JobTable {
     pub usable: bool,
 }
 
+impl JobTable {
+    /// Of this version, and the role's to use.
+    pub fn good() -> JobTable {
+        JobTable {
+            comment: VERSION.to_owned(),
+            distrust: None,
+            usable: true,
+        }
+    }
+}
+
 /// The statements that create schema and table, in order, for one transaction.
 pub fn create_statements() -> Vec<&'static str> {
     statements(include_str!("jobs.sql")).collect()

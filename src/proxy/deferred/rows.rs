@@ -5,12 +5,16 @@ use super::super::end::{Broken, End, unless_refused};
 use super::super::session::Session;
 use super::pending::lends;
 use super::{LOOK_AGAIN, LOOK_FOR_CIRCLES};
+use crate::plan::facts::Facts;
 use crate::plan::jobs::{self, Access, JobSql};
 use crate::plan::policy::Policy;
 use crate::plan::waiting::Waiting;
 use crate::plan::{Place, deferred};
 use lockkeeper_wire::messages::Report;
 use std::time::Instant;
+
+/// Of the errors of a table that is no good (manual, appendix A): access rule violation, object state, schema name.
+const CLASSES: [&str; 3] = ["42", "55", "3F"];
 
 impl Session {
     /// The role's unfinished deferred jobs.
@@ -20,7 +24,24 @@ impl Session {
             ..deferred::waiting(ids).into()
         };
         let answer = self.relay.ask_catalog(ask, Closing::Sync).await?;
-        let answer = answer.value().unwrap_or_default();
+        self.waiting_in(answer.value().unwrap_or_default())
+    }
+
+    /// The same of all of them, outside of a transaction block and before it is known whether the table can be used; if not, None.
+    pub async fn waiting_if_good(&mut self) -> Result<Option<Vec<Waiting>>, End> {
+        let ask = Ask {
+            catalog: Some("jobs_waiting_if_good".to_owned()),
+            ..deferred::waiting_if_good().into()
+        };
+        match self.relay.ask_catalog(ask, Closing::Sync).await {
+            Ok(answer) => answer.value().map(|answer| self.waiting_in(answer)).transpose(),
+            // Not to be trusted, not the role's, not there any more, or of columns of its own.
+            Err(End::Refused(report)) if CLASSES.iter().any(|class| report.sqlstate().starts_with(class)) => Ok(None),
+            Err(end) => Err(end),
+        }
+    }
+
+    fn waiting_in(&self, answer: &str) -> Result<Vec<Waiting>, End> {
         match deferred::decode(answer) {
             Ok(mut waiting) => {
                 for job in &mut waiting {
@@ -30,6 +51,16 @@ impl Session {
             }
             Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
         }
+    }
+
+    /// What they bring counts, where the role has any.
+    pub async fn reserve_in(&mut self, facts: &mut Facts) -> Result<(), End> {
+        let waiting = match facts.unfinished.take() {
+            Some(waiting) => waiting,
+            None => self.waiting(None).await?,
+        };
+        facts.reserve(waiting);
+        Ok(())
     }
 
     /// Its ID.
