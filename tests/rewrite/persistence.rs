@@ -363,6 +363,37 @@ fn a_crash_after_the_swap(major: u32) {
     }
 }
 
+/// It has no rows of unlogged tables.
+fn a_standby_takes_the_place_of_the_server(major: u32) {
+    let stage = own_stage(
+        major,
+        "crash_standby",
+        &format!("{MIRRORED} DELETE FROM t WHERE id > 4500;"),
+    );
+    up_to(&stage, 1, UNLOGGED, "verify");
+    let standby = stage.cluster.standby(&[]).expect("a standby");
+    let primary_at = stage.direct("SELECT pg_current_wal_lsn()");
+    let has_all = format!("SELECT pg_last_wal_replay_lsn() >= '{primary_at}'");
+    until("the standby has it all", || {
+        standby.psql("postgres", &has_all) == Ok("t".into())
+    });
+    standby.psql("postgres", "SELECT pg_promote()").expect("it is promoted");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+    lockkeeper_cluster::clean_environment(&mut command);
+    let dsn = format!(
+        "host=127.0.0.1 port={} user=postgres dbname={}",
+        standby.port(),
+        stage.database
+    );
+    command.args(["rewrite", "--dsn", &dsn, "--resume", "1"]);
+    let ran = run(command, "");
+    assert!(ran.stderr.contains("a standby has taken its place"), "{}", ran.stderr);
+    let is = "SELECT format('%s %s %s', (SELECT count(*) FROM t), (SELECT relpersistence FROM pg_class WHERE oid = 't'::regclass), \
+              (SELECT count(*) FROM pg_namespace WHERE nspname ~ '^lockkeeper_'))";
+    let rows = stage.number("SELECT count(*) FROM t");
+    assert_eq!(standby.psql(&stage.database, is), Ok(format!("{rows} p 0")));
+}
+
 /// Asked again under the lock of the swap.
 fn an_emptied_marker_is_seen_under_the_lock(major: u32) {
     let stage = stage(major, "persistence_marker", MIRRORED);
@@ -434,6 +465,7 @@ on_both!(
     a_crash_on_the_way_to_unlogged,
     a_crash_on_the_way_to_logged,
     a_crash_after_the_swap,
+    a_standby_takes_the_place_of_the_server,
     an_emptied_marker_is_seen_under_the_lock,
     partitions_are_logged,
     an_old_table_is_kept_as_it_was,
