@@ -16,6 +16,9 @@ use lockkeeper_wire::responses::{OnAnswer, Responses};
 use std::io;
 use std::time::{Duration, Instant};
 
+/// The name of the guard of `lockkeeper.job`, where that is kept prepared.
+const GUARD: &str = "jobs_trust";
+
 /// By which search_path a statement's names, operators and types are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Path {
@@ -94,6 +97,12 @@ impl Ask {
     /// The name by which a session keeps it prepared.
     fn kept(&self) -> Option<&String> {
         self.catalog.as_ref().or(self.lasting.as_ref())
+    }
+
+    /// What a session keeps prepared of a question to the catalog: itself, and the guard that goes before it.
+    fn catalogs(&self) -> impl Iterator<Item = &str> {
+        let guard = (self.of_jobs && self.catalog.is_some()).then_some(GUARD);
+        self.catalog.as_deref().into_iter().chain(guard)
     }
 
     /// Of our own text: it runs with a search_path of `pg_catalog, pg_temp`.
@@ -310,7 +319,7 @@ impl Relay {
         // Where what is asked is kept prepared, so is what is asked before.
         let is_kept = asks.iter().any(|ask| ask.of_jobs && ask.catalog.is_some());
         let guard = Ask {
-            catalog: is_kept.then(|| "jobs_trust".to_owned()),
+            catalog: is_kept.then(|| GUARD.to_owned()),
             ..Ask::new(guard)
         };
         let guards = [Ask::as_client(own), guard];
@@ -596,11 +605,11 @@ impl Relay {
         let is_guarded = self.place() == Place::Block;
         if !is_guarded && !self.is_outside_block() {
             // Whether a savepoint can be set is not known.
-            for text in questions.iter().filter_map(|ask| ask.catalog.as_ref()) {
+            for text in questions.iter().flat_map(Ask::catalogs) {
                 self.prepared.remove(text);
             }
         }
-        let kept = |ask: &Ask| ask.catalog.as_ref().is_some_and(|text| self.prepared.contains(text));
+        let kept = |ask: &Ask| ask.catalogs().any(|text| self.prepared.contains(text));
         let relies = closing == Closing::Sync && questions.iter().any(kept);
         let is_guarded = relies && is_guarded;
         let point = self.reserved.clone();
