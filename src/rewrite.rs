@@ -178,7 +178,7 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     link.run(&format!("{}; SET LOCAL lock_timeout = '1s'", build::BEGIN))
         .await?;
     let built = build::build(link, asked, 0).await;
-    link.rollback().await;
+    asked.undo(link).await;
     let scheme = built?;
     let key: Vec<&str> = scheme.key.iter().map(|column| column.name.as_str()).collect();
     let mut text = format!(
@@ -215,7 +215,7 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
         text.push_str(&format!("  {sql}\n"));
     }
     text.push_str("\nThe swap:\n");
-    for sql in scheme.swap() {
+    for sql in scheme.swap().iter().chain(&scheme.attached.persistence) {
         text.push_str(&format!("  {sql}\n"));
     }
     match &scheme.way_back {

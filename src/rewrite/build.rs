@@ -6,7 +6,7 @@ use crate::plan::rewrite::alter::{Alter, alters};
 use crate::plan::rewrite::back::Parts;
 use crate::plan::rewrite::facts::Table;
 use crate::plan::rewrite::partition::{Part, Partitioning};
-use crate::plan::rewrite::persistence::{is_unlogged, of_alters, stand_ins};
+use crate::plan::rewrite::persistence::{drop_stand_ins, flush, is_unlogged, of_alters, stand_ins};
 use crate::plan::rewrite::scheme::{Description, Missing, Scheme, WayBack, copied, differences};
 use crate::plan::rewrite::{Schemas, questions};
 use crate::plan::splice::quote_literal;
@@ -22,6 +22,16 @@ pub struct Asked {
     /// The index whose order the rows are to be written in.
     pub order: Option<String>,
     pub partitioning: Option<Partitioning>,
+}
+
+impl Asked {
+    /// ROLLBACK of a new table that may be unlogged.
+    pub async fn undo(&self, link: &Link) {
+        match self.table.unlogged || !of_alters(&self.alters).is_empty() {
+            true => undo_unlogged(link).await,
+            false => link.rollback().await,
+        }
+    }
 }
 
 pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
@@ -46,24 +56,38 @@ async fn may_change_persistence(link: &Link, table: &Table, alters: &[Alter]) ->
     if change.is_empty() {
         return Ok(());
     }
-    link.run("BEGIN; SET LOCAL client_min_messages = error").await?;
-    let tried = async {
+    link.run("BEGIN; SET LOCAL client_min_messages = error; SET LOCAL lock_timeout = '10s'")
+        .await?;
+    let made = async {
         let made: Vec<String> = link.json(&stand_ins(table.oid)).await?.unwrap_or_default();
         if !made.is_empty() {
             link.run_all(&made).await?;
-            link.run_all(
-                &change
-                    .iter()
-                    .map(|alter| alter.on_stand_in(&table.name))
-                    .collect::<Vec<_>>(),
-            )
-            .await?;
+            link.run("SAVEPOINT lockkeeper_change").await?;
         }
-        Ok(())
+        Ok::<bool, Fault>(!made.is_empty())
     };
-    let tried = tried.await;
+    let made = made.await;
+    if !matches!(made, Ok(true)) {
+        undo_unlogged(link).await;
+        return made.map(|_| ());
+    }
+    let change: Vec<String> = change.iter().map(|alter| alter.on_stand_in(&table.name)).collect();
+    // The server refuses it before it makes a file.
+    let changed = link.run_all(&change).await;
+    if changed.is_err() {
+        link.run("ROLLBACK TO SAVEPOINT lockkeeper_change").await?;
+    }
+    link.run(&drop_stand_ins()).await?;
+    changed
+}
+
+/// ROLLBACK of what may have made a file of an unlogged table.
+pub async fn undo_unlogged(link: &Link) {
     link.rollback().await;
-    tried
+    // Where the connection has gone, there is nothing that can be done.
+    if link.run(&flush()).await.is_err() {
+        link.rollback().await;
+    }
 }
 
 pub async fn can_follow(link: &Link, table: &Table, schemas: Schemas) -> Result<(), Fault> {

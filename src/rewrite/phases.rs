@@ -201,7 +201,7 @@ async fn build_new(link: &Link, id: i64, asked: &Asked) -> Result<Scheme, End> {
     link.run(build::BEGIN).await?;
     let built = build::build(link, asked, id).await;
     if built.is_err() {
-        link.rollback().await;
+        asked.undo(link).await;
     }
     let scheme = built?;
     link.run("COMMIT").await?;

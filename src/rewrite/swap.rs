@@ -277,6 +277,7 @@ pub async fn exchange(walk: &Walk<'_>, holder: &Link) -> Result<(), Missed> {
     }
     walk.no_crash_since(holder).await?;
     let mut all = scheme.swap();
+    all.extend(scheme.attached.persistence.iter().cloned());
     all.push(format!(
         "UPDATE {} SET phase = {}",
         walk.state_table(),

@@ -1,6 +1,7 @@
 //! The steps of a rewrite up to the swap. Each is one transaction that moves the job's rows with the table's, so that a process that is
 //! killed between any two goes on exactly where it was.
 
+use super::build::undo_unlogged;
 use super::link::{Fault, Link};
 use crate::plan::jobs;
 use crate::plan::rewrite::scheme::Scheme;
@@ -192,12 +193,20 @@ impl<'a> Walk<'a> {
             other => Err(format!("a rewrite has no phase {other}").into()),
         };
         if done.is_err() {
-            self.link.rollback().await;
+            self.undo().await;
         }
         done?;
         self.steps += 1;
         self.pace(begun.elapsed());
         self.rest().await
+    }
+
+    /// ROLLBACK of a step.
+    async fn undo(&self) {
+        match self.scheme.is_unlogged {
+            true => undo_unlogged(self.link).await,
+            false => self.link.rollback().await,
+        }
     }
 
     /// The pause, in which somebody may want it to stop.
@@ -352,7 +361,7 @@ impl<'a> Walk<'a> {
         loop {
             match self.try_drain(next).await {
                 Err(End::Fault(fault)) if fault.is_in_the_way() && tries < 100 => {
-                    self.link.rollback().await;
+                    self.undo().await;
                     tries += 1;
                 }
                 Ok(lines) => {

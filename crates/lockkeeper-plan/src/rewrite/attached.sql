@@ -48,11 +48,6 @@ WITH t AS (
   UNION ALL
   SELECT 7, row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s OWNED BY %s.%I', s.name, t.name, s.attname) FROM t, seq s WHERE s.deptype = 'a'
   UNION ALL
-  -- SET LOGGED and SET UNLOGGED do the same to a table's sequences.
-  SELECT 7, 1000000 + row_number() OVER (ORDER BY s.name), format('ALTER SEQUENCE %s SET %s', s.name, CASE n.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END)
-  FROM t JOIN pg_class n ON n.oid = to_regclass(t.new) AND n.relpersistence <> t.relpersistence, seq s
-  WHERE s.deptype = 'a' AND s.relpersistence <> n.relpersistence AND current_setting('server_version_num')::int >= 150000
-  UNION ALL
   -- Whoever waits for the old sequence by its OID takes a few more values from it, which the new one must not give again.
   SELECT 8, row_number() OVER (ORDER BY s.name), format('SELECT setval(to_regclass(%L), CASE WHEN q.is_called AND q.last_value + 1000 * x.seqincrement BETWEEN x.seqmin AND x.seqmax '
     'THEN q.last_value + 1000 * x.seqincrement ELSE q.last_value END, q.is_called) FROM %I.%I q, pg_sequence x WHERE x.seqrelid = to_regclass(%L)',
@@ -93,4 +88,8 @@ SELECT jsonb_build_object(
   'lock_others', (SELECT coalesce(jsonb_agg(format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', o.oid::regclass) ORDER BY o.oid), '[]')
     FROM (SELECT k.conrelid AS oid FROM fk k UNION SELECT k.confrelid FROM fk k) o WHERE o.oid <> {table}),
   'defaults', (SELECT coalesce(jsonb_agg(format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', t.name, b.attname, b.value) ORDER BY b.attnum), '[]') FROM t, by_sequence b),
+  -- SET LOGGED and SET UNLOGGED do the same to a table's sequences.
+  'persistence', (SELECT coalesce(jsonb_agg(format('ALTER SEQUENCE %s SET %s', s.name, CASE n.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END) ORDER BY s.name), '[]')
+    FROM t JOIN pg_class n ON n.oid = to_regclass(t.new) AND n.relpersistence <> t.relpersistence, seq s
+    WHERE s.deptype = 'a' AND s.relpersistence <> n.relpersistence AND current_setting('server_version_num')::int >= 150000),
   'validate', (SELECT coalesce(jsonb_agg(format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.child, k.conname) ORDER BY k.oid), '[]') FROM fk k WHERE k.convalidated))

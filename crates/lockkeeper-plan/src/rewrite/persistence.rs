@@ -2,6 +2,10 @@
 //!
 //! A crash empties every unlogged table, and so the marker: an unlogged table of one row, made in the transaction that makes the new table. It is
 //! empty, too, on a standby that takes the server's place, and keeps its row when the server is shut down in order.
+//!
+//! PostgreSQL 15.20 and 18.4 do not start again ("could not create file … File exists") when they crash before the WAL of a transaction is flushed that
+//! has made a file of an unlogged table, index or sequence, and was rolled back. A COMMIT that drops a file flushes the WAL before it does. So what
+//! is only tried is dropped and committed, and behind what is rolled back comes [`flush`].
 
 use super::alter::Alter;
 use super::scheme::{MARKER, Scheme};
@@ -38,6 +42,20 @@ pub struct Change<'a>(&'a Alter);
 pub fn of_alters(alters: &[Alter]) -> Vec<Change<'_>> {
     let changes = |alter: &&Alter| !alter.persistence.is_empty();
     alters.iter().filter(changes).map(Change).collect()
+}
+
+/// WAL is flushed up to here. In one transaction, which leaves nothing.
+pub fn flush() -> String {
+    format!(
+        "BEGIN; SET LOCAL client_min_messages = error; CREATE SCHEMA {STAND_IN}; CREATE TABLE {STAND_IN}.t (); DROP SCHEMA {STAND_IN} CASCADE; COMMIT"
+    )
+}
+
+/// Of what [`stand_ins`] has made.
+pub fn drop_stand_ins() -> String {
+    format!(
+        "DROP SCHEMA IF EXISTS {STAND_IN}, {STAND_IN}_p, {STAND_IN}_u CASCADE; DROP PUBLICATION IF EXISTS {STAND_IN}; COMMIT"
+    )
 }
 
 impl Change<'_> {

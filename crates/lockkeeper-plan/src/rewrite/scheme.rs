@@ -92,6 +92,9 @@ pub struct Attached {
     /// Gives a table in the old one's place the defaults that the old one is moved away without.
     #[serde(default)]
     pub defaults: Vec<String>,
+    /// The last of the swap, and no part of its rehearsal: see [`super::persistence`].
+    #[serde(default)]
+    pub persistence: Vec<String>,
 }
 
 /// A table in words that do not depend on its OID.
