@@ -117,7 +117,8 @@ refused when they are large, others cannot be resumed where they stopped, and no
 possible in a transaction.
 
 With --control-role it also makes lockkeeper.usage, in which several proxies keep together who used
-which table and column, over restarts too.
+which table and column, over restarts too, and lockkeeper.told, by which one of them tells a webhook
+of jobs that stopped and of what is due.
 
 Examples:
   lockkeeper init --dsn 'host=db.internal dbname=shop user=postgres'

@@ -43,8 +43,8 @@ pub struct Init {
     #[command(flatten)]
     server: Server,
 
-    /// The role of the proxy's --control-dsn: makes lockkeeper.usage too, in which all proxies keep together who used what, and lets
-    /// that role keep it. In the database that --control-dsn names
+    /// The role of the proxy's --control-dsn: makes lockkeeper.usage too, in which all proxies keep together who used what, and
+    /// lockkeeper.told, and lets that role keep them. In the database that --control-dsn names
     #[arg(long, value_name = "ROLE")]
     control_role: Option<String>,
 }

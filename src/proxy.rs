@@ -42,6 +42,7 @@ mod hold;
 mod holding;
 mod inquire;
 mod job_admin;
+mod job_watch;
 mod jobs;
 mod journal;
 mod judge;
@@ -376,6 +377,7 @@ async fn run(
     if let Some(Control(control)) = config.control.clone() {
         let questions = shared.live.open_desk();
         tokio::spawn(control::run(Arc::clone(&shared), control.clone(), questions));
+        tokio::spawn(job_watch::run(Arc::clone(&shared), control.clone()));
         tokio::spawn(usage_kept::run(Arc::clone(&shared), control));
     }
     shared.live.set_phase(Phase::Serving);

@@ -22,7 +22,7 @@ pub mod through;
 mod walk;
 
 use crate::jobs::{Server, runtime};
-use crate::plan::jobs;
+use crate::plan::jobs::{self, stopped::BY_HAND};
 use crate::plan::rewrite::partition::read;
 use crate::plan::rewrite::scheme::WayBack;
 use crate::plan::rewrite::{Schemas, job};
@@ -326,7 +326,7 @@ async fn go_on(
         Err(End::Steered(state)) => {
             link.rollback().await;
             // Nothing where somebody else has said so.
-            link.job(&jobs::stop(id, "paused", "Ctrl-C")).await?;
+            link.job(&jobs::stop(id, "paused", BY_HAND)).await?;
             return Err(format!(
                 "job {id} is {state}; to go on: lockkeeper jobs --dsn … resume {id}, to leave nothing: … cancel {id}"
             )

@@ -3,15 +3,19 @@
 //! A session puts a message into a bounded queue and goes on; where the queue is full, the message is left out, and that is logged. One
 //! task delivers them in order. Start at [`Webhook::offer`].
 
+pub mod claims;
 pub mod deliver;
+pub mod jobs;
 pub mod message;
+pub mod receipts;
 pub mod settings;
 pub mod target;
 
 use crate::audit::Event;
 use crate::live::Live;
 use message::Message;
-use settings::Settings;
+use receipts::Receipts;
+use settings::{Kind, Settings};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,27 +32,40 @@ pub struct Webhook {
     settings: Settings,
     queue: mpsc::Sender<Message>,
     left_out: Arc<AtomicU64>,
+    pub receipts: Arc<Receipts>,
 }
 
 impl Webhook {
     /// Reads the files; the task that delivers is to be run.
     pub fn open(settings: Settings) -> Result<(Webhook, deliver::Delivery), String> {
         let (queue, queued) = mpsc::channel(QUEUE_MAX);
-        let delivery = deliver::Delivery::new(&settings, queued)?;
+        let receipts = Arc::default();
+        let delivery = deliver::Delivery::new(&settings, queued, Arc::clone(&receipts))?;
         let left_out = Arc::default();
         Ok((
             Webhook {
                 settings,
                 queue,
                 left_out,
+                receipts,
             },
             delivery,
         ))
     }
 
+    pub fn wants(&self, kind: Kind) -> bool {
+        self.settings.kinds.contains(&kind)
+    }
+
     /// Returns at once, whatever the receiver does.
     pub fn offer(&self, message: Message) {
-        if self.settings.kinds.contains(&message.kind) && self.queue.try_send(message).is_err() {
+        if !self.wants(message.kind) {
+            return;
+        }
+        if let Err(left) = self.queue.try_send(message) {
+            if let Some(account) = left.into_inner().account {
+                self.receipts.add(account, false);
+            }
             let left_out = self.left_out.fetch_add(1, Ordering::Relaxed) + 1;
             // One line for the first of many.
             if left_out.is_power_of_two() {
@@ -60,7 +77,7 @@ impl Webhook {
     /// The end of a statement, if it is one to be told of.
     pub fn offer_event(&self, event: &Event, masked: impl FnOnce() -> Event) {
         if let Some(kind) = message::kind_of(event)
-            && self.settings.kinds.contains(&kind)
+            && self.wants(kind)
         {
             self.offer(Message::of(kind, &masked()));
         }

@@ -22,6 +22,7 @@ on_both!(
     a_measured_step_tells_the_time_of_the_next,
     what_is_too_long_is_not_let_go,
     code_that_no_text_names_writes_nothing,
+    planning_writes_nothing,
     the_setting_is_the_server_s_at_each_moment,
     names_of_prepared_statements_do_not_deceive,
     check_tells_the_same_plan,
@@ -636,6 +637,51 @@ fn code_that_no_text_names_writes_nothing(major: u32) {
                 let answer = raw.query("BEGIN; INSERT INTO u VALUES (1, 1); ROLLBACK");
                 assert_eq!(error_field(&answer, b'M'), None, "{sql}");
             }
+        }
+    }
+    assert_eq!(all_of(&stage), before);
+}
+
+/// To plan a statement the server calls functions that are said to change nothing, and the planner is asked about what is judged.
+fn planning_writes_nothing(major: u32) {
+    let stage = stage(major, "");
+    stage.direct(
+        "CREATE FUNCTION wrapped(int) RETURNS int LANGUAGE plpgsql STABLE AS 'BEGIN RETURN writes($1); END';
+         CREATE FUNCTION numbers() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN pg_catalog.nextval(''s''); END';
+         CREATE FUNCTION hidden(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN writes($1); END'",
+    );
+    let before = all_of(&stage);
+    for sql in [
+        "UPDATE t SET a = hidden(1)",
+        "UPDATE t SET a = 1 WHERE id > numbers()",
+        "UPDATE t SET a = 1 WHERE id = 1 AND a = hidden(1)",
+        "DELETE FROM t WHERE id > wrapped(1)",
+        "DO $$ BEGIN DELETE FROM t WHERE id > wrapped(1); END $$",
+        "WITH d AS (DELETE FROM t WHERE id > hidden(1) RETURNING 1) SELECT 1",
+        "INSERT INTO t SELECT hidden(1), 1 ON CONFLICT (id) DO UPDATE SET a = 1",
+    ] {
+        let extended = [parse("", sql), bind("", ""), execute("", 0), sync()].concat();
+        let query = lockkeeper_testkit::raw::frame(b'Q', format!("{sql}\0").as_bytes());
+        let group = [parse("", sql), bind("", ""), execute("", 0), extended.clone()].concat();
+        for (message, block) in [
+            (&query, false),
+            (&query, true),
+            (&extended, false),
+            (&extended, true),
+            (&group, false),
+            (&group, true),
+        ] {
+            let mut raw = Raw::connect(stage.port, &stage.database);
+            raw.query("SET lockkeeper.dry_run = on");
+            if block {
+                raw.query("BEGIN READ WRITE");
+            }
+            raw.send(message);
+            let answer = raw.until_ready();
+            assert_eq!(error_field(&answer, b'C').as_deref(), Some("25006"), "{sql}, {block}");
+            let told = error_field(&answer, b'M').unwrap_or_default();
+            assert!(told.contains("its plan is not known"), "{sql}: {told}");
+            raw.query(if block { "COMMIT" } else { "SELECT 1" });
         }
     }
     assert_eq!(all_of(&stage), before);

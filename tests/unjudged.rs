@@ -1443,3 +1443,37 @@ fn blocks_with_types_of_the_catalog_are_read() {
         );
     }
 }
+
+/// Each setting that a client, or the owner of a database for all of its clients, may set to another value.
+const SETTINGS: &str = "SELECT pg_catalog.quote_ident(s.name) || ' = ' || pg_catalog.quote_literal(v) FROM pg_catalog.pg_settings s
+    CROSS JOIN LATERAL pg_catalog.unnest(CASE s.vartype WHEN 'bool' THEN ARRAY[CASE s.setting WHEN 'on' THEN 'off' ELSE 'on' END]
+        WHEN 'enum' THEN pg_catalog.array_remove(s.enumvals, s.setting) END) v
+    WHERE s.context = 'user' AND s.name !~ '^transaction_|^exit_on_error|^debug_|^client_min_messages'";
+
+#[test]
+fn no_setting_hides_a_table() {
+    for major in MAJORS {
+        let stage = stage(major, "settings");
+        stage.direct("CREATE SCHEMA s; CREATE TABLE s.t AS TABLE t");
+        let mut session = Raw::connect(stage.port, &stage.database);
+        let settings = raw::rows(&session.query(SETTINGS));
+        assert!(settings.len() > 50, "{settings:?}");
+        assert!(settings.iter().any(|setting| setting == "array_nulls = 'off'"));
+        for setting in &settings {
+            let (name, _) = setting.split_once(" = ").unwrap();
+            session.query(&format!("SET {setting}"));
+            for (sql, code) in [
+                ("ALTER TABLE t RENAME a TO z", "55000"),
+                ("DROP TABLE IF EXISTS absent, t", "55000"),
+                ("DROP TABLE s.t", "55000"),
+                ("DO $$ BEGIN UPDATE t SET a = a + 1; END $$", "25001"),
+            ] {
+                let answer = session.query(sql);
+                let told = raw::error_field(&answer, b'C');
+                assert_eq!(told.as_deref(), Some(code), "{setting}: {sql}");
+            }
+            session.query(&format!("RESET {name}"));
+        }
+        assert_eq!(stage.number("SELECT count(*) FROM t WHERE a = id"), 5000);
+    }
+}

@@ -320,7 +320,7 @@ pub struct Options {
     )]
     pub webhook_ca: Option<PathBuf>,
 
-    /// What is told of: refused, asked, decided, failed, long, contract [default: all]
+    /// What is told of: refused, asked, decided, failed, long, contract, stopped, due [default: all]
     #[arg(
         long,
         value_name = "LIST",

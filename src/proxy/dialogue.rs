@@ -99,6 +99,11 @@ impl Ask {
         self.catalog.as_ref().or(self.lasting.as_ref())
     }
 
+    /// The server plans a statement of the client's for it, and may call functions of that meanwhile.
+    pub fn explains(&self) -> bool {
+        self.sql.contains("EXPLAIN (FORMAT JSON)") || self.raw.starts_with(b"EXPLAIN ")
+    }
+
     /// What a session keeps prepared of a question to the catalog: itself, and the guard that goes before it.
     fn catalogs(&self) -> impl Iterator<Item = &str> {
         let guard = (self.of_jobs && self.catalog.is_some()).then_some(GUARD);

@@ -2,6 +2,7 @@
 
 use super::dialogue::{Ask, Closing, Hears};
 use super::dispatch::needs_judging;
+use super::dry::rows::planning_writes;
 use super::end::End;
 use super::inquire::{closing_at, explain, is_of_the_moment};
 use super::parameters::Parameters;
@@ -45,11 +46,14 @@ impl Session {
         let Some(explain) = explain else { return Ok(None) };
         match self.ask_harmlessly(explain, place).await {
             Ok(answer) => Ok(answer.value().map(str::to_owned)),
-            Err(End::Refused(mut report)) if place == Place::Pipeline || is_of_the_moment(&report) => {
-                report.remove(b'P');
-                Err(report.into())
-            }
-            Err(End::Refused(_)) => Ok(None),
+            Err(End::Refused(mut report)) => match planning_writes(&report).filter(|_| self.is_dry) {
+                Some(unknown) => Err(unknown.into()),
+                None if place == Place::Pipeline || is_of_the_moment(&report) => {
+                    report.remove(b'P');
+                    Err(report.into())
+                }
+                None => Ok(None),
+            },
             Err(broken) => Err(broken),
         }
     }

@@ -13,7 +13,8 @@ use crate::plan::request::Request;
 use crate::plan::spot;
 use crate::plan::statement::Statement;
 use crate::plan::trial::{self, Tried};
-use crate::plan::{Place, batches};
+use crate::plan::waiting::Waiting;
+use crate::plan::{Place, batches, deferred};
 use lockkeeper_wire::messages::Report;
 
 /// Every operator and type in it is written with its schema.
@@ -24,6 +25,9 @@ fn depends_ask(question: &depends::Question) -> Ask {
         ..Ask::new(question.sql())
     }
 }
+
+/// Of the errors of a table that is no good (manual, appendix A): access rule violation, object state, schema name.
+const CLASSES: [&str; 3] = ["42", "55", "3F"];
 
 impl Session {
     /// A Flush leaves the question in the client's group, behind which VACUUM and its like are refused.
@@ -124,6 +128,32 @@ impl Session {
             facts.jobs = Some(JobTable::good());
         }
         Ok(Some(facts))
+    }
+
+    /// The role's unfinished deferred jobs, all of them, outside of a transaction block and before it is known whether the table can be used; if not, None.
+    async fn waiting_if_good(&mut self) -> Result<Option<Vec<Waiting>>, End> {
+        let ask = Ask {
+            catalog: Some("jobs_waiting_if_good".to_owned()),
+            ..deferred::waiting_if_good().into()
+        };
+        match self.relay.ask_catalog(ask, Closing::Sync).await {
+            Ok(answer) => answer.value().map(|answer| self.waiting_in(answer)).transpose(),
+            // Not to be trusted, not the role's, not there any more, or of columns of its own.
+            Err(End::Refused(report)) if CLASSES.iter().any(|class| report.sqlstate().starts_with(class)) => Ok(None),
+            Err(end) => Err(end),
+        }
+    }
+
+    pub(super) fn waiting_in(&self, answer: &str) -> Result<Vec<Waiting>, End> {
+        match deferred::decode(answer) {
+            Ok(mut waiting) => {
+                for job in &mut waiting {
+                    job.pending = self.deferred.pending.iter().any(|p| p.id == job.id);
+                }
+                Ok(waiting)
+            }
+            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
+        }
     }
 
     /// What they tell of the session.
@@ -294,21 +324,29 @@ impl Session {
             };
             return answer.map_err(End::from);
         }
+        // Functions that are called IMMUTABLE or STABLE and are not would write. In a pipeline nothing else does then, up to its end.
+        let plans = self.is_dry && asks.iter().any(Ask::explains);
+        let count = asks.len();
+        let asks = match plans {
+            true => [vec![Ask::set_local("transaction_read_only", "on")], asks].concat(),
+            false => asks,
+        };
+        let before = asks.len() - count;
         if place != Place::Block {
-            return self.relay.ask(&asks, closing_at(place), Hears::Nothing).await;
+            let mut answers = self.relay.ask(&asks, closing_at(place), Hears::Nothing).await?;
+            return Ok(answers.split_off(before.min(answers.len())));
         }
         let point = self.relay.reserved.clone();
         let back = [
             Ask::as_client(format!("ROLLBACK TO SAVEPOINT {point}")),
             Ask::as_client(format!("RELEASE SAVEPOINT {point}")),
         ];
-        let count = asks.len();
         let asked = [&[Ask::as_client(format!("SAVEPOINT {point}"))], &asks[..], &back[..]].concat();
         let answers = self.relay.ask(&asked, Closing::Sync, Hears::Nothing).await;
         if let Err(End::Refused(_)) = answers {
             unless_refused(self.relay.ask(&back, Closing::Sync, Hears::Nothing).await)?;
         }
-        Ok(answers?.into_iter().skip(1).take(count).collect())
+        Ok(answers?.into_iter().skip(1 + before).take(count).collect())
     }
 }
 

@@ -6,7 +6,7 @@ use super::startup;
 use super::stream::Stream;
 use crate::audit::query_of_another;
 use crate::live::Steer;
-use crate::plan::jobs;
+use crate::plan::jobs::{self, JobSql, stopped};
 use crate::plan::splice::{quote_ident, quote_literal};
 use crate::usage::left::Left;
 use crate::usage::together;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+const OUR_DATABASE: &str = "the control connection's database";
 
 /// How long a resumed job is waited for: one that cannot go on says so at once.
 const EARLY_END: Duration = Duration::from_secs(2);
@@ -41,17 +43,54 @@ async fn values(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     Ok(messages.into_iter().filter_map(first).collect())
 }
 
-async fn rows(client: &Client, id: Option<i64>) -> Result<Vec<Value>, String> {
+/// None: there is no job table.
+async fn listed(client: &Client, sql: &JobSql) -> Result<Option<Vec<Value>>, String> {
     let table = values(client, jobs::TRUST).await?;
-    if let Some(why) = jobs::out_of_use(table.first().map(String::as_str), "the control connection's database") {
+    let Some(answer) = table.first() else {
+        return Ok(None);
+    };
+    if let Some(why) = jobs::out_of_use(Some(answer), OUR_DATABASE) {
         return Err(why);
     }
-    let rows = values(client, &jobs::listing(id, id.is_some()).guarded()).await?;
-    rows.iter()
-        .map(|row| {
-            serde_json::from_str(row).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
-        })
-        .collect()
+    let rows = values(client, &sql.guarded()).await?;
+    let read = |row: &String| {
+        serde_json::from_str(row).map_err(|error| format!("a row of lockkeeper.job cannot be read: {error}"))
+    };
+    rows.iter().map(read).collect::<Result<_, _>>().map(Some)
+}
+
+async fn rows(client: &Client, id: Option<i64>) -> Result<Vec<Value>, String> {
+    let listed = listed(client, &jobs::listing(id, id.is_some())).await?;
+    listed.ok_or_else(|| jobs::out_of_use(None, OUR_DATABASE).unwrap_or_default())
+}
+
+/// Those that stand still though nobody has paused them.
+pub(super) async fn stopped(client: &Client) -> Result<Vec<Value>, String> {
+    Ok(listed(client, &stopped::stopped()).await?.unwrap_or_default())
+}
+
+/// Those that are not finished, and what was put aside, with all values.
+pub(super) async fn put_aside(shared: &Shared, client: &Client) -> Result<Vec<Value>, String> {
+    let mut all = listed(client, &jobs::listing(None, false)).await?.unwrap_or_default();
+    let database = add_left(shared, client, &mut all).await?;
+    all.iter_mut().for_each(|row| row["database"] = json!(database));
+    Ok(all)
+}
+
+/// What is known of the use of what jobs have put aside, and columns that were; the database's name.
+async fn add_left(shared: &Shared, client: &Client, all: &mut Vec<Value>) -> Result<String, String> {
+    let left = Left::ask(client).await.map_err(|error| told(&error))?;
+    let relations = left.relations(all);
+    // What this proxy alone has seen, where nothing is kept together.
+    let together = match relations.is_empty() {
+        true => None,
+        false => together::read(client, &relations).await.ok(),
+    };
+    match together {
+        Some(together) => left.add_to(all, Some(&together.record)),
+        None => shared.live.usage.ask(|record| left.add_to(all, Some(record))),
+    }
+    Ok(left.database)
 }
 
 /// Those that are not finished.
@@ -80,17 +119,7 @@ pub(super) async fn list(shared: &Shared, client: &Client) -> Result<Value, Stri
         Value::Object(job)
     };
     let mut all = rows(client, None).await?;
-    let left = Left::ask(client).await.map_err(|error| told(&error))?;
-    let relations = left.relations(&all);
-    // What this proxy alone has seen, where nothing is kept together.
-    let together = match relations.is_empty() {
-        true => None,
-        false => together::read(client, &relations).await.ok(),
-    };
-    match together {
-        Some(together) => left.add_to(&mut all, Some(&together.record)),
-        None => shared.live.usage.ask(|record| left.add_to(&mut all, Some(record))),
-    }
+    add_left(shared, client, &mut all).await?;
     Ok(all.into_iter().map(shown).collect())
 }
 

@@ -157,6 +157,7 @@ async fn read_way(link: &Link, way: &Scheme) -> Result<Scheme, Fault> {
 
 /// From the beginning, whatever an earlier try has left: nothing of it takes long but the rows that have changed, which are kept.
 async fn begin(link: &Link, there: &Scheme, mut way: Scheme) -> Result<Scheme, End> {
+    log_again(link, &way).await?;
     let begun = tries(link, PATIENCE, async || {
         link.run(&format!("{}; SET LOCAL lock_timeout = '1s'", build::BEGIN))
             .await?;
@@ -170,6 +171,33 @@ async fn begin(link: &Link, there: &Scheme, mut way: Scheme) -> Result<Scheme, E
     Ok(way)
 }
 
+/// Where somebody has switched the triggers off that log the writes, they log again before anything is compared: what was written without them
+/// is found then, and what is written later is not lost.
+async fn log_again(link: &Link, way: &Scheme) -> Result<(), End> {
+    let logging = link.one(&way.logging()).await?;
+    match logging.as_deref() {
+        Some("2") => return Ok(()),
+        Some(_) => {}
+        None => {
+            let text = format!(
+                "there is no way back: the triggers that log the writes to {} are gone",
+                way.old()
+            );
+            return Err(Fault::from(text).into());
+        }
+    }
+    tries(link, PATIENCE, async || {
+        begin_try(link).await?;
+        let enable = [&way.enable_triggers()[..], &["COMMIT".to_owned()]].concat();
+        let enabled = link.run_all(&enable).await;
+        if enabled.is_err() {
+            link.rollback().await;
+        }
+        Ok(enabled?)
+    })
+    .await
+}
+
 async fn begin_once(link: &Link, there: &Scheme, way: &mut Scheme) -> Result<(), Fault> {
     let schemas = way.schemas();
     link.run(&format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", way.old()))
@@ -181,6 +209,14 @@ async fn begin_once(link: &Link, there: &Scheme, way: &mut Scheme) -> Result<(),
         .one(&questions::fingerprint(way.table, schemas))
         .await?
         .unwrap_or_default();
+    // From here on the fingerprint tells when they are switched off.
+    if link.one(&way.logging()).await?.as_deref() != Some("2") {
+        return Err(format!(
+            "the triggers of {} have been switched off at this moment: try again",
+            way.old()
+        )
+        .into());
+    }
     let table: Table = build::facts(link, way.table).await?;
     can_follow(link, &table, schemas).await?;
     let now = describe(link, way.table, there.schemas()).await?;

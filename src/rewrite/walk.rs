@@ -448,18 +448,30 @@ impl<'a> Walk<'a> {
             None => self.scheme.compare(after, up_to),
         };
         if !link.is(&compared).await? {
-            let key = |key: &Option<Vec<String>>| key.as_ref().map_or("the end".into(), |key| key.join(", "));
-            return Err(format!(
-                "the rows of both tables differ between the keys {} and {}: nothing was replaced; cancel the job",
-                key(&state.cursor),
-                key(&bound)
-            )
-            .into());
+            return Err(self.differ(after, up_to).into());
         }
         match &bound {
             Some(key) => self.move_to("verify", Some(key)).await?,
             None => self.move_to("ready", None).await?,
         }
         self.commit().await
+    }
+
+    fn differ(&self, after: Option<&[String]>, up_to: Option<&[String]>) -> String {
+        let key = |key: &[String]| key.join(", ");
+        let place = match (after, up_to) {
+            (None, None) => String::new(),
+            (None, Some(to)) => format!(" up to the key {}", key(to)),
+            (Some(from), None) => format!(" behind the key {}", key(from)),
+            (Some(from), Some(to)) => format!(" between the keys {} and {}", key(from), key(to)),
+        };
+        let then = match self.there {
+            Some(_) => {
+                "a value there does not fit its former type, or was written while the job's triggers were off: write these rows anew, and go \
+                 back then"
+            }
+            None => "cancel the job",
+        };
+        format!("the rows of both tables differ{place}: nothing was replaced; {then}")
     }
 }

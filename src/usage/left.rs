@@ -1,6 +1,7 @@
 //! What was put aside and is to be dropped one day: since when nobody has used it, in words.
 
 use super::record::{Record, Row, Used};
+use super::together::LATE_S;
 use super::{seconds, words};
 use crate::plan::contracts::{Contract, contracts, question};
 use crate::plan::rewrite::Schemas;
@@ -49,11 +50,22 @@ impl Aside<'_> {
             None => Some(format!("unused since the watch began {} ago", words::time(watched_s))),
         }
     }
+
+    /// For so many seconds it is known that nobody has used it.
+    fn unused_s(&self, record: &Record, database: &str, now: u32) -> u64 {
+        let used = self
+            .uses(record, database)
+            .into_iter()
+            .chain(record.unread_in(database));
+        let last = used.map(|used| used.last.saturating_add(LATE_S)).max();
+        let since = last.map_or(u64::MAX, |last| u64::from(now.saturating_sub(last)));
+        record.watched_s(now).min(since)
+    }
 }
 
 /// What is to be dropped in the database of a connection, by hand or by `lockkeeper jobs finish`.
 pub struct Left {
-    database: String,
+    pub database: String,
     contracts: Vec<Contract>,
 }
 
@@ -93,20 +105,23 @@ impl Left {
             }
         }
         for contract in &self.contracts {
-            let unused = told(Aside::Column {
+            let aside = Aside::Column {
                 schema: &contract.schema,
                 table: &contract.relation,
                 column: &contract.column,
-            });
+            };
+            let unused_s = record.map(|record| aside.unused_s(record, &self.database, seconds()));
             jobs.push(json!({
                 "id": null,
+                "trigger": contract.trigger,
                 "kind": "contract",
                 "state": "due",
                 "owner": contract.owner,
                 "relation": qualified(&contract.schema, &contract.relation),
                 "column": contract.column,
                 "statement": contract.statement(),
-                "unused": unused,
+                "unused": told(aside),
+                "unused_s": unused_s,
             }));
         }
     }

@@ -12,7 +12,11 @@ use tokio_postgres::{Client, Error, Row};
 const ADDED_MAX: usize = 2_000;
 
 /// A use may be told so much later.
-const LATE_S: u32 = TOLD_EVERY_S + 15;
+pub const LATE_S: u32 = TOLD_EVERY_S + 15;
+
+/// Modes of LOCK TABLE.
+pub const READS: &str = "ACCESS SHARE";
+pub const WRITES: &str = "ROW EXCLUSIVE";
 
 /// What all proxies have seen.
 #[derive(Debug, Default)]
@@ -71,28 +75,49 @@ async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, sql
     Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }
 
-/// In a transaction that is open.
-async fn trusted(client: &Client, lock: &str) -> Result<(), Unknown> {
-    if !one::<bool>(client, sql::IS_THERE).await? {
-        return Err(Unknown::NotThere);
-    }
-    client.batch_execute(lock).await?;
-    match one::<Option<String>>(client, sql::DISTRUST).await? {
-        Some(why) => Err(Unknown::Failed(format!(
-            "lockkeeper.usage cannot be trusted: lockkeeper.{why}"
-        ))),
-        None => Ok(()),
+/// In a transaction of its own, in which these tables are locked and may be used.
+pub async fn within<T>(
+    client: &Client,
+    (tables, mode): (&[&str], &str),
+    done: impl Future<Output = Result<T, Unknown>>,
+) -> Result<T, Unknown> {
+    let begin = match mode {
+        READS => "BEGIN READ ONLY",
+        _ => "BEGIN",
+    };
+    client.batch_execute(begin).await?;
+    let done = async {
+        trusted(client, tables, mode).await?;
+        done.await
+    };
+    match done.await {
+        Ok(done) => client
+            .batch_execute("COMMIT")
+            .await
+            .map(|()| done)
+            .map_err(Unknown::from),
+        Err(unknown) => {
+            // The connection may be gone.
+            drop(client.batch_execute("ROLLBACK").await);
+            Err(unknown)
+        }
     }
 }
 
-/// Ends the transaction either way.
-async fn ended<T>(client: &Client, done: Result<T, Unknown>) -> Result<T, Unknown> {
-    match &done {
-        Ok(_) => client.batch_execute("COMMIT").await?,
-        // The connection may be gone.
-        Err(_) => drop(client.batch_execute("ROLLBACK").await),
+async fn trusted(client: &Client, tables: &[&str], mode: &str) -> Result<(), Unknown> {
+    if !one::<bool>(client, &sql::are_there(tables)).await? {
+        return Err(Unknown::NotThere);
     }
-    done
+    client.batch_execute(&sql::lock(tables, mode)).await?;
+    match one::<Option<String>>(client, &sql::distrust(tables)).await? {
+        Some(why) => {
+            let table = tables.first().copied().unwrap_or_default();
+            Err(Unknown::Failed(format!(
+                "lockkeeper.{table} cannot be trusted: lockkeeper.{why}"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Adds what is taken, and says that this proxy watches, since when. Unless it is done, what was taken is to be added again.
@@ -101,9 +126,7 @@ pub async fn add(
     (proxy, since, pids): (&str, u32, &[i32]),
     take: impl FnOnce(usize) -> Vec<Stored>,
 ) -> Result<More, Unknown> {
-    client.batch_execute("BEGIN").await?;
     let added = async {
-        trusted(client, sql::LOCK).await?;
         let due = take(ADDED_MAX);
         if !due.is_empty() {
             written(client, &due).await?;
@@ -111,8 +134,7 @@ pub async fn add(
         client.execute(sql::WATCH, &[&proxy, &f64::from(since), &pids]).await?;
         Ok(More(due.len() >= ADDED_MAX))
     };
-    let added = added.await;
-    ended(client, added).await
+    within(client, (&sql::TABLES, WRITES), added).await
 }
 
 async fn written(client: &Client, due: &[Stored]) -> Result<(), Unknown> {
@@ -151,24 +173,13 @@ async fn written(client: &Client, due: &[Stored]) -> Result<(), Unknown> {
 
 /// Forgets what is older than anybody asks for.
 pub async fn forget(client: &Client) -> Result<(), Unknown> {
-    client.batch_execute("BEGIN").await?;
-    let forgotten = async {
-        trusted(client, sql::LOCK).await?;
-        Ok(client.batch_execute(&sql::FORGET.join("; ")).await?)
-    };
-    let forgotten = forgotten.await;
-    ended(client, forgotten).await
+    let forgotten = async { Ok(client.batch_execute(&sql::FORGET.join("; ")).await?) };
+    within(client, (&sql::TABLES, WRITES), forgotten).await
 }
 
 /// What all have seen of these relations; of all where there is none.
 pub async fn read(client: &Client, relations: &[String]) -> Result<Together, Unknown> {
-    client.batch_execute("BEGIN READ ONLY").await?;
     let read = async {
-        trusted(
-            client,
-            "LOCK TABLE lockkeeper.usage, lockkeeper.usage_watch IN ACCESS SHARE MODE",
-        )
-        .await?;
         let uses = client.query(sql::USES, &[&relations]).await?;
         let watches = client.query(sql::WATCHES, &[]).await?;
         let pids = client.query(sql::OTHERS, &[]).await?;
@@ -183,8 +194,7 @@ pub async fn read(client: &Client, relations: &[String]) -> Result<Together, Unk
             columns: columns.iter().map(column).collect::<Result<_, Error>>()?,
         })
     };
-    let read = read.await;
-    ended(client, read).await
+    within(client, (&sql::TABLES, READS), read).await
 }
 
 fn time(row: &Row, at: usize) -> Result<u32, Error> {

@@ -1,6 +1,7 @@
 //! Delivers messages, one after the other: a connection for each, signed, with time limits, tried again with growing pauses.
 
 use super::message::Message;
+use super::receipts::Receipts;
 use super::settings::{Format, Settings};
 use super::target::Target;
 use crate::proxy::tls::trusting;
@@ -39,6 +40,7 @@ pub struct Delivery {
     key: Option<hmac::Key>,
     format: Format,
     queue: mpsc::Receiver<Message>,
+    receipts: Arc<Receipts>,
 }
 
 /// How one try ended.
@@ -51,7 +53,11 @@ enum Tried {
 }
 
 impl Delivery {
-    pub fn new(settings: &Settings, queue: mpsc::Receiver<Message>) -> Result<Delivery, String> {
+    pub fn new(
+        settings: &Settings,
+        queue: mpsc::Receiver<Message>,
+        receipts: Arc<Receipts>,
+    ) -> Result<Delivery, String> {
         let key = settings.secret_file.as_ref().map(|path| {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| format!("webhook-secret-file: {}: {error}", path.display()))?;
@@ -75,17 +81,21 @@ impl Delivery {
             key: key.transpose()?,
             format: settings.format,
             queue,
+            receipts,
         })
     }
 
     /// Until the proxy ends.
     pub async fn run(mut self) {
         while let Some(message) = self.queue.recv().await {
-            self.deliver(&message).await;
+            let delivered = self.deliver(&message).await;
+            if let Some(account) = message.account {
+                self.receipts.add(account, delivered);
+            }
         }
     }
 
-    async fn deliver(&self, message: &Message) {
+    async fn deliver(&self, message: &Message) -> bool {
         let body = Bytes::from(message.written(self.format));
         let number = number();
         let since = Instant::now();
@@ -93,19 +103,16 @@ impl Delivery {
         loop {
             let tried = tokio::time::timeout(TRY_TIME, self.try_once(message, &number, body.clone())).await;
             let (why, is_final) = match tried {
-                Ok(Tried::Delivered) => return,
+                Ok(Tried::Delivered) => return true,
                 Ok(Tried::Later(why)) => (why, false),
                 Ok(Tried::Never(why)) => (why, true),
                 Err(_) => (format!("no answer within {} s", TRY_TIME.as_secs()), false),
             };
             let event = message.kind.name();
             if is_final || since.elapsed() + pause > GIVE_UP_AFTER {
-                return tracing::error!(
-                    why,
-                    event,
-                    host = self.target.authority,
-                    "a webhook's message is given up"
-                );
+                let host = &self.target.authority;
+                tracing::error!(why, event, host, "a webhook's message is given up");
+                return false;
             }
             tracing::warn!(
                 why,

@@ -1,5 +1,6 @@
 //! What is told, as JSON or as Slack has it: pure.
 
+use super::receipts::Account;
 use super::settings::{Format, Kind};
 use crate::audit::time::timestamp;
 use crate::audit::{Event, Phase};
@@ -29,6 +30,8 @@ fn words(kind: Kind) -> &'static str {
         Kind::Failed => "did not end well",
         Kind::Long => "takes long",
         Kind::Contract => "has left something to be done later",
+        Kind::Stopped => "has stopped unfinished",
+        Kind::Due => "is due",
     }
 }
 
@@ -37,9 +40,19 @@ fn words(kind: Kind) -> &'static str {
 pub struct Message {
     pub kind: Kind,
     pub body: Value,
+    /// Whoever keeps account of it is told what became of it.
+    pub account: Option<Account>,
 }
 
 impl Message {
+    fn new(kind: Kind, body: Value) -> Message {
+        Message {
+            kind,
+            body,
+            account: None,
+        }
+    }
+
     pub fn of(kind: Kind, event: &Event) -> Message {
         let rules: Vec<&str> = event.findings.iter().map(|finding| finding.rule.as_str()).collect();
         let body = json!({
@@ -58,7 +71,7 @@ impl Message {
             "duration_ms": event.duration_ms,
             "contract": event.contract,
         });
-        Message { kind, body }
+        Message::new(kind, body)
     }
 
     /// `kind`: asked or decided.
@@ -78,7 +91,7 @@ impl Message {
             "by": decision.map(|decision| decision.by.clone()),
             "reason": decision.map(|decision| decision.reason.clone()),
         });
-        Message { kind, body }
+        Message::new(kind, body)
     }
 
     pub fn long(session: &SessionNow, plan: &PlanNow, ran: Duration) -> Message {
@@ -94,7 +107,42 @@ impl Message {
             "step": plan.steps.get(plan.step),
             "blocked_by": plan.blocked_by,
         });
-        Message { kind: Kind::Long, body }
+        Message::new(Kind::Long, body)
+    }
+
+    /// `kind`: stopped or due. Of a row of the list of jobs; `event` has what of its texts may be shown.
+    pub fn job(kind: Kind, row: &Value, hint: &str, event: &Event) -> Message {
+        let body = json!({
+            "event": kind.name(),
+            "time": timestamp(SystemTime::now()),
+            "job": row["id"],
+            "user": row["owner"],
+            "database": row["database"],
+            "application_name": row["application_name"],
+            "relation": row["relation"],
+            "column": row["column"],
+            "state": row["state"],
+            "statement": Some(cut(&event.statement)).filter(|sql| !sql.is_empty()),
+            "rows_done": row["rows_done"],
+            "message": event.error,
+            "unused": row["unused"],
+            "hint": hint,
+        });
+        Message::new(kind, body)
+    }
+
+    /// What the message is about.
+    fn subject(&self) -> String {
+        let text = |key: &str| self.body[key].as_str().map(escaped).unwrap_or_default();
+        let (user, database, relation) = (text("user"), text("database"), text("relation"));
+        match (self.kind, self.body["job"].as_i64()) {
+            (Kind::Due, None) => format!("dropping the column {} of {relation} on {database}", text("column")),
+            (Kind::Due, Some(job)) => {
+                format!("dropping the old table of {relation} on {database}, which job {job} has kept,")
+            }
+            (_, Some(job)) => format!("job {job} of {user} on {database}"),
+            (_, None) => format!("a statement of {user} on {database}"),
+        }
     }
 
     pub fn written(&self, format: Format) -> Vec<u8> {
@@ -107,18 +155,16 @@ impl Message {
 
     fn slack(&self) -> String {
         let text = |key: &str| self.body[key].as_str().map(escaped).unwrap_or_default();
-        let mut lines = vec![format!(
-            "*lockkeeper*: a statement of {} on {} {}",
-            text("user"),
-            text("database"),
-            words(self.kind)
-        )];
-        lines.push(format!("```{}```", text("statement").replace("```", "'''")));
+        let mut lines = vec![format!("*lockkeeper*: {} {}", self.subject(), words(self.kind))];
+        if !text("statement").is_empty() {
+            lines.push(format!("```{}```", text("statement").replace("```", "'''")));
+        }
         for (key, label) in [
             ("message", ""),
             ("detail", ""),
             ("step", "step: "),
             ("blocked_by", "blocked by: "),
+            ("unused", ""),
         ] {
             if !text(key).is_empty() {
                 lines.push(format!("{label}{}", text(key)));
@@ -135,7 +181,10 @@ impl Message {
                 ),
             });
         }
-        lines.push(format!("id {}", text("id")));
+        lines.push(match self.kind {
+            Kind::Stopped | Kind::Due => text("hint"),
+            _ => format!("id {}", text("id")),
+        });
         lines.join("\n")
     }
 }

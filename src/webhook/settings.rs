@@ -19,16 +19,22 @@ pub enum Kind {
     Long,
     /// A plan has left something to be done on a later day.
     Contract,
+    /// A job stands still unfinished, and nobody has paused it.
+    Stopped,
+    /// What was put aside can be dropped now.
+    Due,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Refused,
         Kind::Asked,
         Kind::Decided,
         Kind::Failed,
         Kind::Long,
         Kind::Contract,
+        Kind::Stopped,
+        Kind::Due,
     ];
 
     pub fn name(self) -> &'static str {
@@ -39,6 +45,8 @@ impl Kind {
             Kind::Failed => "failed",
             Kind::Long => "long",
             Kind::Contract => "contract",
+            Kind::Stopped => "stopped",
+            Kind::Due => "due",
         }
     }
 }

@@ -146,6 +146,65 @@ fn back_only_where_it_leads(major: u32) {
     );
 }
 
+fn start_back(stage: &Stage) -> Process {
+    let mut command = command(stage, "postgres", &["jobs"], &["back", "1"]);
+    let said = tempfile::tempfile().expect("a file");
+    let clone = || Stdio::from(said.try_clone().expect("the same file"));
+    command.stdin(Stdio::null()).stdout(clone()).stderr(clone());
+    Process(command.spawn().expect("lockkeeper starts"), said)
+}
+
+/// Empty before it begins, and once nothing is left.
+fn phase_back(stage: &Stage) -> String {
+    let told = stage.direct_args(&["-A", "-t"], "SELECT phase FROM lockkeeper_1_old.state");
+    told.stdout.trim().to_owned()
+}
+
+/// Triggers that somebody has switched off log again before the tables are compared: what is written behind that is not lost, and what was
+/// written without them ends the way back.
+fn back_with_triggers_that_were_off(major: u32) {
+    let stage = stage(
+        major,
+        "rewrite_back_off",
+        "CREATE TABLE t (id int PRIMARY KEY, email text, n int, pad text); INSERT INTO t SELECT g, 'm' || g, g, 'x' FROM generate_series(1, 20000) g",
+    );
+    let with = "ALTER TABLE t ALTER id TYPE bigint";
+    rewrite(&stage, &["t", "--with", with, "--keep-old"]).ok();
+    let all = "SELECT md5(string_agg(t::text, '|' ORDER BY id)) FROM t";
+    stage.direct("ALTER TABLE t DISABLE TRIGGER ALL; UPDATE t SET n = -1 WHERE id = 7");
+    let before = stage.direct(all);
+    let ran = jobs(&stage, &["back", "1"]);
+    for words in ["differ", "write these rows anew", "is the new table as before"] {
+        assert!(ran.status == 1 && ran.stderr.contains(words), "{words}: {ran:?}");
+    }
+    assert_eq!(stage.direct(all), before);
+    // As it was before one of its triggers logged nothing of a replica's apply.
+    stage.direct("UPDATE t SET n = -1 WHERE id = 7; ALTER TABLE t DISABLE TRIGGER ALL; ALTER TABLE t ENABLE TRIGGER lockkeeper_1_key");
+    let before = runs(async {
+        // The swap waits for its snapshot.
+        let old = stage.connect_direct().await;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1";
+        old.client.batch_execute(begin).await.expect("a snapshot");
+        let mut process = start_back(&stage);
+        until("all is compared", || {
+            process.has_ended().is_some() || phase_back(&stage) == "ready"
+        });
+        stage.direct("SET session_replication_role = replica; INSERT INTO t VALUES (40001, 'late', 1, 'x'); UPDATE t SET n = -2 WHERE id = 8");
+        let before = stage.direct(all);
+        old.client.batch_execute("COMMIT").await.expect("its end");
+        process.ends();
+        before
+    });
+    assert_eq!(stage.direct(all), before);
+    leaves_nothing(&stage);
+    rewrite(&stage, &["t", "--with", with, "--keep-old"]).ok();
+    stage.direct("DROP TRIGGER lockkeeper_2_key ON t");
+    let ran = jobs(&stage, &["back", "2"]);
+    assert!(ran.status == 1 && ran.stderr.contains("are gone"), "{ran:?}");
+    jobs(&stage, &["finish", "2"]).ok();
+    leaves_nothing(&stage);
+}
+
 /// Killed in whatever phase it is seen, it goes on, and no write is lost.
 fn back_killed_anywhere(major: u32) {
     let stage = stage(major, "rewrite_back_killed", &format!("{MIRRORED}{CHILDREN}"));
@@ -161,21 +220,11 @@ fn back_killed_anywhere(major: u32) {
         ],
     )
     .ok();
-    // Empty before it begins, and once nothing is left.
-    let phase_back = || {
-        let told = stage.direct_args(&["-A", "-t"], "SELECT phase FROM lockkeeper_1_old.state");
-        told.stdout.trim().to_owned()
-    };
+    let phase_back = || phase_back(&stage);
     let mut seen: Vec<String> = Vec::new();
     runs(async {
         let writers = writers(&stage, true).await;
-        let start = || {
-            let mut command = command(&stage, "postgres", &["jobs"], &["back", "1"]);
-            let said = tempfile::tempfile().expect("a file");
-            let clone = || Stdio::from(said.try_clone().expect("the same file"));
-            command.stdin(Stdio::null()).stdout(clone()).stderr(clone());
-            Process(command.spawn().expect("lockkeeper starts"), said)
-        };
+        let start = || start_back(&stage);
         writers.more(300).await;
         let mut process = start();
         loop {
@@ -300,6 +349,7 @@ on_both!(
     back_cuts_no_value,
     back_only_where_it_leads,
     back_killed_anywhere,
+    back_with_triggers_that_were_off,
     finished_the_old_table_goes,
     linked_tables_are_not_rewritten_together,
     volatile_values_are_refused,

@@ -15,6 +15,8 @@ pub struct Contract {
     pub relation: String,
     pub owner: String,
     pub column: String,
+    /// The OID of the trigger that keeps it in step.
+    pub trigger: i64,
     /// What it is called now, if it was renamed.
     pub renamed_to: Option<String>,
 }
@@ -25,6 +27,8 @@ struct Row {
     relation: String,
     owner: String,
     mark: String,
+    #[serde(default)]
+    trigger: i64,
     replaced: Option<String>,
 }
 
@@ -32,7 +36,7 @@ struct Row {
 pub fn question() -> String {
     format!(
         "SELECT coalesce(pg_catalog.jsonb_agg(x ORDER BY x.schema, x.relation, x.mark), '[]') FROM (SELECT n.nspname AS schema, c.relname AS relation, \
-         pg_catalog.pg_get_userbyid(c.relowner) AS owner, d.description AS mark, (SELECT a.attname FROM pg_catalog.pg_description p \
+         pg_catalog.pg_get_userbyid(c.relowner) AS owner, d.description AS mark, g.oid::pg_catalog.int8 AS trigger, (SELECT a.attname FROM pg_catalog.pg_description p \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = p.objoid AND a.attnum = p.objsubid AND NOT a.attisdropped \
          WHERE p.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.objoid = c.oid AND p.objsubid > 0 AND p.description LIKE {replaced} \
          AND pg_catalog.right(p.description, 18) = pg_catalog.right(d.description, 18)) AS replaced \
@@ -65,6 +69,7 @@ fn contract(row: Row) -> Option<Contract> {
         relation: row.relation,
         owner: row.owner,
         column,
+        trigger: row.trigger,
         renamed_to,
     })
 }

@@ -1,12 +1,13 @@
 WITH RECURSIVE
-asked(s, n, at) AS (SELECT a.s::name, a.n::name, a.at
+-- Nobody's schema has an empty name: it stands for none.
+asked(s, n, at) AS (SELECT nullif(a.s, '')::name, a.n::name, a.at
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::text[])) WITH ORDINALITY a(s, n, at)),
 -- if functions
-asked_functions(s, n) AS (SELECT a.s::name, a.n::name
+asked_functions(s, n) AS (SELECT nullif(a.s, '')::name, a.n::name
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.function_names')::text[])) a(s, n)),
 -- end
 -- if types
-asked_types(s, n) AS (SELECT a.s::name, a.n::name
+asked_types(s, n) AS (SELECT nullif(a.s, '')::name, a.n::name
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.type_schemas')::text[]), pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.type_names')::text[])) a(s, n)),
 -- end
 -- Our own transaction: an xid below `xmax` is known to pg_xact_status, one above it that we can see is ours.

@@ -7,6 +7,8 @@
 //! What is in the table decides what sessions run. So nothing of it is read or written before [`TRUST`] has been asked in the same
 //! transaction: that SQL is a [`JobSql`], and whatever sends one puts [`guards`] in front of it.
 
+pub mod stopped;
+
 use super::ascii::{decoded, encoded};
 use super::splice::quote_literal;
 use super::waiting::Details;

@@ -129,7 +129,7 @@ impl Request {
         let relations: Vec<String> = unqualified(&self.relations)
             .map(|name| {
                 let quoted = quote_literal(&format!("\"{}\"", name.replace('"', "\"\"")));
-                format!("pg_catalog.to_regclass({quoted})::pg_catalog.oid")
+                format!("coalesce(pg_catalog.to_regclass({quoted})::pg_catalog.oid, 0::pg_catalog.oid)")
             })
             .collect();
         let relations = match relations.as_slice() {
@@ -673,7 +673,8 @@ fn unqualified(names: &[Name]) -> impl Iterator<Item = &str> {
 fn array<'a>(items: impl Iterator<Item = Option<&'a str>>) -> String {
     let item = |item: Option<&str>| match item {
         Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
-        None => "NULL".to_string(),
+        // A client with array_nulls off has NULL read as a name; an empty one is nobody's.
+        None => "\"\"".to_string(),
     };
     quote_literal(&format!("{{{}}}", items.map(item).collect::<Vec<_>>().join(",")))
 }

@@ -30,7 +30,7 @@ pub fn ahead(request: &Request) -> Option<String> {
     }
     let item = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let array = |items: Vec<String>| quote_literal(&format!("{{{}}}", items.join(",")));
-    let schema = |name: &Name| name.schema.as_deref().map_or("NULL".to_owned(), item);
+    let schema = |name: &Name| item(name.schema.as_deref().unwrap_or_default());
     // The one is for to_regclass(), which reads it as SQL.
     let last = |name: &Name| match name.schema {
         Some(_) => item(&name.name),

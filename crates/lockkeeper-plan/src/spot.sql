@@ -1,4 +1,5 @@
 WITH asked(s, n, at) AS (
+  -- Nobody's schema has an empty name: it stands for none.
   SELECT a.s, a.n, a.at
   FROM ROWS FROM (pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_schemas')::pg_catalog.text[]),
     pg_catalog.unnest(pg_catalog.current_setting('lockkeeper.relation_names')::pg_catalog.text[])) WITH ORDINALITY a(s, n, at)),
@@ -11,7 +12,7 @@ strong(oid, own, exclusive) AS MATERIALIZED (
     AND l.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database())),
 named(at, oid) AS MATERIALIZED (
   SELECT a.at, CASE
-    WHEN a.s IS NULL THEN pg_catalog.to_regclass(a.n)::pg_catalog.oid
+    WHEN a.s OPERATOR(pg_catalog.=) '' THEN pg_catalog.to_regclass(a.n)::pg_catalog.oid
     ELSE (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname OPERATOR(pg_catalog.=) a.n::pg_catalog.name
       AND c.relnamespace OPERATOR(pg_catalog.=) (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) a.s::pg_catalog.name)) END
   FROM asked a),

@@ -2,34 +2,56 @@
 //!
 //! It is written by the control connections alone. Every name is written with its schema; they run with our search_path.
 
-use super::splice::quote_ident;
+use super::splice::{quote_ident, quote_literal};
 
-/// Creates both tables where they are missing, for one transaction, and lets that role keep them.
+/// In which it is kept.
+pub const TABLES: [&str; 2] = ["usage", "usage_watch"];
+
+/// Creates these and `lockkeeper.told` where they are missing, for one transaction, and lets that role keep them.
 pub fn create_statements(role: &str) -> Vec<String> {
     let made = include_str!("usage.sql").split(";\n").map(|sql| sql.trim().to_owned());
     let role = quote_ident(role);
     made.filter(|sql| !sql.is_empty())
         .chain([
             format!("GRANT USAGE ON SCHEMA lockkeeper TO {role}"),
-            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.usage, lockkeeper.usage_watch TO {role}"),
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON lockkeeper.usage, lockkeeper.usage_watch, lockkeeper.told TO {role}"),
         ])
         .collect()
 }
 
-/// One boolean: both are there.
-pub const IS_THERE: &str = "SELECT pg_catalog.count(*) = 2 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE n.nspname = 'lockkeeper' AND c.relname IN ('usage', 'usage_watch')";
+fn named(tables: &[&str]) -> String {
+    let names: Vec<String> = tables.iter().map(|name| quote_literal(name)).collect();
+    names.join(", ")
+}
 
-/// Nobody adds a trigger, a rule or a policy to them before the transaction's end.
-pub const LOCK: &str = "LOCK TABLE lockkeeper.usage, lockkeeper.usage_watch IN ROW EXCLUSIVE MODE";
+/// One boolean: they are all there.
+pub fn are_there(tables: &[&str]) -> String {
+    format!(
+        "SELECT pg_catalog.count(*) = {} FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'lockkeeper' AND c.relname IN ({})",
+        tables.len(),
+        named(tables)
+    )
+}
+
+/// Nobody adds a trigger, a rule or a policy to them before the transaction's end. `mode`: what is done then.
+pub fn lock(tables: &[&str], mode: &str) -> String {
+    let names: Vec<String> = tables.iter().map(|name| format!("lockkeeper.{name}")).collect();
+    format!("LOCK TABLE {} IN {mode} MODE", names.join(", "))
+}
 
 /// Why the session must not write to them, in one row; NULL: it may. What is written runs the code of whoever owns them, or has put a
 /// trigger on them.
-pub const DISTRUST: &str = "SELECT min(CASE WHEN c.relkind <> 'r' THEN c.relname || ' is no table' \
-     WHEN NOT o.rolsuper AND NOT pg_catalog.pg_has_role(c.relowner, r.oid, 'USAGE') THEN c.relname || ' belongs to ' || o.rolname \
-     WHEN c.relhastriggers OR c.relhasrules OR c.relhassubclass OR c.relrowsecurity THEN c.relname || ' has a trigger, rule, child or policy' END) \
-     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles o ON o.oid = c.relowner, \
-     pg_catalog.pg_roles r WHERE n.nspname = 'lockkeeper' AND c.relname IN ('usage', 'usage_watch') AND r.rolname = current_user";
+pub fn distrust(tables: &[&str]) -> String {
+    format!(
+        "SELECT min(CASE WHEN c.relkind <> 'r' THEN c.relname || ' is no table' \
+         WHEN NOT o.rolsuper AND NOT pg_catalog.pg_has_role(c.relowner, r.oid, 'USAGE') THEN c.relname || ' belongs to ' || o.rolname \
+         WHEN c.relhastriggers OR c.relhasrules OR c.relhassubclass OR c.relrowsecurity THEN c.relname || ' has a trigger, rule, child or policy' END) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_roles o ON o.oid = c.relowner, \
+         pg_catalog.pg_roles r WHERE n.nspname = 'lockkeeper' AND c.relname IN ({}) AND r.rolname = current_user",
+        named(tables)
+    )
+}
 
 /// Adds uses, an array a column; what another proxy has added meanwhile stays. In the order of the key, so that two proxies never wait for
 /// each other.

@@ -19,5 +19,13 @@ CREATE TABLE IF NOT EXISTS lockkeeper.usage_watch (
   until timestamptz NOT NULL,
   pids integer[] NOT NULL
 ) WITH (fillfactor = 50);
-REVOKE ALL ON lockkeeper.usage, lockkeeper.usage_watch FROM PUBLIC;
+CREATE TABLE IF NOT EXISTS lockkeeper.told (
+  event text NOT NULL,
+  subject text NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  delivered boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (event, subject)
+);
+REVOKE ALL ON lockkeeper.usage, lockkeeper.usage_watch, lockkeeper.told FROM PUBLIC;
+COMMENT ON TABLE lockkeeper.told IS 'lockkeeper: of what the webhook of one proxy tells, so that no other does; until it is delivered, at is moved as long as it is tried';
 COMMENT ON TABLE lockkeeper.usage IS 'lockkeeper: who used which table and column. schema is empty where none was named, column_name for the table itself, and * for the whole row'

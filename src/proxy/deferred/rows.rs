@@ -13,9 +13,6 @@ use crate::plan::{Place, deferred};
 use lockkeeper_wire::messages::Report;
 use std::time::Instant;
 
-/// Of the errors of a table that is no good (manual, appendix A): access rule violation, object state, schema name.
-const CLASSES: [&str; 3] = ["42", "55", "3F"];
-
 impl Session {
     /// The role's unfinished deferred jobs.
     pub async fn waiting(&mut self, ids: Option<&[i64]>) -> Result<Vec<Waiting>, End> {
@@ -25,32 +22,6 @@ impl Session {
         };
         let answer = self.relay.ask_catalog(ask, Closing::Sync).await?;
         self.waiting_in(answer.value().unwrap_or_default())
-    }
-
-    /// The same of all of them, outside of a transaction block and before it is known whether the table can be used; if not, None.
-    pub async fn waiting_if_good(&mut self) -> Result<Option<Vec<Waiting>>, End> {
-        let ask = Ask {
-            catalog: Some("jobs_waiting_if_good".to_owned()),
-            ..deferred::waiting_if_good().into()
-        };
-        match self.relay.ask_catalog(ask, Closing::Sync).await {
-            Ok(answer) => answer.value().map(|answer| self.waiting_in(answer)).transpose(),
-            // Not to be trusted, not the role's, not there any more, or of columns of its own.
-            Err(End::Refused(report)) if CLASSES.iter().any(|class| report.sqlstate().starts_with(class)) => Ok(None),
-            Err(end) => Err(end),
-        }
-    }
-
-    fn waiting_in(&self, answer: &str) -> Result<Vec<Waiting>, End> {
-        match deferred::decode(answer) {
-            Ok(mut waiting) => {
-                for job in &mut waiting {
-                    job.pending = self.deferred.pending.iter().any(|p| p.id == job.id);
-                }
-                Ok(waiting)
-            }
-            Err(error) => Err(Report::error("XX000", &format!("lockkeeper: {error}")).into()),
-        }
     }
 
     /// What they bring counts, where the role has any.

@@ -6,7 +6,8 @@ use crate::plan::facts::Facts;
 use crate::plan::mixed::alone::executed_name;
 use crate::plan::statement::Statement;
 use crate::proxy::dialogue::{Answer, Ask};
-use crate::proxy::end::{Broken, End};
+use crate::proxy::dry::rows::planning_writes;
+use crate::proxy::end::End;
 use crate::proxy::inquire::explain;
 use crate::proxy::parameters::Parameters;
 use crate::proxy::session::Session;
@@ -22,7 +23,7 @@ impl Session {
         facts: &Facts,
         place: Place,
         parameters: &Parameters,
-    ) -> Result<Option<String>, Broken> {
+    ) -> Result<Option<String>, End> {
         // In a pipeline a question that fails would be the end of the transaction.
         let explained = explain(statement, parameters)
             .filter(|_| rights::is_explained(statement) && executed_name(&statement.sql).is_none());
@@ -30,8 +31,11 @@ impl Session {
             return match self.ask_harmlessly(explain, place).await {
                 // An earlier statement of the dry run may make it.
                 Err(End::Refused(report)) if UNDEFINED.contains(&report.sqlstate().as_str()) => Ok(None),
-                Err(End::Refused(report)) => Ok(Some(report.message())),
-                Err(End::Broken(broken)) => Err(broken),
+                Err(End::Refused(report)) => match planning_writes(&report) {
+                    Some(unknown) => Err(unknown.into()),
+                    None => Ok(Some(report.message())),
+                },
+                Err(broken) => Err(broken),
                 Ok(_) => Ok(None),
             };
         }
@@ -41,7 +45,7 @@ impl Session {
         match self.ask_harmlessly(Ask::new(sql), place).await {
             Ok(answer) => Ok(Answer::value(&answer).map(rights::must_own)),
             Err(End::Refused(_)) => Ok(None),
-            Err(End::Broken(broken)) => Err(broken),
+            Err(broken) => Err(broken),
         }
     }
 }

@@ -63,6 +63,17 @@ pub fn not_run(statement: &Statement) -> Report {
         .hint("SET lockkeeper.dry_run = off; and send it again.")
 }
 
+/// The server plans the statement for its plan to be told, and calls a function of it that writes. None: `report` is about something else.
+pub fn planning_writes(report: &Report) -> Option<Report> {
+    let text =
+        "lockkeeper: dry_run is on and to plan this statement calls a function that writes, so its plan is not known";
+    (report.sqlstate() == "25006").then(|| {
+        Report::error("25006", text)
+            .detail(&report.message())
+            .hint("A function that writes is to be declared VOLATILE: the server does not call such a one before the statement runs.")
+    })
+}
+
 pub fn no_call() -> Report {
     Report::error(
         "25006",

@@ -115,6 +115,18 @@ impl Parts<'_> {
 }
 
 impl Scheme {
+    /// One integer: how many of the two triggers that log the table's writes log all of them, or NULL where one is gone.
+    pub fn logging(&self) -> String {
+        let schemas = self.schemas();
+        let names = [schemas.key_trigger(), schemas.truncate_trigger()].map(|name| quote_literal(&name));
+        format!(
+            "SELECT CASE count(*) WHEN 2 THEN count(*) FILTER (WHERE g.tgenabled = 'A') END FROM pg_catalog.pg_trigger g \
+             WHERE g.tgrelid = {} AND g.tgname IN ({})",
+            self.table,
+            names.join(", ")
+        )
+    }
+
     /// What comes back with the new table's, and would fire for rows that are made anew: triggers and policies of the table that is put aside.
     pub fn undress_old(&self) -> String {
         let table = quote_literal(&self.fresh());

@@ -346,7 +346,7 @@ impl Scheme {
     pub fn triggers(&self) -> Vec<String> {
         let (schemas, old) = (self.schemas(), self.old());
         let (key, truncate) = (schemas.key_trigger(), schemas.truncate_trigger());
-        vec![
+        [
             format!(
                 "CREATE TRIGGER {key} AFTER INSERT OR UPDATE OR DELETE ON {old} FOR EACH ROW EXECUTE FUNCTION {}()",
                 schemas.of("log_key")
@@ -355,10 +355,17 @@ impl Scheme {
                 "CREATE TRIGGER {truncate} AFTER TRUNCATE ON {old} FOR EACH STATEMENT EXECUTE FUNCTION {}()",
                 schemas.of("log_truncate")
             ),
-            // Else a replica's apply, and session_replication_role, would pass them.
-            format!("ALTER TABLE ONLY {old} ENABLE ALWAYS TRIGGER {key}"),
-            format!("ALTER TABLE ONLY {old} ENABLE ALWAYS TRIGGER {truncate}"),
         ]
+        .into_iter()
+        .chain(self.enable_triggers())
+        .collect()
+    }
+
+    /// ALWAYS: else a replica's apply, and session_replication_role, would pass them.
+    pub fn enable_triggers(&self) -> [String; 2] {
+        let (schemas, old) = (self.schemas(), self.old());
+        [schemas.key_trigger(), schemas.truncate_trigger()]
+            .map(|name| format!("ALTER TABLE ONLY {old} ENABLE ALWAYS TRIGGER {name}"))
     }
 
     pub fn drop_triggers(&self) -> Vec<String> {
