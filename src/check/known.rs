@@ -238,6 +238,7 @@ impl Known {
                         columns: now.columns.clone(),
                         indexes: now.indexes.clone(),
                         constraints: now.constraints.clone(),
+                        persistence: now.persistence,
                         bytes: server.bytes.max(now.bytes),
                         never_filled: server.never_filled && now.never_filled,
                         ..server
