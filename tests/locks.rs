@@ -3,7 +3,10 @@
 use lockkeeper_testkit::raw::{Raw, error_field, rows};
 use lockkeeper_testkit::{Stage, on_both};
 
-on_both!(what_is_told_of_a_lock_is_what_the_server_takes);
+on_both!(
+    what_is_told_of_a_lock_is_what_the_server_takes,
+    a_refusal_names_the_lock_that_there_would_be,
+);
 
 const TABLES: &str = "
     CREATE TABLE t (id int PRIMARY KEY, v int DEFAULT 1, w text, kept int GENERATED ALWAYS AS (1) STORED, CONSTRAINT above CHECK (v > 0) NOT VALID);
@@ -162,6 +165,19 @@ fn told_lock(answer: &[(u8, Vec<u8>)]) -> Option<(String, String)> {
 
 /// The strongest lock that the statement takes there, in the manual's words.
 fn taken(session: &mut Raw, sql: &str, relation: Option<&str>) -> Option<String> {
+    session.query("BEGIN");
+    let oid = rows(&session.query(&format!("SELECT to_regclass('{}')::oid", relation.unwrap_or("none"))));
+    let done = session.query(sql);
+    assert_eq!(error_field(&done, b'M'), None, "{sql}");
+    let held = session.query(&format!(
+        "SELECT mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND relation::text = '{}'",
+        oid[0]
+    ));
+    session.query("ROLLBACK");
+    strongest(&rows(&held)).map(str::to_owned)
+}
+
+fn strongest(modes: &[String]) -> Option<&'static str> {
     const MODES: [&str; 8] = [
         "ACCESS SHARE",
         "ROW SHARE",
@@ -172,20 +188,60 @@ fn taken(session: &mut Raw, sql: &str, relation: Option<&str>) -> Option<String>
         "EXCLUSIVE",
         "ACCESS EXCLUSIVE",
     ];
-    session.query("BEGIN");
-    let oid = rows(&session.query(&format!("SELECT to_regclass('{}')::oid", relation.unwrap_or("none"))));
-    let done = session.query(sql);
-    assert_eq!(error_field(&done, b'M'), None, "{sql}");
-    let held = session.query(&format!(
-        "SELECT mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND relation::text = '{}'",
-        oid[0]
-    ));
-    session.query("ROLLBACK");
-    let spelt = |mode: &str| {
+    let place = |mode: &String| {
+        let mode = mode.trim_end_matches("Lock");
         MODES
             .iter()
-            .position(|m| m.replace(' ', "").eq_ignore_ascii_case(mode.trim_end_matches("Lock")))
+            .position(|known| known.replace(' ', "").eq_ignore_ascii_case(mode))
     };
-    let strongest = rows(&held).iter().filter_map(|mode| spelt(mode)).max();
-    strongest.map(|at| MODES[at].to_owned())
+    modes.iter().filter_map(place).max().map(|at| MODES[at])
+}
+
+/// Each is refused, and runs in a transaction block.
+const REFUSED: &[&str] = &[
+    "ALTER TABLE t DROP COLUMN w",
+    "ALTER TABLE t RENAME TO u",
+    "ALTER TABLE t RENAME w TO x",
+    "ALTER TABLE other ALTER t_id TYPE bigint",
+    "ALTER TABLE other ADD EXCLUDE (t_id WITH =)",
+    "ALTER TABLE other ADD p int GENERATED ALWAYS AS (id + 1) STORED",
+    "ALTER VIEW shown RENAME TO hidden",
+    "ALTER SCHEMA apart RENAME TO aside",
+    "ALTER TYPE mood RENAME VALUE 'good' TO 'better'",
+    "DROP TABLE t CASCADE",
+    "TRUNCATE other",
+    "REFRESH MATERIALIZED VIEW kept WITH NO DATA",
+    "MERGE INTO other USING t ON other.id = t.id WHEN MATCHED THEN UPDATE SET t_id = 1",
+];
+
+fn a_refusal_names_the_lock_that_there_would_be(major: u32) {
+    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 10\n[drop]\nquiet_for_s = 0\n";
+    let stage = Stage::with(major, "refused_locks", policy);
+    stage.direct(TABLES);
+    stage.direct(
+        "CREATE TYPE mood AS ENUM ('good'); INSERT INTO t (id) SELECT generate_series(1, 900); INSERT INTO other SELECT id, id FROM t;
+         REFRESH MATERIALIZED VIEW kept; ANALYZE",
+    );
+    let mut refused = Raw::connect(stage.port, &stage.database);
+    let mut straight = Raw::connect(stage.cluster.port(), &stage.database);
+    for sql in REFUSED {
+        let answer = refused.query(sql);
+        let detail = error_field(&answer, b'D').unwrap_or_else(|| panic!("{sql}: it was not refused: {answer:?}"));
+        let told = detail
+            .split_once("the lock is ")
+            .and_then(|(_, rest)| rest.split_once(", which blocks"));
+        assert!(
+            told.is_some() || detail.contains("it locks no table."),
+            "{sql}: {detail}"
+        );
+        straight.query("BEGIN");
+        straight.query("SELECT 1 FROM t LIMIT 0");
+        let done = straight.query(sql);
+        assert_eq!(error_field(&done, b'M'), None, "{sql}");
+        let held = straight.query(
+            "SELECT mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND relation >= 16384 AND mode <> 'AccessShareLock'",
+        );
+        straight.query("ROLLBACK");
+        assert_eq!(told.map(|(mode, _)| mode), strongest(&rows(&held)), "{sql}: {detail}");
+    }
 }

@@ -16,6 +16,7 @@ use super::depends::{Part as Going, What};
 use super::facts::Facts;
 use super::finding::{Finding, Rejection};
 use super::jobs::Access;
+use super::lock::LockMode;
 use super::locks::strongest;
 use super::outcome::{Plan, Run};
 use super::overrides::Overrides;
@@ -378,7 +379,11 @@ impl<'a> Composer<'a> {
         };
         let mut finding = Finding {
             rule: rule.name,
-            lock: rule.lock,
+            lock: match &self.whole.statement.node {
+                // Only its name is locked.
+                NodeEnum::RenameStmt(rename) if rename.rename_type() == ObjectType::ObjectSchema => LockMode::None,
+                _ => rule.lock,
+            },
             message: found.message.clone(),
             hint: found.hint.clone(),
             action,

@@ -74,12 +74,14 @@ impl LockMode {
         }
     }
 
-    /// What other sessions cannot do meanwhile: "reads and writes", "writes", "other schema changes" or "nothing".
+    /// What other sessions cannot do meanwhile: "reads and writes", "writes", "other schema changes", "writes to the same rows" or "nothing".
     pub fn blocks(self) -> &'static str {
         match self {
             LockMode::AccessExclusive => "reads and writes",
             LockMode::Share | LockMode::ShareRowExclusive | LockMode::Exclusive => "writes",
             LockMode::ShareUpdateExclusive => "other schema changes",
+            // With the locks of the rows themselves (manual section 13.3.2).
+            LockMode::RowExclusive => "writes to the same rows",
             _ => "nothing",
         }
     }

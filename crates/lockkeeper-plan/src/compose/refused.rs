@@ -2,6 +2,7 @@
 
 use super::Composer;
 use crate::finding::{Finding, Rejection};
+use crate::lock::LockMode;
 use crate::policy::Action;
 use crate::step::Place;
 use crate::tool;
@@ -18,8 +19,11 @@ impl Composer<'_> {
                     true => String::new(),
                     false => format!("{}; ", f.message),
                 };
-                let (lock, blocks) = (f.lock.name(), f.lock.blocks());
-                format!("Rule {}: {message}the lock is {lock}, which blocks {blocks}.", f.rule)
+                let lock = match f.lock {
+                    LockMode::None => "it locks no table".to_owned(),
+                    lock => format!("the lock is {}, which blocks {}", lock.name(), lock.blocks()),
+                };
+                format!("Rule {}: {message}{lock}.", f.rule)
             })
             .collect::<Vec<_>>()
             .join("\n");
