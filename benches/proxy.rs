@@ -116,7 +116,7 @@ fn start(idle: usize) -> Result<Bench, String> {
         ("shared_buffers", "256MB"),
         ("jit", "off"),
     ];
-    let mut cluster = Cluster::start(&Options {
+    let cluster = Cluster::start(&Options {
         settings: &settings,
         ..Options::default()
     })?;

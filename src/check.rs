@@ -10,7 +10,6 @@ mod effects;
 mod formats;
 mod github;
 mod globs;
-mod held;
 mod history;
 mod inputs;
 mod journal;
@@ -38,6 +37,7 @@ use crate::plan::batches::{Target, explained_rows, target};
 use crate::plan::dry;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
+use crate::plan::locks;
 use crate::plan::mixed;
 use crate::plan::policy::{Action, Policy};
 use crate::plan::reading::read;
@@ -659,7 +659,7 @@ impl Checker<'_, '_, '_> {
         if let Some(live) = &mut self.live
             && judged
             // The copy would be of the table as it is, not as the files have left it.
-            && !held::locks(statement).iter().any(|(name, _)| self.known.tables.find(name).is_some())
+            && !locks::locks(statement).iter().any(|(name, _)| self.known.tables.find(name).is_some())
         {
             live.try_out(statement, &mut facts, self.policy, place)?;
         }

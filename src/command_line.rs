@@ -145,8 +145,8 @@ Within a session through the proxy, `CALL lockkeeper.resume(7)` does the same as
 Exit code: 0 done, 1 not done (the error says why).";
 
 const REWRITE_HELP: &str = "\
-What ALTER COLUMN … TYPE, VACUUM FULL or SET TABLESPACE do under a lock that stops everybody, this
-does while applications read and write. The server makes an empty table like the one that is there,
+What ALTER COLUMN … TYPE, VACUUM FULL, SET TABLESPACE, SET LOGGED or SET UNLOGGED do under a lock
+that stops everybody, this does while applications read and write. The server makes an empty table like the one that is there,
 and your ALTER TABLE statements run on it. Rows are copied in short steps, a trigger logs the keys
 of rows that change, and their rows are made anew. Both tables are compared, then change places in
 one transaction of some milliseconds, with indexes, foreign keys, triggers, policies, privileges

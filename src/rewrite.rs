@@ -9,6 +9,7 @@ mod alone;
 mod anew;
 mod back;
 mod build;
+mod crash;
 mod finish;
 mod ledger;
 pub mod link;
@@ -177,7 +178,7 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
     link.run(&format!("{}; SET LOCAL lock_timeout = '1s'", build::BEGIN))
         .await?;
     let built = build::build(link, asked, 0).await;
-    link.rollback().await;
+    asked.undo(link).await;
     let scheme = built?;
     let key: Vec<&str> = scheme.key.iter().map(|column| column.name.as_str()).collect();
     let mut text = format!(
@@ -214,7 +215,7 @@ async fn dry_run(link: &Link, asked: &Asked, out: &mut dyn Write) -> Result<(), 
         text.push_str(&format!("  {sql}\n"));
     }
     text.push_str("\nThe swap:\n");
-    for sql in scheme.swap() {
+    for sql in scheme.swap().iter().chain(&scheme.attached.persistence) {
         text.push_str(&format!("  {sql}\n"));
     }
     match &scheme.way_back {
@@ -359,6 +360,7 @@ async fn go_on(
     let left = match phase.as_str() {
         "swapped" | "validated" => format!("{table} is replaced, and what is left is to be done; {next}"),
         "built" | "stripped" => format!("{table} is as it was; {next}, {cancel}"),
+        crash::PHASE => format!("{table} is not replaced; {cancel}"),
         _ => format!("{table} is as it was, and a trigger goes on logging its writes; {next}, {cancel}"),
     };
     Err(format!("{}\njob {id} is {state}: {left}", fault.text).into())

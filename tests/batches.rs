@@ -343,7 +343,7 @@ fn keys_of_all_kinds(major: u32) {
              ANALYZE {table}"
         ));
         let before = stage.received().len();
-        let settings = "SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kathmandu'; SET extra_float_digits = 0; SET bytea_output = 'escape';\n";
+        let settings = "SET DateStyle = 'SQL, DMY'; SET TimeZone = 'Asia/Kathmandu'; SET extra_float_digits = 0; SET bytea_output = 'escape'; SET quote_all_identifiers = on;\n";
         let ran = stage.psql_args(
             &["-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"],
             &format!("{settings}{sql}\n;\\echo :ROW_COUNT\n"),

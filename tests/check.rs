@@ -834,6 +834,31 @@ fn earlier_files_tell_of_types_and_proofs() {
     assert!(told.contains("changing the type of y may rewrite all rows"), "{told}");
 }
 
+/// Of a table that no file makes, nobody knows whether it is logged.
+#[test]
+fn earlier_files_tell_whether_a_table_is_logged() {
+    let files = Files::new(&[
+        (
+            "m/1.sql",
+            "CREATE UNLOGGED TABLE t (id int PRIMARY KEY);\nALTER TABLE old ADD CONSTRAINT x CHECK (x IS NOT NULL) NOT VALID;",
+        ),
+        (
+            "m/2.sql",
+            "ALTER TABLE t SET UNLOGGED;\nALTER TABLE t SET LOGGED;\nALTER TABLE t SET LOGGED;\nALTER TABLE t SET UNLOGGED;\nALTER TABLE old SET LOGGED;",
+        ),
+    ]);
+    assert_eq!(
+        files.judged(&["m", "--from", "2.sql"]),
+        [
+            "m/2.sql:1 forward",
+            "m/2.sql:2 reject rewriting-table",
+            "m/2.sql:3 forward",
+            "m/2.sql:4 reject rewriting-table",
+            "m/2.sql:5 reject rewriting-table",
+        ]
+    );
+}
+
 /// Where a file's transaction ends up is told at its end.
 #[test]
 fn transactions_that_fail_are_told() {

@@ -4,9 +4,9 @@
 use lockkeeper::plan::facts::Facts;
 use lockkeeper::plan::reading::read;
 use lockkeeper::plan::request::Request;
-use lockkeeper::plan::{deferred, glance, jobs, path, spot};
+use lockkeeper::plan::{deferred, depends, glance, jobs, path, spot};
 use lockkeeper_testkit::raw::{Raw, error_field, rows};
-use lockkeeper_testkit::{Stage, on_both, own_cluster};
+use lockkeeper_testkit::{SETTINGS, Stage, on_both, own_cluster};
 use std::time::{Duration, Instant};
 
 on_both!(
@@ -18,6 +18,7 @@ on_both!(
     what_is_spotted_is_what_the_long_question_tells,
     a_prepared_transaction_keeps_no_question_waiting,
     jobs_are_read_at_once_only_where_their_table_is_good,
+    what_the_client_has_set_changes_no_answer,
 );
 
 const POLICY: &str = "extends = \"standard\"\n[lock]\ngive_up_in_transaction_s = 1\npause_ms = 10\n";
@@ -482,4 +483,90 @@ fn jobs_are_read_at_once_only_where_their_table_is_good(major: u32) {
         done(&mut session, "RESET ALL");
     }
     stage.direct("DROP ROLE good_other");
+}
+
+/// What the catalog tells is the same under every setting, in whatever order it comes.
+fn what_the_client_has_set_changes_no_answer(major: u32) {
+    let stage = Stage::with(major, "any_setting", POLICY);
+    stage.direct(
+        r#"CREATE SCHEMA "o\""'é"; CREATE DOMAIN "o\""'é".few AS int CHECK (VALUE < 9) DEFAULT 1;
+        CREATE TABLE "order" (id int PRIMARY KEY, "é" text COLLATE "C" NOT NULL, at timestamptz DEFAULT '2024-03-04 05:06', d date DEFAULT '2024-03-04',
+          f float8 DEFAULT 0.1, i interval DEFAULT '-1 day 2 hours', m money DEFAULT 12.5, b bytea DEFAULT '\x00ff', few "o\""'é".few, a int[] DEFAULT '{1,NULL}',
+          CHECK ("é" <> 'a\b' AND f < 1.5), UNIQUE ("é", at));
+        INSERT INTO "order" (id, "é") SELECT g, g FROM generate_series(1, 500) g;
+        CREATE TABLE line (id bigint PRIMARY KEY, order_id int REFERENCES "order" ON DELETE CASCADE, tenant text DEFAULT current_setting('app.tenant', true));
+        ALTER TABLE line ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY tenant ON line USING (tenant = current_setting('app.tenant', true)) WITH CHECK (tenant = current_setting('App."Other"', true));
+        CREATE INDEX ON line (lower(tenant)) WHERE tenant <> 'x';
+        CREATE VIEW seen AS SELECT id, "é" FROM "order" WHERE at > '2024-01-01';
+        CREATE MATERIALIZED VIEW kept AS SELECT * FROM seen;
+        CREATE FUNCTION t() RETURNS trigger LANGUAGE plpgsql SET DateStyle = 'ISO' AS $$BEGIN RETURN NEW; END$$;
+        CREATE TRIGGER t BEFORE UPDATE OF f ON "order" FOR EACH ROW WHEN (OLD.d > '2024-01-01') EXECUTE FUNCTION t();
+        CREATE TABLE parted (id int, at timestamptz) PARTITION BY RANGE (at, (id + 1));
+        CREATE TABLE part PARTITION OF parted FOR VALUES FROM ('2024-01-01', 1) TO ('2025-01-01', 2);
+        CREATE TABLE rest PARTITION OF parted DEFAULT;
+        CREATE TABLE fresh (id int, at timestamptz);
+        ANALYZE"#,
+    );
+    let statements = [
+        r#"UPDATE "order" SET f = 1 WHERE "é" < '9'"#,
+        "DELETE FROM line WHERE id > 5",
+        "DELETE FROM \"order\"",
+        "UPDATE seen SET id = 1",
+        "UPDATE parted SET id = 1",
+        r#"ALTER TABLE "order" ALTER "é" TYPE varchar(90), ADD few2 "o\""'é".few, ALTER i SET NOT NULL"#,
+        "ALTER TABLE line ADD FOREIGN KEY (id) REFERENCES \"order\" (id)",
+        "ALTER TABLE parted ATTACH PARTITION fresh FOR VALUES FROM ('2026-01-01', 1) TO ('2027-01-01', 2)",
+        r#"CREATE UNIQUE INDEX ON "order" ("é", d)"#,
+        "DROP TABLE \"order\" CASCADE",
+        r#"DROP DOMAIN "o\""'é".few CASCADE"#,
+        "DROP TABLE parted",
+        "VACUUM FULL line",
+        "REFRESH MATERIALIZED VIEW kept",
+    ];
+    let mut session = Raw::connect(stage.cluster.port(), &stage.database);
+    let mut settings = rows(&session.query(SETTINGS));
+    // How values are printed, for the same session to read again.
+    let printed = ["bytea_output", "\"IntervalStyle\"", "standard_conforming_strings"];
+    settings.retain(|setting| !printed.iter().any(|name| setting.starts_with(name)));
+    assert!(settings.iter().any(|setting| setting == "quote_all_identifiers = 'on'"));
+    settings.push("extra_float_digits = -15".to_owned());
+    let told = |session: &mut Raw, sql: &str| {
+        let statement = read(sql.as_bytes(), true).unwrap().remove(0);
+        let mut request = Request::of(&statement);
+        request.jobs = false;
+        let mut value = |ahead: &[(&'static str, String)], question: &str| {
+            done(session, "BEGIN");
+            done(session, &path::to_ours(ahead, path::CATALOG));
+            let answer = session.query(question);
+            assert_eq!(error_field(&answer, b'M'), None, "{sql}");
+            done(session, "ROLLBACK");
+            rows(&answer).remove(0)
+        };
+        let mut facts = Facts::decode(&value(&request.ahead(), &request.sql())).unwrap();
+        // The session's own.
+        facts.time_zone.clear();
+        let depends = depends::Question::of(&statement)
+            .map(|question| question.decode(&value(&question.ahead(), &question.sql())).unwrap());
+        let text = format!("{facts:#?}\n{depends:#?}");
+        let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    let mut wrong = Vec::new();
+    for sql in statements {
+        let plain = told(&mut session, sql);
+        assert!(plain.len() > 60, "{sql}: {plain:#?}");
+        for setting in &settings {
+            let (name, _) = setting.split_once(" = ").unwrap();
+            done(&mut session, &format!("SET {setting}"));
+            let other = told(&mut session, sql);
+            done(&mut session, &format!("RESET {name}"));
+            let new: Vec<&String> = other.iter().filter(|line| !plain.contains(line)).collect();
+            if plain != other {
+                wrong.push(format!("{setting}: {sql}: {new:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -4,6 +4,8 @@
 mod back;
 #[path = "rewrite/partition.rs"]
 mod partition;
+#[path = "rewrite/persistence.rs"]
+mod persistence;
 
 use lockkeeper_testkit::{Ran, Stage, cluster, on_both, run, runs, until};
 use std::io::{Read, Seek, SeekFrom};
@@ -456,7 +458,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "",
         "no plain table",
     ),
-    ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)", "", "no plain table"),
+    (
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); CREATE INDEX crash_marker ON t (id)",
+        "",
+        "crash_marker has the name of a table of the job's own",
+    ),
     (
         "CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE t (PRIMARY KEY (id)) INHERITS (p)",
         "",

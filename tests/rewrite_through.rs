@@ -1,5 +1,8 @@
 //! The statement itself, through the proxy, has a table rewritten by copy and swap: with the client's rights alone, and leaving the session as it was.
 
+#[path = "rewrite_through/persistence.rs"]
+mod persistence;
+
 use lockkeeper_testkit::{QUICK, Stage, on_both, run, runs, until, until_true};
 use std::process::Command;
 use std::sync::Arc;
@@ -298,7 +301,7 @@ fn refused_with_the_reason(major: u32) {
     let stage = stage(major, "refused");
     let database = &stage.database;
     stage.direct(&format!(
-        "CREATE TABLE keyless AS SELECT 1 AS a; CREATE UNLOGGED TABLE crashes (id int PRIMARY KEY); INSERT INTO crashes VALUES (1);
+        "CREATE TABLE keyless AS SELECT 1 AS a;
          CREATE MATERIALIZED VIEW m AS SELECT n FROM t; CREATE ROLE {database}_u LOGIN; CREATE TABLE theirs (id int PRIMARY KEY); \
          INSERT INTO theirs VALUES (1); ALTER TABLE theirs OWNER TO {database}_u; GRANT ALL ON t TO {database}_u; CREATE INDEX by_pad ON t (pad); \
          CREATE ROLE {database}_m LOGIN IN ROLE {database}_u"
@@ -323,8 +326,19 @@ fn refused_with_the_reason(major: u32) {
         &["materialized view public.m", "Nothing was changed"],
     );
     refused("CLUSTER t USING by_n", "55000", &["materialized view public.m"]);
-    refused("VACUUM FULL crashes", "55000", &["crashes is unlogged"]);
-    refused("ALTER TABLE t SET UNLOGGED", "55000", &["do not outlast a crash"]);
+    refused(
+        "ALTER TABLE t SET UNLOGGED",
+        "42P16",
+        &[
+            "could not change table \"t\" to unlogged because it references logged table \"child\"",
+            "Nothing was changed",
+        ],
+    );
+    refused(
+        "BEGIN; ALTER TABLE t SET UNLOGGED",
+        "25001",
+        &["inside a transaction", "replaced by a copy"],
+    );
     refused(
         "VACUUM FULL theirs",
         "55000",

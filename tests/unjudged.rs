@@ -1444,19 +1444,13 @@ fn blocks_with_types_of_the_catalog_are_read() {
     }
 }
 
-/// Each setting that a client, or the owner of a database for all of its clients, may set to another value.
-const SETTINGS: &str = "SELECT pg_catalog.quote_ident(s.name) || ' = ' || pg_catalog.quote_literal(v) FROM pg_catalog.pg_settings s
-    CROSS JOIN LATERAL pg_catalog.unnest(CASE s.vartype WHEN 'bool' THEN ARRAY[CASE s.setting WHEN 'on' THEN 'off' ELSE 'on' END]
-        WHEN 'enum' THEN pg_catalog.array_remove(s.enumvals, s.setting) END) v
-    WHERE s.context = 'user' AND s.name !~ '^transaction_|^exit_on_error|^debug_|^client_min_messages'";
-
 #[test]
 fn no_setting_hides_a_table() {
     for major in MAJORS {
         let stage = stage(major, "settings");
         stage.direct("CREATE SCHEMA s; CREATE TABLE s.t AS TABLE t");
         let mut session = Raw::connect(stage.port, &stage.database);
-        let settings = raw::rows(&session.query(SETTINGS));
+        let settings = raw::rows(&session.query(lockkeeper_testkit::SETTINGS));
         assert!(settings.len() > 50, "{settings:?}");
         assert!(settings.iter().any(|setting| setting == "array_nulls = 'off'"));
         for setting in &settings {

@@ -829,6 +829,13 @@ fn read_only_it_is_refused_in_the_servers_words(major: u32) {
         "ALTER TABLE r ALTER n SET DEFAULT 1",
         "DROP INDEX by_n",
         "REINDEX INDEX by_n",
+        "DO $$ BEGIN ALTER TABLE r ADD m int; END $$",
+        "COMMENT ON TABLE r IS 'x'",
+        "CREATE VIEW seen AS SELECT 1",
+        "ALTER INDEX by_n RENAME TO of_n",
+        "CREATE TABLE next (id int REFERENCES r)",
+        "DROP VIEW IF EXISTS seen",
+        "GRANT SELECT ON r TO public",
     ] {
         let straight = refused(stage.cluster.port(), sql);
         assert!(

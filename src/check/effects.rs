@@ -228,6 +228,9 @@ fn alter_table(tables: &mut Tables, name: &Name, command: &AlterTableCmd, facts:
                 }
             }
         }
+        // Of a partitioned table they change nothing.
+        (A::AtSetLogged, _) if relation.kind == 'r' => relation.persistence = 'p',
+        (A::AtSetUnLogged, _) if relation.kind == 'r' => relation.persistence = 'u',
         (A::AtDropConstraint, _) => relation.constraints.retain(|known| known.name != command.name),
         _ => {}
     }

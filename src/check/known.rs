@@ -2,7 +2,6 @@
 //! they changed on others, the override and the search_path that they set, and whether a transaction is open.
 
 use super::effects;
-use super::held::{self, Held};
 use super::journal::Journal;
 use super::objects::Objects;
 use super::relations::{add_columns, old_relation};
@@ -13,6 +12,7 @@ use crate::plan::batches::{Target, target};
 use crate::plan::catalog::{Name, Relation};
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
+use crate::plan::locks;
 use crate::plan::request::Request;
 use crate::plan::splice::quote_literal;
 use crate::plan::statement::{Kind, Statement};
@@ -33,6 +33,15 @@ pub struct Known {
     implicit: bool,
     /// The file's whole session is one transaction of its tool's.
     of_tool: bool,
+}
+
+/// A lock that stays until the transaction ends.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Schema and name.
+    pub table: (String, String),
+    pub mode: LockMode,
+    pub line: usize,
 }
 
 /// A transaction that is open.
@@ -229,6 +238,7 @@ impl Known {
                         columns: now.columns.clone(),
                         indexes: now.indexes.clone(),
                         constraints: now.constraints.clone(),
+                        persistence: now.persistence,
                         bytes: server.bytes.max(now.bytes),
                         never_filled: server.never_filled && now.never_filled,
                         ..server
@@ -355,7 +365,7 @@ impl Known {
             return;
         }
         let mut taken = Vec::new();
-        for (name, mode) in held::locks(statement) {
+        for (name, mode) in locks::locks(statement) {
             let of_files = || self.tables.find(&name).map(|table| &table.relation);
             let relation = facts.relation(&name).or_else(of_files);
             if mode == LockMode::None || relation.is_some_and(Relation::invisible_to_others) {

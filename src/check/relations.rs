@@ -220,9 +220,9 @@ pub fn new_relation(name: &Name, schema: &str, kind: char, persistence: char) ->
     }
 }
 
-/// Large, with a primary key on `id`.
+/// Large, with a primary key on `id`, and logged or not.
 pub fn old_relation(name: &Name, schema: &str) -> Relation {
-    let new = new_relation(name, schema, 'r', 'p');
+    let new = new_relation(name, schema, 'r', '?');
     let key = Index {
         schema: schema.to_string(),
         name: format!("{}_pkey", name.name),

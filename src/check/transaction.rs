@@ -1,13 +1,13 @@
 //! What a file's transactions make of its statements: those that the server is certain to refuse, and those that are safe alone
 //! but run while the transaction holds a lock that others wait for.
 
-use super::held::Held;
-use super::known::Known;
+use super::known::{Held, Known};
 use super::spot::Spot;
 use super::verdict::{Found, Source};
 use crate::plan::catalog::Name;
 use crate::plan::facts::Facts;
 use crate::plan::lock::LockMode;
+use crate::plan::locks;
 use crate::plan::statement::{Kind, Statement};
 use pg_query::NodeEnum;
 use pg_query::protobuf::{ObjectType, ReindexObjectType, TransactionStmtKind};
@@ -110,7 +110,7 @@ fn concurrently(options: &[pg_query::Node]) -> bool {
 /// It takes a while, or waits for another table's lock, while the transaction keeps others from a table.
 pub fn under_locks(at: &Spot, known: &Known, facts: &Facts) -> Option<Found> {
     let statement = at.statement;
-    let named = super::held::locks(statement);
+    let named = locks::locks(statement);
     let is_own = |table: &(String, String)| {
         named.iter().any(|(name, _)| {
             let schema = facts.relation(name).map(|relation| relation.schema.clone());
@@ -174,7 +174,7 @@ fn copies_rows(node: &NodeEnum) -> bool {
 }
 
 fn waits_for_another(statement: &Statement, known: &Known, facts: &Facts) -> bool {
-    let mine = super::held::locks(statement);
+    let mine = locks::locks(statement);
     mine.iter().any(|(name, mode)| {
         let relation = facts.relation(name);
         let schema = relation.map(|relation| relation.schema.clone());

@@ -115,14 +115,14 @@ impl Session {
             );
         }
         if report.sqlstate() == "25006" {
-            // As the server says it of the client's own statement.
+            // As the server says it of the client's own statement; of the command within a DO block it says so itself.
             let tag = match &step.mode {
                 Mode::Batches(batches) => batches.verb,
                 _ => &run.tag,
             };
             let message = report.message();
             let ends = [" in a read-only transaction", " during recovery"];
-            if let Some(end) = ends.into_iter().find(|end| message.ends_with(end)) {
+            if let Some(end) = ends.into_iter().find(|end| !tag.is_empty() && message.ends_with(end)) {
                 report.set(b'M', &format!("cannot execute {tag}{end}"));
             }
         }

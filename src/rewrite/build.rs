@@ -6,6 +6,7 @@ use crate::plan::rewrite::alter::{Alter, alters};
 use crate::plan::rewrite::back::Parts;
 use crate::plan::rewrite::facts::Table;
 use crate::plan::rewrite::partition::{Part, Partitioning};
+use crate::plan::rewrite::persistence::{drop_stand_ins, flush, is_unlogged, of_alters, stand_ins};
 use crate::plan::rewrite::scheme::{Description, Missing, Scheme, WayBack, copied, differences};
 use crate::plan::rewrite::{Schemas, questions};
 use crate::plan::splice::quote_literal;
@@ -23,6 +24,16 @@ pub struct Asked {
     pub partitioning: Option<Partitioning>,
 }
 
+impl Asked {
+    /// ROLLBACK of a new table that may be unlogged.
+    pub async fn undo(&self, link: &Link) {
+        match self.table.unlogged || !of_alters(&self.alters).is_empty() {
+            true => undo_unlogged(link).await,
+            false => link.rollback().await,
+        }
+    }
+}
+
 pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
     let facts = link.json(&questions::facts(table)).await?;
     facts.ok_or_else(|| "the table is not there".to_owned().into())
@@ -31,9 +42,52 @@ pub async fn facts(link: &Link, table: u32) -> Result<Table, Fault> {
 /// Looks at the table, as its owner. Err: there is none, or it is refused, with each reason.
 pub async fn look(link: &Link, table: u32, with: &str) -> Result<(Table, Vec<Alter>), Fault> {
     let table = facts(link, table).await?;
+    let alters = alters(with, &table.schema, &table.name);
+    if let Ok(alters) = &alters {
+        may_change_persistence(link, &table, alters).await?;
+    }
     can_follow(link, &table, Schemas::of_job(0)).await?;
-    let alters = alters(with, &table.schema, &table.name)?;
-    Ok((table, alters))
+    Ok((table, alters?))
+}
+
+/// Err: what the server says of it, tried on empty tables that are linked as this one is.
+async fn may_change_persistence(link: &Link, table: &Table, alters: &[Alter]) -> Result<(), Fault> {
+    let change = of_alters(alters);
+    if change.is_empty() {
+        return Ok(());
+    }
+    link.run("BEGIN; SET LOCAL client_min_messages = error; SET LOCAL lock_timeout = '10s'")
+        .await?;
+    let made = async {
+        let made: Vec<String> = link.json(&stand_ins(table.oid)).await?.unwrap_or_default();
+        if !made.is_empty() {
+            link.run_all(&made).await?;
+            link.run("SAVEPOINT lockkeeper_change").await?;
+        }
+        Ok::<bool, Fault>(!made.is_empty())
+    };
+    let made = made.await;
+    if !matches!(made, Ok(true)) {
+        undo_unlogged(link).await;
+        return made.map(|_| ());
+    }
+    let change: Vec<String> = change.iter().map(|alter| alter.on_stand_in(&table.name)).collect();
+    // The server refuses it before it makes a file.
+    let changed = link.run_all(&change).await;
+    if changed.is_err() {
+        link.run("ROLLBACK TO SAVEPOINT lockkeeper_change").await?;
+    }
+    link.run(&drop_stand_ins()).await?;
+    changed
+}
+
+/// ROLLBACK of what may have made a file of an unlogged table.
+pub async fn undo_unlogged(link: &Link) {
+    link.rollback().await;
+    // Where the connection has gone, there is nothing that can be done.
+    if link.run(&flush()).await.is_err() {
+        link.rollback().await;
+    }
 }
 
 pub async fn can_follow(link: &Link, table: &Table, schemas: Schemas) -> Result<(), Fault> {
@@ -114,9 +168,13 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         hangs: before.hangs,
     };
     let stored = describe(link, table.oid, schemas).await?.own;
+    let is_unlogged = is_unlogged(&before.own) || is_unlogged(&described.own);
     let way_back = match (asked.keep_old, partitions.is_empty()) {
         (false, _) => WayBack::NotAsked,
         (true, false) => WayBack::Closed("the new table is partitioned".into()),
+        (true, true) if is_unlogged => {
+            WayBack::Closed("rows of an unlogged table do not outlast a crash of the server".into())
+        }
         (true, true) => {
             let parts = Parts {
                 schemas,
@@ -153,6 +211,7 @@ pub async fn build(link: &Link, asked: &Asked, job: i64) -> Result<Scheme, Fault
         way_back,
         is_back: false,
         is_ordered: only.is_some(),
+        is_unlogged,
     };
     if !scheme.partitions.is_empty() {
         partition::reads_only(&scheme.attached.swap, table)?;
@@ -169,6 +228,12 @@ async fn divide(
     schemas: Schemas,
     by: &Partitioning,
 ) -> Result<(u32, Vec<Part>), Fault> {
+    if is_unlogged(&describe(link, plain, schemas).await?.own) {
+        let name = &table.name;
+        return Err(
+            format!("partitions of an unlogged table are not made: --with 'ALTER TABLE {name} SET LOGGED'").into(),
+        );
+    }
     let parts = partition::parts(link, table, by).await?;
     partition::build(link, plain, table, schemas, by, &parts).await?;
     let new = oid(link, &schemas.of(&table.name)).await?;
@@ -295,6 +360,9 @@ fn options(own: &Map<String, Value>) -> Vec<String> {
 
 async fn place(link: &Link, asked: &Asked, scheme: &Scheme) -> Result<(), Fault> {
     link.run_all(&scheme.places()).await?;
+    if scheme.is_unlogged {
+        link.run_all(&scheme.place_marker()).await?;
+    }
     if !scheme.places_back().is_empty() {
         link.run_all(&scheme.places_back()).await?;
     }

@@ -74,16 +74,22 @@ async fn keep(walk: &Walk<'_>) -> Result<(), End> {
 
 /// Nothing is left of the job: the triggers go first, since without the log every write would fail.
 pub async fn cancel(link: &Link, scheme: &Scheme, why: &str) -> Result<(), End> {
+    drop_triggers(link, scheme, &[]).await?;
+    clear(link, scheme, &job::given_up(scheme.job, why)).await
+}
+
+/// Writes are logged no more, and in the same transaction the rest.
+pub async fn drop_triggers(link: &Link, scheme: &Scheme, rest: &[String]) -> Result<(), End> {
+    let sql = [&[scheme.drop_triggers_anywhere()], rest, &["COMMIT".into()]].concat();
     tries(link, PATIENCE, async || {
         begin_try(link).await?;
-        let dropped = link.run_all(&[scheme.drop_triggers_anywhere(), "COMMIT".into()]).await;
+        let dropped = link.run_all(&sql).await;
         if dropped.is_err() {
             link.rollback().await;
         }
         Ok(dropped?)
     })
-    .await?;
-    clear(link, scheme, &job::given_up(scheme.job, why)).await
+    .await
 }
 
 pub async fn clear(link: &Link, scheme: &Scheme, job: &crate::plan::jobs::JobSql) -> Result<(), End> {

@@ -5,7 +5,7 @@ use super::finish::{self, Ends};
 use super::link::{Fault, Link};
 use super::swap::{self, Patience};
 use super::walk::{End, Walk};
-use super::{alone, anew};
+use super::{alone, anew, crash};
 use crate::plan::jobs;
 use crate::plan::rewrite::facts::Table;
 use crate::plan::rewrite::scheme::Scheme;
@@ -148,6 +148,7 @@ pub async fn run_phases(
     tell: Tell<'_>,
 ) -> Result<Ends, End> {
     let (link, scheme) = (walk.link, walk.scheme);
+    crash::look(walk).await?;
     let mut last = String::new();
     let mut in_the_way = 0;
     loop {
@@ -200,7 +201,7 @@ async fn build_new(link: &Link, id: i64, asked: &Asked) -> Result<Scheme, End> {
     link.run(build::BEGIN).await?;
     let built = build::build(link, asked, id).await;
     if built.is_err() {
-        link.rollback().await;
+        asked.undo(link).await;
     }
     let scheme = built?;
     link.run("COMMIT").await?;

@@ -275,7 +275,9 @@ pub async fn exchange(walk: &Walk<'_>, holder: &Link) -> Result<(), Missed> {
         );
         return Err(Missed::End(text.into()));
     }
+    walk.no_crash_since(holder).await?;
     let mut all = scheme.swap();
+    all.extend(scheme.attached.persistence.iter().cloned());
     all.push(format!(
         "UPDATE {} SET phase = {}",
         walk.state_table(),

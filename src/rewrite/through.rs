@@ -2,6 +2,7 @@
 
 use super::anew;
 use super::build::{self, Asked};
+use super::crash;
 use super::finish::Ends;
 use super::link::{Fault, Link, Request};
 use super::phases::{self, Pace};
@@ -241,10 +242,12 @@ async fn go_on(link: &Link, id: i64, asked: &Asked, pace: Pace) -> Result<(), Le
 
 fn left(fault: Fault, id: i64, state: &str, phase: &str, table: &str) -> Left {
     let next = format!("To go on, send the same statement again, or: lockkeeper jobs --dsn … resume {id}");
-    let cancel = format!("{next}\nTo leave nothing of it: lockkeeper jobs --dsn … cancel {id}");
+    let to_cancel = format!("To leave nothing of it: lockkeeper jobs --dsn … cancel {id}");
+    let cancel = format!("{next}\n{to_cancel}");
     let (left, hint) = match phase {
         "swapped" | "validated" => ("is replaced, and what is left is to be done", next),
         "built" | "stripped" => ("is as it was", cancel),
+        crash::PHASE => ("is not replaced", to_cancel),
         _ => ("is as it was, and a trigger goes on logging its writes", cancel),
     };
     Left {

@@ -1,6 +1,7 @@
 //! The steps of a rewrite up to the swap. Each is one transaction that moves the job's rows with the table's, so that a process that is
 //! killed between any two goes on exactly where it was.
 
+use super::build::undo_unlogged;
 use super::link::{Fault, Link};
 use crate::plan::jobs;
 use crate::plan::rewrite::scheme::Scheme;
@@ -18,6 +19,10 @@ const ROWS_MAX: u64 = 200_000;
 const DISCARD_EVERY: u64 = 10;
 /// So many dead lines of the log are worth a VACUUM.
 const DEAD_MAX: u64 = 20_000;
+
+/// Why a job with an unlogged table does not go on.
+pub const CRASHED: &str =
+    "the server has crashed since the job began, or a standby has taken its place, which empties unlogged tables";
 
 /// What ended a step otherwise than well.
 pub enum End {
@@ -90,6 +95,7 @@ impl<'a> Walk<'a> {
             .await?;
         self.hold().await?;
         let state = self.state().await?;
+        self.no_crash_since(self.link).await?;
         self.is_as_it_was().await?;
         Ok(state)
     }
@@ -144,6 +150,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Before the swap: unlogged tables, of which one is the old one or the new one, have their rows.
+    pub async fn no_crash_since(&self, link: &Link) -> Result<(), End> {
+        match !self.scheme.is_unlogged || link.is(&self.scheme.lasts()).await? {
+            true => Ok(()),
+            false => Err(format!("{CRASHED}: nothing was replaced; resume the job").into()),
+        }
+    }
+
     async fn move_to(&self, phase: &str, cursor: Option<&[String]>) -> Result<(), End> {
         let cursor = match cursor {
             Some(key) => format!(
@@ -179,12 +193,20 @@ impl<'a> Walk<'a> {
             other => Err(format!("a rewrite has no phase {other}").into()),
         };
         if done.is_err() {
-            self.link.rollback().await;
+            self.undo().await;
         }
         done?;
         self.steps += 1;
         self.pace(begun.elapsed());
         self.rest().await
+    }
+
+    /// ROLLBACK of a step.
+    async fn undo(&self) {
+        match self.scheme.is_unlogged {
+            true => undo_unlogged(self.link).await,
+            false => self.link.rollback().await,
+        }
     }
 
     /// The pause, in which somebody may want it to stop.
@@ -271,6 +293,7 @@ impl<'a> Walk<'a> {
     async fn build(&self, sql: &[String], next: Option<&str>) -> Result<(), End> {
         self.link.run("BEGIN").await?;
         self.hold().await?;
+        self.no_crash_since(self.link).await?;
         self.link.run_all(sql).await?;
         if let Some(next) = next {
             self.move_to(next, None).await?;
@@ -338,7 +361,7 @@ impl<'a> Walk<'a> {
         loop {
             match self.try_drain(next).await {
                 Err(End::Fault(fault)) if fault.is_in_the_way() && tries < 100 => {
-                    self.link.rollback().await;
+                    self.undo().await;
                     tries += 1;
                 }
                 Ok(lines) => {

@@ -352,7 +352,7 @@ async fn an_unknown_database_is_the_server_s_own_error() {
 
 fn a_restart_of_the_server_ends_its_sessions_and_nothing_else(major: u32) {
     // What was committed outlives it.
-    let mut cluster = own_cluster(major, &[("synchronous_commit", "on")]);
+    let cluster = own_cluster(major, &[("synchronous_commit", "on")]);
     let (_dir, running, port) = proxy(&format!("127.0.0.1:{}", cluster.port()), &[]);
     cluster.psql("postgres", USERS).unwrap();
     let mut idle = session(port, "postgres", "idle");

@@ -14,6 +14,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A Unix socket's path must fit sockaddr_un.sun_path, 107 bytes; `/.s.PGSQL.65535.lock` and our own part come off that.
@@ -40,7 +41,8 @@ pub struct Cluster {
     port: u16,
     version: u32,
     account: Option<Account>,
-    server: Option<Guarded>,
+    /// A restart puts another one here, for whoever shares the cluster too.
+    server: Mutex<Option<Guarded>>,
 }
 
 impl Cluster {
@@ -60,7 +62,7 @@ impl Cluster {
             port: 0,
             version,
             account,
-            server: None,
+            server: Mutex::default(),
         };
         cluster.initdb()?;
         cluster.configure(options)?;
@@ -102,7 +104,11 @@ impl Cluster {
 
     /// The process of the postmaster.
     pub fn pid(&self) -> i32 {
-        self.server.as_ref().map_or(0, |server| server.pid)
+        self.server().as_ref().map_or(0, |server| server.pid)
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Guarded>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The server's log so far, as far as it is UTF-8.
@@ -169,8 +175,9 @@ impl Cluster {
     }
 
     /// Stops the server at once (as a crash would: sessions are cut) and starts it again on the same port and data.
-    pub fn restart(&mut self) -> Result<(), String> {
-        if let Some(server) = self.server.take() {
+    pub fn restart(&self) -> Result<(), String> {
+        let server = self.server().take();
+        if let Some(server) = server {
             server.stop_and_keep();
         }
         match self.launch()? {
@@ -185,13 +192,13 @@ impl Cluster {
     /// A server that follows this one, `standby` by name, with hot standby. The copy is made while this one runs; 15 or later.
     pub fn standby(&self, settings: &[(&str, &str)]) -> Result<Cluster, String> {
         let temp = make_directory(self.account)?;
-        let mut standby = Cluster {
+        let standby = Cluster {
             bin_dir: self.bin_dir.clone(),
             directory: temp.path().to_path_buf(),
             port: free_port()?,
             version: self.version,
             account: self.account,
-            server: None,
+            server: Mutex::default(),
         };
         // In one session, which keeps the backup open. Some of what is copied may go meanwhile: the server's log of what it
         // did in between makes up for it.
@@ -320,7 +327,7 @@ impl Cluster {
     }
 
     /// Starts the server on `self.port`. False when somebody else took that port in the meantime.
-    fn launch(&mut self) -> Result<bool, String> {
+    fn launch(&self) -> Result<bool, String> {
         let log_before = self.log().len();
         let mut program = Command::new(self.bin_dir.join("postgres"));
         clean_environment(&mut program);
@@ -357,7 +364,7 @@ impl Cluster {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        self.server = Some(server);
+        *self.server() = Some(server);
         Ok(true)
     }
 
@@ -371,7 +378,8 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        drop(self.server.take());
+        let server = self.server().take();
+        drop(server);
         // The server's account may empty its directory but not remove it, where it may not write to the one above.
         let _ = fs::remove_dir_all(&self.directory);
     }
@@ -758,7 +766,7 @@ mod tests {
             settings: &[("work_mem", "7MB")],
             ..Options::default()
         };
-        let mut cluster = Cluster::start(&options).unwrap();
+        let cluster = Cluster::start(&options).unwrap();
         assert_eq!(cluster.psql("postgres", "SHOW work_mem"), Ok("7MB".into()));
         let version: u32 = cluster
             .psql("postgres", "SHOW server_version_num")

@@ -31,7 +31,7 @@ pub struct Relation {
     pub name: String,
     /// pg_class.relkind: r p i I v m S f t c
     pub kind: char,
-    /// pg_class.relpersistence: p u t
+    /// pg_class.relpersistence: p u t, or ? where no server says it
     pub persistence: char,
     /// Main fork of the table and its partitions, without indexes; by pg_class.relpages while another session holds or awaits
     /// ACCESS EXCLUSIVE on it.

@@ -10,6 +10,7 @@ use super::catalog::Name;
 use super::deferred::Deferral;
 use super::facts::Facts;
 use super::lock::LockMode;
+use super::locks;
 use super::makes::makes_relations;
 use super::mentions::Mentions;
 use super::outcome::{Plan, Run};
@@ -277,11 +278,7 @@ fn sentences(parts: &[&str]) -> String {
 }
 
 fn forwarded(statement: &Statement, findings: &[super::Finding], facts: &Facts) -> Row {
-    let lock = findings
-        .iter()
-        .map(|finding| finding.lock)
-        .max()
-        .unwrap_or(LockMode::None);
+    let (relation, lock) = waited_for(statement, findings, facts);
     let asked = Request::of(statement).relations;
     let missing = asked.iter().find(|name| facts.relation(name).is_none());
     let is_made = matches!(
@@ -311,9 +308,28 @@ fn forwarded(statement: &Statement, findings: &[super::Finding], facts: &Facts) 
         } else {
             lock.blocks().into()
         },
-        relation: facts.relations.first().map(qualified).unwrap_or_default(),
+        relation,
         why,
         ..part
+    }
+}
+
+/// The strongest lock that a schema change takes, and on what; of anything else what was found.
+fn waited_for(statement: &Statement, findings: &[super::Finding], facts: &Facts) -> (String, LockMode) {
+    let locks = match statement.kind {
+        Kind::Ddl => locks::locks(statement),
+        _ => Vec::new(),
+    };
+    let there = locks
+        .iter()
+        .filter_map(|(name, mode)| Some((facts.relation(name)?, *mode)));
+    let found = findings.iter().map(|finding| finding.lock).max();
+    match there.rev().max_by_key(|(_, mode)| *mode) {
+        Some((relation, mode)) if found.is_some() => (qualified(relation), mode),
+        _ => (
+            facts.relations.first().map(qualified).unwrap_or_default(),
+            found.unwrap_or(LockMode::None),
+        ),
     }
 }
 

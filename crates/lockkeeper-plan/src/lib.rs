@@ -26,6 +26,7 @@ pub mod glance;
 pub mod grammar;
 pub mod jobs;
 pub mod lock;
+pub mod locks;
 pub mod makes;
 pub mod mentions;
 pub mod mixed;

@@ -10,8 +10,8 @@ pub const OURS: &str = "pg_catalog, pg_temp";
 pub const PRINTED: &str = "/* search_path = pg_catalog, pg_temp */ ";
 
 /// What every question of ours is asked with besides. Of a table of many partitions the planner expects so much that the JIT compiler would
-/// work for seconds on a question that takes milliseconds.
-pub const ANY: &[(&str, &str)] = &[("jit", "'off'")];
+/// work for seconds on a question that takes milliseconds. And what the server prints is read here: names are quoted only where they must be.
+pub const ANY: &[(&str, &str)] = &[("jit", "'off'"), ("quote_all_identifiers", "'off'")];
 
 /// What a long question to the catalog is asked with besides, and why. In a database of many tables the planner expects far more rows of it
 /// than come: the JIT compiler would work on it for seconds, and hash tables of the size of work_mem would be laid out for nothing. Its plan
@@ -21,6 +21,7 @@ pub const ANY: &[(&str, &str)] = &[("jit", "'off'")];
 /// The expressions are safe with any path; CASE x WHEN y would look for its operator by the client's.
 pub const CATALOG: &[(&str, &str)] = &[
     ("jit", "'off'"),
+    ("quote_all_identifiers", "'off'"),
     ("work_mem", "'64kB'"),
     ("enable_seqscan", "'off'"),
     (

@@ -13,6 +13,7 @@ pub mod facts;
 pub mod job;
 pub mod online;
 pub mod partition;
+pub mod persistence;
 pub mod questions;
 pub mod scheme;
 pub mod steps;

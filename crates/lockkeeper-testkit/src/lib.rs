@@ -38,6 +38,12 @@ macro_rules! on_both {
 /// A short pause between batches and tries, else the `standard` policy: tests should not sleep.
 pub const QUICK: &str = "extends = \"standard\"\n\n[backfill]\npause_ms = 1\n";
 
+/// Each setting that a client, or the owner of a database for all of its clients, may set to another value.
+pub const SETTINGS: &str = "SELECT pg_catalog.quote_ident(s.name) || ' = ' || pg_catalog.quote_literal(v) FROM pg_catalog.pg_settings s
+    CROSS JOIN LATERAL pg_catalog.unnest(CASE s.vartype WHEN 'bool' THEN ARRAY[CASE s.setting WHEN 'on' THEN 'off' ELSE 'on' END]
+        WHEN 'enum' THEN pg_catalog.array_remove(s.enumvals, s.setting) END) v
+    WHERE s.context = 'user' AND s.name !~ '^transaction_|^exit_on_error|^debug_|^client_min_messages'";
+
 pub struct Stage {
     pub cluster: &'static Cluster,
     pub database: String,

@@ -1,15 +1,12 @@
-//! Which table a statement locks, how strongly, and what its command tag is.
+//! Which table a statement locks, and what its command tag is.
 
 use crate::catalog::Name;
 use crate::facts::Facts;
-use crate::lock::LockMode;
 use crate::request::Request;
 use crate::statement::Statement;
-use crate::tree;
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AlterTableType, ObjectType};
+use pg_query::protobuf::ObjectType;
 
-/// The strongest lock that the client's own text takes on what exists.
 /// Whose lock the statement waits for: the first that it names, or of a table that is made the first that is there, as its parent or
 /// what it refers to.
 pub(super) fn locked<'a>(statement: &Statement, request: &'a Request, facts: &Facts) -> Option<&'a Name> {
@@ -25,40 +22,6 @@ pub(super) fn locked<'a>(statement: &Statement, request: &'a Request, facts: &Fa
         .skip(first)
         .find(|name| facts.relation(name).is_some());
     there.filter(|_| made).or(request.relations.first())
-}
-
-pub(super) fn strongest(statement: &Statement) -> LockMode {
-    match &statement.node {
-        NodeEnum::IndexStmt(_) => LockMode::Share,
-        NodeEnum::LockStmt(_) => LockMode::AccessExclusive,
-        NodeEnum::CommentStmt(_) | NodeEnum::CreateStatsStmt(_) | NodeEnum::CreatePublicationStmt(_) => {
-            LockMode::ShareUpdateExclusive
-        }
-        NodeEnum::CreateTrigStmt(_) => LockMode::ShareRowExclusive,
-        NodeEnum::CreateStmt(create) if create.partbound.is_none() => match tree::references(create) {
-            true => LockMode::ShareRowExclusive,
-            false => LockMode::ShareUpdateExclusive,
-        },
-        NodeEnum::AlterTableStmt(alter) => {
-            let weak = |node: &pg_query::protobuf::Node| match &node.node {
-                Some(NodeEnum::AlterTableCmd(c)) => matches!(
-                    c.subtype(),
-                    AlterTableType::AtSetStatistics
-                        | AlterTableType::AtSetOptions
-                        | AlterTableType::AtResetOptions
-                        | AlterTableType::AtValidateConstraint
-                        | AlterTableType::AtAttachPartition
-                ),
-                _ => false,
-            };
-            if alter.cmds.iter().all(weak) {
-                LockMode::ShareUpdateExclusive
-            } else {
-                LockMode::AccessExclusive
-            }
-        }
-        _ => LockMode::AccessExclusive,
-    }
 }
 
 /// The command tag of a statement that runs in steps. A brief step's own tag is the server's.

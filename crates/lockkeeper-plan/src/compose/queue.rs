@@ -1,9 +1,9 @@
 //! Whether the statement's lock makes others wait, and what the rule lock-queue says of it.
 
 use super::REJECTED;
-use super::locked::strongest;
 use super::{Composer, Refusal, told};
 use crate::finding::Finding;
+use crate::locks::strongest;
 use crate::policy::Action;
 use crate::rules::lock_queue;
 
@@ -26,7 +26,7 @@ impl Composer<'_> {
 
     pub(super) fn judge_lock_queue(&mut self) -> Action {
         let rule = &lock_queue::RULE;
-        let found = lock_queue::found(&self.shown);
+        let found = lock_queue::found(&self.shown, strongest(self.whole.statement));
         let (action, overridden) = self.action(rule.name);
         // An override of the other rules lets the statement run, but still not wait in the queue.
         match action {

@@ -24,7 +24,6 @@ pub(crate) fn steps(
     if let Some(relation) = known {
         let why = match (relation.kind, relation.persistence) {
             ('p', _) => "is partitioned",
-            ('r', 'u') => "is unlogged",
             ('r', 't') => "is temporary",
             ('r', _) if relation.is_partition || !relation.parents.is_empty() => {
                 "is a partition, or inherits from a table"

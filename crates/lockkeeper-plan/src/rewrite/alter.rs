@@ -17,6 +17,8 @@ pub struct Alter {
     pub added: Vec<Added>,
     /// Columns whose default it sets or drops.
     pub defaults: Vec<String>,
+    /// SET LOGGED and SET UNLOGGED.
+    pub persistence: Vec<String>,
 }
 
 /// ALTER COLUMN … TYPE.
@@ -120,6 +122,7 @@ fn take(alter: &mut Alter, command: &AlterTableCmd, text: &str) -> Result<(), St
                 using,
             });
         }
+        (A::AtSetLogged | A::AtSetUnLogged, _) => alter.persistence.push(text.to_owned()),
         (A::AtColumnDefault, _) => alter.defaults.push(command.name.clone()),
         (A::AtAddConstraint, Some(NodeEnum::Constraint(constraint))) => {
             if constraint.contype() == ConstrType::ConstrForeign {

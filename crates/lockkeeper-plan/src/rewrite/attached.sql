@@ -8,7 +8,7 @@ WITH t AS (
   SELECT k.*, k.conrelid::regclass::text AS child, regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') AS def, obj_description(k.oid, 'pg_constraint') AS said
   FROM t JOIN pg_constraint k ON k.contype = 'f' AND (k.conrelid = t.oid OR k.confrelid = t.oid)
 ), seq AS (
-  SELECT s.relname, d.deptype, a.attname, format('%I.%I', sn.nspname, s.relname) AS name
+  SELECT s.relname, s.relpersistence, d.deptype, a.attname, format('%I.%I', sn.nspname, s.relname) AS name
   FROM t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
   JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_namespace sn ON sn.oid = s.relnamespace
   JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
@@ -88,4 +88,8 @@ SELECT jsonb_build_object(
   'lock_others', (SELECT coalesce(jsonb_agg(format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE NOWAIT', o.oid::regclass) ORDER BY o.oid), '[]')
     FROM (SELECT k.conrelid AS oid FROM fk k UNION SELECT k.confrelid FROM fk k) o WHERE o.oid <> {table}),
   'defaults', (SELECT coalesce(jsonb_agg(format('ALTER TABLE ONLY %s ALTER COLUMN %I SET DEFAULT %s', t.name, b.attname, b.value) ORDER BY b.attnum), '[]') FROM t, by_sequence b),
+  -- SET LOGGED and SET UNLOGGED do the same to a table's sequences.
+  'persistence', (SELECT coalesce(jsonb_agg(format('ALTER SEQUENCE %s SET %s', s.name, CASE n.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END) ORDER BY s.name), '[]')
+    FROM t JOIN pg_class n ON n.oid = to_regclass(t.new) AND n.relpersistence <> t.relpersistence, seq s
+    WHERE s.deptype = 'a' AND s.relpersistence <> n.relpersistence AND current_setting('server_version_num')::int >= 150000),
   'validate', (SELECT coalesce(jsonb_agg(format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.child, k.conname) ORDER BY k.oid), '[]') FROM fk k WHERE k.convalidated))

@@ -108,6 +108,7 @@ impl Parts<'_> {
             is_ordered: false,
             options: self.options,
             partitions: Vec::new(),
+            is_unlogged: false,
         };
         Ok((scheme, retyped))
     }

@@ -34,6 +34,7 @@ WITH t AS (
   UNION ALL
   SELECT 'own', 'identity', s.relname::text, jsonb_build_object('of', (SELECT a.attname FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum = d.refobjsubid), 'owner', s.relowner::int8, 'comment', obj_description(s.oid, 'pg_class'),
     'options', to_jsonb(q) - 'seqrelid', 'acl', (SELECT jsonb_agg(a::text ORDER BY a::text) FROM aclexplode(coalesce(s.relacl, acldefault('s', s.relowner))) a))
+    || CASE s.relpersistence WHEN 'u' THEN jsonb_build_object('persistence', 'u') ELSE '{}' END
   FROM t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype = 'i'
   JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
   UNION ALL

@@ -12,6 +12,7 @@ pub struct Table {
     pub rows: u64,
     /// With indexes and TOAST.
     pub bytes: u64,
+    pub unlogged: bool,
     /// Numbers of the columns that own a sequence.
     pub serial: Vec<i16>,
     pub columns: Vec<Column>,
@@ -141,6 +142,7 @@ mod tests {
             owner: "o".into(),
             rows: 0,
             bytes: 0,
+            unlogged: false,
             serial: Vec::new(),
             columns,
             keys: keys

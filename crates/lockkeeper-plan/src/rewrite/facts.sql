@@ -3,7 +3,7 @@
 SELECT jsonb_build_object(
   'oid', c.oid::int8, 'schema', n.nspname, 'name', c.relname, 'owner', pg_get_userbyid(c.relowner),
   'rows', greatest(c.reltuples, 0)::int8,
-  'bytes', pg_total_relation_size(c.oid),
+  'bytes', pg_total_relation_size(c.oid), 'unlogged', c.relpersistence = 'u',
   'serial', (SELECT coalesce(jsonb_agg(DISTINCT d.refobjsubid), '[]') FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S'
     WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype = 'a'),
   'columns', (SELECT coalesce(jsonb_agg(jsonb_build_object(

@@ -6,7 +6,7 @@ WITH t AS (
 ), made(step, num, sql) AS (
   SELECT 1, 0::int8, format('SET LOCAL default_tablespace = %L', coalesce((SELECT s.spcname FROM pg_tablespace s WHERE s.oid = t.reltablespace), '')) FROM t
   UNION ALL
-  SELECT 2, 0, format('CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS) USING %I', t.new, t.old,
+  SELECT 2, 0, format('CREATE %sTABLE %s (LIKE %s INCLUDING ALL EXCLUDING INDEXES EXCLUDING STATISTICS) USING %I', CASE t.relpersistence WHEN 'u' THEN 'UNLOGGED ' ELSE '' END, t.new, t.old,
     (SELECT m.amname FROM pg_am m WHERE m.oid = t.relam)) FROM t
   UNION ALL
   SELECT 3, 0, format('ALTER TABLE %s SET (%s)', t.new, o.list) FROM t, LATERAL (
@@ -64,6 +64,11 @@ WITH t AS (
     q.seqincrement, q.seqmin, q.seqmax, q.seqstart, q.seqcache, CASE WHEN q.seqcycle THEN 'CYCLE' ELSE 'NO CYCLE' END)
   FROM t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype = 'i'
   JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' JOIN pg_sequence q ON q.seqrelid = s.oid
+  UNION ALL
+  -- Its own of a kind from PostgreSQL 15 on, whatever the table is.
+  SELECT 13, 0, format('ALTER SEQUENCE %I.%I SET %s', {new}, s.relname, CASE s.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END)
+  FROM t JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype = 'i'
+  JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE s.relpersistence <> t.relpersistence AND current_setting('server_version_num')::int >= 150000
   UNION ALL
   SELECT 13, row_number() OVER (), format('GRANT %s ON SEQUENCE %I.%I TO %s%s', x.privilege_type, {new}, s.relname,
     CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)

@@ -45,7 +45,7 @@ WITH t AS (
   -- Whose code may run in this session: its own login's, and superusers'.
   SELECT r.oid FROM pg_roles r WHERE r.rolsuper OR r.rolname = session_user
 ), why(num, text) AS (
-  SELECT 1, format('%s is no plain table', t.name) FROM t WHERE t.relkind <> 'r' OR t.relpersistence <> 'p' OR t.reloftype <> 0
+  SELECT 1, format('%s is no plain table', t.name) FROM t WHERE t.relkind <> 'r' OR t.relpersistence = 't' OR t.reloftype <> 0
   UNION ALL
   SELECT 1, format('%s is a partition, or inherits from a table or is inherited from: rewrite each partition of its own when it is detached', t.name) FROM t
   WHERE t.relispartition OR EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = t.oid OR h.inhrelid = t.oid)
@@ -108,7 +108,7 @@ WITH t AS (
     AND has_table_privilege(t.oid, 'DELETE') AND has_table_privilege(t.oid, 'TRUNCATE'))
   UNION ALL
   SELECT 6, format('%s has the name of a table of the job''s own: rename it first', c.oid::regclass) FROM own o JOIN pg_class c ON o.class = 'pg_class'::regclass AND c.oid = o.oid
-  WHERE c.relname IN ('log', 'state', 'f')
+  WHERE c.relname IN ('log', 'state', 'f', 'crash_marker')
   UNION ALL
   SELECT 7, format('of the privileges on %s some were granted by another role than its owner', c.oid::regclass) FROM (SELECT t.oid FROM t UNION SELECT i.oid FROM identity i) o(oid) JOIN pg_class c ON c.oid = o.oid
   WHERE EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantor <> c.relowner) OR EXISTS (SELECT FROM pg_attribute x, aclexplode(x.attacl) a WHERE x.attrelid = c.oid AND a.grantor <> c.relowner)

@@ -43,6 +43,9 @@ pub struct Scheme {
     /// Its partitions, where it is partitioned.
     #[serde(default)]
     pub partitions: Vec<Part>,
+    /// A crash of the server empties one of both tables, or both.
+    #[serde(default)]
+    pub is_unlogged: bool,
 }
 
 /// One column of the new table that is not computed by the server.
@@ -61,6 +64,9 @@ pub struct Index {
     /// The statements that build it, in order.
     pub sql: Vec<String>,
 }
+
+/// Empty after a crash of the server, in the job's schema.
+pub(super) const MARKER: &str = "crash_marker";
 
 /// Whoever has set it to the job's ID may write the table that is put aside.
 pub const SETTING: &str = "lockkeeper.rewrite";
@@ -86,6 +92,9 @@ pub struct Attached {
     /// Gives a table in the old one's place the defaults that the old one is moved away without.
     #[serde(default)]
     pub defaults: Vec<String>,
+    /// The last of the swap, and no part of its rehearsal: see [`super::persistence`].
+    #[serde(default)]
+    pub persistence: Vec<String>,
 }
 
 /// A table in words that do not depend on its OID.
@@ -326,7 +335,7 @@ impl Scheme {
              SELECT format('REVOKE ALL ON SCHEMA %I FROM %s', n.nspname, {to}) FROM pg_namespace n, aclexplode(n.nspacl) a \
              WHERE n.nspname IN {names} AND a.grantee <> n.nspowner UNION \
              SELECT format('REVOKE ALL ON TABLE %s FROM %s', c.oid::regclass, {to}) FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid, \
-             aclexplode(c.relacl) a WHERE n.nspname IN {names} AND c.relname IN ('log', 'state', 'f'{partitions}) AND a.grantee <> c.relowner UNION \
+             aclexplode(c.relacl) a WHERE n.nspname IN {names} AND c.relname IN ('log', 'state', 'f', '{MARKER}'{partitions}) AND a.grantee <> c.relowner UNION \
              SELECT format('REVOKE ALL ON FUNCTION %s FROM %s', p.oid::regprocedure, {to}) FROM pg_namespace n JOIN pg_proc p ON p.pronamespace = n.oid, \
              aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE n.nspname IN {names} AND a.grantee <> p.proowner \
              LOOP EXECUTE x; END LOOP; END $lockkeeper$"
@@ -501,7 +510,8 @@ impl Scheme {
         let mut all: Vec<String> = places.map(|at| format!("DROP VIEW IF EXISTS {}", at.of("f"))).to_vec();
         all.extend(places.map(|at| format!("DROP TABLE IF EXISTS {}", at.of(&self.name))));
         for at in places {
-            all.push(format!("DROP TABLE IF EXISTS {}, {}", at.of("log"), at.of("state")));
+            let own = ["log", "state", MARKER].map(|name| at.of(name)).join(", ");
+            all.push(format!("DROP TABLE IF EXISTS {own}"));
             all.extend(
                 ["log_key", "log_truncate", "guard"].map(|name| format!("DROP FUNCTION IF EXISTS {}()", at.of(name))),
             );

@@ -31,14 +31,18 @@ pub(crate) const RULE: Rule = Rule {
 
 /// What it says where no other rule has anything to say of (a part of) the statement. It has no remedy of its own: plan() runs
 /// the client's text as a brief step.
-pub(crate) fn found(relation: &str) -> Found {
+pub(crate) fn found(relation: &str, lock: LockMode) -> Found {
     let whose = if relation.is_empty() {
         "of what it changes".to_string()
     } else {
         format!("of {relation}")
     };
+    let others = match lock {
+        LockMode::AccessExclusive => "everything else",
+        weaker => weaker.blocks(),
+    };
     Found {
-        message: format!("the change would wait in the lock queue {whose}, and everything else behind it"),
+        message: format!("the change would wait in the lock queue {whose}, and {others} behind it"),
         short: "run it with a short lock_timeout and retry".to_string(),
         hint: "SET lock_timeout = '50ms'; then the statement, again and again until it gets its lock.".to_string(),
         remedy: Remedy::None(None),

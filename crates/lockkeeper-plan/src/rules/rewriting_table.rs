@@ -19,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     what: "CLUSTER, VACUUM FULL, SET LOGGED, SET UNLOGGED, SET TABLESPACE (ALL IN TABLESPACE too) and SET ACCESS METHOD on a table that is not small.",
     why: "The whole table is copied under ACCESS EXCLUSIVE: all reads and writes wait for the copy.",
     versions: "13–18",
-    safe: "Copy beside the running table and swap at the end, which Lockkeeper does for VACUUM FULL, CLUSTER by a unique key, SET TABLESPACE and SET ACCESS METHOD; or pg_repack or pg_squeeze.",
+    safe: "Copy beside the running table and swap at the end, which Lockkeeper does for VACUUM FULL, CLUSTER by a unique key, SET LOGGED, SET UNLOGGED, SET TABLESPACE and SET ACCESS METHOD; or pg_repack or pg_squeeze.",
     bad: &[
         "CLUSTER users USING users_name_idx",
         "VACUUM FULL users",
@@ -77,13 +77,7 @@ fn online(subject: &Subject, tables: &[Table]) -> Result<Vec<Step>, String> {
         return Err("it is done for one table at a time, and each is to be named".to_string());
     };
     let (with, order) = match &subject.statement.node {
-        NodeEnum::AlterTableStmt(_) => match subject.action.as_ref().map(|action| action.command.subtype()) {
-            // After a crash of the server one table would be empty, and the other not.
-            Some(AlterTableType::AtSetLogged | AlterTableType::AtSetUnLogged) => {
-                return Err("rows of an unlogged table do not outlast a crash of the server".to_string());
-            }
-            _ => return rewrite_table::of_action(subject, table, RULE.name),
-        },
+        NodeEnum::AlterTableStmt(_) => return rewrite_table::of_action(subject, table, RULE.name),
         NodeEnum::ClusterStmt(cluster) if cluster.indexname.is_empty() => (String::new(), Order::Marked),
         NodeEnum::ClusterStmt(cluster) => {
             let index = &cluster.indexname;
@@ -156,9 +150,10 @@ fn rewritten<'a>(subject: &Subject<'a>) -> Option<(&'static str, Vec<Table<'a>>)
         return Some((what, Vec::new()));
     }
     let large: Vec<Table> = names.iter().filter_map(|name| subject.large(name)).collect();
-    // SET ACCESS METHOD and SET TABLESPACE of a partitioned table only say what new partitions get.
-    let moves = matches!(what, "SET TABLESPACE" | "SET ACCESS METHOD");
-    if large.is_empty() || (moves && large.iter().all(|t| matches!(t.kind(), 'p' | 'I'))) {
+    // SET ACCESS METHOD and SET TABLESPACE of a partitioned table only say what new partitions get. SET LOGGED and SET UNLOGGED do nothing to
+    // it, and are refused by PostgreSQL 18.
+    let is_alter = matches!(subject.statement.node, NodeEnum::AlterTableStmt(_));
+    if large.is_empty() || (is_alter && large.iter().all(|t| matches!(t.kind(), 'p' | 'I'))) {
         return None;
     }
     Some((what, large))

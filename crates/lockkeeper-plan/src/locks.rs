@@ -1,23 +1,37 @@
-//! The table locks that a statement takes, as the manual says (section 13.3.1 and each command's own page), and those that the
-//! transaction of a file holds by then. What is not followed here counts as no lock.
+//! The table locks that a statement takes, as the manual says (section 13.3.1 and each command's own page). What is not followed here
+//! counts as no lock; [`strongest`] takes that for the strongest. A test asks pg_locks.
 
-use crate::plan::catalog::Name;
-use crate::plan::lock::LockMode;
-use crate::plan::request::Request;
-use crate::plan::statement::Statement;
+use crate::catalog::Name;
+use crate::lock::LockMode;
+use crate::request::Request;
+use crate::statement::Statement;
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
     AlterTableCmd, AlterTableStmt, AlterTableType, ConstrType, Constraint, CreateStmt, Node, ObjectType, RangeVar,
-    RenameStmt,
+    ReindexObjectType, RenameStmt,
 };
 
-/// A lock that stays until the transaction ends.
-#[derive(Clone, Debug)]
-pub struct Held {
-    /// Schema and name.
-    pub table: (String, String),
-    pub mode: LockMode,
-    pub line: usize,
+/// The strongest of them.
+pub(crate) fn strongest(statement: &Statement) -> LockMode {
+    use LockMode as L;
+    match &statement.node {
+        NodeEnum::CommentStmt(_)
+        | NodeEnum::CreateStatsStmt(_)
+        | NodeEnum::CreatePublicationStmt(_)
+        | NodeEnum::AlterPublicationStmt(_)
+        | NodeEnum::SecLabelStmt(_) => return L::ShareUpdateExclusive,
+        NodeEnum::AlterSeqStmt(_) => return L::ShareRowExclusive,
+        NodeEnum::ReindexStmt(reindex) if reindex.kind() == ReindexObjectType::ReindexObjectTable => return L::Share,
+        NodeEnum::DropStmt(drop) if drop.remove_type() == ObjectType::ObjectStatisticExt => {
+            return L::ShareUpdateExclusive;
+        }
+        // What a new table brings along is not of those that are there.
+        NodeEnum::CreateStmt(create) if create.partbound.is_some() => return L::AccessExclusive,
+        NodeEnum::AlterTableStmt(alter) => return of_actions(alter),
+        _ => {}
+    }
+    let strongest = locks(statement).into_iter().map(|(_, mode)| mode).max();
+    strongest.unwrap_or(L::AccessExclusive)
 }
 
 /// What it locks of what is there before it.
@@ -83,16 +97,11 @@ fn of_alter(alter: &AlterTableStmt) -> Vec<(Name, LockMode)> {
     let Some(name) = alter.relation.as_ref().map(Name::of) else {
         return Vec::new();
     };
-    if matches!(alter.objtype(), ObjectType::ObjectType | ObjectType::ObjectIndex) {
+    if alter.objtype() == ObjectType::ObjectType {
         return Vec::new();
     }
     let mut locks = Vec::new();
-    let mut strongest = LockMode::None;
-    for node in &alter.cmds {
-        let Some(NodeEnum::AlterTableCmd(command)) = &node.node else {
-            continue;
-        };
-        strongest = strongest.max(of_action(command));
+    for command in actions(alter) {
         let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
         match definition {
             Some(NodeEnum::Constraint(added)) => locks.extend(referenced(added)),
@@ -104,11 +113,23 @@ fn of_alter(alter: &AlterTableStmt) -> Vec<(Name, LockMode)> {
             _ => {}
         }
     }
-    locks.push((name, strongest));
+    locks.push((name, of_actions(alter)));
     locks
 }
 
-/// tablecmds.c: AlterTableGetLockLevel.
+fn actions(alter: &AlterTableStmt) -> impl Iterator<Item = &AlterTableCmd> {
+    alter.cmds.iter().filter_map(|node| match &node.node {
+        Some(NodeEnum::AlterTableCmd(command)) => Some(&**command),
+        _ => None,
+    })
+}
+
+/// Of the relation itself.
+fn of_actions(alter: &AlterTableStmt) -> LockMode {
+    actions(alter).map(of_action).max().unwrap_or(LockMode::AccessExclusive)
+}
+
+/// The manual's page of ALTER TABLE.
 fn of_action(command: &AlterTableCmd) -> LockMode {
     use AlterTableType as A;
     match command.subtype() {
@@ -116,15 +137,16 @@ fn of_action(command: &AlterTableCmd) -> LockMode {
         | A::AtSetStatistics
         | A::AtSetOptions
         | A::AtResetOptions
-        | A::AtSetRelOptions
-        | A::AtResetRelOptions
-        | A::AtReplaceRelOptions
         | A::AtClusterOn
         | A::AtDropCluster
         | A::AtAttachPartition
         | A::AtDetachPartitionFinalize => LockMode::ShareUpdateExclusive,
         A::AtDetachPartition => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
             Some(NodeEnum::PartitionCmd(partition)) if partition.concurrent => LockMode::ShareUpdateExclusive,
+            _ => LockMode::AccessExclusive,
+        },
+        A::AtSetRelOptions | A::AtResetRelOptions => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+            Some(NodeEnum::List(options)) if options.items.iter().all(is_weak) => LockMode::ShareUpdateExclusive,
             _ => LockMode::AccessExclusive,
         },
         A::AtEnableTrig
@@ -145,6 +167,27 @@ fn of_action(command: &AlterTableCmd) -> LockMode {
     }
 }
 
+/// A storage parameter (manual, CREATE TABLE and CREATE INDEX) for which nobody who reads or writes has to wait.
+fn is_weak(option: &Node) -> bool {
+    const WEAK: [&str; 5] = [
+        "fillfactor",
+        "toast_tuple_target",
+        "parallel_workers",
+        "deduplicate_items",
+        "log_autovacuum",
+    ];
+    match &option.node {
+        Some(NodeEnum::DefElem(option)) => {
+            let name = option.defname.as_str();
+            ["autovacuum_", "vacuum_"]
+                .into_iter()
+                .chain(WEAK)
+                .any(|start| name.starts_with(start))
+        }
+        _ => false,
+    }
+}
+
 fn of_constraint(node: &Node) -> Option<(Name, LockMode)> {
     match &node.node {
         Some(NodeEnum::Constraint(constraint)) => referenced(constraint),
@@ -159,6 +202,10 @@ fn referenced(constraint: &Constraint) -> Option<(Name, LockMode)> {
 
 fn of_rename(rename: &RenameStmt) -> Vec<(Name, LockMode)> {
     use ObjectType as O;
+    if rename.rename_type() == O::ObjectIndex {
+        let index = rename.relation.iter().map(Name::of);
+        return index.map(|name| (name, LockMode::ShareUpdateExclusive)).collect();
+    }
     let locks = matches!(
         rename.rename_type(),
         O::ObjectTable
@@ -206,9 +253,13 @@ fn of_drop(statement: &Statement, kind: ObjectType, concurrent: bool) -> Vec<(Na
             | O::ObjectPolicy
             | O::ObjectRule
     );
-    if concurrent || !locks {
+    if !locks {
         return Vec::new();
     }
+    let mode = match concurrent {
+        true => LockMode::ShareUpdateExclusive,
+        false => LockMode::AccessExclusive,
+    };
     let named = Request::of(statement).relations.into_iter();
-    named.map(|name| (name, LockMode::AccessExclusive)).collect()
+    named.map(|name| (name, mode)).collect()
 }
