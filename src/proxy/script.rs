@@ -265,7 +265,7 @@ impl Session {
 
     /// COMMIT within the message, with something left to do after it.
     async fn end_part(&mut self, statement: &Statement, ending: Ending) -> Result<Next, End> {
-        if let Some(report) = self.refuses(&ending) {
+        if let Some(report) = self.refuses(&ending).await? {
             return Err(report.into());
         }
         let mut out = BytesMut::new();

@@ -247,6 +247,23 @@ async fn what_cannot_be_followed_by_jobs_is_refused() {
         }
     }
     left(&stage, "books_old", "");
+    // With ROLLBACK TO it is gone, and nothing has to follow.
+    let taken_back = [
+        "BEGIN",
+        "SAVEPOINT s",
+        "CREATE INDEX a ON books (title)",
+        "ROLLBACK TO s",
+    ];
+    all(&session, &taken_back).await.unwrap();
+    run(&session, "COMMIT AND CHAIN").await.unwrap();
+    let chained = ["CREATE INDEX chained ON books (title)", "COMMIT"];
+    all(&session, &chained).await.unwrap();
+    left(&stage, "books_old chained", "deferred done");
+    let prepared = session.client.prepare("COMMIT AND CHAIN").await.unwrap();
+    all(&session, &["DROP INDEX chained"]).await.unwrap();
+    all(&session, &taken_back).await.unwrap();
+    session.client.execute(&prepared, &[]).await.unwrap();
+    all(&session, &["ROLLBACK"]).await.unwrap();
 }
 
 /// The one trace that a trial on temporary copies leaves in the client's transaction.

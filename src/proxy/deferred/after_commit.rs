@@ -118,7 +118,7 @@ impl Session {
 
     /// A simple query that ends the transaction, of `len` bytes at the front of `up`.
     pub async fn commit_query(&mut self, len: usize, sql: &str, ending: Ending) -> Result<(), End> {
-        if let Some(report) = self.refuses(&ending) {
+        if let Some(report) = self.refuses(&ending).await? {
             return Err(report.into());
         }
         self.relay.drop_frame(len);
@@ -147,20 +147,28 @@ impl Session {
     }
 
     /// What cannot be followed by jobs, if there are any.
-    pub fn refuses(&self, ending: &Ending) -> Option<Report> {
-        if self.deferred.pending.is_empty() {
-            return None;
-        }
+    pub async fn refuses(&mut self, ending: &Ending) -> Result<Option<Report>, End> {
         let (what, why) = match ending {
             Ending::Chained => ("COMMIT AND CHAIN", "begins another transaction at once"),
             Ending::Prepared => ("PREPARE TRANSACTION", "leaves it to another session to commit"),
-            _ => return None,
+            _ => return Ok(None),
         };
+        // ROLLBACK TO may have taken them away.
+        let mut left = Vec::new();
+        for pending in std::mem::take(&mut self.deferred.pending) {
+            if self.relay.block_failed() || self.still_waits(pending.id).await? {
+                left.push(pending);
+            }
+        }
+        self.deferred.pending = left;
+        if self.deferred.pending.is_empty() {
+            return Ok(None);
+        }
         let message = format!(
             "lockkeeper: {what} {why}, and this transaction has left {} for after its COMMIT: send COMMIT instead",
             counted(self.deferred.pending.len())
         );
-        Some(Report::error("0A000", &message).hint("Send COMMIT, then go on."))
+        Ok(Some(Report::error("0A000", &message).hint("Send COMMIT, then go on.")))
     }
 
     /// Execute of a portal that is not known to need a look, while something waits for COMMIT: the tag of its answer tells.
@@ -181,7 +189,9 @@ impl Session {
             if let Some(Ending::Commit) = ending {
                 self.before_commit().await?;
             }
-            if let Some(report) = ending.and_then(|ending| self.refuses(&ending)) {
+            if let Some(ending) = ending
+                && let Some(report) = self.refuses(&ending).await?
+            {
                 return Err(report.into());
             }
         }
