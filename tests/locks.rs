@@ -215,7 +215,8 @@ const REFUSED: &[&str] = &[
 ];
 
 fn a_refusal_names_the_lock_that_there_would_be(major: u32) {
-    let policy = "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 10\n[drop]\nquiet_for_s = 0\n";
+    let policy =
+        "extends = \"standard\"\n[table]\nsmall_bytes = 0\n[backfill]\nrows_max = 10\n[drop]\nquiet_for_s = 0\n";
     let stage = Stage::with(major, "refused_locks", policy);
     stage.direct(TABLES);
     stage.direct(
