@@ -220,7 +220,7 @@ fn back_killed_anywhere(major: u32) {
         ],
     )
     .ok();
-    let phase_back = || phase_back(&stage);
+    let mut look = Look::new(&stage, "lockkeeper_1_old");
     let mut seen: Vec<String> = Vec::new();
     runs(async {
         let writers = writers(&stage, true).await;
@@ -235,7 +235,7 @@ fn back_killed_anywhere(major: u32) {
                 assert!(process.said().contains("is running"), "{seen:?}: {}", process.said());
                 process = start();
             }
-            let now = phase_back();
+            let now = look.phase();
             if !now.is_empty() && !seen.contains(&now) {
                 process.kill();
                 seen.push(now);

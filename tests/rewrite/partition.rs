@@ -65,8 +65,8 @@ fn killed_it_goes_on(major: u32) {
                 "100",
             ],
         );
+        let mut look = Look::new(&stage, "lockkeeper_1");
         loop {
-            writers.more(3).await;
             if let Some(well) = process.has_ended() {
                 if well {
                     break;
@@ -74,10 +74,11 @@ fn killed_it_goes_on(major: u32) {
                 assert!(process.said().contains("is running"), "{seen:?}: {}", process.said());
                 process = Process::start(&stage, &["--resume", "1", "--pause-ms", "100"]);
             }
-            let now = phase(&stage, 1);
+            let now = look.phase();
             if !now.is_empty() && !seen.contains(&now) {
                 process.kill();
                 seen.push(now);
+                writers.more(3).await;
                 process = Process::start(&stage, &["--resume", "1", "--pause-ms", "100"]);
             }
         }
