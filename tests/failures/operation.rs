@@ -371,8 +371,33 @@ fn a_notification_arrives_while_a_plan_runs(major: u32) {
     assert_eq!(heard, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
+/// Ends with the test, also where that fails.
+struct Serving(std::process::Child);
+
+impl std::ops::Deref for Serving {
+    type Target = std::process::Child;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Serving {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // One that has ended already is reaped, and none of that ID is killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `lockkeeper serve --reuse-port` at that port, to end as a service does.
-fn serve_reusing(port: u16, notify: Option<&str>) -> std::process::Child {
+fn serve_reusing(port: u16, notify: Option<&str>) -> Serving {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
     clean_environment(&mut command);
     command.args([
@@ -387,7 +412,7 @@ fn serve_reusing(port: u16, notify: Option<&str>) -> std::process::Child {
         command.env("NOTIFY_SOCKET", socket);
     }
     command.stderr(std::process::Stdio::null());
-    command.spawn().unwrap()
+    Serving(command.spawn().unwrap())
 }
 
 fn signal(child: &std::process::Child, signal: i32) {

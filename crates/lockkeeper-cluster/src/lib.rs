@@ -299,6 +299,8 @@ impl Cluster {
             ("synchronous_commit", "off"),
             ("full_page_writes", "off"),
             ("shared_buffers", "128MB"),
+            // In the data directory, so that a server that was killed leaves none of it behind.
+            ("dynamic_shared_memory_type", "mmap"),
             ("max_connections", "200"),
             ("timezone", "UTC"),
             ("log_timezone", "UTC"),
