@@ -132,6 +132,7 @@ fn of_actions(alter: &AlterTableStmt) -> LockMode {
 /// The manual's page of ALTER TABLE.
 fn of_action(command: &AlterTableCmd) -> LockMode {
     use AlterTableType as A;
+    let definition = command.def.as_ref().and_then(|def| def.node.as_ref());
     match command.subtype() {
         A::AtValidateConstraint
         | A::AtSetStatistics
@@ -141,11 +142,11 @@ fn of_action(command: &AlterTableCmd) -> LockMode {
         | A::AtDropCluster
         | A::AtAttachPartition
         | A::AtDetachPartitionFinalize => LockMode::ShareUpdateExclusive,
-        A::AtDetachPartition => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+        A::AtDetachPartition => match definition {
             Some(NodeEnum::PartitionCmd(partition)) if partition.concurrent => LockMode::ShareUpdateExclusive,
             _ => LockMode::AccessExclusive,
         },
-        A::AtSetRelOptions | A::AtResetRelOptions => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+        A::AtSetRelOptions | A::AtResetRelOptions => match definition {
             Some(NodeEnum::List(options)) if options.items.iter().all(is_weak) => LockMode::ShareUpdateExclusive,
             _ => LockMode::AccessExclusive,
         },
@@ -157,7 +158,7 @@ fn of_action(command: &AlterTableCmd) -> LockMode {
         | A::AtDisableTrig
         | A::AtDisableTrigAll
         | A::AtDisableTrigUser => LockMode::ShareRowExclusive,
-        A::AtAddConstraint => match command.def.as_ref().and_then(|def| def.node.as_ref()) {
+        A::AtAddConstraint => match definition {
             Some(NodeEnum::Constraint(added)) if added.contype() == ConstrType::ConstrForeign => {
                 LockMode::ShareRowExclusive
             }
